@@ -1,0 +1,267 @@
+"""Each setting, declared once: key, flag, type, default and help.
+
+The settings parser, the command-line options, the system checks and the settings
+reference are made from these dataclasses. A field's name in upper case is its key in
+``settings.DJSERVE``; its flag is the name with dashes unless ``flag`` says otherwise.
+Sizes are in bytes, times in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    flags: tuple[str, ...] = (),
+    minimum: float | None = None,
+    choices: tuple[str, ...] = (),
+    metavar: str = "",
+) -> Any:
+    """Declare a setting: a dataclass field with what the generators need beside it.
+
+    ``flags`` replaces the flag derived from the name. ``minimum`` is inclusive.
+    """
+    metadata = {
+        "help": help,
+        "flags": flags,
+        "minimum": minimum,
+        "choices": choices,
+        "metavar": metavar,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindConfig:
+    """Addresses"""
+
+    bind: tuple[str, ...] = setting(
+        ("127.0.0.1:8000",),
+        "Address to listen on: host:port, [ipv6]:port, unix:/path, fd://N or a "
+        "Twisted endpoint string. May be given several times.",
+        flags=("--bind",),
+        metavar="ADDRESS",
+    )
+    backlog: int = setting(
+        2048, "Connections that the kernel may queue before they are accepted.", minimum=1
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLSConfig:
+    """TLS"""
+
+    certfile: str | None = setting(
+        None, "PEM file with the certificate chain; turns TLS on.", metavar="PATH"
+    )
+    keyfile: str | None = setting(
+        None,
+        "PEM file with the private key, where it is not in the certificate's file.",
+        metavar="PATH",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HTTPConfig:
+    """HTTP"""
+
+    request_line_limit: int = setting(
+        8 * KIB, "Longest request line in bytes; longer ones get 414.", minimum=64
+    )
+    header_size_limit: int = setting(
+        64 * KIB, "Most bytes of header fields in a request; more get 431.", minimum=256
+    )
+    header_count_limit: int = setting(
+        100, "Most header fields in a request; more get 431.", minimum=1
+    )
+    body_size_limit: int = setting(
+        2048 * MIB, "Most bytes of content in a request; more get 413.", minimum=0
+    )
+    server_name: str = setting(
+        "djserve",
+        'Value of the Server header; "" leaves the header out.',
+        flags=("-s", "--server-name"),
+        metavar="NAME",
+    )
+    header_timeout: float = setting(
+        10.0,
+        "Seconds for a connection's TLS handshake and for each request's head; then 408.",
+        minimum=0.05,
+    )
+    keep_alive_timeout: float = setting(
+        75.0, "Seconds that an idle connection is kept between requests.", minimum=0
+    )
+    body_min_rate: int = setting(
+        240,
+        "Least bytes a second of request content, averaged over the body timeout; "
+        "slower ones get 408. 0 turns it off.",
+        minimum=0,
+    )
+    body_timeout: float = setting(
+        20.0, "Seconds over which the least rate of content is measured.", minimum=0.05
+    )
+    write_timeout: float = setting(
+        30.0,
+        "Seconds that a client may take no byte of what waits for it; then the "
+        "connection is broken off.",
+        minimum=0.05,
+    )
+    request_timeout: float | None = setting(
+        None,
+        "Seconds for a request, from its head to the start of its response; then 503. "
+        "Off by default.",
+        flags=("-t", "--http-timeout"),
+        minimum=0.05,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketConfig:
+    """WebSocket"""
+
+    websocket_message_size_limit: int = setting(
+        1 * MIB,
+        "Most bytes in an incoming message, after decompression; more are closed with 1009.",
+        flags=("--websocket-max-message-size",),
+        minimum=1,
+    )
+    websocket_frame_size_limit: int = setting(
+        1 * MIB,
+        "Most bytes in an incoming frame; more are closed with 1009.",
+        flags=("--websocket-max-frame-size",),
+        minimum=1,
+    )
+    websocket_queue_limit: int = setting(
+        32,
+        "Messages that may wait for the application before reading pauses.",
+        minimum=1,
+    )
+    websocket_compression: bool = setting(
+        True, "Negotiate permessage-deflate with clients that offer it."
+    )
+    websocket_ping_interval: float = setting(
+        20.0,
+        "Seconds between pings to a client; 0 turns them off.",
+        flags=("--ping-interval",),
+        minimum=0,
+    )
+    websocket_ping_timeout: float = setting(
+        30.0,
+        "Seconds to wait for the answer to a ping before the connection is closed.",
+        flags=("--ping-timeout",),
+        minimum=0.05,
+    )
+    websocket_timeout: float | None = setting(
+        None,
+        "Longest life of a WebSocket in seconds. Off by default.",
+        flags=("--websocket_timeout", "--websocket-timeout"),
+    )
+    websocket_connect_timeout: float = setting(
+        5.0,
+        "Seconds that the application has to accept or refuse a WebSocket.",
+        flags=("--websocket_connect_timeout", "--websocket-connect-timeout"),
+        minimum=0.05,
+    )
+    websocket_close_timeout: float = setting(
+        10.0, "Seconds to wait for the client's half of the closing handshake.", minimum=0.05
+    )
+    websocket_origins: tuple[str, ...] = setting(
+        (),
+        'Origins beside ALLOWED_HOSTS and CSRF_TRUSTED_ORIGINS that may open a WebSocket '
+        '("https://example.com", "https://*.example.com"); "*" turns the check off.',
+        metavar="ORIGIN",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyConfig:
+    """Proxies"""
+
+    proxy_headers: bool = setting(
+        False,
+        "Take the client's address, scheme, host and port from a trusted proxy's "
+        "X-Forwarded-* or Forwarded header.",
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        ("127.0.0.0/8", "::1/128", "unix"),
+        'Networks of the proxies whose headers are believed; "unix" for unix sockets.',
+        metavar="NETWORK",
+    )
+    proxy_headers_host: str = setting(
+        "X-Forwarded-For",
+        "Header with the client's address.",
+        metavar="NAME",
+    )
+    proxy_headers_port: str = setting(
+        "X-Forwarded-Port", "Header with the port.", metavar="NAME"
+    )
+    root_path: str = setting(
+        "", "Path under which the application is mounted (ASGI root_path).", metavar="PATH"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifecycleConfig:
+    """Start and stop"""
+
+    lifespan: str = setting(
+        "auto",
+        "Run the application's ASGI lifespan: auto, on (a failure stops the start) or off.",
+        choices=("auto", "on", "off"),
+    )
+    lifespan_timeout: float = setting(
+        60.0, "Seconds for the lifespan's start-up and for its shutdown.", minimum=0.05
+    )
+    shutdown_timeout: float = setting(
+        30.0, "Seconds for requests to finish after SIGTERM or SIGINT.", minimum=0
+    )
+    application_close_timeout: float = setting(
+        10.0,
+        "Seconds that an application call may run on after its client has gone, before "
+        "it is cancelled; 0 never cancels it.",
+        minimum=0,
+    )
+    pid_file: str | None = setting(
+        None, "File that holds the server's process id while it runs.", metavar="PATH"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggingConfig:
+    """Logging"""
+
+    access_log: str | None = setting(
+        None, 'File for the access log; "-" for standard output.', metavar="PATH"
+    )
+    log_format: str = setting(
+        "%(asctime)-15s %(levelname)-8s %(message)s",
+        "Format of the server's log lines (logging.Formatter).",
+        flags=("--log-fmt",),
+        metavar="FORMAT",
+    )
+    verbosity: int = setting(
+        1,
+        "How much the server says: 0 warnings, 1 start and stop, 2 each connection, 3 all.",
+        flags=("-v", "--verbosity"),
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Every setting, checked, in groups; each layer is handed its own group."""
+
+    bind: BindConfig = field(default_factory=BindConfig)
+    tls: TLSConfig = field(default_factory=TLSConfig)
+    http: HTTPConfig = field(default_factory=HTTPConfig)
+    websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
+    proxy: ProxyConfig = field(default_factory=ProxyConfig)
+    lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)

@@ -1,0 +1,85 @@
+"""The whole exception tree, divided by whose fault it is.
+
+DjserveError
+├── ConfigError          the operator's: refuse to start (exit code 2)
+├── ListenError          the system's: an address cannot be bound (exit code 1)
+├── ProtocolError        the peer's: carries the HTTP status that answers it
+├── ApplicationError     the application's: it broke ASGI; logged with a traceback
+│   └── UnexpectedMessage
+├── LifespanError        the application's: its start-up failed (exit code 3)
+└── ClientDisconnected   nobody's: the peer went away (also an OSError, ASGI 2.4)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class DjserveError(Exception):
+    """Base of every exception that djserve raises on purpose."""
+
+
+class ConfigError(DjserveError):
+    """One or more settings or options are wrong.
+
+    ``problems`` holds one line for each, so that all can be shown together.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ListenError(DjserveError):
+    """An address cannot be listened on: says which, why, and what may help."""
+
+    def __init__(self, address: str, reason: str, hint: str = "") -> None:
+        self.address = address
+        self.reason = reason
+        self.hint = hint
+        message = f"Cannot listen on {address}: {reason}"
+        super().__init__(f"{message}. {hint}" if hint else message)
+
+
+class ProtocolError(DjserveError):
+    """The peer broke the protocol.
+
+    ``status`` is the HTTP status to answer with (RFC 9110 section 15).
+    ``headers`` are fields that this answer needs beside the usual ones.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        status: int = 400,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        self.reason = reason
+        self.status = status
+        self.headers = list(headers)
+        super().__init__(reason)
+
+
+class ApplicationError(DjserveError):
+    """The application broke the ASGI contract."""
+
+
+class UnexpectedMessage(ApplicationError):
+    """The application sent a message that its conversation's state does not allow."""
+
+    def __init__(self, message_type: object, state: object) -> None:
+        super().__init__(f"Unexpected ASGI message {message_type!r} in state {state}")
+
+
+class LifespanError(DjserveError):
+    """The application's lifespan start-up failed, or it has none and one is required."""
+
+
+class ClientDisconnected(DjserveError, OSError):
+    """The client is gone; ``send`` raises this (ASGI HTTP 2.4, "Disconnected Client")."""
+
+    def __init__(self) -> None:
+        super().__init__("The client has disconnected")

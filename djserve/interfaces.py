@@ -1,0 +1,183 @@
+"""The map on one page: what each layer calls on its neighbours.
+
+Upward, bytes and events arrive by the methods of ``Receiver``; the same five serve
+for a connection on its transport, for a request on its stream, and for a WebSocket on
+either. Downward, ``Transport`` takes bytes and ``Stream`` takes a response.
+Everything here is synchronous; no method blocks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+"""Field lines in order; names in lower case once they are inside djserve."""
+
+
+class ConnectionInfo:
+    """What is known of a connection before its first byte: one for each connection.
+
+    ``client`` and ``server`` are as in the ASGI scope: ``(host, port)``, or for unix
+    sockets ``None`` and ``(path, None)``. ``tls`` is the scope's TLS extension (ASGI TLS
+    0.2) or None on a cleartext connection. ``is_unix`` marks a unix-socket peer.
+    """
+
+    __slots__ = ("client", "is_unix", "server", "tls")
+
+    def __init__(
+        self,
+        client: tuple[str, int] | None,
+        server: tuple[str, int | None] | None,
+        tls: dict[str, Any] | None = None,
+        is_unix: bool = False,
+    ) -> None:
+        self.client = client
+        self.server = server
+        self.tls = tls
+        self.is_unix = is_unix
+
+
+class RequestHead:
+    """One request's head, parsed and checked once; nothing is serialised again.
+
+    ``method`` is in upper case as received. ``raw_path`` and ``query`` are the target's
+    bytes (absolute-form already reduced). ``http_version`` is "1.0", "1.1" or "2".
+    ``content_length`` is None where the length is not known beforehand; ``has_body``
+    says whether any content may follow. ``upgrade`` is the protocol asked for, in lower
+    case (b"websocket"), or None.
+    """
+
+    __slots__ = (
+        "content_length",
+        "expects_continue",
+        "has_body",
+        "headers",
+        "http_version",
+        "method",
+        "query",
+        "raw_path",
+        "upgrade",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        raw_path: bytes,
+        query: bytes,
+        headers: Headers,
+        http_version: str,
+    ) -> None:
+        self.method = method
+        self.raw_path = raw_path
+        self.query = query
+        self.headers = headers
+        self.http_version = http_version
+        self.content_length: int | None = None
+        self.has_body = False
+        self.expects_continue = False
+        self.upgrade: bytes | None = None
+
+
+class Transport(Protocol):
+    """The way down for bytes: a socket's transport, or an upgraded stream.
+
+    ``write`` never blocks; when its buffer is full the receiver's ``pause_writing`` is
+    called. ``close`` sends what is buffered first; ``abort`` drops it. Both lead to
+    ``connection_lost``, once, later.
+    """
+
+    def write(self, data: bytes, /) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+
+
+class Receiver(Protocol):
+    """The way up: who gets the bytes of a transport, or the body of a request.
+
+    ``data_received`` gets a non-empty chunk. ``eof_received`` tells the regular end (of
+    a request's body, or of the peer's sending side). ``pause_writing`` and
+    ``resume_writing`` tell when the way down is full and when it takes more again.
+    ``connection_lost`` comes once, last, at every end other than the completed exchange.
+    """
+
+    def data_received(self, data: bytes, /) -> None: ...
+    def eof_received(self) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def connection_lost(self, exc: Exception | None, /) -> None: ...
+
+
+class WireProtocol(Receiver, Protocol):
+    """What the server keeps for a connection, and a connection for a request.
+
+    ``tick`` is called by the sweep about once a second with a monotonic time in seconds;
+    every timeout hangs on it. ``drain`` asks for a soon end: finish what runs, take
+    nothing new, then close.
+    """
+
+    def tick(self, now: float, /) -> None: ...
+    def drain(self) -> None: ...
+
+
+class OpenExchange(Protocol):
+    """Called by a connection for each request head: returns who gets its content."""
+
+    def __call__(
+        self, head: RequestHead, info: ConnectionInfo, stream: Stream, /
+    ) -> WireProtocol: ...
+
+
+class Stream(Protocol):
+    """The way down for one request: how its exchange answers.
+
+    The framing (length, chunks, no content for HEAD, 204, 304) is the stream's affair.
+    Methods raise ApplicationError where what is sent contradicts what was promised.
+    After the response's end or ``connection_lost`` the exchange calls nothing more.
+    """
+
+    @property
+    def is_writable(self) -> bool:
+        """False between ``pause_writing`` and ``resume_writing``."""
+
+    @property
+    def extensions(self) -> Mapping[str, dict[str, Any]]:
+        """The ASGI extensions that work on this stream, for the scope."""
+
+    def send_informational(self, status: int, headers: Headers) -> None:
+        """Send an interim response (RFC 9110 section 15.2), where the peer knows it."""
+
+    def send_response(
+        self, status: int, headers: Headers, data: bytes, more: bool
+    ) -> None:
+        """Send the head with the first part of the content; ``more`` says if more follows."""
+
+    def send_data(self, data: bytes, more: bool) -> None:
+        """Send the next part of the content."""
+
+    def send_trailers(self, headers: Headers) -> None:
+        """End the response with a trailer section (RFC 9110 section 6.5)."""
+
+    def upgrade(self, headers: Headers, receiver: WireProtocol) -> Transport:
+        """Accept the upgrade (101, or 200 to an extended CONNECT) and hand over the bytes.
+
+        What the peer already sent after its request reaches ``receiver`` before this
+        returns or soon after.
+        """
+
+    def request_content(self) -> None:
+        """Say that the application reads: answers Expect: 100-continue, once."""
+
+    def pause_reading(self) -> None:
+        """Deliver no more content until ``resume_reading``."""
+
+    def resume_reading(self) -> None:
+        """Deliver content again."""
+
+    def abort(self) -> None:
+        """Break the response off so that the peer can tell that it is not complete."""
