@@ -23,9 +23,10 @@ class ConnectionInfo:
     ``client`` and ``server`` are as in the ASGI scope: ``(host, port)``, or for unix
     sockets ``None`` and ``(path, None)``. ``tls`` is the scope's TLS extension (ASGI TLS
     0.2) or None on a cleartext connection. ``is_unix`` marks a unix-socket peer.
+    ``alpn`` is the protocol negotiated by TLS (RFC 7301), "" where there is none.
     """
 
-    __slots__ = ("client", "is_unix", "server", "tls")
+    __slots__ = ("alpn", "client", "is_unix", "server", "tls")
 
     def __init__(
         self,
@@ -33,7 +34,9 @@ class ConnectionInfo:
         server: tuple[str, int | None] | None,
         tls: dict[str, Any] | None = None,
         is_unix: bool = False,
+        alpn: str = "",
     ) -> None:
+        self.alpn = alpn
         self.client = client
         self.server = server
         self.tls = tls
@@ -95,6 +98,8 @@ class Transport(Protocol):
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
     def get_write_buffer_size(self) -> int: ...
+    def set_protocol(self, receiver: Receiver, /) -> None:
+        """Hand all that comes up from now on to another receiver."""
 
 
 class Receiver(Protocol):
@@ -131,6 +136,15 @@ class OpenExchange(Protocol):
     def __call__(
         self, head: RequestHead, info: ConnectionInfo, stream: Stream, /
     ) -> WireProtocol: ...
+
+
+class OpenConnection(Protocol):
+    """Called by a listener for each connection that is ready (TLS handshake done).
+
+    What it returns gets the connection's bytes and its end.
+    """
+
+    def __call__(self, transport: Transport, info: ConnectionInfo, /) -> Receiver: ...
 
 
 class Stream(Protocol):
