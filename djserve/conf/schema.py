@@ -23,10 +23,12 @@ def setting(
     minimum: float | None = None,
     choices: tuple[str, ...] = (),
     metavar: str = "",
+    syntax: str = "",
 ) -> Any:
     """Declare a setting: a dataclass field with what the generators need beside it.
 
     ``flags`` replaces the flag derived from the name. ``minimum`` is inclusive.
+    ``syntax`` names the rule in ``conf.syntax`` that the text must obey.
     """
     metadata = {
         "help": help,
@@ -34,6 +36,7 @@ def setting(
         "minimum": minimum,
         "choices": choices,
         "metavar": metavar,
+        "syntax": syntax,
     }
     return field(default=default, metadata=metadata)
 
@@ -46,11 +49,14 @@ class BindConfig:
         ("127.0.0.1:8000",),
         "Address to listen on: host:port, [ipv6]:port, unix:/path, fd://N or a "
         "Twisted endpoint string. May be given several times.",
-        flags=("--bind",),
+        flags=("-b", "--bind"),
         metavar="ADDRESS",
+        syntax="address",
     )
     backlog: int = setting(
-        2048, "Connections that the kernel may queue before they are accepted.", minimum=1
+        2048,
+        "Connections that the kernel may queue before they are accepted.",
+        minimum=1,
     )
 
 
@@ -59,12 +65,16 @@ class TLSConfig:
     """TLS"""
 
     certfile: str | None = setting(
-        None, "PEM file with the certificate chain; turns TLS on.", metavar="PATH"
+        None,
+        "PEM file with the certificate chain; turns TLS on.",
+        metavar="PATH",
+        syntax="file",
     )
     keyfile: str | None = setting(
         None,
         "PEM file with the private key, where it is not in the certificate's file.",
         metavar="PATH",
+        syntax="file",
     )
 
 
@@ -89,6 +99,7 @@ class HTTPConfig:
         'Value of the Server header; "" leaves the header out.',
         flags=("-s", "--server-name"),
         metavar="NAME",
+        syntax="field-value",
     )
     header_timeout: float = setting(
         10.0,
@@ -117,7 +128,7 @@ class HTTPConfig:
         None,
         "Seconds for a request, from its head to the start of its response; then 503. "
         "Off by default.",
-        flags=("-t", "--http-timeout"),
+        flags=("-t", "--http-timeout", "--http_timeout"),
         minimum=0.05,
     )
 
@@ -161,22 +172,31 @@ class WebSocketConfig:
     websocket_timeout: float | None = setting(
         None,
         "Longest life of a WebSocket in seconds. Off by default.",
-        flags=("--websocket_timeout", "--websocket-timeout"),
+        flags=("--websocket-timeout", "--websocket_timeout"),
+        minimum=0.05,
     )
     websocket_connect_timeout: float = setting(
         5.0,
         "Seconds that the application has to accept or refuse a WebSocket.",
-        flags=("--websocket_connect_timeout", "--websocket-connect-timeout"),
+        flags=(
+            "--websocket-connect-timeout",
+            "--websocket_connect_timeout",
+            "--websocket_handshake_timeout",
+        ),
         minimum=0.05,
     )
     websocket_close_timeout: float = setting(
-        10.0, "Seconds to wait for the client's half of the closing handshake.", minimum=0.05
+        10.0,
+        "Seconds to wait for the client's half of the closing handshake.",
+        minimum=0.05,
     )
     websocket_origins: tuple[str, ...] = setting(
         (),
-        'Origins beside ALLOWED_HOSTS and CSRF_TRUSTED_ORIGINS that may open a WebSocket '
-        '("https://example.com", "https://*.example.com"); "*" turns the check off.',
+        "Origins beside ALLOWED_HOSTS and CSRF_TRUSTED_ORIGINS that may open a "
+        'WebSocket ("https://example.com", "https://*.example.com"); "*" turns the '
+        "check off.",
         metavar="ORIGIN",
+        syntax="origin",
     )
 
 
@@ -193,17 +213,25 @@ class ProxyConfig:
         ("127.0.0.0/8", "::1/128", "unix"),
         'Networks of the proxies whose headers are believed; "unix" for unix sockets.',
         metavar="NETWORK",
+        syntax="network",
     )
     proxy_headers_host: str = setting(
         "X-Forwarded-For",
         "Header with the client's address.",
         metavar="NAME",
+        syntax="field-name",
     )
     proxy_headers_port: str = setting(
-        "X-Forwarded-Port", "Header with the port.", metavar="NAME"
+        "X-Forwarded-Port",
+        "Header with the port.",
+        metavar="NAME",
+        syntax="field-name",
     )
     root_path: str = setting(
-        "", "Path under which the application is mounted (ASGI root_path).", metavar="PATH"
+        "",
+        "Path under which the application is mounted (ASGI root_path).",
+        metavar="PATH",
+        syntax="root-path",
     )
 
 
@@ -229,8 +257,18 @@ class LifecycleConfig:
         minimum=0,
     )
     pid_file: str | None = setting(
-        None, "File that holds the server's process id while it runs.", metavar="PATH"
+        None,
+        "File that holds the server's process id while it runs.",
+        metavar="PATH",
+        syntax="file",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersConfig:
+    """Workers"""
+
+    workers: int = setting(1, "Worker processes.", minimum=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,13 +276,17 @@ class LoggingConfig:
     """Logging"""
 
     access_log: str | None = setting(
-        None, 'File for the access log; "-" for standard output.', metavar="PATH"
+        None,
+        'File for the access log; "-" for standard output.',
+        metavar="PATH",
+        syntax="file",
     )
     log_format: str = setting(
         "%(asctime)-15s %(levelname)-8s %(message)s",
         "Format of the server's log lines (logging.Formatter).",
         flags=("--log-fmt",),
         metavar="FORMAT",
+        syntax="log-format",
     )
     verbosity: int = setting(
         1,
@@ -264,4 +306,5 @@ class ServerConfig:
     websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
