@@ -1,0 +1,61 @@
+# make demo     run the demo project on http://127.0.0.1:8000/
+# make test     run all tests
+# make check    format, lint, types, import contracts, settings reference
+#
+# Each target makes the virtual environment it needs; Python 3.11 is all it takes.
+# PYTHON selects the interpreter, VENV the environment's directory, ADDR and PORT the
+# demo's address, DJANGO a Django requirement ("django~=5.2.0"), ARGS more arguments
+# for pytest ("-k websocket -x").
+
+PYTHON ?= python3
+VENV ?= .venv
+ADDR ?= 127.0.0.1
+PORT ?= 8000
+DJANGO ?= django
+ARGS ?=
+
+python := $(VENV)/bin/python
+pip := $(python) -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "djserve needs Python 3.11 or newer: make PYTHON=python3.13 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The installs are stamped, so that they run again only when a requirement changes.
+$(VENV)/.demo: $(VENV)/.created pyproject.toml requirements/base.txt requirements/demo.txt
+	$(pip) -r requirements/demo.txt '$(DJANGO)'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo requirements/test.txt
+	$(pip) -r requirements/test.txt '$(DJANGO)'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test requirements/dev.txt
+	$(pip) -r requirements/dev.txt '$(DJANGO)'
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(python) manage.py demo_setup
+	@echo "The demo is at http://$(ADDR):$(PORT)/ (Control-C ends it)"
+	@$(python) manage.py runasgi --bind $(ADDR):$(PORT)
+
+test: $(VENV)/.test
+	$(python) -X dev -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+	$(python) -m djserve.conf.reference --check
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,61 @@
+"""The import contracts of pyproject.toml, and what an import must not do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).resolve().parents[2]
+
+IMPORT_EVERY_MODULE = """
+import os, pkgutil, sys
+os.environ["DJANGO_SETTINGS_MODULE"] = "demo_project.settings"
+import django
+django.setup()
+import djserve
+for found in pkgutil.walk_packages(djserve.__path__, "djserve."):
+    if found.name.endswith("__main__"):
+        continue
+    __import__(found.name)
+    if "twisted.internet.reactor" in sys.modules:
+        sys.exit(f"{found.name} installs a reactor")
+"""
+
+IMPORT_THE_PACKAGE = """
+import sys
+before = set(sys.modules)
+import djserve
+print(" ".join(sorted(set(sys.modules) - before)))
+"""
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_import_contracts_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    exit_code = lint_imports(
+        config_filename=str(ROOT / "pyproject.toml"), no_cache=True, no_logo=True
+    )
+
+    assert exit_code == 0, capsys.readouterr().out
+
+
+def test_no_module_installs_a_reactor_when_imported() -> None:
+    result = run_python(IMPORT_EVERY_MODULE)
+
+    assert result.returncode == 0, result.stderr
+
+
+def test_importing_the_package_loads_no_framework() -> None:
+    result = run_python(IMPORT_THE_PACKAGE)
+
+    assert result.returncode == 0, result.stderr
+    loaded = set(result.stdout.split())
+    assert "djserve" in loaded
+    assert not loaded & {"asyncio", "autobahn", "django", "twisted", "uvloop"}

@@ -1,0 +1,146 @@
+"""What the whole suite shares: profiles, optional programs, servers in processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A shared machine makes single examples slow by chance: no deadlines anywhere.
+settings.register_profile("dev", deadline=None, max_examples=50)
+settings.register_profile(
+    "ci",
+    deadline=None,
+    max_examples=150,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(scope="session")
+def require_program() -> Callable[..., str]:
+    """Give ``require_program(name, env="")``: the path of a program that a test needs.
+
+    ``env`` names an environment variable that overrides the search. A missing program
+    skips the test, or fails it where DJSERVE_REQUIRE_ALL=1 (as in CI).
+    """
+    return find_program
+
+
+def find_program(name: str, env: str = "") -> str:
+    path = os.environ.get(env) or shutil.which(name)
+    if path:
+        return path
+    reason = f"{name} is not installed"
+    if os.environ.get("DJSERVE_REQUIRE_ALL") == "1":
+        pytest.fail(f"{reason}, and DJSERVE_REQUIRE_ALL=1 demands it")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+    return port
+
+
+@dataclass
+class ServerProcess:
+    """A server in a process of its own, with all that it prints in a file."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_until_ready(self, timeout: float) -> None:
+        """Return once the port takes connections; fail with the output otherwise."""
+        deadline = time.monotonic() + timeout
+        while not self._accepts():
+            if self.process.poll() is not None:
+                pytest.fail(
+                    f"Server ended with {self.process.returncode}:\n{self.output}"
+                )
+            if time.monotonic() > deadline:
+                pytest.fail(f"Server did not listen in {timeout} s:\n{self.output}")
+            time.sleep(0.05)
+
+    def stop(self, timeout: float = 15) -> int:
+        """Ask for a clean stop and return the exit code; kill a server that hangs."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            pytest.fail(f"Server did not stop in {timeout} s:\n{self.output}")
+
+    def _accepts(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+
+StartServer = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Give ``start_server(*args, port, python=, env=, cwd=)`` for a real server.
+
+    ``args`` follow the Python interpreter: ``start_server("-m", "djserve", "app:app",
+    "--bind", f"127.0.0.1:{free_port}", port=free_port)``. It returns once the port is
+    open. Servers that still run at the test's end are stopped.
+    """
+    started: list[ServerProcess] = []
+
+    def start(
+        *args: str,
+        port: int,
+        python: str = sys.executable,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+        timeout: float = 30,
+    ) -> ServerProcess:
+        log = tmp_path / f"server-{len(started)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [python, *args],
+                cwd=cwd,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        started.append(ServerProcess(process, port, log))
+        started[-1].wait_until_ready(timeout)
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
