@@ -1,0 +1,132 @@
+"""The built wheel, installed alone in a fresh environment outside the checkout."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import djserve
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parent.parent
+
+needs_command = pytest.mark.skipif(
+    not (ROOT / "djserve" / "cli.py").exists(), reason="djserve has no command yet"
+)
+
+APPLICATION = """
+async def application(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    body = b"path " + scope["raw_path"]
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 203, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from a copy, so that the checkout gets no build directory."""
+    source = tmp_path_factory.mktemp("source")
+    caches = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "djserve", source / "djserve", ignore=caches)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", str(source)]
+    result = subprocess.run(build, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (built,) = (source / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel in a new environment that borrows the dependencies.
+
+    Files of site-packages named in a .pth file are found, but the .pth files in there
+    are not read: the editable install of the checkout stays out of sight.
+    """
+    home = tmp_path_factory.mktemp("environment")
+    venv.create(home, symlinks=True)
+    site_packages = next(home.glob("lib/python*/site-packages"))
+    borrowed = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
+    (site_packages / "borrowed.pth").write_text("\n".join(sorted(borrowed)))
+    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python")]
+    install = [*pip, "install", "--quiet", "--no-index", "--no-deps", str(wheel)]
+    result = subprocess.run(install, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return home
+
+
+def run(environment: Path, *command: str) -> str:
+    """Run a program of the environment from inside it, far from the checkout."""
+    program, *args = command
+    result = subprocess.run(
+        [str(environment / "bin" / program), *args],
+        cwd=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+
+    metadata = f"djserve-{djserve.__version__}.dist-info/"
+    packed = {name for name in names if not name.startswith(metadata)}
+    modules = {p.relative_to(ROOT).as_posix() for p in ROOT.glob("djserve/**/*.py")}
+    assert modules | {"djserve/py.typed"} <= packed
+    assert all(name.startswith("djserve/") for name in packed)
+    assert f"{metadata}licenses/LICENSE" in names
+
+
+def test_environment_uses_the_wheel_rather_than_the_checkout(environment: Path) -> None:
+    found = run(environment, "python", "-c", "import djserve; print(djserve.__file__)")
+
+    assert found.startswith(str(environment))
+
+
+@needs_command
+def test_installed_command_tells_its_version(environment: Path) -> None:
+    assert djserve.__version__ in run(environment, "djserve", "--version")
+
+
+@needs_command
+def test_installed_package_runs_as_a_module(environment: Path) -> None:
+    assert "--bind" in run(environment, "python", "-m", "djserve", "--help")
+
+
+@needs_command
+def test_installed_command_serves_an_application(
+    environment: Path,
+    tmp_path: Path,
+    free_port: int,
+    start_server: Callable[..., object],
+) -> None:
+    (tmp_path / "hello.py").write_text(APPLICATION)
+    python = str(environment / "bin" / "python")
+    bind = f"127.0.0.1:{free_port}"
+    command = ("-m", "djserve", "hello:application", "--bind", bind)
+    start_server(*command, port=free_port, python=python, cwd=tmp_path)
+
+    connection = http.client.HTTPConnection("127.0.0.1", free_port, timeout=10)
+    connection.request("GET", "/from/the/wheel")
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+
+    assert (response.status, body) == (203, b"path /from/the/wheel")
