@@ -103,7 +103,8 @@ class HTTPConfig:
     )
     header_timeout: float = setting(
         10.0,
-        "Seconds for a connection's TLS handshake and for each request's head; then 408.",
+        "Seconds for a connection's TLS handshake and for each request's head; "
+        "then 408.",
         minimum=0.05,
     )
     keep_alive_timeout: float = setting(
@@ -139,7 +140,8 @@ class WebSocketConfig:
 
     websocket_message_size_limit: int = setting(
         1 * MIB,
-        "Most bytes in an incoming message, after decompression; more are closed with 1009.",
+        "Most bytes in an incoming message, after decompression; more are closed "
+        "with 1009.",
         flags=("--websocket-max-message-size",),
         minimum=1,
     )
@@ -241,7 +243,8 @@ class LifecycleConfig:
 
     lifespan: str = setting(
         "auto",
-        "Run the application's ASGI lifespan: auto, on (a failure stops the start) or off.",
+        "Run the application's ASGI lifespan: auto, on (a failure stops the start) "
+        "or off.",
         choices=("auto", "on", "off"),
     )
     lifespan_timeout: float = setting(
@@ -290,7 +293,8 @@ class LoggingConfig:
     )
     verbosity: int = setting(
         1,
-        "How much the server says: 0 warnings, 1 start and stop, 2 each connection, 3 all.",
+        "How much the server says: 0 warnings, 1 start and stop, 2 each connection, "
+        "3 all.",
         flags=("-v", "--verbosity"),
         minimum=0,
     )

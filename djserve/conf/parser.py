@@ -1,0 +1,282 @@
+"""A flat mapping of settings to a ``ServerConfig``, or to the list of all its faults.
+
+Values come from ``settings.DJSERVE`` as Python objects, or from the command line as
+``Flag`` objects that remember how the setting was named there. Nothing is guessed: a
+wrong type is a fault, as is a key that does not exist.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from djserve.conf.catalogue import Setting, groups, settings_by_key
+from djserve.conf.schema import ServerConfig
+from djserve.conf.syntax import RULES
+from djserve.errors import ConfigError
+
+_LONGEST_REPR = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A value given on the command line, under the flag that gave it.
+
+    Text is converted to the setting's type. ``problem`` is set where the flag itself is
+    already known to be wrong; it is reported with the others.
+    """
+
+    name: str
+    value: Any
+    problem: str = ""
+
+
+class _Unfit(Exception):
+    """A value is not what its setting takes; the message is what was expected."""
+
+
+def parse(mapping: Mapping[str, Any], *, source: str = "DJSERVE") -> ServerConfig:
+    """Check every setting and return the configuration.
+
+    Raises ConfigError with one line for each fault. A line names the place, a flag or
+    ``source`` with its key, then what was expected there and what was found.
+    """
+    reading = _Reading(source)
+    for key, given in mapping.items():
+        reading.take(key, given)
+    reading.apply_rules()
+    if reading.problems:
+        raise ConfigError(reading.problems)
+    return _build(reading.values)
+
+
+def shorten(value: object) -> str:
+    """Return the value's repr, cut to what fits on a line."""
+    text = repr(value)
+    if len(text) <= _LONGEST_REPR:
+        return text
+    return text[: _LONGEST_REPR - 3] + "..."
+
+
+class _Reading:
+    """One pass over a mapping: the values that are right, a line for each other."""
+
+    def __init__(self, source: str) -> None:
+        self.values: dict[str, Any] = {}
+        self.problems: list[str] = []
+        self._source = source
+        self._settings = settings_by_key()
+        self._places: dict[str, str] = {}
+        self._failed: set[str] = set()
+
+    def take(self, key: object, given: Any) -> None:
+        """Read one setting; a fault in it is kept and the pass goes on."""
+        place = f"{self._source}[{shorten(key)}]"
+        setting = self._settings.get(key) if isinstance(key, str) else None
+        if setting is None:
+            self.problems.append(f"{place}: unknown setting{self._suggestion(key)}")
+            return
+        if isinstance(given, Flag):
+            place = given.name
+        self._places[setting.name] = place
+        before = len(self.problems)
+        value = self._read(setting, place, given)
+        if len(self.problems) > before:
+            self._failed.add(setting.name)
+        else:
+            self.values[setting.name] = value
+
+    def apply_rules(self) -> None:
+        """Apply the rules between settings, where those were right by themselves."""
+        for names, rule in _RULES_BETWEEN:
+            if self._failed.isdisjoint(names):
+                self.problems += rule(self.values, self._places)
+
+    def _read(self, setting: Setting, place: str, given: Any) -> Any:
+        if setting.kind is tuple:
+            return self._read_items(setting, place, given)
+        return self._read_one(setting, place, given, _READERS[setting.kind])
+
+    def _read_items(self, setting: Setting, place: str, given: Any) -> tuple[str, ...]:
+        items = given.value if isinstance(given, Flag) else given
+        if not isinstance(items, list | tuple):
+            self._report(place, "a list of strings", given)
+            return ()
+        if not items and setting.default:
+            self._report(place, "at least one item", given)
+        return tuple(
+            self._read_one(setting, f"{place}[{index}]", item, _read_str)
+            for index, item in enumerate(items)
+        )
+
+    def _read_one(self, setting: Setting, place: str, given: Any, read: _Reader) -> Any:
+        try:
+            if isinstance(given, Flag):
+                place = given.name
+                if given.problem:
+                    raise _Unfit(given.problem)
+                return _read_flag(setting, given.value, read)
+            return read(setting, given)
+        except _Unfit as unfit:
+            self._report(place, str(unfit), given)
+            return None
+
+    def _report(self, place: str, expected: str, given: Any) -> None:
+        value = given.value if isinstance(given, Flag) else given
+        self.problems.append(f"{place}: expected {expected}, got {shorten(value)}")
+
+    def _suggestion(self, key: object) -> str:
+        close = difflib.get_close_matches(str(key).upper(), self._settings, n=1)
+        return f"; did you mean {close[0]!r}?" if close else ""
+
+
+_Reader = Callable[[Setting, Any], Any]
+
+
+def _read_flag(setting: Setting, value: Any, read: _Reader) -> Any:
+    """Read a value of the command line, where numbers arrive as text."""
+    if not isinstance(value, str):
+        return read(setting, value)
+    # None cannot be typed, so it must not be offered.
+    setting = dataclasses.replace(setting, optional=False)
+    if setting.kind in (int, float):
+        try:
+            value = setting.kind(value)
+        except ValueError:
+            raise _Unfit(_expected_number(setting)) from None
+    return read(setting, value)
+
+
+def _read_bool(setting: Setting, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _Unfit("True or False")
+    return value
+
+
+def _read_number(setting: Setting, value: Any) -> float | None:
+    if value is None and setting.optional:
+        return None
+    # bool is an int to Python, but 1 second is not what True was meant to say.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _Unfit(_expected_number(setting))
+    if setting.kind is int and not isinstance(value, int):
+        raise _Unfit(_expected_number(setting))
+    # The comparison refuses nan too; an int may be larger than any float.
+    least = -sys.float_info.max if setting.minimum is None else setting.minimum
+    if not least <= value <= sys.float_info.max:
+        raise _Unfit(_expected_number(setting))
+    return setting.kind(value)  # type: ignore[no-any-return]
+
+
+def _expected_number(setting: Setting) -> str:
+    noun = "a whole number" if setting.kind is int else "seconds as a number"
+    least = "" if setting.minimum is None else f" from {setting.minimum:g} up"
+    return f"{noun}{least}{_or_none(setting)}"
+
+
+def _read_str(setting: Setting, value: Any) -> str | None:
+    if value is None and setting.optional:
+        return None
+    # BASE_DIR / "cert.pem" is how Django's settings name files.
+    if setting.syntax == "file" and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        raise _Unfit(_expected_text(setting))
+    if setting.choices and value not in setting.choices:
+        raise _Unfit(_expected_text(setting))
+    if setting.syntax:
+        _check_syntax(setting, value)
+    return value
+
+
+def _check_syntax(setting: Setting, text: str) -> None:
+    try:
+        RULES[setting.syntax].check(text)
+    except ValueError as error:
+        reason = f" ({error})" if str(error) else ""
+        raise _Unfit(_expected_text(setting) + reason) from error
+
+
+def _expected_text(setting: Setting) -> str:
+    if setting.choices:
+        return "one of " + ", ".join(map(repr, setting.choices))
+    if setting.syntax:
+        return RULES[setting.syntax].expected + _or_none(setting)
+    return "a string" + _or_none(setting)
+
+
+def _or_none(setting: Setting) -> str:
+    return " or None" if setting.optional else ""
+
+
+_READERS: dict[type, _Reader] = {
+    bool: _read_bool,
+    int: _read_number,
+    float: _read_number,
+    str: _read_str,
+}
+
+
+def _check_certificate_files(
+    values: Mapping[str, Any], places: Mapping[str, str]
+) -> Iterator[str]:
+    for name in ("certfile", "keyfile"):
+        path = values.get(name)
+        if path is None:
+            continue
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            reason = error.strerror or str(error)
+            yield (
+                f"{places[name]}: expected a readable file ({reason}), "
+                f"got {shorten(path)}"
+            )
+
+
+def _check_key_has_certificate(
+    values: Mapping[str, Any], places: Mapping[str, str]
+) -> Iterator[str]:
+    if values.get("keyfile") is not None and values.get("certfile") is None:
+        yield f"{places['keyfile']}: expected a certificate beside it, got none"
+
+
+def _check_proxy_flags(
+    values: Mapping[str, Any], places: Mapping[str, str]
+) -> Iterator[str]:
+    # Daphne refuses these flags by themselves. In settings they may stay in place while
+    # PROXY_HEADERS is switched by the environment.
+    if values.get("proxy_headers"):
+        return
+    for name in ("proxy_headers_host", "proxy_headers_port"):
+        place = places.get(name, "")
+        if place.startswith("-"):
+            yield f"{place}: expected --proxy-headers beside it, got none"
+
+
+_RULES_BETWEEN = (
+    (("certfile", "keyfile"), _check_key_has_certificate),
+    (("certfile", "keyfile"), _check_certificate_files),
+    (
+        ("proxy_headers", "proxy_headers_host", "proxy_headers_port"),
+        _check_proxy_flags,
+    ),
+)
+
+
+def _build(values: Mapping[str, Any]) -> ServerConfig:
+    made = {}
+    for group in groups():
+        given = {
+            setting.name: values[setting.name]
+            for setting in group.settings
+            if setting.name in values
+        }
+        made[group.name] = group.make(**given)
+    return ServerConfig(**made)

@@ -1,0 +1,147 @@
+"""The settings reference, docs/settings.md, made from the schema.
+
+``python -m djserve.conf.reference`` prints it, ``--write`` puts it into its file, and
+``--check`` fails where the file says something else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from djserve.conf.catalogue import Group, Setting, groups
+from djserve.conf.options import describe_value
+
+PAGE = Path("docs/settings.md")
+
+_INTRODUCTION = """\
+# Settings
+
+<!-- Made by `python -m djserve.conf.reference --write`; edit djserve/conf instead. -->
+
+Each setting is a key of the dictionary `DJSERVE` in the project's settings and a flag
+of `manage.py runasgi` and of the `djserve` command.
+A flag overrides the key.
+What neither gives has its default.
+
+```python
+DJSERVE = {
+    "BIND": ["127.0.0.1:8000", "unix:/run/example.sock"],
+    "KEEP_ALIVE_TIMEOUT": 30,
+    "PROXY_HEADERS": True,
+}
+```
+
+Times are in seconds, whole or fractional; sizes are in bytes.
+A key that does not exist or a value of the wrong type is an error, and all errors are
+reported together: by `manage.py check`, and by the server, which does not start.
+A flag that takes a list may be repeated; what is repeated replaces the key's list.
+A switch has a second form that turns it off: `--no-` before its name.
+"""
+
+_DAPHNE = """\
+## Daphne's command line
+
+Every flag of Daphne is understood, so that a command line goes on working after its
+first word is changed.
+
+- `-b`, `-p`, `-u`, `--fd` and `-e` may be combined: all that they name is listened on.
+  A `-b` without a port gets that of `-p`, or 8000; a `-p` alone means 127.0.0.1.
+  They take the place of `BIND` as a whole.
+- `--http-timeout 0` and `--websocket_timeout -1` mean that there is no such limit.
+  `--websocket_connect_timeout -1` and `--ping-timeout 0` wait for a year.
+- `--websocket-max-message-size 0` and `--websocket-max-frame-size 0` lift the limit.
+- `--no-server-name` leaves the `Server` header out.
+- `--proxy-headers-host` and `--proxy-headers-port` need `--proxy-headers` beside them.
+
+Three things differ on purpose.
+`--proxy-headers` believes only the proxies in `TRUSTED_PROXIES`; Daphne believes anyone.
+`--ping-interval 0` turns pings off, and `--application-close-timeout 0` lets an
+application run on after its client has gone; Daphne takes both to mean "at once".
+A WebSocket lives as long as it likes unless `WEBSOCKET_TIMEOUT` says otherwise; Daphne
+ends it after a day.
+"""
+
+_TABLE_HEAD = """\
+| Key | Flag | Type | Default | Meaning |
+| --- | --- | --- | --- | --- |
+"""
+
+
+def render() -> str:
+    """Return the whole page."""
+    return "\n".join([_INTRODUCTION, *map(_render_group, groups()), _DAPHNE])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print, write or check the page; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m djserve.conf.reference",
+        description="Make the settings reference from the schema.",
+    )
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--write", action="store_true", help="write the page")
+    action.add_argument("--check", action="store_true", help="compare the page")
+    parser.add_argument("--page", type=Path, default=PAGE, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    if options.check:
+        return _check(options.page)
+    if options.write:
+        options.page.write_text(render(), encoding="utf-8")
+    else:
+        sys.stdout.write(render())
+    return 0
+
+
+def _check(page: Path) -> int:
+    if page.is_file() and page.read_text(encoding="utf-8") == render():
+        return 0
+    sys.stderr.write(
+        f"{page} is out of date: run python -m djserve.conf.reference --write\n"
+    )
+    return 1
+
+
+def _render_group(group: Group) -> str:
+    rows = "".join(map(_render_row, group.settings))
+    return f"## {group.title}\n\n{_TABLE_HEAD}{rows}"
+
+
+def _render_row(setting: Setting) -> str:
+    cells = (
+        f"`{setting.key}`",
+        _render_flags(setting),
+        _render_type(setting),
+        _render_default(setting),
+        setting.help,
+    )
+    # A bar would end the cell.
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _render_flags(setting: Setting) -> str:
+    flags = ", ".join(f"`{flag}`" for flag in setting.flags)
+    if setting.kind is bool:
+        return flags
+    return f"{flags} `{describe_value(setting)}`"
+
+
+def _render_type(setting: Setting) -> str:
+    names = {tuple: "list of strings", str: "string", float: "seconds"}
+    name = names.get(setting.kind, setting.kind.__name__)
+    if setting.minimum is not None:
+        name += f", at least {setting.minimum:g}"
+    return f"{name}, or `None`" if setting.optional else name
+
+
+def _render_default(setting: Setting) -> str:
+    default = setting.default
+    if isinstance(default, tuple):
+        default = list(default)
+    return f"`{default!r}`"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""What the text of a setting must look like, by the rule's name in the schema.
+
+A rule knows nothing but the text: whether an address can be bound is ``net``'s affair.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# RFC 9110 5.6.2: the characters of a token.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+# RFC 6454 7: scheme, host, port. The first label may stand for any, as in Django's
+# CSRF_TRUSTED_ORIGINS.
+_ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(\*\.)?([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?",
+    re.IGNORECASE,
+)
+
+_HOST_AND_PORT = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]*):(?P<port>[0-9]+)")
+
+# A Twisted endpoint string begins with its type; at least two letters keep a host's
+# forgotten port ("a:") apart from it.
+_ENDPOINT = re.compile(r"[A-Za-z][A-Za-z0-9_]+:.+", re.DOTALL)
+
+LARGEST_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``expected`` completes "expected ...".
+
+    ``check`` raises ValueError for a text that breaks the rule; the exception's own
+    words are added where they say more.
+    """
+
+    expected: str
+    check: Callable[[str], None]
+
+
+def is_host_only(text: str) -> bool:
+    """Say whether an address lacks its port: ``::1``, ``[::1]``, ``localhost``."""
+    if text.startswith("[") and text.endswith("]"):
+        return True
+    return ":" not in text or is_ipv6_address(text)
+
+
+def is_ipv6_address(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_address(text: str) -> None:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("it has blanks or control characters")
+    for prefix, check in _PREFIXES.items():
+        if text.startswith(prefix):
+            check(text.removeprefix(prefix))
+            return
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None:
+        _check_endpoint(text)
+    elif int(match["port"]) > LARGEST_PORT:
+        raise ValueError(f"a port is at most {LARGEST_PORT}")
+
+
+def _check_endpoint(text: str) -> None:
+    if is_host_only(text):
+        raise ValueError("the port is missing")
+    if not _ENDPOINT.fullmatch(text):
+        raise ValueError
+
+
+def _check_unix_path(path: str) -> None:
+    if not path:
+        raise ValueError("the path is missing")
+
+
+def _check_descriptor(number: str) -> None:
+    if not (number.isascii() and number.isdigit()):
+        raise ValueError("a descriptor is a number")
+
+
+_PREFIXES = {"unix:": _check_unix_path, "fd://": _check_descriptor}
+
+
+def _check_network(text: str) -> None:
+    if text not in ("unix", "*"):
+        ipaddress.ip_network(text)
+
+
+def _check_origin(text: str) -> None:
+    if text != "*" and not _ORIGIN.fullmatch(text):
+        raise ValueError
+
+
+def _check_root_path(text: str) -> None:
+    if text and not text.startswith("/"):
+        raise ValueError
+
+
+def _check_field_name(text: str) -> None:
+    if not _TOKEN.fullmatch(text):
+        raise ValueError
+
+
+def _check_field_value(text: str) -> None:
+    # RFC 9110 5.5: a line break in a value would begin another field.
+    if not text.isascii() or (text and not text.isprintable()):
+        raise ValueError
+
+
+def _check_file(text: str) -> None:
+    if not text or "\0" in text:
+        raise ValueError
+
+
+def _check_log_format(text: str) -> None:
+    logging.Formatter(text)
+
+
+RULES = {
+    "address": Rule(
+        "host:port, [ipv6]:port, unix:/path, fd://N or a Twisted endpoint string",
+        _check_address,
+    ),
+    "network": Rule('an IP network, "unix" or "*"', _check_network),
+    "origin": Rule('an origin as in "https://example.com", or "*"', _check_origin),
+    "root-path": Rule('a path that begins with "/", or ""', _check_root_path),
+    "field-name": Rule("the name of a header", _check_field_name),
+    "field-value": Rule("printable ASCII text", _check_field_value),
+    "file": Rule("a file's path", _check_file),
+    "log-format": Rule("a format for logging.Formatter", _check_log_format),
+}
