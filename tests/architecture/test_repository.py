@@ -15,6 +15,7 @@ NOT_OURS = {
     "build",
     "dist",
     "media",
+    "var",
     "node_modules",
     "staticfiles",
 }
