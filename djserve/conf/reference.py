@@ -57,9 +57,10 @@ first word is changed.
 - `--proxy-headers-host` and `--proxy-headers-port` need `--proxy-headers` beside them.
 
 Three things differ on purpose.
-`--proxy-headers` believes only the proxies in `TRUSTED_PROXIES`; Daphne believes anyone.
-`--ping-interval 0` turns pings off, and `--application-close-timeout 0` lets an
-application run on after its client has gone; Daphne takes both to mean "at once".
+`--proxy-headers` believes only the proxies in `TRUSTED_PROXIES`; Daphne believes all.
+`--ping-interval 0` turns pings off, where Daphne pings without a pause, and
+`--application-close-timeout 0` lets an application run on after its client has gone,
+where Daphne ends it at once.
 A WebSocket lives as long as it likes unless `WEBSOCKET_TIMEOUT` says otherwise; Daphne
 ends it after a day.
 """

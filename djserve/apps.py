@@ -1,0 +1,20 @@
+"""djserve as a Django app: it has no models, only commands and system checks."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core.checks import register
+
+from djserve import checks
+
+
+class DjserveConfig(AppConfig):
+    """Register the system checks."""
+
+    name = "djserve"
+    verbose_name = "djserve"
+
+    def ready(self) -> None:
+        """Called by Django once, when all apps are loaded."""
+        for check in checks.CHECKS:
+            register(check, checks.TAG)

@@ -1,0 +1,248 @@
+"""What is wrong with the project's settings, as Django's system checks show it.
+
+============  ==========================================================
+djserve.E001  a setting in DJSERVE is wrong (one message for each)
+djserve.E002  Daphne's app is installed beside djserve's
+djserve.E003  djserve comes after django.contrib.staticfiles
+djserve.E004  ASGI_APPLICATION names nothing that can be imported
+djserve.W001  ASGI_APPLICATION is missing
+djserve.W002  several workers, and a channel layer that lives in one process
+djserve.W003  asgiref is too old for pooled threads
+djserve.W004  DEBUG is on and the server listens beyond this machine
+djserve.W005  a setting of Daphne's has no effect
+djserve.W006  every client is believed to be a proxy
+============  ==========================================================
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import re
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+
+from djserve.conf.loader import load
+from djserve.conf.schema import ServerConfig
+from djserve.errors import ConfigError
+
+TAG = "djserve"
+
+_OLDEST_ASGIREF = (3, 13)
+
+_IN_MEMORY_LAYER = "channels.layers.InMemoryChannelLayer"
+
+_DAPHNE_SETTINGS = {
+    "DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE": "WEBSOCKET_MESSAGE_SIZE_LIMIT",
+    "DAPHNE_WEBSOCKET_MAX_FRAME_SIZE": "WEBSOCKET_FRAME_SIZE_LIMIT",
+}
+
+# "module.name", as Django's own setting WSGI_APPLICATION.
+_DOTTED_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+_Apps = Sequence[AppConfig] | None
+
+
+def check_configuration(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report each fault in ``settings.DJSERVE``."""
+    try:
+        load()
+    except ConfigError as error:
+        hint = "docs/settings.md lists every key with its type and default."
+        return [Error(line, hint=hint, id="djserve.E001") for line in error.problems]
+    return []
+
+
+def check_installed_apps(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report apps whose ``runserver`` hides ours or competes with it."""
+    names = [config.name for config in apps.get_app_configs()]
+    messages: list[CheckMessage] = []
+    if "daphne" in names:
+        messages.append(
+            Error(
+                "Daphne and djserve are both in INSTALLED_APPS.",
+                hint="Remove 'daphne': djserve's runserver takes the place of its own.",
+                id="djserve.E002",
+            )
+        )
+    # Django takes a command from the first app that has it.
+    if "django.contrib.staticfiles" in names[: _index(names, "djserve")]:
+        messages.append(
+            Error(
+                "djserve comes after django.contrib.staticfiles in INSTALLED_APPS, "
+                "whose runserver hides djserve's.",
+                hint="Put 'djserve' before 'django.contrib.staticfiles'.",
+                id="djserve.E003",
+            )
+        )
+    return messages
+
+
+def check_application(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report an ASGI_APPLICATION that is missing or cannot be imported.
+
+    The module is looked for, not imported: that is the server's to do.
+    """
+    path = getattr(settings, "ASGI_APPLICATION", None)
+    if path is None:
+        return [
+            Warning(
+                "ASGI_APPLICATION is not set.",
+                hint=f"Set it; {_fallback()} is served until then.",
+                id="djserve.W001",
+            )
+        ]
+    problem = _find_path_problem(path)
+    if not problem:
+        return []
+    return [
+        Error(
+            f"ASGI_APPLICATION {path!r} {problem}.",
+            hint='It has the form "mysite.asgi.application".',
+            id="djserve.E004",
+        )
+    ]
+
+
+def check_channel_layers(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report channel layers that live in one process where there are several."""
+    config = _load_or_none()
+    if config is None or config.workers.workers == 1:
+        return []
+    layers = getattr(settings, "CHANNEL_LAYERS", None) or {}
+    return [
+        Warning(
+            f"The channel layer {alias!r} keeps its messages in one process, but there "
+            f"are {config.workers.workers} workers: groups will not reach all clients.",
+            hint="Use channels_redis, or set DJSERVE['WORKERS'] to 1.",
+            id="djserve.W002",
+        )
+        for alias, layer in layers.items()
+        if layer.get("BACKEND") == _IN_MEMORY_LAYER
+    ]
+
+
+def check_asgiref(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report an asgiref without caller-owned executors."""
+    return find_asgiref_problems(metadata.version("asgiref"))
+
+
+def find_asgiref_problems(version: str) -> list[CheckMessage]:
+    """Judge one version of asgiref."""
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if numbers >= _OLDEST_ASGIREF:
+        return []
+    return [
+        Warning(
+            f"asgiref {version} is too old to run requests in pooled threads: each "
+            "request starts a thread, and CONN_MAX_AGE has no effect.",
+            hint="Install asgiref 3.13 or newer.",
+            id="djserve.W003",
+        )
+    ]
+
+
+def check_debug(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report debug pages that others than the developer can see."""
+    config = _load_or_none()
+    if config is None or not settings.DEBUG:
+        return []
+    return [
+        Warning(
+            f"DEBUG is on and the server listens on {address}: everyone who reaches it "
+            "can read settings and source in its error pages.",
+            hint="Set DEBUG to False, or bind to 127.0.0.1.",
+            id="djserve.W004",
+        )
+        for address in config.bind.bind
+        if _is_public(address)
+    ]
+
+
+def check_daphne_settings(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report settings that Daphne reads and djserve does not."""
+    return [
+        Warning(
+            f"{name} has no effect on djserve.",
+            hint=f"Set DJSERVE[{key!r}] instead.",
+            id="djserve.W005",
+        )
+        for name, key in _DAPHNE_SETTINGS.items()
+        if hasattr(settings, name)
+    ]
+
+
+def check_proxies(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report proxy headers that are taken from anyone."""
+    config = _load_or_none()
+    if config is None or not config.proxy.proxy_headers:
+        return []
+    if "*" not in config.proxy.trusted_proxies:
+        return []
+    return [
+        Warning(
+            "Every client may choose its own address and scheme, since "
+            "DJSERVE['TRUSTED_PROXIES'] has '*'.",
+            hint="List the networks of your proxies, or silence this where only they "
+            "can reach the server.",
+            id="djserve.W006",
+        )
+    ]
+
+
+CHECKS = (
+    check_configuration,
+    check_installed_apps,
+    check_application,
+    check_channel_layers,
+    check_asgiref,
+    check_debug,
+    check_daphne_settings,
+    check_proxies,
+)
+
+
+def _load_or_none() -> ServerConfig | None:
+    """Return the configuration; its faults are ``check_configuration``'s to report."""
+    try:
+        return load()
+    except ConfigError:
+        return None
+
+
+def _index(names: list[str], name: str) -> int:
+    return names.index(name) if name in names else len(names)
+
+
+def _fallback() -> str:
+    project = (getattr(settings, "SETTINGS_MODULE", None) or "").partition(".")[0]
+    return f'"{project or "mysite"}.asgi.application"'
+
+
+def _find_path_problem(path: object) -> str:
+    if not isinstance(path, str) or not _DOTTED_PATH.fullmatch(path):
+        return "is not a dotted path"
+    module = path.rpartition(".")[0]
+    try:
+        # Imports the packages above the module, not the module.
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    return "" if found else f"is in a module that does not exist ({module})"
+
+
+def _is_public(address: str) -> bool:
+    """Say whether an address is known to be reachable from other machines."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host in ("", "*"):
+        return True
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        # A name, a unix socket, a descriptor or an endpoint: not known.
+        return False
