@@ -275,6 +275,30 @@ class WorkersConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DjangoConfig:
+    """Django"""
+
+    handler: str = setting(
+        "djserve",
+        "What runs a Django project's requests: djserve's own handler, or the one that "
+        "the project names.",
+        choices=("djserve", "django"),
+    )
+    threads: int | None = setting(
+        None,
+        "Threads that run synchronous code (views, middleware, ORM, consumers) at the "
+        "same time, in each process. By default 4 for each CPU and 4 more, at most 32.",
+        minimum=1,
+    )
+    thread_queue_limit: int | None = setting(
+        None,
+        "Calls that may wait for a thread; a request beyond gets 503 with Retry-After. "
+        "No limit by default.",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoggingConfig:
     """Logging"""
 
@@ -311,4 +335,5 @@ class ServerConfig:
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
+    django: DjangoConfig = field(default_factory=DjangoConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
