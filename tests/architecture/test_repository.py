@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +37,11 @@ REGISTRY_HOSTS = [
 ]
 MACHINE_PATH = re.compile(r"(?<![\w.}>)])/(?:wo" + r"rk|ro" + r"ot)/")
 CHECK_ID = re.compile(r"""\bid=["'](djserve\.[EWI]\d{3})["']""")
+
+RELATIVE_LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)")
+EXTRAS = re.compile(r"^-e \.\[([^\]]+)\]$", re.MULTILINE)
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def is_ours(name: str) -> bool:
@@ -83,3 +91,23 @@ def test_each_check_id_is_defined_once() -> None:
     )
 
     assert [check_id for check_id, count in ids.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_a_page_lead_to_files(page: Path) -> None:
+    links = RELATIVE_LINK.findall(page.read_text("utf-8"))
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_requirements_name_extras_that_the_project_has() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    named = {
+        extra
+        for file in (ROOT / "requirements").glob("*.txt")
+        for extras in EXTRAS.findall(file.read_text("utf-8"))
+        for extra in extras.split(",")
+    }
+
+    assert named
+    assert named <= project["optional-dependencies"].keys()
