@@ -1,11 +1,12 @@
 # make demo     run the demo project on http://127.0.0.1:8000/
 # make test     run all tests
 # make check    format, lint, types, import contracts, settings reference
+# make coverage what each module's own test module covers
 #
 # Each target makes the virtual environment it needs; Python 3.11 is all it takes.
 # PYTHON selects the interpreter, VENV the environment's directory, ADDR and PORT the
 # demo's address, DJANGO a Django requirement ("django~=5.2.0"), ARGS more arguments
-# for pytest ("-k websocket -x").
+# for pytest ("-k websocket -x") or for the coverage (module paths).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +19,7 @@ python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test check coverage clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -56,6 +57,9 @@ check: $(VENV)/.dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(python) -m djserve.conf.reference --check
+
+coverage: $(VENV)/.dev
+	$(python) .ci/own_coverage.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
