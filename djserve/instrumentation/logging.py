@@ -1,0 +1,141 @@
+"""The loggers that djserve uses, and their set-up with and without Django.
+
+- ``djserve``: start, stop and what concerns the whole server
+- ``djserve.error``: exceptions of the application, and failures of the server
+- ``djserve.access``: the access log, where it goes through logging
+- ``djserve.development``: a line for each request under ``runserver``
+- ``djserve.twisted``: what Twisted reports, unhandled failures above all
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from djserve.conf.schema import LoggingConfig
+
+    TwistedEvent = Mapping[str, Any]
+
+# Verbosity to the levels of djserve's loggers and of all others.
+LEVELS = {
+    0: (logging.WARNING, logging.WARNING),
+    1: (logging.INFO, logging.INFO),
+    2: (logging.DEBUG, logging.INFO),
+    3: (logging.DEBUG, logging.DEBUG),
+}
+
+# Twisted tells of each factory and port at "info": that is our debugging.
+TWISTED_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.DEBUG,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+
+_redirected: WeakSet[Any] = WeakSet()
+
+
+class TwistedLogger(Protocol):
+    """The module ``twisted.logger``, handed in: Twisted is imported in ``net`` only."""
+
+    @property
+    def globalLogBeginner(self) -> Any: ...
+    @property
+    def formatEvent(self) -> Callable[[Any], str]: ...
+
+
+def configure(config: LoggingConfig, *, django: bool) -> None:
+    """Give djserve's loggers a level and, where they have none, a handler.
+
+    Under Django, ``settings.LOGGING`` has been applied before and stays as it is: its
+    handlers and levels win. Without Django the root logger is set up, as with
+    ``logging.basicConfig``. Calling it again adds no second handler.
+    """
+    level, others_level = LEVELS[min(config.verbosity, 3)]
+    djserve = logging.getLogger("djserve")
+    if django:
+        if not djserve.hasHandlers():
+            djserve.addHandler(_FallbackHandler(config.log_format))
+        _set_level(djserve, level)
+        return
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(_FallbackHandler(config.log_format))
+    root.setLevel(others_level)
+    djserve.setLevel(level)
+
+
+def configure_development() -> None:
+    """Let the lines of ``runserver`` appear as they are, after ``configure``.
+
+    Handlers of the project for "djserve.development", or for a logger above it, win.
+    """
+    development = logging.getLogger("djserve.development")
+    _set_level(development, logging.INFO)
+    if not development.handlers and not _is_handled_by_project(development):
+        development.addHandler(_FallbackHandler("%(message)s"))
+        development.propagate = False
+
+
+def redirect_twisted(twisted_logger: TwistedLogger) -> None:
+    """Route Twisted's log to "djserve.twisted", what it has buffered so far included.
+
+    Standard output, standard error and Python's warnings are left as they are. Calling
+    it again does nothing.
+    """
+    beginner = twisted_logger.globalLogBeginner
+    if beginner in _redirected:
+        return
+    _redirected.add(beginner)
+    logger = logging.getLogger("djserve.twisted")
+
+    def observe(event: TwistedEvent) -> None:
+        level = _twisted_level(event)
+        if logger.isEnabledFor(level):
+            text = twisted_logger.formatEvent(event)
+            logger.log(level, "%s", text, exc_info=_exc_info(event))
+
+    show_warning = warnings.showwarning
+    beginner.beginLoggingTo([observe], redirectStandardIO=False)
+    # Twisted takes warnings over too; they belong to the project's own set-up.
+    warnings.showwarning = show_warning
+
+
+def _twisted_level(event: TwistedEvent) -> int:
+    level = event.get("log_level")
+    return TWISTED_LEVELS.get(getattr(level, "name", "info"), logging.ERROR)
+
+
+def _exc_info(event: TwistedEvent) -> Any:
+    failure = event.get("log_failure")
+    if failure is None:
+        return None
+    return (failure.type, failure.value, failure.getTracebackObject())
+
+
+class _FallbackHandler(logging.StreamHandler[TextIO]):
+    """Standard error, where the project has set up no handler."""
+
+    def __init__(self, line_format: str) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter(line_format))
+
+
+def _set_level(logger: logging.Logger, level: int) -> None:
+    if logger.level == logging.NOTSET:
+        logger.setLevel(level)
+
+
+def _is_handled_by_project(logger: logging.Logger) -> bool:
+    current: logging.Logger | None = logger
+    while current is not None:
+        if any(not isinstance(h, _FallbackHandler) for h in current.handlers):
+            return True
+        current = current.parent if current.propagate else None
+    return False
