@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
+import os
 import re
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 from django.apps import AppConfig, apps
-from django.conf import settings
+from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.checks import CheckMessage, Error, Warning
 
 from djserve.conf.loader import load
@@ -220,7 +221,7 @@ def _index(names: list[str], name: str) -> int:
 
 
 def _fallback() -> str:
-    project = (getattr(settings, "SETTINGS_MODULE", None) or "").partition(".")[0]
+    project = os.environ.get(ENVIRONMENT_VARIABLE, "").partition(".")[0]
     return f'"{project or "mysite"}.asgi.application"'
 
 

@@ -9,36 +9,11 @@ Sizes are in bytes, times in seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+
+from djserve.conf.declaration import setting
 
 KIB = 1024
 MIB = 1024 * KIB
-
-
-def setting(
-    default: Any,
-    help: str,
-    *,
-    flags: tuple[str, ...] = (),
-    minimum: float | None = None,
-    choices: tuple[str, ...] = (),
-    metavar: str = "",
-    syntax: str = "",
-) -> Any:
-    """Declare a setting: a dataclass field with what the generators need beside it.
-
-    ``flags`` replaces the flag derived from the name. ``minimum`` is inclusive.
-    ``syntax`` names the rule in ``conf.syntax`` that the text must obey.
-    """
-    metadata = {
-        "help": help,
-        "flags": flags,
-        "minimum": minimum,
-        "choices": choices,
-        "metavar": metavar,
-        "syntax": syntax,
-    }
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

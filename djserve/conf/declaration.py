@@ -1,0 +1,32 @@
+"""How a setting is declared: a dataclass field that carries what is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    flags: tuple[str, ...] = (),
+    minimum: float | None = None,
+    choices: tuple[str, ...] = (),
+    metavar: str = "",
+    syntax: str = "",
+) -> Any:
+    """Declare a setting: a dataclass field with what the generators need beside it.
+
+    ``flags`` replaces the flag derived from the name. ``minimum`` is inclusive.
+    ``syntax`` names the rule in ``conf.syntax`` that the text must obey.
+    """
+    metadata = {
+        "help": help,
+        "flags": flags,
+        "minimum": minimum,
+        "choices": choices,
+        "metavar": metavar,
+        "syntax": syntax,
+    }
+    return field(default=default, metadata=metadata)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from django.test import override_settings
+
+from djserve.conf.loader import load, read_settings
+from djserve.conf.parser import Flag
+from djserve.conf.schema import ServerConfig
+from djserve.errors import ConfigError
+
+
+@override_settings()
+def test_project_without_settings_has_the_defaults() -> None:
+    from django.conf import settings
+
+    if hasattr(settings, "DJSERVE"):
+        del settings.DJSERVE
+
+    assert read_settings() == {}
+
+
+@override_settings(DJSERVE={"BACKLOG": 7})
+def test_settings_of_the_project_are_read() -> None:
+    assert load().bind.backlog == 7
+
+
+@override_settings(DJSERVE={"BACKLOG": 7, "LIFESPAN": "off"})
+def test_options_override_settings() -> None:
+    config = load({"BACKLOG": Flag("--backlog", "9")})
+
+    assert config.bind.backlog == 9
+    assert config.lifecycle.lifespan == "off"
+
+
+@override_settings(DJSERVE={"BACKLOG": 7})
+def test_result_is_kept() -> None:
+    assert load() is load()
+    assert load({}) is load()
+
+
+def test_changed_setting_is_read_again() -> None:
+    with override_settings(DJSERVE={"BACKLOG": 1}):
+        assert load().bind.backlog == 1
+    with override_settings(DJSERVE={"BACKLOG": 2}):
+        assert load().bind.backlog == 2
+
+
+@override_settings(DJSERVE={"BACKLOG": 7})
+def test_another_setting_changes_nothing() -> None:
+    before = load()
+
+    with override_settings(DEBUG=True):
+        assert load() is before
+
+
+@pytest.mark.parametrize("value", [None, [], "BIND", 5])
+def test_setting_that_is_no_mapping_is_refused(value: object) -> None:
+    expected = [f"DJSERVE: expected a dict of settings, got {value!r}"]
+
+    with override_settings(DJSERVE=value), pytest.raises(ConfigError) as caught:
+        load()
+
+    assert caught.value.problems == expected
+
+
+@override_settings(DJSERVE={"BACKLOG": 0})
+def test_problems_of_settings_and_options_come_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"WORKERS": Flag("--workers", "no")})
+
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "DJSERVE['BACKLOG']",
+        "--workers",
+    ]
+
+
+def test_application_without_django_settings_has_the_defaults() -> None:
+    code = "from djserve.conf.loader import load; print(load())"
+    env = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True
+    )
+
+    assert done.stdout.strip() == str(ServerConfig()), done.stderr
+
+
+def test_importing_the_loader_does_not_import_django() -> None:
+    code = "import sys, djserve.conf.loader; print('django' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.stdout.strip() == "False", done.stderr

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+
+from djserve.conf.catalogue import Setting, settings_by_key
+from djserve.conf.options import add_arguments, mapping_from_namespace
+from djserve.conf.parser import parse
+from djserve.conf.schema import ServerConfig
+from djserve.errors import ConfigError
+
+
+def make_parser(**kwargs: Any) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="djserve")
+    add_arguments(parser, **kwargs)
+    return parser
+
+
+def mapping_of(line: str) -> dict[str, Any]:
+    return mapping_from_namespace(make_parser().parse_args(line.split()))
+
+
+def config_of(line: str) -> ServerConfig:
+    return parse(mapping_of(line))
+
+
+def problems_of(line: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config_of(line)
+    return caught.value.problems
+
+
+def test_nothing_given_sets_nothing() -> None:
+    assert mapping_of("") == {}
+
+
+def test_only_what_is_given_is_set() -> None:
+    assert list(mapping_of("--backlog 5")) == ["BACKLOG"]
+
+
+def text_for(setting: Setting) -> str:
+    """A text that the setting takes and that is not its default."""
+    if setting.choices:
+        return setting.choices[-1]
+    if setting.kind in (int, float):
+        return "12345"
+    texts = {
+        "address": "localhost:1",
+        "network": "192.0.2.0/24",
+        "origin": "https://a.example",
+        "log-format": "%(message)s",
+    }
+    return texts.get(
+        setting.syntax, "/dev/null" if setting.syntax != "field-name" else "X"
+    )
+
+
+@pytest.mark.parametrize("key", settings_by_key())
+def test_every_setting_has_a_flag_that_sets_it(key: str) -> None:
+    setting = settings_by_key()[key]
+    needed = {
+        "KEYFILE": "--certfile /dev/null ",
+        "PROXY_HEADERS_HOST": "--proxy-headers ",
+    }
+    needed["PROXY_HEADERS_PORT"] = "--proxy-headers "
+
+    for flag in setting.flags:
+        value = "" if setting.kind is bool else f" {text_for(setting)}"
+        if setting.kind is bool and setting.default:
+            flag = flag.replace("--", "--no-", 1)
+        config = config_of(needed.get(key, "") + flag + value)
+        assert getattr(getattr(config, setting.group), setting.name) != setting.default
+
+
+def test_repeatable_flag_collects_its_values() -> None:
+    config = config_of("--trusted-proxies 10.0.0.0/8 --trusted-proxies unix")
+
+    assert config.proxy.trusted_proxies == ("10.0.0.0/8", "unix")
+
+
+def test_switch_can_be_turned_off() -> None:
+    assert not config_of("--no-websocket-compression").websocket.websocket_compression
+
+
+def test_wrong_values_are_collected() -> None:
+    problems = problems_of("--header-timeout abc --backlog 0 -p x --fd y -b a.b:c:d]")
+
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "--backlog",
+        "--header-timeout",
+        "-b",
+        "-p",
+        "--fd",
+    ]
+
+
+def test_problem_names_the_flag_as_it_was_typed() -> None:
+    assert problems_of("-t soon") == [
+        "-t: expected seconds as a number from 0.05 up, got 'soon'"
+    ]
+
+
+def test_help_shows_groups_and_defaults() -> None:
+    text = " ".join(make_parser().format_help().split())
+
+    assert "Start and stop: " in text
+    assert "Most header fields in a request; more get 431. (default: 100)" in text
+    assert "(default: %(asctime)-15s %(levelname)-8s %(message)s)" in text
+    assert "--lifespan {auto,on,off}" in text
+
+
+def test_excluded_setting_has_no_flag() -> None:
+    text = make_parser(exclude={"BIND", "WORKERS"}).format_help()
+
+    assert "--backlog" in text
+    for flag in ("--bind", "--port", "--endpoint", "--workers"):
+        assert flag not in text
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("-b 0.0.0.0", ["0.0.0.0:8000"]),
+        ("-p 9000", ["127.0.0.1:9000"]),
+        ("-p 0", ["127.0.0.1:0"]),
+        ("-b 0.0.0.0 -p 80", ["0.0.0.0:80"]),
+        ("--port 80 --bind 0.0.0.0", ["0.0.0.0:80"]),
+        ("-b :: -p 80", ["[::]:80"]),
+        ("-b [::1] -p 80", ["[::1]:80"]),
+        ("-b example.com:81", ["example.com:81"]),
+        ("-b [::1]:81", ["[::1]:81"]),
+        ("-b a -b b:81 -p 80", ["a:80", "b:81"]),
+        ("-b unix:/run/a", ["unix:/run/a"]),
+        ("-b fd://3", ["fd://3"]),
+        ("-u /run/a", ["unix:/run/a"]),
+        ("--fd 0", ["fd://0"]),
+        ("-e tcp:80:interface=::1", ["tcp:80:interface=::1"]),
+        ("-e fd:fileno=0", ["fd://0"]),
+        (
+            "-e tcp:1 -e tcp:2 -u /run/a --fd 3 -p 80",
+            ["127.0.0.1:80", "unix:/run/a", "fd://3", "tcp:1", "tcp:2"],
+        ),
+    ],
+)
+def test_addresses_given_as_to_daphne(line: str, expected: list[str]) -> None:
+    assert list(config_of(line).bind.bind) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("-p x", "-p: expected a port from 0 to 65535, got 'x'"),
+        ("-p -1", "-p: expected a port from 0 to 65535, got '-1'"),
+        ("--port 65536", "--port: expected a port from 0 to 65535, got '65536'"),
+        (
+            "-b a:1 -p 2",
+            "-p: expected a --bind without a port beside it, got '2'",
+        ),
+        ("--fd x", "--fd: expected the number of a file descriptor, got 'x'"),
+        ("--fd -1", "--fd: expected the number of a file descriptor, got '-1'"),
+    ],
+)
+def test_wrong_address_is_named_by_its_flag(line: str, problem: str) -> None:
+    assert problems_of(line) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("line", "group", "name", "expected"),
+    [
+        ("-t 0", "http", "request_timeout", None),
+        ("-t 5", "http", "request_timeout", 5.0),
+        ("--websocket_timeout -1", "websocket", "websocket_timeout", None),
+        ("--websocket_timeout 60", "websocket", "websocket_timeout", 60.0),
+        (
+            "--websocket_connect_timeout -1",
+            "websocket",
+            "websocket_connect_timeout",
+            31536000.0,
+        ),
+        ("--ping-interval 0", "websocket", "websocket_ping_interval", 0.0),
+        ("--ping-timeout 0", "websocket", "websocket_ping_timeout", 31536000.0),
+        (
+            "--websocket-max-message-size 0",
+            "websocket",
+            "websocket_message_size_limit",
+            2**63 - 1,
+        ),
+        (
+            "--websocket-max-frame-size 0",
+            "websocket",
+            "websocket_frame_size_limit",
+            2**63 - 1,
+        ),
+        (
+            "--application-close-timeout 3",
+            "lifecycle",
+            "application_close_timeout",
+            3.0,
+        ),
+        ("-s nginx", "http", "server_name", "nginx"),
+        ("-s nginx --no-server-name", "http", "server_name", ""),
+        ("--access-log -", "logging", "access_log", "-"),
+        ("-v 2", "logging", "verbosity", 2),
+        ("--log-fmt %(message)s", "logging", "log_format", "%(message)s"),
+        ("--root-path /app", "proxy", "root_path", "/app"),
+        (
+            "--proxy-headers --proxy-headers-port X-Port",
+            "proxy",
+            "proxy_headers_port",
+            "X-Port",
+        ),
+    ],
+)
+def test_values_given_as_to_daphne(
+    line: str, group: str, name: str, expected: object
+) -> None:
+    assert getattr(getattr(config_of(line), group), name) == expected
+
+
+def test_proxy_header_without_the_switch_is_refused() -> None:
+    assert problems_of("--proxy-headers-host X-Real-IP") == [
+        "--proxy-headers-host: expected --proxy-headers beside it, got none"
+    ]
+
+
+class Command(BaseCommand):
+    """A Django command with our options beside Django's own."""
+
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_arguments(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.verbosity = options["verbosity"]
+        self.mapping = mapping_from_namespace(options)
+
+
+def run_command(*line: str, **options: Any) -> Command:
+    command = Command()
+    call_command(command, *line, **options)
+    return command
+
+
+def test_django_command_sets_only_what_is_given() -> None:
+    command = run_command()
+
+    assert command.mapping == {}
+    assert command.verbosity == 1
+
+
+def test_verbosity_of_a_django_command_is_ours_too() -> None:
+    assert parse(run_command("-v", "2").mapping).logging.verbosity == 2
+    assert parse(run_command("-v", "1").mapping).logging.verbosity == 1
+    assert "VERBOSITY" in run_command("-v", "1").mapping
+
+
+def test_command_can_be_called_with_python_values() -> None:
+    command = run_command(
+        bind=["localhost:1"], proxy_headers=True, http_timeout=0, port=None
+    )
+
+    config = parse(command.mapping)
+    assert config.bind.bind == ("localhost:1",)
+    assert config.proxy.proxy_headers
+    assert config.http.request_timeout is None
+
+
+def test_wrong_python_value_is_named_by_its_flag() -> None:
+    command = run_command(trusted_proxies="nowhere")
+
+    with pytest.raises(ConfigError, match=r"^--trusted-proxies: expected an IP"):
+        parse(command.mapping)
+
+
+def test_option_of_another_with_the_same_flag_is_left_alone() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pid-file", dest="pid_file", default=None)
+
+    add_arguments(parser)
+
+    assert mapping_from_namespace(parser.parse_args([])) == {}
+    given = mapping_from_namespace(parser.parse_args(["--pid-file", "x"]))
+    assert parse(given).lifecycle.pid_file == "x"

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from djserve.conf.catalogue import settings_by_key
+from djserve.conf.parser import Flag, parse, shorten
+from djserve.conf.schema import ServerConfig
+from djserve.errors import ConfigError
+
+
+def problems_of(mapping: dict[Any, Any], **kwargs: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(mapping, **kwargs)
+    return caught.value.problems
+
+
+def test_empty_mapping_gives_the_defaults() -> None:
+    assert parse({}) == ServerConfig()
+
+
+def test_every_default_may_be_written_out() -> None:
+    written = {key: setting.default for key, setting in settings_by_key().items()}
+
+    assert parse(written) == ServerConfig()
+
+
+def test_values_reach_their_group() -> None:
+    config = parse({"BIND": ["[::1]:1"], "LIFESPAN": "off", "WORKERS": 3})
+
+    assert config.bind.bind == ("[::1]:1",)
+    assert config.lifecycle.lifespan == "off"
+    assert config.workers.workers == 3
+
+
+def test_whole_number_of_seconds_becomes_a_float() -> None:
+    timeout = parse({"HEADER_TIMEOUT": 5}).http.header_timeout
+
+    assert (timeout, type(timeout)) == (5.0, float)
+
+
+def test_none_is_taken_where_it_means_something() -> None:
+    assert parse({"REQUEST_TIMEOUT": None}).http.request_timeout is None
+
+
+def test_path_object_names_a_file(tmp_path: Path) -> None:
+    config = parse({"PID_FILE": tmp_path / "pid"})
+
+    assert config.lifecycle.pid_file == str(tmp_path / "pid")
+
+
+def test_path_object_is_refused_where_no_file_is_named() -> None:
+    (problem,) = problems_of({"ROOT_PATH": Path("/app")})
+
+    assert problem.startswith("DJSERVE['ROOT_PATH']: expected a path that begins")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("HEADER_TIMEOUT", "10", "seconds as a number from 0.05 up"),
+        ("HEADER_TIMEOUT", True, "seconds as a number from 0.05 up"),
+        ("HEADER_TIMEOUT", None, "seconds as a number from 0.05 up"),
+        ("HEADER_TIMEOUT", 0.01, "seconds as a number from 0.05 up"),
+        ("HEADER_TIMEOUT", float("nan"), "seconds as a number from 0.05 up"),
+        ("HEADER_TIMEOUT", float("inf"), "seconds as a number from 0.05 up"),
+        ("HEADER_TIMEOUT", 10**400, "seconds as a number from 0.05 up"),
+        ("REQUEST_TIMEOUT", "1", "seconds as a number from 0.05 up or None"),
+        ("BACKLOG", 1.0, "a whole number from 1 up"),
+        ("BACKLOG", True, "a whole number from 1 up"),
+        ("BACKLOG", 0, "a whole number from 1 up"),
+        ("PROXY_HEADERS", 1, "True or False"),
+        ("PROXY_HEADERS", None, "True or False"),
+        ("SERVER_NAME", None, "printable ASCII text"),
+        ("LIFESPAN", "yes", "one of 'auto', 'on', 'off'"),
+        ("LIFESPAN", True, "one of 'auto', 'on', 'off'"),
+        ("BIND", "127.0.0.1:8000", "a list of strings"),
+        ("BIND", None, "a list of strings"),
+        ("BIND", [], "at least one item"),
+        ("PID_FILE", "", "a file's path or None"),
+        ("LOG_FORMAT", 3, "a format for logging.Formatter"),
+    ],
+)
+def test_wrong_value_is_named_with_what_was_expected(
+    key: str, value: object, expected: str
+) -> None:
+    (problem,) = problems_of({key: value})
+
+    assert problem == (f"DJSERVE[{key!r}]: expected {expected}, got {shorten(value)}")
+
+
+def test_wrong_item_of_a_list_is_named_by_its_place() -> None:
+    (problem,) = problems_of({"BIND": ["127.0.0.1:1", "localhost", "[::1]:1"]})
+
+    assert problem.startswith("DJSERVE['BIND'][1]: expected host:port, ")
+    assert problem.endswith("(the port is missing), got 'localhost'")
+
+
+def test_item_that_is_no_string_is_refused() -> None:
+    (problem,) = problems_of({"TRUSTED_PROXIES": ["*", 5]})
+
+    assert problem == (
+        'DJSERVE[\'TRUSTED_PROXIES\'][1]: expected an IP network, "unix" or "*", got 5'
+    )
+
+
+def test_list_without_a_default_may_be_empty() -> None:
+    assert parse({"WEBSOCKET_ORIGINS": []}).websocket.websocket_origins == ()
+
+
+def test_unknown_key_suggests_the_nearest() -> None:
+    (problem,) = problems_of({"HEADER_TIMOUT": 1})
+
+    assert problem == (
+        "DJSERVE['HEADER_TIMOUT']: unknown setting; did you mean 'HEADER_TIMEOUT'?"
+    )
+
+
+def test_key_in_lower_case_suggests_the_upper() -> None:
+    (problem,) = problems_of({"bind": ["127.0.0.1:1"]})
+
+    assert problem.endswith("did you mean 'BIND'?")
+
+
+@pytest.mark.parametrize("key", [5, None, ("x", 1), "ZZZZZZ"])
+def test_key_unlike_any_other_gets_no_suggestion(key: object) -> None:
+    assert problems_of({key: 1}) == [f"DJSERVE[{key!r}]: unknown setting"]
+
+
+def test_all_problems_are_reported_together() -> None:
+    problems = problems_of({"BIND": ["x", "y"], "NOPE": 1, "BACKLOG": "a"})
+
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "DJSERVE['BIND'][0]",
+        "DJSERVE['BIND'][1]",
+        "DJSERVE['NOPE']",
+        "DJSERVE['BACKLOG']",
+    ]
+
+
+def test_source_names_the_mapping() -> None:
+    (problem,) = problems_of({"BACKLOG": 0}, source="config.toml")
+
+    assert problem.startswith("config.toml['BACKLOG']: ")
+
+
+def test_long_value_is_cut_short() -> None:
+    (problem,) = problems_of({"BACKLOG": "x" * 5000})
+
+    assert problem.endswith("xxx...")
+    assert len(problem) < 130
+
+
+def test_key_without_certificate_is_refused(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.touch()
+
+    (problem,) = problems_of({"KEYFILE": key})
+
+    assert problem == "DJSERVE['KEYFILE']: expected a certificate beside it, got none"
+
+
+def test_certificate_that_is_missing_is_refused(tmp_path: Path) -> None:
+    (problem,) = problems_of({"CERTFILE": "missing.pem"})
+
+    assert problem == (
+        "DJSERVE['CERTFILE']: expected a readable file "
+        "(No such file or directory), got 'missing.pem'"
+    )
+
+
+def test_key_that_is_a_directory_is_refused(tmp_path: Path) -> None:
+    certificate = tmp_path / "cert.pem"
+    certificate.touch()
+
+    (problem,) = problems_of({"CERTFILE": certificate, "KEYFILE": tmp_path})
+
+    assert problem.startswith("DJSERVE['KEYFILE']: expected a readable file (Is a d")
+
+
+def test_certificate_and_key_that_can_be_read_are_taken(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("cert.pem", "key.pem")]
+    for path in paths:
+        path.touch()
+
+    tls = parse({"CERTFILE": paths[0], "KEYFILE": paths[1]}).tls
+
+    assert (tls.certfile, tls.keyfile) == tuple(map(str, paths))
+
+
+def test_wrong_certificate_setting_is_reported_once() -> None:
+    problems = problems_of({"CERTFILE": 5, "KEYFILE": "missing.pem"})
+
+    assert problems == ["DJSERVE['CERTFILE']: expected a file's path or None, got 5"]
+
+
+def test_frame_limit_above_the_message_limit_is_allowed() -> None:
+    config = parse({"WEBSOCKET_FRAME_SIZE_LIMIT": 9, "WEBSOCKET_MESSAGE_SIZE_LIMIT": 8})
+
+    assert config.websocket.websocket_frame_size_limit == 9
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [("BACKLOG", "12", 12), ("HEADER_TIMEOUT", "1.5", 1.5), ("ROOT_PATH", "/a", "/a")],
+)
+def test_text_of_a_flag_is_converted(key: str, text: str, value: object) -> None:
+    config = parse({key: Flag("--flag", text)})
+
+    setting = settings_by_key()[key]
+    assert getattr(getattr(config, setting.group), setting.name) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        ("HEADER_TIMEOUT", "abc", "seconds as a number from 0.05 up"),
+        ("HEADER_TIMEOUT", "nan", "seconds as a number from 0.05 up"),
+        ("REQUEST_TIMEOUT", "none", "seconds as a number from 0.05 up"),
+        ("BACKLOG", "1.5", "a whole number from 1 up"),
+        ("LIFESPAN", "x", "one of 'auto', 'on', 'off'"),
+    ],
+)
+def test_wrong_text_of_a_flag_is_named_by_the_flag(
+    key: str, text: str, expected: str
+) -> None:
+    (problem,) = problems_of({key: Flag("--flag", text)})
+
+    assert problem.partition(", got")[0] == f"--flag: expected {expected}"
+
+
+def test_items_of_a_list_are_named_by_their_own_flags() -> None:
+    problems = problems_of({"BIND": [Flag("-b", "x"), Flag("-u", "unix:")]})
+
+    assert [problem.partition(":")[0] for problem in problems] == ["-b", "-u"]
+
+
+def test_problem_of_a_flag_is_reported_as_it_is() -> None:
+    flag = Flag("-p", "x", "a port")
+
+    assert problems_of({"BIND": [flag]}) == ["-p: expected a port, got 'x'"]
+
+
+def test_proxy_flag_needs_the_switch() -> None:
+    problems = problems_of({"PROXY_HEADERS_HOST": Flag("--host", "X-Real-IP")})
+
+    assert problems == ["--host: expected --proxy-headers beside it, got none"]
+
+
+def test_proxy_flag_is_taken_with_the_switch_in_the_settings() -> None:
+    flag = Flag("--proxy-headers-host", "X-Real-IP")
+
+    config = parse({"PROXY_HEADERS": True, "PROXY_HEADERS_HOST": flag})
+
+    assert config.proxy.proxy_headers_host == "X-Real-IP"
+
+
+def test_proxy_setting_may_stay_while_the_switch_is_off() -> None:
+    assert not parse({"PROXY_HEADERS_HOST": "X-Real-IP"}).proxy.proxy_headers

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+
+from djserve.conf.syntax import RULES, is_host_only, is_ipv6_address
+from djserve.net.address import parse_address
+
+GOOD = [
+    ("address", "127.0.0.1:8000"),
+    ("address", "localhost:0"),
+    ("address", "[::1]:8000"),
+    ("address", ":8000"),
+    ("address", "*:8000"),
+    ("address", "unix:/run/a b.sock"),
+    ("address", "fd://3"),
+    ("address", "tcp:8000:interface=127.0.0.1"),
+    ("address", "systemd:domain=INET:index=0"),
+    ("network", "10.0.0.0/8"),
+    ("network", "192.0.2.1"),
+    ("network", "2001:db8::/32"),
+    ("network", "unix"),
+    ("network", "*"),
+    ("origin", "https://example.com"),
+    ("origin", "http://localhost:3000"),
+    ("origin", "https://*.example.com"),
+    ("origin", "https://[2001:db8::1]:8443"),
+    ("origin", "chrome-extension://abcdef"),
+    ("origin", "*"),
+    ("root-path", ""),
+    ("root-path", "/app"),
+    ("field-name", "X-Real-IP"),
+    ("field-value", ""),
+    ("field-value", "djserve (test)"),
+    ("file", "access.log"),
+    ("file", "-"),
+    ("log-format", "%(message)s"),
+]
+
+BAD = [
+    ("address", ""),
+    ("address", "localhost"),
+    ("address", "::1"),
+    ("address", "[::1]"),
+    ("address", "localhost:65536"),
+    ("address", "localhost:8000 "),
+    ("address", "local\nhost:8000"),
+    ("address", "unix:"),
+    ("address", "fd://x"),
+    ("address", "fd://"),
+    ("address", "a:"),
+    ("network", "10.0.0.1/8"),
+    ("network", "localhost"),
+    ("network", ""),
+    ("origin", "example.com"),
+    ("origin", "https://example.com/"),
+    ("origin", "https://"),
+    ("origin", "https://a.*.com"),
+    ("origin", "null"),
+    ("root-path", "app"),
+    ("field-name", ""),
+    ("field-name", "X Real"),
+    ("field-name", "X-Real-IP:"),
+    ("field-name", "Höst"),
+    ("field-value", "a\r\nSet-Cookie: x"),
+    ("field-value", "é"),
+    ("file", ""),
+    ("file", "a\0b"),
+    ("log-format", "plain"),
+    ("log-format", "%(message"),
+]
+
+
+@pytest.mark.parametrize(("rule", "text"), GOOD)
+def test_good_text_passes(rule: str, text: str) -> None:
+    RULES[rule].check(text)
+
+
+@pytest.mark.parametrize(("rule", "text"), BAD)
+def test_bad_text_is_refused(rule: str, text: str) -> None:
+    with pytest.raises(ValueError):
+        RULES[rule].check(text)
+
+
+@pytest.mark.parametrize("text", [text for rule, text in GOOD if rule == "address"])
+def test_address_that_passes_is_read_by_the_listener(text: str) -> None:
+    parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("*", True),
+        ("localhost:80", False),
+        ("[::1]:80", False),
+        ("unix:/run/x", False),
+        ("tcp:80:interface=::1", False),
+    ],
+)
+def test_host_only_is_told_from_a_whole_address(text: str, expected: bool) -> None:
+    assert is_host_only(text) is expected
+
+
+def test_ipv6_address_is_told_from_ipv4() -> None:
+    assert is_ipv6_address("fe80::1%eth0")
+    assert not is_ipv6_address("127.0.0.1")

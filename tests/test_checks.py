@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage
+from django.test import override_settings
+
+from djserve import checks
+
+ROOT = Path(__file__).parents[1]
+IN_MEMORY = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+REDIS = {"BACKEND": "channels_redis.core.RedisChannelLayer"}
+
+
+def ids(messages: Sequence[CheckMessage]) -> list[str | None]:
+    return [message.id for message in messages]
+
+
+def ids_in_source() -> list[str]:
+    tree = ast.parse(inspect.getsource(checks))
+    return [
+        keyword.value.value
+        for keyword in ast.walk(tree)
+        if isinstance(keyword, ast.keyword)
+        and keyword.arg == "id"
+        and isinstance(keyword.value, ast.Constant)
+        and isinstance(keyword.value.value, str)
+    ]
+
+
+def test_each_id_is_given_in_one_place() -> None:
+    counted = Counter(ids_in_source())
+
+    assert counted
+    assert set(counted.values()) == {1}
+
+
+@pytest.mark.parametrize("page", ["djserve/checks.py", "docs/checks.md"])
+def test_tables_list_every_id(page: str) -> None:
+    lines = (ROOT / page).read_text().splitlines()
+    found = [re.match(r"(?:\| `)?(djserve\.[EW]\d+)", line) for line in lines]
+
+    assert [match[1] for match in found if match] == sorted(ids_in_source())
+
+
+@override_settings(DJSERVE={"BIND": ["x"], "NOPE": 1})
+def test_each_problem_of_the_configuration_is_an_error() -> None:
+    messages = checks.check_configuration(None)
+
+    assert ids(messages) == ["djserve.E001", "djserve.E001"]
+    assert messages[0].msg.startswith("DJSERVE['BIND'][0]: expected host:port")
+    assert messages[1].msg == "DJSERVE['NOPE']: unknown setting"
+
+
+@override_settings(DJSERVE=[])
+def test_setting_that_is_no_mapping_is_an_error() -> None:
+    assert ids(checks.check_configuration(None)) == ["djserve.E001"]
+
+
+@override_settings(DJSERVE={"BACKLOG": 5})
+def test_right_configuration_passes() -> None:
+    assert checks.check_configuration(None) == []
+
+
+APPS = "django.contrib.staticfiles"
+
+
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [
+        (["djserve", APPS, "channels"], []),
+        (["channels", "djserve", APPS], []),
+        (["djserve"], []),
+        ([APPS, "djserve"], ["djserve.E003"]),
+    ],
+)
+def test_order_of_apps(installed: list[str], expected: list[str]) -> None:
+    with override_settings(INSTALLED_APPS=installed):
+        assert ids(checks.check_installed_apps(None)) == expected
+
+
+def test_daphne_beside_djserve_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Daphne itself installs a reactor when it is imported; its app's name is enough.
+    (tmp_path / "daphne").mkdir()
+    (tmp_path / "daphne" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with override_settings(INSTALLED_APPS=["djserve", "daphne", APPS]):
+        (message,) = checks.check_installed_apps(None)
+
+    assert message.id == "djserve.E002"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("demo_project.asgi.application", []),
+        (None, ["djserve.W001"]),
+        ("demo_project.asgi:application", ["djserve.E004"]),
+        ("application", ["djserve.E004"]),
+        ("", ["djserve.E004"]),
+        (5, ["djserve.E004"]),
+        ("demo_project..application", ["djserve.E004"]),
+        ("demo_project.nowhere.application", ["djserve.E004"]),
+        ("nowhere.asgi.application", ["djserve.E004"]),
+        ("json.decoder.nowhere.application", ["djserve.E004"]),
+    ],
+)
+def test_application_path(path: object, expected: list[str]) -> None:
+    with override_settings(ASGI_APPLICATION=path):
+        assert ids(checks.check_application(None)) == expected
+
+
+@override_settings()
+def test_missing_application_says_what_is_served_instead() -> None:
+    from django.conf import settings
+
+    del settings.ASGI_APPLICATION
+    (message,) = checks.check_application(None)
+
+    assert message.id == "djserve.W001"
+    assert '"demo_project.asgi.application" is served' in str(message.hint)
+
+
+@pytest.mark.parametrize(
+    ("workers", "layers", "expected"),
+    [
+        (2, {"default": IN_MEMORY}, ["djserve.W002"]),
+        (2, {"default": REDIS}, []),
+        (2, {"default": REDIS, "other": IN_MEMORY}, ["djserve.W002"]),
+        (2, {}, []),
+        (1, {"default": IN_MEMORY}, []),
+    ],
+)
+def test_channel_layer_of_one_process(
+    workers: int, layers: dict[str, Any], expected: list[str]
+) -> None:
+    with override_settings(DJSERVE={"WORKERS": workers}, CHANNEL_LAYERS=layers):
+        assert ids(checks.check_channel_layers(None)) == expected
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("3.12.9", ["djserve.W003"]),
+        ("2.20", ["djserve.W003"]),
+        ("3.13.0", []),
+        ("3.13.0rc1", []),
+        ("4.0", []),
+    ],
+)
+def test_version_of_asgiref(version: str, expected: list[str]) -> None:
+    assert ids(checks.find_asgiref_problems(version)) == expected
+
+
+def test_installed_asgiref_is_new_enough() -> None:
+    assert checks.check_asgiref(None) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("0.0.0.0:8000", ["djserve.W004"]),
+        ("[::]:8000", ["djserve.W004"]),
+        (":8000", ["djserve.W004"]),
+        ("*:8000", ["djserve.W004"]),
+        ("192.0.2.1:8000", ["djserve.W004"]),
+        ("127.0.0.1:8000", []),
+        ("127.9.9.9:8000", []),
+        ("[::1]:8000", []),
+        ("localhost:8000", []),
+        ("unix:/run/a", []),
+        ("fd://3", []),
+        ("tcp:8000", []),
+    ],
+)
+def test_debug_on_a_public_address(address: str, expected: list[str]) -> None:
+    with override_settings(DEBUG=True, DJSERVE={"BIND": [address]}):
+        assert ids(checks.check_debug(None)) == expected
+
+
+@override_settings(DEBUG=False, DJSERVE={"BIND": ["0.0.0.0:80"]})
+def test_public_address_without_debug_passes() -> None:
+    assert checks.check_debug(None) == []
+
+
+@override_settings(DAPHNE_WEBSOCKET_MAX_FRAME_SIZE=5)
+def test_setting_of_daphne_names_ours() -> None:
+    (message,) = checks.check_daphne_settings(None)
+
+    assert message.id == "djserve.W005"
+    assert message.hint == "Set DJSERVE['WEBSOCKET_FRAME_SIZE_LIMIT'] instead."
+
+
+def test_no_setting_of_daphne_passes() -> None:
+    assert checks.check_daphne_settings(None) == []
+
+
+@pytest.mark.parametrize(
+    ("proxy_headers", "trusted", "expected"),
+    [
+        (True, ["*"], ["djserve.W006"]),
+        (True, ["10.0.0.0/8", "*"], ["djserve.W006"]),
+        (True, ["10.0.0.0/8"], []),
+        (False, ["*"], []),
+    ],
+)
+def test_trust_in_every_client(
+    proxy_headers: bool, trusted: list[str], expected: list[str]
+) -> None:
+    config = {"PROXY_HEADERS": proxy_headers, "TRUSTED_PROXIES": trusted}
+
+    with override_settings(DJSERVE=config):
+        assert ids(checks.check_proxies(None)) == expected
+
+
+@override_settings(DEBUG=True, DJSERVE={"NOPE": 1})
+def test_wrong_configuration_is_reported_once() -> None:
+    messages = [message for check in checks.CHECKS for message in check(None)]
+
+    assert ids(messages) == ["djserve.E001"]
+
+
+@override_settings(DJSERVE={"NOPE": 1}, DAPHNE_WEBSOCKET_MAX_FRAME_SIZE=5)
+def test_every_message_has_a_hint() -> None:
+    messages = [message for check in checks.CHECKS for message in check(None)]
+
+    assert len(messages) == 2
+    assert all(message.hint for message in messages)
