@@ -1,0 +1,138 @@
+"""A listening socket -> accepted connections on the loop's native transports."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Coroutine
+
+logger = logging.getLogger("djserve.net")
+
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_ACCEPT_BATCH = 64
+_RETRY_DELAY = 1.0
+_LOG_INTERVAL = 60.0
+
+
+def accept_connections(
+    loop: AbstractEventLoop,
+    sock: socket.socket,
+    build_protocol: Callable[[], asyncio.BaseProtocol],
+    *,
+    backlog: int,
+    ssl_context: ssl.SSLContext | None = None,
+    handshake_timeout: float = 10.0,
+) -> Callable[[], None]:
+    """Accept connections from a listening socket once the loop runs.
+
+    Each is served by the loop's own transport on a protocol that ``build_protocol``
+    returns. Takes the socket over and returns what closes it; that leaves the accepted
+    connections alone. The loop need not run yet.
+    """
+    options: dict[str, Any] = {}
+    if ssl_context is not None:
+        options["ssl"] = ssl_context
+        options["ssl_handshake_timeout"] = handshake_timeout
+        options["ssl_shutdown_timeout"] = handshake_timeout
+    if isinstance(loop, asyncio.BaseEventLoop):
+        sock.listen(backlog)
+        return _AcceptLoop(loop, sock, build_protocol, options).close
+    server: asyncio.Server = _result_of(
+        loop.create_server(build_protocol, sock=sock, backlog=backlog, **options)
+    )
+    return server.close
+
+
+def _result_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that waits for nothing, without a task and a running loop.
+
+    ``create_server`` on a socket that is bound already is one; Twisted's listening
+    methods, which return an open port, have to call it.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise RuntimeError("The event loop could not start to listen at once")
+
+
+class _AcceptLoop:
+    """Accept on asyncio's own loop, which is not left to its ``create_server``.
+
+    Out of file descriptors, asyncio 3.11 to 3.13 logs one error and sets one timer for
+    each place in the backlog, every second. uvloop closes the connections that it
+    cannot take and goes on.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.BaseEventLoop,
+        sock: socket.socket,
+        build_protocol: Callable[[], asyncio.BaseProtocol],
+        options: dict[str, Any],
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._build_protocol = build_protocol
+        self._options = options
+        self._opening: set[asyncio.Task[Any]] = set()
+        self._retry: asyncio.TimerHandle | None = None
+        self._next_log = 0.0
+        loop.add_reader(sock, self._accept)
+
+    def close(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPT_BATCH):
+            try:
+                connection, _address = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                # The rest (ECONNABORTED, EPERM by a firewall) is that peer's loss.
+                if error.errno in _SHORTAGES:
+                    self._pause(error)
+                    return
+            else:
+                connection.setblocking(False)
+                self._open(connection)
+
+    def _open(self, connection: socket.socket) -> None:
+        task = self._loop.create_task(
+            self._loop.connect_accepted_socket(
+                self._build_protocol, connection, **self._options
+            )
+        )
+        self._opening.add(task)
+        task.add_done_callback(self._opened)
+
+    def _opened(self, task: asyncio.Task[Any]) -> None:
+        self._opening.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A failed handshake is the peer's affair; the transport is closed already.
+            logger.debug("A connection could not be opened: %s", error)
+
+    def _pause(self, error: OSError) -> None:
+        """Leave the waiting connections in the kernel's queue for a moment."""
+        self._loop.remove_reader(self._sock)
+        self._retry = self._loop.call_later(_RETRY_DELAY, self._resume)
+        if self._loop.time() >= self._next_log:
+            self._next_log = self._loop.time() + _LOG_INTERVAL
+            logger.warning("Cannot accept connections for now: %s", error.strerror)
+
+    def _resume(self) -> None:
+        self._retry = None
+        self._loop.add_reader(self._sock, self._accept)

@@ -1,0 +1,186 @@
+"""Listening sockets -> connections: what the server accepts from.
+
+A connection is served by the loop's native transport itself; djserve's protocols sit on
+it with nothing between. Endpoint strings go through Twisted (``endpoints.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+from djserve.errors import ListenError
+from djserve.interfaces import ConnectionInfo
+from djserve.net.acceptor import accept_connections
+from djserve.net.address import EndpointAddress, UnixAddress, parse_address
+from djserve.net.endpoints import listen_on_endpoint
+from djserve.net.sockets import (
+    open_sockets,
+    socket_address,
+    socket_inode,
+    unix_path,
+    unlink_socket,
+)
+from djserve.net.tls import cipher_numbers, tls_extension
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Sequence
+
+    from djserve.interfaces import OpenConnection
+
+
+class Listener:
+    """One open listening socket."""
+
+    def __init__(self, address: str, close: Callable[[], None], *, tls: bool) -> None:
+        self.address = address
+        """The address as bound, with the real port: "127.0.0.1:8000", "unix:/path"."""
+        self._close = close
+        self._is_stopped = False
+        self._scheme = "https" if tls else "http"
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds it; the address where none can."""
+        address = self.address
+        if "/" in address or "=" in address:
+            return address
+        for wildcard, loopback in (("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")):
+            if address.startswith(wildcard):
+                address = loopback + address.removeprefix(wildcard)
+        return f"{self._scheme}://{address}/"
+
+    def stop(self) -> None:
+        """Stop accepting at once; accepted connections live on. May be called again."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._close()
+
+
+async def open_listeners(
+    reactor: Any,
+    address_text: str,
+    open_connection: OpenConnection,
+    *,
+    backlog: int,
+    ssl_context: ssl.SSLContext | None = None,
+    handshake_timeout: float = 10.0,
+    alpn: Sequence[str] = ("http/1.1",),
+) -> list[Listener]:
+    """Listen on an address and hand every connection to ``open_connection``.
+
+    Several listeners come of a name with several addresses and of all interfaces. The
+    reactor is used for endpoint strings alone, which bring their own TLS settings; for
+    these, ``alpn`` is what is offered to TLS clients. Raises ListenError.
+
+    ``open_connection`` gets the loop's own transport. Its ``pause_reading`` has effect
+    after ``open_connection`` has returned. A true result of ``eof_received`` keeps a
+    cleartext connection open for writing; any other closes it once all is sent.
+    """
+    try:
+        address = parse_address(address_text)
+    except ValueError as error:
+        raise ListenError(address_text, str(error)) from error
+    if isinstance(address, EndpointAddress):
+        bound, close = await listen_on_endpoint(
+            reactor, address.description, open_connection, handshake_timeout, alpn
+        )
+        return [Listener(bound, close, tls=address.description.startswith("ssl:"))]
+    return [
+        open_listener_on(
+            reactor,
+            sock,
+            open_connection,
+            backlog=backlog,
+            ssl_context=ssl_context,
+            handshake_timeout=handshake_timeout,
+            unlink=isinstance(address, UnixAddress),
+        )
+        for sock in open_sockets(address, backlog=backlog)
+    ]
+
+
+def open_listener_on(
+    reactor: Any,
+    sock: socket.socket,
+    open_connection: OpenConnection,
+    *,
+    backlog: int,
+    ssl_context: ssl.SSLContext | None = None,
+    handshake_timeout: float = 10.0,
+    unlink: bool = False,
+) -> Listener:
+    """Take over a listening socket that is bound already: a worker's, for example.
+
+    ``unlink`` removes a unix socket's file at the stop, where this listener owns it.
+    """
+    address = socket_address(sock)
+    path = unix_path(sock.getsockname()) if sock.family == socket.AF_UNIX else None
+    inode = socket_inode(sock) if unlink else None
+    acceptor = _Acceptor(open_connection, path, ssl_context)
+    close_socket = accept_connections(
+        reactor.loop,
+        sock,
+        lambda: acceptor,
+        backlog=backlog,
+        ssl_context=ssl_context,
+        handshake_timeout=handshake_timeout,
+    )
+
+    def close() -> None:
+        close_socket()
+        if path is not None and inode is not None:
+            unlink_socket(path, inode)
+
+    return Listener(address, close, tls=ssl_context is not None)
+
+
+class _Acceptor(asyncio.Protocol):
+    """The first protocol of every connection of one listener, for one call each.
+
+    The loop calls ``connection_made`` before it reads, so that nothing comes up until
+    the receiver is in place; from then on the loop calls that directly.
+    """
+
+    def __init__(
+        self,
+        open_connection: OpenConnection,
+        path: str | None,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        self._open_connection = open_connection
+        self._path = path
+        self._server_cert: str | None = getattr(ssl_context, "server_cert", None)
+        self._ciphers = {} if ssl_context is None else cipher_numbers(ssl_context)
+
+    def connection_made(self, transport: Any) -> None:
+        try:
+            info = self._connection_info(transport)
+            receiver = self._open_connection(transport, info)
+        except BaseException:
+            # The loop logs it; without a receiver the connection must not stay open.
+            transport.abort()
+            raise
+        transport.set_protocol(receiver)
+
+    def _connection_info(self, transport: Any) -> ConnectionInfo:
+        ssl_object = transport.get_extra_info("ssl_object")
+        tls = None
+        alpn = ""
+        if ssl_object is not None:
+            tls = tls_extension(ssl_object, self._server_cert, self._ciphers)
+            alpn = ssl_object.selected_alpn_protocol() or ""
+        if self._path is not None:
+            return ConnectionInfo(None, (self._path, None), tls, True, alpn)
+        # Either is None where the peer has reset the connection in the meantime.
+        client = transport.get_extra_info("peername")
+        server = transport.get_extra_info("sockname")
+        return ConnectionInfo(
+            (client[0], client[1]) if client else None,
+            (server[0], server[1]) if server else None,
+            tls,
+            False,
+            alpn,
+        )

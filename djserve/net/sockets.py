@@ -1,0 +1,244 @@
+"""Addresses -> listening sockets: bound, adopted, and taken away again.
+
+Knows no event loop; whoever supervises workers may bind here and pass the sockets on.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING, TypeAlias
+
+from djserve.errors import ListenError
+from djserve.net.address import EndpointAddress, FDAddress, TCPAddress, UnixAddress
+
+if TYPE_CHECKING:
+    from djserve.net.address import Address
+
+_SocketName: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+_Resolved: TypeAlias = tuple[socket.AddressFamily, _SocketName]
+
+# Names such as "localhost" may resolve to a family that this machine has switched off.
+_ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+_REASONS = {
+    errno.EADDRINUSE: (
+        "the address is in use",
+        "Stop the other server or choose another port",
+    ),
+    errno.EADDRNOTAVAIL: (
+        "it is not an address of this machine",
+        "Use 127.0.0.1 for this machine alone, or * for all its interfaces",
+    ),
+    errno.EAFNOSUPPORT: ("this machine does not support the address family", ""),
+    errno.EISDIR: ("the path is a directory", ""),
+    errno.ENOENT: ("the directory does not exist", "Create the directory first"),
+    errno.ENOTDIR: ("a part of the path is not a directory", ""),
+    errno.EROFS: ("the file system is read-only", ""),
+}
+
+
+def open_sockets(address: Address, *, backlog: int) -> list[socket.socket]:
+    """Open the listening sockets of an address: several where a name has several.
+
+    A name is looked up here, which blocks. Raises ListenError; then none stays open.
+    """
+    match address:
+        case TCPAddress():
+            return _bind_tcp(address, backlog)
+        case UnixAddress():
+            return [_bind_unix(address, backlog)]
+        case FDAddress():
+            return [_adopt(address)]
+        case EndpointAddress():
+            raise ValueError("an endpoint string is opened by Twisted's reactor")
+
+
+def socket_address(sock: socket.socket) -> str:
+    """Return a bound socket's address as text, with the real port."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return str(UnixAddress(unix_path(name)))
+    return str(TCPAddress(name[0], name[1]))
+
+
+def unix_path(name: str | bytes) -> str:
+    """Return a unix socket's name as text; Linux gives abstract names as bytes."""
+    return os.fsdecode(name)
+
+
+def socket_inode(sock: socket.socket) -> tuple[int, int] | None:
+    """Return the identity of a unix socket's file, for ``unlink_socket``."""
+    if sock.family != socket.AF_UNIX:
+        return None
+    try:
+        info = os.stat(sock.getsockname())
+    except (OSError, ValueError):
+        return None
+    return info.st_dev, info.st_ino
+
+
+def unlink_socket(path: str, inode: tuple[int, int]) -> None:
+    """Remove a unix socket's file, unless another server has put its own there."""
+    try:
+        info = os.stat(path)
+        if (info.st_dev, info.st_ino) == inode:
+            os.unlink(path)
+    except OSError:
+        # The file is gone or no longer ours to remove: there is nothing left to do.
+        return
+
+
+def _bind_tcp(address: TCPAddress, backlog: int) -> list[socket.socket]:
+    candidates = _resolve(address)
+    sockets: list[socket.socket] = []
+    absent: OSError | None = None
+    port = address.port
+    for family, name in candidates:
+        try:
+            sock = _listen_tcp(family, (name[0], port, *name[2:]), backlog)
+        except OSError as error:
+            if error.errno in _ABSENT and len(candidates) > 1:
+                absent = error
+                continue
+            _close_all(sockets)
+            raise _listen_error(address, error) from error
+        sockets.append(sock)
+        # Port 0: all sockets of one address get the port chosen for the first.
+        port = sock.getsockname()[1]
+    if absent is not None and not sockets:
+        raise _listen_error(address, absent) from absent
+    return sockets
+
+
+def _resolve(address: TCPAddress) -> list[_Resolved]:
+    try:
+        found = socket.getaddrinfo(
+            address.host or None,
+            address.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )
+    except (OSError, UnicodeError) as error:
+        reason = f"the host name {address.host!r} cannot be resolved"
+        raise ListenError(str(address), reason) from error
+    resolved = [(family, name) for family, _, _, _, name in found]
+    return list(dict.fromkeys(resolved))  # type: ignore[arg-type]
+
+
+def _listen_tcp(
+    family: socket.AddressFamily, name: tuple[object, ...], backlog: int
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # A restarted server may bind at once, past connections in TIME_WAIT.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit it, on any loop.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family == socket.AF_INET6:
+            # Each family has its own socket, so that IPv4 clients keep IPv4 addresses.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(name)
+        sock.listen(backlog)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_unix(address: UnixAddress, backlog: int) -> socket.socket:
+    _remove_stale(address)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.bind(address.path)
+        # As Twisted and Daphne do: the directory's mode says who may connect. Nobody
+        # can before listen(), so there is no moment with another mode.
+        os.chmod(address.path, 0o666)
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise _listen_error(address, error) from error
+    return sock
+
+
+def _remove_stale(address: UnixAddress) -> None:
+    """Remove a socket file that a dead server left; refuse everything else there."""
+    try:
+        mode = os.lstat(address.path).st_mode
+    except OSError:
+        return
+    if not stat.S_ISSOCK(mode):
+        reason = "the path exists and is not a socket"
+        raise ListenError(str(address), reason, "Choose another path")
+    if _is_live(address.path):
+        reason = "another server listens on this socket"
+        raise ListenError(str(address), reason, "Stop the other server")
+    try:
+        os.unlink(address.path)
+    except OSError as error:
+        raise _listen_error(address, error) from error
+
+
+def _is_live(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # A live server with a full backlog would block a blocking connect.
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
+
+
+def _adopt(address: FDAddress) -> socket.socket:
+    try:
+        # A duplicate, so that stopping leaves the inherited descriptor to its owner.
+        sock = socket.socket(fileno=os.dup(address.number))
+    except OSError as error:
+        is_open = error.errno == errno.ENOTSOCK
+        reason = "it is not a socket" if is_open else "it is not an open descriptor"
+        raise ListenError(str(address), reason) from error
+    reason = _refuse_adopted(sock)
+    if reason:
+        sock.close()
+        raise ListenError(str(address), reason)
+    sock.setblocking(False)
+    return sock
+
+
+def _refuse_adopted(sock: socket.socket) -> str:
+    if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        return "it is neither an internet nor a unix socket"
+    if sock.type != socket.SOCK_STREAM:
+        return "it is not a stream socket"
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return "it is a socket that does not listen"
+    return ""
+
+
+def _listen_error(address: Address, error: OSError) -> ListenError:
+    code = error.errno
+    if code in (errno.EACCES, errno.EPERM):
+        return _permission_error(address)
+    reason, hint = _REASONS.get(code or 0, (error.strerror or str(error), ""))
+    return ListenError(str(address), reason, hint)
+
+
+def _permission_error(address: Address) -> ListenError:
+    hint = ""
+    if isinstance(address, TCPAddress) and 0 < address.port < 1024:
+        hint = (
+            "Ports below 1024 need privileges: use a higher port or socket activation"
+        )
+    return ListenError(str(address), "permission denied", hint)
+
+
+def _close_all(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()

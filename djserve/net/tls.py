@@ -1,0 +1,195 @@
+"""Certificate files -> a server's TLS context; a finished handshake -> the scope."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from djserve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 section 4.2),
+# which is within what RFC 9113 section 9.2.2 allows HTTP/2. TLS 1.3 keeps its own list.
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+_CERTIFICATE = re.compile(
+    rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\r?\n?", re.DOTALL
+)
+_PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z]+ )*PRIVATE KEY-----")
+_ENCRYPTED_KEY = re.compile(
+    rb"ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED", re.M
+)
+
+_VERSIONS = {"TLSv1": 0x0301, "TLSv1.1": 0x0302, "TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+
+# RFC 4514 section 3; other types are written by the name that OpenSSL has for them.
+_ATTRIBUTE_TYPES = {
+    "commonName": "CN",
+    "countryName": "C",
+    "domainComponent": "DC",
+    "localityName": "L",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "stateOrProvinceName": "ST",
+    "streetAddress": "STREET",
+    "userId": "UID",
+}
+_SPECIAL = re.compile(r'([\\",+;<>]|^[ #]| $)')
+
+
+class ServerContext(ssl.SSLContext):
+    """A server's TLS context that knows its own certificate, for the ASGI scope."""
+
+    server_cert: str | None = None
+    """The server's certificate in PEM."""
+
+
+def server_context(
+    certfile: str,
+    keyfile: str | None = None,
+    *,
+    password: str | None = None,
+    alpn: Sequence[str] = ("http/1.1",),
+) -> ServerContext:
+    """Make a server's context from PEM files: TLS 1.2 or newer, and these protocols.
+
+    ``keyfile`` may be left out where the certificate's file holds the key too. Raises
+    ConfigError with one line where a file is missing, is no PEM, or does not match.
+    """
+    certificate = _read(certfile, "certificate")
+    key = _read(keyfile, "private key") if keyfile else certificate
+    match = _CERTIFICATE.search(certificate)
+    if match is None:
+        raise _problem(f"{certfile} holds no certificate in PEM")
+    if not _PRIVATE_KEY.search(key):
+        raise _problem(f"{keyfile or certfile} holds no private key in PEM")
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    # RFC 9113 section 9.2.1: no compression and no renegotiation.
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(list(alpn))
+    try:
+        # The callable keeps OpenSSL from asking for a password on the terminal.
+        context.load_cert_chain(certfile, keyfile, password=lambda: password or "")
+    except (OSError, ValueError) as error:
+        is_encrypted = _ENCRYPTED_KEY.search(key) is not None
+        raise _load_problem(
+            error, certfile, keyfile or certfile, is_encrypted, password
+        ) from error
+    context.server_cert = match.group().decode("ascii", "replace")
+    return context
+
+
+def cipher_numbers(context: ssl.SSLContext) -> dict[str, int]:
+    """Map a context's cipher names to their numbers in the TLS registry."""
+    return {cipher["name"]: cipher["id"] & 0xFFFF for cipher in context.get_ciphers()}
+
+
+def tls_extension(
+    ssl_object: ssl.SSLObject, server_cert: str | None, ciphers: dict[str, int]
+) -> dict[str, Any]:
+    """Describe a finished handshake as the scope's TLS extension (ASGI TLS 0.2)."""
+    cipher = ssl_object.cipher()
+    leaf = ssl_object.getpeercert(binary_form=True)
+    return {
+        "server_cert": server_cert,
+        "client_cert_chain": _client_chain(ssl_object, leaf) if leaf else [],
+        "client_cert_name": _client_name(ssl_object) if leaf else None,
+        # A context that verifies clients fails the handshake of those it refuses.
+        "client_cert_error": None,
+        "tls_version": _VERSIONS.get(ssl_object.version() or ""),
+        "cipher_suite": ciphers.get(cipher[0]) if cipher else None,
+    }
+
+
+def pyopenssl_extension(connection: Any) -> dict[str, Any]:
+    """Describe a handshake done by pyOpenSSL, as Twisted's TLS endpoints do it."""
+    own = connection.get_certificate()
+    leaf = connection.get_peer_certificate()
+    chain = (connection.get_peer_cert_chain() or [leaf]) if leaf else []
+    return {
+        "server_cert": _pyopenssl_pem(own) if own else None,
+        "client_cert_chain": [_pyopenssl_pem(certificate) for certificate in chain],
+        "client_cert_name": (
+            leaf.to_cryptography().subject.rfc4514_string() if leaf else None
+        ),
+        "client_cert_error": None,
+        "tls_version": connection.get_protocol_version(),
+        "cipher_suite": _all_ciphers().get(connection.get_cipher_name()),
+    }
+
+
+def _pyopenssl_pem(certificate: Any) -> str:
+    from OpenSSL import crypto
+
+    return crypto.dump_certificate(crypto.FILETYPE_PEM, certificate).decode("ascii")
+
+
+@cache
+def _all_ciphers() -> dict[str, int]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL")
+    return cipher_numbers(context)
+
+
+def _client_chain(ssl_object: ssl.SSLObject, leaf: bytes) -> list[str]:
+    # Python 3.13 and newer give the whole chain that the client sent.
+    unverified_chain = getattr(ssl_object, "get_unverified_chain", None)
+    chain = unverified_chain() if unverified_chain is not None else [leaf]
+    return [ssl.DER_cert_to_PEM_cert(certificate) for certificate in chain]
+
+
+def _client_name(ssl_object: ssl.SSLObject) -> str | None:
+    certificate = ssl_object.getpeercert()
+    subject: Any = certificate.get("subject") if certificate else None
+    return distinguished_name(subject) if subject else None
+
+
+def distinguished_name(subject: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """Write a subject, as ``getpeercert`` gives it, by RFC 4514: last part first."""
+    return ",".join(
+        "+".join(
+            f"{_ATTRIBUTE_TYPES.get(kind, kind)}={_escape(value)}"
+            for kind, value in part
+        )
+        for part in reversed(subject)
+    )
+
+
+def _escape(value: str) -> str:
+    return _SPECIAL.sub(r"\\\1", value).replace("\0", "\\00")
+
+
+def _read(path: str, content: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise _problem(
+            f"the {content} {path} cannot be read: {error.strerror}"
+        ) from error
+
+
+def _load_problem(
+    error: Exception,
+    certfile: str,
+    keyfile: str,
+    is_encrypted: bool,
+    password: str | None,
+) -> ConfigError:
+    if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH":
+        return _problem(f"the private key {keyfile} does not match {certfile}")
+    if is_encrypted and password is None:
+        return _problem(f"the private key {keyfile} is encrypted and needs a password")
+    if is_encrypted:
+        return _problem(f"the password does not open the private key {keyfile}")
+    return _problem(f"OpenSSL refuses {certfile} with {keyfile}: {error}")
+
+
+def _problem(text: str) -> ConfigError:
+    return ConfigError([f"TLS: {text}"])
