@@ -75,11 +75,11 @@ class UnexpectedMessage(ApplicationError):
 
 
 class LifespanError(DjserveError):
-    """The application's lifespan start-up failed, or it has none and one is required."""
+    """The lifespan's start-up failed, or there is none and one is required."""
 
 
 class ClientDisconnected(DjserveError, OSError):
-    """The client is gone; ``send`` raises this (ASGI HTTP 2.4, "Disconnected Client")."""
+    """The client is gone; ``send`` raises this (ASGI HTTP 2.4)."""
 
     def __init__(self) -> None:
         super().__init__("The client has disconnected")

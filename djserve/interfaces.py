@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from djserve.errors import ProtocolError
+
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Field lines in order; names in lower case once they are inside djserve."""
 
@@ -21,8 +23,8 @@ class ConnectionInfo:
     """What is known of a connection before its first byte: one for each connection.
 
     ``client`` and ``server`` are as in the ASGI scope: ``(host, port)``, or for unix
-    sockets ``None`` and ``(path, None)``. ``tls`` is the scope's TLS extension (ASGI TLS
-    0.2) or None on a cleartext connection. ``is_unix`` marks a unix-socket peer.
+    sockets ``None`` and ``(path, None)``. ``tls`` is the scope's TLS extension (ASGI
+    TLS 0.2) or None on a cleartext connection. ``is_unix`` marks a unix-socket peer.
     ``alpn`` is the protocol negotiated by TLS (RFC 7301), "" where there is none.
     """
 
@@ -95,6 +97,8 @@ class Transport(Protocol):
     def write(self, data: bytes, /) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
+    def can_write_eof(self) -> bool: ...
+    def write_eof(self) -> None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
     def get_write_buffer_size(self) -> int: ...
@@ -108,7 +112,7 @@ class Receiver(Protocol):
     ``data_received`` gets a non-empty chunk. ``eof_received`` tells the regular end (of
     a request's body, or of the peer's sending side). ``pause_writing`` and
     ``resume_writing`` tell when the way down is full and when it takes more again.
-    ``connection_lost`` comes once, last, at every end other than the completed exchange.
+    ``connection_lost`` comes once, last, at every end but the completed exchange.
     """
 
     def data_received(self, data: bytes, /) -> None: ...
@@ -121,21 +125,55 @@ class Receiver(Protocol):
 class WireProtocol(Receiver, Protocol):
     """What the server keeps for a connection, and a connection for a request.
 
-    ``tick`` is called by the sweep about once a second with a monotonic time in seconds;
-    every timeout hangs on it. ``drain`` asks for a soon end: finish what runs, take
-    nothing new, then close.
+    ``tick`` is called by the sweep about once a second with a monotonic time in
+    seconds; every timeout hangs on it. ``drain`` asks for a soon end: finish what runs,
+    take nothing new, then close.
     """
 
     def tick(self, now: float, /) -> None: ...
     def drain(self) -> None: ...
 
 
-class OpenExchange(Protocol):
-    """Called by a connection for each request head: returns who gets its content."""
+class Ticking(Protocol):
+    """Something with timeouts that belongs to no connection."""
 
-    def __call__(
+    def tick(self, now: float, /) -> None: ...
+
+
+class Connection(WireProtocol, Protocol):
+    """A wire protocol on a transport of its own, which ``abort_transport`` drops."""
+
+    def abort_transport(self) -> None: ...
+
+
+class Exchange(WireProtocol, Protocol):
+    """One request's conversation with the application.
+
+    ``start`` runs the application; a connection calls it once, after it has delivered
+    the content that came together with the head.
+    """
+
+    def start(self) -> None: ...
+
+
+class ConnectionOwner(Protocol):
+    """What a connection asks of the server that owns it."""
+
+    def open_exchange(
         self, head: RequestHead, info: ConnectionInfo, stream: Stream, /
-    ) -> WireProtocol: ...
+    ) -> Exchange:
+        """Return who gets the request's content and answers it.
+
+        Raises ProtocolError to refuse the request before any application sees it.
+        """
+
+    def request_refused(
+        self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError, /
+    ) -> None:
+        """Take note of a request that the connection answered by itself."""
+
+    def connection_lost(self, connection: Connection, /) -> None:
+        """Forget a connection that has ended."""
 
 
 class OpenConnection(Protocol):
@@ -161,7 +199,7 @@ class Stream(Protocol):
 
     @property
     def extensions(self) -> Mapping[str, dict[str, Any]]:
-        """The ASGI extensions that work on this stream, for the scope."""
+        """The ASGI HTTP extensions that work on this stream, for the scope."""
 
     def send_informational(self, status: int, headers: Headers) -> None:
         """Send an interim response (RFC 9110 section 15.2), where the peer knows it."""
@@ -169,7 +207,7 @@ class Stream(Protocol):
     def send_response(
         self, status: int, headers: Headers, data: bytes, more: bool
     ) -> None:
-        """Send the head with the first part of the content; ``more`` says if more follows."""
+        """Send the head and the first part of the content; ``more``: more follows."""
 
     def send_data(self, data: bytes, more: bool) -> None:
         """Send the next part of the content."""
@@ -178,10 +216,10 @@ class Stream(Protocol):
         """End the response with a trailer section (RFC 9110 section 6.5)."""
 
     def upgrade(self, headers: Headers, receiver: WireProtocol) -> Transport:
-        """Accept the upgrade (101, or 200 to an extended CONNECT) and hand over the bytes.
+        """Accept the upgrade (101; 200 to an extended CONNECT), hand the bytes over.
 
-        What the peer already sent after its request reaches ``receiver`` before this
-        returns or soon after.
+        What the peer already sent after its request reaches ``receiver`` later, with
+        the next bytes or tick, never before this returns.
         """
 
     def request_content(self) -> None:

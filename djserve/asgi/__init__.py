@@ -1,1 +1,3 @@
+"""Requests to application messages and back: the ASGI side of the server."""
 
+from __future__ import annotations

@@ -1,0 +1,155 @@
+"""Run application calls: one task each, its end told to its exchange exactly once.
+
+Here and nowhere else an application's exception is caught. It is logged once, with its
+traceback, and the exchange turns it into what the client sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+from djserve.errors import ApplicationError, ClientDisconnected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from djserve.asgi.types import Application, Message, Scope
+
+logger = logging.getLogger("djserve.application")
+
+
+class Conversation(Protocol):
+    """What an exchange shows to the application call that it carries."""
+
+    scope: Scope
+
+    async def receive(self) -> Message: ...
+    async def send(self, message: Message, /) -> None: ...
+
+    def application_finished(self) -> None:
+        """The application has returned."""
+
+    def application_failed(self, error: BaseException, /) -> None:
+        """The application has raised, or was cancelled."""
+
+
+class ApplicationCalls:
+    """Start application calls and own their tasks until they end.
+
+    ``close_timeout`` is how many seconds a call may run on after its client has gone;
+    0 lets it run.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        loop: asyncio.AbstractEventLoop,
+        close_timeout: float,
+    ) -> None:
+        self._application = application
+        self._close_timeout = close_timeout
+        self._running: dict[Conversation, asyncio.Task[None]] = {}
+        self._abandoned: dict[Conversation, float | None] = {}
+        self._create_task = _task_starter(loop)
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, exchange: Conversation) -> None:
+        """Run the application for ``exchange``."""
+        coroutine = self._call(exchange)
+        task = self._create_task(coroutine)
+        # An eager task may have ended already.
+        if not task.done():
+            self._running[exchange] = task
+
+    def abandon(self, exchange: Conversation) -> None:
+        """Note that the client of ``exchange`` has gone; its call should end soon."""
+        if self._close_timeout and exchange in self._running:
+            self._abandoned[exchange] = None
+
+    def cancel(self, exchange: Conversation) -> None:
+        """Cancel the call of ``exchange``, if it still runs."""
+        task = self._running.get(exchange)
+        if task is not None:
+            task.cancel()
+
+    def tick(self, now: float) -> None:
+        """Cancel what has outlived its client for too long."""
+        for exchange, since in list(self._abandoned.items()):
+            if since is None:
+                self._abandoned[exchange] = now
+            elif now - since >= self._close_timeout:
+                del self._abandoned[exchange]
+                logger.warning(
+                    "Application call for %s took longer than %g s to end after its "
+                    "client had gone and was cancelled",
+                    exchange.scope.get("path"),
+                    self._close_timeout,
+                )
+                self.cancel(exchange)
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until every call has ended, at most ``timeout`` seconds."""
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=timeout)
+
+    async def cancel_all(self, timeout: float) -> int:
+        """Cancel every call and wait for their ends; return how many there were."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+        return len(tasks)
+
+    async def _call(self, exchange: Conversation) -> None:
+        try:
+            await self._application(exchange.scope, exchange.receive, exchange.send)
+        except Exception as error:
+            self._end(exchange)
+            if not isinstance(error, ClientDisconnected):
+                log_fault(exchange.scope, error)
+            exchange.application_failed(error)
+        except BaseException as error:
+            self._end(exchange)
+            exchange.application_failed(error)
+            if not isinstance(error, asyncio.CancelledError):
+                raise
+        else:
+            self._end(exchange)
+            exchange.application_finished()
+
+    def _end(self, exchange: Conversation) -> None:
+        self._running.pop(exchange, None)
+        self._abandoned.pop(exchange, None)
+
+
+def log_fault(scope: Scope, error: BaseException) -> None:
+    """Log an application's fault once, with its traceback."""
+    what = (
+        "broke ASGI" if isinstance(error, ApplicationError) else "raised an exception"
+    )
+    logger.error(
+        "Application %s in %s %s",
+        what,
+        scope.get("method", "WebSocket"),
+        scope.get("path"),
+        exc_info=error,
+    )
+
+
+def _task_starter(
+    loop: asyncio.AbstractEventLoop,
+) -> Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]:
+    """Return what makes a task; eager where Python can (3.12).
+
+    An eager task runs the application up to its first real wait without a turn of the
+    loop; many requests end there (benchmark: http1_hello).
+    """
+    if sys.version_info >= (3, 12):
+        return lambda coroutine: asyncio.Task(coroutine, loop=loop, eager_start=True)
+    return loop.create_task

@@ -1,0 +1,382 @@
+"""One HTTP request as an ASGI conversation: stream here, application there."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from djserve.asgi.application import log_fault
+from djserve.asgi.files import FileRange
+from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from djserve.asgi.application import ApplicationCalls
+    from djserve.asgi.types import Message, Scope
+    from djserve.interfaces import Headers, Stream
+
+    Action = Callable[["HTTPExchange", Message], Awaitable[None] | None]
+
+
+class RequestEntry(Protocol):
+    """Who is told of the request's end: the response's status and its content's size.
+
+    ``status`` is 0 where the client went before it had one.
+    """
+
+    def finish(self, status: int, size: int, /) -> None: ...
+
+
+# Content that waits for the application: reading pauses above this.
+INBOX_LIMIT = 128 * 1024
+
+_ERROR_HEADERS: Headers = [(b"content-type", b"text/plain; charset=utf-8")]
+
+
+class HTTPExchange:
+    """Carry one request to the application and its response back."""
+
+    __slots__ = (
+        "_actions",
+        "_calls",
+        "_chunks",
+        "_entry",
+        "_has_trailers",
+        "_headers",
+        "_inbox_size",
+        "_is_inbox_full",
+        "_is_request_complete",
+        "_is_request_delivered",
+        "_readers",
+        "_request_timeout",
+        "_size",
+        "_started_at",
+        "_status",
+        "_stream",
+        "_trailers",
+        "_writers",
+        "scope",
+    )
+
+    def __init__(
+        self,
+        scope: Scope,
+        stream: Stream,
+        calls: ApplicationCalls,
+        request_timeout: float | None = None,
+        entry: RequestEntry | None = None,
+    ) -> None:
+        self.scope = scope
+        self._stream = stream
+        self._calls = calls
+        self._request_timeout = request_timeout
+        self._entry = entry
+        self._size = 0
+        self._started_at: float | None = None
+        self._actions = self._WAITING
+        self._chunks: list[bytes] = []
+        self._inbox_size = 0
+        self._is_inbox_full = False
+        self._is_request_complete = False
+        self._is_request_delivered = False
+        self._readers: list[asyncio.Future[None]] = []
+        self._writers: list[asyncio.Future[None]] = []
+        self._status = 0
+        self._headers: Headers = []
+        self._has_trailers = False
+
+    # Upward: the stream calls these.
+
+    def start(self) -> None:
+        """Run the application."""
+        self._calls.start(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of the request's content."""
+        self._chunks.append(data)
+        self._inbox_size += len(data)
+        if self._inbox_size > INBOX_LIMIT and not self._is_inbox_full:
+            self._is_inbox_full = True
+            self._stream.pause_reading()
+        if self._readers:
+            _wake(self._readers)
+
+    def eof_received(self) -> None:
+        """The request's content is complete."""
+        self._is_request_complete = True
+        if self._readers:
+            _wake(self._readers)
+
+    def pause_writing(self) -> None:
+        """The way down is full; ``send`` asks the stream itself."""
+
+    def resume_writing(self) -> None:
+        """The way down takes more again."""
+        if self._writers:
+            _wake(self._writers)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone before the response was complete."""
+        self._finish_entry()
+        self._actions = self._DISCONNECTED
+        self._chunks.clear()
+        if self._readers:
+            _wake(self._readers)
+        self.resume_writing()
+        self._calls.abandon(self)
+
+    def tick(self, now: float) -> None:
+        """Answer 503 where the response has not begun in time."""
+        if self._request_timeout is None or self._actions is not self._WAITING:
+            return
+        if self._started_at is None:
+            self._started_at = now
+        elif now - self._started_at >= self._request_timeout:
+            self._send_error(503, b"Service Unavailable")
+            self._calls.cancel(self)
+
+    def drain(self) -> None:
+        """Nothing to do: the request may finish."""
+
+    # The application calls these two.
+
+    async def receive(self) -> Message:
+        """Return the next part of the content, or ``http.disconnect`` after its end.
+
+        Parts that have arrived are handed over as one.
+        """
+        while True:
+            if self._has_ended():
+                return {"type": "http.disconnect"}
+            if not self._is_request_delivered and (
+                self._chunks or self._is_request_complete
+            ):
+                return self._take_content()
+            if not self._is_request_complete:
+                self._stream.request_content()
+            await _wait(self._readers)
+
+    async def send(self, message: Message) -> None:
+        """Take one message from the application.
+
+        Returns once the peer can take more. Raises ClientDisconnected, an OSError, after
+        a disconnect and ApplicationError for what the contract does not allow.
+        """
+        try:
+            action = self._actions.get(message["type"])
+        except (TypeError, KeyError):
+            raise ApplicationError(
+                f"An ASGI message is a dict with a type, got {message!r:.100}"
+            ) from None
+        if action is None:
+            if self._actions is self._DISCONNECTED:
+                raise ClientDisconnected
+            raise UnexpectedMessage(message["type"], self._state_name())
+        pending = action(self, message)
+        if pending is not None:
+            await pending
+        elif not self._stream.is_writable:
+            await self._writable()
+
+    # The application's end.
+
+    def application_finished(self) -> None:
+        """Answer for an application that has returned."""
+        if not self._has_ended():
+            error = ApplicationError(
+                "The application returned without a complete response"
+            )
+            log_fault(self.scope, error)
+            self.application_failed(error)
+
+    def application_failed(self, error: BaseException) -> None:
+        """Answer 500 where nothing was sent yet; else break the response off."""
+        if self._has_ended():
+            return
+        if self._actions is self._WAITING or self._actions is self._STARTED:
+            if isinstance(error, asyncio.CancelledError):
+                self._send_error(503, b"Service Unavailable")
+            else:
+                self._send_error(500, b"Internal Server Error")
+        else:
+            self._complete()
+            self._stream.abort()
+
+    # Messages: one method each, by state in the tables below.
+
+    def _on_start(self, message: Message) -> None:
+        status = message.get("status")
+        if type(status) is not int or not 200 <= status <= 999:
+            raise ApplicationError(
+                f"Response status must be an int from 200 to 999, got {status!r:.100}"
+            )
+        self._status = status
+        self._headers = message.get("headers", [])
+        self._has_trailers = bool(message.get("trailers", False))
+        self._actions = self._STARTED
+
+    def _on_first_body(self, message: Message) -> None:
+        body, more = _take_body(message)
+        self._size += len(body)
+        self._stream.send_response(
+            self._status, self._headers, body, more or self._has_trailers
+        )
+        self._after_body(more)
+
+    def _on_body(self, message: Message) -> None:
+        body, more = _take_body(message)
+        self._size += len(body)
+        self._stream.send_data(body, more or self._has_trailers)
+        self._after_body(more)
+
+    def _on_trailers(self, message: Message) -> None:
+        self._trailers.extend(message.get("headers", ()))
+        if not message.get("more_trailers", False):
+            self._stream.send_trailers(self._trailers)
+            self._complete()
+
+    def _on_early_hint(self, message: Message) -> None:
+        links = list(message.get("links", ()))
+        self._stream.send_informational(103, [(b"link", link) for link in links])
+
+    async def _on_pathsend(self, message: Message) -> None:
+        path = message.get("path")
+        if not isinstance(path, str):
+            raise ApplicationError(f"pathsend takes a path in str, got {path!r:.100}")
+        with await FileRange.open(path) as file:
+            await self._send_file(file, more=False)
+
+    async def _on_zerocopysend(self, message: Message) -> None:
+        file = FileRange.of_message(message)
+        await self._send_file(file, bool(message.get("more_body", False)))
+
+    async def _send_file(self, file: FileRange, more: bool) -> None:
+        """Send a file's bytes in bounded pieces, each when the peer can take it."""
+        if self._actions is self._STARTED and not more:
+            self._headers = _with_length(self._headers, file.remaining)
+        if self.scope["method"] == "HEAD":
+            file.skip()
+        while True:
+            data = await file.read()
+            is_last = not file.remaining
+            # The client may have gone while the file was read.
+            await self.send(
+                {
+                    "type": "http.response.body",
+                    "body": data,
+                    "more_body": more or not is_last,
+                }
+            )
+            if is_last:
+                return
+
+    def _after_body(self, more: bool) -> None:
+        if more:
+            self._actions = self._STREAMING
+        elif self._has_trailers:
+            self._actions = self._TRAILERS
+            self._trailers: Headers = []
+        else:
+            self._complete()
+
+    _WAITING: ClassVar[dict[str, Action]] = {
+        "http.response.start": _on_start,
+        "http.response.early_hint": _on_early_hint,
+    }
+    _STARTED: ClassVar[dict[str, Action]] = {
+        "http.response.body": _on_first_body,
+        "http.response.pathsend": _on_pathsend,
+        "http.response.zerocopysend": _on_zerocopysend,
+    }
+    _STREAMING: ClassVar[dict[str, Action]] = {
+        "http.response.body": _on_body,
+        "http.response.zerocopysend": _on_zerocopysend,
+    }
+    _TRAILERS: ClassVar[dict[str, Action]] = {"http.response.trailers": _on_trailers}
+    _COMPLETE: ClassVar[dict[str, Action]] = {}
+    # Equal to _COMPLETE in what it allows; told apart by identity.
+    _DISCONNECTED: ClassVar[dict[str, Action]] = {}
+
+    # Private.
+
+    def _has_ended(self) -> bool:
+        return self._actions is self._COMPLETE or self._actions is self._DISCONNECTED
+
+    def _complete(self) -> None:
+        self._actions = self._COMPLETE
+        if self._readers:
+            _wake(self._readers)
+        if self._entry is not None:
+            self._finish_entry()
+
+    def _finish_entry(self) -> None:
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            was_sent = self._actions is not self._STARTED
+            entry.finish(self._status if was_sent else 0, self._size)
+
+    def _state_name(self) -> str:
+        tables = {
+            "WAITING": self._WAITING,
+            "STARTED": self._STARTED,
+            "STREAMING": self._STREAMING,
+            "TRAILERS": self._TRAILERS,
+        }
+        return next(
+            (name for name, table in tables.items() if table is self._actions),
+            "COMPLETE",
+        )
+
+    def _send_error(self, status: int, body: bytes) -> None:
+        self._status = status
+        self._size = len(body)
+        self._complete()
+        self._stream.send_response(status, _ERROR_HEADERS, body, more=False)
+
+    def _take_content(self) -> Message:
+        chunks = self._chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._chunks = []
+        self._inbox_size = 0
+        if self._is_inbox_full:
+            self._is_inbox_full = False
+            self._stream.resume_reading()
+        # Resuming may have ended the content or the exchange.
+        more = bool(self._chunks) or not self._is_request_complete
+        self._is_request_delivered = not more
+        return {"type": "http.request", "body": body, "more_body": more}
+
+    async def _writable(self) -> None:
+        """Wait until the peer takes more or has gone."""
+        while not self._stream.is_writable and not self._has_ended():
+            await _wait(self._writers)
+
+
+async def _wait(waiters: list[asyncio.Future[None]]) -> None:
+    waiter = asyncio.get_running_loop().create_future()
+    waiters.append(waiter)
+    await waiter
+
+
+def _wake(waiters: list[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()
+
+
+def _take_body(message: Message) -> tuple[bytes, bool]:
+    body = message.get("body", b"")
+    if type(body) is not bytes:
+        if not isinstance(body, bytes | bytearray | memoryview):
+            raise ApplicationError(f"Response body must be bytes, got {body!r:.100}")
+        body = bytes(body)
+    return body, bool(message.get("more_body", False))
+
+
+def _with_length(headers: Headers, length: int) -> Headers:
+    fields = list(headers)
+    if not any(name.lower() == b"content-length" for name, _ in fields):
+        fields.append((b"content-length", b"%d" % length))
+    return fields

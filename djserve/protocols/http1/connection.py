@@ -1,0 +1,425 @@
+"""One HTTP/1.1 connection: keep-alive, pipelining, upgrade, limits and its end.
+
+Requests are taken strictly one after the other (RFC 9112 section 9.3.2): while one is
+answered, what the peer sends ahead waits as bytes, up to a bound, and then reading
+pauses. So at any time there is at most one exchange, and this object is its stream.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from djserve.errors import ProtocolError
+from djserve.protocols.http1.body import BodyDecoder, ChunkedDecoder, LengthDecoder
+from djserve.protocols.http1.request import HeadParser
+from djserve.protocols.http1.stream import HTTP1Stream
+from djserve.protocols.http1.timeouts import HTTP1Timeouts
+
+if TYPE_CHECKING:
+    from djserve.conf.schema import HTTPConfig
+    from djserve.interfaces import (
+        ConnectionInfo,
+        ConnectionOwner,
+        Headers,
+        RequestHead,
+        Transport,
+        WireProtocol,
+    )
+    from djserve.protocols.http1.response import ResponseDefaults
+
+# Bytes that a peer may send ahead of its turn; nginx keeps about as much.
+PIPELINE_LIMIT = 64 * 1024
+
+# Content that nobody reads is taken and dropped up to here, so that a response to half
+# an upload arrives (RFC 9112 section 9.6: closing at once would reset the connection).
+DISCARD_LIMIT = 256 * 1024
+
+
+class HTTP1Connection(HTTP1Stream):
+    """Turn a connection's bytes into exchanges, and answer what is no valid request."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_config",
+        "_discarded",
+        "_is_lingering",
+        "_is_processing",
+        "_is_reading_paused",
+        "_parser",
+        "_timeouts",
+        "_upgraded",
+        "body_size",
+        "mark",
+        "request_count",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        info: ConnectionInfo,
+        owner: ConnectionOwner,
+        config: HTTPConfig,
+        defaults: ResponseDefaults,
+    ) -> None:
+        super().__init__(transport, info, owner, defaults)
+        self._config = config
+        self._parser = HeadParser(config)
+        self._timeouts = HTTP1Timeouts(self, config)
+        self._buffer = b""
+        self._body: BodyDecoder | None = None
+        self._discarded = 0
+        self._is_lingering = False
+        self._is_processing = False
+        self._is_reading_paused = False
+        self._upgraded: WireProtocol | None = None
+        self.request_count = 0
+        # Counts the changes of what the connection waits for; the timeouts compare it,
+        # so that no change has to read a clock.
+        self.mark = 0
+        self.body_size = 0
+
+    # Upward: the transport calls these.
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the peer."""
+        if self._body is not None:
+            self._feed_body(data)
+        elif self._is_lingering:
+            self._discard(len(data))
+        elif self._exchange is None:
+            self._process(data)
+        else:
+            self._hold(data)
+
+    def eof_received(self) -> None:
+        """The peer has finished sending, which for HTTP clients means that it is gone.
+
+        Returns None, at which the loop closes the transport.
+        """
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        self.is_writable = False
+        self._timeouts.pauses += 1
+        if self._exchange is not None:
+            self._exchange.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The transport takes more."""
+        self.is_writable = True
+        if self._exchange is not None:
+            self._exchange.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended, for whatever reason."""
+        self._is_lingering = True
+        self._parser.close()
+        self._fail_exchange(exc)
+        self._owner.connection_lost(self)
+
+    # The server calls these.
+
+    def tick(self, now: float) -> None:
+        """Check every timeout at the monotonic time ``now``, in seconds."""
+        if self._upgraded is not None:
+            self._flush_upgraded(self._upgraded)
+            self._upgraded.tick(now)
+            return
+        if self._exchange is not None:
+            self._exchange.tick(now)
+        self._timeouts.tick(now)
+
+    def drain(self) -> None:
+        """End soon: at once where idle, else after the response under way."""
+        self._keep_alive = False
+        self._is_draining = True
+        if self._upgraded is not None:
+            self._upgraded.drain()
+        elif self._exchange is not None:
+            self._exchange.drain()
+        elif self._body is None and not self._is_lingering:
+            self._transport.close()
+
+    # For timeouts.
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether neither a request nor a part of one is under way."""
+        return self._exchange is None and self._body is None and not self._buffer
+
+    @property
+    def is_reading_head(self) -> bool:
+        """Whether a part of a request head has come."""
+        return self._exchange is None and self._body is None and bool(self._buffer)
+
+    @property
+    def is_reading_body(self) -> bool:
+        """Whether the peer is expected to send content now."""
+        return self._body is not None and not (
+            self._is_reading_paused or self._awaits_continue
+        )
+
+    @property
+    def is_lingering(self) -> bool:
+        """Whether only the peer's last bytes are waited for, to drop them."""
+        return self._is_lingering
+
+    def get_write_buffer_size(self) -> int:
+        """Return the bytes that the transport has not yet sent."""
+        return self._transport.get_write_buffer_size()
+
+    def close(self) -> None:
+        """Close the transport after what is buffered."""
+        self._transport.close()
+
+    def abort_transport(self) -> None:
+        """Drop the connection, with what is buffered."""
+        self._transport.abort()
+
+    def refuse(self, error: ProtocolError) -> None:
+        """Answer a request that cannot be served and close (RFC 9112 section 9.6)."""
+        was_answered = self._response is not None
+        head = self._head
+        self._fail_exchange(None)
+        if was_answered:
+            self._transport.close()
+            return
+        self._owner.request_refused(head, self._info, error)
+        self._write_refusal(error)
+        self._linger()
+
+    # Stream: what the exchange calls beside HTTP1Stream's.
+
+    def request_content(self) -> None:
+        """Answer Expect: 100-continue, once the application reads (RFC 9110 10.1.1)."""
+        if self._awaits_continue:
+            self._awaits_continue = False
+            self.mark += 1
+            if self._response is None:
+                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def pause_reading(self) -> None:
+        """Deliver no more content for now."""
+        if not self._is_reading_paused:
+            self._is_reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Deliver content again."""
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            self._transport.resume_reading()
+
+    def upgrade(self, headers: Headers, receiver: WireProtocol) -> Transport:
+        """Switch protocols (RFC 9110 section 7.8) and hand the transport over."""
+        self._write_upgrade(headers)
+        self._upgraded = receiver
+        self._exchange = None
+        self._transport.set_protocol(_UpgradedConnection(self, receiver))
+        self.resume_reading()
+        return self._transport
+
+    # Private.
+
+    def _process(self, data: bytes) -> None:
+        """Take requests from ``data`` until one is under way or more is needed."""
+        if self._buffer:
+            data, self._buffer = self._buffer + data, b""
+        self._is_processing = True
+        try:
+            while data and self._exchange is None and self._body is None:
+                if self._is_lingering:
+                    self._discard(len(data))
+                    return
+                data = self._take_request(data)
+        except ProtocolError as error:
+            self.refuse(error)
+            return
+        finally:
+            self._is_processing = False
+        if data:
+            self._hold(data)
+
+    def _take_request(self, data: bytes) -> bytes:
+        """Start the request at the beginning of ``data``; return what follows it."""
+        if data[:2] == b"\r\n":
+            # RFC 9112 section 2.2: ignore empty lines before the request line.
+            return data[2:]
+        end = data.find(b"\r\n\r\n") + 4
+        if end == 3:
+            self._check_partial_head(data)
+            if not self._buffer:
+                self.mark += 1
+            self._buffer = data
+            return b""
+        block = data if end == len(data) else data[:end]
+        if end > self._config.request_line_limit:
+            self._check_head_size(block)
+        head = self._parser.parse(block)
+        self.request_count += 1
+        self.mark += 1
+        self._begin_response(head, self._parser.keep_alive)
+        if head.has_body:
+            self._begin_body(head)
+        exchange = self._owner.open_exchange(head, self._info, self)
+        self._exchange = exchange
+        rest = data[end:]
+        if self._body is not None:
+            if rest:
+                self._feed_body(rest)
+            rest = b""
+        elif head.upgrade is None:
+            exchange.eof_received()
+        if self._exchange is exchange:
+            exchange.start()
+        if self._buffer:
+            rest, self._buffer = self._buffer, b""
+        return rest
+
+    def _begin_body(self, head: RequestHead) -> None:
+        limit = self._config.body_size_limit
+        if head.content_length is None:
+            self._body = ChunkedDecoder(limit, self._config.header_size_limit)
+        elif head.content_length > limit:
+            raise ProtocolError("Request content is too large", 413)
+        else:
+            self._body = LengthDecoder(head.content_length)
+        self._awaits_continue = head.expects_continue
+        self.body_size = 0
+
+    def _feed_body(self, data: bytes) -> None:
+        body = self._body
+        assert body is not None
+        self._awaits_continue = False
+        self.body_size += len(data)
+        try:
+            chunks = body.feed(data)
+        except ProtocolError as error:
+            self._body = None
+            if self._exchange is None:
+                self._transport.close()
+            else:
+                self.refuse(error)
+            return
+        if self._exchange is None:
+            self._discard(len(data))
+        else:
+            for chunk in chunks:
+                self._exchange.data_received(chunk)
+        if not body.is_complete:
+            return
+        self._body = None
+        self.mark += 1
+        if self._exchange is not None:
+            self._exchange.eof_received()
+            if body.rest:
+                self._hold(body.rest)
+        elif not self._is_lingering:
+            self._buffer = body.rest
+            self._continue()
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what the peer sent ahead of its turn."""
+        self._buffer += data
+        if len(self._buffer) > PIPELINE_LIMIT:
+            self.pause_reading()
+
+    def _response_ended(self, close: bool) -> None:
+        """The response is complete: go on to the next request, or end."""
+        self._exchange = None
+        self._response = None
+        self._head = None
+        self.mark += 1
+        if self._body is not None and not self._awaits_continue and not close:
+            # What is left of the content is dropped; the next request may follow.
+            self._discarded = 0
+            self.resume_reading()
+        elif close or self._awaits_continue:
+            self._linger() if self._body is not None else self._transport.close()
+        else:
+            self.resume_reading()
+            if self._buffer:
+                self._continue()
+
+    def _continue(self) -> None:
+        """Take the next request from what was sent ahead, unless a loop below does."""
+        if not self._is_processing and self._buffer:
+            data, self._buffer = self._buffer, b""
+            self._process(data)
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > DISCARD_LIMIT:
+            self._body = None
+            self._is_lingering = True
+            self._transport.close()
+
+    def _linger(self) -> None:
+        """Close once the peer has had the time to read the response.
+
+        With unread bytes in the socket, a close would reset the connection and the
+        response might never be read (RFC 9112 section 9.6).
+        """
+        self._is_lingering = True
+        self._body = None
+        self._buffer = b""
+        self._discarded = 0
+        self.mark += 1
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self.resume_reading()
+        else:
+            self._transport.close()
+
+    def _fail_exchange(self, exc: Exception | None) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.connection_lost(exc)
+
+    def _flush_upgraded(self, receiver: WireProtocol) -> None:
+        if self._buffer:
+            data, self._buffer = self._buffer, b""
+            receiver.data_received(data)
+
+    def _check_partial_head(self, data: bytes) -> None:
+        if data[0] < 0x21 or data.count(b"\n") != data.count(b"\r\n"):
+            raise ProtocolError("Malformed request line")
+        if len(data) > self._config.request_line_limit:
+            self._check_head_size(data)
+
+    def _check_head_size(self, data: bytes) -> None:
+        line = data.find(b"\r\n")
+        if line < 0:
+            line = len(data) - data.endswith(b"\r")
+        if line > self._config.request_line_limit:
+            raise ProtocolError("The request line is too long", 414)
+        if len(data) - line - 4 > self._config.header_size_limit:
+            raise ProtocolError("The header fields are too large", 431)
+
+
+class _UpgradedConnection:
+    """Pass a switched connection's bytes straight on; tell its end to both sides."""
+
+    __slots__ = (
+        "_connection",
+        "_receiver",
+        "eof_received",
+        "pause_writing",
+        "resume_writing",
+    )
+
+    def __init__(self, connection: HTTP1Connection, receiver: WireProtocol) -> None:
+        self._connection = connection
+        self._receiver = receiver
+        self.eof_received = receiver.eof_received
+        self.pause_writing = receiver.pause_writing
+        self.resume_writing = receiver.resume_writing
+
+    def data_received(self, data: bytes) -> None:
+        self._connection._flush_upgraded(self._receiver)
+        self._receiver.data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._receiver.connection_lost(exc)
+        self._connection.connection_lost(exc)

@@ -1,0 +1,205 @@
+"""A request head's bytes to a ``RequestHead`` (RFC 9112 sections 2 to 6).
+
+llhttp, by httptools, does the grammar in its strict mode: tokens, CRLF, no obs-fold,
+no control bytes, no Content-Length beside Transfer-Encoding. This module adds what a
+server must know beyond grammar: the target's form, Host, framing and limits.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import httptools
+
+from djserve.errors import ProtocolError
+from djserve.interfaces import RequestHead
+from djserve.protocols.headers import is_token, split_list
+
+if TYPE_CHECKING:
+    from djserve.conf.schema import HTTPConfig
+    from djserve.interfaces import Headers
+
+# RFC 9110 section 4.2.1, RFC 3986 section 3.2: reg-name, IPv4 or [IPv6], and a port.
+_is_authority = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]{0,5})?"
+).fullmatch
+
+_split_absolute = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE).fullmatch
+
+_SPECIAL_FIELDS = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+
+class HeadParser:
+    """Parse the request heads of one connection, one after the other."""
+
+    __slots__ = (
+        "_config",
+        "_field_count",
+        "_headers",
+        "_is_complete",
+        "_last_host",
+        "_parser",
+        "_special",
+        "_target",
+        "keep_alive",
+    )
+
+    def __init__(self, config: HTTPConfig) -> None:
+        self._config = config
+        self._parser: httptools.HttpRequestParser | None = None
+        self._last_host = b""
+        self.keep_alive = False
+        self._reset()
+
+    def parse(self, block: bytes) -> RequestHead:
+        """Parse a whole head, up to and with its empty line.
+
+        Afterwards ``keep_alive`` tells whether the connection may persist (RFC 9112
+        section 9.3). Raises ProtocolError, after which the connection must be closed.
+        """
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpRequestParser(self)
+        try:
+            parser.feed_data(block)
+        except httptools.HttpParserUpgrade:
+            self._parser = None
+        except httptools.HttpParserError as error:
+            raise _grammar_error(error, block) from None
+        if not self._is_complete:
+            raise ProtocolError("Malformed request head")
+        head = self._build_head(parser, block)
+        if head.has_body:
+            # The content is framed by the connection; this parser waits for it in vain.
+            self._parser = None
+        self._reset()
+        return head
+
+    def close(self) -> None:
+        """Drop the parser, which refers back to this object."""
+        self._parser = None
+
+    # httptools calls these four.
+
+    def on_url(self, url: bytes) -> None:
+        self._target = url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self._field_count += 1
+        if name in _SPECIAL_FIELDS:
+            self._special.append((name, value))
+        elif b"_" in name:
+            # CVE-2015-0219: WSGI-like names fold "_" and "-" together, so that a client
+            # could speak in a proxy's name.
+            return
+        self._headers.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self._is_complete = True
+
+    def _reset(self) -> None:
+        self._target = b""
+        self._headers: Headers = []
+        self._special: Headers = []
+        self._field_count = 0
+        self._is_complete = False
+
+    def _build_head(
+        self, parser: httptools.HttpRequestParser, block: bytes
+    ) -> RequestHead:
+        if self._field_count > self._config.header_count_limit:
+            raise ProtocolError("Too many header fields", 431)
+        method = parser.get_method()
+        target = self._target
+        version = parser.get_http_version()
+        # llhttp takes several spaces, and versions beyond 1.1, in a request line.
+        if not block.startswith(b"%b %b HTTP/1." % (method, target)):
+            raise ProtocolError("Malformed request line")
+        raw_path, _, query = target.partition(b"?")
+        head = RequestHead(
+            method.decode("ascii"), raw_path, query, self._headers, version
+        )
+        self.keep_alive = parser.should_keep_alive()
+        hosts = 0
+        for name, value in self._special:
+            if name == b"host":
+                hosts += 1
+                self._check_host(value.rstrip(b" \t"))
+            elif name != b"connection":
+                _apply_framing(head, name, value.strip(b" \t"))
+        if head.upgrade and head.has_body:
+            raise ProtocolError("A WebSocket handshake has no content")
+        if hosts != 1 and (hosts or version == "1.1"):
+            raise ProtocolError(f"{hosts} Host fields in the request, expected one")
+        if raw_path[:1] != b"/":
+            _apply_target_form(head, target)
+        elif b"#" in target:
+            raise ProtocolError("Fragment in the request target")
+        return head
+
+    def _check_host(self, value: bytes) -> None:
+        if value != self._last_host:
+            if not _is_authority(value):
+                raise ProtocolError(f"Invalid Host {value!r:.100}")
+            self._last_host = value
+
+
+def _apply_framing(head: RequestHead, name: bytes, value: bytes) -> None:
+    if name == b"content-length":
+        head.content_length = int(value)
+        head.has_body = head.content_length > 0
+    elif name == b"transfer-encoding":
+        # RFC 9112 section 6.1: only a final chunked delimits a request, and no
+        # other coding is offered here; HTTP/1.0 has none at all.
+        if (
+            value.lower() != b"chunked"
+            or head.has_body
+            or head.content_length is not None
+            or head.http_version != "1.1"
+        ):
+            raise ProtocolError(f"Unsupported Transfer-Encoding {value!r:.100}")
+        head.has_body = True
+    elif head.http_version == "1.0":
+        # RFC 9110 sections 7.8 and 10.1.1: both are ignored in HTTP/1.0.
+        return
+    elif name == b"expect":
+        if value.lower() != b"100-continue":
+            raise ProtocolError(f"Unknown expectation {value!r:.100}", 417)
+        head.expects_continue = True
+    elif b"websocket" in split_list(value):
+        head.upgrade = b"websocket"
+
+
+def _apply_target_form(head: RequestHead, target: bytes) -> None:
+    """Reduce absolute-form, pass asterisk-form, refuse the rest (RFC 9112 3.2)."""
+    if head.method == "CONNECT":
+        raise ProtocolError("CONNECT is not supported", 501)
+    if target == b"*" and head.method == "OPTIONS":
+        return
+    parts = _split_absolute(target)
+    if not parts or b"#" in target or not parts[1] or not _is_authority(parts[1]):
+        raise ProtocolError(f"Invalid request target {target!r:.100}")
+    path, _, head.query = parts[2].partition(b"?")
+    head.raw_path = path or b"/"
+    # RFC 9112 section 3.2.2: the target's authority replaces the Host field.
+    head.headers = [field for field in head.headers if field[0] != b"host"]
+    head.headers.insert(0, (b"host", parts[1]))
+
+
+def _grammar_error(error: httptools.HttpParserError, block: bytes) -> ProtocolError:
+    if isinstance(error, httptools.HttpParserInvalidMethodError) and is_token(
+        block.partition(b" ")[0]
+    ):
+        return ProtocolError("Unknown method", 501)
+    return ProtocolError(str(error) or "Malformed request")

@@ -1,0 +1,124 @@
+"""Connections to protocols, request heads to exchanges: who talks to whom.
+
+The only module that knows the wire protocols, the ASGI side and their settings all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from djserve.asgi.forwarded import ProxyHeaders
+from djserve.asgi.http import HTTPExchange
+from djserve.errors import ProtocolError
+from djserve.protocols.http1.connection import HTTP1Connection
+from djserve.protocols.http1.response import ResponseDefaults
+from djserve.server.records import HTTPEntry
+
+if TYPE_CHECKING:
+    from djserve.asgi.application import ApplicationCalls
+    from djserve.asgi.scope import ScopeBuilder
+    from djserve.conf.schema import ServerConfig
+    from djserve.instrumentation.events import RequestLog
+    from djserve.interfaces import (
+        Connection,
+        ConnectionInfo,
+        Exchange,
+        RequestHead,
+        Stream,
+        Transport,
+    )
+
+logger = logging.getLogger("djserve.server")
+
+
+class ConnectionFactory:
+    """Make a protocol for each connection and an exchange for each request; own both.
+
+    ``request_log`` hears of every request; without one nothing is recorded.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        calls: ApplicationCalls,
+        scopes: ScopeBuilder,
+        request_log: RequestLog | None = None,
+    ) -> None:
+        self._config = config
+        self._calls = calls
+        self._scopes = scopes
+        self._log = request_log
+        self._proxy_headers = (
+            ProxyHeaders(config.proxy) if config.proxy.proxy_headers else None
+        )
+        self._defaults = ResponseDefaults(config.http.server_name)
+        self._is_draining = False
+        self._drained: asyncio.Event | None = None
+        self.connections: set[Connection] = set()
+        self.tick(0.0)
+
+    # net calls this.
+
+    def open_connection(self, transport: Transport, info: ConnectionInfo) -> Connection:
+        """Return the protocol for a connection that was accepted."""
+        connection = HTTP1Connection(
+            transport, info, self, self._config.http, self._defaults
+        )
+        self.connections.add(connection)
+        if self._is_draining:
+            # Accepted before the listener stopped: its request may be on its way.
+            connection.drain()
+        return connection
+
+    # Connections call these three (interfaces.ConnectionOwner).
+
+    def open_exchange(
+        self, head: RequestHead, info: ConnectionInfo, stream: Stream
+    ) -> Exchange:
+        """Return the exchange that carries a request to the application."""
+        forwarded = None
+        if self._proxy_headers is not None:
+            forwarded = self._proxy_headers.apply(head, info)
+        scope = self._scopes.build_http(head, info, stream, forwarded)
+        entry = None if self._log is None else HTTPEntry(self._log, head, scope)
+        return HTTPExchange(
+            scope, stream, self._calls, self._config.http.request_timeout, entry
+        )
+
+    def request_refused(
+        self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError
+    ) -> None:
+        """Log a request that was answered without the application."""
+        logger.info("Refused a request from %s: %s", info.client, error.reason)
+
+    def connection_lost(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
+        self.connections.discard(connection)
+        if self._drained is not None and not self.connections:
+            self._drained.set()
+
+    # The server calls these.
+
+    def tick(self, now: float) -> None:
+        """Renew the Date field (RFC 9110 section 6.6.1)."""
+        self._defaults.set_date(formatdate(time.time(), usegmt=True).encode("ascii"))
+
+    async def drain(self) -> None:
+        """Ask every connection for its end and wait until the last has gone."""
+        self._is_draining = True
+        self._drained = asyncio.Event()
+        for connection in list(self.connections):
+            connection.drain()
+        if self.connections:
+            await self._drained.wait()
+
+    def abort(self) -> int:
+        """Drop every connection; return how many there were."""
+        connections = list(self.connections)
+        for connection in connections:
+            connection.abort_transport()
+        return len(connections)

@@ -1,0 +1,220 @@
+"""One server process: start, serve, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from djserve.asgi.application import ApplicationCalls
+from djserve.asgi.lifespan import Lifespan
+from djserve.asgi.scope import ScopeBuilder
+from djserve.errors import ConfigError, LifespanError, ListenError
+from djserve.net.listeners import Listener, open_listeners
+from djserve.net.tls import server_context
+from djserve.server.deadlines import Sweep, choose_interval
+from djserve.server.factory import ConnectionFactory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from djserve.asgi.types import Application
+    from djserve.conf.schema import ServerConfig
+    from djserve.instrumentation.events import RequestLog
+    from djserve.interfaces import Ticking
+    from djserve.net.reactor import Reactor
+
+logger = logging.getLogger("djserve.server")
+
+# Seconds for cancelled application calls to clean up after the deadline.
+CANCEL_TIMEOUT = 5.0
+
+
+class ExitCode(IntEnum):
+    """How the process ends; documented in docs/behaviour.md."""
+
+    OK = 0
+    LISTEN_FAILED = 1
+    CONFIG_WRONG = 2
+    LIFESPAN_FAILED = 3
+
+
+class Server:
+    """Serve one application with one configuration, once.
+
+    ``on_ready`` is called with this server when every address accepts connections.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        config: ServerConfig,
+        reactor: Reactor,
+        *,
+        request_log: RequestLog | None = None,
+        on_ready: Callable[[Server], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._loop = reactor.loop
+        self._on_ready = on_ready
+        self._stop_requests = 0
+        self._stop_wanted = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        lifecycle = config.lifecycle
+        self._calls = ApplicationCalls(
+            application, self._loop, lifecycle.application_close_timeout
+        )
+        self._lifespan = Lifespan(
+            application, lifecycle.lifespan, lifecycle.lifespan_timeout
+        )
+        self._scopes = ScopeBuilder(config.proxy.root_path)
+        self._factory = ConnectionFactory(
+            config, self._calls, self._scopes, request_log
+        )
+        self._sweep = Sweep(self._swept, choose_interval(_timeouts(config)))
+        self.listeners: list[Listener] = []
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the server is found, one for each listener."""
+        return [listener.url for listener in self.listeners]
+
+    def stop(self) -> None:
+        """Ask for the end: the first time gracefully, the second time at once."""
+        self._stop_requests += 1
+        self._stop_wanted.set()
+        if self._stop_requests > 1:
+            self._stop_now.set()
+
+    async def serve(self) -> ExitCode:
+        """Start, serve until ``stop`` is called, and end. Logs why it cannot start."""
+        try:
+            await self._start()
+        except ListenError as error:
+            logger.critical("%s", error)
+            await self._lifespan.shutdown()
+            return ExitCode.LISTEN_FAILED
+        except LifespanError as error:
+            logger.critical("%s", error)
+            return ExitCode.LIFESPAN_FAILED
+        except ConfigError as error:
+            logger.critical("%s", error)
+            return ExitCode.CONFIG_WRONG
+        await self._stop_wanted.wait()
+        await self._end()
+        return ExitCode.OK
+
+    async def _start(self) -> None:
+        config = self._config
+        context = None
+        if config.tls.certfile is not None:
+            context = server_context(config.tls.certfile, config.tls.keyfile)
+        self._scopes.state = await self._lifespan.startup()
+        try:
+            for address in config.bind.bind:
+                self.listeners += await open_listeners(
+                    self._reactor,
+                    address,
+                    self._factory.open_connection,
+                    backlog=config.bind.backlog,
+                    ssl_context=context,
+                    handshake_timeout=config.http.header_timeout,
+                )
+        except ListenError:
+            self._stop_listening()
+            raise
+        self._sweep.start(self._loop)
+        if self._on_ready is not None:
+            self._on_ready(self)
+
+    async def _end(self) -> None:
+        """Drain within the deadline, cancel what is left, shut the application down."""
+        self._stop_listening()
+        timeout = self._config.lifecycle.shutdown_timeout
+        drained = asyncio.ensure_future(self._drain())
+        forced = asyncio.ensure_future(self._stop_now.wait())
+        await asyncio.wait(
+            {drained, forced}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in (drained, forced):
+            task.cancel()
+        if not drained.done() or drained.cancelled():
+            await self._force()
+        await self._lifespan.shutdown()
+        self._sweep.stop()
+
+    async def _drain(self) -> None:
+        await self._factory.drain()
+        await self._calls.wait(self._config.lifecycle.shutdown_timeout)
+
+    async def _force(self) -> None:
+        calls = await self._calls.cancel_all(CANCEL_TIMEOUT)
+        connections = self._factory.abort()
+        logger.warning(
+            "Stopped with %d application calls and %d connections still open",
+            calls,
+            connections,
+        )
+
+    def _stop_listening(self) -> None:
+        for listener in self.listeners:
+            listener.stop()
+
+    def _swept(self) -> Iterator[Ticking]:
+        yield self._factory
+        yield self._calls
+        yield from self._factory.connections
+
+
+def _timeouts(config: ServerConfig) -> Iterator[float | None]:
+    http, websocket = config.http, config.websocket
+    yield from (http.header_timeout, http.keep_alive_timeout, http.body_timeout)
+    yield from (http.write_timeout, http.request_timeout)
+    yield from (websocket.websocket_ping_interval, websocket.websocket_ping_timeout)
+    yield from (websocket.websocket_timeout, websocket.websocket_connect_timeout)
+    yield websocket.websocket_close_timeout
+    yield config.lifecycle.application_close_timeout
+
+
+def run_until_stopped(server: Server, reactor: Reactor) -> ExitCode:
+    """Run the reactor until ``server`` has ended; it is of no further use then.
+
+    In the main thread, SIGTERM and SIGINT stop the server.
+    """
+    result = ExitCode.OK
+
+    async def serve() -> None:
+        nonlocal result
+        try:
+            result = await server.serve()
+        finally:
+            reactor.stop()
+
+    tasks: list[asyncio.Task[None]] = []
+    reactor.callWhenRunning(lambda: tasks.append(reactor.loop.create_task(serve())))
+    with _stop_signals(server, reactor.loop):
+        reactor.run(installSignalHandlers=False)
+    if tasks and tasks[0].done() and not tasks[0].cancelled():
+        tasks[0].result()
+    return result
+
+
+@contextmanager
+def _stop_signals(server: Server, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Let SIGTERM and SIGINT stop ``server``, where this thread gets signals."""
+    handled = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, server.stop)
+        except (ValueError, RuntimeError):
+            break
+        handled.append(number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
