@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING
 
 from djserve.asgi.forwarded import ProxyHeaders
 from djserve.asgi.http import HTTPExchange
+from djserve.asgi.origin import explain_refusal, origin_allowed
+from djserve.asgi.websocket import WebSocketExchange
 from djserve.errors import ProtocolError
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
+from djserve.protocols.websocket.handshake import check_handshake
 from djserve.server.records import HTTPEntry
 
 if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls
+    from djserve.asgi.forwarded import Forwarded
+    from djserve.asgi.origin import OriginPolicy
     from djserve.asgi.scope import ScopeBuilder
+    from djserve.asgi.types import Scope
     from djserve.conf.schema import ServerConfig
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import (
@@ -39,6 +45,7 @@ class ConnectionFactory:
     """Make a protocol for each connection and an exchange for each request; own both.
 
     ``request_log`` hears of every request; without one nothing is recorded.
+    ``origin_policy`` decides which pages may open a WebSocket; without one any may.
     """
 
     def __init__(
@@ -47,11 +54,13 @@ class ConnectionFactory:
         calls: ApplicationCalls,
         scopes: ScopeBuilder,
         request_log: RequestLog | None = None,
+        origin_policy: OriginPolicy | None = None,
     ) -> None:
         self._config = config
         self._calls = calls
         self._scopes = scopes
         self._log = request_log
+        self._origin_policy = origin_policy
         self._proxy_headers = (
             ProxyHeaders(config.proxy) if config.proxy.proxy_headers else None
         )
@@ -83,6 +92,8 @@ class ConnectionFactory:
         forwarded = None
         if self._proxy_headers is not None:
             forwarded = self._proxy_headers.apply(head, info)
+        if head.upgrade is not None:
+            return self._open_websocket(head, info, stream, forwarded)
         scope = self._scopes.build_http(head, info, stream, forwarded)
         entry = None if self._log is None else HTTPEntry(self._log, head, scope)
         return HTTPExchange(
@@ -100,6 +111,38 @@ class ConnectionFactory:
         self.connections.discard(connection)
         if self._drained is not None and not self.connections:
             self._drained.set()
+
+    def _open_websocket(
+        self,
+        head: RequestHead,
+        info: ConnectionInfo,
+        stream: Stream,
+        forwarded: Forwarded | None,
+    ) -> Exchange:
+        handshake = check_handshake(head)
+        scope = self._scopes.build_websocket(
+            head, info, handshake.subprotocols, forwarded
+        )
+        self._check_origin(handshake.origin, scope)
+        return WebSocketExchange(
+            scope,
+            head,
+            handshake,
+            stream,
+            self._config.websocket,
+            write_timeout=self._config.http.write_timeout,
+            calls=self._calls,
+        )
+
+    def _check_origin(self, origin: str | None, scope: Scope) -> None:
+        policy = self._origin_policy
+        if policy is None or origin is None:
+            return
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        is_secure = scope["scheme"] == "wss"
+        if not origin_allowed(origin, host.decode("latin-1"), is_secure, policy):
+            reason = explain_refusal(origin, policy.explains).decode("ascii")
+            raise ProtocolError(reason, 403)
 
     # The server calls these.
 

@@ -21,6 +21,7 @@ from djserve.server.factory import ConnectionFactory
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from djserve.asgi.origin import OriginPolicy
     from djserve.asgi.types import Application
     from djserve.conf.schema import ServerConfig
     from djserve.instrumentation.events import RequestLog
@@ -55,6 +56,7 @@ class Server:
         reactor: Reactor,
         *,
         request_log: RequestLog | None = None,
+        origin_policy: OriginPolicy | None = None,
         on_ready: Callable[[Server], None] | None = None,
     ) -> None:
         self._config = config
@@ -73,7 +75,7 @@ class Server:
         )
         self._scopes = ScopeBuilder(config.proxy.root_path)
         self._factory = ConnectionFactory(
-            config, self._calls, self._scopes, request_log
+            config, self._calls, self._scopes, request_log, origin_policy
         )
         self._sweep = Sweep(self._swept, choose_interval(_timeouts(config)))
         self.listeners: list[Listener] = []
