@@ -1,0 +1,135 @@
+"""Which web pages may open a WebSocket: the Origin check (RFC 6455 section 10.2).
+
+A browser sends cookies along with a WebSocket handshake from any page, and CORS does
+not apply: without this check every site could speak in the name of a logged-in visitor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# What Django allows where DEBUG is on and ALLOWED_HOSTS is empty.
+DEBUG_ALLOWED_HOSTS = (".localhost", "127.0.0.1", "[::1]")
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class OriginPolicy:
+    """The lists that decide, as in Django's settings.
+
+    ``allowed_hosts`` is ALLOWED_HOSTS: hosts without a port, ".example.com" with all
+    subdomains, "*" for any; None, where there is no such setting, stands for the host
+    and port that the request was sent to. ``trusted_origins`` is CSRF_TRUSTED_ORIGINS:
+    "https://example.com", "https://*.example.com"; "*" turns the check off.
+    ``explains`` lets the refusal name the settings.
+    """
+
+    allowed_hosts: tuple[str, ...] | None = None
+    trusted_origins: tuple[str, ...] = ()
+    explains: bool = False
+
+
+class Origin(NamedTuple):
+    """A parsed origin (RFC 6454): lower case, and a known scheme's port filled in."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
+def create_policy(
+    allowed_hosts: Iterable[str],
+    trusted_origins: Iterable[str] = (),
+    *,
+    debug: bool = False,
+) -> OriginPolicy:
+    """Return the policy of a project's settings."""
+    hosts = tuple(allowed_hosts)
+    if debug and not hosts:
+        hosts = DEBUG_ALLOWED_HOSTS
+    return OriginPolicy(hosts, tuple(trusted_origins), explains=debug)
+
+
+def origin_allowed(
+    origin: str | None, host: str, secure: bool, policy: OriginPolicy
+) -> bool:
+    """Tell whether a page from ``origin`` may open a WebSocket.
+
+    ``host`` is the request's Host, ``secure`` whether it came by TLS. A client without
+    an Origin is no browser and carries no one's cookies. A page of an allowed host may
+    come from any port. One that was loaded without TLS may not speak by TLS unless its
+    origin is trusted: anyone on the way could have written it.
+    """
+    if origin is None or "*" in policy.trusted_origins:
+        return True
+    parsed = parse_origin(origin)
+    if parsed is None:
+        return False
+    if any(_matches_trusted(parsed, trusted) for trusted in policy.trusted_origins):
+        return True
+    if policy.allowed_hosts is not None and "*" in policy.allowed_hosts:
+        return True
+    if parsed.scheme != "https" and (secure or parsed.scheme != "http"):
+        return False
+    if policy.allowed_hosts is None:
+        return _is_same_host(parsed, host)
+    return any(_matches_host(parsed.host, pattern) for pattern in policy.allowed_hosts)
+
+
+def explain_refusal(origin: str | None, debug: bool) -> bytes:
+    """Return the content of the 403; names the settings only where DEBUG is on."""
+    if not debug:
+        return b"Forbidden"
+    return (
+        f"Origin {origin!r:.200} may not open a WebSocket here. Add its host to "
+        f"ALLOWED_HOSTS, or the origin to CSRF_TRUSTED_ORIGINS or to "
+        f'DJSERVE["WEBSOCKET_ORIGINS"].'
+    ).encode("ascii", "backslashreplace")
+
+
+def parse_origin(value: str) -> Origin | None:
+    """Parse a serialised origin; None for "null" and whatever else is not one.
+
+    "null" (RFC 6454 section 7.3) stands for a sandboxed frame or a file: anyone's page.
+    """
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.scheme or not parts.hostname or parts.username is not None:
+        return None
+    if parts.path or parts.query or parts.fragment:
+        return None
+    return Origin(
+        parts.scheme, parts.hostname, port or _DEFAULT_PORTS.get(parts.scheme)
+    )
+
+
+def _matches_trusted(origin: Origin, trusted: str) -> bool:
+    pattern = parse_origin(trusted.lower().replace("://*.", "://.", 1))
+    if pattern is None:
+        return False
+    if (origin.scheme, origin.port) != (pattern.scheme, pattern.port):
+        return False
+    if pattern.host.startswith("."):
+        # As CSRF_TRUSTED_ORIGINS has it, a wildcard takes in the domain itself.
+        return _matches_host(origin.host, pattern.host)
+    return origin.host == pattern.host
+
+
+def _matches_host(host: str, pattern: str) -> bool:
+    pattern = pattern.lower().strip("[]")
+    if pattern.startswith("."):
+        return host.endswith(pattern) or host == pattern[1:]
+    return pattern == host and bool(host)
+
+
+def _is_same_host(origin: Origin, host: str) -> bool:
+    return parse_origin(f"{origin.scheme}://{host}") == origin

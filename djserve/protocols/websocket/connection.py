@@ -1,0 +1,312 @@
+"""One WebSocket from the accepted handshake to the end of its transport.
+
+Messages go up to an observer; messages and the closing handshake (RFC 6455 section 7)
+go down. It has no clock: each deadline is counted in the times that ``tick`` brings.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Protocol
+
+from djserve.protocols.websocket.codec import FrameCodec
+from djserve.protocols.websocket.frames import (
+    CLOSE_ABNORMAL,
+    CLOSE_GOING_AWAY,
+    CLOSE_INTERNAL_ERROR,
+    CLOSE_NORMAL,
+    CLOSE_SERVICE_RESTART,
+    OPCODE_PING,
+    OPCODE_PONG,
+    encode_close,
+    encode_control,
+    is_sendable,
+)
+
+if TYPE_CHECKING:
+    from djserve.conf.schema import WebSocketConfig
+    from djserve.interfaces import Transport
+    from djserve.protocols.websocket.deflate import DeflateAgreement
+
+
+class Observer(Protocol):
+    """Who gets a connection's messages and its end."""
+
+    def message_received(self, data: str | bytes, /) -> None:
+        """Take a message: text is str, binary is bytes."""
+
+    def closed(self, code: int, reason: str, /) -> None:
+        """Note that no message comes any more and none can be sent; called once.
+
+        The code is that of the first Close frame, whoever sent it: 1005 if it had none,
+        1006 if the connection ended without one.
+        """
+
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
+class ConnectionState(Enum):
+    """OPEN, CLOSING once our Close is sent, CLOSED once both are or the peer left."""
+
+    OPEN = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+class WebSocketConnection:
+    """Carry one open WebSocket over a transport (interfaces.WireProtocol)."""
+
+    __slots__ = (
+        "_close_timeout",
+        "_closing_since",
+        "_codec",
+        "_drained",
+        "_is_pong_due",
+        "_is_reading_paused",
+        "_is_writing_paused",
+        "_lifetime",
+        "_observer",
+        "_opened_at",
+        "_ping_interval",
+        "_ping_timeout",
+        "_pinged_at",
+        "_progress_at",
+        "_state",
+        "_transport",
+        "_unanswered_ping",
+        "_was_heard",
+        "_write_timeout",
+        "_written",
+    )
+
+    def __init__(
+        self,
+        config: WebSocketConfig,
+        observer: Observer,
+        *,
+        write_timeout: float,
+        deflate: DeflateAgreement | None = None,
+    ) -> None:
+        self._observer = observer
+        self._codec = FrameCodec(
+            self,
+            observer.message_received,
+            message_limit=config.websocket_message_size_limit,
+            frame_limit=config.websocket_frame_size_limit,
+            deflate=deflate,
+        )
+        self._state = ConnectionState.OPEN
+        self._transport: Transport | None = None
+        self._is_reading_paused = False
+        self._is_writing_paused = False
+        self._unanswered_ping: bytes | None = None
+        self._was_heard = False
+        self._is_pong_due = False
+        self._written = 0
+        self._drained = 0
+        self._write_timeout = write_timeout
+        self._close_timeout = config.websocket_close_timeout
+        self._ping_interval = config.websocket_ping_interval
+        self._ping_timeout = config.websocket_ping_timeout
+        # As with Daphne's --websocket_timeout, a negative time means none.
+        lifetime = config.websocket_timeout
+        self._lifetime = lifetime if lifetime is not None and lifetime >= 0 else None
+        self._opened_at: float | None = None
+        self._pinged_at = 0.0
+        self._progress_at = 0.0
+        self._closing_since: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._state is ConnectionState.OPEN
+
+    def attach(self, transport: Transport) -> None:
+        """Begin on the transport that ``Stream.upgrade`` returned."""
+        if self._state is ConnectionState.CLOSED:
+            return
+        self._transport = transport
+        if self._is_reading_paused:
+            transport.pause_reading()
+
+    # The application's side.
+
+    def send_text(self, text: str) -> None:
+        """Send a text message; dropped once the connection is closing.
+
+        Raises UnicodeEncodeError for text that UTF-8 cannot carry (lone surrogates).
+        """
+        if self._state is ConnectionState.OPEN:
+            self.write(self._codec.encode(text))
+
+    def send_binary(self, data: bytes) -> None:
+        """Send a binary message; dropped once the connection is closing."""
+        if self._state is ConnectionState.OPEN:
+            self.write(self._codec.encode(data))
+
+    def close(self, code: int = CLOSE_NORMAL, reason: str = "") -> None:
+        """Start the closing handshake; nothing happens if it has been started.
+
+        Raises ValueError for a code that a Close frame must not carry.
+        """
+        if not is_sendable(code):
+            raise ValueError(
+                f"Close code must be 1000 to 1003, 1007 to 1014 or 3000 to 4999, "
+                f"got {code!r}"
+            )
+        if self._state is ConnectionState.OPEN:
+            self._start_closing(code, reason)
+
+    def pause_reading(self) -> None:
+        """Deliver no more messages; the peer is held back."""
+        if self._state is ConnectionState.OPEN and not self._is_reading_paused:
+            self._is_reading_paused = True
+            self._codec.pause()
+            if self._transport is not None:
+                self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Deliver messages again, beginning with those that have arrived already."""
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            self._codec.resume()
+        # Delivering what had arrived may have paused reading again, or ended it all.
+        if not self._is_reading_paused and self._state is not ConnectionState.CLOSED:
+            self._resume_transport()
+
+    # The transport's side (interfaces.Receiver).
+
+    def data_received(self, data: bytes) -> None:
+        self._was_heard = True
+        self._codec.receive(data)
+
+    def eof_received(self) -> None:
+        """End it: a peer that sends nothing more cannot close properly."""
+        self._finish(CLOSE_ABNORMAL, "")
+
+    def pause_writing(self) -> None:
+        self._is_writing_paused = True
+        self._observer.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._is_writing_paused = False
+        ping, self._unanswered_ping = self._unanswered_ping, None
+        if ping is not None:
+            self.ping_received(ping)
+        self._observer.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        was_open = self._state is ConnectionState.OPEN
+        self._state = ConnectionState.CLOSED
+        self._transport = None
+        self._codec.stop()
+        if was_open:
+            self._observer.closed(CLOSE_ABNORMAL, "")
+
+    # The server's side (interfaces.WireProtocol).
+
+    def tick(self, now: float) -> None:
+        """Act on what is due: pings, the lifetime, and each deadline on the peer."""
+        if self._opened_at is None:
+            self._opened_at = self._pinged_at = self._progress_at = now
+        if self._transport is None:
+            return
+        if self._is_stalled(now):
+            self._abort()
+        elif self._state is ConnectionState.OPEN:
+            self._check_life(now)
+        elif self._closing_since is None:
+            self._closing_since = now
+        elif now - self._closing_since >= self._close_timeout:
+            self._abort()
+
+    def drain(self) -> None:
+        """Close since the server stops; clients may come back at once (1012)."""
+        self.close(CLOSE_SERVICE_RESTART, "Service Restart")
+
+    # The codec's side (codec.FrameSink).
+
+    def write(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._written += len(data)
+        self._transport.write(data)
+
+    def ping_received(self, payload: bytes) -> None:
+        """Answer a Ping, or keep it while the peer reads nothing.
+
+        RFC 6455 section 5.5.3 lets a late answer stand for all earlier ones, so that a
+        peer cannot fill our memory with pongs that it does not take.
+        """
+        if self._is_writing_paused:
+            self._unanswered_ping = payload
+        elif self._state is ConnectionState.OPEN:
+            self.write(encode_control(payload, OPCODE_PONG))
+
+    def close_received(self, code: int, reason: str) -> None:
+        self._finish(code, reason)
+
+    def close_answered(self) -> None:
+        self._finish(CLOSE_ABNORMAL, "")
+
+    def failed(self, code: int, reason: str) -> None:
+        self._start_closing(code, reason)
+
+    def _start_closing(self, code: int, reason: str) -> None:
+        self.write(encode_close(code, reason))
+        self._state = ConnectionState.CLOSING
+        was_paused, self._is_reading_paused = self._is_reading_paused, False
+        self._observer.closed(code, reason)
+        if was_paused:
+            self._resume_transport()
+        self._codec.discard()
+
+    def _finish(self, code: int, reason: str) -> None:
+        """Close the transport; RFC 6455 section 7.1.1: the server does it first."""
+        was_open = self._state is ConnectionState.OPEN
+        self._state = ConnectionState.CLOSED
+        self._codec.stop()
+        if self._transport is not None:
+            self._transport.close()
+        if was_open:
+            self._observer.closed(code, reason)
+
+    def _abort(self) -> None:
+        assert self._transport is not None
+        self._transport.abort()
+
+    def _resume_transport(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def _is_stalled(self, now: float) -> bool:
+        """Tell whether the peer has taken nothing for the write timeout."""
+        assert self._transport is not None
+        waiting = self._transport.get_write_buffer_size()
+        drained = self._written - waiting
+        if waiting == 0 or drained > self._drained:
+            self._progress_at = now
+        self._drained = drained
+        return now - self._progress_at >= self._write_timeout
+
+    def _check_life(self, now: float) -> None:
+        assert self._opened_at is not None
+        # While reading is paused nothing can be heard: not the peer's fault.
+        if self._was_heard or self._is_reading_paused:
+            self._was_heard = self._is_pong_due = False
+        if self._lifetime is not None and now - self._opened_at >= self._lifetime:
+            self._start_closing(CLOSE_GOING_AWAY, "Lifetime limit reached")
+        elif self._ping_interval > 0:
+            self._check_ping(now)
+
+    def _check_ping(self, now: float) -> None:
+        if self._is_pong_due:
+            if now - self._pinged_at >= self._ping_timeout:
+                self._start_closing(CLOSE_INTERNAL_ERROR, "Ping timeout")
+                self._finish(CLOSE_INTERNAL_ERROR, "")
+        # A peer that takes nothing is the write timeout's affair.
+        elif (
+            now - self._pinged_at >= self._ping_interval and not self._is_writing_paused
+        ):
+            self._pinged_at = now
+            self._is_pong_due = True
+            self.write(encode_control(b"", OPCODE_PING))
