@@ -146,7 +146,8 @@ class ProxyHeaders:
         client, index = self._walk(hops)
 
         def value_of(name: bytes) -> str:
-            return _select(_strip(fields.get(name, [])), len(hops), index)
+            items = fields.get(name)
+            return _select(_strip(items), len(hops), index) if items else ""
 
         host = _parse_host(value_of(b"x-forwarded-host"))
         return Forwarded(
@@ -265,14 +266,17 @@ class _Host(NamedTuple):
     port: int | None
 
 
+_NO_HOST = _Host(None, None)
+
+
 def _parse_host(text: str) -> _Host:
-    match = _HOST.fullmatch(text) if len(text) <= HOST_LIMIT else None
+    match = _HOST.fullmatch(text) if 0 < len(text) <= HOST_LIMIT else None
     if match is None:
-        return _Host(None, None)
+        return _NO_HOST
     if match[1] is None:
         return _Host(text.encode("ascii"), None)
     port = _parse_port(match[1])
-    return _Host(None, None) if port is None else _Host(text.encode("ascii"), port)
+    return _NO_HOST if port is None else _Host(text.encode("ascii"), port)
 
 
 def _parse_address(text: str) -> Address | None:
@@ -312,7 +316,7 @@ def _unmap(network: Network) -> Network:
 
 def _strip(items: list[str]) -> list[str]:
     # RFC 9110 section 5.6.1.2: empty list elements do not count.
-    return [item for item in (text.strip(" \t") for text in items) if item]
+    return [item for text in items if (item := text.strip(" \t"))]
 
 
 def _select(values: list[str], hop_count: int, index: int) -> str:

@@ -404,6 +404,14 @@ def test_failure_is_reported_again_after_a_recovery(
     assert len(caplog.records) == 2
 
 
+def test_close_of_a_lost_descriptor_raises_nothing(path: Path, timers: Timers) -> None:
+    file = LineFile(str(path), timers.call_later)
+    os.close(file._file.fileno())
+    file.close()
+
+    assert file._file.closed
+
+
 @pytest.fixture
 def pipe(tmp_path: Path, timers: Timers) -> Iterator[tuple[LineFile, int]]:
     fifo = tmp_path / "fifo"
