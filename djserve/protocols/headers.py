@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from djserve.errors import ApplicationError
 
 if TYPE_CHECKING:
-    from djserve.interfaces import Headers
+    from collections.abc import Iterable
 
 # RFC 9110 section 5.6.2.
 _is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-
-# RFC 9110 section 5.5: these three are dangerous in a value.
-_FORBIDDEN = (b"\r", b"\n", b"\0")
 
 
 class Field(IntEnum):
@@ -44,18 +41,73 @@ _FIELDS = {
     b"server": Field.SERVER,
 }
 
-_KNOWN_NAMES_LIMIT = 1024
-_known_names: dict[bytes, tuple[bytes, Field]] = {}
+Line: TypeAlias = tuple[bytes, Field]
+"""A field line as it is written, with its CRLF, and which field it is."""
+
+# An application may make names and values up: both stores are bounded.
+_STORE_LIMIT = 1024
+_names: dict[bytes, tuple[bytes, Field, bool]] = {}
+_lines: dict[tuple[bytes, bytes], Line] = {}
+
+# Fields with few values each, so that their lines are worth keeping.
+_REPEATING_FIELDS = frozenset(
+    {
+        b"access-control-allow-origin",
+        b"cache-control",
+        b"content-encoding",
+        b"content-language",
+        b"content-security-policy",
+        b"content-type",
+        b"cross-origin-opener-policy",
+        b"referrer-policy",
+        b"strict-transport-security",
+        b"vary",
+        b"x-content-type-options",
+        b"x-frame-options",
+    }
+)
+_REPEATING_SIZE_LIMIT = 256
+
+get_known_line = _lines.get
+"""Return the ``Line`` of a pair met before, else None; for tuples only."""
 
 
-def lookup_name(name: bytes) -> tuple[bytes, Field]:
-    """Return ``name: `` as it is written, and which field it is.
+def encode_line(pair: Iterable[bytes]) -> Line:
+    """Encode and check one of the application's fields.
 
-    Checked names are remembered (benchmark: http1_hello), up to a bound, since an
-    application may make names up. Raises ApplicationError for what is not a token.
+    Raises ApplicationError for a name that is no token and for a value that is not
+    bytes or has CR, LF or NUL.
     """
     try:
-        known = _known_names.get(name)
+        name, value = pair
+    except (TypeError, ValueError):
+        raise ApplicationError(
+            f"Response headers must be pairs of bytes, got {pair!r:.100}"
+        ) from None
+    prefix, field, repeats = lookup_name(name)
+    if type(value) is not bytes:
+        value = check_value(name, value)
+    if b"\n" in value or b"\r" in value or b"\0" in value:
+        check_value(name, value)
+    line = (prefix + value + b"\r\n", field)
+    if repeats and len(value) < _REPEATING_SIZE_LIMIT and len(_lines) < _STORE_LIMIT:
+        # Most of a response's lines are those of the last one (benchmark: http1_hello).
+        _lines[name, value] = line
+    return line
+
+
+def encode_fields(headers: Iterable[Iterable[bytes]]) -> bytes:
+    """Encode fields as they are. Raises ApplicationError as ``encode_line`` does."""
+    return b"".join([encode_line(pair)[0] for pair in headers])
+
+
+def lookup_name(name: bytes) -> tuple[bytes, Field, bool]:
+    """Return ``name: `` as it is written, which field it is, and if its values repeat.
+
+    Raises ApplicationError for what is not a token.
+    """
+    try:
+        known = _names.get(name)
         is_valid = known is not None or _is_token(name) is not None
     except TypeError:
         known, is_valid = None, False
@@ -64,39 +116,31 @@ def lookup_name(name: bytes) -> tuple[bytes, Field]:
             raise ApplicationError(
                 f"Response header name must be a token in bytes, got {name!r:.100}"
             )
-        known = (name + b": ", _FIELDS.get(name.lower(), Field.OTHER))
-        if len(_known_names) < _KNOWN_NAMES_LIMIT:
-            _known_names[name] = known
+        name = bytes(name)
+        lowered = name.lower()
+        field = _FIELDS.get(lowered, Field.OTHER)
+        known = (name + b": ", field, lowered in _REPEATING_FIELDS)
+        if len(_names) < _STORE_LIMIT:
+            _names[name] = known
     return known
 
 
-def check_value(name: bytes, value: object) -> None:
-    """Raise ApplicationError for a value that is not bytes or would break the head."""
+def check_value(name: bytes, value: object) -> bytes:
+    """Return ``value`` as bytes.
+
+    Raises ApplicationError where it is not bytes or would break the head (RFC 9110
+    section 5.5).
+    """
     if not isinstance(value, bytes | bytearray | memoryview):
         raise ApplicationError(
             f"Value of response header {name!r:.100} must be bytes, got {value!r:.100}"
         )
-    if any(byte in bytes(value) for byte in _FORBIDDEN):
+    data = bytes(value)
+    if b"\n" in data or b"\r" in data or b"\0" in data:
         raise ApplicationError(
-            f"Value of response header {name!r:.100} has CR, LF or NUL: "
-            f"{bytes(value)!r:.100}"
+            f"Value of response header {name!r:.100} has CR, LF or NUL: {data!r:.100}"
         )
-
-
-def join_fields(parts: list[bytes], count: int, fields: Headers) -> bytes:
-    """Join the pieces of ``count`` written lines and check them in one pass.
-
-    ``fields`` are the application's pairs, to name the culprit where the check fails.
-    """
-    try:
-        block = b"".join(parts)
-    except TypeError:
-        block = b""
-    if block.count(b"\r") == block.count(b"\n") == count and b"\0" not in block:
-        return block
-    for name, value in fields:
-        check_value(name, value)
-    raise ApplicationError("Response headers are not pairs of bytes")
+    return data
 
 
 def is_token(value: bytes) -> bool:

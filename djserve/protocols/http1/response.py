@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from djserve.errors import ApplicationError
 from djserve.protocols.headers import (
     Field,
-    check_value,
-    join_fields,
-    lookup_name,
+    encode_fields,
+    encode_line,
+    get_known_line,
     split_list,
 )
 
@@ -47,34 +47,35 @@ class ResponseDefaults:
     The owner of the clock calls ``set_date`` about once a second.
     """
 
-    __slots__ = ("_server", "date", "date_and_server", "server")
+    __slots__ = ("date", "date_and_server", "end", "server")
 
     def __init__(self, server_name: str) -> None:
-        self.server = (
-            b"server: " + server_name.encode("latin-1") + b"\r\n"
-            if server_name
-            else b""
-        )
-        self.date = b""
-        self.date_and_server = self.server
+        self.server = b""
+        if server_name:
+            self.server = b"server: " + server_name.encode("latin-1") + b"\r\n"
+        self.set_date(b"")
 
     def set_date(self, value: bytes) -> None:
         """Take the current IMF-fixdate (RFC 9110 section 5.6.7)."""
-        self.date = b"date: " + value + b"\r\n"
+        self.date = b"date: " + value + b"\r\n" if value else b""
         self.date_and_server = self.date + self.server
+        self.end = self.date_and_server + b"\r\n"
 
 
 class ResponseHead:
     """The head as bytes, and the framing that it promises.
 
+    ``data`` is whole but for the connection's own fields, and ``end`` closes it.
     ``remaining`` counts down the bytes of a promised length. ``close`` says that the
     application or the framing asks for the connection's end.
     """
 
-    __slots__ = ("close", "data", "framing", "remaining")
+    __slots__ = ("close", "data", "end", "framing", "remaining")
+
+    data: bytes
+    end: bytes
 
     def __init__(self) -> None:
-        self.data = b""
         self.framing = Framing.LENGTH
         self.remaining = 0
         self.close = False
@@ -94,45 +95,47 @@ def build_response_head(
     the application's Content-Length contradicts the content.
     """
     head = ResponseHead()
-    length, has_date, has_server = -1, False, False
+    head.end = defaults.end
+    length = -1
     parts = [_STATUS_LINES.get(status) or _checked_status_line(status)]
-    count = 1
-    try:
-        for name, value in headers:
-            prefix, field = lookup_name(name)
-            if field:
-                if field is Field.CONTENT_LENGTH:
-                    length = _parse_length(value, length)
-                elif field is Field.DATE:
-                    has_date = True
-                elif field is Field.SERVER:
-                    has_server = True
-                else:
-                    # RFC 9110 section 7.6.1: the connection's own fields are the
-                    # server's; an application may only ask for its end.
-                    if field is Field.CONNECTION:
-                        check_value(name, value)
-                        head.close |= b"close" in split_list(value)
-                    continue
-            parts += (prefix, value, b"\r\n")
-            count += 1
-    except (TypeError, ValueError) as error:
-        raise ApplicationError(f"Response headers must be pairs: {error}") from None
+    for pair in headers:
+        try:
+            known = get_known_line(pair)
+        except TypeError:
+            known = None
+        line, field = known or encode_line(pair)
+        if field:
+            if field is Field.CONTENT_LENGTH:
+                length = _parse_length(line, length)
+            elif not _apply_field(head, field, line, defaults):
+                continue
+        parts.append(line)
     _choose_framing(head, request, status, length, whole_length)
-    if head.framing is Framing.LENGTH and length < 0:
-        parts.append(b"content-length: %d\r\n" % head.remaining)
-        count += 1
+    if head.framing is Framing.LENGTH:
+        if length < 0:
+            parts.append(b"content-length: %d\r\n" % head.remaining)
     elif head.framing is Framing.CHUNKED:
         parts.append(b"transfer-encoding: chunked\r\n")
-        count += 1
-    head.data = join_fields(parts, count, headers)
-    if not has_date and not has_server:
-        head.data += defaults.date_and_server
-    else:
-        head.data += (b"" if has_date else defaults.date) + (
-            b"" if has_server else defaults.server
-        )
+    head.data = b"".join(parts)
     return head
+
+
+def _apply_field(
+    head: ResponseHead, field: Field, line: bytes, defaults: ResponseDefaults
+) -> bool:
+    """Take note of a field that the server fills in; tell whether it is sent on."""
+    if field is Field.DATE:
+        head.end = defaults.end[len(defaults.date) :]
+        return True
+    if field is Field.SERVER:
+        head.end = head.end.replace(defaults.server, b"")
+        return True
+    # RFC 9110 section 7.6.1: the connection's own fields are the server's; an
+    # application may only ask for its end.
+    if field is Field.CONNECTION:
+        value = line.partition(b":")[2][:-2]
+        head.close |= b"close" in split_list(value)
+    return False
 
 
 def _choose_framing(
@@ -161,21 +164,17 @@ def _choose_framing(
 
 def build_informational(status: int, headers: Headers) -> bytes:
     """Encode an interim response (RFC 9110 section 15.2), whole."""
-    parts = [_STATUS_LINES.get(status) or _checked_status_line(status)]
-    for name, value in headers:
-        parts += (lookup_name(name)[0], value, b"\r\n")
-    return join_fields(parts, len(headers) + 1, headers) + b"\r\n"
+    line = _STATUS_LINES.get(status) or _checked_status_line(status)
+    return line + encode_fields(headers) + b"\r\n"
 
 
 def build_trailers(headers: Headers) -> bytes:
     """Encode the last chunk and a trailer section (RFC 9112 section 7.1.2)."""
-    parts: list[bytes] = []
-    for name, value in headers:
-        prefix, field = lookup_name(name)
-        if field is Field.CONTENT_LENGTH or field is Field.TRANSFER_ENCODING:
-            raise ApplicationError(f"{name!r} is not allowed in a trailer section")
-        parts += (prefix, value, b"\r\n")
-    return b"0\r\n" + join_fields(parts, len(headers), headers) + b"\r\n"
+    lines = [encode_line(pair) for pair in headers]
+    for line, field in lines:
+        if field is not Field.OTHER:
+            raise ApplicationError(f"{line!r} is not allowed in a trailer section")
+    return b"".join([b"0\r\n", *[line for line, _ in lines], b"\r\n"])
 
 
 def _checked_status_line(status: int) -> bytes:
@@ -184,8 +183,8 @@ def _checked_status_line(status: int) -> bytes:
     return _status_line(status)
 
 
-def _parse_length(value: bytes, seen: int) -> int:
-    check_value(b"content-length", value)
+def _parse_length(line: bytes, seen: int) -> int:
+    value = line[16:-2]
     if not value.isdigit() or seen >= 0:
         raise ApplicationError(
             f"Content-Length must be given once, in digits, got {value!r:.100}"

@@ -107,18 +107,16 @@ class HTTP1Stream:
         if head.framing is Framing.LENGTH and len(data) > head.remaining:
             raise _too_much(len(data), head.remaining)
         if head.close:
-            end = b"connection: close\r\n\r\n"
+            head.data += b"connection: close\r\n"
         elif request.http_version == "1.0":
-            end = b"connection: keep-alive\r\n\r\n"
-        else:
-            end = b"\r\n"
+            head.data += b"connection: keep-alive\r\n"
         content = self._frame(head, data, more)
         self._response = head
         if len(content) > _JOIN_LIMIT:
-            self._write(head.data + end)
+            self._write(head.data + head.end)
             self._write(content)
         else:
-            self._write(head.data + end + content)
+            self._write(b"".join((head.data, head.end, content)))
         if not more:
             self._response_ended(head.close)
 
