@@ -82,9 +82,9 @@ def origin_allowed(
     return any(_matches_host(parsed.host, pattern) for pattern in policy.allowed_hosts)
 
 
-def explain_refusal(origin: str | None, debug: bool) -> bytes:
-    """Return the content of the 403; names the settings only where DEBUG is on."""
-    if not debug:
+def explain_refusal(origin: str, explains: bool) -> bytes:
+    """Return the content of the 403, in ASCII."""
+    if not explains:
         return b"Forbidden"
     return (
         f"Origin {origin!r:.200} may not open a WebSocket here. Add its host to "

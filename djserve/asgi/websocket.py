@@ -58,6 +58,16 @@ class OpeningHandshake(Protocol):
     ) -> tuple[Headers, Connection]: ...
 
 
+class WebSocketEntry(Protocol):
+    """What is told of one WebSocket to the logs (server.records)."""
+
+    def accepted(self) -> None: ...
+    def rejected(self, status: int, /) -> None:
+        """It was refused with this status, 0 where the client had gone before."""
+
+    def closed(self, code: int, /) -> None: ...
+
+
 class WebSocketExchange:
     """Carry one WebSocket to the application.
 
@@ -72,6 +82,7 @@ class WebSocketExchange:
         "_config",
         "_connection",
         "_denial",
+        "_entry",
         "_handshake",
         "_inbox",
         "_inbox_size",
@@ -96,6 +107,7 @@ class WebSocketExchange:
         *,
         write_timeout: float,
         calls: ApplicationCalls,
+        entry: WebSocketEntry | None = None,
     ) -> None:
         self.scope = scope
         self.head = head
@@ -104,6 +116,7 @@ class WebSocketExchange:
         self._config = config
         self._write_timeout = write_timeout
         self._calls = calls
+        self._entry = entry
         self._actions = self._CONNECTING
         self._connection: Connection | None = None
         self._denial: tuple[int, Iterable[tuple[bytes, bytes]]] | None = None
@@ -133,6 +146,8 @@ class WebSocketExchange:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone before it was accepted or refused."""
+        if self._is_undecided():
+            self._note_rejection(0)
         self._disconnect(_ABNORMAL, "")
 
     def tick(self, now: float) -> None:
@@ -168,6 +183,8 @@ class WebSocketExchange:
 
     def closed(self, code: int, reason: str) -> None:
         """The WebSocket has ended, or the closing handshake has begun."""
+        if self._entry is not None:
+            self._entry.closed(code)
         self._disconnect(code, reason)
 
     def pause_writing(self) -> None:
@@ -269,6 +286,8 @@ class WebSocketExchange:
         self._connection = connection
         self._actions = self._OPEN
         connection.attach(self._stream.upgrade(headers, connection))
+        if self._entry is not None:
+            self._entry.accepted()
 
     def _on_send(self, message: Message) -> None:
         assert self._connection is not None
@@ -308,6 +327,7 @@ class WebSocketExchange:
 
     def _on_refuse(self, message: Message) -> None:
         self._stream.send_response(403, _ERROR_HEADERS, b"Forbidden", more=False)
+        self._note_rejection(403)
         self._end_denial()
 
     def _on_denial_start(self, message: Message) -> None:
@@ -324,6 +344,7 @@ class WebSocketExchange:
         status, headers = self._denial
         body, more = _take_body(message)
         self._stream.send_response(status, list(headers), body, more)
+        self._note_rejection(status)
         self._after_denial_body(more)
 
     def _on_denial_body(self, message: Message) -> None:
@@ -382,6 +403,7 @@ class WebSocketExchange:
 
     def _refuse(self, status: int, body: bytes) -> None:
         """Answer instead of the application."""
+        self._note_rejection(status)
         self._disconnect(_ABNORMAL, "")
         self._stream.send_response(status, _ERROR_HEADERS, body, more=False)
 
@@ -390,6 +412,10 @@ class WebSocketExchange:
         if self._actions is not self._DISCONNECTED:
             self._actions = self._CLOSED
             self._end_inbox(_ABNORMAL, "")
+
+    def _note_rejection(self, status: int) -> None:
+        if self._entry is not None:
+            self._entry.rejected(status)
 
     def _disconnect(self, code: int, reason: str) -> None:
         if self._has_ended():

@@ -239,7 +239,8 @@ class FrameCodec:
         self._position = end
         if not self._is_discarding:
             self._feed(data)
-        elif not self._rest and self._opcode == OPCODE_CLOSE:
+        # A Close frame that was itself wrong is the peer's last one all the same.
+        if self._is_discarding and not self._rest and self._opcode == OPCODE_CLOSE:
             self._sink.close_answered()
         return not self._is_stopped
 
