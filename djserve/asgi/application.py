@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from djserve.asgi.types import Application, Message, Scope
 
-logger = logging.getLogger("djserve.application")
+logger = logging.getLogger("djserve.error")
 
 
 class Conversation(Protocol):

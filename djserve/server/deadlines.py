@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from djserve.interfaces import Ticking
 
-logger = logging.getLogger("djserve.server")
+logger = logging.getLogger("djserve.error")
 
 # Seconds between sweeps: the most that a timeout may be late, unless it is so short
 # that a quarter of it is less.

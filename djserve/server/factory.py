@@ -19,7 +19,7 @@ from djserve.errors import ProtocolError
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.protocols.websocket.handshake import check_handshake
-from djserve.server.records import HTTPEntry
+from djserve.server.records import HTTPEntry, WebSocketEntry, record_refusal
 
 if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         Transport,
     )
 
-logger = logging.getLogger("djserve.server")
+logger = logging.getLogger("djserve")
 
 
 class ConnectionFactory:
@@ -105,6 +105,8 @@ class ConnectionFactory:
     ) -> None:
         """Log a request that was answered without the application."""
         logger.info("Refused a request from %s: %s", info.client, error.reason)
+        if self._log is not None:
+            record_refusal(self._log, head, info, error.status)
 
     def connection_lost(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
@@ -124,6 +126,7 @@ class ConnectionFactory:
             head, info, handshake.subprotocols, forwarded
         )
         self._check_origin(handshake.origin, scope)
+        entry = None if self._log is None else WebSocketEntry(self._log, head, scope)
         return WebSocketExchange(
             scope,
             head,
@@ -132,6 +135,7 @@ class ConnectionFactory:
             self._config.websocket,
             write_timeout=self._config.http.write_timeout,
             calls=self._calls,
+            entry=entry,
         )
 
     def _check_origin(self, origin: str | None, scope: Scope) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from djserve.interfaces import Ticking
     from djserve.net.reactor import Reactor
 
-logger = logging.getLogger("djserve.server")
+logger = logging.getLogger("djserve")
 
 # Seconds for cancelled application calls to clean up after the deadline.
 CANCEL_TIMEOUT = 5.0

@@ -6,11 +6,12 @@ import time
 from typing import TYPE_CHECKING
 
 from djserve.instrumentation.events import RequestRecord
+from djserve.interfaces import RequestHead
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Scope
     from djserve.instrumentation.events import RequestLog
-    from djserve.interfaces import RequestHead
+    from djserve.interfaces import ConnectionInfo
 
 
 class HTTPEntry:
@@ -30,3 +31,49 @@ class HTTPEntry:
         record.size = size
         record.duration = time.perf_counter() - self._started
         self._log.request_finished(record)
+
+
+class WebSocketEntry:
+    """One WebSocket's lines in the log, from the handshake to its end."""
+
+    __slots__ = ("_log", "_record", "_started")
+
+    def __init__(self, log: RequestLog, head: RequestHead, scope: Scope) -> None:
+        self._log = log
+        scheme = "https" if scope["scheme"] == "wss" else "http"
+        self._record = RequestRecord(head, scope["client"], scheme)
+        self._started = time.perf_counter()
+        log.websocket_connecting(self._record)
+
+    def accepted(self) -> None:
+        """Log that the application has accepted."""
+        self._update(101)
+        self._log.websocket_accepted(self._record)
+
+    def rejected(self, status: int) -> None:
+        """Log a refusal with its status, 0 where the client went first."""
+        self._update(status)
+        self._log.websocket_rejected(self._record)
+
+    def closed(self, code: int) -> None:
+        """Log the end with its close code (RFC 6455 section 7.4)."""
+        self._update(code)
+        self._log.websocket_closed(self._record)
+
+    def _update(self, status: int) -> None:
+        self._record.status = status
+        self._record.duration = time.perf_counter() - self._started
+
+
+def record_refusal(
+    log: RequestLog, head: RequestHead | None, info: ConnectionInfo, status: int
+) -> None:
+    """Log a request that no application has seen; "-" where it could not be read."""
+    if head is None:
+        head = RequestHead("-", b"-", b"", [], "1.1")
+    scheme = "https" if info.tls is not None else "http"
+    record = RequestRecord(head, info.client, scheme, status)
+    if head.upgrade is not None:
+        log.websocket_rejected(record)
+    else:
+        log.request_finished(record)
