@@ -1,0 +1,1 @@
+"""Work that nobody waits for: thumbnails, link titles, digests."""

@@ -1,0 +1,32 @@
+"""Handing work to the background worker, over the channel layer.
+
+A job says which row to work on and nothing more. The row's state says what is still to
+do, so a job that is lost is sent again by ``requeue`` and one that comes twice finds
+its work done.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from channels.exceptions import ChannelFull
+from channels.layers import get_channel_layer
+from django.db import transaction
+
+logger = logging.getLogger(__name__)
+
+
+def enqueue(channel: str, job: dict[str, Any]) -> None:
+    """Send a job to a worker channel once the current transaction has committed."""
+    transaction.on_commit(partial(_send_now, channel, job), robust=True)
+
+
+def _send_now(channel: str, job: dict[str, Any]) -> None:
+    try:
+        async_to_sync(get_channel_layer().send)(channel, job)
+    except ChannelFull:
+        # The row is still pending, so it comes back with the next requeue.
+        logger.warning("Worker channel %s is full; a job waits.", channel)

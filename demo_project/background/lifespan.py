@@ -1,0 +1,92 @@
+"""The application's lifespan: runs the worker and the clock inside the server.
+
+Each server process runs both. With one process and the channel layer in memory that is
+all there is. With several processes and Redis, each job reaches one of them, and the
+clock's claims are settled in the database. Where an external worker does the work,
+only the clock runs here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from functools import partial
+from typing import Any
+
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+from django.conf import settings
+from django.db import DatabaseError
+
+from demo_project.background.consumers import CHANNELS
+from demo_project.background.schedule import enqueue_due
+
+logger = logging.getLogger(__name__)
+
+CLOCK_SECONDS = 15.0
+RETRY_SECONDS = 5.0
+
+
+class Lifespan:
+    """Start the tasks with the server, and stop them with it (ASGI lifespan 2.0)."""
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        tasks = self._start()
+        await send({"type": "lifespan.startup.complete"})
+        try:
+            await receive()
+        finally:
+            await _stop(tasks)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _start(self) -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(tick(), name="demo clock")]
+        if settings.DEMO_INPROCESS_WORKER:
+            tasks += [
+                asyncio.create_task(listen(self._application, name), name=f"demo {name}")
+                for name in CHANNELS
+            ]
+        return tasks
+
+
+async def listen(application: Any, channel: str) -> None:
+    """Feed a worker channel to its consumer for ever.
+
+    To a consumer the channel layer's queue is an ASGI ``receive`` like any other.
+    """
+    scope = {"type": "channel", "channel": channel}
+    while True:
+        receive = partial(get_channel_layer().receive, channel)
+        try:
+            await application(scope, receive, _send_nowhere)
+        except Exception:
+            # Redis may be away for a while; the worker must be there when it is back.
+            logger.exception("Worker channel %s failed; trying again", channel)
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def tick() -> None:
+    """Send the periodic jobs when they are due."""
+    while True:
+        try:
+            await database_sync_to_async(enqueue_due)()
+        except DatabaseError:
+            logger.exception("The schedule could not be read")
+        await asyncio.sleep(CLOCK_SECONDS)
+
+
+async def _send_nowhere(message: dict[str, Any]) -> None:
+    raise RuntimeError(f"A worker has nobody to send {message!r} to")
+
+
+async def _stop(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,32 @@
+"""Who is in a room right now, told to those who have it open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from demo_project.realtime import presence
+from demo_project.realtime.groups import publish_one, room_group
+
+
+def room_topic(room_id: int) -> str:
+    """The presence topic of a room; its group has the same name."""
+    return room_group(room_id)
+
+
+def announce_people(room_id: int) -> None:
+    """Send the list of those present to the room."""
+    people = presence.people(room_topic(room_id))
+    publish_one(room_group(room_id), {"type": "presence.changed", **people})
+
+
+def people_in(room_id: int) -> dict[str, Any]:
+    """Return those present."""
+    return presence.people(room_topic(room_id))
+
+
+def sweep_connections() -> None:
+    """Drop connections whose process died; their rooms see them leave."""
+    for topic in presence.sweep():
+        kind, _, number = topic.partition(".")
+        if kind == "room":
+            announce_people(int(number))

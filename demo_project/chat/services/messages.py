@@ -1,0 +1,251 @@
+"""Saying, changing and reading back messages."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+
+from demo_project.background import jobs
+from demo_project.chat import events, permissions
+from demo_project.chat.models import (
+    Attachment,
+    LinkPreview,
+    Membership,
+    Message,
+    Room,
+)
+from demo_project.chat.services.versions import next_version
+from demo_project.chat.text import links, mentioned_names
+from demo_project.notifications import services as notifications
+from demo_project.realtime.errors import Forbidden, Invalid, TooMany
+
+TEXT_LIMIT = 4000
+ATTACHMENT_LIMIT = 4
+PREVIEW_LIMIT = 3
+HISTORY_PAGE = 40
+CHANGES_PAGE = 100
+
+RATE_MESSAGES = 10
+RATE_WINDOW = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Messages in order, and whether there are more beyond."""
+
+    messages: list[Message]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed in a room after a version.
+
+    ``version`` is what the client has seen once it has taken the messages. Where there
+    was too much, ``is_reset`` tells it to load the room afresh.
+    """
+
+    messages: list[Message]
+    version: int
+    is_reset: bool = False
+
+
+@transaction.atomic
+def post(
+    author: User,
+    room: Room,
+    text: str,
+    *,
+    nonce: uuid.UUID | None = None,
+    attachment_ids: Sequence[uuid.UUID] = (),
+) -> Message:
+    """Say something in a room; the same nonce a second time returns the first message.
+
+    Raises Forbidden, TooMany (rate limit of the user) or Invalid.
+    """
+    if not permissions.can_post(author, room):
+        raise Forbidden("You cannot write in this room.")
+    nonce = nonce or uuid.uuid4()
+    # Locks the room: a second frame with the same nonce waits here and then finds the
+    # first one's message.
+    version = next_version(room.pk)
+    sent = Message.objects.filter(author=author, nonce=nonce).first()
+    if sent is not None:
+        transaction.set_rollback(True)
+        return sent
+    attachments = _own_uploads(author, room, attachment_ids)
+    text = _checked_text(text, required=not attachments)
+    _check_rate(author)
+    message = Message.objects.create(
+        room=room,
+        author=author,
+        position=version,
+        version=version,
+        nonce=nonce,
+        text=text,
+    )
+    Attachment.objects.filter(pk__in=attachments).update(message=message)
+    _find_links(message)
+    _mention(message)
+    _mark_own_as_read(message)
+    events.announce_change(message.pk)
+    events.announce_activity(message)
+    return message
+
+
+@transaction.atomic
+def edit(editor: User, message: Message, text: str) -> Message:
+    """Change a message's text. People named for the first time are notified."""
+    if not permissions.can_edit(editor, message):
+        raise Forbidden("Only the author can edit a message.")
+    version = next_version(message.room_id)
+    message.refresh_from_db()
+    if message.deleted_at is not None:
+        raise Invalid("The message is deleted.")
+    text = _checked_text(text, required=not message.attachments.exists())
+    if text == message.text:
+        transaction.set_rollback(True)
+        return message
+    message.text = text
+    message.edited_at = timezone.now()
+    message.version = version
+    message.save(update_fields=["text", "edited_at", "version"])
+    _find_links(message)
+    _mention(message)
+    events.announce_change(message.pk)
+    return message
+
+
+@transaction.atomic
+def delete(actor: User, message: Message) -> Message:
+    """Delete a message: what it said and carried is gone, its place stays."""
+    if not permissions.can_delete(actor, message):
+        raise Forbidden("You cannot delete this message.")
+    version = next_version(message.room_id)
+    message.refresh_from_db()
+    if message.deleted_at is not None:
+        transaction.set_rollback(True)
+        return message
+    message.text = ""
+    message.deleted_at = timezone.now()
+    message.version = version
+    message.save(update_fields=["text", "deleted_at", "version"])
+    message.mentions.clear()
+    message.previews.all().delete()
+    for attachment in message.attachments.all():
+        attachment.delete()
+    events.announce_change(message.pk)
+    return message
+
+
+@transaction.atomic
+def touch(message_id: int) -> None:
+    """Send a message out again because something of it was completed."""
+    message = Message.objects.filter(pk=message_id).first()
+    if message is None:
+        return
+    version = next_version(message.room_id)
+    Message.objects.filter(pk=message_id).update(version=version)
+    events.announce_change(message_id)
+
+
+def history(room: Room, before: int | None = None) -> Page:
+    """Return the page of messages that ends before a position, the latest by default."""
+    messages = room.messages.order_by("-position")
+    if before is not None:
+        messages = messages.filter(position__lt=before)
+    found = list(events.with_details(messages)[: HISTORY_PAGE + 1])
+    page = found[:HISTORY_PAGE]
+    return Page(page[::-1], has_more=len(found) > HISTORY_PAGE)
+
+
+def changes_since(room: Room, version: int) -> Changes:
+    """Return what changed after a version, oldest change first."""
+    # The room is read before its messages: a change that commits between the two then
+    # is in the list and comes as an event too, which the client drops as seen.
+    current = Room.objects.values_list("version", flat=True).get(pk=room.pk)
+    changed = room.messages.filter(version__gt=version).order_by("version")
+    messages = list(events.with_details(changed)[: CHANGES_PAGE + 1])
+    if len(messages) > CHANGES_PAGE or version > current:
+        return Changes([], current, is_reset=True)
+    last = messages[-1].version if messages else current
+    return Changes(messages, max(current, last))
+
+
+def find(room: Room, message_id: int) -> Message:
+    """Return a message of the room; raise Invalid where there is none."""
+    message = room.messages.select_related("room").filter(pk=message_id).first()
+    if message is None:
+        raise Invalid("There is no such message here.")
+    return message
+
+
+def _checked_text(text: str, *, required: bool) -> str:
+    text = text.strip()
+    if required and not text:
+        raise Invalid("Write something first.")
+    if len(text) > TEXT_LIMIT:
+        raise Invalid(f"A message has at most {TEXT_LIMIT} characters.")
+    return text
+
+
+def _check_rate(author: User) -> None:
+    # Counted in the database, so the limit holds over all tabs and processes.
+    since = timezone.now() - RATE_WINDOW
+    recent = Message.objects.filter(author=author, created_at__gt=since).count()
+    if recent >= RATE_MESSAGES:
+        raise TooMany("You are writing too fast. Wait a few seconds.")
+
+
+def _own_uploads(
+    author: User, room: Room, ids: Sequence[uuid.UUID]
+) -> list[uuid.UUID]:
+    """Return the ids, if they all are unsent uploads of the author in this room."""
+    wanted = set(ids)
+    if len(wanted) > ATTACHMENT_LIMIT:
+        raise Invalid(f"A message carries at most {ATTACHMENT_LIMIT} files.")
+    unsent = Attachment.objects.filter(
+        pk__in=wanted, uploader=author, room=room, message=None
+    )
+    found = list(unsent.values_list("pk", flat=True))
+    if len(found) != len(wanted):
+        raise Invalid("A file of this message is no longer there. Attach it again.")
+    return found
+
+
+def _find_links(message: Message) -> None:
+    urls = [url for url in links(message.text) if len(url) <= 500][:PREVIEW_LIMIT]
+    message.previews.exclude(url__in=urls).delete()
+    for url in urls:
+        preview, is_new = LinkPreview.objects.get_or_create(message=message, url=url)
+        if is_new:
+            jobs.enqueue("media", {"type": "preview.title", "id": preview.pk})
+
+
+def _mention(message: Message) -> None:
+    """Note whom the text names; notify those whom it did not name before."""
+    before = set(message.mentions.values_list("pk", flat=True))
+    names = mentioned_names(message.text)
+    named = User.objects.filter(username__in=names, is_active=True)
+    if message.room.kind != Room.Kind.PUBLIC:
+        named = named.filter(memberships__room=message.room)
+    message.mentions.set(named)
+    for user in named.exclude(pk__in=before).exclude(pk=message.author_id):
+        notifications.notify(
+            user,
+            kind="mention",
+            text=f"{message.author} mentioned you in {message.room}",
+            url=f"{message.room.get_absolute_url()}#message-{message.pk}",
+        )
+
+
+def _mark_own_as_read(message: Message) -> None:
+    Membership.objects.filter(room=message.room, user=message.author).update(
+        read_position=message.position
+    )

@@ -1,0 +1,1 @@
+"""What every WebSocket here shares: groups, frames, limits and who is online."""

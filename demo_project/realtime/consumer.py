@@ -1,0 +1,168 @@
+"""The base of the site's consumers: JSON commands in, events out.
+
+A subclass names its commands; each is validated by a Django form, so a handler only
+gets clean values. What may go wrong on any socket is dealt with here, once: bad JSON,
+unknown commands, floods, refusals by a service, and a session that ends.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django import forms
+from django.contrib.auth.models import AnonymousUser, User
+
+from demo_project.realtime import presence
+from demo_project.realtime.errors import Refused
+from demo_project.realtime.groups import session_group, user_group
+from demo_project.realtime.limits import TokenBucket
+
+SESSION_ENDED = 4401
+ACCESS_LOST = 4403
+TOO_MANY_FRAMES = 4429
+
+# Channel layers forget a group's members after a day (group_expiry); well before that
+# a connection joins again.
+_REJOIN_SECONDS = 3600.0
+
+
+class CommandForm(forms.Form):
+    """A command without fields; those with fields derive from it."""
+
+
+class CommandConsumer(AsyncWebsocketConsumer):
+    """Take ``{"type": ..., ...}`` frames and run the command of that name.
+
+    Subclasses set ``commands``: name -> (form, handler), and implement ``admit``.
+    """
+
+    commands: ClassVar[
+        dict[str, tuple[type[forms.Form], Callable[[Any, dict[str, Any]], Awaitable[None]]]]
+    ] = {}
+
+    user: User | AnonymousUser
+    topic: str
+    connection_id: uuid.UUID | None = None
+
+    async def admit(self) -> list[str] | None:
+        """Return the groups to join, or None to refuse. Sets ``topic``."""
+        raise NotImplementedError
+
+    async def opened(self) -> None:
+        """Send what a new connection needs; its groups are joined by now."""
+
+    async def closed(self) -> None:
+        """Tell others; only called where ``opened`` was."""
+
+    async def connect(self) -> None:
+        self.user = self.scope["user"]
+        self._frames = TokenBucket(burst=60, rate=10)
+        self._joined: list[str] = []
+        groups = await self.admit()
+        if groups is None:
+            # Before accept this refuses the handshake itself, with HTTP 403.
+            await self.close()
+            return
+        # Join first and read the state after: whatever happens between the two comes
+        # as an event, so nothing falls in the gap.
+        await self._join(groups + self._own_groups())
+        await self.accept()
+        self.connection_id = await database_sync_to_async(presence.opened)(
+            self.topic, self.account
+        )
+        await self.opened()
+
+    async def disconnect(self, code: int) -> None:
+        for group in self._joined:
+            await self.channel_layer.group_discard(group, self.channel_name)
+        if self.connection_id is not None:
+            await database_sync_to_async(presence.closed)(self.connection_id)
+            await self.closed()
+
+    async def receive(
+        self, text_data: str | None = None, bytes_data: bytes | None = None
+    ) -> None:
+        if not self._frames.take():
+            await self.close(code=TOO_MANY_FRAMES)
+            return
+        content = _parse(text_data)
+        name = content.get("type")
+        command = self.commands.get(name) if isinstance(name, str) else None
+        if command is None:
+            await self.send_event("error", code="invalid", detail="Unknown command.")
+            return
+        form_class, handler = command
+        await self._run(form_class(content), handler, content)
+
+    async def send_event(self, type: str, **fields: Any) -> None:
+        """Send one frame to the client."""
+        await self.send(text_data=json.dumps({"type": type, **fields}))
+
+    @property
+    def account(self) -> User | None:
+        """The signed-in user, None for a guest."""
+        return self.user if isinstance(self.user, User) else None
+
+    # Events of the channel layer that every consumer understands.
+
+    async def session_ended(self, event: dict[str, Any]) -> None:
+        await self.close(code=SESSION_ENDED)
+
+    async def touch(self) -> None:
+        """Note a sign of life of the client."""
+        if self.connection_id is not None:
+            await database_sync_to_async(presence.touched)(
+                self.connection_id, self.topic, self.account
+            )
+        if time.monotonic() - self._joined_at > _REJOIN_SECONDS:
+            await self._join(self._joined)
+
+    async def _run(
+        self,
+        form: forms.Form,
+        handler: Callable[[Any, dict[str, Any]], Awaitable[None]],
+        content: dict[str, Any],
+    ) -> None:
+        # The nonce comes back with a refusal, so the client knows which frame it was.
+        nonce = content.get("nonce")
+        if not form.is_valid():
+            detail = " ".join(
+                message for messages in form.errors.values() for message in messages
+            )
+            await self.send_event("error", code="invalid", detail=detail, nonce=nonce)
+            return
+        try:
+            await handler(self, form.cleaned_data)
+        except Refused as refusal:
+            await self.send_event(
+                "error", code=refusal.code, detail=refusal.detail, nonce=nonce
+            )
+
+    async def _join(self, groups: list[str]) -> None:
+        for group in groups:
+            await self.channel_layer.group_add(group, self.channel_name)
+        self._joined = groups
+        self._joined_at = time.monotonic()
+
+    def _own_groups(self) -> list[str]:
+        if self.account is None:
+            return []
+        groups = [user_group(self.account.pk)]
+        key = self.scope["session"].session_key
+        if key:
+            groups.append(session_group(key))
+        return groups
+
+
+def _parse(text: str | None) -> dict[str, Any]:
+    try:
+        content = json.loads(text or "")
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,66 @@
+"""Who is online: reads and writes the rows of open connections."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from demo_project.realtime.models import Connection
+
+# Clients ping every 20 seconds, but a browser may hold the timers of a background tab
+# back to one a minute; two missed ones of those mean that the client has gone.
+EXPIRY = timedelta(seconds=150)
+
+
+def opened(topic: str, user: User | None) -> uuid.UUID:
+    """Note a new connection and return its id."""
+    row = Connection.objects.create(topic=topic, user=user, seen_at=timezone.now())
+    return row.id
+
+
+def touched(connection_id: uuid.UUID, topic: str, user: User | None) -> None:
+    """Note a sign of life; a row that was swept in the meantime comes back."""
+    Connection.objects.update_or_create(
+        id=connection_id,
+        defaults={"topic": topic, "user": user, "seen_at": timezone.now()},
+    )
+
+
+def closed(connection_id: uuid.UUID) -> None:
+    """Note that a connection has ended."""
+    Connection.objects.filter(id=connection_id).delete()
+
+
+def live() -> QuerySet[Connection]:
+    """Connections that have shown life lately."""
+    return Connection.objects.filter(seen_at__gt=timezone.now() - EXPIRY)
+
+
+def people(topic: str) -> dict[str, Any]:
+    """Describe who is on a topic: people once each, guests as a number."""
+    rows = live().filter(topic=topic)
+    users = User.objects.filter(id__in=rows.values("user")).order_by("username")
+    return {
+        "people": [{"id": user.pk, "name": user.get_username()} for user in users],
+        "guests": rows.filter(user=None).count(),
+    }
+
+
+def online(user_ids: Iterable[int]) -> set[int]:
+    """Return those of the users who have any page open."""
+    rows = live().filter(user__in=list(user_ids))
+    return {row for row in rows.values_list("user", flat=True) if row is not None}
+
+
+def sweep() -> list[str]:
+    """Delete rows that have run out; return the topics that lost one."""
+    stale = Connection.objects.filter(seen_at__lte=timezone.now() - EXPIRY)
+    topics = sorted(set(stale.values_list("topic", flat=True)))
+    stale.delete()
+    return topics

@@ -1,0 +1,94 @@
+// Messages on their way. Each keeps its nonce until the server has it, over lost
+// connections and a reload of the page; the server knows a nonce that it has seen.
+
+const RATE_MS = 3000;
+
+export class Outbox {
+  constructor({ key, socket, timeline }) {
+    this.key = key;
+    this.socket = socket;
+    this.timeline = timeline;
+    this.waiting = new Map();
+    for (const message of stored(key)) {
+      this.waiting.set(message.nonce, message);
+      timeline.addPending(message);
+    }
+  }
+
+  add(text, files) {
+    const message = {
+      nonce: randomId(),
+      text,
+      attachments: files.map(({ id }) => id),
+      names: files.map(({ name }) => name),
+    };
+    this.waiting.set(message.nonce, message);
+    this.store();
+    this.timeline.addPending(message);
+    this.send(message);
+  }
+
+  // Everything that the server has not confirmed, in order.
+  flush() {
+    for (const message of this.waiting.values()) this.send(message);
+  }
+
+  send({ nonce, text, attachments, refused }) {
+    if (refused) return;
+    const sent = this.socket.send("send", { nonce, text, attachments });
+    if (!sent) this.timeline.markPending(nonce, "Waiting for a connection…", false);
+  }
+
+  confirm(nonce) {
+    if (!this.waiting.delete(nonce)) return;
+    this.timeline.markPending(nonce, "Sent", false);
+    this.store();
+  }
+
+  refuse({ nonce, code, detail }) {
+    const message = this.waiting.get(nonce);
+    if (!message) return false;
+    if (code === "rate") {
+      this.timeline.markPending(nonce, "Waiting a moment…", false);
+      setTimeout(() => this.send(message), RATE_MS);
+      return true;
+    }
+    message.refused = true;
+    const item = this.timeline.markPending(nonce, `Not sent: ${detail} `, true);
+    item?.querySelector(".message-main").append(this.discardButton(nonce, item));
+    this.store();
+    return true;
+  }
+
+  discardButton(nonce, item) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "tool";
+    button.textContent = "Discard";
+    button.addEventListener("click", () => {
+      this.waiting.delete(nonce);
+      this.store();
+      item.remove();
+    });
+    return button;
+  }
+
+  store() {
+    const kept = [...this.waiting.values()].filter(({ refused }) => !refused);
+    sessionStorage.setItem(this.key, JSON.stringify(kept));
+  }
+}
+
+function stored(key) {
+  try {
+    return JSON.parse(sessionStorage.getItem(key)) ?? [];
+  } catch {
+    return [];
+  }
+}
+
+// crypto.randomUUID is only there over HTTPS and on localhost.
+function randomId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,13 @@
+"""The status page."""
+
+from __future__ import annotations
+
+from django.contrib.admin.views.decorators import staff_member_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+
+@staff_member_required
+def index(request: HttpRequest) -> HttpResponse:
+    """Show the charts; a WebSocket fills them."""
+    return render(request, "status/index.html")

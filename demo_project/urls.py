@@ -1,0 +1,17 @@
+"""The site's pages; each app keeps its own list."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.contrib.staticfiles.urls import staticfiles_urlpatterns
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("accounts/", include("demo_project.accounts.urls")),
+    path("notifications/", include("demo_project.notifications.urls")),
+    path("status/", include("demo_project.status.urls")),
+    path("", include("demo_project.chat.urls")),
+    # Adds nothing where DEBUG is off: there a proxy serves STATIC_ROOT.
+    *staticfiles_urlpatterns(),
+]
