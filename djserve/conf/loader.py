@@ -9,13 +9,21 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from djserve.conf.parser import parse, shorten
 from djserve.conf.schema import ServerConfig
 from djserve.errors import ConfigError
 
 SETTING = "DJSERVE"
+
+
+class HostSettings(NamedTuple):
+    """The project's settings that say under which names it is served."""
+
+    allowed_hosts: tuple[str, ...]
+    trusted_origins: tuple[str, ...]
+    debug: bool
 
 
 def load(options: Mapping[str, Any] | None = None) -> ServerConfig:
@@ -35,9 +43,9 @@ def read_settings() -> Mapping[str, Any]:
 
     Raises ConfigError where it is not a mapping.
     """
-    from django.conf import ENVIRONMENT_VARIABLE, settings
+    from django.conf import settings
 
-    if not settings.configured and not os.environ.get(ENVIRONMENT_VARIABLE):
+    if not _has_settings():
         return {}
     given = getattr(settings, SETTING, {})
     if not isinstance(given, Mapping):
@@ -45,6 +53,25 @@ def read_settings() -> Mapping[str, Any]:
             [f"{SETTING}: expected a dict of settings, got {shorten(given)}"]
         )
     return given
+
+
+def read_host_settings() -> HostSettings | None:
+    """Return what the project says of its hosts, None where there are no settings."""
+    from django.conf import settings
+
+    if not _has_settings():
+        return None
+    return HostSettings(
+        tuple(settings.ALLOWED_HOSTS),
+        tuple(settings.CSRF_TRUSTED_ORIGINS),
+        settings.DEBUG,
+    )
+
+
+def _has_settings() -> bool:
+    from django.conf import ENVIRONMENT_VARIABLE, settings
+
+    return settings.configured or bool(os.environ.get(ENVIRONMENT_VARIABLE))
 
 
 @functools.cache

@@ -7,7 +7,12 @@ import sys
 import pytest
 from django.test import override_settings
 
-from djserve.conf.loader import load, read_settings
+from djserve.conf.loader import (
+    HostSettings,
+    load,
+    read_host_settings,
+    read_settings,
+)
 from djserve.conf.parser import Flag
 from djserve.conf.schema import ServerConfig
 from djserve.errors import ConfigError
@@ -95,3 +100,23 @@ def test_importing_the_loader_does_not_import_django() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert done.stdout.strip() == "False", done.stderr
+
+
+@override_settings(
+    ALLOWED_HOSTS=[".example.com"],
+    CSRF_TRUSTED_ORIGINS=["https://example.org"],
+    DEBUG=True,
+)
+def test_host_settings_are_those_of_the_project() -> None:
+    assert read_host_settings() == HostSettings(
+        (".example.com",), ("https://example.org",), True
+    )
+
+
+def test_host_settings_are_none_without_a_project() -> None:
+    code = "import djserve.conf.loader as it; print(it.read_host_settings())"
+    env = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=env, capture_output=True, text=True)
+
+    assert result.stdout == "None\n", result.stderr

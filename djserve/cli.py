@@ -1,0 +1,108 @@
+"""``djserve module:attribute``: serve any ASGI application.
+
+Takes Daphne's command line. Django is imported only by an application that uses it;
+then ``settings.DJSERVE`` applies, and the command line overrides it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import djserve
+from djserve.conf.loader import load
+from djserve.conf.options import add_arguments, mapping_from_namespace
+from djserve.conf.parser import parse
+from djserve.errors import ConfigError
+from djserve.server.launch import launch, prepare_reactor, uses_django
+from djserve.server.lifecycle import ExitCode
+from djserve.server.loading import load_application
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from djserve.conf.schema import ServerConfig
+
+PROGRAM = "djserve"
+
+# How a Django project's requests are run: ``manage.py runasgi`` sees to that.
+DJANGO_SETTINGS = ("HANDLER", "THREADS", "THREAD_QUEUE_LIMIT")
+
+EPILOG = """\
+exit codes:
+  0  stopped by SIGTERM or SIGINT
+  1  an address cannot be listened on
+  2  the command line, the settings or the application's name are wrong
+  3  the application's start-up failed (ASGI lifespan)
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    ``arguments`` default to those of the process. A wrong command line raises
+    SystemExit, as argparse does.
+    """
+    options = build_parser().parse_args(arguments)
+    # As with Daphne: the application is usually in the directory one stands in.
+    sys.path.insert(0, os.path.abspath(options.app_dir))
+    try:
+        return _serve(options)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"{PROGRAM}: error: {problem}", file=sys.stderr)
+        return ExitCode.CONFIG_WRONG
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [options] module:attribute",
+        description="Serve an ASGI application over HTTP and WebSocket.",
+        epilog=EPILOG,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "application",
+        metavar="module:attribute",
+        help='The application, as in "mysite.asgi:application".',
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"{PROGRAM} {djserve.__version__}"
+    )
+    parser.add_argument(
+        "--app-dir",
+        default=".",
+        metavar="PATH",
+        help="Directory to import the application from (default: the current one).",
+    )
+    add_arguments(parser, exclude=DJANGO_SETTINGS)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    mapping = mapping_from_namespace(options)
+    # Wrong flags are told before the application, which may be slow, is imported.
+    parse(mapping)
+    reactor = prepare_reactor()
+    application = load_application(options.application)
+    config: ServerConfig = load(mapping) if uses_django() else parse(mapping)
+    return launch(application, config, reactor)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help in 80 columns, flags on the left and a sentence on the right."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=min(80, _terminal_width()))
+
+
+def _terminal_width() -> int:
+    try:
+        return os.get_terminal_size().columns
+    except OSError:
+        return 80

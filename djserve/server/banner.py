@@ -1,0 +1,44 @@
+"""What a server says of itself when it is ready: the lines of its start-up message."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+import djserve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from djserve.conf.schema import ServerConfig
+
+PROTOCOLS = ("HTTP/1.1", "WebSocket")
+
+
+def start_lines(
+    config: ServerConfig, urls: Sequence[str], loop: object, notes: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield the lines: what runs, where it is found, what it logs, then the notes.
+
+    ``urls`` are the listeners'; ``loop`` is the event loop.
+    """
+    yield (
+        f"djserve {djserve.__version__} speaks {', '.join(PROTOCOLS)} "
+        f"({describe_loop(loop)}, Python {platform.python_version()})"
+    )
+    tls = " with TLS" if config.tls.certfile is not None else ""
+    yield f"Listening on {', '.join(urls)}{tls}"
+    yield f"Access log: {describe_access_log(config.logging.access_log)}"
+    yield from notes
+
+
+def describe_loop(loop: object) -> str:
+    """Return the name of the event loop's package."""
+    return type(loop).__module__.partition(".")[0]
+
+
+def describe_access_log(path: str | None) -> str:
+    """Return where the access log goes, as the settings say it."""
+    if path is None:
+        return "off"
+    return "standard output" if path == "-" else path

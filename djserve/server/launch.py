@@ -1,0 +1,148 @@
+"""A process that serves one application: logs, process id file, start-up message.
+
+What the commands share. ``prepare_reactor`` comes first, since an application may ask
+for Twisted's reactor or the event loop when it is imported; then the application is
+imported, and ``launch`` serves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from djserve.asgi.origin import OriginPolicy, create_policy
+from djserve.conf.loader import read_host_settings
+from djserve.errors import ConfigError
+from djserve.instrumentation.access_log import open_access_log
+from djserve.instrumentation.logging import configure
+from djserve.net.reactor import install
+from djserve.net.twisted_log import redirect
+from djserve.server.banner import start_lines
+from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from djserve.asgi.types import Application
+    from djserve.conf.schema import ServerConfig
+    from djserve.instrumentation.access_log import AccessLog
+    from djserve.net.reactor import Reactor
+
+logger = logging.getLogger("djserve.server")
+
+
+def prepare_reactor() -> Reactor:
+    """Install djserve's reactor, and its loop as this thread's current one.
+
+    Raises ConfigError where another reactor is installed.
+    """
+    reactor = install()
+    asyncio.set_event_loop(reactor.loop)
+    return reactor
+
+
+def uses_django() -> bool:
+    """Tell whether the application that was imported is a project of Django's."""
+    return "django.conf" in sys.modules and read_host_settings() is not None
+
+
+def choose_origin_policy(config: ServerConfig) -> OriginPolicy | None:
+    """Return which pages may open a WebSocket; None where nothing says so.
+
+    Django's settings say it. Without Django only ``websocket_origins`` does, and the
+    page's own host is added to these.
+    """
+    origins = config.websocket.websocket_origins
+    hosts = read_host_settings() if uses_django() else None
+    if hosts is not None:
+        trusted = (*hosts.trusted_origins, *origins)
+        return create_policy(hosts.allowed_hosts, trusted, debug=hosts.debug)
+    if not origins:
+        return None
+    return OriginPolicy(None, origins)
+
+
+def launch(
+    application: Application,
+    config: ServerConfig,
+    reactor: Reactor,
+    notes: Sequence[str] = (),
+) -> ExitCode:
+    """Serve until a signal ends it, and return how the process ends.
+
+    ``notes`` are lines for the start-up message. Raises ConfigError where a log or the
+    process id file cannot be opened.
+    """
+    configure(config.logging, django=uses_django())
+    redirect()
+    with _access_log(config, reactor) as log, _pid_file(config.lifecycle.pid_file):
+        server = Server(
+            application,
+            config,
+            reactor,
+            request_log=log,
+            origin_policy=choose_origin_policy(config),
+            on_ready=lambda server: _announce(server, config, reactor, notes),
+        )
+        return run_until_stopped(server, reactor)
+
+
+def _announce(
+    server: Server, config: ServerConfig, reactor: Reactor, notes: Sequence[str]
+) -> None:
+    for line in start_lines(config, server.urls, reactor.loop, notes):
+        logger.info("%s", line)
+    if config.workers.workers > 1:
+        logger.warning(
+            "WORKERS is %d, but this version runs one process", config.workers.workers
+        )
+
+
+@contextmanager
+def _access_log(config: ServerConfig, reactor: Reactor) -> Iterator[AccessLog | None]:
+    """Open the access log; SIGUSR1 opens it anew after rotation."""
+    log = open_access_log(config.logging, reactor.loop.call_later)
+    if log is None:
+        yield None
+        return
+    reactor.loop.add_signal_handler(signal.SIGUSR1, log.reopen)
+    try:
+        yield log
+    finally:
+        reactor.loop.remove_signal_handler(signal.SIGUSR1)
+        log.close()
+
+
+@contextmanager
+def _pid_file(path: str | None) -> Iterator[None]:
+    """Keep the process id in a file, removed at the end unless it is another's now."""
+    if path is None:
+        yield
+        return
+    own = f"{os.getpid()}\n"
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(own)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError([f"PID_FILE {path!r} cannot be written: {reason}"]) from error
+    try:
+        yield
+    finally:
+        _remove_pid_file(path, own)
+
+
+def _remove_pid_file(path: str, own: str) -> None:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            is_own = file.read() == own
+        if is_own:
+            os.unlink(path)
+    except OSError:
+        # Gone already, or no longer ours to remove.
+        return

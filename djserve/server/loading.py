@@ -1,0 +1,138 @@
+"""An application's name -> the application, or one message that says what is wrong.
+
+The message of a module that cannot be imported has the traceback of the user's code
+alone: neither importlib's frames nor ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import pkgutil
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from asgiref.compatibility import guarantee_single_callable
+
+from djserve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+    from djserve.asgi.types import Application
+
+
+def load_application(name: str) -> Application:
+    """Return the application that "module:attribute" names; imports the module.
+
+    Raises ConfigError with a single message.
+    """
+    module, separator, attribute = name.partition(":")
+    if not (separator and module and attribute):
+        raise ConfigError([_describe_bad_name(name)])
+    return import_application(module, attribute)
+
+
+def import_application(module_name: str, attribute: str) -> Application:
+    """Import a module and return an attribute of it, dotted or not, as ASGI 3.
+
+    Raises ConfigError; where the module itself raised, that is the error's cause.
+    """
+    module = _import_module(module_name)
+    target: Any = module
+    for part in attribute.split("."):
+        try:
+            target = getattr(target, part)
+        except AttributeError:
+            problem = f"{module_name} has no attribute {attribute!r}"
+            hint = _suggest(part, _public_names(target))
+            raise ConfigError([problem + hint]) from None
+    if not callable(target):
+        kind = type(target).__name__
+        problem = f"{module_name}:{attribute} is not an application but a {kind}"
+        raise ConfigError([f"{problem}: it cannot be called"])
+    # An ASGI 2 application takes the scope alone and returns what takes the rest.
+    application: Application = guarantee_single_callable(target)  # type: ignore[no-untyped-call]
+    return application
+
+
+def _describe_bad_name(name: str) -> str:
+    problem = f"Expected an application as module:attribute, got {name!r}"
+    module = name.removesuffix(":")
+    if module.endswith(".py"):
+        path = os.path.normpath(module.removesuffix(".py"))
+        return f"{problem}; did you mean '{path.replace(os.sep, '.')}:application'?"
+    if "." in module:
+        parent, _, attribute = module.rpartition(".")
+        return f"{problem}; did you mean '{parent}:{attribute}'?"
+    return f"{problem}; did you mean '{module or 'mysite.asgi'}:application'?"
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if _is_missing(name, error):
+            raise ConfigError([_describe_missing(name, error)]) from None
+        raise ConfigError([_describe_failure(name, error)]) from error
+    except Exception as error:
+        raise ConfigError([_describe_failure(name, error)]) from error
+
+
+def _is_missing(name: str, error: ModuleNotFoundError) -> bool:
+    """Tell a module that does not exist from one that imports what does not."""
+    missing = error.name or ""
+    return f"{name}.".startswith(f"{missing}.") and not _user_frames(error)
+
+
+def _describe_missing(name: str, error: ModuleNotFoundError) -> str:
+    missing = error.name or name
+    parent, _, last = missing.rpartition(".")
+    message = f"There is no module {missing!r}"
+    if "not a package" in str(error):
+        return f"{message}: {parent!r} is a module, not a package"
+    if parent:
+        paths = importlib.import_module(parent).__path__
+        return message + _suggest(last, _module_names(paths))
+    hint = _suggest(last, _module_names(None))
+    return f"{message}{hint} (searched {os.getcwd()} and the Python path)"
+
+
+def _describe_failure(name: str, error: Exception) -> str:
+    lines = traceback.format_exception(error)
+    frames = _user_frames(error)
+    if frames:
+        lines = [
+            "Traceback (most recent call last):\n",
+            *traceback.format_list(frames),
+            *traceback.format_exception_only(error),
+        ]
+    elif isinstance(error, SyntaxError):
+        lines = traceback.format_exception_only(error)
+    return f"Importing {name!r} failed:\n\n{''.join(lines).rstrip()}"
+
+
+def _user_frames(error: Exception) -> list[traceback.FrameSummary]:
+    """Return the frames below the import machinery that we called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [
+        frame
+        for frame in frames
+        if frame.filename not in (__file__, importlib.__file__)
+        and not frame.filename.startswith("<frozen importlib")
+    ]
+
+
+def _module_names(paths: Iterable[str] | None) -> list[str]:
+    return [found.name for found in pkgutil.iter_modules(paths)]
+
+
+def _public_names(target: object) -> list[str]:
+    return [name for name in dir(target) if not name.startswith("_")]
+
+
+def _suggest(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
