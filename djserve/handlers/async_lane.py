@@ -1,0 +1,88 @@
+"""A request whose view is asynchronous: all of it on the loop that can be.
+
+Middleware goes to the request's thread only where it must (``layers``); a request that
+needs no thread takes none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from django.core import signals
+from django.core.handlers.asgi import get_script_prefix
+from django.http import HttpRequest, HttpResponseBase
+from django.urls import set_script_prefix
+
+from djserve.handlers.exchange import Exchange
+from djserve.handlers.files import offers_file_sending, plan_file
+from djserve.handlers.hops import LeasedHops
+from djserve.handlers.lifecycle import closes_plainly, starts_plainly
+from djserve.handlers.routing import attach_route
+from djserve.handlers.sending import send_content, start_message
+
+if TYPE_CHECKING:
+    from djserve.handlers.handler import ASGIHandler
+
+
+class _Answer:
+    """The response of a request, as soon as there is one."""
+
+    response: HttpResponseBase | None = None
+
+
+async def serve_async(handler: ASGIHandler, exchange: Exchange) -> None:
+    """Answer a request on the loop."""
+    sender = type(handler)
+    set_script_prefix(get_script_prefix(exchange.scope))
+    # Django's own receivers run in the thread once one is taken (prepare_thread).
+    if not (isinstance(exchange.hops, LeasedHops) and starts_plainly()):
+        await signals.request_started.asend(sender=sender, scope=exchange.scope)
+    request, refusal = handler.create_request(exchange.scope, exchange.body)
+    if request is None:
+        await _send(exchange, refusal)
+        await exchange.hops.run(refusal.close)
+        return
+    attach_route(request, exchange.route)
+    answer = _Answer()
+    try:
+        await exchange.disconnect.cancels(_respond(handler, exchange, request, answer))
+    except BaseException as error:
+        # Like Django: an exception that nobody has turned into a response ends the
+        # request without its signal.
+        if answer.response is not None or isinstance(error, asyncio.CancelledError):
+            await _end(handler, exchange, request, answer)
+        raise
+    await _end(handler, exchange, request, answer)
+
+
+async def _respond(
+    handler: ASGIHandler, exchange: Exchange, request: HttpRequest, answer: _Answer
+) -> None:
+    response = answer.response = await handler.run_get_response(request)
+    await _send(exchange, response)
+
+
+async def _send(exchange: Exchange, response: HttpResponseBase) -> None:
+    if not response.streaming:
+        content: bytes = response.content  # type: ignore[attr-defined]
+        await exchange.send(start_message(response))
+        await send_content(exchange.send, content, exchange.chunk_size)
+        return
+    file_message = None
+    if offers_file_sending(exchange.scope):
+        file_message = await exchange.hops.run(plan_file, exchange.scope, response)
+    await exchange.stream(response, file_message)
+
+
+async def _end(
+    handler: ASGIHandler, exchange: Exchange, request: HttpRequest, answer: _Answer
+) -> None:
+    """Close the response; send the signal for it, where there is none."""
+    response = answer.response
+    if response is None:
+        await signals.request_finished.asend(sender=type(handler))
+    elif not exchange.hops.was_used and closes_plainly(request, response):
+        response.close()
+    else:
+        await exchange.hops.run(response.close)

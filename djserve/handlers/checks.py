@@ -1,0 +1,52 @@
+"""System checks about threads and database connections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.checks import CheckMessage, Warning
+from django.db import connections
+
+from djserve.errors import ConfigError
+from djserve.handlers.runtime import current_config, thread_count
+
+# What Django's pool has by default: that of psycopg_pool.ConnectionPool.
+_DEFAULT_POOL_SIZE = 4
+
+
+def check_database_pools(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Report database connection pools that are smaller than the number of threads."""
+    try:
+        threads = thread_count(current_config().django)
+    except ConfigError:
+        # Reported by the check of the settings themselves.
+        return []
+    messages: list[CheckMessage] = []
+    for alias, database in connections.settings.items():
+        size = _pool_size(database)
+        if size is not None and size < threads:
+            messages.append(
+                Warning(
+                    f"The connection pool of database {alias!r} has {size} connections "
+                    f"for {threads} threads.",
+                    hint='Raise "max_size" in OPTIONS["pool"], or lower THREADS in '
+                    "DJSERVE.",
+                    id="djserve.W007",
+                )
+            )
+    return messages
+
+
+def _pool_size(database: dict[str, Any]) -> int | None:
+    """Return the most connections that a database's pool opens; None without one."""
+    pool = database.get("OPTIONS", {}).get("pool")
+    if not pool:
+        return None
+    options = pool if isinstance(pool, dict) else {}
+    smallest: int = options.get("min_size", _DEFAULT_POOL_SIZE)
+    largest: int | None = options.get("max_size")
+    return smallest if largest is None else largest

@@ -1,0 +1,119 @@
+"""Cancel what works for a client when the client goes away.
+
+The client is listened to only from the moment that the work has to wait for something:
+most requests are answered before that, and cost no task. The work runs in the request's
+own task, as it would without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from djserve.asgi.types import Receive
+
+
+class Disconnect:
+    """The listener of one request; ``close`` must be called at its end.
+
+    ``on_happen`` is called when the client has gone, to stop work that is not ours to
+    cancel as a task.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self.happened = False
+        self.on_happen: Callable[[], object] | None = None
+        self._receive = receive
+        self._listener: asyncio.Task[None] | None = None
+        self._worker: asyncio.Task[Any] | None = None
+        self._error: Exception | None = None
+
+    async def cancels(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Run ``work``; cancel it when the client goes away. True if it came to its end.
+
+        A cancellation from elsewhere goes on as such. Raises what ``receive`` raises,
+        and AssertionError for a message that is not the disconnect, as Django does.
+        """
+        if self.happened:
+            work.close()
+            return False
+        task = asyncio.current_task()
+        assert task is not None
+        self._worker = task
+        try:
+            await _Interruptible(work, self.listen)
+        except asyncio.CancelledError:
+            if not self.happened or task.uncancel() > 0:
+                raise
+            completed = False
+        else:
+            completed = True
+            if self.happened:
+                # The work has caught its cancellation and gone on to its end.
+                task.uncancel()
+        finally:
+            self._worker = None
+        if self._error is not None:
+            raise self._error
+        return completed
+
+    def listen(self) -> None:
+        """Listen from now on."""
+        if self._listener is None and not self.happened:
+            loop = asyncio.get_running_loop()
+            self._listener = loop.create_task(self._listen())
+
+    def close(self) -> None:
+        """Listen no longer."""
+        if self._listener is not None:
+            self._listener.cancel()
+            self._listener = None
+
+    async def _listen(self) -> None:
+        try:
+            message = await self._receive()
+        except Exception as error:
+            self._error = error
+        else:
+            if message["type"] != "http.disconnect":
+                self._error = AssertionError(
+                    f"Invalid ASGI message after request body: {message['type']}"
+                )
+        self.happened = True
+        self._listener = None
+        if self._worker is not None:
+            self._worker.cancel()
+        if self.on_happen is not None:
+            self.on_happen()
+
+
+class _Interruptible:
+    """Await a coroutine, and call ``on_wait`` when it waits for the first time."""
+
+    def __init__(
+        self, work: Coroutine[Any, Any, None], on_wait: Callable[[], None]
+    ) -> None:
+        self._work = work
+        self._on_wait = on_wait
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        work = self._work
+        try:
+            pending = work.send(None)
+        except StopIteration:
+            return
+        self._on_wait()
+        while True:
+            # The first wait is passed on by hand, the later ones by `yield from`.
+            try:
+                yield pending
+            except BaseException as error:
+                try:
+                    pending = work.throw(error)
+                except StopIteration:
+                    return
+            else:
+                break
+        yield from work.__await__()

@@ -1,0 +1,190 @@
+"""Django's ASGI handler, with the thread hops taken out.
+
+Does what ``django.core.handlers.asgi.ASGIHandler`` does, under any ASGI server. Which
+lane a request takes is decided by its view: see ``sync_lane`` and ``async_lane``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import IO, TYPE_CHECKING, Any
+
+import django
+from asgiref.sync import iscoroutinefunction
+from django.conf import settings
+from django.core.handlers import asgi
+from django.http import FileResponse, HttpRequest, HttpResponseBase
+from django.urls import ResolverMatch
+
+from djserve.errors import ClientDisconnected
+from djserve.handlers.async_lane import serve_async
+from djserve.handlers.body import ContentTooLarge, declared_length, read_body
+from djserve.handlers.chain import AsyncChain
+from djserve.handlers.disconnect import Disconnect
+from djserve.handlers.exchange import Exchange
+from djserve.handlers.hops import (
+    CURRENT,
+    Hops,
+    InheritedHops,
+    LeasedHops,
+    Mailbox,
+    enter_lease,
+    inherits_threads,
+    leave_lease,
+)
+from djserve.handlers.lifecycle import prepare_thread
+from djserve.handlers.routing import find_route, reusable_match
+from djserve.handlers.runtime import current_config, make_lease, shared_pool
+from djserve.handlers.sending import GuardedSend, send_refusal
+from djserve.handlers.sync_lane import SyncChain, serve_sync
+from djserve.handlers.threads import Lease, ThreadPool
+
+if TYPE_CHECKING:
+    from djserve.asgi.types import Receive, Scope, Send
+
+RETRY_AFTER = b"1"
+"""Seconds that a client is asked to wait when too many requests wait for a thread."""
+
+
+def get_asgi_application() -> ASGIHandler:
+    """Set Django up and return its application, as Django's function of that name."""
+    django.setup(set_prefix=False)
+    return ASGIHandler()
+
+
+class ASGIHandler(asgi.ASGIHandler):
+    """The application for HTTP requests; ``pool`` is the process's own by default."""
+
+    # Django sends 64 KiB at a time; larger parts cost a server no more memory than
+    # the content that is there already.
+    chunk_size = 2**18
+
+    sync_chain: SyncChain
+
+    def __init__(self, pool: ThreadPool | None = None) -> None:
+        config = current_config()
+        self._pool = pool
+        self._mailbox: Mailbox | None = None
+        self._body_limit = config.http.body_size_limit
+        self._queue_limit = config.django.thread_queue_limit
+        super().__init__()
+
+    @property
+    def pool(self) -> ThreadPool:
+        """The threads that run the synchronous code of requests."""
+        if self._pool is None:
+            self._pool = shared_pool()
+        return self._pool
+
+    def load_middleware(self, is_async: bool = True) -> None:
+        """Build both lanes' chains: each middleware is made twice."""
+        sync_chain = SyncChain()
+        chain = AsyncChain(self)
+        for path in reversed(settings.MIDDLEWARE):
+            chain.wrap(path)
+        handler = chain.finish()
+        hooks: Any = self
+        hooks._view_middleware = chain.view_middleware
+        hooks._template_response_middleware = chain.template_response_middleware
+        hooks._exception_middleware = chain.exception_middleware
+        hooks._middleware_chain = handler
+        self.sync_chain = sync_chain
+
+    def get_response(self, request: HttpRequest) -> HttpResponseBase:
+        """Return the response for a request, synchronously."""
+        return self.sync_chain.get_response(request)
+
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        """Resolve a request, or use what was found when its lane was chosen."""
+        match = reusable_match(request)
+        if match is None:
+            return super().resolve_request(request)
+        request.resolver_match = match
+        return match
+
+    def adopt_response(self, response: HttpResponseBase) -> None:
+        """Give a response of the synchronous lane what Django gives each response."""
+        # Who sends request_finished.
+        response._handler_class = type(self)  # type: ignore[attr-defined]
+        if isinstance(response, FileResponse):
+            response.block_size = self.chunk_size
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one HTTP request; raises ValueError for any other scope."""
+        if scope["type"] != "http":
+            raise ValueError(
+                f"Django can only handle ASGI/HTTP connections, not {scope['type']}."
+            )
+        await self.handle(scope, receive, send)
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        """Read the request's content, choose its lane, answer it."""
+        send = GuardedSend(send)
+        try:
+            body = await self._receive_body(scope, receive, send)
+            if body is None:
+                return
+            with body:
+                await self._answer(scope, receive, send, body)
+        except ClientDisconnected:
+            return
+
+    async def _receive_body(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> IO[bytes] | None:
+        """Return the content; None where the client has gone or has been refused."""
+        limit = self._body_limit
+        try:
+            if declared_length(scope) > limit:
+                raise ContentTooLarge
+            return await read_body(receive, settings.FILE_UPLOAD_MAX_MEMORY_SIZE, limit)
+        except ContentTooLarge:
+            # What is left of the content is not read: the connection cannot go on.
+            await send_refusal(
+                send, 413, "413 Payload too large", (b"connection", b"close")
+            )
+            return None
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, body: IO[bytes]
+    ) -> None:
+        route = await find_route(scope)
+        is_async = route is not None and iscoroutinefunction(route.match.func)
+        if not is_async and self._is_overloaded():
+            await send_refusal(
+                send, 503, "503 Service Unavailable", (b"retry-after", RETRY_AFTER)
+            )
+            return
+        mailbox = self._current_mailbox()
+        disconnect = Disconnect(receive)
+        lease = None if inherits_threads() else self._take_lease(is_async)
+        hops: Hops = InheritedHops() if lease is None else LeasedHops(lease, mailbox)
+        exchange = Exchange(
+            scope, send, body, route, hops, mailbox, disconnect, self.chunk_size
+        )
+        serve = serve_async if is_async else serve_sync
+        current = CURRENT.set(hops)
+        entered = None if lease is None else enter_lease(lease)
+        try:
+            await serve(self, exchange)
+        finally:
+            if entered is not None:
+                leave_lease(entered)
+            CURRENT.reset(current)
+            disconnect.close()
+            hops.release()
+
+    def _take_lease(self, is_async: bool) -> Lease:
+        """Return a lease; that of the synchronous lane is held for streams only."""
+        if is_async:
+            return make_lease(self.pool, held=True, on_first=prepare_thread)
+        return make_lease(self.pool)
+
+    def _is_overloaded(self) -> bool:
+        return self._queue_limit is not None and self.pool.queued >= self._queue_limit
+
+    def _current_mailbox(self) -> Mailbox:
+        loop = asyncio.get_running_loop()
+        if self._mailbox is None or self._mailbox.loop is not loop:
+            self._mailbox = Mailbox(loop)
+        return self._mailbox

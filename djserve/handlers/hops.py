@@ -1,0 +1,316 @@
+"""From the event loop into a thread and back, as asgiref does it but in fewer steps.
+
+The only module that knows how asgiref keeps its thread-sensitive contexts, its locals
+and the loop that ``async_to_sync`` runs on. Code in a thread sees the caller's context
+variables; what it sets is seen by the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextvars import Context, ContextVar, Token, copy_context
+from typing import Any, Protocol, TypeVar, cast
+
+from asgiref.current_thread_executor import CurrentThreadExecutor
+from asgiref.local import _rehome, _Storage
+from asgiref.sync import (
+    AsyncToSync,
+    SyncToAsync,
+    ThreadSensitiveContext,
+    sync_to_async,
+)
+
+from djserve.handlers.threads import Lease
+
+T = TypeVar("T")
+
+_UNSET = object()
+
+
+class Hops(Protocol):
+    """The way of one request from the loop into the thread of its synchronous code."""
+
+    @property
+    def was_used(self) -> bool:
+        """Whether any call has been made."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a thread is kept between calls."""
+
+    def hold(self) -> None:
+        """Keep the thread for the next call; called in it."""
+
+    async def run(self, fn: Callable[..., T], *args: Any) -> T:
+        """Call ``fn`` in the thread; the exception being handled is visible there."""
+
+    def release(self) -> None:
+        """Hold the thread no longer between calls."""
+
+
+class InheritedHops:
+    """Calls go where asgiref has been told to: a parent's thread or an outer context."""
+
+    was_used = True
+    is_held = False
+
+    def hold(self) -> None:
+        """The thread is not ours to hold."""
+
+    async def run(self, fn: Callable[..., T], *args: Any) -> T:
+        return await sync_to_async(fn, thread_sensitive=True)(*args)
+
+    def release(self) -> None:
+        """The thread is not ours to release."""
+
+
+class LeasedHops:
+    """Calls go to a lease's thread."""
+
+    def __init__(self, lease: Lease, mailbox: Mailbox) -> None:
+        self.lease = lease
+        self.mailbox = mailbox
+
+    @property
+    def was_used(self) -> bool:
+        return self.lease.was_used
+
+    @property
+    def is_held(self) -> bool:
+        return self.lease.is_held and self.lease.was_used
+
+    def hold(self) -> None:
+        self.lease.is_held = True
+
+    async def run(self, fn: Callable[..., T], *args: Any) -> T:
+        if getattr(AsyncToSync.executors, "current", None) is not None:
+            # A thread waits in async_to_sync for us: the lease's, which is not free.
+            return await sync_to_async(fn, thread_sensitive=True)(*args)
+        call = Call(self.mailbox, fn, args, sys.exc_info()[1])
+        self.lease.post(call)
+        return cast(T, await call.wait(self.lease))
+
+    def release(self) -> None:
+        self.lease.release()
+
+
+CURRENT: ContextVar[Hops] = ContextVar("djserve.handlers.hops")
+"""The hops of the request that this context belongs to."""
+
+
+async def run_in_thread(fn: Callable[..., T], *args: Any) -> T:
+    """Call ``fn`` in the thread of the request's synchronous code."""
+    hops = CURRENT.get(None) or InheritedHops()
+    return await hops.run(fn, *args)
+
+
+class Mailbox:
+    """What threads hand to one event loop; many results share one wake-up."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._deliveries: deque[Callable[[], None]] = deque()
+        self._woken = False
+
+    def put(self, delivery: Callable[[], None]) -> None:
+        """Have ``delivery`` called by the loop; from any thread."""
+        self._deliveries.append(delivery)
+        if self._woken:
+            return
+        self._woken = True
+        try:
+            self.loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:
+            # The loop is closed: nobody is left to wait for the result.
+            self._deliveries.clear()
+
+    def _deliver(self) -> None:
+        # Cleared first: what is put from now on wakes the loop again.
+        self._woken = False
+        while True:
+            try:
+                delivery = self._deliveries.popleft()
+            except IndexError:
+                return
+            delivery()
+
+
+class Call:
+    """One call in a thread, with the caller's context; awaited on the loop."""
+
+    __slots__ = (
+        "_args",
+        "_context",
+        "_error",
+        "_exc",
+        "_fn",
+        "_future",
+        "_mailbox",
+        "_tasks",
+        "_value",
+    )
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        exc: BaseException | None = None,
+    ) -> None:
+        self._mailbox = mailbox
+        self._fn = fn
+        self._args = args
+        self._exc = exc
+        self._context = copy_context()
+        self._future: asyncio.Future[Any] = mailbox.loop.create_future()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def __call__(self) -> None:
+        """Run in the thread."""
+        local = SyncToAsync.threadlocal
+        # Where async_to_sync finds the loop to run its coroutine on, and where it
+        # leaves the task of that coroutine, so that it can be cancelled.
+        local.main_event_loop = self._mailbox.loop
+        local.main_event_loop_pid = os.getpid()
+        local.task_context = self._tasks
+        try:
+            self._value = self._context.run(self._run)
+        except BaseException as error:
+            self._error = error
+        self._mailbox.put(self._finish)
+
+    @property
+    def future(self) -> asyncio.Future[Any]:
+        """What is done when the call is."""
+        return self._future
+
+    async def wait(self, lease: Lease) -> Any:
+        """Return the result; on cancellation see ``abandon``."""
+        try:
+            return await self._future
+        except asyncio.CancelledError:
+            if self._future.cancelled():
+                return await self.abandon(lease)
+            raise
+        finally:
+            self.restore_context()
+
+    async def abandon(self, lease: Lease) -> Any:
+        """Come to an end after the caller has been cancelled.
+
+        A call that has not begun is withdrawn. In one that waits for a coroutine by
+        ``async_to_sync`` the coroutine is cancelled, and what the call then returns is
+        its result. Any other is waited for, since its thread is still at work with
+        what the caller gave it, and CancelledError is raised.
+        """
+        if lease.withdraw(self):
+            raise asyncio.CancelledError
+        if self._future.cancelled():
+            self._future = self._mailbox.loop.create_future()
+        has_coroutine = self.cancel_coroutine()
+        result = await self._future
+        if not has_coroutine:
+            raise asyncio.CancelledError
+        return result
+
+    def cancel_coroutine(self) -> bool:
+        """Cancel the coroutine that the call is waiting for, if it does."""
+        for task in list(self._tasks):
+            task.cancel()
+        return bool(self._tasks)
+
+    def restore_context(self) -> None:
+        """Make the context variables that the call has set those of the caller."""
+        restore_context(self._context)
+
+    def _run(self) -> Any:
+        rehome(self._context)
+        if self._exc is None:
+            return self._fn(*self._args)
+        try:
+            raise self._exc
+        except BaseException:
+            return self._fn(*self._args)
+
+    def _finish(self) -> None:
+        if self._future.done():
+            return
+        if self._error is None:
+            self._future.set_result(self._value)
+        else:
+            self._future.set_exception(self._error)
+        # The exception's traceback holds the frames that hold this call.
+        self._error = None
+
+
+def rehome(context: Context) -> None:
+    """Make the asgiref locals of the running context those of this thread."""
+    for variable, value in context.items():
+        if isinstance(value, _Storage) and value.thread_id != threading.get_ident():
+            variable.set(_rehome(value))
+
+
+def restore_context(context: Context) -> None:
+    """Set the variables of another context in the running one."""
+    for variable, value in context.items():
+        if isinstance(value, _Storage):
+            if variable.get(None) is not value:
+                variable.set(_rehome(value))
+        elif variable.get(_UNSET) is not value:
+            variable.set(value)
+
+
+def inherits_threads() -> bool:
+    """Whether a caller of this task says already where synchronous code runs.
+
+    That is a thread that waits in ``async_to_sync`` (a test's, with its database
+    transaction), or an enclosing ``ThreadSensitiveContext``.
+    """
+    if getattr(AsyncToSync.executors, "current", None) is not None:
+        return True
+    return SyncToAsync.thread_sensitive_context.get(None) is not None
+
+
+class LeaseContext(ThreadSensitiveContext):
+    """A thread-sensitive context whose calls go to a lease.
+
+    Unlike its base it is never marked as exited: a task that outlives the request and
+    calls ``sync_to_async`` finds the lease, which then holds no thread between calls.
+    """
+
+    def __init__(self, lease: Lease) -> None:
+        super().__init__(executor=lease)
+
+
+def enter_lease(lease: Lease) -> Token[ThreadSensitiveContext]:
+    """Send the thread-sensitive calls of this context, and of its tasks, to a lease."""
+    context = LeaseContext(lease)
+    SyncToAsync.context_to_thread_executor[context] = lease
+    return SyncToAsync.thread_sensitive_context.set(context)
+
+
+def leave_lease(token: Token[ThreadSensitiveContext]) -> None:
+    """Undo ``enter_lease``."""
+    SyncToAsync.thread_sensitive_context.reset(token)
+
+
+def count_blocked(idents: Iterable[int]) -> int:
+    """Count the threads that do nothing but wait in ``async_to_sync`` for the loop."""
+    frames = sys._current_frames()
+    return sum(_is_waiting(frames.get(ident)) for ident in idents)
+
+
+def _is_waiting(frame: Any) -> bool:
+    return (
+        frame is not None
+        and frame.f_code is threading.Condition.wait.__code__
+        and frame.f_back is not None
+        and frame.f_back.f_code is CurrentThreadExecutor.run_until_future.__code__
+    )

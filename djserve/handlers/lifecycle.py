@@ -1,0 +1,56 @@
+"""The signals at a request's start and end, with a hop only where one is needed.
+
+Django's own receivers look after the database connections of the thread that they run
+in. A request that has taken no thread has none: for such a request they may run on the
+loop, where they find nothing to do, or not at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.cache import caches, close_caches
+from django.core.handlers.base import reset_urlconf
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, connections, reset_queries
+from django.dispatch import Signal
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+_KNOWN_AT_START = {id(reset_queries), id(close_old_connections)}
+_KNOWN_AT_END = {id(close_caches), id(close_old_connections), id(reset_urlconf)}
+
+
+def starts_plainly() -> bool:
+    """Whether ``request_started`` has no receivers but Django's own."""
+    return _has_only(request_started, _KNOWN_AT_START)
+
+
+def prepare_thread() -> None:
+    """Do in a thread what Django's receivers of ``request_started`` do there."""
+    reset_queries()
+    close_old_connections()
+
+
+def closes_plainly(request: HttpRequest, response: HttpResponseBase) -> bool:
+    """Whether closing a response in a request without a thread does no I/O."""
+    closers: list[Any] = response._resource_closers  # type: ignore[attr-defined]
+    return (
+        type(response).close in (HttpResponse.close, HttpResponseBase.close)
+        and closers == [request.close]
+        and not getattr(request, "_files", None)
+        and _has_only(request_finished, _KNOWN_AT_END)
+        and not caches.all(initialized_only=True)
+    )
+
+
+def has_open_transaction() -> bool:
+    """Whether a connection of this thread is inside an atomic block."""
+    return any(
+        connection.in_atomic_block
+        for connection in connections.all(initialized_only=True)
+    )
+
+
+def _has_only(signal: Signal, known: set[int]) -> bool:
+    # Each entry begins with its key, (id of the receiver or its uid, id of the sender).
+    return all(entry[0][0] in known for entry in signal.receivers)

@@ -1,0 +1,30 @@
+"""Put djserve's handler where a project's application has Django's."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.handlers import asgi
+
+from djserve.handlers.handler import ASGIHandler
+
+
+def replace_handler(application: Any) -> tuple[Any, bool]:
+    """Return the application with djserve's handler in the place of Django's.
+
+    The second value says whether there was one to replace: the application is exactly
+    Django's ``ASGIHandler``, or exactly a ``ProtocolTypeRouter`` whose "http" entry is.
+    Subclasses and wrapped applications may rely on what Django's does and are left as
+    they are. What is given is never changed.
+    """
+    if type(application) is asgi.ASGIHandler:
+        return ASGIHandler(), True
+    # Where nothing has imported channels.routing, nothing is a router.
+    routing = sys.modules.get("channels.routing")
+    if routing is None or type(application) is not routing.ProtocolTypeRouter:
+        return application, False
+    mapping = application.application_mapping
+    if type(mapping.get("http")) is not asgi.ASGIHandler:
+        return application, False
+    return routing.ProtocolTypeRouter({**mapping, "http": ASGIHandler()}), True

@@ -1,0 +1,75 @@
+"""The configuration in force for this process, and the pool of threads made from it."""
+
+from __future__ import annotations
+
+import os
+
+from django.db import close_old_connections, connections
+
+from djserve.conf.loader import load
+from djserve.conf.schema import DjangoConfig, ServerConfig
+from djserve.handlers.hops import count_blocked
+from djserve.handlers.threads import Job, Lease, ThreadPool
+
+_configured: ServerConfig | None = None
+_pool: tuple[int, ThreadPool] | None = None
+
+
+def configure(config: ServerConfig) -> None:
+    """Take the server's configuration (with the command line) for ``settings.DJSERVE``.
+
+    To be called before the first request; threads that run already stay.
+    """
+    global _configured
+    _configured = config
+
+
+def current_config() -> ServerConfig:
+    """Return the server's configuration, or that of the settings under other servers.
+
+    Raises ConfigError where ``settings.DJSERVE`` is wrong.
+    """
+    return load() if _configured is None else _configured
+
+
+def thread_count(config: DjangoConfig) -> int:
+    """Return the number of threads that a configuration asks for on this machine."""
+    if config.threads is not None:
+        return config.threads
+    # Views wait (for a database, for other services) more than they compute: several
+    # for each CPU. Each thread may hold a connection to each database: not too many.
+    return min(32, 4 * available_cpus() + 4)
+
+
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def make_pool(size: int) -> ThreadPool:
+    """Return a pool whose threads close their database connections when they end."""
+    return ThreadPool(
+        size, count_blocked=count_blocked, on_thread_end=connections.close_all
+    )
+
+
+def shared_pool() -> ThreadPool:
+    """Return the pool of this process, for requests and WebSockets alike."""
+    global _pool
+    # A fork has the parent's pool but none of its threads.
+    if _pool is None or _pool[0] != os.getpid():
+        _pool = (os.getpid(), make_pool(thread_count(current_config().django)))
+    return _pool[1]
+
+
+def make_lease(
+    pool: ThreadPool, *, held: bool = False, on_first: Job | None = None
+) -> Lease:
+    """Return a lease that looks after its thread's database connections.
+
+    Those that are past their age are closed before the thread goes back.
+    """
+    return Lease(pool, held=held, on_first=on_first, on_idle=close_old_connections)

@@ -1,0 +1,87 @@
+"""Django responses to ASGI messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.http import HttpResponseBase
+
+from djserve.errors import ClientDisconnected
+
+if TYPE_CHECKING:
+    from djserve.asgi.types import Message, Send
+    from djserve.interfaces import Headers
+
+
+def encode_headers(response: HttpResponseBase) -> Headers:
+    """Return the response's field lines, cookies last, names in Django's own case."""
+    headers: Headers = []
+    for name, value in response.items():
+        headers.append(
+            (
+                name if isinstance(name, bytes) else name.encode("ascii"),
+                value if isinstance(value, bytes) else value.encode("latin1"),
+            )
+        )
+    if response.cookies:
+        for cookie in response.cookies.values():
+            line = cookie.output(header="").strip()
+            headers.append((b"Set-Cookie", line.encode("ascii")))
+    return headers
+
+
+def start_message(response: HttpResponseBase) -> Message:
+    """Return the message that starts a response."""
+    return {
+        "type": "http.response.start",
+        "status": response.status_code,
+        "headers": encode_headers(response),
+    }
+
+
+async def send_content(send: Send, content: bytes, chunk_size: int) -> None:
+    """Send all content, in messages of at most ``chunk_size`` bytes."""
+    if len(content) <= chunk_size:
+        await send({"type": "http.response.body", "body": content})
+        return
+    for position in range(0, len(content), chunk_size):
+        end = position + chunk_size
+        await send(
+            {
+                "type": "http.response.body",
+                "body": content[position:end],
+                "more_body": end < len(content),
+            }
+        )
+
+
+async def send_refusal(
+    send: Send, status: int, text: str, *fields: tuple[bytes, bytes]
+) -> None:
+    """Answer a request that Django is not asked about."""
+    content = text.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(content)).encode()),
+        *fields,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+class GuardedSend:
+    """``send`` that tells the server's errors about a lost client from all others.
+
+    ASGI 2.4 lets ``send`` raise any OSError after a disconnect; the application's own
+    OSErrors must not be taken for it.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    async def __call__(self, message: Message) -> None:
+        """Send; raises ClientDisconnected where the server says so by an OSError."""
+        try:
+            await self._send(message)
+        except OSError as error:
+            raise ClientDisconnected from error

@@ -1,0 +1,175 @@
+"""A request whose view is synchronous: one hop to a thread, and the answer in one back.
+
+Signals, request, middleware, view, rendering and closing all happen in that hop. Only
+streamed content comes back to the thread for its parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import iscoroutinefunction
+from django.core import signals
+from django.core.handlers.asgi import get_script_prefix
+from django.core.handlers.base import BaseHandler
+from django.http import HttpRequest, HttpResponseBase
+from django.urls import ResolverMatch, set_script_prefix
+
+from djserve.handlers.exchange import Exchange
+from djserve.handlers.files import offers_file_sending, plan_file
+from djserve.handlers.hops import Call, LeasedHops
+from djserve.handlers.routing import attach_route, reusable_match
+from djserve.handlers.sending import send_content, start_message
+
+if TYPE_CHECKING:
+    from djserve.asgi.types import Message
+    from djserve.handlers.handler import ASGIHandler
+
+WORK_ATTRIBUTE = "_djserve_work"
+
+
+class SyncChain(BaseHandler):
+    """Django's synchronous middleware chain, as under WSGI."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.load_middleware(is_async=False)
+
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        """Resolve a request, or use what was found when its lane was chosen."""
+        match = reusable_match(request)
+        if match is not None:
+            request.resolver_match = match
+            return match
+        match = super().resolve_request(request)
+        work: Work | None = getattr(request, WORK_ATTRIBUTE, None)
+        if work is not None and iscoroutinefunction(match.func):
+            work.expect_coroutine()
+        return match
+
+
+class Work:
+    """What one request does in the thread, and what it leaves for the loop.
+
+    ``run`` is called in the thread. ``deliver`` is called there as soon as ``start``
+    and ``content`` can be sent; closing the response goes on meanwhile. A streamed
+    response is left open in ``response``.
+    """
+
+    def __init__(
+        self, handler: ASGIHandler, exchange: Exchange, deliver: Callable[[], None]
+    ) -> None:
+        self.response: HttpResponseBase | None = None
+        self.start: Message | None = None
+        self.content = b""
+        self.file_message: Message | None = None
+        self._handler = handler
+        self._exchange = exchange
+        self._deliver = deliver
+
+    def run(self) -> None:
+        """Make the response; close it, if it is not streamed."""
+        response = self.response = self._get_response()
+        if response.streaming:
+            self._exchange.hops.hold()
+            if offers_file_sending(self._exchange.scope):
+                self.file_message = plan_file(self._exchange.scope, response)
+            return
+        self.content = response.content  # type: ignore[attr-defined]
+        self.start = start_message(response)
+        self._deliver()
+        self.close()
+
+    def close(self) -> None:
+        """Close the response, in the thread; its signal ends the request there."""
+        if self.response is not None:
+            self.response.close()
+        self._exchange.body.close()
+
+    def expect_coroutine(self) -> None:
+        """Listen to the client after all: the view turns out to be asynchronous."""
+        exchange = self._exchange
+        exchange.mailbox.put(exchange.disconnect.listen)
+
+    def _get_response(self) -> HttpResponseBase:
+        handler, exchange = self._handler, self._exchange
+        sender = type(handler)
+        set_script_prefix(get_script_prefix(exchange.scope))
+        signals.request_started.send(sender=sender, scope=exchange.scope)
+        request, refusal = handler.create_request(exchange.scope, exchange.body)
+        if request is None:
+            return refusal
+        attach_route(request, exchange.route)
+        setattr(request, WORK_ATTRIBUTE, self)
+        try:
+            response = handler.sync_chain.get_response(request)
+        except asyncio.CancelledError:
+            # Raised by the coroutine of an asynchronous view whose client has gone.
+            signals.request_finished.send(sender=sender)
+            raise
+        handler.adopt_response(response)
+        return response
+
+
+async def serve_sync(handler: ASGIHandler, exchange: Exchange) -> None:
+    """Answer a request in its thread."""
+    loop = exchange.mailbox.loop
+    head: asyncio.Future[None] = loop.create_future()
+    deliver = partial(exchange.mailbox.put, partial(_settle, head))
+    work = Work(handler, exchange, deliver)
+    if isinstance(exchange.hops, LeasedHops):
+        await _run_leased(work, exchange, exchange.hops, head)
+    else:
+        await exchange.hops.run(work.run)
+        await _send_whole(work, exchange)
+    if work.start is None and work.response is not None:
+        try:
+            stream = exchange.stream(work.response, work.file_message)
+            await exchange.disconnect.cancels(stream)
+        finally:
+            await exchange.hops.run(work.close)
+
+
+async def _run_leased(
+    work: Work, exchange: Exchange, hops: LeasedHops, head: asyncio.Future[None]
+) -> None:
+    """Run the work, and send the response while the thread still closes it."""
+    call = Call(hops.mailbox, work.run, ())
+    call.future.add_done_callback(partial(_settle, head))
+    exchange.disconnect.on_happen = call.cancel_coroutine
+    hops.lease.post(call)
+    try:
+        await head
+    except asyncio.CancelledError:
+        await call.abandon(hops.lease)
+        raise
+    call.restore_context()
+    try:
+        await _send_whole(work, exchange)
+    finally:
+        await _finish(call, exchange, hops)
+
+
+async def _finish(call: Call, exchange: Exchange, hops: LeasedHops) -> None:
+    try:
+        await call.wait(hops.lease)
+    except asyncio.CancelledError:
+        # What the view raised after its coroutine was cancelled, or our own server's.
+        if not exchange.disconnect.happened:
+            raise
+    finally:
+        exchange.disconnect.on_happen = None
+
+
+async def _send_whole(work: Work, exchange: Exchange) -> None:
+    if work.start is not None:
+        await exchange.send(work.start)
+        await send_content(exchange.send, work.content, exchange.chunk_size)
+
+
+def _settle(future: asyncio.Future[None], *args: Any) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,360 @@
+"""Worker threads that live on, and leases of them: who runs synchronous code, and when.
+
+A lease runs its jobs one after the other. While it is held, all of them run in the one
+thread that ran the first; a lease that is not held gives its thread back whenever it
+has no job. Only threads that run a job count against the pool's size. A thread that is
+held but idle is *parked*: another may run in its place, so that nobody waits for a
+thread that does nothing. Knows neither Django nor the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+logger = logging.getLogger("djserve.handlers")
+
+Job: TypeAlias = Callable[[], None]
+CountBlocked: TypeAlias = Callable[[Iterable[int]], int]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WATCH_INTERVAL = 0.05
+"""Seconds that a job waits before the pool asks which of its threads are blocked."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """One look at a pool: its threads, its queue, and how long jobs had to wait.
+
+    ``size`` is the bound on threads that run at the same time, ``threads`` those that
+    exist, ``running`` and ``parked`` what they do. ``waits`` counts the jobs that had
+    to queue, ``wait_seconds`` is the sum of their waits and ``longest_wait`` the worst.
+    """
+
+    size: int
+    threads: int
+    running: int
+    parked: int
+    queued: int
+    waits: int
+    wait_seconds: float
+    longest_wait: float
+
+
+class Worker:
+    """One thread: sleeps until it is given a lease, then runs that lease's jobs."""
+
+    def __init__(self, pool: ThreadPool, number: int) -> None:
+        self._pool = pool
+        self._lease: Lease | None = None
+        # A bare lock as a semaphore of one: a third of the cost of an Event.
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self.thread = threading.Thread(
+            target=self._run, name=f"djserve-{number}", daemon=True
+        )
+        self.thread.start()
+
+    def assign(self, lease: Lease | None) -> None:
+        """Wake the thread for a lease, or for its end (None)."""
+        self._lease = lease
+        self._wake.release()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.acquire()
+            lease = self._lease
+            if lease is None:
+                self._pool.run_safely(self._pool.on_thread_end)
+                return
+            self._serve(lease)
+
+    def _serve(self, lease: Lease) -> None:
+        pool = self._pool
+        while True:
+            job = lease.next_job()
+            if job is not None:
+                pool.run_safely(job)
+            if not lease.is_held and not lease.has_jobs:
+                pool.run_safely(lease.on_idle)
+            if pool.finish(self, lease):
+                return
+
+
+class Lease(Executor):
+    """The right to a thread of the pool, for one request or one connection.
+
+    ``held`` says whether the thread stays with the lease between its jobs.
+    ``on_first`` runs in the thread before the first job; ``on_idle`` runs in it before
+    it is given back. As an ``Executor`` it fits asgiref's thread-sensitive contexts:
+    one call at a time.
+    """
+
+    def __init__(
+        self,
+        pool: ThreadPool,
+        *,
+        held: bool,
+        on_first: Job | None = None,
+        on_idle: Job | None = None,
+    ) -> None:
+        self._pool = pool
+        self._jobs: deque[Job] = deque()
+        self.is_held = held
+        self.is_active = False
+        self.worker: Worker | None = None
+        self.last_worker: Worker | None = None
+        self.queued_at = 0.0
+        self.on_idle = on_idle
+        if on_first is not None:
+            self._jobs.append(on_first)
+
+    @property
+    def was_used(self) -> bool:
+        """Whether a thread has ever been taken."""
+        return self.last_worker is not None or self.is_active
+
+    @property
+    def has_jobs(self) -> bool:
+        return bool(self._jobs)
+
+    def post(self, job: Job) -> None:
+        """Have ``job`` run after the lease's earlier ones; it must not raise."""
+        with self._pool.lock:
+            self._jobs.append(job)
+            if not self.is_active:
+                self.is_active = True
+                self._pool.admit(self)
+
+    def withdraw(self, job: Job) -> bool:
+        """Take back a job; False where it runs already or has run."""
+        with self._pool.lock:
+            try:
+                self._jobs.remove(job)
+            except ValueError:
+                return False
+            return True
+
+    def next_job(self) -> Job | None:
+        """Called by the worker: its next job, if none has been withdrawn meanwhile."""
+        try:
+            return self._jobs.popleft()
+        except IndexError:
+            return None
+
+    def release(self) -> None:
+        """Hold the thread no longer: it goes back now, or after the running job.
+
+        Jobs that are posted later still run, each burst of them in any thread.
+        """
+        with self._pool.lock:
+            self.is_held = False
+            if self.worker is not None and not self.is_active:
+                self._pool.unpark(self)
+
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Run a call as a job; the executor's interface, for asgiref."""
+        future: Future[T] = Future()
+
+        def job() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self.post(job)
+        return future
+
+
+class ThreadPool:
+    """At most ``size`` threads at work, a queue of leases, and what both cost.
+
+    ``count_blocked`` tells how many of some threads wait for the event loop; each of
+    them lets one more thread run, or the coroutine that they wait for might wait for
+    a thread in turn. ``on_thread_end`` runs in each thread before it ends.
+    Everything but ``stats`` and ``close`` is called by leases and workers alone, with
+    ``lock`` taken, save for ``finish`` and ``run_safely``.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        count_blocked: CountBlocked | None = None,
+        on_thread_end: Job | None = None,
+    ) -> None:
+        self.size = size
+        self.lock = threading.Lock()
+        self.on_thread_end = on_thread_end
+        self._count_blocked = count_blocked
+        self._capacity = size
+        self._running = 0
+        self._parked = 0
+        self._started = 0
+        self._closed = False
+        self._workers: set[Worker] = set()
+        # In order of their return: the last one's stack and connections are warm.
+        self._idle: dict[Worker, None] = {}
+        self._queue: deque[Lease] = deque()
+        self._waits = 0
+        self._wait_seconds = 0.0
+        self._longest_wait = 0.0
+        self._contended = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    @property
+    def queued(self) -> int:
+        """How many leases wait for a thread."""
+        return len(self._queue)
+
+    def stats(self) -> PoolStats:
+        """Return the figures of this moment."""
+        with self.lock:
+            return PoolStats(
+                size=self.size,
+                threads=len(self._workers),
+                running=self._running,
+                parked=self._parked,
+                queued=len(self._queue),
+                waits=self._waits,
+                wait_seconds=self._wait_seconds,
+                longest_wait=self._longest_wait,
+            )
+
+    def close(self, timeout: float | None = None) -> bool:
+        """End the idle threads, and the others as soon as they are idle; wait for them.
+
+        True where all have ended in time. Jobs posted later still run.
+        """
+        with self.lock:
+            self._closed = True
+            threads = [worker.thread for worker in self._workers]
+            for worker in self._idle:
+                self._retire(worker)
+            self._idle.clear()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for thread in threads:
+            thread.join(
+                None if deadline is None else max(0, deadline - time.monotonic())
+            )
+        return not any(thread.is_alive() for thread in threads)
+
+    def admit(self, lease: Lease) -> None:
+        """Start a lease that has jobs, or queue it."""
+        if self._running < self._capacity and not self._queue:
+            self._start(lease)
+            return
+        lease.queued_at = time.monotonic()
+        self._queue.append(lease)
+        self._contended.set()
+        if self._watcher is None:
+            self._watcher = threading.Thread(
+                target=self._watch, name="djserve-watch", daemon=True
+            )
+            self._watcher.start()
+
+    def finish(self, worker: Worker, lease: Lease) -> bool:
+        """Take note that a worker has run a lease's jobs; False where it has more."""
+        with self.lock:
+            if lease.has_jobs:
+                return False
+            lease.is_active = False
+            self._running -= 1
+            if lease.is_held:
+                self._parked += 1
+            else:
+                lease.worker = None
+                self._settle(worker)
+            self._dispatch()
+        return True
+
+    def unpark(self, lease: Lease) -> None:
+        """Take a parked thread back from its lease."""
+        worker, lease.worker = lease.worker, None
+        self._parked -= 1
+        if worker is not None:
+            self._settle(worker)
+
+    @staticmethod
+    def run_safely(job: Job | None) -> None:
+        """Run a job; what it raises against its promise is logged."""
+        if job is None:
+            return
+        try:
+            job()
+        except BaseException:
+            logger.exception("A job raised in a worker thread")
+
+    def _start(self, lease: Lease) -> None:
+        self._running += 1
+        worker = lease.worker
+        if worker is None:
+            worker = lease.worker = lease.last_worker = self._take(lease.last_worker)
+        else:
+            self._parked -= 1
+        worker.assign(lease)
+
+    def _take(self, preferred: Worker | None) -> Worker:
+        if preferred is not None and preferred in self._idle:
+            del self._idle[preferred]
+            return preferred
+        if self._idle:
+            return self._idle.popitem()[0]
+        self._started += 1
+        worker = Worker(self, self._started)
+        self._workers.add(worker)
+        return worker
+
+    def _settle(self, worker: Worker) -> None:
+        if self._closed or len(self._workers) > self.size:
+            self._retire(worker)
+        else:
+            self._idle[worker] = None
+
+    def _retire(self, worker: Worker) -> None:
+        self._workers.discard(worker)
+        worker.assign(None)
+
+    def _dispatch(self) -> None:
+        while self._queue and self._running < self._capacity:
+            lease = self._queue.popleft()
+            waited = time.monotonic() - lease.queued_at
+            self._waits += 1
+            self._wait_seconds += waited
+            self._longest_wait = max(self._longest_wait, waited)
+            self._start(lease)
+
+    def _watch(self) -> None:
+        while True:
+            self._contended.wait()
+            time.sleep(WATCH_INTERVAL)
+            self._compensate()
+
+    def _compensate(self) -> None:
+        """Let a thread run for each one that is blocked, as long as jobs wait."""
+        with self.lock:
+            if not self._queue:
+                self._capacity = self.size
+                self._contended.clear()
+                return
+            if time.monotonic() - self._queue[0].queued_at < WATCH_INTERVAL:
+                return
+            idents = [worker.thread.ident or 0 for worker in self._workers]
+        blocked = self._count_blocked(idents) if self._count_blocked else 0
+        with self.lock:
+            self._capacity = self.size + blocked
+            self._dispatch()
