@@ -20,8 +20,10 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 from djserve.errors import ListenError
 from djserve.interfaces import ConnectionInfo
 from djserve.net.address import TCPAddress, UnixAddress
+from djserve.net.names import host_and_port
 from djserve.net.sockets import unix_path
 from djserve.net.tls import pyopenssl_extension
+from djserve.net.transport import StreamTransport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,6 +131,9 @@ class EndpointConnection(Protocol):
 
     def connectionMade(self) -> None:
         self._is_tls = interfaces.INegotiated.providedBy(self.transport)
+        if isinstance(self.transport, StreamTransport):
+            self._open_native(self.transport)
+            return
         if not isinstance(self.transport, ProtocolWrapper):
             self._open()
             return
@@ -212,6 +217,17 @@ class EndpointConnection(Protocol):
             raise
         self._receiver = receiver
 
+    def _open_native(self, transport: StreamTransport) -> None:
+        """Put the receiver on the loop's transport itself: nothing is between."""
+        info = self._connection_info()
+        native = transport.release()
+        try:
+            receiver = self.factory.open_connection(native, info)
+        except BaseException:
+            native.abort()
+            raise
+        native.set_protocol(receiver)
+
     def _stop_deadline(self) -> None:
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
@@ -230,18 +246,12 @@ class EndpointConnection(Protocol):
             path = unix_path(host.name or b"")
             return ConnectionInfo(None, (path, None), tls, True, alpn_text)
         return ConnectionInfo(
-            _host_and_port(self.transport.getPeer()),
-            _host_and_port(host),
+            host_and_port(self.transport.getPeer()),
+            host_and_port(host),
             tls,
             False,
             alpn_text,
         )
-
-
-def _host_and_port(address: IAddress) -> tuple[str, int] | None:
-    if isinstance(address, IPv4Address | IPv6Address):
-        return address.host, address.port
-    return None
 
 
 def _exception_of(reason: Failure) -> Exception | None:

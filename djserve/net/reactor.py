@@ -1,25 +1,33 @@
-"""The Twisted reactor: installed by a call, never by an import."""
+"""The Twisted reactor: installed by a call, never by an import.
+
+Its loop is uvloop's where there is one. TCP and unix streams are the loop's own
+transports behind Twisted's interfaces; Twisted binds, resolves and connects, and the
+rest of the reactor is Twisted's, too.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import signal
+import socket
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet import asyncioreactor
+from twisted.internet import asyncioreactor, error, process, tcp, unix
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from djserve.errors import ConfigError
+from djserve.net.acceptor import accept_connections
+from djserve.net.transport import StreamTransport
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from twisted.internet.interfaces import IAddress
+    from twisted.python.failure import Failure
 
-class Reactor(asyncioreactor.AsyncioSelectorReactor):
-    """A Twisted reactor on an event loop."""
-
-    def __init__(self, loop: AbstractEventLoop | None = None) -> None:
-        self.loop = new_event_loop() if loop is None else loop
-        super().__init__(self.loop)
+_tls_factory: Callable[..., Any] = TLSMemoryBIOFactory
 
 
 def new_event_loop(*, prefer_uvloop: bool = True) -> AbstractEventLoop:
@@ -40,7 +48,7 @@ def install(loop: AbstractEventLoop | None = None) -> Reactor:
     Where djserve's reactor is installed already, that one is returned. Raises
     ConfigError where another reactor is.
     """
-    installed: object = sys.modules.get("twisted.internet.reactor")
+    installed = _installed_reactor()
     if isinstance(installed, Reactor) and loop in (None, installed.loop):
         return installed
     if installed is not None:
@@ -52,9 +60,231 @@ def install(loop: AbstractEventLoop | None = None) -> Reactor:
     return reactor
 
 
+def _installed_reactor() -> object:
+    return sys.modules.get("twisted.internet.reactor")
+
+
 def _already_installed(reactor: object) -> str:
     kind = type(reactor)
     return (
         f"Another Twisted reactor is installed, {kind.__module__}.{kind.__qualname__}; "
         "install djserve's before anything imports twisted.internet.reactor"
     )
+
+
+class Reactor(asyncioreactor.AsyncioSelectorReactor):
+    """A Twisted reactor whose streams are the event loop's own.
+
+    Without ``install`` it can run in any thread (``run(installSignalHandlers=False)``)
+    and be thrown away with ``dispose``.
+    """
+
+    def __init__(self, loop: AbstractEventLoop | None = None) -> None:
+        self.loop = new_event_loop() if loop is None else loop
+        self.ports: set[_NativePort] = set()
+        self.streams: set[StreamTransport] = set()
+        super().__init__(self.loop)
+
+    def startRunning(self, installSignalHandlers: bool = True) -> None:
+        # Twisted keeps one thread as the process's I/O thread: the installed reactor's.
+        self._registerAsIOThread = _installed_reactor() is self
+        super().startRunning(installSignalHandlers)
+        if installSignalHandlers:
+            # Twisted waits for the wake-up descriptor of signals, which the loop has
+            # for itself while it runs.
+            self.loop.add_signal_handler(signal.SIGCHLD, process.reapAllProcesses)
+
+    def dispose(self) -> None:
+        """Close the loop and the reactor's descriptors, after ``run`` has returned."""
+        self.disconnectAll()
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        # Transports close their sockets in the turns after they were told to.
+        self.loop.run_until_complete(asyncio.sleep(0.01))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        if self.waker is not None:
+            self.removeReader(self.waker)
+            self.waker.connectionLost(None)
+            self.waker = None
+        self.loop.close()
+
+    def removeAll(self) -> list[Any]:
+        """Stop all input and output; returns what Twisted will tell that it is lost."""
+        for port in self.ports.copy():
+            port.stopReading()
+        return [*super().removeAll(), *self.ports, *self.streams]
+
+    def getReaders(self) -> list[Any]:
+        return [*super().getReaders(), *self.ports, *self.streams]
+
+    def listenTCP(
+        self, port: int, factory: Any, backlog: int = 50, interface: str = ""
+    ) -> Any:
+        listening = _TCPPort(port, factory, backlog, interface, self)
+        listening.startListening()
+        return listening
+
+    def listenUNIX(
+        self,
+        address: Any,
+        factory: Any,
+        backlog: int = 50,
+        mode: int = 0o666,
+        wantPID: int = 0,
+    ) -> Any:
+        listening = _UNIXPort(address, factory, backlog, mode, self, wantPID)
+        listening.startListening()
+        return listening
+
+    def listenSSL(
+        self,
+        port: int,
+        factory: Any,
+        contextFactory: Any,
+        backlog: int = 50,
+        interface: str = "",
+    ) -> Any:
+        # The clock is passed since TLS would take it from the global reactor.
+        tls_factory = _tls_factory(contextFactory, False, factory, self)
+        listening = self.listenTCP(port, tls_factory, backlog, interface)
+        listening._type = "TLS"
+        return listening
+
+    def adoptStreamPort(
+        self, fileDescriptor: int, addressFamily: int, factory: Any
+    ) -> Any:
+        if addressFamily not in self._supportedAddressFamilies:
+            raise error.UnsupportedAddressFamily(addressFamily)
+        if addressFamily == socket.AF_UNIX:
+            port: Any = _UNIXPort._fromListeningDescriptor(
+                self, fileDescriptor, factory
+            )
+        else:
+            port = _TCPPort._fromListeningDescriptor(
+                self, fileDescriptor, addressFamily, factory
+            )
+        port.startListening()
+        return port
+
+    def connectTCP(
+        self,
+        host: str,
+        port: int,
+        factory: Any,
+        timeout: float = 30.0,
+        bindAddress: Any = None,
+    ) -> Any:
+        connector = _TCPConnector(host, port, factory, timeout, bindAddress, self)
+        connector.connect()
+        return connector
+
+    def connectSSL(
+        self,
+        host: str,
+        port: int,
+        factory: Any,
+        contextFactory: Any,
+        timeout: float = 30.0,
+        bindAddress: Any = None,
+    ) -> Any:
+        tls_factory = _tls_factory(contextFactory, True, factory, self)
+        return self.connectTCP(host, port, tls_factory, timeout, bindAddress)
+
+    def connectUNIX(
+        self, address: Any, factory: Any, timeout: float = 30.0, checkPID: int = 0
+    ) -> Any:
+        connector = _UNIXConnector(address, factory, timeout, self, checkPID)
+        connector.connect()
+        return connector
+
+
+class _NativePort:
+    """Twisted's port, bound and closed by Twisted, accepting by the loop."""
+
+    reactor: Any
+    factory: Any
+    socket: Any
+    backlog: int
+    _stop_accepting: Callable[[], None] | None = None
+
+    def startReading(self) -> None:
+        if self._stop_accepting is None:
+            # A duplicate: the port can stop to accept, and start again, still bound.
+            self._stop_accepting = accept_connections(
+                self.reactor.loop,
+                self.socket.dup(),
+                self._build_transport,
+                backlog=self.backlog or socket.SOMAXCONN,
+            )
+            self.reactor.ports.add(self)
+
+    def stopReading(self) -> None:
+        self.reactor.ports.discard(self)
+        stop, self._stop_accepting = self._stop_accepting, None
+        if stop is not None:
+            stop()
+
+    def _build_transport(self) -> Any:
+        return StreamTransport(self.reactor, self.factory.buildProtocol)
+
+
+class _TCPPort(_NativePort, tcp.Port):
+    pass
+
+
+class _UNIXPort(_NativePort, unix.Port):
+    pass
+
+
+class _NativeClient:
+    """Twisted's client up to the connected socket, which the loop then serves."""
+
+    reactor: Any
+    socket: Any
+    connector: Any
+
+    def _connectDone(self) -> None:
+        """Hand the socket over; Twisted calls this where it would begin to read."""
+        sock = self.socket
+        self._collectSocketDetails()  # type: ignore[attr-defined]
+        connection = self.reactor.loop.create_connection(
+            self._build_transport, sock=sock
+        )
+        self._opening = self.reactor.loop.create_task(connection)
+
+    def _build_transport(self) -> Any:
+        self._stream = StreamTransport(
+            self.reactor, self._build_protocol, is_client=True, on_lost=self._tell_lost
+        )
+        return self._stream
+
+    def _build_protocol(self, address: IAddress) -> Any:
+        if not hasattr(self, "connector"):
+            # The attempt was given up after the socket was connected.
+            return None
+        self.connected = 1
+        self.connector.transport = self._stream
+        return self.connector.buildProtocol(address)
+
+    def _tell_lost(self, reason: Failure) -> None:
+        if hasattr(self, "connector"):
+            self.connector.connectionLost(reason)
+
+
+class _TCPClient(_NativeClient, tcp.Client):
+    pass
+
+
+class _UNIXClient(_NativeClient, unix.Client):
+    pass
+
+
+class _TCPConnector(tcp.Connector):
+    def _makeTransport(self) -> Any:
+        return _TCPClient(self.host, self.port, self.bindAddress, self, self.reactor)
+
+
+class _UNIXConnector(unix.Connector):
+    def _makeTransport(self) -> Any:
+        return _UNIXClient(self.address, self, self.reactor, self.checkPID)

@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 import stat
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from djserve.errors import ListenError
 from djserve.net.address import EndpointAddress, FDAddress, TCPAddress, UnixAddress
@@ -89,6 +89,22 @@ def unlink_socket(path: str, inode: tuple[int, int]) -> None:
     except OSError:
         # The file is gone or no longer ours to remove: there is nothing left to do.
         return
+
+
+def set_option(sock: Any, level: int, option: int, value: int | bytes) -> None:
+    """Set an option, unless the socket is closed, or a unix socket and the option TCP's."""
+    if _takes(sock, level):
+        sock.setsockopt(level, option, value)
+
+
+def get_option(sock: Any, level: int, option: int) -> bool:
+    """Tell whether an option is on."""
+    return _takes(sock, level) and bool(sock.getsockopt(level, option))
+
+
+def _takes(sock: Any, level: int) -> bool:
+    is_unix = sock.family == socket.AF_UNIX
+    return sock.fileno() >= 0 and not (is_unix and level == socket.IPPROTO_TCP)
 
 
 def _bind_tcp(address: TCPAddress, backlog: int) -> list[socket.socket]:

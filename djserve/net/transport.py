@@ -1,0 +1,351 @@
+"""The loop's native stream transport behind Twisted's transport interfaces.
+
+Towards the loop it is a protocol, towards a Twisted protocol it is the transport. Who
+the protocol is and what the connection belongs to (a port, a connector) it is told.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import error, interfaces
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer  # type: ignore[import-untyped]
+
+from djserve.net.names import twisted_address
+from djserve.net.producers import Brake
+from djserve.net.sockets import get_option, set_option
+from djserve.net.starttls import start_tls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from twisted.internet.interfaces import IAddress
+
+# SO_LINGER with no time: closing drops what is buffered and sends a reset.
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def _half_closeable(protocol: Any) -> Any:
+    return interfaces.IHalfCloseableProtocol(protocol, None)
+
+
+def _ignore(data: bytes) -> None:
+    """Take the place of ``write`` after the connection's end, as Twisted has it."""
+
+
+@implementer(
+    interfaces.IConsumer,
+    interfaces.ILoggingContext,
+    interfaces.IPushProducer,
+    interfaces.ISystemHandle,
+    interfaces.ITLSTransport,
+)
+class StreamTransport:
+    """One TCP or unix connection.
+
+    ``build_protocol`` gets the peer's address once the connection stands, and returns
+    the Twisted protocol or None. ``on_lost`` is called after the protocol has been told
+    of the end. ``write`` is the native one itself, bound on the instance.
+    """
+
+    connected = False
+    disconnected = False
+    disconnecting = False
+    TLS = False
+
+    def __init__(
+        self,
+        reactor: Any,
+        build_protocol: Callable[[IAddress], Any],
+        *,
+        is_client: bool = False,
+        on_lost: Callable[[Failure], None] | None = None,
+    ) -> None:
+        self.reactor = reactor
+        self.protocol: Any = None
+        self.write: Callable[[bytes], None] = _ignore
+        self.raw_write: Callable[[bytes], None] = _ignore
+        self._build_protocol = build_protocol
+        self._is_client = is_client
+        self._on_lost = on_lost
+        self._native: Any = None
+        self._reason: Failure | None = None
+        self._is_paused = False
+        self._brake = Brake(reactor.loop)
+        self._is_read_closed = False
+        self._wants_half_close = False
+        self._early: list[bytes] = []
+
+    # What the loop calls.
+
+    def connection_made(self, native: Any) -> None:
+        self._native = native
+        sock = native.get_extra_info("socket")
+        peer = native.get_extra_info("peername")
+        if peer is None:
+            # The peer reset the connection before it was accepted.
+            native.abort()
+            return
+        self._peer = twisted_address(sock.family, peer)
+        self._host = twisted_address(sock.family, native.get_extra_info("sockname"))
+        self._socket = sock
+        self.connected = True
+        self.reactor.streams.add(self)
+        self._set_write(native.write)
+        try:
+            self._connect_protocol()
+        except BaseException:
+            # The loop logs it; without a protocol the connection must not stay open.
+            self.release().abort()
+            raise
+        if self._is_paused:
+            # uvloop starts to read when this method has returned, come what may.
+            self.reactor.loop.call_soon(self._pause_native)
+
+    def data_received(self, data: bytes) -> None:
+        # Looked up each time: Twisted's protocols replace both attributes.
+        if self._is_paused:
+            self._early.append(data)
+        else:
+            self.protocol.dataReceived(data)
+
+    def eof_received(self) -> bool:
+        self._is_read_closed = True
+        if self._early:
+            return True
+        return self._end_reading()
+
+    def pause_writing(self) -> None:
+        self._brake.pause()
+
+    def resume_writing(self) -> None:
+        self._brake.resume()
+        if self._wants_half_close and self.producer is None:
+            self._half_close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._reason is not None:
+            reason = self._reason
+        elif exc is None:
+            reason = Failure(CONNECTION_DONE)
+        elif isinstance(exc, OSError):
+            reason = Failure(CONNECTION_LOST)
+        else:
+            reason = Failure(exc)
+        self._lose(reason)
+
+    # Twisted's ITCPTransport, ITLSTransport and ISystemHandle.
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        self.write(b"".join(iovec))
+
+    def loseConnection(self, *args: object) -> None:
+        if not self.TLS:
+            self.raw_lose_connection()
+        elif self.connected and not self.disconnecting:
+            self.protocol.loseConnection()
+
+    def abortConnection(self) -> None:
+        if self.connected and self._reason is None:
+            self._reason = Failure(error.ConnectionAborted())
+            self.disconnecting = True
+            self._set_write(_ignore)
+            set_option(
+                self._socket, socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE
+            )
+            self._native.abort()
+
+    def loseWriteConnection(self) -> None:
+        if not self.connected or self.disconnecting:
+            return
+        self._wants_half_close = True
+        if self._native.get_write_buffer_size():
+            # The loop tells of an empty buffer only below this limit.
+            self._native.set_write_buffer_limits(0)
+        elif self.producer is None:
+            self.reactor.loop.call_soon(self._half_close)
+
+    def getPeer(self) -> IAddress:
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        return self._host
+
+    def getHandle(self) -> Any:
+        return self._socket
+
+    def fileno(self) -> int:
+        return int(self._socket.fileno()) if self.connected else -1
+
+    def getTcpNoDelay(self) -> bool:
+        return get_option(self._socket, socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        set_option(self._socket, socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+
+    def getTcpKeepAlive(self) -> bool:
+        return get_option(self._socket, socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        set_option(self._socket, socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+    def startTLS(self, contextFactory: Any, normal: bool = True) -> None:
+        is_client = self._is_client if normal else not self._is_client
+        start_tls(self, contextFactory, is_client=is_client)
+
+    def logPrefix(self) -> str:
+        if interfaces.ILoggingContext.providedBy(self.protocol):
+            return str(self.protocol.logPrefix())
+        return type(self.protocol).__name__
+
+    # Twisted's IPushProducer: the protocol's brake on what comes in.
+
+    def pauseProducing(self) -> None:
+        self._is_paused = True
+        self._native.pause_reading()
+
+    def resumeProducing(self) -> None:
+        if not self.connected or self.disconnecting or not self._is_paused:
+            return
+        self._is_paused = False
+        if self._early:
+            self.reactor.loop.call_soon(self._deliver_early)
+        elif not self._is_read_closed:
+            self._native.resume_reading()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    # Twisted's IConsumer: the brake on what the protocol sends.
+
+    @property
+    def producer(self) -> Any:
+        return self._brake.producer
+
+    @property
+    def streamingProducer(self) -> bool:
+        return self._brake.streaming
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self.TLS:
+            self.protocol.registerProducer(producer, streaming)
+        else:
+            self.raw_register_producer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        if self.TLS:
+            self.protocol.unregisterProducer()
+        else:
+            self.raw_unregister_producer()
+
+    def stopConsuming(self) -> None:
+        self.unregisterProducer()
+        self.loseConnection()
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes wait to be sent."""
+        return int(self._native.get_write_buffer_size()) if self.connected else 0
+
+    def release(self) -> Any:
+        """Give up the native transport, for a receiver that will sit on it directly."""
+        self.connected = False
+        self.reactor.streams.discard(self)
+        return self._native
+
+    # What the reactor calls at its end, as on Twisted's own descriptors.
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self.connected:
+            self._native.abort()
+            self._lose(reason)
+
+    # The same connection below TLS.
+
+    def raw_lose_connection(self) -> None:
+        if not self.connected or self.disconnecting:
+            return
+        self.disconnecting = True
+        self._native.pause_reading()
+        if self.producer is None:
+            self._close_soon()
+
+    def raw_register_producer(self, producer: Any, streaming: bool) -> None:
+        if self.connected or self.producer is not None:
+            self._brake.register(producer, streaming)
+        else:
+            producer.stopProducing()
+
+    def raw_unregister_producer(self) -> None:
+        self._brake.unregister()
+        if self.disconnecting:
+            self._close_soon()
+        elif self._wants_half_close:
+            self.loseWriteConnection()
+
+    def _connect_protocol(self) -> None:
+        protocol = self._build_protocol(self._peer)
+        self.protocol = Protocol() if protocol is None else protocol
+        self.protocol.makeConnection(self)
+        if protocol is None:
+            self.loseConnection()
+
+    def _set_write(self, write: Callable[[bytes], None]) -> None:
+        self.raw_write = write
+        if not self.TLS:
+            self.write = write
+
+    def _close_soon(self) -> None:
+        # Not at once: Twisted sends what is written after loseConnection in one go.
+        if self.connected:
+            self.reactor.loop.call_soon(self._native.close)
+
+    def _half_close(self) -> None:
+        if not self.connected or self.disconnecting or not self._wants_half_close:
+            return
+        self._wants_half_close = False
+        self._set_write(_ignore)
+        self._native.write_eof()
+        half_closeable = _half_closeable(self.protocol)
+        if half_closeable is not None:
+            half_closeable.writeConnectionLost()
+
+    def _end_reading(self) -> bool:
+        """Tell the protocol of the peer's end; return whether it wants to go on."""
+        half_closeable = _half_closeable(self.protocol)
+        if half_closeable is None or self.disconnecting:
+            return False
+        half_closeable.readConnectionLost()
+        return not self.disconnecting
+
+    def _pause_native(self) -> None:
+        if self.connected and self._is_paused:
+            self._native.pause_reading()
+
+    def _deliver_early(self) -> None:
+        """Deliver what came in spite of a pause, in the very first turn."""
+        while self._early and self.connected and not self._is_paused:
+            self.protocol.dataReceived(self._early.pop(0))
+        if self._early or not self.connected or self._is_paused:
+            return
+        if not self._is_read_closed:
+            self._native.resume_reading()
+        elif not self._end_reading():
+            self._close_soon()
+
+    def _lose(self, reason: Failure) -> None:
+        if not self.connected:
+            return
+        self.connected = False
+        self.disconnected = True
+        self._set_write(_ignore)
+        self.write = _ignore
+        self.reactor.streams.discard(self)
+        self._brake.stop()
+        self.protocol.connectionLost(reason)
+        if self._on_lost is not None:
+            self._on_lost(reason)

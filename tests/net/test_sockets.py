@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from djserve.errors import ListenError
+from djserve.net.address import (
+    Address,
+    EndpointAddress,
+    FDAddress,
+    TCPAddress,
+    UnixAddress,
+    parse_address,
+)
+from djserve.net.sockets import (
+    open_sockets,
+    socket_address,
+    socket_inode,
+    unlink_socket,
+)
+
+
+@pytest.fixture
+def opened() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def open_one(opened: ExitStack, address: Address) -> socket.socket:
+    (sock,) = open_sockets(address, backlog=5)
+    return opened.enter_context(sock)
+
+
+def test_tcp_socket_listens_on_a_port_of_the_kernels_choice(opened: ExitStack) -> None:
+    sock = open_one(opened, TCPAddress("127.0.0.1", 0))
+
+    socket.create_connection(sock.getsockname(), 1).close()
+    assert socket_address(sock) == f"127.0.0.1:{sock.getsockname()[1]}"
+    assert sock.getblocking() is False
+
+
+def test_port_can_be_bound_again_after_connections(opened: ExitStack) -> None:
+    sock = open_one(opened, TCPAddress("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    client = opened.enter_context(socket.create_connection(("127.0.0.1", port), 1))
+    sock.setblocking(True)
+    # The side that closes first keeps the port in TIME_WAIT.
+    sock.accept()[0].close()
+    client.recv(1)
+    client.close()
+    sock.close()
+
+    assert open_one(opened, TCPAddress("127.0.0.1", port))
+
+
+def test_all_interfaces_are_both_families_on_one_port(opened: ExitStack) -> None:
+    sockets = open_sockets(TCPAddress("", 0), backlog=5)
+    for sock in sockets:
+        opened.enter_context(sock)
+
+    assert {sock.family for sock in sockets} == {socket.AF_INET, socket.AF_INET6}
+    assert len({sock.getsockname()[1] for sock in sockets}) == 1
+
+
+def test_ipv6_socket_takes_no_ipv4_clients(opened: ExitStack) -> None:
+    sock = open_one(opened, TCPAddress("::", 0))
+
+    assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("192.0.2.1:8000", "not an address of this machine"),
+        ("name.invalid:8000", "cannot be resolved"),
+        (f"{'a' * 70}.example:80", "cannot be resolved"),
+        ("unix:/missing/djserve.sock", "directory does not exist"),
+        (f"unix:/tmp/{'a' * 200}", "too long"),
+        ("unix:/etc/hostname/x.sock", "not a directory"),
+        ("fd://999", "not an open descriptor"),
+    ],
+)
+def test_unusable_address_is_a_listen_error(text: str, reason: str) -> None:
+    with pytest.raises(ListenError, match=reason) as caught:
+        open_sockets(parse_address(text), backlog=5)
+
+    assert caught.value.address == text
+
+
+def test_port_in_use_is_a_listen_error_with_a_hint(opened: ExitStack) -> None:
+    port = open_one(opened, TCPAddress("127.0.0.1", 0)).getsockname()[1]
+
+    with pytest.raises(ListenError, match="in use") as caught:
+        open_sockets(TCPAddress("127.0.0.1", port), backlog=5)
+
+    assert caught.value.hint
+
+
+def test_no_socket_stays_open_where_one_of_several_fails(opened: ExitStack) -> None:
+    taken = open_one(opened, TCPAddress("::", 0))
+    port = taken.getsockname()[1]
+
+    with pytest.raises(ListenError, match="in use"):
+        open_sockets(TCPAddress("", port), backlog=5)
+
+    assert open_one(opened, TCPAddress("0.0.0.0", port))
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.usefixtures("unprivileged")
+def test_low_port_without_privileges_is_a_listen_error() -> None:
+    with pytest.raises(ListenError, match="permission denied. Ports below 1024 need"):
+        open_sockets(TCPAddress("127.0.0.1", 1), backlog=5)
+
+
+def test_unix_socket_listens_for_everybody(opened: ExitStack, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    sock = open_one(opened, UnixAddress(str(path)))
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666
+    assert socket_address(sock) == f"unix:{path}"
+
+
+def test_stale_unix_socket_is_replaced(opened: ExitStack, tmp_path: Path) -> None:
+    address = UnixAddress(str(tmp_path / "s"))
+    open_one(opened, address).close()
+
+    assert open_one(opened, address)
+
+
+def test_live_unix_socket_is_a_listen_error(opened: ExitStack, tmp_path: Path) -> None:
+    address = UnixAddress(str(tmp_path / "s"))
+    live = open_one(opened, address)
+
+    with pytest.raises(ListenError, match="another server listens"):
+        open_sockets(address, backlog=5)
+
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(address.path)
+        connection, _ = live.accept()
+        connection.close()
+
+
+def test_file_in_place_of_a_unix_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.write_text("precious")
+
+    with pytest.raises(ListenError, match="not a socket"):
+        open_sockets(UnixAddress(str(path)), backlog=5)
+
+    assert path.read_text() == "precious"
+
+
+def test_own_unix_socket_is_unlinked(opened: ExitStack, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    inode = socket_inode(open_one(opened, UnixAddress(str(path))))
+    assert inode
+
+    unlink_socket(str(path), inode)
+
+    assert not path.exists()
+
+
+def test_unix_socket_of_a_successor_is_not_unlinked(
+    opened: ExitStack, tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    first = open_one(opened, UnixAddress(str(path)))
+    inode = socket_inode(first)
+    assert inode
+    path.rename(tmp_path / "old")
+    open_one(opened, UnixAddress(str(path)))
+
+    unlink_socket(str(path), inode)
+
+    assert path.exists()
+
+
+def test_listening_descriptor_is_adopted_as_a_duplicate(opened: ExitStack) -> None:
+    inherited = open_one(opened, TCPAddress("::1", 0))
+
+    adopted = open_one(opened, FDAddress(inherited.fileno()))
+
+    assert adopted.family == socket.AF_INET6
+    assert adopted.getsockname() == inherited.getsockname()
+    assert adopted.fileno() != inherited.fileno()
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [(socket.SOCK_STREAM, "does not listen"), (socket.SOCK_DGRAM, "not a stream")],
+    ids=["idle", "datagram"],
+)
+def test_other_socket_is_not_adopted(kind: socket.SocketKind, reason: str) -> None:
+    with (
+        socket.socket(socket.AF_INET, kind) as sock,
+        pytest.raises(ListenError, match=reason),
+    ):
+        open_sockets(FDAddress(sock.fileno()), backlog=5)
+
+
+def test_file_is_not_adopted(tmp_path: Path) -> None:
+    with (
+        (tmp_path / "file").open("w") as file,
+        pytest.raises(ListenError, match="not a socket"),
+    ):
+        open_sockets(FDAddress(file.fileno()), backlog=5)
+
+
+def test_endpoint_string_is_not_opened_here() -> None:
+    with pytest.raises(ValueError, match="reactor"):
+        open_sockets(EndpointAddress("tcp:80"), backlog=5)
