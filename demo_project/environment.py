@@ -38,7 +38,9 @@ def flag(name: str, default: bool) -> bool:
 
 def items(name: str) -> list[str]:
     """Read a comma-separated list."""
-    return [item.strip() for item in os.environ.get(name, "").split(",") if item.strip()]
+    return [
+        item.strip() for item in os.environ.get(name, "").split(",") if item.strip()
+    ]
 
 
 def number(name: str, default: int) -> int:

@@ -127,8 +127,8 @@ FILE_UPLOAD_HANDLERS = [
     "django.core.files.uploadhandler.TemporaryFileUploadHandler",
 ]
 
-# Where thumbnails, link titles and digests are made: in the server's processes, or (off)
-# by `manage.py runworker media digest` beside them, which needs REDIS_URL.
+# Where thumbnails, link titles and digests are made: in the server's processes, or
+# (off) by `manage.py runworker media digest` beside them, which needs REDIS_URL.
 DEMO_INPROCESS_WORKER = environment.flag("DEMO_INPROCESS_WORKER", default=True)
 DEMO_DIGEST_MINUTES = environment.number("DEMO_DIGEST_MINUTES", default=60)
 DEMO_UPLOAD_LIMIT = 5 * 1024 * 1024

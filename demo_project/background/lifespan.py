@@ -48,7 +48,9 @@ class Lifespan:
         tasks = [asyncio.create_task(tick(), name="demo clock")]
         if settings.DEMO_INPROCESS_WORKER:
             tasks += [
-                asyncio.create_task(listen(self._application, name), name=f"demo {name}")
+                asyncio.create_task(
+                    listen(self._application, name), name=f"demo {name}"
+                )
                 for name in CHANNELS
             ]
         return tasks

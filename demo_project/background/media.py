@@ -97,9 +97,7 @@ def requeue() -> None:
         enqueue_attachment(attachment)
     for preview in LinkPreview.objects.filter(**waiting):
         jobs.enqueue("media", {"type": "preview.title", "id": preview.pk})
-    unsent = Attachment.objects.filter(
-        message=None, created_at__lt=now - UNSENT_AFTER
-    )
+    unsent = Attachment.objects.filter(message=None, created_at__lt=now - UNSENT_AFTER)
     for attachment in unsent:
         attachment.delete()
 
@@ -137,7 +135,9 @@ def _thumbnail(file: object) -> tuple[bytes, int, int]:
             original.draft("RGB", THUMBNAIL_SIZE)
             picture = ImageOps.exif_transpose(original)
             picture.thumbnail(THUMBNAIL_SIZE)
-            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+            picture = picture.convert(
+                "RGBA" if picture.has_transparency_data else "RGB"
+            )
             out = io.BytesIO()
             picture.save(out, "WEBP", quality=80)
             return out.getvalue(), picture.width, picture.height

@@ -32,7 +32,8 @@ class RoomAdmin(admin.ModelAdmin):
     inlines = [MembershipInline]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:
-        return super().get_queryset(request).annotate(messages_=Count("messages"))
+        rooms: QuerySet[Room] = super().get_queryset(request)
+        return rooms.annotate(messages_=Count("messages"))
 
     @admin.display(description="messages", ordering="messages_")
     def message_count(self, room: Room) -> int:
@@ -59,7 +60,8 @@ class AttachmentInline(admin.TabularInline):
     model = Attachment
     extra = 0
     can_delete = False
-    fields = readonly_fields = ["name", "content_type", "size", "state"]
+    fields = ["name", "content_type", "size", "state"]
+    readonly_fields = ["name", "content_type", "size", "state"]
 
     def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False

@@ -14,7 +14,7 @@ from django.template.loader import render_to_string
 
 from demo_project.chat.models import Message
 from demo_project.realtime import presence
-from demo_project.realtime.groups import Delivery, publish, room_group, user_group
+from demo_project.realtime.groups import Delivery, inbox_group, publish, room_group
 
 
 def with_details(messages: QuerySet[Message]) -> QuerySet[Message]:
@@ -37,7 +37,7 @@ def payload(message: Message) -> dict[str, Any]:
 
 
 def announce_change(message_id: int) -> None:
-    """Send a new, edited, deleted or completed message to all who have the room open."""
+    """Send a message that is new or has changed to all who have the room open."""
     message = with_details(Message.objects.filter(pk=message_id)).get()
     event = {"type": "message.changed", "message": payload(message)}
     publish([(room_group(message.room_id), event)])
@@ -62,4 +62,4 @@ def announce_access_lost(room_id: int, user_id: int | None) -> None:
 
 def _to_online(user_ids: Iterable[int], event: dict[str, Any]) -> list[Delivery]:
     online = sorted(presence.online(user_ids))
-    return [(user_group(user_id), event) for user_id in online]
+    return [(inbox_group(user_id), event) for user_id in online]

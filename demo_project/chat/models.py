@@ -82,9 +82,7 @@ class Membership(models.Model):
 class Invitation(models.Model):
     """An open invitation into a private room."""
 
-    room = models.ForeignKey(
-        Room, on_delete=models.CASCADE, related_name="invitations"
-    )
+    room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="invitations")
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="invitations"
     )
@@ -149,7 +147,7 @@ class Processing(models.TextChoices):
 
 
 def attachment_path(attachment: Attachment, filename: str) -> str:
-    """Name the stored file after the id: nothing of the sender's name touches the disk."""
+    """Name the stored file after the id: the sender's name never touches the disk."""
     return f"attachments/{attachment.id.hex[:2]}/{attachment.id.hex}"
 
 
@@ -162,9 +160,7 @@ class Attachment(models.Model):
     """A file in a room; without a message until that is sent."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    room = models.ForeignKey(
-        Room, on_delete=models.CASCADE, related_name="attachments"
-    )
+    room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="attachments")
     uploader = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="attachments"
     )

@@ -17,7 +17,7 @@ from demo_project.chat.models import Attachment, Membership, Room
 def delete_files(instance: Attachment, **_: Any) -> None:
     """Delete the stored files once the row is gone for good."""
     for field in (instance.file, instance.thumbnail):
-        if field:
+        if field.name:
             delete = partial(field.storage.delete, field.name)
             transaction.on_commit(delete, robust=True)
 

@@ -139,9 +139,7 @@ def thumbnail(request: HttpRequest, attachment_id: uuid.UUID) -> HttpResponseBas
     attachment = _readable_attachment(request, attachment_id)
     if not attachment.thumbnail:
         raise Http404("There is no thumbnail.")
-    response = FileResponse(
-        attachment.thumbnail.open("rb"), content_type="image/webp"
-    )
+    response = FileResponse(attachment.thumbnail.open("rb"), content_type="image/webp")
     return _private_file(response)
 
 
@@ -164,7 +162,7 @@ def create(request: HttpRequest) -> HttpResponse:
 @require_GET
 def people(request: HttpRequest) -> HttpResponse:
     """Show everybody, to start a direct conversation with."""
-    others = User.objects.filter(is_active=True).exclude(pk=request.user.pk)
+    others = User.objects.filter(is_active=True).exclude(pk=_user(request).pk)
     return render(
         request, "chat/people.html", {"people": others.order_by("username")[:200]}
     )
@@ -240,9 +238,7 @@ def _readable_room(request: HttpRequest, slug: str) -> Room:
     return get_object_or_404(permissions.readable_rooms(request.user), slug=slug)
 
 
-def _readable_attachment(
-    request: HttpRequest, attachment_id: uuid.UUID
-) -> Attachment:
+def _readable_attachment(request: HttpRequest, attachment_id: uuid.UUID) -> Attachment:
     readable = permissions.readable_rooms(request.user)
     found = get_object_or_404(Attachment, pk=attachment_id, room__in=readable)
     if found.message_id is None and found.uploader_id != request.user.pk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
@@ -52,7 +53,7 @@ def notify_users(
         "form": form,
         "users": users,
         "opts": model_admin.opts,
-        "action_field": admin.helpers.ACTION_CHECKBOX_NAME,
+        "action_field": ACTION_CHECKBOX_NAME,
     }
     return TemplateResponse(request, "notifications/admin_notify.html", context)
 

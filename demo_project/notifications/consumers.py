@@ -10,6 +10,7 @@ from demo_project.chat.services.reading import unread_by_slug
 from demo_project.notifications import services
 from demo_project.notifications.forms import MarkReadForm
 from demo_project.realtime.consumer import CommandConsumer, CommandForm
+from demo_project.realtime.groups import inbox_group
 
 
 class InboxConsumer(CommandConsumer):
@@ -18,7 +19,7 @@ class InboxConsumer(CommandConsumer):
     topic = "inbox"
 
     async def admit(self) -> list[str] | None:
-        return [] if self.account is not None else None
+        return [inbox_group(self.account.pk)] if self.account is not None else None
 
     async def opened(self) -> None:
         await self.send_event("welcome", **await self._snapshot())

@@ -11,7 +11,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from demo_project.notifications.models import Inbox, Notification
-from demo_project.realtime.groups import publish_one, user_group
+from demo_project.realtime.groups import inbox_group, publish_one
 
 LIST_SIZE = 20
 TEXT_LIMIT = 300
@@ -54,7 +54,7 @@ def notify(
         "note": note(notification).as_dict(),
         "unread": unread_count(user),
     }
-    publish_one(user_group(user.pk), event)
+    publish_one(inbox_group(user.pk), event)
     return notification
 
 
@@ -68,7 +68,7 @@ def mark_read(user: User, up_to: int) -> None:
             "up_to": up_to,
             "unread": unread_count(user),
         }
-        publish_one(user_group(user.pk), event)
+        publish_one(inbox_group(user.pk), event)
 
 
 def unread_count(user: User) -> int:

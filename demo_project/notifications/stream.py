@@ -18,7 +18,7 @@ from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
 
 from demo_project.notifications import services
-from demo_project.realtime.groups import session_group, user_group
+from demo_project.realtime.groups import account_group, inbox_group, session_group
 
 # Proxies close a connection on which nothing moves, often after 30 or 60 seconds.
 KEEP_ALIVE_SECONDS = 15.0
@@ -32,7 +32,7 @@ async def events_for(
     ``start`` is None for a new client: it gets only what comes from now on. The stream
     ends when the session does.
     """
-    groups = [user_group(user.pk)]
+    groups = [inbox_group(user.pk), account_group(user.pk)]
     if session_key:
         groups.append(session_group(session_key))
     async with _subscribed(groups) as channel:

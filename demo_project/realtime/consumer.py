@@ -11,7 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -20,12 +20,15 @@ from django.contrib.auth.models import AnonymousUser, User
 
 from demo_project.realtime import presence
 from demo_project.realtime.errors import Refused
-from demo_project.realtime.groups import session_group, user_group
+from demo_project.realtime.groups import account_group, session_group
 from demo_project.realtime.limits import TokenBucket
 
 SESSION_ENDED = 4401
 ACCESS_LOST = 4403
 TOO_MANY_FRAMES = 4429
+
+Handler: TypeAlias = Callable[[Any, dict[str, Any]], Awaitable[None]]
+"""A method of the consumer that takes a form's clean values."""
 
 # Channel layers forget a group's members after a day (group_expiry); well before that
 # a connection joins again.
@@ -42,9 +45,7 @@ class CommandConsumer(AsyncWebsocketConsumer):
     Subclasses set ``commands``: name -> (form, handler), and implement ``admit``.
     """
 
-    commands: ClassVar[
-        dict[str, tuple[type[forms.Form], Callable[[Any, dict[str, Any]], Awaitable[None]]]]
-    ] = {}
+    commands: ClassVar[dict[str, tuple[type[forms.Form], Handler]]] = {}
 
     user: User | AnonymousUser
     topic: str
@@ -126,14 +127,14 @@ class CommandConsumer(AsyncWebsocketConsumer):
     async def _run(
         self,
         form: forms.Form,
-        handler: Callable[[Any, dict[str, Any]], Awaitable[None]],
+        handler: Handler,
         content: dict[str, Any],
     ) -> None:
         # The nonce comes back with a refusal, so the client knows which frame it was.
         nonce = content.get("nonce")
         if not form.is_valid():
             detail = " ".join(
-                message for messages in form.errors.values() for message in messages
+                str(message) for errors in form.errors.values() for message in errors
             )
             await self.send_event("error", code="invalid", detail=detail, nonce=nonce)
             return
@@ -153,7 +154,7 @@ class CommandConsumer(AsyncWebsocketConsumer):
     def _own_groups(self) -> list[str]:
         if self.account is None:
             return []
-        groups = [user_group(self.account.pk)]
+        groups = [account_group(self.account.pk)]
         key = self.scope["session"].session_key
         if key:
             groups.append(session_group(key))

@@ -24,9 +24,14 @@ def room_group(room_id: int) -> str:
     return f"room.{room_id}"
 
 
-def user_group(user_id: int) -> str:
-    """Every connection of the user, on whichever page."""
-    return f"user.{user_id}"
+def inbox_group(user_id: int) -> str:
+    """Every inbox of the user: one on each open page."""
+    return f"inbox.{user_id}"
+
+
+def account_group(user_id: int) -> str:
+    """Every connection of the user, whatever it shows."""
+    return f"account.{user_id}"
 
 
 def session_group(session_key: str) -> str:

@@ -54,8 +54,7 @@ def people(topic: str) -> dict[str, Any]:
 
 def online(user_ids: Iterable[int]) -> set[int]:
     """Return those of the users who have any page open."""
-    rows = live().filter(user__in=list(user_ids))
-    return {row for row in rows.values_list("user", flat=True) if row is not None}
+    return set(live().filter(user__in=user_ids).values_list("user", flat=True))
 
 
 def sweep() -> list[str]:

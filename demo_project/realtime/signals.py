@@ -10,7 +10,7 @@ from django.db.models.signals import post_save
 from django.dispatch import receiver
 from django.http import HttpRequest
 
-from demo_project.realtime.groups import publish_one, session_group, user_group
+from demo_project.realtime.groups import account_group, publish_one, session_group
 
 
 @receiver(user_logged_out)
@@ -25,4 +25,4 @@ def close_session_sockets(request: HttpRequest | None, **_: Any) -> None:
 def close_inactive_user_sockets(instance: User, **_: Any) -> None:
     """An account that is switched off loses its open sockets at once."""
     if not instance.is_active:
-        publish_one(user_group(instance.pk), {"type": "session.ended"})
+        publish_one(account_group(instance.pk), {"type": "session.ended"})

@@ -83,7 +83,7 @@ def _image_type(upload: IO[bytes] | UploadedFile) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(upload, formats=list(IMAGE_TYPES)) as image:  # type: ignore[arg-type]
+            with Image.open(upload, formats=list(IMAGE_TYPES)) as image:
                 width, height = image.size
                 image.verify()
                 name = image.format

@@ -156,7 +156,7 @@ def touch(message_id: int) -> None:
 
 
 def history(room: Room, before: int | None = None) -> Page:
-    """Return the page of messages that ends before a position, the latest by default."""
+    """Return the page of messages before a position, by default the latest."""
     messages = room.messages.order_by("-position")
     if before is not None:
         messages = messages.filter(position__lt=before)
@@ -203,9 +203,7 @@ def _check_rate(author: User) -> None:
         raise TooMany("You are writing too fast. Wait a few seconds.")
 
 
-def _own_uploads(
-    author: User, room: Room, ids: Sequence[uuid.UUID]
-) -> list[uuid.UUID]:
+def _own_uploads(author: User, room: Room, ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
     """Return the ids, if they all are unsent uploads of the author in this room."""
     wanted = set(ids)
     if len(wanted) > ATTACHMENT_LIMIT:

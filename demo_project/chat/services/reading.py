@@ -11,7 +11,7 @@ from django.db.models import Count, F, Q
 from demo_project.chat import permissions
 from demo_project.chat.models import Membership, Room
 from demo_project.chat.permissions import Viewer
-from demo_project.realtime.groups import publish_one, user_group
+from demo_project.realtime.groups import inbox_group, publish_one
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def mark_read(user: User, room: Room, position: int) -> None:
     ).update(read_position=position)
     if moved or is_new:
         event = {"type": "room.read", "slug": room.slug, "position": position}
-        publish_one(user_group(user.pk), event)
+        publish_one(inbox_group(user.pk), event)
 
 
 def unread_counts(user: User, rooms: Sequence[Room]) -> dict[int, int]:

@@ -16,7 +16,9 @@ from demo_project.realtime.errors import Forbidden, Invalid
 
 
 @transaction.atomic
-def create(owner: User, name: str, *, topic: str = "", is_private: bool = False) -> Room:
+def create(
+    owner: User, name: str, *, topic: str = "", is_private: bool = False
+) -> Room:
     """Make a room; its maker owns it."""
     room = Room.objects.create(
         name=name,

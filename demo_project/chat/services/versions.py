@@ -15,6 +15,8 @@ def next_version(room_id: int) -> int:
     senders never read the same number, and the later one commits later.
     """
     if not transaction.get_connection().in_atomic_block:
-        raise RuntimeError("A version is only good inside the transaction that uses it.")
+        raise RuntimeError(
+            "A version is only good inside the transaction that uses it."
+        )
     Room.objects.filter(pk=room_id).update(version=F("version") + 1)
     return Room.objects.values_list("version", flat=True).get(pk=room_id)

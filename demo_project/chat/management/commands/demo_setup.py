@@ -1,4 +1,4 @@
-"""Prepare the demo: tables, sample people and rooms. Running it again changes nothing."""
+"""Prepare the demo: tables, sample people and rooms; again changes nothing."""
 
 from __future__ import annotations
 
