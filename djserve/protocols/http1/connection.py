@@ -47,6 +47,7 @@ class HTTP1Connection(HTTP1Stream):
         "_is_processing",
         "_is_reading_paused",
         "_parser",
+        "_small_head",
         "_timeouts",
         "_upgraded",
         "body_size",
@@ -65,6 +66,8 @@ class HTTP1Connection(HTTP1Stream):
         super().__init__(transport, info, owner, defaults)
         self._config = config
         self._parser = HeadParser(config)
+        # No head of this size can be over a limit.
+        self._small_head = min(config.request_line_limit, config.header_size_limit)
         self._timeouts = HTTP1Timeouts(self, config)
         self._buffer = b""
         self._body: BodyDecoder | None = None
@@ -86,7 +89,7 @@ class HTTP1Connection(HTTP1Stream):
         if self._body is not None:
             self._feed_body(data)
         elif self._is_lingering:
-            self._discard(len(data))
+            return
         elif self._exchange is None:
             self._process(data)
         else:
@@ -110,6 +113,9 @@ class HTTP1Connection(HTTP1Stream):
         self.is_writable = True
         if self._exchange is not None:
             self._exchange.resume_writing()
+        else:
+            self.resume_reading()
+            self._continue()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended, for whatever reason."""
@@ -138,20 +144,26 @@ class HTTP1Connection(HTTP1Stream):
             self._upgraded.drain()
         elif self._exchange is not None:
             self._exchange.drain()
-        elif self._body is None and not self._is_lingering:
-            self._transport.close()
+        elif self._body is not None:
+            self._linger()
+        elif len(self._buffer) < 2 and not self._is_lingering:
+            self.close()
 
     # For timeouts.
+
+    # A head under way has two bytes at least: one alone may be the first half of an
+    # empty line, and a peer that sends nothing else must count as idle. A peer that
+    # does not read its last response is the write timeout's affair.
 
     @property
     def is_idle(self) -> bool:
         """Whether neither a request nor a part of one is under way."""
-        return self._exchange is None and self._body is None and not self._buffer
+        return self._is_between_requests() and len(self._buffer) < 2
 
     @property
     def is_reading_head(self) -> bool:
         """Whether a part of a request head has come."""
-        return self._exchange is None and self._body is None and bool(self._buffer)
+        return self._is_between_requests() and len(self._buffer) > 1
 
     @property
     def is_reading_body(self) -> bool:
@@ -170,7 +182,8 @@ class HTTP1Connection(HTTP1Stream):
         return self._transport.get_write_buffer_size()
 
     def close(self) -> None:
-        """Close the transport after what is buffered."""
+        """Close the transport after what is buffered; take nothing more."""
+        self._is_lingering = True
         self._transport.close()
 
     def abort_transport(self) -> None:
@@ -179,11 +192,12 @@ class HTTP1Connection(HTTP1Stream):
 
     def refuse(self, error: ProtocolError) -> None:
         """Answer a request that cannot be served and close (RFC 9112 section 9.6)."""
-        was_answered = self._response is not None
         head = self._head
+        is_dropping_content = self._body is not None and head is None
+        was_answered = self._response is not None or is_dropping_content
         self._fail_exchange(None)
         if was_answered:
-            self._transport.close()
+            self.close()
             return
         self._owner.request_refused(head, self._info, error)
         self._write_refusal(error)
@@ -223,38 +237,48 @@ class HTTP1Connection(HTTP1Stream):
     # Private.
 
     def _process(self, data: bytes) -> None:
-        """Take requests from ``data`` until one is under way or more is needed."""
+        """Take requests from ``data`` until one is under way or more is needed.
+
+        A peer that does not read its responses gets no further ones: each is small,
+        yet together they would have no bound.
+        """
+        was_reading = False
         if self._buffer:
+            was_reading = len(self._buffer) > 1
             data, self._buffer = self._buffer + data, b""
         self._is_processing = True
         try:
-            while data and self._exchange is None and self._body is None:
-                if self._is_lingering:
-                    self._discard(len(data))
-                    return
+            while (
+                data
+                and self._exchange is None
+                and self._body is None
+                and self.is_writable
+                and not self._is_lingering
+                and self._upgraded is None
+            ):
                 data = self._take_request(data)
         except ProtocolError as error:
             self.refuse(error)
             return
         finally:
             self._is_processing = False
-        if data:
+        if self._buffer and not was_reading and len(self._buffer) > 1:
+            self.mark += 1
+        if data and not self._is_lingering:
             self._hold(data)
 
     def _take_request(self, data: bytes) -> bytes:
         """Start the request at the beginning of ``data``; return what follows it."""
-        if data[:2] == b"\r\n":
-            # RFC 9112 section 2.2: ignore empty lines before the request line.
-            return data[2:]
+        if data[0] == 13:
+            data = _skip_empty_lines(data)
         end = data.find(b"\r\n\r\n") + 4
         if end == 3:
-            self._check_partial_head(data)
-            if not self._buffer:
-                self.mark += 1
+            if len(data) > 1:
+                self._check_partial_head(data)
             self._buffer = data
             return b""
         block = data if end == len(data) else data[:end]
-        if end > self._config.request_line_limit:
+        if end > self._small_head:
             self._check_head_size(block)
         head = self._parser.parse(block)
         self.request_count += 1
@@ -296,11 +320,7 @@ class HTTP1Connection(HTTP1Stream):
         try:
             chunks = body.feed(data)
         except ProtocolError as error:
-            self._body = None
-            if self._exchange is None:
-                self._transport.close()
-            else:
-                self.refuse(error)
+            self.refuse(error)
             return
         if self._exchange is None:
             self._discard(len(data))
@@ -331,16 +351,14 @@ class HTTP1Connection(HTTP1Stream):
         self._response = None
         self._head = None
         self.mark += 1
-        if self._body is not None and not self._awaits_continue and not close:
-            # What is left of the content is dropped; the next request may follow.
-            self._discarded = 0
-            self.resume_reading()
-        elif close or self._awaits_continue:
-            self._linger() if self._body is not None else self._transport.close()
-        else:
-            self.resume_reading()
-            if self._buffer:
-                self._continue()
+        if close:
+            self._linger() if self._body is not None else self.close()
+            return
+        # What is left of the content is dropped; the next request may follow.
+        self._discarded = 0
+        self.resume_reading()
+        if self._body is None:
+            self._continue()
 
     def _continue(self) -> None:
         """Take the next request from what was sent ahead, unless a loop below does."""
@@ -350,10 +368,8 @@ class HTTP1Connection(HTTP1Stream):
 
     def _discard(self, size: int) -> None:
         self._discarded += size
-        if self._discarded > DISCARD_LIMIT:
-            self._body = None
-            self._is_lingering = True
-            self._transport.close()
+        if self._discarded > DISCARD_LIMIT and not self._is_lingering:
+            self._linger()
 
     def _linger(self) -> None:
         """Close once the peer has had the time to read the response.
@@ -364,7 +380,6 @@ class HTTP1Connection(HTTP1Stream):
         self._is_lingering = True
         self._body = None
         self._buffer = b""
-        self._discarded = 0
         self.mark += 1
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -380,12 +395,16 @@ class HTTP1Connection(HTTP1Stream):
     def _flush_upgraded(self, receiver: WireProtocol) -> None:
         if self._buffer:
             data, self._buffer = self._buffer, b""
+            self.resume_reading()
             receiver.data_received(data)
+
+    def _is_between_requests(self) -> bool:
+        return self._exchange is None and self._body is None and self.is_writable
 
     def _check_partial_head(self, data: bytes) -> None:
         if data[0] < 0x21 or data.count(b"\n") != data.count(b"\r\n"):
             raise ProtocolError("Malformed request line")
-        if len(data) > self._config.request_line_limit:
+        if len(data) > self._small_head:
             self._check_head_size(data)
 
     def _check_head_size(self, data: bytes) -> None:
@@ -396,6 +415,21 @@ class HTTP1Connection(HTTP1Stream):
             raise ProtocolError("The request line is too long", 414)
         if len(data) - line - 4 > self._config.header_size_limit:
             raise ProtocolError("The header fields are too large", 431)
+
+
+def _skip_empty_lines(data: bytes) -> bytes:
+    """Return ``data`` from the request line on (RFC 9112 section 2.2).
+
+    A CR at the end may be half of one more empty line and stays.
+    """
+    rest = data.lstrip(b"\r\n")
+    blank = data[: len(data) - len(rest)]
+    count = blank.count(b"\r\n")
+    if 2 * count == len(blank):
+        return rest
+    if 2 * count + 1 == len(blank) and not rest and blank.endswith(b"\r"):
+        return b"\r"
+    raise ProtocolError("Bare CR or LF before the request line")
 
 
 class _UpgradedConnection:

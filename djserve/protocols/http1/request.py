@@ -53,6 +53,7 @@ class HeadParser:
         "_field_count",
         "_headers",
         "_is_complete",
+        "_is_upgrade",
         "_last_host",
         "_parser",
         "_seen_fields",
@@ -140,6 +141,11 @@ class HeadParser:
         self._headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
+        parser = self._parser
+        assert parser is not None
+        # llhttp forgets both at the message's end, which feed_data may reach at once.
+        self.keep_alive = parser.should_keep_alive()
+        self._is_upgrade = parser.should_upgrade()
         self._is_complete = True
 
     def _reset(self) -> None:
@@ -148,6 +154,7 @@ class HeadParser:
         self._special: Headers = []
         self._field_count = 0
         self._is_complete = False
+        self._is_upgrade = False
 
     def _build_head(
         self, parser: httptools.HttpRequestParser, block: bytes
@@ -165,7 +172,6 @@ class HeadParser:
         head = RequestHead(
             method.decode("ascii"), raw_path, query, self._headers, version
         )
-        self.keep_alive = parser.should_keep_alive()
         hosts = 0
         for name, value in self._special:
             if name == b"host":
@@ -173,6 +179,9 @@ class HeadParser:
                 self._check_host(value.rstrip(b" \t"))
             elif name != b"connection":
                 _apply_framing(head, name, value.strip(b" \t"))
+        if not self._is_upgrade:
+            # RFC 9110 section 7.8: without Connection: Upgrade it is not meant for us.
+            head.upgrade = None
         if head.upgrade and head.has_body:
             raise ProtocolError("A WebSocket handshake has no content")
         if hosts != 1 and (hosts or version == "1.1"):

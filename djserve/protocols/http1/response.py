@@ -107,6 +107,9 @@ def build_response_head(
         if field:
             if field is Field.CONTENT_LENGTH:
                 length = _parse_length(line, length)
+                if status == 204:
+                    # RFC 9110 section 8.6: never in a 204.
+                    continue
             elif not _apply_field(head, field, line, defaults):
                 continue
         parts.append(line)
@@ -125,7 +128,7 @@ def _apply_field(
 ) -> bool:
     """Take note of a field that the server fills in; tell whether it is sent on."""
     if field is Field.DATE:
-        head.end = defaults.end[len(defaults.date) :]
+        head.end = head.end.replace(defaults.date, b"")
         return True
     if field is Field.SERVER:
         head.end = head.end.replace(defaults.server, b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from djserve.errors import ApplicationError
+from djserve.protocols.headers import split_list
 from djserve.protocols.http1.response import (
     Framing,
     ResponseDefaults,
@@ -103,7 +104,9 @@ class HTTP1Stream:
         head = build_response_head(
             request, status, headers, None if more else len(data), self._defaults
         )
-        head.close |= not self._keep_alive
+        # Whether content follows a final response that came without "100 Continue" is
+        # the client's to choose, so that nothing after it has a sure beginning.
+        head.close |= not self._keep_alive or self._awaits_continue
         if head.framing is Framing.LENGTH and len(data) > head.remaining:
             raise _too_much(len(data), head.remaining)
         if head.close:
@@ -156,7 +159,7 @@ class HTTP1Stream:
     def abort(self) -> None:
         """Break off the response: the peer sees that it is not complete."""
         head = self._response
-        if head is not None and head.framing in (Framing.CLOSE, Framing.NONE):
+        if head is not None and head.framing is Framing.CLOSE:
             # A regular end would look like the content's end (RFC 9112 section 8).
             self._transport.abort()
         else:
@@ -216,6 +219,6 @@ def _too_much(size: int, room: int) -> ApplicationError:
 
 def _takes_trailers(request: RequestHead) -> bool:
     return any(
-        name == b"te" and b"trailers" in value.lower()
+        name == b"te" and b"trailers" in split_list(value)
         for name, value in request.headers
     )
