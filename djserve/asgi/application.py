@@ -109,23 +109,40 @@ class ApplicationCalls:
     async def _call(self, exchange: Conversation) -> None:
         try:
             await self._application(exchange.scope, exchange.receive, exchange.send)
-        except Exception as error:
+        except (GeneratorExit, KeyboardInterrupt):
+            # The loop's end or the operator's wish, and no answer of the application.
             self._end(exchange)
-            if not isinstance(error, ClientDisconnected):
-                log_fault(exchange.scope, error)
-            exchange.application_failed(error)
+            raise
         except BaseException as error:
+            # SystemExit too: one request cannot stop the server for all the others.
             self._end(exchange)
-            exchange.application_failed(error)
-            if not isinstance(error, asyncio.CancelledError):
-                raise
+            self._fail(exchange, error)
         else:
             self._end(exchange)
             exchange.application_finished()
 
+    def _fail(self, exchange: Conversation, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            assert task is not None
+            if not task.cancelling():
+                # Nobody asked for it: the application let one of its own through.
+                log_fault(exchange.scope, error)
+                error = ApplicationError("The application raised CancelledError")
+        elif not _is_disconnect(error):
+            log_fault(exchange.scope, error)
+        exchange.application_failed(error)
+
     def _end(self, exchange: Conversation) -> None:
         self._running.pop(exchange, None)
         self._abandoned.pop(exchange, None)
+
+
+def _is_disconnect(error: BaseException) -> bool:
+    """Whether ``error`` says nothing but that the client went, by any task's mouth."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(ClientDisconnected)[1] is None
+    return isinstance(error, ClientDisconnected)
 
 
 def log_fault(scope: Scope, error: BaseException) -> None:

@@ -43,23 +43,24 @@ class FileRange:
     @classmethod
     def of_message(cls, message: Mapping[str, Any]) -> Self:
         """Take the range that a zerocopysend message names; the file stays open."""
+        offset, count = message.get("offset"), message.get("count")
+        for name, value in (("offset", offset), ("count", count)):
+            if value is not None and (type(value) is not int or value < 0):
+                raise ApplicationError(
+                    f"zerocopysend {name} must be an int of 0 or more, got {value!r}"
+                )
         try:
             descriptor = message["file"].fileno()
             status = os.fstat(descriptor)
-            offset = message.get("offset")
             if offset is None:
                 offset = os.lseek(descriptor, 0, os.SEEK_CUR)
         except (KeyError, AttributeError, OSError, ValueError) as error:
             raise ApplicationError(
                 f"zerocopysend takes an open file with a descriptor: {error!r}"
             ) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise ApplicationError("zerocopysend takes a regular file")
         rest = max(0, status.st_size - offset)
-        count = message.get("count")
-        for name, value in (("offset", offset), ("count", count)):
-            if value is not None and (type(value) is not int or value < 0):
-                raise ApplicationError(
-                    f"zerocopysend {name} must be an int of 0 or more, got {value!r}"
-                )
         if count is None:
             count = rest
         if message.get("offset") is None:

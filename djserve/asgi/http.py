@@ -128,7 +128,7 @@ class HTTPExchange:
 
     def tick(self, now: float) -> None:
         """Answer 503 where the response has not begun in time."""
-        if self._request_timeout is None or self._actions is not self._WAITING:
+        if self._request_timeout is None or not self._is_unanswered():
             return
         if self._started_at is None:
             self._started_at = now
@@ -160,8 +160,8 @@ class HTTPExchange:
     async def send(self, message: Message) -> None:
         """Take one message from the application.
 
-        Returns once the peer can take more. Raises ClientDisconnected, an OSError, after
-        a disconnect and ApplicationError for what the contract does not allow.
+        Returns once the peer can take more. Raises ClientDisconnected, an OSError,
+        after a disconnect and ApplicationError for what the contract does not allow.
         """
         try:
             action = self._actions.get(message["type"])
@@ -194,7 +194,7 @@ class HTTPExchange:
         """Answer 500 where nothing was sent yet; else break the response off."""
         if self._has_ended():
             return
-        if self._actions is self._WAITING or self._actions is self._STARTED:
+        if self._is_unanswered():
             if isinstance(error, asyncio.CancelledError):
                 self._send_error(503, b"Service Unavailable")
             else:
@@ -207,7 +207,12 @@ class HTTPExchange:
 
     def _on_start(self, message: Message) -> None:
         status = message.get("status")
-        if type(status) is not int or not 200 <= status <= 999:
+        # HTTPStatus is an int too; True is one by Python's history only.
+        if (
+            not isinstance(status, int)
+            or isinstance(status, bool)
+            or not 200 <= status <= 999
+        ):
             raise ApplicationError(
                 f"Response status must be an int from 200 to 999, got {status!r:.100}"
             )
@@ -299,6 +304,10 @@ class HTTPExchange:
     _DISCONNECTED: ClassVar[dict[str, Action]] = {}
 
     # Private.
+
+    def _is_unanswered(self) -> bool:
+        """Whether nothing of the final response is on its way yet."""
+        return self._actions is self._WAITING or self._actions is self._STARTED
 
     def _has_ended(self) -> bool:
         return self._actions is self._COMPLETE or self._actions is self._DISCONNECTED
