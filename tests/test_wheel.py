@@ -20,9 +20,6 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parent.parent
 
-needs_command = pytest.mark.skipif(
-    not (ROOT / "djserve" / "cli.py").exists(), reason="djserve has no command yet"
-)
 
 APPLICATION = """
 async def application(scope, receive, send):
@@ -100,17 +97,14 @@ def test_environment_uses_the_wheel_rather_than_the_checkout(environment: Path) 
     assert found.startswith(str(environment))
 
 
-@needs_command
 def test_installed_command_tells_its_version(environment: Path) -> None:
     assert djserve.__version__ in run(environment, "djserve", "--version")
 
 
-@needs_command
 def test_installed_package_runs_as_a_module(environment: Path) -> None:
     assert "--bind" in run(environment, "python", "-m", "djserve", "--help")
 
 
-@needs_command
 def test_installed_command_serves_an_application(
     environment: Path,
     tmp_path: Path,
