@@ -92,7 +92,7 @@ def unlink_socket(path: str, inode: tuple[int, int]) -> None:
 
 
 def set_option(sock: Any, level: int, option: int, value: int | bytes) -> None:
-    """Set an option, unless the socket is closed, or a unix socket and the option TCP's."""
+    """Set an option, where the socket is open and of a family that has it."""
     if _takes(sock, level):
         sock.setsockopt(level, option, value)
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress
 
-# SO_LINGER with no time: closing drops what is buffered and sends a reset.
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+# With no time to linger, closing drops what is buffered and sends a reset.
+_RESET_ON_CLOSE = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _half_closeable(protocol: Any) -> Any:
@@ -155,9 +155,7 @@ class StreamTransport:
             self._reason = Failure(error.ConnectionAborted())
             self.disconnecting = True
             self._set_write(_ignore)
-            set_option(
-                self._socket, socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE
-            )
+            set_option(self._socket, *_RESET_ON_CLOSE)
             self._native.abort()
 
     def loseWriteConnection(self) -> None:

@@ -64,7 +64,7 @@ def test_endpoint_string_is_left_to_twisted(text: str) -> None:
         ("localhost:http", "from 0 to 65535"),
         ("localhost:65536", "from 0 to 65535"),
         ("localhost:-1", "from 0 to 65535"),
-        ("localhost:８０", "from 0 to 65535"),
+        ("localhost:\uff18\uff10", "from 0 to 65535"),
         ("::1:8000", r"needs brackets, as in \[::1\]:8000"),
         ("[localhost]:8000", "IPv6 address in brackets"),
         ("[::1:8000", "IPv6 address in brackets"),

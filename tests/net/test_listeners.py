@@ -382,6 +382,7 @@ def test_tls_connection_is_described(
     run_on_reactor: Run, authority: trustme.CA, certificate: Path, text: str
 ) -> None:
     options: dict[str, Any] = {"alpn": ["h2", "http/1.1"]}
+    pem = certificate.read_text()
     if text.startswith("ssl"):
         text = f"{text}:privateKey={certificate}"
     else:
@@ -399,7 +400,7 @@ def test_tls_connection_is_described(
         assert info.alpn == "h2"
         assert info.tls["tls_version"] == 0x0304
         assert info.tls["cipher_suite"] in (0x1301, 0x1302, 0x1303)
-        assert info.tls["server_cert"] in certificate.read_text()
+        assert info.tls["server_cert"] in pem
         assert info.tls["client_cert_chain"] == []
         assert server.listeners[0].url == f"https://{address}/"
         writer.close()

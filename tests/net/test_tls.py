@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from djserve.errors import ConfigError
+from djserve.net.tls import cipher_numbers, distinguished_name, server_context
+
+
+@pytest.fixture(scope="module")
+def issued() -> trustme.LeafCert:
+    return trustme.CA().issue_cert("localhost")
+
+
+@pytest.fixture
+def certfile(issued: trustme.LeafCert, tmp_path: Path) -> str:
+    path = tmp_path / "cert.pem"
+    issued.cert_chain_pems[0].write_to_path(path)
+    return str(path)
+
+
+@pytest.fixture
+def keyfile(issued: trustme.LeafCert, tmp_path: Path) -> str:
+    path = tmp_path / "key.pem"
+    issued.private_key_pem.write_to_path(path)
+    return str(path)
+
+
+def encrypt(keyfile: str, format: PrivateFormat) -> str:
+    path = Path(keyfile)
+    key = load_pem_private_key(path.read_bytes(), None)
+    secret = BestAvailableEncryption(b"sesame")
+    path.write_bytes(key.private_bytes(Encoding.PEM, format, secret))
+    return keyfile
+
+
+def test_context_takes_tls_1_2_and_newer(certfile: str, keyfile: str) -> None:
+    context = server_context(certfile, keyfile)
+
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_every_cipher_has_forward_secrecy_and_is_authenticated(
+    certfile: str, keyfile: str
+) -> None:
+    ciphers = server_context(certfile, keyfile).get_ciphers()
+
+    assert ciphers
+    assert all(cipher["aead"] for cipher in ciphers)
+    assert all(
+        cipher["protocol"] == "TLSv1.3" or cipher["name"].startswith("ECDHE")
+        for cipher in ciphers
+    )
+
+
+def test_key_may_be_in_the_certificates_file(
+    issued: trustme.LeafCert, tmp_path: Path
+) -> None:
+    path = tmp_path / "both.pem"
+    issued.private_key_and_cert_chain_pem.write_to_path(path)
+
+    context = server_context(str(path))
+
+    assert context.server_cert == issued.cert_chain_pems[0].bytes().decode()
+
+
+@pytest.mark.parametrize(
+    "format",
+    [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL],
+    ids=["pkcs8", "traditional"],
+)
+class TestEncryptedKey:
+    def test_password_opens_it(
+        self, certfile: str, keyfile: str, format: PrivateFormat
+    ) -> None:
+        encrypt(keyfile, format)
+
+        assert server_context(certfile, keyfile, password="sesame").server_cert
+
+    def test_wrong_password_is_named(
+        self, certfile: str, keyfile: str, format: PrivateFormat
+    ) -> None:
+        encrypt(keyfile, format)
+
+        with pytest.raises(ConfigError, match="password does not open"):
+            server_context(certfile, keyfile, password="wrong")
+
+    def test_missing_password_is_named_and_not_asked_for(
+        self, certfile: str, keyfile: str, format: PrivateFormat
+    ) -> None:
+        encrypt(keyfile, format)
+
+        with pytest.raises(ConfigError, match="encrypted and needs a password"):
+            server_context(certfile, keyfile)
+
+
+def test_missing_file_is_named(certfile: str) -> None:
+    with pytest.raises(ConfigError, match=r"private key /missing\.pem cannot be read"):
+        server_context(certfile, "/missing.pem")
+
+
+def test_certificate_without_pem_is_named(tmp_path: Path, keyfile: str) -> None:
+    path = tmp_path / "der"
+    path.write_bytes(b"\x30\x82\x00\x01")
+
+    with pytest.raises(ConfigError, match="der holds no certificate in PEM"):
+        server_context(str(path), keyfile)
+
+
+def test_missing_key_is_named(certfile: str) -> None:
+    with pytest.raises(ConfigError, match=r"cert\.pem holds no private key"):
+        server_context(certfile)
+
+
+def test_key_of_another_certificate_is_named(certfile: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.pem"
+    trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(path)
+
+    with pytest.raises(ConfigError, match="does not match") as caught:
+        server_context(certfile, str(path))
+
+    assert len(caught.value.problems) == 1
+
+
+def test_damaged_certificate_is_refused(tmp_path: Path, keyfile: str) -> None:
+    path = tmp_path / "cert.pem"
+    path.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+
+    with pytest.raises(ConfigError, match="OpenSSL refuses"):
+        server_context(str(path), keyfile)
+
+
+def test_cipher_numbers_are_those_of_the_registry(certfile: str, keyfile: str) -> None:
+    numbers = cipher_numbers(server_context(certfile, keyfile))
+
+    assert numbers["TLS_AES_256_GCM_SHA384"] == 0x1302
+    assert numbers["ECDHE-RSA-AES128-GCM-SHA256"] == 0xC02F
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        ([[("countryName", "AT")], [("commonName", "Ann")]], "CN=Ann,C=AT"),
+        ([[("commonName", "a"), ("userId", "b")]], "CN=a+UID=b"),
+        ([[("commonName", 'a,b+"c\\')]], 'CN=a\\,b\\+\\"c\\\\'),
+        ([[("commonName", " #a ")]], "CN=\\ #a\\ "),
+        ([[("commonName", "#a")]], "CN=\\#a"),
+        ([[("serialNumber", "7")]], "serialNumber=7"),
+    ],
+)
+def test_subject_is_written_by_rfc_4514(
+    subject: list[list[tuple[str, str]]], name: str
+) -> None:
+    assert distinguished_name(subject) == name
