@@ -1,0 +1,99 @@
+"""``manage.py runasgi``: serve the project in production.
+
+The command line and ``settings.DJSERVE`` are one configuration, and the command line
+wins. Nothing starts with a wrong setting or a failed system check.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    SystemCheckError,
+)
+from django.db import connections
+
+import djserve
+from djserve.conf.loader import load
+from djserve.conf.options import add_arguments, mapping_from_namespace
+from djserve.conf.parser import Flag
+from djserve.errors import ConfigError
+from djserve.handlers.project import load_project
+from djserve.instrumentation.logging import configure
+from djserve.server.launch import launch, prepare_reactor
+from djserve.server.lifecycle import ExitCode
+
+logger = logging.getLogger("djserve.server")
+
+DEFAULT_HOST = "127.0.0.1"
+
+
+class Command(BaseCommand):
+    """Serve the project's ASGI application until SIGTERM or SIGINT."""
+
+    help = "Serves the project's ASGI application over HTTP and WebSocket."
+    # They run in handle(), after the settings were found to be right.
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        # argparse would list all the options there, before they are explained.
+        parser.usage = "%(prog)s [options] [addrport]"
+        parser.add_argument(
+            "addrport",
+            nargs="?",
+            help="Port, host:port or any address that --bind takes.",
+        )
+        parser.add_argument(
+            "--skip-checks", action="store_true", help="Skip system checks."
+        )
+        add_arguments(parser)
+
+    def get_version(self) -> str:
+        return djserve.__version__
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            code = self._serve(options)
+        except ConfigError as error:
+            raise CommandError(
+                "\n".join(error.problems), returncode=ExitCode.CONFIG_WRONG
+            ) from None
+        if code is not ExitCode.OK:
+            sys.exit(code)
+
+    def _serve(self, options: dict[str, Any]) -> ExitCode:
+        config = load(read_options(options))
+        if not options["skip_checks"]:
+            self._run_checks()
+        reactor = prepare_reactor()
+        project = load_project(config)
+        notes = [f"Application: {project.path}, run by {project.handler} handler"]
+        configure(config.logging, django=True)
+        if settings.DEBUG:
+            logger.warning("DEBUG is on: errors show settings and source to everyone")
+        return launch(project.application, config, reactor, notes)
+
+    def _run_checks(self) -> None:
+        try:
+            self.check()
+        except SystemCheckError as error:
+            raise CommandError(str(error), returncode=ExitCode.CONFIG_WRONG) from None
+        # A check may have asked a database; its connection is not for this thread.
+        connections.close_all()
+
+
+def read_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that the command line gives, ``addrport`` among BIND."""
+    address = options.get("addrport")
+    if not address:
+        return mapping_from_namespace(options)
+    # As with Django's runserver, digits alone are a port of this machine.
+    text = f"{DEFAULT_HOST}:{address}" if address.isdigit() else address
+    bind = [Flag("addrport", text), *options.get("bind", [])]
+    return mapping_from_namespace({**options, "bind": bind})

@@ -1,0 +1,172 @@
+"""``manage.py runserver``: Django's development server, over ASGI.
+
+Everything but the server is Django's: reloading, system checks, the warning about
+migrations, static files. The class comes on top of the ``runserver`` that the project
+would have without djserve, so that an app such as WhiteNoise keeps its say.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from datetime import datetime
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import CommandError, CommandParser
+from django.core.management.commands.runserver import Command as DjangoCommand
+
+import djserve
+from djserve.conf.catalogue import settings_by_key
+from djserve.conf.options import add_arguments, mapping_from_namespace
+from djserve.errors import ConfigError
+from djserve.handlers.project import load_project
+from djserve.management.development import (
+    DevelopmentServer,
+    choose_reactor,
+    load_development_config,
+)
+
+# Daphne's command stands in the same place, with the same flags.
+COMPETITORS = frozenset({"daphne", "djserve"})
+
+OFFERED_SETTINGS = frozenset({"REQUEST_TIMEOUT", "WEBSOCKET_CONNECT_TIMEOUT"})
+
+
+def find_next_command() -> type[DjangoCommand]:
+    """Return the ``runserver`` of the next app that has one, else Django's own."""
+    names = [config.name for config in apps.get_app_configs()]
+    start = names.index("djserve") + 1 if "djserve" in names else 0
+    for name in names[start:]:
+        if name in COMPETITORS:
+            continue
+        command = _import_command(f"{name}.management.commands.runserver")
+        if command is not None:
+            return command
+    return DjangoCommand
+
+
+def _import_command(name: str) -> type[DjangoCommand] | None:
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # Only the command's absence may pass, not that of something it needs.
+        if f"{name}.".startswith(f"{error.name}."):
+            return None
+        raise
+    command: type[DjangoCommand] = module.Command
+    return command
+
+
+class Command(find_next_command()):  # type: ignore[misc]
+    """Serve the project's ASGI application to its developer."""
+
+    help = "Starts a development server for HTTP and WebSocket (djserve)."
+
+    _server: DevelopmentServer | None = None
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--noasgi",
+            action="store_false",
+            dest="use_asgi",
+            help="Serve the WSGI application, by Django's own server.",
+        )
+        add_arguments(parser, exclude=settings_by_key().keys() - OFFERED_SETTINGS)
+
+    def run(self, **options: Any) -> None:
+        """Run the server, under the reloader or not; called by ``handle``."""
+        exit_code = 0
+        try:
+            super().run(**options)
+        except SystemExit as end:
+            exit_code = end.code if isinstance(end.code, int) else 1
+            raise
+        finally:
+            # Under the reloader, the server is in another thread and runs on.
+            if self._server is not None:
+                self._server.stop_within(exit_code)
+
+    def inner_run(self, *args: Any, **options: Any) -> None:
+        """Check the project and serve it; called anew for each reload."""
+        self._uses_asgi = options["use_asgi"]
+        if self._uses_asgi:
+            self._read_config(options)
+            self._reactor = choose_reactor()
+            # Django calls this with an address and serves by what it returns.
+            self.server_cls = self._create_server
+            options = {**options, "use_threading": False}
+        super().inner_run(*args, **options)
+
+    def get_handler(self, *args: Any, **options: Any) -> Any:
+        """Return the application that is served, static files in front of it."""
+        if not options["use_asgi"]:
+            return super().get_handler(*args, **options)
+        application = self._load_application()
+        # Without the app there are no such options.
+        wants_static = options.get("use_static_handler", False)
+        if wants_static and (settings.DEBUG or options["insecure_serving"]):
+            return _serve_static_files(application)
+        return application
+
+    def on_bind(self, server_port: int) -> None:
+        """Say where the server is found; called once it is bound."""
+        if not self._uses_asgi:
+            super().on_bind(server_port)
+            return
+        quit_command = "CTRL-BREAK" if sys.platform == "win32" else "CONTROL-C"
+        address = f"[{self.addr}]" if ":" in self.addr else self.addr
+        if self.addr == "0":
+            address = "0.0.0.0"
+        self.stdout.write(
+            f"{datetime.now():%B %d, %Y - %X}\n"
+            f"Django version {self.get_version()}, "
+            f"using settings {settings.SETTINGS_MODULE!r}\n"
+            f"Starting ASGI/djserve version {djserve.__version__} development server "
+            f"at http://{address}:{server_port}/\n"
+            f"Quit the server with {quit_command}."
+        )
+        if os.environ.get("DJANGO_RUNSERVER_HIDE_WARNING") != "true":
+            warning = (
+                "WARNING: This is a development server. For production use "
+                '"manage.py runasgi".'
+            )
+            self.stdout.write(self.style.WARNING(warning))
+
+    def _read_config(self, options: dict[str, Any]) -> None:
+        mapping = mapping_from_namespace(options)
+        if not options["use_threading"]:
+            mapping["THREADS"] = 1
+        try:
+            self._config = load_development_config(mapping)
+        except ConfigError as error:
+            raise CommandError("\n".join(error.problems)) from None
+
+    def _load_application(self) -> Any:
+        try:
+            return load_project(self._config).application
+        except ConfigError as error:
+            cause = error.__cause__
+            # Django's reloader shows the error and watches the file that it names. An
+            # OSError would be taken for one of binding the address.
+            if cause is None or isinstance(cause, OSError):
+                raise ImproperlyConfigured(str(error)) from cause
+            raise cause from None
+
+    def _create_server(
+        self, address: tuple[str, int], *args: object, **kwargs: object
+    ) -> DevelopmentServer:
+        self._server = DevelopmentServer(
+            address, self._config, self._reactor, self.style
+        )
+        return self._server
+
+
+def _serve_static_files(application: Any) -> Any:
+    from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+
+    return ASGIStaticFilesHandler(application)

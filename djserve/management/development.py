@@ -1,0 +1,175 @@
+"""The server that Django's ``runserver`` drives in place of its WSGI server.
+
+Django binds, prints its banner and serves in three steps, in the main thread or, under
+its reloader, in another one; so does ``DevelopmentServer``. The reloader ends the
+process from the main thread: ``stop_within`` lets open connections be closed first, but
+never waits for them long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from djserve.conf.loader import load
+from djserve.errors import ConfigError, ListenError
+from djserve.instrumentation.development_log import DevelopmentLog
+from djserve.instrumentation.logging import configure, configure_development
+from djserve.net.address import TCPAddress
+from djserve.net.reactor import Reactor, install
+from djserve.net.sockets import open_sockets
+from djserve.net.twisted_log import redirect
+from djserve.server.launch import choose_origin_policy
+from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from djserve.asgi.types import Application
+    from djserve.conf.schema import ServerConfig
+
+logger = logging.getLogger("djserve.server")
+
+# What a project sets for production and a developer's machine has no use for. A reload
+# should not wait for a browser to finish.
+OVERRIDES = {
+    "ACCESS_LOG": None,
+    "CERTFILE": None,
+    "KEYFILE": None,
+    "PID_FILE": None,
+    "SHUTDOWN_TIMEOUT": 0.3,
+    "WORKERS": 1,
+}
+
+# Seconds for a server in another thread to close its connections, and then for threads
+# of the application that still run.
+CLOSE_TIMEOUT = 0.6
+THREADS_TIMEOUT = 0.2
+
+
+def load_development_config(options: Mapping[str, Any]) -> ServerConfig:
+    """Return the project's configuration as it suits development."""
+    return load({**OVERRIDES, **options})
+
+
+def choose_reactor() -> Reactor:
+    """Return djserve's reactor, installed where no other one is."""
+    try:
+        reactor = install()
+    except ConfigError as error:
+        # The project's own Twisted code keeps that one, which nobody runs.
+        logger.warning("%s", error)
+        reactor = Reactor()
+    asyncio.set_event_loop(reactor.loop)
+    return reactor
+
+
+class DevelopmentServer:
+    """Serve one application on one address.
+
+    The three steps are those of ``django.core.servers.basehttp.run``. Creating it binds
+    the address and raises OSError where that fails.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        config: ServerConfig,
+        reactor: Reactor,
+        style: object,
+    ) -> None:
+        self._reactor = reactor
+        self._style = style
+        self._server: Server | None = None
+        self._ended = threading.Event()
+        try:
+            self._sockets = open_sockets(
+                TCPAddress(*address), backlog=config.bind.backlog
+            )
+        except ListenError as error:
+            raise error.__cause__ or OSError(str(error)) from None
+        self.server_port: int = self._sockets[0].getsockname()[1]
+        # The server takes the open sockets over, under the names of their descriptors.
+        bind = tuple(f"fd://{sock.fileno()}" for sock in self._sockets)
+        self._config = replace(config, bind=replace(config.bind, bind=bind))
+
+    def set_app(self, application: Application) -> None:
+        """Take the application; the second step."""
+        configure(self._config.logging, django=True)
+        configure_development()
+        redirect()
+        self._server = _Server(
+            application,
+            self._config,
+            self._reactor,
+            request_log=DevelopmentLog(self._style),
+            origin_policy=choose_origin_policy(self._config),
+            on_ready=lambda server: self._close_sockets(),
+        )
+
+    def serve_forever(self) -> None:
+        """Serve until a signal or ``stop_within`` ends it; the third step.
+
+        Ends the process where the application cannot be started.
+        """
+        assert self._server is not None, "set_app() first"
+        try:
+            code = run_until_stopped(self._server, self._reactor)
+        finally:
+            self._ended.set()
+        if code is not ExitCode.OK:
+            # As Django's runserver ends where it cannot bind: this may be any thread.
+            os._exit(code)
+
+    def stop_within(self, exit_code: int) -> None:
+        """Close all connections, then see to it that the process ends in time.
+
+        Called in another thread than the server's.
+        """
+        if self._server is not None and not self._ended.is_set():
+            try:
+                self._reactor.loop.call_soon_threadsafe(self._server.stop)
+            except RuntimeError:
+                # The loop has been closed in the meantime.
+                pass
+            self._ended.wait(CLOSE_TIMEOUT)
+        exit_within(THREADS_TIMEOUT, exit_code)
+
+    def _close_sockets(self) -> None:
+        for sock in self._sockets:
+            sock.close()
+
+
+class _Server(Server):
+    """A server whose process ends soon after it was asked to."""
+
+    def stop(self) -> None:
+        super().stop()
+        # In another thread it is for the main thread to end the process.
+        if threading.current_thread() is threading.main_thread():
+            exit_within(CLOSE_TIMEOUT + THREADS_TIMEOUT, ExitCode.OK)
+
+
+def exit_within(timeout: float, exit_code: int) -> None:
+    """End the process in ``timeout`` seconds if it has not ended by itself.
+
+    Python joins the threads of every executor before it ends: a view that sleeps, or a
+    consumer that waits for its broker, would hold up each reload.
+    """
+
+    def end() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                continue
+        os._exit(exit_code)
+
+    timer = threading.Timer(timeout, end)
+    timer.daemon = True
+    timer.start()
