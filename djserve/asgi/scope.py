@@ -37,13 +37,9 @@ class ScopeBuilder:
         forwarded: Forwarded | None = None,
     ) -> Scope:
         """Return the scope of an HTTP request."""
-        scope = self._build(head, info, forwarded)
-        scope["type"] = "http"
-        scope["method"] = head.method
         extensions = dict(stream.extensions)
-        if info.tls is not None:
-            extensions["tls"] = info.tls.copy()
-        scope["extensions"] = extensions
+        scope = self._build("http", head, info, extensions, forwarded)
+        scope["method"] = head.method
         return scope
 
     def build_websocket(
@@ -54,18 +50,19 @@ class ScopeBuilder:
         forwarded: Forwarded | None = None,
     ) -> Scope:
         """Return the scope of a WebSocket connection."""
-        scope = self._build(head, info, forwarded)
-        scope["type"] = "websocket"
+        extensions: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
+        scope = self._build("websocket", head, info, extensions, forwarded)
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
         scope["subprotocols"] = list(subprotocols)
-        extensions: dict[str, Any] = {"websocket.http.response": {}}
-        if info.tls is not None:
-            extensions["tls"] = info.tls.copy()
-        scope["extensions"] = extensions
         return scope
 
     def _build(
-        self, head: RequestHead, info: ConnectionInfo, forwarded: Forwarded | None
+        self,
+        kind: str,
+        head: RequestHead,
+        info: ConnectionInfo,
+        extensions: dict[str, dict[str, Any]],
+        forwarded: Forwarded | None,
     ) -> dict[str, Any]:
         raw_path = head.raw_path
         root_path = self._root_path
@@ -78,6 +75,7 @@ class ScopeBuilder:
             # leave it on; either way the application sees it once.
             path = root_path + path
         scope: dict[str, Any] = {
+            "type": kind,
             "asgi": ASGI_VERSION.copy(),
             "http_version": head.http_version,
             "scheme": "https" if info.tls is not None else "http",
@@ -88,7 +86,10 @@ class ScopeBuilder:
             "headers": head.headers,
             "client": info.client,
             "server": info.server,
+            "extensions": extensions,
         }
+        if info.tls is not None:
+            extensions["tls"] = info.tls.copy()
         if self.state is not None:
             scope["state"] = self.state.copy()
         if forwarded is not None:

@@ -45,17 +45,19 @@ Line: TypeAlias = tuple[bytes, Field]
 """A field line as it is written, with its CRLF, and which field it is."""
 
 # An application may make names and values up: both stores are bounded.
-_STORE_LIMIT = 1024
+_STORE_LIMIT = 2048
 _names: dict[bytes, tuple[bytes, Field, bool]] = {}
 _lines: dict[tuple[bytes, bytes], Line] = {}
 
-# Fields with few values each, so that their lines are worth keeping.
+# Fields with few values each, so that their lines are worth keeping; of lengths, the
+# short ones.
 _REPEATING_FIELDS = frozenset(
     {
         b"access-control-allow-origin",
         b"cache-control",
         b"content-encoding",
         b"content-language",
+        b"content-length",
         b"content-security-policy",
         b"content-type",
         b"cross-origin-opener-policy",
@@ -67,6 +69,7 @@ _REPEATING_FIELDS = frozenset(
     }
 )
 _REPEATING_SIZE_LIMIT = 256
+_REPEATING_LENGTH_DIGITS = 3
 
 get_known_line = _lines.get
 """Return the ``Line`` of a pair met before, else None; for tuples only."""
@@ -90,7 +93,8 @@ def encode_line(pair: Iterable[bytes]) -> Line:
     if b"\n" in value or b"\r" in value or b"\0" in value:
         check_value(name, value)
     line = (prefix + value + b"\r\n", field)
-    if repeats and len(value) < _REPEATING_SIZE_LIMIT and len(_lines) < _STORE_LIMIT:
+    size_limit = _REPEATING_LENGTH_DIGITS if field else _REPEATING_SIZE_LIMIT
+    if repeats and len(value) <= size_limit and len(_lines) < _STORE_LIMIT:
         # Most of a response's lines are those of the last one (benchmark: http1_hello).
         _lines[name, value] = line
     return line

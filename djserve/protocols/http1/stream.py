@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 # Above this, joining head and content costs more than a second write.
 _JOIN_LIMIT = 64 * 1024
 
+# As in response.py.
+_NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
+
 _EXTENSIONS: dict[str, dict[str, Any]] = {
     "http.response.early_hint": {},
     "http.response.trailers": {},
@@ -107,7 +110,7 @@ class HTTP1Stream:
         # Whether content follows a final response that came without "100 Continue" is
         # the client's to choose, so that nothing after it has a sure beginning.
         head.close |= not self._keep_alive or self._awaits_continue
-        if head.framing is Framing.LENGTH and len(data) > head.remaining:
+        if head.framing is _LENGTH and len(data) > head.remaining:
             raise _too_much(len(data), head.remaining)
         if head.close:
             head.data += b"connection: close\r\n"
@@ -127,7 +130,7 @@ class HTTP1Stream:
         """Send a further part of the content."""
         head = self._response
         assert head is not None
-        if head.framing is Framing.LENGTH:
+        if head.framing is _LENGTH:
             left = head.remaining - len(data)
             if left < 0:
                 raise _too_much(len(data), head.remaining)
@@ -150,7 +153,7 @@ class HTTP1Stream:
         assert head is not None
         assert request is not None
         data = build_trailers(headers)
-        if head.framing is Framing.CHUNKED and _takes_trailers(request):
+        if head.framing is _CHUNKED and _takes_trailers(request):
             self._write(data)
             self._response_ended(head.close or not self._keep_alive)
         else:
@@ -159,7 +162,7 @@ class HTTP1Stream:
     def abort(self) -> None:
         """Break off the response: the peer sees that it is not complete."""
         head = self._response
-        if head is not None and head.framing is Framing.CLOSE:
+        if head is not None and head.framing is _CLOSE:
             # A regular end would look like the content's end (RFC 9112 section 8).
             self._transport.abort()
         else:
@@ -168,12 +171,12 @@ class HTTP1Stream:
     def _frame(self, head: ResponseHead, data: bytes, more: bool) -> bytes:
         """Return ``data`` as the framing wants it, and account for it."""
         framing = head.framing
-        if framing is Framing.LENGTH:
+        if framing is _LENGTH:
             head.remaining -= len(data)
             return data
-        if framing is Framing.NONE:
+        if framing is _NONE:
             return b""
-        if framing is Framing.CLOSE:
+        if framing is _CLOSE:
             return data
         if not data:
             return b"" if more else b"0\r\n\r\n"
