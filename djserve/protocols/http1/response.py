@@ -30,8 +30,8 @@ class Framing(IntEnum):
     """Until the connection closes: an HTTP/1.0 peer and a length not known."""
 
 
-# An enum's members cost a descriptor each time (Python 3.11); the path of every response
-# compares these (benchmark: http1_hello).
+# An enum's members cost a descriptor each time (Python 3.11), and every response
+# compares some (benchmark: http1_hello).
 _NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
 _CONTENT_LENGTH = Field.CONTENT_LENGTH
 
