@@ -7,65 +7,44 @@ afterwards it observes the connection that the stream was upgraded to.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from http import HTTPStatus
+from typing import TYPE_CHECKING, ClassVar
 
 from djserve.asgi.application import log_fault
+from djserve.asgi.inbox import Inbox, wait, wake
+from djserve.asgi.websocket_messages import (
+    CLOSE_NORMAL,
+    take_body,
+    take_close,
+    take_data,
+    take_denial,
+    take_subprotocol,
+    take_type,
+)
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
-from djserve.interfaces import WireProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
+    from typing import Any
 
     from djserve.asgi.application import ApplicationCalls
     from djserve.asgi.types import Message, Scope
+    from djserve.asgi.websocket_types import (
+        Connection,
+        OpeningHandshake,
+        WebSocketEntry,
+    )
     from djserve.conf.schema import WebSocketConfig
-    from djserve.interfaces import Headers, RequestHead, Stream, Transport
+    from djserve.interfaces import Headers, RequestHead, Stream
 
-    Action = Callable[["WebSocketExchange", Message], None]
+    Actions = dict[str, Callable[["WebSocketExchange", Message], None]]
 
 _ERROR_HEADERS: Headers = [(b"content-type", b"text/plain; charset=utf-8")]
 
 # RFC 6455 section 7.4.
-_NORMAL = 1000
 _ABNORMAL = 1006
 _INTERNAL_ERROR = 1011
 _SERVICE_RESTART = 1012
-
-
-class Connection(WireProtocol, Protocol):
-    """What the exchange asks of an open WebSocket (protocols.websocket.connection)."""
-
-    def attach(self, transport: Transport) -> None: ...
-    def send_text(self, text: str) -> None: ...
-    def send_binary(self, data: bytes) -> None: ...
-    def close(self, code: int, reason: str) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-
-
-class OpeningHandshake(Protocol):
-    """What it asks of a client's handshake (protocols.websocket.handshake)."""
-
-    def accept(
-        self,
-        observer: WebSocketExchange,
-        config: WebSocketConfig,
-        *,
-        subprotocol: str | None,
-        headers: Iterable[tuple[bytes, bytes]],
-        write_timeout: float,
-    ) -> tuple[Headers, Connection]: ...
-
-
-class WebSocketEntry(Protocol):
-    """What is told of one WebSocket to the logs (server.records)."""
-
-    def accepted(self) -> None: ...
-    def rejected(self, status: int, /) -> None:
-        """It was refused with this status, 0 where the client had gone before."""
-
-    def closed(self, code: int, /) -> None: ...
 
 
 class WebSocketExchange:
@@ -85,10 +64,7 @@ class WebSocketExchange:
         "_entry",
         "_handshake",
         "_inbox",
-        "_inbox_size",
-        "_is_reading_paused",
         "_is_writing_paused",
-        "_readers",
         "_started_at",
         "_stream",
         "_write_timeout",
@@ -120,13 +96,13 @@ class WebSocketExchange:
         self._actions = self._CONNECTING
         self._connection: Connection | None = None
         self._denial: tuple[int, Iterable[tuple[bytes, bytes]]] | None = None
-        # Messages of the peer as they are; those about the connection in full.
-        self._inbox: deque[str | bytes | dict[str, object]] = deque()
-        self._inbox.append({"type": "websocket.connect"})
-        self._inbox_size = 0
-        self._is_reading_paused = False
+        self._inbox = Inbox(
+            config.websocket_queue_limit,
+            config.websocket_message_size_limit,
+            self._pause_reading,
+            self._resume_reading,
+        )
         self._is_writing_paused = False
-        self._readers: list[asyncio.Future[None]] = []
         self._writers: list[asyncio.Future[None]] = []
         self._started_at: float | None = None
 
@@ -142,7 +118,7 @@ class WebSocketExchange:
         self.connection_lost(None)
 
     def eof_received(self) -> None:
-        """The request has no content."""
+        """Do nothing: the request has no content."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone before it was accepted or refused."""
@@ -157,29 +133,19 @@ class WebSocketExchange:
             return
         elapsed = now - self._started_at
         if elapsed >= self._config.websocket_connect_timeout and self._is_undecided():
-            self._refuse(503, b"Service Unavailable")
+            self._refuse(503)
             self._calls.cancel(self)
 
     def drain(self) -> None:
         """Refuse what is not accepted yet: the client finds another server at once."""
         if self._is_undecided():
-            self._refuse(503, b"Service Unavailable")
+            self._refuse(503)
 
     # Upward, after it: the connection calls these (protocols.websocket.Observer).
 
     def message_received(self, data: str | bytes) -> None:
         """Keep a message for the application; where there are many, stop the peer."""
-        self._inbox.append(data)
-        self._inbox_size += len(data)
-        if not self._is_reading_paused and (
-            len(self._inbox) >= self._config.websocket_queue_limit
-            or self._inbox_size >= self._config.websocket_message_size_limit
-        ):
-            self._is_reading_paused = True
-            assert self._connection is not None
-            self._connection.pause_reading()
-        if self._readers:
-            _wake(self._readers)
+        self._inbox.put(data)
 
     def closed(self, code: int, reason: str) -> None:
         """The WebSocket has ended, or the closing handshake has begun."""
@@ -193,29 +159,16 @@ class WebSocketExchange:
     def resume_writing(self) -> None:
         self._is_writing_paused = False
         if self._writers:
-            _wake(self._writers)
+            wake(self._writers)
 
     # The application calls these two.
 
-    async def receive(self) -> Message:
+    def receive(self) -> Coroutine[Any, Any, Message]:
         """Return the next message: first ``connect``, last ``disconnect``.
 
-        Raises ClientDisconnected after that. Every call would return at once, so an
-        application that did not look at what it gets would hold the loop for ever.
+        Raises ClientDisconnected after that.
         """
-        while not self._inbox:
-            if self._has_ended():
-                raise ClientDisconnected
-            await _wait(self._readers)
-        item = self._inbox.popleft()
-        if isinstance(item, dict):
-            return item
-        self._inbox_size -= len(item)
-        if self._is_reading_paused:
-            self._resume_reading()
-        if isinstance(item, str):
-            return {"type": "websocket.receive", "text": item}
-        return {"type": "websocket.receive", "bytes": item}
+        return self._inbox.receive()
 
     async def send(self, message: Message) -> None:
         """Take one message from the application.
@@ -226,16 +179,12 @@ class WebSocketExchange:
         # A second sender would not stop at what the first has been stopped by.
         if self._is_writing_paused:
             await self._writable()
-        try:
-            action = self._actions.get(message["type"])
-        except (TypeError, KeyError):
-            raise ApplicationError(
-                f"An ASGI message is a dict with a type, got {message!r:.100}"
-            ) from None
+        message_type = take_type(message)
+        action = self._actions.get(message_type)
         if action is None:
             if self._actions is self._DISCONNECTED:
                 raise ClientDisconnected
-            raise UnexpectedMessage(message["type"], self._state_name())
+            raise UnexpectedMessage(message_type, self._state_name())
         action(self, message)
         if self._is_writing_paused:
             await self._writable()
@@ -245,11 +194,9 @@ class WebSocketExchange:
     def application_finished(self) -> None:
         """End the conversation for an application that has returned."""
         if self._actions is self._OPEN:
-            self._close(_NORMAL, "")
+            self._close(CLOSE_NORMAL, "")
         elif not self._has_ended():
-            error = ApplicationError(
-                "The application returned without accepting or refusing the WebSocket"
-            )
+            error = ApplicationError("The application returned without a decision")
             log_fault(self.scope, error)
             self.application_failed(error)
 
@@ -257,15 +204,9 @@ class WebSocketExchange:
         """Answer 500, or close with 1011; break off what cannot be taken back."""
         is_cancelled = isinstance(error, asyncio.CancelledError)
         if self._actions is self._OPEN:
-            if is_cancelled:
-                self._close(_SERVICE_RESTART, "")
-            else:
-                self._close(_INTERNAL_ERROR, "Internal Server Error")
+            self._close(_SERVICE_RESTART if is_cancelled else _INTERNAL_ERROR, "")
         elif self._is_undecided():
-            if is_cancelled:
-                self._refuse(503, b"Service Unavailable")
-            else:
-                self._refuse(500, b"Internal Server Error")
+            self._refuse(503 if is_cancelled else 500)
         elif not self._has_ended():
             self._stream.abort()
             self._disconnect(_ABNORMAL, "")
@@ -273,13 +214,10 @@ class WebSocketExchange:
     # Messages: one method each, by state in the tables below.
 
     def _on_accept(self, message: Message) -> None:
-        subprotocol = message.get("subprotocol")
-        if subprotocol is not None and not isinstance(subprotocol, str):
-            raise _wrong_type("websocket.accept", "subprotocol", "str", subprotocol)
         headers, connection = self._handshake.accept(
             self,
             self._config,
-            subprotocol=subprotocol,
+            subprotocol=take_subprotocol(message),
             headers=message.get("headers") or (),
             write_timeout=self._write_timeout,
         )
@@ -291,68 +229,44 @@ class WebSocketExchange:
 
     def _on_send(self, message: Message) -> None:
         assert self._connection is not None
-        text, data = message.get("text"), message.get("bytes")
-        if (text is None) is (data is None):
-            raise ApplicationError(
-                "websocket.send: expected either text or bytes, got "
-                + ("neither" if text is None else "both")
-            )
-        if text is not None:
-            self._send_text(self._connection, text)
-        elif isinstance(data, bytes):
+        data = take_data(message)
+        if isinstance(data, bytes):
             self._connection.send_binary(data)
-        elif isinstance(data, bytearray | memoryview):
-            self._connection.send_binary(bytes(data))
-        else:
-            raise _wrong_type("websocket.send", "bytes", "bytes", data)
-
-    def _send_text(self, connection: Connection, text: object) -> None:
-        if not isinstance(text, str):
-            raise _wrong_type("websocket.send", "text", "str", text)
+            return
         try:
-            connection.send_text(text)
+            self._connection.send_text(data)
         except UnicodeEncodeError as error:
             raise ApplicationError(f"websocket.send: {error}") from error
 
     def _on_close(self, message: Message) -> None:
-        code, reason = message.get("code"), message.get("reason")
-        if code is not None and type(code) is not int:
-            raise _wrong_type("websocket.close", "code", "int", code)
-        if reason is not None and not isinstance(reason, str):
-            raise _wrong_type("websocket.close", "reason", "str", reason)
+        code, reason = take_close(message)
         try:
-            self._close(_NORMAL if code is None else code, reason or "")
+            self._close(code, reason)
         except ValueError as error:
             raise ApplicationError(f"websocket.close: {error}") from error
 
     def _on_refuse(self, message: Message) -> None:
-        self._stream.send_response(403, _ERROR_HEADERS, b"Forbidden", more=False)
-        self._note_rejection(403)
+        self._send_refusal(403)
         self._end_denial()
 
     def _on_denial_start(self, message: Message) -> None:
-        status = message.get("status")
-        if type(status) is not int or not 200 <= status <= 999:
-            raise ApplicationError(
-                f"Response status must be an int from 200 to 999, got {status!r:.100}"
-            )
-        self._denial = (status, message.get("headers") or ())
+        self._denial = take_denial(message)
         self._actions = self._DENYING
 
-    def _on_first_denial_body(self, message: Message) -> None:
+    def _on_first_body(self, message: Message) -> None:
         assert self._denial is not None
         status, headers = self._denial
-        body, more = _take_body(message)
+        body, more = take_body(message)
         self._stream.send_response(status, list(headers), body, more)
         self._note_rejection(status)
-        self._after_denial_body(more)
+        self._after_body(more)
 
-    def _on_denial_body(self, message: Message) -> None:
-        body, more = _take_body(message)
+    def _on_body(self, message: Message) -> None:
+        body, more = take_body(message)
         self._stream.send_data(body, more)
-        self._after_denial_body(more)
+        self._after_body(more)
 
-    def _after_denial_body(self, more: bool) -> None:
+    def _after_body(self, more: bool) -> None:
         if not more:
             self._end_denial()
         elif self._actions is not self._DISCONNECTED:
@@ -362,24 +276,20 @@ class WebSocketExchange:
     def _on_late_close(self, message: Message) -> None:
         """Do nothing: consumers close in their disconnect handlers too."""
 
-    _CONNECTING: ClassVar[dict[str, Action]] = {
+    _CONNECTING: ClassVar[Actions] = {
         "websocket.accept": _on_accept,
         "websocket.close": _on_refuse,
         "websocket.http.response.start": _on_denial_start,
     }
-    _DENYING: ClassVar[dict[str, Action]] = {
-        "websocket.http.response.body": _on_first_denial_body
-    }
-    _DENIED: ClassVar[dict[str, Action]] = {
-        "websocket.http.response.body": _on_denial_body
-    }
-    _OPEN: ClassVar[dict[str, Action]] = {
+    _DENYING: ClassVar[Actions] = {"websocket.http.response.body": _on_first_body}
+    _DENIED: ClassVar[Actions] = {"websocket.http.response.body": _on_body}
+    _OPEN: ClassVar[Actions] = {
         "websocket.send": _on_send,
         "websocket.close": _on_close,
     }
-    _CLOSED: ClassVar[dict[str, Action]] = {"websocket.close": _on_late_close}
+    _CLOSED: ClassVar[Actions] = {"websocket.close": _on_late_close}
     # Equal to _CLOSED in what it allows; told apart by identity.
-    _DISCONNECTED: ClassVar[dict[str, Action]] = {"websocket.close": _on_late_close}
+    _DISCONNECTED: ClassVar[Actions] = {"websocket.close": _on_late_close}
 
     # Private.
 
@@ -391,27 +301,29 @@ class WebSocketExchange:
 
     def _state_name(self) -> str:
         names = ("CONNECTING", "DENYING", "DENIED", "OPEN")
-        tables = {name: getattr(self, f"_{name}") for name in names}
-        return next(
-            (name for name, table in tables.items() if table is self._actions), "CLOSED"
-        )
+        current = (name for name in names if getattr(self, f"_{name}") is self._actions)
+        return next(current, "CLOSED")
 
     def _close(self, code: int, reason: str) -> None:
         assert self._connection is not None
         self._connection.close(code, reason)
         self._actions = self._CLOSED
 
-    def _refuse(self, status: int, body: bytes) -> None:
+    def _refuse(self, status: int) -> None:
         """Answer instead of the application."""
-        self._note_rejection(status)
         self._disconnect(_ABNORMAL, "")
+        self._send_refusal(status)
+
+    def _send_refusal(self, status: int) -> None:
+        body = HTTPStatus(status).phrase.encode()
         self._stream.send_response(status, _ERROR_HEADERS, body, more=False)
+        self._note_rejection(status)
 
     def _end_denial(self) -> None:
         # The stream may have been lost while it took the last part.
         if self._actions is not self._DISCONNECTED:
             self._actions = self._CLOSED
-            self._end_inbox(_ABNORMAL, "")
+            self._inbox.end(_ABNORMAL, "")
 
     def _note_rejection(self, status: int) -> None:
         if self._entry is not None:
@@ -421,56 +333,19 @@ class WebSocketExchange:
         if self._has_ended():
             return
         self._actions = self._DISCONNECTED
-        self._end_inbox(code, reason)
+        self._inbox.end(code, reason)
+        self.resume_writing()
         self._calls.abandon(self)
 
-    def _end_inbox(self, code: int, reason: str) -> None:
-        self._inbox.append(
-            {"type": "websocket.disconnect", "code": code, "reason": reason}
-        )
-        _wake(self._readers)
-        self.resume_writing()
+    def _pause_reading(self) -> None:
+        assert self._connection is not None
+        self._connection.pause_reading()
 
     def _resume_reading(self) -> None:
-        """Let the peer go on once half of what was waiting is gone."""
-        config = self._config
-        if (
-            len(self._inbox) <= config.websocket_queue_limit // 2
-            and self._inbox_size <= config.websocket_message_size_limit // 2
-        ):
-            self._is_reading_paused = False
-            assert self._connection is not None
-            self._connection.resume_reading()
+        assert self._connection is not None
+        self._connection.resume_reading()
 
     async def _writable(self) -> None:
         """Wait until the peer takes more or has gone."""
         while self._is_writing_paused:
-            await _wait(self._writers)
-
-
-async def _wait(waiters: list[asyncio.Future[None]]) -> None:
-    waiter = asyncio.get_running_loop().create_future()
-    waiters.append(waiter)
-    await waiter
-
-
-def _wake(waiters: list[asyncio.Future[None]]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
-    waiters.clear()
-
-
-def _take_body(message: Message) -> tuple[bytes, bool]:
-    body = message.get("body", b"")
-    if not isinstance(body, bytes | bytearray | memoryview):
-        raise _wrong_type(message["type"], "body", "bytes", body)
-    return bytes(body), bool(message.get("more_body", False))
-
-
-def _wrong_type(
-    message_type: str, key: str, expected: str, value: object
-) -> ApplicationError:
-    return ApplicationError(
-        f"{message_type}: {key} must be {expected}, got {value!r:.100}"
-    )
+            await wait(self._writers)

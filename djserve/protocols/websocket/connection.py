@@ -9,19 +9,22 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
-from djserve.protocols.websocket.codec import FrameCodec
+from djserve.protocols.websocket.codec import create_deflate, encode
 from djserve.protocols.websocket.frames import (
     CLOSE_ABNORMAL,
     CLOSE_GOING_AWAY,
     CLOSE_INTERNAL_ERROR,
     CLOSE_NORMAL,
     CLOSE_SERVICE_RESTART,
+    OPCODE_BINARY,
     OPCODE_PING,
     OPCODE_PONG,
+    OPCODE_TEXT,
     encode_close,
     encode_control,
     is_sendable,
 )
+from djserve.protocols.websocket.reader import FrameReader
 
 if TYPE_CHECKING:
     from djserve.conf.schema import WebSocketConfig
@@ -60,7 +63,7 @@ class WebSocketConnection:
     __slots__ = (
         "_close_timeout",
         "_closing_since",
-        "_codec",
+        "_deflate",
         "_drained",
         "_is_pong_due",
         "_is_reading_paused",
@@ -72,6 +75,7 @@ class WebSocketConnection:
         "_ping_timeout",
         "_pinged_at",
         "_progress_at",
+        "_reader",
         "_state",
         "_transport",
         "_unanswered_ping",
@@ -89,12 +93,13 @@ class WebSocketConnection:
         deflate: DeflateAgreement | None = None,
     ) -> None:
         self._observer = observer
-        self._codec = FrameCodec(
+        self._deflate = create_deflate(deflate) if deflate is not None else None
+        self._reader = FrameReader(
             self,
             observer.message_received,
             message_limit=config.websocket_message_size_limit,
             frame_limit=config.websocket_frame_size_limit,
-            deflate=deflate,
+            deflate=self._deflate,
         )
         self._state = ConnectionState.OPEN
         self._transport: Transport | None = None
@@ -137,12 +142,12 @@ class WebSocketConnection:
         Raises UnicodeEncodeError for text that UTF-8 cannot carry (lone surrogates).
         """
         if self._state is ConnectionState.OPEN:
-            self.write(self._codec.encode(text))
+            self.write(encode(text.encode(), OPCODE_TEXT, self._deflate))
 
     def send_binary(self, data: bytes) -> None:
         """Send a binary message; dropped once the connection is closing."""
         if self._state is ConnectionState.OPEN:
-            self.write(self._codec.encode(data))
+            self.write(encode(data, OPCODE_BINARY, self._deflate))
 
     def close(self, code: int = CLOSE_NORMAL, reason: str = "") -> None:
         """Start the closing handshake; nothing happens if it has been started.
@@ -161,7 +166,7 @@ class WebSocketConnection:
         """Deliver no more messages; the peer is held back."""
         if self._state is ConnectionState.OPEN and not self._is_reading_paused:
             self._is_reading_paused = True
-            self._codec.pause()
+            self._reader.pause()
             if self._transport is not None:
                 self._transport.pause_reading()
 
@@ -169,7 +174,7 @@ class WebSocketConnection:
         """Deliver messages again, beginning with those that have arrived already."""
         if self._is_reading_paused:
             self._is_reading_paused = False
-            self._codec.resume()
+            self._reader.resume()
         # Delivering what had arrived may have paused reading again, or ended it all.
         if not self._is_reading_paused and self._state is not ConnectionState.CLOSED:
             self._resume_transport()
@@ -178,7 +183,7 @@ class WebSocketConnection:
 
     def data_received(self, data: bytes) -> None:
         self._was_heard = True
-        self._codec.receive(data)
+        self._reader.receive(data)
 
     def eof_received(self) -> None:
         """End it: a peer that sends nothing more cannot close properly."""
@@ -199,7 +204,7 @@ class WebSocketConnection:
         was_open = self._state is ConnectionState.OPEN
         self._state = ConnectionState.CLOSED
         self._transport = None
-        self._codec.stop()
+        self._reader.stop()
         if was_open:
             self._observer.closed(CLOSE_ABNORMAL, "")
 
@@ -224,7 +229,7 @@ class WebSocketConnection:
         """Close since the server stops; clients may come back at once (1012)."""
         self.close(CLOSE_SERVICE_RESTART, "Service Restart")
 
-    # The codec's side (codec.FrameSink).
+    # The reader's side (codec.FrameSink).
 
     def write(self, data: bytes) -> None:
         assert self._transport is not None
@@ -258,13 +263,13 @@ class WebSocketConnection:
         self._observer.closed(code, reason)
         if was_paused:
             self._resume_transport()
-        self._codec.discard()
+        self._reader.discard()
 
     def _finish(self, code: int, reason: str) -> None:
         """Close the transport; RFC 6455 section 7.1.1: the server does it first."""
         was_open = self._state is ConnectionState.OPEN
         self._state = ConnectionState.CLOSED
-        self._codec.stop()
+        self._reader.stop()
         if self._transport is not None:
             self._transport.close()
         if was_open:

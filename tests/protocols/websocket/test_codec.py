@@ -1,392 +1,107 @@
-"""The codec: its fast lane, Autobahn behind it, and that both agree."""
-
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
-import tracemalloc
 import zlib
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from autobahn.websocket.protocol import WebSocketServerProtocol
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from djserve.protocols.websocket import codec as codec_module
-from djserve.protocols.websocket.codec import FrameCodec, unmask
+from djserve.protocols.websocket import codec
+from djserve.protocols.websocket.codec import Parser, create_deflate, encode, unmask
 from djserve.protocols.websocket.deflate import DeflateAgreement
+from djserve.protocols.websocket.frames import OPCODE_BINARY, OPCODE_TEXT
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-LIMIT = 1000
 KEY = b"\x01\x80\xfe\x7f"
-DEFLATE = DeflateAgreement(12, 12, b"")
+DEFLATE = create_deflate(DeflateAgreement(12, 12, b""))
+TEXT = b"ab" * 600
 
 
 class Sink:
-    """A connection's part: notes what it is told, and stops at the end as one does."""
+    """A connection's part: notes what it is told."""
 
     def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.codec: FrameCodec | None = None
+        self.events: list[object] = []
 
     def deliver(self, data: str | bytes) -> None:
         self.events.append(data)
 
     def write(self, data: bytes) -> None:
-        self.events.append(("write", data))
+        self.events.append(data)
 
     def ping_received(self, payload: bytes) -> None:
-        self.events.append(("ping", payload))
+        self.events.append(payload)
 
     def close_received(self, code: int, reason: str) -> None:
-        self.events.append(("close", code, reason))
-        self._codec.stop()
+        self.events.append(code)
 
-    def close_answered(self) -> None:
-        self.events.append("answered")
-        self._codec.stop()
+    def close_answered(self) -> None: ...
 
     def failed(self, code: int, reason: str) -> None:
-        self.events.append(("failed", code))
-        self._codec.discard()
-
-    @property
-    def _codec(self) -> FrameCodec:
-        assert self.codec is not None
-        return self.codec
+        self.events.append((code, reason))
 
 
-def open_codec(
-    limit: int = LIMIT,
-    deflate: DeflateAgreement | None = None,
-    kind: type[Sink] = Sink,
-) -> tuple[FrameCodec, Sink]:
-    sink = kind()
-    sink.codec = FrameCodec(
-        sink, sink.deliver, message_limit=limit, frame_limit=limit, deflate=deflate
-    )
-    return sink.codec, sink
-
-
-def receive(*chunks: bytes, deflate: DeflateAgreement | None = None) -> list[Any]:
-    codec, sink = open_codec(deflate=deflate)
-    for chunk in chunks:
-        codec.receive(chunk)
-    return sink.events
-
-
-def frame(
-    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0
-) -> bytes:
-    """Write a frame as a client does, with no rule in the way."""
-    size = len(payload)
-    if size < 126:
-        length = bytes((0x80 | size,))
-    elif size < 65536:
-        length = b"\xfe" + size.to_bytes(2, "big")
-    else:
-        length = b"\xff" + size.to_bytes(8, "big")
-    masked = bytes(byte ^ KEY[i % 4] for i, byte in enumerate(payload))
-    return bytes((fin << 7 | rsv << 4 | opcode,)) + length + KEY + masked
-
-
-def deflated(payload: bytes) -> bytes:
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -12)
-    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+def take_parser() -> tuple[Parser, list[object]]:
+    sink = Sink()
+    return Parser.take(sink, sink.deliver, (100, 100), None), sink.events
 
 
 def inflate(data: bytes, bits: int = 12) -> bytes:
     return zlib.decompressobj(-bits).decompress(data + b"\0\0\xff\xff")
 
 
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 999, 1000])
-def test_whole_messages_are_delivered_with_their_type(size: int) -> None:
-    text = "é" * (size // 2)
-    data = frame(1, text.encode()) + frame(2, bytes(size))
+def test_parser_must_be_kept_until_its_message_is_complete() -> None:
+    parser, events = take_parser()
 
-    assert receive(data) == [text, bytes(size)]
+    assert parser.parse(b"\x01\x82\0\0\0\0a")
+    assert parser.parse(b"b")
+    assert not parser.parse(b"\x80\x81\0\0\0\0c")
+    assert events == ["abc"]
 
 
-def test_long_length_is_read() -> None:
-    codec, sink = open_codec(limit=1 << 20)
-    payload = os.urandom(70000)
+def test_released_parser_serves_the_next_connection() -> None:
+    parser, _ = take_parser()
+    parser.release()
 
-    codec.receive(frame(2, payload))
+    assert take_parser()[0] is parser
 
-    assert sink.events == [payload]
 
+def test_few_parsers_are_spared() -> None:
+    parsers = [take_parser()[0] for _ in range(30)]
+    for parser in parsers:
+        parser.release()
 
-def test_fragments_are_joined_and_pings_pass_between_them() -> None:
-    data = frame(1, b"a\xc3", fin=False) + frame(9, b"p") + frame(0, b"\xa9b")
+    assert len(codec._spare_parsers) == 16
 
-    assert receive(data) == [("ping", b"p"), "aéb"]
 
+def test_parser_fails_once_and_is_not_given_back() -> None:
+    parser, events = take_parser()
 
-def test_message_after_fragments_takes_the_lane_again() -> None:
-    data = frame(2, b"a", fin=False) + frame(0, b"b") + frame(1, b"c")
-
-    assert receive(data) == [b"ab", "c"]
-
-
-def test_pong_is_taken_silently() -> None:
-    assert receive(frame(10, b"x") + frame(1, b"a")) == ["a"]
-
-
-def test_close_is_answered_with_its_code_and_reason() -> None:
-    data = frame(8, b"\x03\xe9bye") + frame(1, b"too late")
-
-    assert receive(data) == [
-        ("write", b"\x88\x05\x03\xe9bye"),
-        ("close", 1001, "bye"),
-    ]
-
-
-def test_close_without_code_is_1005() -> None:
-    assert receive(frame(8)) == [("write", b"\x88\x00"), ("close", 1005, "")]
-
-
-VIOLATIONS = {
-    "unmasked frame": b"\x81\x01a",
-    "reserved bit": frame(1, b"a", rsv=1),
-    "compressed without agreement": frame(1, b"a", rsv=4),
-    "reserved data opcode": frame(3, b"a"),
-    "reserved control opcode": frame(11, b"a"),
-    "fragmented control frame": frame(9, b"a", fin=False),
-    "long control frame": frame(9, bytes(126)),
-    "continuation of nothing": frame(0, b"a"),
-    "message within a message": frame(1, b"a", fin=False) + frame(1, b"b"),
-    "two-byte length for a short payload": b"\x81\xfe\x00\x01" + KEY + b"a",
-    "eight-byte length for a short payload": b"\x81\xff"
-    + bytes(7)
-    + b"\1"
-    + KEY
-    + b"a",
-    "length with the highest bit": b"\x82\xff\x80" + bytes(7) + KEY,
-    "close with one byte": frame(8, b"\x03"),
-    "close code 999": frame(8, b"\x03\xe7"),
-    "close code 1004": frame(8, b"\x03\xec"),
-    "close code 1005": frame(8, b"\x03\xed"),
-    "close code 1006": frame(8, b"\x03\xee"),
-    "close code 1015": frame(8, b"\x03\xf7"),
-    "close code 2999": frame(8, b"\x0b\xb7"),
-    "close code 5000": frame(8, b"\x13\x88"),
-}
-
-
-@pytest.mark.parametrize("data", VIOLATIONS.values(), ids=VIOLATIONS.keys())
-def test_protocol_violation_fails_with_1002(data: bytes) -> None:
-    assert receive(data + frame(1, b"after"))[0] == ("failed", 1002)
-    assert "after" not in receive(data + frame(1, b"after"))
-
-
-@pytest.mark.parametrize("code", [1000, 1003, 1007, 1013, 3000, 4999])
-def test_close_codes_of_the_registry_are_taken(code: int) -> None:
-    assert receive(frame(8, code.to_bytes(2, "big")))[-1] == ("close", code, "")
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        frame(1, b"\xff"),
-        frame(1, b"\xc3"),
-        frame(1, b"\xed\xa0\x80"),
-        frame(1, b"a", fin=False) + frame(0, b"\xf4\x90\x80\x80"),
-        frame(1, b"\xc3", fin=False) + frame(0),
-        frame(8, b"\x03\xe8\xff"),
-    ],
-    ids=[
-        "invalid",
-        "cut",
-        "surrogate",
-        "beyond Unicode",
-        "cut over fragments",
-        "close",
-    ],
-)
-def test_bad_utf8_fails_with_1007(data: bytes) -> None:
-    assert receive(data + frame(1, b"after"))[0] == ("failed", 1007)
-    assert "after" not in receive(data + frame(1, b"after"))
-
-
-def test_bad_close_frame_is_the_last_one_expected() -> None:
-    assert receive(frame(8, b"\x03\xec")) == [("failed", 1002), "answered"]
-
-
-def test_bad_utf8_fails_before_its_frame_is_complete() -> None:
-    assert receive(frame(1, b"\xff" + bytes(500))[:20]) == [("failed", 1007)]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        frame(1, b"a" * (LIMIT + 1)),
-        frame(2, bytes(600), fin=False) + frame(0, bytes(401)),
-        frame(2, b"", fin=False) + b"\x80\xff\x7f" + b"\xff" * 7 + KEY,
-    ],
-    ids=["frame", "fragments", "length of 2**63 - 1"],
-)
-def test_too_large_message_fails_with_1009(data: bytes) -> None:
-    assert receive(data) == [("failed", 1009)]
-
-
-def test_too_large_message_fails_at_its_head() -> None:
-    assert receive(frame(2, bytes(LIMIT + 1))[:8]) == [("failed", 1009)]
-
-
-def test_after_a_failure_the_answer_is_found_behind_the_bad_frame() -> None:
-    data = frame(2, bytes(LIMIT + 1)) + frame(1, b"skipped") + frame(8)
-
-    assert receive(data[:700], data[700:]) == [("failed", 1009), "answered"]
-
-
-def test_discarding_skips_up_to_the_close_frame() -> None:
-    codec, sink = open_codec()
-    codec.receive(frame(2, b"a", fin=False) + frame(0, b"abc")[:5])
-    codec.discard()
-
-    codec.receive(frame(0, b"abc")[5:] + frame(1, b"x") + frame(8) + frame(1, b"y"))
-
-    assert sink.events == ["answered"]
-
-
-class PausingSink(Sink):
-    """An application that takes one message at a time."""
-
-    def deliver(self, data: str | bytes) -> None:
-        super().deliver(data)
-        self._codec.pause()
-
-
-class StoppingSink(Sink):
-    """A connection that ends with the first message."""
-
-    def deliver(self, data: str | bytes) -> None:
-        super().deliver(data)
-        self._codec.stop()
-
-
-def test_pause_keeps_what_has_arrived_for_resume() -> None:
-    codec, sink = open_codec(kind=PausingSink)
-    codec.receive(frame(1, b"a") + frame(1, b"b") + frame(1, b"c")[:4])
-    codec.receive(frame(1, b"c")[4:])
-    assert sink.events == ["a"]
-
-    codec.resume()
-    codec.resume()
-
-    assert sink.events == ["a", "b", "c"]
-
-
-def test_stopping_within_a_delivery_delivers_nothing_more() -> None:
-    codec, sink = open_codec(kind=StoppingSink)
-    codec.receive(frame(1, b"a") + frame(1, b"b"))
-    codec.receive(frame(1, b"c"))
-
-    assert sink.events == ["a"]
-
-
-def test_many_frames_in_one_chunk_are_not_copied_for_each() -> None:
-    """With a copy of the rest for each frame this would move 20 GB."""
-    ping = frame(9)
-    codec, sink = open_codec()
-
-    codec.receive(ping * 80_000)
-
-    assert len(sink.events) == 80_000
-
-
-def test_compressed_message_is_inflated() -> None:
-    data = frame(1, deflated(b"ab" * 300), rsv=4)
-
-    assert receive(data, deflate=DEFLATE) == ["ab" * 300]
-
-
-def test_compressed_fragments_are_inflated_as_one() -> None:
-    compressed = deflated(b"ab" * 300)
-    data = frame(2, compressed[:4], fin=False, rsv=4) + frame(0, compressed[4:])
-
-    assert receive(data + data, deflate=DEFLATE) == [b"ab" * 300] * 2
-
-
-def test_compressed_message_just_within_the_limit_is_taken() -> None:
-    data = frame(2, deflated(bytes(LIMIT)), rsv=4)
-
-    assert receive(data, deflate=DEFLATE) == [bytes(LIMIT)]
-
-
-def test_compressed_message_over_the_limit_fails_with_1009() -> None:
-    data = frame(2, deflated(bytes(LIMIT + 1)), rsv=4)
-
-    assert receive(data, deflate=DEFLATE) == [("failed", 1009)]
-
-
-def test_inflated_size_counts_over_fragments() -> None:
-    compressed = deflated(bytes(LIMIT * 3))
-    half = len(compressed) // 2
-    data = frame(2, compressed[:half], fin=False, rsv=4) + frame(0, compressed[half:])
-
-    assert receive(data, deflate=DEFLATE) == [("failed", 1009)]
-
-
-def test_corrupt_compressed_message_fails_with_1007() -> None:
-    assert receive(frame(2, b"\xff" * 9, rsv=4), deflate=DEFLATE) == [("failed", 1007)]
-
-
-@pytest.mark.parametrize("rsv", [1, 2, 5, 6])
-def test_other_reserved_bits_fail_beside_compression(rsv: int) -> None:
-    assert receive(frame(1, b"a", rsv=rsv), deflate=DEFLATE) == [("failed", 1002)]
-
-
-def test_compression_bomb_costs_bounded_memory() -> None:
-    limit = 1 << 20
-    bomb = frame(2, deflated(bytes(500 << 20)), rsv=4)
-    codec, sink = open_codec(limit, DEFLATE)
-    tracemalloc.start()
-
-    codec.receive(bomb)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-
-    assert sink.events == [("failed", 1009)]
-    assert peak < 6 * limit
+    assert parser.parse(b"\xb3\x81\0\0\0\0a")
+    assert events == [(1002, "RSV = 3 and no extension negotiated")]
 
 
 def test_long_message_is_sent_deflated() -> None:
-    codec, _ = open_codec(deflate=DEFLATE)
-    encoded = codec.encode("ab" * 600)
+    frame = encode(TEXT, OPCODE_TEXT, DEFLATE)
 
-    assert encoded[0] == 0xC1
-    assert inflate(encoded[2:]) == b"ab" * 600
+    assert frame[0] == 0xC1
+    assert inflate(frame[2:]) == TEXT
 
 
 def test_no_context_is_taken_over_when_sending() -> None:
-    codec, _ = open_codec(deflate=DEFLATE)
+    frame = encode(TEXT, OPCODE_TEXT, DEFLATE)
 
-    assert codec.encode("ab" * 600) == codec.encode("ab" * 600)
+    assert encode(TEXT, OPCODE_TEXT, DEFLATE) == frame
+    assert DEFLATE._compressor is None
 
 
 @pytest.mark.parametrize("data", [b"short", os.urandom(2000)], ids=["short", "random"])
 def test_message_that_does_not_shrink_is_sent_as_it_is(data: bytes) -> None:
-    codec, _ = open_codec(deflate=DEFLATE)
-    encoded = codec.encode(data)
+    frame = encode(data, OPCODE_BINARY, DEFLATE)
 
-    assert encoded[0] == 0x82
-    assert encoded.endswith(data)
-
-
-def test_nothing_of_a_connection_is_kept_between_messages() -> None:
-    codec, _ = open_codec(deflate=DEFLATE)
-    codec.receive(frame(1, deflated(b"ab"), rsv=4))
-    codec.encode("ab" * 600)
-
-    assert codec._parser is None
-    assert codec._deflate is not None
-    assert codec._deflate._compressor is codec._deflate._decompressor is None
+    assert frame == encode(data, OPCODE_BINARY, None)
+    assert frame.endswith(data)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 255, 256, 257, 1001, 70000])
@@ -400,96 +115,12 @@ def test_unmasking_is_the_same_at_every_size(size: int) -> None:
 def test_unmasking_works_without_native_code(monkeypatch: pytest.MonkeyPatch) -> None:
     payload = os.urandom(1001)
     native = unmask(KEY, payload)
-    monkeypatch.setattr(codec_module, "_nvx", None)
+    monkeypatch.setattr(codec, "_nvx", None)
 
     assert unmask(KEY, payload) == native
 
 
-# The lane against Autobahn on its own, on any stream of frames cut anywhere.
-
-
-class WithoutLane(FrameCodec):
-    """Autobahn alone, given each frame's bytes as the codec does."""
-
-    __slots__ = ()
-
-    def _read_lane(self) -> None:
-        """Leave all to Autobahn."""
-
-
-def frames_of_any_kind() -> st.SearchStrategy[bytes]:
-    payloads = st.one_of(
-        st.binary(max_size=12),
-        st.text(max_size=6).map(str.encode),
-        st.sampled_from([bytes(125), bytes(126), bytes(LIMIT), bytes(LIMIT + 1)]),
-    )
-    valid = st.builds(frame, st.sampled_from([1, 2]), payloads)
-    any_frame = st.builds(
-        lambda opcode, payload, fin, rsv: frame(opcode, payload, fin=fin, rsv=rsv),
-        st.sampled_from([0, 1, 2, 1, 2, 8, 9, 10, 3, 11]),
-        payloads,
-        st.booleans(),
-        st.sampled_from([0, 0, 0, 0, 4, 1]),
-    )
-    fragmented = st.builds(
-        lambda opcode, first, second: (
-            frame(opcode, first, fin=False) + frame(0, second)
-        ),
-        st.sampled_from([1, 2]),
-        payloads,
-        payloads,
-    )
-    compressed = st.builds(
-        lambda opcode, payload: frame(opcode, deflated(payload), rsv=4),
-        st.sampled_from([1, 2]),
-        payloads,
-    )
-    malformed = st.sampled_from(list(VIOLATIONS.values()))
-    return st.one_of(valid, valid, fragmented, compressed, any_frame, malformed)
-
-
-def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
-    places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    return [data[i:j] for i, j in itertools.pairwise(places)]
-
-
-def run(kind: type[FrameCodec], chunks: list[bytes], deflate: bool) -> list[Any]:
-    sink = Sink()
-    sink.codec = kind(
-        sink,
-        sink.deliver,
-        message_limit=LIMIT,
-        frame_limit=LIMIT,
-        deflate=DEFLATE if deflate else None,
-    )
-    for chunk in chunks:
-        sink.codec.receive(chunk)
-    return sink.events
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(frames_of_any_kind(), max_size=6),
-    st.lists(st.integers(min_value=0, max_value=5000), max_size=5),
-    st.booleans(),
-)
-def test_lane_and_autobahn_agree(
-    frames: list[bytes], cuts: list[int], deflate: bool
-) -> None:
-    data = b"".join(frames)
-
-    assert run(FrameCodec, split(data, cuts), deflate) == run(
-        WithoutLane, [data], deflate
-    )
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=60), st.lists(st.integers(min_value=0, max_value=60)))
-def test_garbage_fails_the_same_however_it_is_cut(data: bytes, cuts: list[int]) -> None:
-    assert run(FrameCodec, split(data, cuts), True) == run(WithoutLane, [data], True)
-
-
-# Autobahn's inside, as far as the codec relies on it.
+# Autobahn's inside, as far as the reader relies on it.
 
 USED_METHODS = [
     "_connectionMade",
@@ -514,15 +145,15 @@ def test_autobahn_has_the_methods_that_are_used(name: str) -> None:
     "name", ["state", "inside_message", "current_frame", "failedByMe", "data"]
 )
 def test_autobahn_keeps_its_state_under_these_names(name: str) -> None:
-    codec, _ = open_codec()
-    codec.receive(frame(1, b"ab", fin=False))
+    parser, _ = take_parser()
+    parser.parse(b"\x01\x81\0\0\0\0a")
 
-    assert name in vars(codec._parser)
+    assert name in vars(parser)
 
 
 def test_autobahn_is_given_every_option_that_it_asks_for() -> None:
     options = set(WebSocketServerProtocol.CONFIG_ATTRS)
-    given_options = set(vars(codec_module._Parser)) | {
+    given_options = set(vars(Parser)) | {
         "maxMessagePayloadSize",
         "maxFramePayloadSize",
     }
@@ -549,12 +180,12 @@ def test_autobahn_is_given_every_option_that_it_asks_for() -> None:
 def test_codec_leaves_reactor_and_txaio_alone() -> None:
     program = (
         "import sys, txaio\n"
-        "from djserve.protocols.websocket.codec import FrameCodec\n"
+        "from djserve.protocols.websocket.reader import FrameReader\n"
         "assert not txaio.using_twisted and not txaio.using_asyncio\n"
         "assert 'twisted.internet.reactor' not in sys.modules\n"
         "txaio.use_asyncio()\n"
-        "codec = FrameCodec(None, print, message_limit=9, frame_limit=9)\n"
-        "codec.receive(b'\\x01\\x81\\0\\0\\0\\0a\\x80\\x81\\0\\0\\0\\0b')\n"
+        "reader = FrameReader(None, print, message_limit=9, frame_limit=9)\n"
+        "reader.receive(b'\\x01\\x81\\0\\0\\0\\0a\\x80\\x81\\0\\0\\0\\0b')\n"
         "assert 'twisted.internet.reactor' not in sys.modules\n"
     )
 

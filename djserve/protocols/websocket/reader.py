@@ -1,0 +1,218 @@
+"""Bytes to messages: a fast lane for nearly all frames, Autobahn for the others.
+
+A frame that is whole, unfragmented, masked and uncompressed is read right here; any
+other is cut out and given to Autobahn's parser. So Autobahn decides about all that is
+unusual or wrong; a test compares the two on any stream of frames.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from djserve.protocols.websocket.codec import Parser, unmask
+from djserve.protocols.websocket.frames import (
+    OPCODE_BINARY,
+    OPCODE_CLOSE,
+    OPCODE_TEXT,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djserve.protocols.websocket.codec import Deflate, FrameSink
+
+_TEXT = 0x80 | OPCODE_TEXT
+_BINARY = 0x80 | OPCODE_BINARY
+
+
+class FrameReader:
+    """Read the frames of one open connection.
+
+    ``deliver`` gets each message, text as str and binary as bytes. It and the sink may
+    call ``pause``, ``discard`` and ``stop`` at any time, also from within ``receive``.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_deflate",
+        "_deliver",
+        "_in_lane",
+        "_is_busy",
+        "_is_discarding",
+        "_is_paused",
+        "_is_stopped",
+        "_lane_limit",
+        "_limits",
+        "_opcode",
+        "_parser",
+        "_position",
+        "_rest",
+        "_sink",
+    )
+
+    def __init__(
+        self,
+        sink: FrameSink,
+        deliver: Callable[[str | bytes], None],
+        *,
+        message_limit: int,
+        frame_limit: int,
+        deflate: Deflate | None = None,
+    ) -> None:
+        self._sink = sink
+        self._deliver = deliver
+        self._limits = (message_limit, frame_limit)
+        self._lane_limit = min(message_limit, frame_limit)
+        self._deflate = deflate
+        # What has arrived and is not read yet: nearly always one chunk, or none.
+        self._buffer = b""
+        self._position = 0
+        # The frame that is under way on the slow path.
+        self._rest = 0
+        self._opcode = 0
+        self._parser: Parser | None = None
+        self._in_lane = True
+        self._is_busy = False
+        self._is_paused = False
+        self._is_discarding = False
+        self._is_stopped = False
+
+    def receive(self, data: bytes) -> None:
+        """Read a chunk as it came from the transport."""
+        if self._is_stopped:
+            return
+        if self._position < len(self._buffer):
+            data = self._buffer[self._position :] + data
+        self._buffer = data
+        self._position = 0
+        if not self._is_busy:
+            self._read()
+
+    def pause(self) -> None:
+        """Deliver nothing until ``resume``; what has arrived is kept."""
+        self._is_paused = True
+        self._in_lane = False
+
+    def resume(self) -> None:
+        """Deliver again, beginning with what has been kept."""
+        self._is_paused = False
+        if not self._is_busy:
+            self._read()
+
+    def discard(self) -> None:
+        """Skip all from now on, up to the peer's Close frame: ours has been sent.
+
+        Autobahn would go on inflating and validating what nobody wants any more.
+        """
+        self._is_discarding = True
+        self._is_paused = False
+        self._in_lane = False
+        self._parser = None
+        if not self._is_busy:
+            self._read()
+
+    def stop(self) -> None:
+        """Read nothing more and let go of everything."""
+        self._is_stopped = True
+        self._in_lane = False
+        self._buffer = b""
+        self._position = 0
+        self._parser = self._deflate = None
+
+    def _read(self) -> None:
+        self._is_busy = True
+        while self._position < len(self._buffer) and self._may_read():
+            self._in_lane = not self._is_discarding and self._parser is None
+            if self._in_lane:
+                self._read_lane()
+            if not self._may_read() or not self._read_frame():
+                break
+        self._is_busy = False
+        if self._position == len(self._buffer) or self._is_stopped:
+            self._buffer = b""
+            self._position = 0
+
+    def _may_read(self) -> bool:
+        return not self._is_paused and not self._is_stopped
+
+    def _read_lane(self) -> None:
+        """Read whole, unfragmented, masked, uncompressed messages; stop at all else.
+
+        Autobahn needs 20 us for such a frame (benchmark: websocket_echo). What is
+        malformed is left to it too, so that both paths fail alike.
+        """
+        data, position = self._buffer, self._position
+        size, limit, deliver = len(data), self._lane_limit, self._deliver
+        while size - position >= 6:
+            first = data[position]
+            length = data[position + 1] - 0x80
+            if (first != _TEXT and first != _BINARY) or length < 0:
+                return
+            if length < 126:
+                start = position + 6
+            elif length == 126:
+                start = position + 8
+                length = int.from_bytes(data[position + 2 : position + 4], "big")
+                if length < 126:
+                    return
+            else:
+                start = position + 14
+                length = int.from_bytes(data[position + 2 : position + 10], "big")
+                if length < 65536:
+                    return
+            end = start + length
+            if end > size or length > limit:
+                return
+            payload = unmask(data[start - 4 : start], data[start:end])
+            message: str | bytes = payload
+            if first == _TEXT:
+                try:
+                    message = payload.decode()
+                except UnicodeDecodeError:
+                    return
+            self._position = position = end
+            deliver(message)
+            if not self._in_lane:
+                return
+
+    def _read_frame(self) -> bool:
+        """Read what there is of one frame; False if its head is not complete."""
+        if not self._rest and not self._begin_frame():
+            return False
+        end = min(self._position + self._rest, len(self._buffer))
+        data = self._buffer[self._position : end]
+        self._rest -= len(data)
+        self._position = end
+        if not self._is_discarding:
+            self._parse(data)
+        # A Close frame that was itself wrong is the peer's last one all the same.
+        if self._is_discarding and not self._rest and self._opcode == OPCODE_CLOSE:
+            self._sink.close_answered()
+        return True
+
+    def _begin_frame(self) -> bool:
+        data, position = self._buffer, self._position
+        available = len(data) - position
+        if available < 2:
+            return False
+        length = data[position + 1] & 0x7F
+        extended = {126: 2, 127: 8}.get(length, 0)
+        head = 2 + extended + (4 if data[position + 1] & 0x80 else 0)
+        if available < head:
+            return False
+        if extended:
+            length = int.from_bytes(data[position + 2 : position + 2 + extended], "big")
+        self._opcode = data[position] & 0x0F
+        self._rest = head + length
+        return True
+
+    def _parse(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None:
+            parser = Parser.take(self._sink, self._deliver, self._limits, self._deflate)
+            self._parser = parser
+        must_keep = parser.parse(data)
+        # ``discard`` and ``stop`` drop a parser even while it parses.
+        if self._parser is parser and not must_keep:
+            self._parser = None
+            parser.release()

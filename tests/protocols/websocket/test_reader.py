@@ -1,0 +1,444 @@
+from __future__ import annotations
+
+import itertools
+import os
+import tracemalloc
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from djserve.protocols.websocket.codec import Deflate, create_deflate
+from djserve.protocols.websocket.deflate import DeflateAgreement
+from djserve.protocols.websocket.reader import FrameReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LIMIT = 1000
+KEY = b"\x01\x80\xfe\x7f"
+DEFLATE = create_deflate(DeflateAgreement(12, 12, b""))
+
+
+class Sink:
+    """A connection's part: notes what it is told, and stops at the end as one does."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.reader: FrameReader | None = None
+
+    def deliver(self, data: str | bytes) -> None:
+        self.events.append(data)
+
+    def write(self, data: bytes) -> None:
+        self.events.append(("write", data))
+
+    def ping_received(self, payload: bytes) -> None:
+        self.events.append(("ping", payload))
+
+    def close_received(self, code: int, reason: str) -> None:
+        self.events.append(("close", code, reason))
+        self._reader.stop()
+
+    def close_answered(self) -> None:
+        self.events.append("answered")
+        self._reader.stop()
+
+    def failed(self, code: int, reason: str) -> None:
+        self.events.append(("failed", code))
+        self._reader.discard()
+
+    @property
+    def _reader(self) -> FrameReader:
+        assert self.reader is not None
+        return self.reader
+
+
+def open_reader(
+    limit: int = LIMIT,
+    deflate: Deflate | None = None,
+    kind: type[Sink] = Sink,
+) -> tuple[FrameReader, Sink]:
+    sink = kind()
+    sink.reader = FrameReader(
+        sink, sink.deliver, message_limit=limit, frame_limit=limit, deflate=deflate
+    )
+    return sink.reader, sink
+
+
+def receive(*chunks: bytes, deflate: Deflate | None = None) -> list[Any]:
+    reader, sink = open_reader(deflate=deflate)
+    for chunk in chunks:
+        reader.receive(chunk)
+    return sink.events
+
+
+def frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0
+) -> bytes:
+    """Write a frame as a client does, with no rule in the way."""
+    size = len(payload)
+    if size < 126:
+        length = bytes((0x80 | size,))
+    elif size < 65536:
+        length = b"\xfe" + size.to_bytes(2, "big")
+    else:
+        length = b"\xff" + size.to_bytes(8, "big")
+    masked = bytes(byte ^ KEY[i % 4] for i, byte in enumerate(payload))
+    return bytes((fin << 7 | rsv << 4 | opcode,)) + length + KEY + masked
+
+
+def deflated(payload: bytes) -> bytes:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -12)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 999, 1000])
+def test_whole_messages_are_delivered_with_their_type(size: int) -> None:
+    text = "é" * (size // 2)
+    data = frame(1, text.encode()) + frame(2, bytes(size))
+
+    assert receive(data) == [text, bytes(size)]
+
+
+def test_long_length_is_read() -> None:
+    reader, sink = open_reader(limit=1 << 20)
+    payload = os.urandom(70000)
+
+    reader.receive(frame(2, payload))
+
+    assert sink.events == [payload]
+
+
+def test_fragments_are_joined_and_pings_pass_between_them() -> None:
+    data = frame(1, b"a\xc3", fin=False) + frame(9, b"p") + frame(0, b"\xa9b")
+
+    assert receive(data) == [("ping", b"p"), "aéb"]
+
+
+def test_message_after_fragments_takes_the_lane_again() -> None:
+    data = frame(2, b"a", fin=False) + frame(0, b"b") + frame(1, b"c")
+
+    assert receive(data) == [b"ab", "c"]
+
+
+def test_pong_is_taken_silently() -> None:
+    assert receive(frame(10, b"x") + frame(1, b"a")) == ["a"]
+
+
+def test_close_is_answered_with_its_code_and_reason() -> None:
+    data = frame(8, b"\x03\xe9bye") + frame(1, b"too late")
+
+    assert receive(data) == [
+        ("write", b"\x88\x05\x03\xe9bye"),
+        ("close", 1001, "bye"),
+    ]
+
+
+def test_close_without_code_is_1005() -> None:
+    assert receive(frame(8)) == [("write", b"\x88\x00"), ("close", 1005, "")]
+
+
+VIOLATIONS = {
+    "unmasked frame": b"\x81\x01a",
+    "reserved bit": frame(1, b"a", rsv=1),
+    "compressed without agreement": frame(1, b"a", rsv=4),
+    "reserved data opcode": frame(3, b"a"),
+    "reserved control opcode": frame(11, b"a"),
+    "fragmented control frame": frame(9, b"a", fin=False),
+    "long control frame": frame(9, bytes(126)),
+    "continuation of nothing": frame(0, b"a"),
+    "message within a message": frame(1, b"a", fin=False) + frame(1, b"b"),
+    "two-byte length for a short payload": b"\x81\xfe\x00\x01" + KEY + b"a",
+    "eight-byte length for a short payload": b"\x81\xff"
+    + bytes(7)
+    + b"\1"
+    + KEY
+    + b"a",
+    "length with the highest bit": b"\x82\xff\x80" + bytes(7) + KEY,
+    "close with one byte": frame(8, b"\x03"),
+    "close code 999": frame(8, b"\x03\xe7"),
+    "close code 1004": frame(8, b"\x03\xec"),
+    "close code 1005": frame(8, b"\x03\xed"),
+    "close code 1006": frame(8, b"\x03\xee"),
+    "close code 1015": frame(8, b"\x03\xf7"),
+    "close code 2999": frame(8, b"\x0b\xb7"),
+    "close code 5000": frame(8, b"\x13\x88"),
+}
+
+
+@pytest.mark.parametrize("data", VIOLATIONS.values(), ids=VIOLATIONS.keys())
+def test_protocol_violation_fails_with_1002(data: bytes) -> None:
+    assert receive(data + frame(1, b"after"))[0] == ("failed", 1002)
+    assert "after" not in receive(data + frame(1, b"after"))
+
+
+@pytest.mark.parametrize("code", [1000, 1003, 1007, 1013, 3000, 4999])
+def test_close_codes_of_the_registry_are_taken(code: int) -> None:
+    assert receive(frame(8, code.to_bytes(2, "big")))[-1] == ("close", code, "")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(1, b"\xff"),
+        frame(1, b"\xc3"),
+        frame(1, b"\xed\xa0\x80"),
+        frame(1, b"a", fin=False) + frame(0, b"\xf4\x90\x80\x80"),
+        frame(1, b"\xc3", fin=False) + frame(0),
+        frame(8, b"\x03\xe8\xff"),
+    ],
+    ids=[
+        "invalid",
+        "cut",
+        "surrogate",
+        "beyond Unicode",
+        "cut over fragments",
+        "close",
+    ],
+)
+def test_bad_utf8_fails_with_1007(data: bytes) -> None:
+    assert receive(data + frame(1, b"after"))[0] == ("failed", 1007)
+    assert "after" not in receive(data + frame(1, b"after"))
+
+
+def test_bad_close_frame_is_the_last_one_expected() -> None:
+    assert receive(frame(8, b"\x03\xec")) == [("failed", 1002), "answered"]
+
+
+def test_bad_utf8_fails_before_its_frame_is_complete() -> None:
+    assert receive(frame(1, b"\xff" + bytes(500))[:20]) == [("failed", 1007)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(1, b"a" * (LIMIT + 1)),
+        frame(2, bytes(600), fin=False) + frame(0, bytes(401)),
+        frame(2, b"", fin=False) + b"\x80\xff\x7f" + b"\xff" * 7 + KEY,
+    ],
+    ids=["frame", "fragments", "length of 2**63 - 1"],
+)
+def test_too_large_message_fails_with_1009(data: bytes) -> None:
+    assert receive(data) == [("failed", 1009)]
+
+
+def test_too_large_message_fails_at_its_head() -> None:
+    assert receive(frame(2, bytes(LIMIT + 1))[:8]) == [("failed", 1009)]
+
+
+def test_after_a_failure_the_answer_is_found_behind_the_bad_frame() -> None:
+    data = frame(2, bytes(LIMIT + 1)) + frame(1, b"skipped") + frame(8)
+
+    assert receive(data[:700], data[700:]) == [("failed", 1009), "answered"]
+
+
+def test_discarding_skips_up_to_the_close_frame() -> None:
+    reader, sink = open_reader()
+    reader.receive(frame(2, b"a", fin=False) + frame(0, b"abc")[:5])
+    reader.discard()
+
+    reader.receive(frame(0, b"abc")[5:] + frame(1, b"x") + frame(8) + frame(1, b"y"))
+
+    assert sink.events == ["answered"]
+
+
+class PausingSink(Sink):
+    """An application that takes one message at a time."""
+
+    def deliver(self, data: str | bytes) -> None:
+        super().deliver(data)
+        self._reader.pause()
+
+
+class StoppingSink(Sink):
+    """A connection that ends with the first message."""
+
+    def deliver(self, data: str | bytes) -> None:
+        super().deliver(data)
+        self._reader.stop()
+
+
+def test_pause_keeps_what_has_arrived_for_resume() -> None:
+    reader, sink = open_reader(kind=PausingSink)
+    reader.receive(frame(1, b"a") + frame(1, b"b") + frame(1, b"c")[:4])
+    reader.receive(frame(1, b"c")[4:])
+    assert sink.events == ["a"]
+
+    reader.resume()
+    reader.resume()
+
+    assert sink.events == ["a", "b", "c"]
+
+
+def test_stopping_within_a_delivery_delivers_nothing_more() -> None:
+    reader, sink = open_reader(kind=StoppingSink)
+    reader.receive(frame(1, b"a") + frame(1, b"b"))
+    reader.receive(frame(1, b"c"))
+
+    assert sink.events == ["a"]
+
+
+def test_many_frames_in_one_chunk_are_not_copied_for_each() -> None:
+    """With a copy of the rest for each frame this would move 20 GB."""
+    ping = frame(9)
+    reader, sink = open_reader()
+
+    reader.receive(ping * 80_000)
+
+    assert len(sink.events) == 80_000
+
+
+def test_compressed_message_is_inflated() -> None:
+    data = frame(1, deflated(b"ab" * 300), rsv=4)
+
+    assert receive(data, deflate=DEFLATE) == ["ab" * 300]
+
+
+def test_compressed_fragments_are_inflated_as_one() -> None:
+    compressed = deflated(b"ab" * 300)
+    data = frame(2, compressed[:4], fin=False, rsv=4) + frame(0, compressed[4:])
+
+    assert receive(data + data, deflate=DEFLATE) == [b"ab" * 300] * 2
+
+
+def test_compressed_message_just_within_the_limit_is_taken() -> None:
+    data = frame(2, deflated(bytes(LIMIT)), rsv=4)
+
+    assert receive(data, deflate=DEFLATE) == [bytes(LIMIT)]
+
+
+def test_compressed_message_over_the_limit_fails_with_1009() -> None:
+    data = frame(2, deflated(bytes(LIMIT + 1)), rsv=4)
+
+    assert receive(data, deflate=DEFLATE) == [("failed", 1009)]
+
+
+def test_inflated_size_counts_over_fragments() -> None:
+    compressed = deflated(bytes(LIMIT * 3))
+    half = len(compressed) // 2
+    data = frame(2, compressed[:half], fin=False, rsv=4) + frame(0, compressed[half:])
+
+    assert receive(data, deflate=DEFLATE) == [("failed", 1009)]
+
+
+def test_corrupt_compressed_message_fails_with_1007() -> None:
+    assert receive(frame(2, b"\xff" * 9, rsv=4), deflate=DEFLATE) == [("failed", 1007)]
+
+
+@pytest.mark.parametrize("rsv", [1, 2, 5, 6])
+def test_other_reserved_bits_fail_beside_compression(rsv: int) -> None:
+    assert receive(frame(1, b"a", rsv=rsv), deflate=DEFLATE) == [("failed", 1002)]
+
+
+def test_compression_bomb_costs_bounded_memory() -> None:
+    limit = 1 << 20
+    bomb = frame(2, deflated(bytes(500 << 20)), rsv=4)
+    reader, sink = open_reader(limit, DEFLATE)
+    tracemalloc.start()
+
+    reader.receive(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert sink.events == [("failed", 1009)]
+    assert peak < 6 * limit
+
+
+# The lane against Autobahn on its own, on any stream of frames cut anywhere.
+
+
+class WithoutLane(FrameReader):
+    """Autobahn alone, given each frame's bytes as the reader does."""
+
+    __slots__ = ()
+
+    def _read_lane(self) -> None:
+        """Leave all to Autobahn."""
+
+
+def frames_of_any_kind() -> st.SearchStrategy[bytes]:
+    payloads = st.one_of(
+        st.binary(max_size=12),
+        st.text(max_size=6).map(str.encode),
+        st.sampled_from([bytes(125), bytes(126), bytes(LIMIT), bytes(LIMIT + 1)]),
+    )
+    valid = st.builds(frame, st.sampled_from([1, 2]), payloads)
+    any_frame = st.builds(
+        lambda opcode, payload, fin, rsv: frame(opcode, payload, fin=fin, rsv=rsv),
+        st.sampled_from([0, 1, 2, 1, 2, 8, 9, 10, 3, 11]),
+        payloads,
+        st.booleans(),
+        st.sampled_from([0, 0, 0, 0, 4, 1]),
+    )
+    fragmented = st.builds(
+        lambda opcode, first, second: (
+            frame(opcode, first, fin=False) + frame(0, second)
+        ),
+        st.sampled_from([1, 2]),
+        payloads,
+        payloads,
+    )
+    compressed = st.builds(
+        lambda opcode, payload: frame(opcode, deflated(payload), rsv=4),
+        st.sampled_from([1, 2]),
+        payloads,
+    )
+    malformed = st.sampled_from(list(VIOLATIONS.values()))
+    return st.one_of(valid, valid, fragmented, compressed, any_frame, malformed)
+
+
+def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
+    places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
+    return [data[i:j] for i, j in itertools.pairwise(places)]
+
+
+def run(kind: type[FrameReader], chunks: list[bytes], deflate: bool) -> list[Any]:
+    sink = Sink()
+    sink.reader = kind(
+        sink,
+        sink.deliver,
+        message_limit=LIMIT,
+        frame_limit=LIMIT,
+        deflate=DEFLATE if deflate else None,
+    )
+    for chunk in chunks:
+        sink.reader.receive(chunk)
+    return sink.events
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(frames_of_any_kind(), max_size=6),
+    st.lists(st.integers(min_value=0, max_value=5000), max_size=5),
+    st.booleans(),
+)
+def test_lane_and_autobahn_agree(
+    frames: list[bytes], cuts: list[int], deflate: bool
+) -> None:
+    data = b"".join(frames)
+
+    assert run(FrameReader, split(data, cuts), deflate) == run(
+        WithoutLane, [data], deflate
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60), st.lists(st.integers(min_value=0, max_value=60)))
+def test_garbage_fails_the_same_however_it_is_cut(data: bytes, cuts: list[int]) -> None:
+    assert run(FrameReader, split(data, cuts), True) == run(WithoutLane, [data], True)
+
+
+def test_nothing_of_a_connection_is_kept_between_messages() -> None:
+    reader, _ = open_reader(deflate=DEFLATE)
+    reader.receive(frame(1, deflated(b"ab"), rsv=4))
+
+    assert reader._parser is None
+    assert DEFLATE._decompressor is None
+
+
+def test_parser_of_a_failed_connection_serves_no_other() -> None:
+    assert receive(frame(2, b"a", fin=False) + b"\x81\x01a")[0] == ("failed", 1002)
+    assert receive(frame(2, b"b", fin=False) + frame(0, b"c")) == [b"bc"]
