@@ -179,6 +179,9 @@ class HeadParser:
                 self._check_host(value.rstrip(b" \t"))
             elif name != b"connection":
                 _apply_framing(head, name, value.strip(b" \t"))
+            elif version == "1.0" and b"close" in split_list(value):
+                # RFC 9112 section 9.3: close wins; with llhttp keep-alive does.
+                self.keep_alive = False
         if not self._is_upgrade:
             # RFC 9110 section 7.8: without Connection: Upgrade it is not meant for us.
             head.upgrade = None

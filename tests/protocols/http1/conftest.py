@@ -1,0 +1,186 @@
+"""One HTTP/1.1 connection in memory, with a recorder where the application would be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from djserve.conf.schema import HTTPConfig
+from djserve.interfaces import ConnectionInfo, Headers, RequestHead, Stream
+from djserve.protocols.http1.connection import HTTP1Connection
+from djserve.protocols.http1.response import ResponseDefaults
+from djserve.testing.transport import MemoryTransport
+
+if TYPE_CHECKING:
+    from djserve.errors import ProtocolError
+    from djserve.interfaces import Connection
+
+OK: Headers = [(b"content-length", b"2")]
+
+
+class Request:
+    """What reached the application's side of one request (interfaces.Exchange)."""
+
+    def __init__(self, wire: Wire, head: RequestHead, stream: Stream) -> None:
+        self.wire = wire
+        self.head = head
+        self.stream = stream
+        self.content = b""
+        self.chunks: list[bytes] = []
+        self.is_started = False
+        self.is_complete = False
+        self.is_lost = False
+        self.events: list[object] = []
+
+    @property
+    def target(self) -> bytes:
+        query = self.head.query
+        return self.head.raw_path + (b"?" + query if query else b"")
+
+    def answer(
+        self, body: bytes = b"ok", status: int = 200, headers: Headers | None = None
+    ) -> None:
+        """Send a whole response; without ``headers`` the server frames it."""
+        self.stream.send_response(status, headers or [], body, more=False)
+
+    def start(self) -> None:
+        self.is_started = True
+        self._act(self.wire.on_start)
+
+    def data_received(self, data: bytes) -> None:
+        assert data
+        self.content += data
+        self.chunks.append(data)
+
+    def eof_received(self) -> None:
+        assert not self.is_complete
+        self.is_complete = True
+        self._act(self.wire.on_complete)
+
+    def _act(self, action: Callable[[Request], None] | None) -> None:
+        if action and self.is_started and not self.is_lost:
+            action(self)
+
+    def pause_writing(self) -> None:
+        self.events.append("pause")
+
+    def resume_writing(self) -> None:
+        self.events.append("resume")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        assert not self.is_lost
+        self.is_lost = True
+
+    def tick(self, now: float) -> None:
+        self.events.append(("tick", now))
+
+    def drain(self) -> None:
+        self.events.append("drain")
+
+
+class Wire:
+    """A connection, its transport, and the requests that came through it.
+
+    ``on_start`` answers in the call that starts the request, as an eager task does.
+    ``on_complete`` answers when all of the content has come. Without both nothing is
+    answered before the test does it.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_start: Callable[[Request], None] | None = None,
+        on_complete: Callable[[Request], None] | None = None,
+        server_name: str = "",
+        can_write_eof: bool = True,
+        refuse: Callable[[RequestHead], None] = lambda head: None,
+        **config: Any,
+    ) -> None:
+        self.on_start = on_start
+        self.on_complete = on_complete
+        self.refuse = refuse
+        self.requests: list[Request] = []
+        self.refused: list[ProtocolError] = []
+        self.ended: list[Connection] = []
+        self.transport = _Transport(can_write_eof)
+        self.defaults = ResponseDefaults(server_name)
+        self.connection = HTTP1Connection(
+            self.transport,
+            ConnectionInfo(("192.0.2.1", 50000), ("192.0.2.2", 80)),
+            self,
+            HTTPConfig(**config),
+            self.defaults,
+        )
+        self.transport.set_protocol(self.connection)
+
+    # interfaces.ConnectionOwner
+
+    def open_exchange(
+        self, head: RequestHead, info: ConnectionInfo, stream: Stream
+    ) -> Request:
+        self.refuse(head)
+        self.requests.append(Request(self, head, stream))
+        return self.requests[-1]
+
+    def request_refused(
+        self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError
+    ) -> None:
+        self.refused.append(error)
+
+    def connection_lost(self, connection: Connection) -> None:
+        self.ended.append(connection)
+
+    # What tests do and ask.
+
+    def feed(self, *chunks: bytes) -> Wire:
+        self.transport.feed(*chunks)
+        return self
+
+    def tick(self, *times: float) -> Wire:
+        for now in times:
+            self.connection.tick(now)
+        return self
+
+    def take(self) -> bytes:
+        return self.transport.take()
+
+    @property
+    def statuses(self) -> list[int]:
+        """The status of each response in what was written."""
+        found = re.findall(rb"^HTTP/1\.1 ([0-9]{3}) ", self.transport.data, re.M)
+        return [int(status) for status in found]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server has ended the connection, at least its own side."""
+        return self.transport.is_closing or self.transport.is_eof_written
+
+    @property
+    def outcome(self) -> object:
+        """All that a peer and an application can tell of this connection."""
+        return (
+            [(r.target, r.head.headers, r.content, r.is_lost) for r in self.requests],
+            [error.status for error in self.refused],
+            self.statuses,
+            self.is_closed,
+        )
+
+
+class _Transport(MemoryTransport):
+    """A memory transport that may be like one with TLS, which has no half-close."""
+
+    def __init__(self, can_write_eof: bool) -> None:
+        super().__init__()
+        self._can_write_eof = can_write_eof
+
+    def can_write_eof(self) -> bool:
+        return self._can_write_eof
+
+
+@pytest.fixture(scope="session")
+def open_wire() -> type[Wire]:
+    """Give ``open_wire(**settings)``: a fresh connection."""
+    return Wire

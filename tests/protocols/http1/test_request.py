@@ -1,0 +1,434 @@
+"""Request heads: what is taken, and what is refused with which status."""
+
+from __future__ import annotations
+
+import pytest
+
+from djserve.conf.schema import HTTPConfig
+from djserve.errors import ProtocolError
+from djserve.interfaces import RequestHead
+from djserve.protocols.http1.request import HeadParser
+
+
+def parse(
+    *fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes | None = b"a"
+) -> RequestHead:
+    return HeadParser(HTTPConfig()).parse(build(*fields, line=line, host=host))
+
+
+def build(
+    *fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes | None = b"a"
+) -> bytes:
+    lines = [line, *([] if host is None else [b"Host: " + host]), *fields]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def status_of(block: bytes) -> int:
+    with pytest.raises(ProtocolError) as caught:
+        HeadParser(HTTPConfig()).parse(block)
+    return caught.value.status
+
+
+def keeps_alive(*fields: bytes, version: bytes = b"1.1") -> bool:
+    parser = HeadParser(HTTPConfig())
+    parser.parse(build(*fields, line=b"GET / HTTP/" + version))
+    return parser.keep_alive
+
+
+def test_head_is_split_into_its_parts() -> None:
+    head = parse(b"X-One: 1", line=b"GET /a%20b?c=d?e HTTP/1.1")
+
+    assert (head.method, head.raw_path, head.query) == ("GET", b"/a%20b", b"c=d?e")
+    assert head.http_version == "1.1"
+    assert head.headers == [(b"host", b"a"), (b"x-one", b"1")]
+    assert not head.has_body
+    assert head.upgrade is None
+
+
+def test_names_are_lowered_and_values_trimmed() -> None:
+    head = parse(b"X-One: \t1 \t2\t ", b"X-ONE:", b"x-one: \xe9")
+
+    assert head.headers[1:] == [
+        (b"x-one", b"1 \t2"),
+        (b"x-one", b""),
+        (b"x-one", b"\xe9"),
+    ]
+
+
+def test_names_with_underscore_are_dropped() -> None:
+    head = parse(b"X_Forwarded_For: 1", b"Content_Length: 5", b"Host_: b")
+
+    assert head.headers == [(b"host", b"a")]
+    assert not head.has_body
+
+
+@pytest.mark.parametrize(
+    ("fields", "version", "expected"),
+    [
+        ((), b"1.1", True),
+        ((b"Connection: keep-alive",), b"1.1", True),
+        ((b"Connection: close",), b"1.1", False),
+        ((b"Connection: x, CLOSE",), b"1.1", False),
+        ((b"Connection: keep-alive", b"Connection: close"), b"1.1", False),
+        ((b"Connection: closed",), b"1.1", True),
+        ((b"Connection: close", b"Content-Length: 5"), b"1.1", False),
+        ((b"Connection: close", b"Transfer-Encoding: chunked"), b"1.1", False),
+        ((), b"1.0", False),
+        ((b"Connection: Keep-Alive",), b"1.0", True),
+        ((b"Connection: keep-alive, close",), b"1.0", False),
+    ],
+)
+def test_connection_field_decides_about_persistence(
+    fields: tuple[bytes, ...], version: bytes, expected: bool
+) -> None:
+    assert keeps_alive(*fields, version=version) is expected
+
+
+def test_connection_close_after_a_kept_request_is_seen() -> None:
+    parser = HeadParser(HTTPConfig())
+    parser.parse(build())
+    parser.parse(build(b"Connection: close"))
+
+    assert parser.keep_alive is False
+
+
+@pytest.mark.parametrize(
+    ("field", "length", "has_body"),
+    [
+        (b"Content-Length: 0", 0, False),
+        (b"Content-Length: 5", 5, True),
+        (b"Content-Length: \t5\t ", 5, True),
+        (b"Content-Length: 005", 5, True),
+        (b"Transfer-Encoding: chunked", None, True),
+        (b"Transfer-Encoding: \tChunked ", None, True),
+    ],
+)
+def test_framing_is_read(field: bytes, length: int | None, has_body: bool) -> None:
+    head = parse(field, line=b"POST / HTTP/1.1")
+
+    assert (head.content_length, head.has_body) == (length, has_body)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"Content-Length:",
+        b"Content-Length: +5",
+        b"Content-Length: -5",
+        b"Content-Length: 5_0",
+        b"Content-Length: 0x5",
+        b"Content-Length: 5.0",
+        b"Content-Length: 5 5",
+        b"Content-Length: 5, 5",
+        b"Content-Length: \x0b5",
+        b"Content-Length: \xb2",
+        b"Content-Length: " + b"9" * 30,
+        b"Content-Length: 5\r\nContent-Length: 5",
+        b"Content-Length: 5\r\nContent-Length: 6",
+        b"Content-Length: 0\r\nContent-Length: 5",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+        b"Content-Length: 0\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5",
+        b"Transfer-Encoding:",
+        b"Transfer-Encoding: xchunked",
+        b"Transfer-Encoding: chunkedx",
+        b"Transfer-Encoding: identity",
+        b"Transfer-Encoding: gzip",
+        b"Transfer-Encoding: gzip, chunked",
+        b"Transfer-Encoding: chunked, identity",
+        b"Transfer-Encoding: chunked, chunked",
+        b"Transfer-Encoding: ,chunked",
+        b"Transfer-Encoding: chunked,",
+        b"Transfer-Encoding: chunked;a=b",
+        b'Transfer-Encoding: "chunked"',
+        b"Transfer-Encoding: \x0bchunked",
+        b"Transfer-Encoding: chun\x00ked",
+        b"Transfer-Encoding: chunked\x00",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding : chunked",
+        b"Transfer-Encoding\t: chunked",
+        b"Transfer-Encoding:\r\n chunked",
+        b"Content-Length:\r\n 5",
+        b"Content-Length : 5",
+        b"Content-Length\x00: 5",
+        b"\x00Content-Length: 5",
+    ],
+)
+def test_doubtful_framing_is_refused(field: bytes) -> None:
+    assert status_of(build(field, line=b"POST / HTTP/1.1")) == 400
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"X : 1",
+        b"X\t: 1",
+        b": 1",
+        b"X",
+        b"X(: 1",
+        b"X\xe9: 1",
+        b"X Y: 1",
+        b"X: a\x00b",
+        b"X: a\x01b",
+        b"X: a\x0bb",
+        b"X: a\x1bb",
+        b"X: a\x7fb",
+        b"X: a\rb",
+        b"X: a\nY: b",
+        b"X: a\r\r\nY: b",
+        b"X: a\n\r\nY: b",
+        b"X: a\r\n b",
+        b"X: a\r\n\tb",
+        b"X: a\r\n \r\nY: b",
+    ],
+)
+def test_malformed_field_line_is_refused(field: bytes) -> None:
+    assert status_of(build(field)) == 400
+
+
+@pytest.mark.parametrize("field", [b" X: 1", b"\tX: 1"])
+def test_white_space_before_the_first_field_is_refused(field: bytes) -> None:
+    assert status_of(b"GET / HTTP/1.1\r\n" + field + b"\r\nHost: a\r\n\r\n") == 400
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET  / HTTP/1.1",
+        b"GET /  HTTP/1.1",
+        b"GET / HTTP/1.1 ",
+        b" GET / HTTP/1.1",
+        b"GET\t/ HTTP/1.1",
+        b"GET /\tHTTP/1.1",
+        b"GET /\x0b HTTP/1.1",
+        b"GET /a\x0cb HTTP/1.1",
+        b"GET /a\tb HTTP/1.1",
+        b"GET /a\x00b HTTP/1.1",
+        b"GET /a b HTTP/1.1",
+        b"GET /\xe9 HTTP/1.1",
+        b"GET /\x7f HTTP/1.1",
+        b"GET / HTTP/1.1\r",
+        b"GET /\r HTTP/1.1",
+        b"GET / HTTP/1.1\nX: y",
+        b"GET /",
+        b"GET HTTP/1.1",
+        b"GET / HTTP/0.9",
+        b"GET / HTTP/1.2",
+        b"GET / HTTP/1.10",
+        b"GET / HTTP/01.1",
+        b"GET / HTTP/2.0",
+        b"GET / http/1.1",
+        b"GET / HTTPS/1.1",
+        b"GET / ICE/1.0",
+        b"DESCRIBE / HTTP/1.1",
+        b"/ HTTP/1.1",
+        b"\x16\x03\x01\x02\x00\x01",
+    ],
+)
+def test_malformed_request_line_is_refused(line: bytes) -> None:
+    assert status_of(build(line=line)) == 400
+
+
+@pytest.mark.parametrize("method", [b"get", b"FOO", b"G-T"])
+def test_unknown_method_is_not_implemented(method: bytes) -> None:
+    assert status_of(build(line=method + b" / HTTP/1.1")) == 501
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"a", b"a:80", b"a:", b"127.0.0.1:8000", b"[::1]", b"[::1]:80", b"", b"a_b"],
+)
+def test_valid_host_is_taken(host: bytes) -> None:
+    assert parse(host=host).headers == [(b"host", host)]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"a b",
+        b"a/b",
+        b"a?b",
+        b"a#b",
+        b"a@b",
+        b"a,b:1,",
+        b"a:80:80",
+        b"a:x",
+        b"a:999999",
+        b"[::1",
+        b"::1",
+        b"[::g]",
+        b"a\\b",
+        b"\xe9",
+        b"<script>",
+    ],
+)
+def test_invalid_host_is_refused(host: bytes) -> None:
+    assert status_of(build(host=host)) == 400
+
+
+def test_host_is_required_once() -> None:
+    assert status_of(build(host=None)) == 400
+    assert status_of(build(b"Host: a")) == 400
+    assert status_of(build(b"Host: b")) == 400
+    assert status_of(build(b"Host: a", line=b"GET / HTTP/1.0")) == 400
+
+
+def test_http_1_0_needs_no_host() -> None:
+    assert parse(line=b"GET / HTTP/1.0", host=None).headers == []
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"http://b/p?q", b"/p", b"q"),
+        (b"http://b", b"/", b""),
+        (b"HTTP://b?q", b"/", b"q"),
+        (b"https://b/p??", b"/p", b"?"),
+    ],
+)
+def test_absolute_form_replaces_host(target: bytes, path: bytes, query: bytes) -> None:
+    head = parse(line=b"GET %b HTTP/1.1" % target)
+
+    assert (head.raw_path, head.query) == (path, query)
+    assert head.headers == [(b"host", b"b")]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [b"http://u@b/", b"http:///p", b"ftp://b/", b"http://b/#f", b"/a#f", b"*", b"b:80"],
+)
+def test_other_targets_are_refused(target: bytes) -> None:
+    assert status_of(build(line=b"GET %b HTTP/1.1" % target)) == 400
+
+
+def test_asterisk_form_is_for_options() -> None:
+    assert parse(line=b"OPTIONS * HTTP/1.1").raw_path == b"*"
+
+
+def test_connect_is_not_implemented() -> None:
+    assert status_of(build(line=b"CONNECT b:80 HTTP/1.1")) == 501
+
+
+def test_expectation_is_noted() -> None:
+    head = parse(b"Expect: 100-Continue", b"Content-Length: 1")
+
+    assert head.expects_continue
+
+
+def test_unknown_expectation_fails() -> None:
+    assert status_of(build(b"Expect: 200-ok")) == 417
+
+
+def test_http_1_0_has_no_expectation_and_no_chunks() -> None:
+    line = b"POST / HTTP/1.0"
+
+    assert not parse(b"Expect: 100-continue", line=line).expects_continue
+    assert status_of(build(b"Transfer-Encoding: chunked", line=line)) == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ((b"Connection: Upgrade", b"Upgrade: WebSocket"), b"websocket"),
+        (
+            (b"Connection: keep-alive, upgrade", b"Upgrade: h2c, websocket"),
+            b"websocket",
+        ),
+        ((b"Connection: upgrade", b"Upgrade: h2c"), None),
+        ((b"Upgrade: websocket",), None),
+        ((b"Connection: close", b"Upgrade: websocket"), None),
+    ],
+)
+def test_upgrade_needs_both_fields(
+    fields: tuple[bytes, ...], expected: bytes | None
+) -> None:
+    assert parse(*fields).upgrade == expected
+
+
+def test_http_1_0_has_no_upgrade() -> None:
+    fields = (b"Connection: Upgrade", b"Upgrade: websocket")
+
+    assert parse(*fields, line=b"GET / HTTP/1.0").upgrade is None
+
+
+def test_websocket_handshake_with_content_is_refused() -> None:
+    fields = (b"Connection: Upgrade", b"Upgrade: websocket")
+
+    assert status_of(build(*fields, b"Content-Length: 1")) == 400
+
+
+def test_too_many_fields_are_refused() -> None:
+    fields = [b"X-%d: 1" % number for number in range(100)]
+
+    assert len(parse(*fields[1:]).headers) == 100
+    assert status_of(build(*fields)) == 431
+
+
+def test_dropped_fields_count_as_well() -> None:
+    assert status_of(build(*[b"X_%d: 1" % number for number in range(100)])) == 431
+
+
+def test_parser_goes_on_after_content_and_upgrade() -> None:
+    parser = HeadParser(HTTPConfig())
+    parser.parse(build(b"Content-Length: 5"))
+    parser.parse(build(b"Connection: Upgrade", b"Upgrade: h2c"))
+
+    assert parser.parse(build(line=b"GET /next HTTP/1.1")).raw_path == b"/next"
+
+
+# The path for repeated heads must give what the whole parser gives.
+
+LINES = [
+    b"GET / HTTP/1.1",
+    b"HEAD /a/b%20c?d=e&f HTTP/1.1",
+    b"GET /? HTTP/1.1",
+    b"GET //a HTTP/1.1",
+    b"GET /a?b?c HTTP/1.1",
+    b"GET http://b/ HTTP/1.1",
+    b"OPTIONS * HTTP/1.1",
+    b"POST / HTTP/1.1",
+    b"GET / HTTP/1.0",
+    b"GET /a#b HTTP/1.1",
+    b"GET  / HTTP/1.1",
+    b"GET /\xe9 HTTP/1.1",
+    b"GET /\t HTTP/1.1",
+    b"GET / HTTP/1.2",
+    b"get / HTTP/1.1",
+    b"GET / HTTP/1.1\r\nX: y",
+    b"GET / HTTP/1.1\r\nContent-Length: 5",
+]
+
+
+def result_of(parser: HeadParser, block: bytes) -> object:
+    try:
+        head = parser.parse(block)
+    except ProtocolError as error:
+        return error.status
+    values = [getattr(head, name) for name in RequestHead.__slots__]
+    return [*values, parser.keep_alive]
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize(
+    "fields",
+    [(), (b"X: 1", b"X_Y: 2"), (b"Connection: keep-alive",)],
+)
+def test_repeated_head_gives_what_a_first_one_gives(
+    line: bytes, fields: tuple[bytes, ...]
+) -> None:
+    seasoned = HeadParser(HTTPConfig())
+    seasoned.parse(build(*fields))
+    block = build(*fields, line=line)
+
+    assert result_of(seasoned, block) == result_of(HeadParser(HTTPConfig()), block)
+
+
+def test_repeated_heads_share_no_list() -> None:
+    parser = HeadParser(HTTPConfig())
+    heads = [parser.parse(build()) for _ in range(3)]
+    heads[0].headers.clear()
+    heads[1].headers.append((b"x", b"y"))
+
+    assert heads[2].headers == [(b"host", b"a")]
