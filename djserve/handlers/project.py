@@ -12,7 +12,6 @@ from django.core.asgi import get_asgi_application
 from djserve.errors import ConfigError
 from djserve.handlers.consumers import parallel_consumers
 from djserve.handlers.replace import replace_handler
-from djserve.handlers.runtime import configure
 from djserve.server.loading import import_application
 
 if TYPE_CHECKING:
@@ -31,12 +30,12 @@ class Project(NamedTuple):
 
 
 def load_project(config: ServerConfig) -> Project:
-    """Import the project's application and prepare it to be served with ``config``.
+    """Import the project's application and put in it what ``config`` asks for.
 
+    ``handlers.configure`` comes first where ``config`` is not that of the settings.
     Raises ConfigError where it cannot be imported; where the project's own code raised,
     that is the error's cause.
     """
-    configure(config)
     path = find_application_path()
     if path is None:
         application = cast("Application", get_asgi_application())

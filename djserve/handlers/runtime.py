@@ -65,6 +65,14 @@ def shared_pool() -> ThreadPool:
     return _pool[1]
 
 
+def close_shared_pool(timeout: float) -> None:
+    """End the process's pool, with its threads' connections; the next use makes one."""
+    global _pool
+    closing, _pool = _pool, None
+    if closing is not None and closing[0] == os.getpid():
+        closing[1].close(timeout)
+
+
 def make_lease(
     pool: ThreadPool, *, held: bool = False, on_first: Job | None = None
 ) -> Lease:

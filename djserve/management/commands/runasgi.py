@@ -20,6 +20,7 @@ from django.core.management.base import (
 from django.db import connections
 
 import djserve
+from djserve import handlers
 from djserve.conf.loader import load
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import Flag
@@ -72,6 +73,7 @@ class Command(BaseCommand):
         if not options["skip_checks"]:
             self._run_checks()
         reactor = prepare_reactor()
+        handlers.configure(config)
         project = load_project(config)
         notes = [f"Application: {project.path}, run by {project.handler} handler"]
         configure(config.logging, django=True)

@@ -20,6 +20,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands.runserver import Command as DjangoCommand
 
 import djserve
+from djserve import handlers
 from djserve.conf.catalogue import settings_by_key
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.errors import ConfigError
@@ -147,6 +148,7 @@ class Command(find_next_command()):  # type: ignore[misc]
             raise CommandError("\n".join(error.problems)) from None
 
     def _load_application(self) -> Any:
+        handlers.configure(self._config)
         try:
             return load_project(self._config).application
         except ConfigError as error:
