@@ -15,6 +15,11 @@ from djserve.errors import ApplicationError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# RFC 9110 section 4.2.1, RFC 3986 section 3.2: reg-name, IPv4 or [IPv6], and a port.
+_is_authority = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]{0,5})?"
+).fullmatch
+
 # RFC 9110 section 5.6.2.
 _is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
@@ -145,6 +150,11 @@ def check_value(name: bytes, value: object) -> bytes:
             f"Value of response header {name!r:.100} has CR, LF or NUL: {data!r:.100}"
         )
     return data
+
+
+def is_authority(value: bytes) -> bool:
+    """Tell whether ``value`` is a host with an optional port (RFC 9110 section 7.2)."""
+    return _is_authority(value) is not None
 
 
 def is_token(value: bytes) -> bool:
