@@ -332,9 +332,10 @@ class HTTP1Connection(HTTP1Stream):
         self._body = None
         self.mark += 1
         if self._exchange is not None:
-            self._exchange.eof_received()
+            # In its place first: the end may be answered at once.
             if body.rest:
                 self._hold(body.rest)
+            self._exchange.eof_received()
         elif not self._is_lingering:
             self._buffer = body.rest
             self._continue()

@@ -49,6 +49,8 @@ class Request:
     def start(self) -> None:
         self.is_started = True
         self._act(self.wire.on_start)
+        if self.is_complete:
+            self._act(self.wire.on_complete)
 
     def data_received(self, data: bytes) -> None:
         assert data
@@ -150,7 +152,7 @@ class Wire:
     @property
     def statuses(self) -> list[int]:
         """The status of each response in what was written."""
-        found = re.findall(rb"^HTTP/1\.1 ([0-9]{3}) ", self.transport.data, re.M)
+        found = re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", self.transport.data)
         return [int(status) for status in found]
 
     @property
@@ -159,7 +161,7 @@ class Wire:
         return self.transport.is_closing or self.transport.is_eof_written
 
     @property
-    def outcome(self) -> object:
+    def outcome(self) -> tuple[Any, ...]:
         """All that a peer and an application can tell of this connection."""
         return (
             [(r.target, r.head.headers, r.content, r.is_lost) for r in self.requests],
