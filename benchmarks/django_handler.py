@@ -241,9 +241,8 @@ def main() -> None:
         for work in works:
             django, ours = rates[work]["django"], rates[work]["djserve"]
             wsgi = 0.0 if work.startswith("async") else measure_wsgi(folder, work, 2)
-            print(
-                f"{WORKS[work]:36}{django:9.0f}{ours:9.0f}{ours / django:7.1f}{wsgi:9.0f}"
-            )
+            ratio = ours / django
+            print(f"{WORKS[work]:36}{django:9.0f}{ours:9.0f}{ratio:7.1f}{wsgi:9.0f}")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ async def serve_async(handler: ASGIHandler, exchange: Exchange) -> None:
         await signals.request_started.asend(sender=sender, scope=exchange.scope)
     request, refusal = handler.create_request(exchange.scope, exchange.body)
     if request is None:
+        assert refusal is not None
         await _send(exchange, refusal)
         await exchange.hops.run(refusal.close)
         return

@@ -112,6 +112,6 @@ class _Spool:
 
 def _append(file: IO[bytes] | None, chunks: list[bytes]) -> IO[bytes]:
     if file is None:
-        file = tempfile.TemporaryFile(mode="w+b")
+        file = tempfile.TemporaryFile(mode="w+b")  # noqa: SIM115 (the caller closes it)
     file.writelines(chunks)
     return file

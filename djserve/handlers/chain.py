@@ -36,7 +36,7 @@ class AsyncChain:
         self.template_response_middleware: list[Callable[..., Any]] = []
         self.exception_middleware: list[Callable[..., Any]] = []
         self._base = base
-        self._inner: Any = base._get_response_async
+        self._inner: Any = base._get_response_async  # type: ignore[attr-defined]
         self._layers = [Layer()]
         self.handler: Any = LayerRun(self._layers, self._inner)
         self._is_async = True

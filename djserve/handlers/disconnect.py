@@ -1,8 +1,8 @@
 """Cancel what works for a client when the client goes away.
 
 The client is listened to only from the moment that the work has to wait for something:
-most requests are answered before that, and cost no task. The work runs in the request's
-own task, as it would without.
+a request that is answered before that costs no task. The work runs in the request's own
+task, as it would without.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Disconnect:
         self._error: Exception | None = None
 
     async def cancels(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Run ``work``; cancel it when the client goes away. True if it came to its end.
+        """Run ``work``, cancelled when the client goes away; True if it has ended.
 
         A cancellation from elsewhere goes on as such. Raises what ``receive`` raises,
         and AssertionError for a message that is not the disconnect, as Django does.
         """
-        if self.happened:
+        if self._has_happened():
             work.close()
             return False
         task = asyncio.current_task()
@@ -45,19 +45,23 @@ class Disconnect:
         try:
             await _Interruptible(work, self.listen)
         except asyncio.CancelledError:
-            if not self.happened or task.uncancel() > 0:
+            if not self._has_happened() or task.uncancel() > 0:
                 raise
             completed = False
         else:
             completed = True
-            if self.happened:
+            if self._has_happened():
                 # The work has caught its cancellation and gone on to its end.
                 task.uncancel()
         finally:
             self._worker = None
+        self.check()
+        return completed
+
+    def check(self) -> None:
+        """Raise what went wrong with listening."""
         if self._error is not None:
             raise self._error
-        return completed
 
     def listen(self) -> None:
         """Listen from now on."""
@@ -70,6 +74,10 @@ class Disconnect:
         if self._listener is not None:
             self._listener.cancel()
             self._listener = None
+
+    def _has_happened(self) -> bool:
+        # By a call: the type checker takes the attribute for unchanged by an await.
+        return self.happened
 
     async def _listen(self) -> None:
         try:

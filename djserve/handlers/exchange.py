@@ -34,7 +34,7 @@ class Exchange:
     async def stream(
         self, response: HttpResponseBase, file_message: Message | None
     ) -> None:
-        """Send a streamed response, or the message that has the server send its file."""
+        """Send a streamed response, or the message that has the server do so."""
         await self.send(start_message(response))
         if file_message is not None:
             await self.send(file_message)

@@ -56,7 +56,7 @@ def _is_whole(response: FileResponse, count: int) -> bool:
 
 
 def _is_raw(file: Any) -> bool:
-    """Whether reading the file gives the bytes of its descriptor (a gzip file's not)."""
+    """Whether reading the file gives the bytes on disk, as a gzip file does not."""
     module = type(file).__module__
     if module.startswith("django.core.files"):
         return _is_raw(file.file)

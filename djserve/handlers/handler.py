@@ -10,12 +10,12 @@ import asyncio
 from typing import IO, TYPE_CHECKING, Any
 
 import django
-from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.handlers import asgi
 from django.http import FileResponse, HttpRequest, HttpResponseBase
 from django.urls import ResolverMatch
 
+from djserve.conf.schema import ServerConfig
 from djserve.errors import ClientDisconnected
 from djserve.handlers.async_lane import serve_async
 from djserve.handlers.body import ContentTooLarge, declared_length, read_body
@@ -61,13 +61,24 @@ class ASGIHandler(asgi.ASGIHandler):
 
     sync_chain: SyncChain
 
+    # On the class: Django's subclass for static files does not call __init__.
+    _pool: ThreadPool | None = None
+    _mailbox: Mailbox | None = None
+    _config: ServerConfig | None = None
+    _is_only_async = False
+
     def __init__(self, pool: ThreadPool | None = None) -> None:
-        config = current_config()
         self._pool = pool
-        self._mailbox: Mailbox | None = None
-        self._body_limit = config.http.body_size_limit
-        self._queue_limit = config.django.thread_queue_limit
+        self._config = current_config()
         super().__init__()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A subclass that changes how responses are made, in one mode only, means all.
+        cls._is_only_async = (
+            cls.get_response is ASGIHandler.get_response
+            and cls.get_response_async is not ASGIHandler.get_response_async
+        )
 
     @property
     def pool(self) -> ThreadPool:
@@ -75,6 +86,13 @@ class ASGIHandler(asgi.ASGIHandler):
         if self._pool is None:
             self._pool = shared_pool()
         return self._pool
+
+    @property
+    def config(self) -> ServerConfig:
+        """The limits that apply."""
+        if self._config is None:
+            self._config = current_config()
+        return self._config
 
     def load_middleware(self, is_async: bool = True) -> None:
         """Build both lanes' chains: each middleware is made twice."""
@@ -133,7 +151,7 @@ class ASGIHandler(asgi.ASGIHandler):
         self, scope: Scope, receive: Receive, send: Send
     ) -> IO[bytes] | None:
         """Return the content; None where the client has gone or has been refused."""
-        limit = self._body_limit
+        limit = self.config.http.body_size_limit
         try:
             if declared_length(scope) > limit:
                 raise ContentTooLarge
@@ -149,7 +167,7 @@ class ASGIHandler(asgi.ASGIHandler):
         self, scope: Scope, receive: Receive, send: Send, body: IO[bytes]
     ) -> None:
         route = await find_route(scope)
-        is_async = route is not None and iscoroutinefunction(route.match.func)
+        is_async = self._is_only_async or (route is not None and route.is_async)
         if not is_async and self._is_overloaded():
             await send_refusal(
                 send, 503, "503 Service Unavailable", (b"retry-after", RETRY_AFTER)
@@ -181,7 +199,8 @@ class ASGIHandler(asgi.ASGIHandler):
         return make_lease(self.pool)
 
     def _is_overloaded(self) -> bool:
-        return self._queue_limit is not None and self.pool.queued >= self._queue_limit
+        limit = self.config.django.thread_queue_limit
+        return limit is not None and self.pool.queued >= limit
 
     def _current_mailbox(self) -> Mailbox:
         loop = asyncio.get_running_loop()

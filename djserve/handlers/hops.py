@@ -54,7 +54,7 @@ class Hops(Protocol):
 
 
 class InheritedHops:
-    """Calls go where asgiref has been told to: a parent's thread or an outer context."""
+    """Calls go where asgiref was told to: a parent's thread or an outer context."""
 
     was_used = True
     is_held = False
@@ -292,6 +292,9 @@ class LeaseContext(ThreadSensitiveContext):
 def enter_lease(lease: Lease) -> Token[ThreadSensitiveContext]:
     """Send the thread-sensitive calls of this context, and of its tasks, to a lease."""
     context = LeaseContext(lease)
+    if getattr(AsyncToSync.executors, "current", None) is not None:
+        # A parent's thread comes before any context; hidden, for this task only.
+        AsyncToSync.executors.current = None
     SyncToAsync.context_to_thread_executor[context] = lease
     return SyncToAsync.thread_sensitive_context.set(context)
 

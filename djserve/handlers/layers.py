@@ -52,6 +52,10 @@ class Passage:
         self.response: HttpResponseBase | None = None
         self.error: Exception | None = None
 
+    @property
+    def failed(self) -> bool:
+        return self.error is not None
+
     def turn_back(
         self, response: HttpResponseBase | None, error: Exception | None = None
     ) -> None:
@@ -109,7 +113,7 @@ class LayerRun:
             passage.turn_back(response)
 
     def _descend_inline(self, request: HttpRequest, passage: Passage) -> bool:
-        """Go down on the loop as far as that is safe; False where a thread must go on."""
+        """Go down on the loop while that is safe; False where a thread must go on."""
         for layer in self._layers:
             if layer.process_request is not None:
                 rule = layer.rules.request
@@ -126,24 +130,23 @@ class LayerRun:
                 return
 
     def _ascend_inline(self, request: HttpRequest, passage: Passage) -> bool:
-        """Go up on the loop as far as that is safe; False where a thread must go on."""
-        while passage.index >= 0:
-            if passage.error is not None:
-                return False
+        """Go up on the loop while that is safe; False where a thread must go on."""
+        # An error is converted in the thread, by the layer that it has reached.
+        while passage.error is None:
+            if passage.index < 0:
+                return True
             layer = self._layers[passage.index]
             hook = layer.process_response
             if hook is not None:
                 rule = layer.rules.response
-                if passage.response is None or rule is None:
-                    return False
-                if not rule(request, passage.response):
+                response = passage.response
+                if response is None or rule is None or not rule(request, response):
                     return False
                 _leave(hook, request, passage)
-                if passage.error is not None:
-                    # It is this layer that converts it, in the thread.
+                if passage.failed:
                     return False
             passage.index -= 1
-        return True
+        return False
 
     def _ascend(self, request: HttpRequest, passage: Passage) -> None:
         """Go on up, in a thread."""

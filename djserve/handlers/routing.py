@@ -38,7 +38,7 @@ class Route(NamedTuple):
 
 async def find_route(scope: Scope) -> Route | None:
     """Resolve the path of a scope; None where that fails, for whatever reason."""
-    urlconf = settings.ROOT_URLCONF
+    urlconf: Any = settings.ROOT_URLCONF
     if isinstance(urlconf, str) and urlconf not in sys.modules:
         # The first request imports the project's views: nothing for the loop.
         return await asyncio.to_thread(_resolve, scope)

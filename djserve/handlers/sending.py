@@ -17,12 +17,7 @@ def encode_headers(response: HttpResponseBase) -> Headers:
     """Return the response's field lines, cookies last, names in Django's own case."""
     headers: Headers = []
     for name, value in response.items():
-        headers.append(
-            (
-                name if isinstance(name, bytes) else name.encode("ascii"),
-                value if isinstance(value, bytes) else value.encode("latin1"),
-            )
-        )
+        headers.append((name.encode("ascii"), value.encode("latin1")))
     if response.cookies:
         for cookie in response.cookies.values():
             line = cookie.output(header="").strip()

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from djserve.handlers.hops import Hops, Mailbox
 
 if TYPE_CHECKING:
-    from django.http import HttpResponseBase
+    from django.http import HttpResponseBase, StreamingHttpResponse
 
     from djserve.asgi.types import Send
 
@@ -29,7 +29,8 @@ async def send_async_stream(
     send: Send, response: HttpResponseBase, chunk_size: int
 ) -> None:
     """Send a response that is iterated on the loop."""
-    content: Any = aiter(response)  # type: ignore[call-overload]
+    # An asynchronous generator, which must be closed here and now.
+    content: Any = aiter(cast("StreamingHttpResponse", response))
     async with aclosing(content):
         async for part in content:
             await _send_part(send, part, chunk_size)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import iscoroutinefunction
 from django.core import signals
 from django.core.handlers.asgi import get_script_prefix
 from django.core.handlers.base import BaseHandler
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from djserve.asgi.types import Message
     from djserve.handlers.handler import ASGIHandler
 
-WORK_ATTRIBUTE = "_djserve_work"
-
 
 class SyncChain(BaseHandler):
     """Django's synchronous middleware chain, as under WSGI."""
@@ -44,11 +41,7 @@ class SyncChain(BaseHandler):
         if match is not None:
             request.resolver_match = match
             return match
-        match = super().resolve_request(request)
-        work: Work | None = getattr(request, WORK_ATTRIBUTE, None)
-        if work is not None and iscoroutinefunction(match.func):
-            work.expect_coroutine()
-        return match
+        return super().resolve_request(request)
 
 
 class Work:
@@ -89,11 +82,6 @@ class Work:
             self.response.close()
         self._exchange.body.close()
 
-    def expect_coroutine(self) -> None:
-        """Listen to the client after all: the view turns out to be asynchronous."""
-        exchange = self._exchange
-        exchange.mailbox.put(exchange.disconnect.listen)
-
     def _get_response(self) -> HttpResponseBase:
         handler, exchange = self._handler, self._exchange
         sender = type(handler)
@@ -101,11 +89,11 @@ class Work:
         signals.request_started.send(sender=sender, scope=exchange.scope)
         request, refusal = handler.create_request(exchange.scope, exchange.body)
         if request is None:
+            assert refusal is not None
             return refusal
         attach_route(request, exchange.route)
-        setattr(request, WORK_ATTRIBUTE, self)
         try:
-            response = handler.sync_chain.get_response(request)
+            response = handler.get_response(request)
         except asyncio.CancelledError:
             # Raised by the coroutine of an asynchronous view whose client has gone.
             signals.request_finished.send(sender=sender)
@@ -115,11 +103,14 @@ class Work:
 
 
 async def serve_sync(handler: ASGIHandler, exchange: Exchange) -> None:
-    """Answer a request in its thread."""
-    loop = exchange.mailbox.loop
-    head: asyncio.Future[None] = loop.create_future()
+    """Answer a request in its thread.
+
+    The view of a client that goes away runs on to its end; its response is dropped.
+    """
+    head: asyncio.Future[None] = exchange.mailbox.loop.create_future()
     deliver = partial(exchange.mailbox.put, partial(_settle, head))
     work = Work(handler, exchange, deliver)
+    exchange.disconnect.listen()
     if isinstance(exchange.hops, LeasedHops):
         await _run_leased(work, exchange, exchange.hops, head)
     else:
@@ -131,6 +122,7 @@ async def serve_sync(handler: ASGIHandler, exchange: Exchange) -> None:
             await exchange.disconnect.cancels(stream)
         finally:
             await exchange.hops.run(work.close)
+    exchange.disconnect.check()
 
 
 async def _run_leased(
@@ -139,6 +131,7 @@ async def _run_leased(
     """Run the work, and send the response while the thread still closes it."""
     call = Call(hops.mailbox, work.run, ())
     call.future.add_done_callback(partial(_settle, head))
+    # Of use where the view turns out to be asynchronous.
     exchange.disconnect.on_happen = call.cancel_coroutine
     hops.lease.post(call)
     try:
@@ -154,18 +147,17 @@ async def _run_leased(
 
 
 async def _finish(call: Call, exchange: Exchange, hops: LeasedHops) -> None:
+    exchange.disconnect.on_happen = None
     try:
         await call.wait(hops.lease)
     except asyncio.CancelledError:
-        # What the view raised after its coroutine was cancelled, or our own server's.
+        # Raised by the view's coroutine because of us, or else by our own server.
         if not exchange.disconnect.happened:
             raise
-    finally:
-        exchange.disconnect.on_happen = None
 
 
 async def _send_whole(work: Work, exchange: Exchange) -> None:
-    if work.start is not None:
+    if work.start is not None and not exchange.disconnect.happened:
         await exchange.send(work.start)
         await send_content(exchange.send, work.content, exchange.chunk_size)
 

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import ParamSpec, TypeAlias, TypeVar
 
 logger = logging.getLogger("djserve.handlers")
 
@@ -28,6 +28,9 @@ T = TypeVar("T")
 
 WATCH_INTERVAL = 0.05
 """Seconds that a job waits before the pool asks which of its threads are blocked."""
+
+SPARE_TIME = 5.0
+"""Seconds that a thread beyond the pool's size is kept, idle, before it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +210,9 @@ class ThreadPool:
         self._started = 0
         self._closed = False
         self._workers: set[Worker] = set()
-        # In order of their return: the last one's stack and connections are warm.
-        self._idle: dict[Worker, None] = {}
+        # With the time of their return, in its order. The last is taken first: its
+        # connections are warm, and those that are not needed stay idle.
+        self._idle: dict[Worker, float] = {}
         self._queue: deque[Lease] = deque()
         self._waits = 0
         self._wait_seconds = 0.0
@@ -320,10 +324,15 @@ class ThreadPool:
         return worker
 
     def _settle(self, worker: Worker) -> None:
-        if self._closed or len(self._workers) > self.size:
+        if self._closed:
             self._retire(worker)
-        else:
-            self._idle[worker] = None
+            return
+        self._idle[worker] = now = time.monotonic()
+        if len(self._workers) > self.size:
+            oldest = next(iter(self._idle))
+            if now - self._idle[oldest] > SPARE_TIME:
+                del self._idle[oldest]
+                self._retire(oldest)
 
     def _retire(self, worker: Worker) -> None:
         self._workers.discard(worker)
