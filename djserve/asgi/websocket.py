@@ -320,8 +320,7 @@ class WebSocketExchange:
         self._note_rejection(status)
 
     def _end_denial(self) -> None:
-        # The stream may have been lost while it took the last part.
-        if self._actions is not self._DISCONNECTED:
+        if not self._has_ended():
             self._actions = self._CLOSED
             self._inbox.end(_ABNORMAL, "")
 

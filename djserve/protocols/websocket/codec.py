@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from autobahn.websocket.compress_deflate import PerMessageDeflate
-from autobahn.websocket.protocol import WebSocketProtocol, WebSocketServerProtocol
+from autobahn.websocket.protocol import WebSocketServerProtocol
 
 from djserve.protocols.websocket.frames import (
     CLOSE_NO_STATUS,
+    CLOSE_TOO_BIG,
     encode_compressed,
     encode_message,
 )
@@ -102,20 +103,20 @@ class Parser(WebSocketServerProtocol):
     utf8validateIncoming = True
     websocket_version = 13
 
-    maxFramePayloadSize: int
-    maxMessagePayloadSize: int
+    # Autobahn counts a compressed frame before and after inflation as one sum, and
+    # keeps each fragment on its own: the limits are ours, below.
+    maxFramePayloadSize = 0
+    maxMessagePayloadSize = 0
+
+    _isMessageCompressed: bool
     _perMessageCompress: Any
     current_frame: Any
-    message_data: Any
+    message: bytearray
+    message_limit: int
+    frame_limit: int
 
     sink: FrameSink
     deliver: Callable[[str | bytes], None]
-
-    _onMessageBegin = WebSocketProtocol.onMessageBegin
-    _onMessageFrame = WebSocketProtocol.onMessageFrame
-    _onMessageFrameBegin = WebSocketProtocol.onMessageFrameBegin
-    _onMessageFrameData = WebSocketProtocol.onMessageFrameData
-    _onMessageFrameEnd = WebSocketProtocol.onMessageFrameEnd
 
     def __init__(self) -> None:
         # Not the base's, which makes futures by txaio and so needs a framework chosen.
@@ -137,7 +138,7 @@ class Parser(WebSocketServerProtocol):
         parser = _spare_parsers.pop() if _spare_parsers else cls()
         parser.sink = sink
         parser.deliver = deliver
-        parser.maxMessagePayloadSize, parser.maxFramePayloadSize = limits
+        parser.message_limit, parser.frame_limit = limits
         parser._perMessageCompress = deflate
         return parser
 
@@ -165,9 +166,33 @@ class Parser(WebSocketServerProtocol):
 
     # Called by Autobahn.
 
+    def _onMessageBegin(self, isBinary: bool) -> None:
+        self.message_is_binary = isBinary
+        # Autobahn adds to it and looks at it only where its own limits are set.
+        self.message_data_total_length = 0
+        self.message = bytearray()
+
+    def _onMessageFrameBegin(self, length: int) -> None:
+        limit = self.frame_limit
+        if self._isMessageCompressed:
+            # What a message inflates to is limited by Deflate itself; here it may be
+            # longer than that, by as much as deflating the incompressible can add.
+            limit += limit // 8 + limit // 64 + 64
+        elif len(self.message) + length > self.message_limit:
+            self._max_message_size_exceeded()
+        if length > limit:
+            self._max_message_size_exceeded()
+
+    def _onMessageFrameData(self, payload: bytes) -> None:
+        # One buffer: a list would cost forty bytes for a fragment of one or none.
+        if not self.failedByMe:
+            self.message += payload
+
+    def _onMessageFrameEnd(self) -> None:
+        """A fragment is complete; only the message's end matters."""
+
     def _onMessageEnd(self) -> None:
-        payload = b"".join(self.message_data)
-        self.message_data = None
+        payload, self.message = bytes(self.message), bytearray()
         if not self.failedByMe:
             self.deliver(payload if self.message_is_binary else payload.decode())
 
@@ -186,6 +211,9 @@ class Parser(WebSocketServerProtocol):
         self.sink.close_received(
             CLOSE_NO_STATUS if code is None else code, self.remoteCloseReason or ""
         )
+
+    def _max_message_size_exceeded(self, *details: object) -> None:
+        self._fail_connection(CLOSE_TOO_BIG, "Message too big")
 
     def _fail_connection(self, code: int = 1002, reason: str = "") -> None:
         self.state = self.STATE_CLOSED
@@ -213,8 +241,11 @@ def _unmask_native(key: bytes, payload: bytes) -> bytes:
     return bytes(unmasked)
 
 
-def create_deflate(agreement: DeflateAgreement) -> Deflate:
-    """Return Autobahn's permessage-deflate; it holds no memory between messages."""
+def create_deflate(agreement: DeflateAgreement, message_limit: int) -> Deflate:
+    """Return Autobahn's permessage-deflate; it holds no memory between messages.
+
+    It inflates no message beyond the limit, however little of it has arrived.
+    """
     return Deflate(
         True,
         True,
@@ -222,6 +253,7 @@ def create_deflate(agreement: DeflateAgreement) -> Deflate:
         agreement.server_window_bits,
         agreement.client_window_bits,
         _MEMORY_LEVEL,
+        max_message_size=message_limit,
     )
 
 

@@ -93,11 +93,12 @@ class WebSocketConnection:
         deflate: DeflateAgreement | None = None,
     ) -> None:
         self._observer = observer
-        self._deflate = create_deflate(deflate) if deflate is not None else None
+        message_limit = config.websocket_message_size_limit
+        self._deflate = create_deflate(deflate, message_limit) if deflate else None
         self._reader = FrameReader(
             self,
             observer.message_received,
-            message_limit=config.websocket_message_size_limit,
+            message_limit=message_limit,
             frame_limit=config.websocket_frame_size_limit,
             deflate=self._deflate,
         )

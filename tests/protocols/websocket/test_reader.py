@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LIMIT = 1000
 KEY = b"\x01\x80\xfe\x7f"
-DEFLATE = create_deflate(DeflateAgreement(12, 12, b""))
+DEFLATE = create_deflate(DeflateAgreement(12, 12, b""), LIMIT)
 
 
 class Sink:
@@ -310,6 +310,38 @@ def test_compressed_message_just_within_the_limit_is_taken() -> None:
     assert receive(data, deflate=DEFLATE) == [bytes(LIMIT)]
 
 
+@pytest.mark.parametrize("cut", [1, 500, 1008])
+def test_message_that_grew_when_it_was_deflated_is_taken(cut: int) -> None:
+    payload = os.urandom(LIMIT)
+    data = frame(2, deflated(payload), rsv=4)
+    assert len(deflated(payload)) > LIMIT
+
+    assert receive(data[:cut], data[cut:], deflate=DEFLATE) == [payload]
+
+
+def test_compressed_frame_far_over_the_limit_fails_at_its_head() -> None:
+    data = frame(2, bytes(LIMIT * 2), rsv=4)
+
+    assert receive(data[:8], deflate=DEFLATE) == [("failed", 1009)]
+
+
+@pytest.mark.parametrize("payload", [b"", b"ab"], ids=["empty", "tiny"])
+def test_many_fragments_cost_no_more_memory_than_their_bytes(payload: bytes) -> None:
+    limit = 1 << 20
+    reader, sink = open_reader(limit)
+    reader.receive(frame(2, fin=False))
+    chunk = frame(0, payload, fin=False) * 1000
+    tracemalloc.start()
+
+    for _ in range(20):
+        reader.receive(chunk)
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert sink.events == []
+    assert kept < 2 * 20_000 * len(payload) + 50_000
+
+
 def test_compressed_message_over_the_limit_fails_with_1009() -> None:
     data = frame(2, deflated(bytes(LIMIT + 1)), rsv=4)
 
@@ -335,8 +367,9 @@ def test_other_reserved_bits_fail_beside_compression(rsv: int) -> None:
 
 def test_compression_bomb_costs_bounded_memory() -> None:
     limit = 1 << 20
-    bomb = frame(2, deflated(bytes(500 << 20)), rsv=4)
-    reader, sink = open_reader(limit, DEFLATE)
+    deflate = create_deflate(DeflateAgreement(12, 12, b""), limit)
+    bomb = frame(2, deflated(bytes(100 << 20)), rsv=4)
+    reader, sink = open_reader(limit, deflate)
     tracemalloc.start()
 
     reader.receive(bomb)
