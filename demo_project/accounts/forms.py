@@ -17,6 +17,7 @@ class SignUpForm(UserCreationForm):
     class Meta:
         model = User
         fields = ["username"]
+        help_texts = {"username": "Letters from a to z, digits, - and _; up to 30."}
 
     def clean_username(self) -> str:
         name = str(self.cleaned_data["username"]).lower()

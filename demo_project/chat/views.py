@@ -33,7 +33,11 @@ _FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
     """Show the rooms that the viewer may read, and open invitations."""
-    return render(request, "chat/home.html", {"invitations": _invitations(request)})
+    context = {
+        "invitations": _invitations(request),
+        "lately": reading.lately(request.user),
+    }
+    return render(request, "chat/home.html", context)
 
 
 @require_GET

@@ -41,8 +41,9 @@ class StatusConsumer(CommandConsumer):
                 await self._sampling
 
     async def ping(self, data: dict[str, Any]) -> None:
-        await self.touch()
+        # The answer first: the client measures how long it takes.
         await self.send_event("pong")
+        await self.touch()
 
     commands = {"ping": (CommandForm, ping)}
 

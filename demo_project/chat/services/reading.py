@@ -9,9 +9,11 @@ from django.contrib.auth.models import User
 from django.db.models import Count, F, Q
 
 from demo_project.chat import permissions
-from demo_project.chat.models import Membership, Room
+from demo_project.chat.models import Membership, Message, Room
 from demo_project.chat.permissions import Viewer
 from demo_project.realtime.groups import inbox_group, publish_one
+
+LATELY_SIZE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,19 @@ def room_entries(viewer: Viewer) -> list[RoomEntry]:
         RoomEntry(room, titles.get(room.pk, room.name), unread.get(room.pk, 0))
         for room in rooms
     ]
+
+
+def lately(viewer: Viewer) -> list[Message]:
+    """Return the newest messages over all of the viewer's rooms, newest first.
+
+    Signed in, only of the rooms that the viewer is a member of.
+    """
+    rooms = permissions.readable_rooms(viewer)
+    if isinstance(viewer, User):
+        rooms = rooms.filter(memberships__user=viewer)
+    messages = Message.objects.filter(room__in=rooms, deleted_at=None)
+    newest = messages.select_related("author", "room").order_by("-created_at", "-pk")
+    return list(newest[:LATELY_SIZE])
 
 
 def direct_titles(viewer: User, rooms: Sequence[Room]) -> dict[int, str]:

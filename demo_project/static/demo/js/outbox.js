@@ -17,7 +17,7 @@ export class Outbox {
 
   add(text, files) {
     const message = {
-      nonce: randomId(),
+      nonce: randomUUID(),
       text,
       attachments: files.map(({ id }) => id),
       names: files.map(({ name }) => name),
@@ -87,8 +87,11 @@ function stored(key) {
   }
 }
 
-// crypto.randomUUID is only there over HTTPS and on localhost.
-function randomId() {
+// A version 4 UUID (RFC 9562); crypto.randomUUID needs HTTPS or localhost.
+function randomUUID() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const digits = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }

@@ -3,7 +3,7 @@
 import { formatMoment } from "./dom.js";
 import { startInbox } from "./inbox.js";
 
-for (const node of document.querySelectorAll(".notes time")) {
+for (const node of document.querySelectorAll(".notes time, .lately time")) {
   node.textContent = formatMoment(new Date(node.dateTime));
 }
 

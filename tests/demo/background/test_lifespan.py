@@ -1,0 +1,97 @@
+"""The worker inside the server."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.testing import ApplicationCommunicator
+from channels.db import database_sync_to_async
+from channels.routing import ChannelNameRouter
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from PIL import Image
+
+from demo_project.background import consumers
+from demo_project.background.lifespan import Lifespan, listen
+from demo_project.chat.models import Attachment, Room
+from demo_project.chat.services import attachments
+
+
+def picture() -> SimpleUploadedFile:
+    out = io.BytesIO()
+    Image.new("RGB", (20, 10)).save(out, "PNG")
+    return SimpleUploadedFile("p.png", out.getvalue())
+
+
+def in_test_thread(monkeypatch: Any) -> asyncio.Event:
+    """Run jobs in the test's thread, the one that has its database; tell when done."""
+
+    async def run_job(self: Any, job: Callable[..., None], *args: Any) -> None:
+        await database_sync_to_async(job)(*args)
+
+        done.set()
+
+    done = asyncio.Event()
+    monkeypatch.setattr(consumers.JobConsumer, "run", run_job)
+    return done
+
+
+def test_uploaded_picture_gets_its_thumbnail(
+    run: Callable[..., Any], ana: User, lobby: Room, monkeypatch: Any
+) -> None:
+    done = in_test_thread(monkeypatch)
+    router = ChannelNameRouter(consumers.CHANNELS)
+
+    async def scenario() -> None:
+        worker = asyncio.create_task(listen(router, "media"))
+        await database_sync_to_async(attachments.receive)(ana, lobby, picture())
+        async with asyncio.timeout(5):
+            await done.wait()
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+
+    run(scenario)
+    assert Attachment.objects.get().thumbnail.name.endswith(".webp")
+
+
+def test_lifespan_starts_and_stops_its_tasks(run: Callable[..., Any]) -> None:
+    application = Lifespan(ChannelNameRouter(consumers.CHANNELS))
+
+    async def scenario() -> tuple[set[str], set[str]]:
+        server = ApplicationCommunicator(application, {"type": "lifespan"})
+        await server.send_input({"type": "lifespan.startup"})
+        assert (await server.receive_output())["type"] == "lifespan.startup.complete"
+        running = demo_tasks()
+        await server.send_input({"type": "lifespan.shutdown"})
+        assert (await server.receive_output())["type"] == "lifespan.shutdown.complete"
+        return running, demo_tasks()
+
+    running, left = run(scenario)
+    assert running == {"demo clock", "demo media", "demo digest"}
+    assert left == set()
+
+
+def test_external_worker_leaves_the_clock_alone_inside(
+    run: Callable[..., Any], settings: Any
+) -> None:
+    settings.DEMO_INPROCESS_WORKER = False
+    application = Lifespan(ChannelNameRouter(consumers.CHANNELS))
+
+    async def scenario() -> set[str]:
+        server = ApplicationCommunicator(application, {"type": "lifespan"})
+        await server.send_input({"type": "lifespan.startup"})
+        await server.receive_output()
+        running = demo_tasks()
+        await server.send_input({"type": "lifespan.shutdown"})
+        await server.receive_output()
+        return running
+
+    assert run(scenario) == {"demo clock"}
+
+
+def demo_tasks() -> set[str]:
+    names = {task.get_name() for task in asyncio.all_tasks()}
+    return {name for name in names if name.startswith("demo ")}

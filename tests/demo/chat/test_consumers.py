@@ -1,0 +1,327 @@
+"""The WebSocket of a room."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from channels.db import database_sync_to_async
+from django.contrib.auth.models import User
+from django.test import Client
+
+from demo_project.chat.models import Membership, Message, Room
+from demo_project.chat.services import messages, rooms
+from demo_project.realtime.models import Connection
+
+Run = Callable[..., Any]
+Sockets = Callable[..., Any]
+
+LOBBY = "/ws/rooms/lobby/"
+VAULT = "/ws/rooms/vault/"
+
+
+def new_message(text: str) -> dict[str, Any]:
+    return {"type": "send", "nonce": str(uuid.uuid4()), "text": text}
+
+
+def test_message_reaches_everyone_in_the_room(
+    run: Run, socket: Sockets, ana: User, ben: User, lobby: Room
+) -> None:
+    sender, reader, guest = socket(LOBBY, ana), socket(LOBBY, ben), socket(LOBBY)
+    command = new_message("hello <b>all</b>")
+
+    async def scenario() -> list[dict[str, Any]]:
+        for client in (sender, reader, guest):
+            await client.open()
+        await sender.send_json_to(command)
+        frames = [await client.frame("message") for client in (reader, guest)]
+        accepted = await sender.frame("accepted")
+        for client in (sender, reader, guest):
+            await client.disconnect()
+        return [accepted, *frames]
+
+    accepted, *frames = run(scenario)
+    assert accepted["nonce"] == command["nonce"]
+    for frame in frames:
+        assert frame["message"]["id"] == accepted["id"]
+        assert frame["message"]["version"] == 1
+        assert "hello &lt;b&gt;all&lt;/b&gt;" in frame["message"]["html"]
+
+
+def test_message_sent_again_after_a_lost_connection_is_not_doubled(
+    run: Run, socket: Sockets, ana: User, lobby: Room
+) -> None:
+    first, second = socket(LOBBY, ana), socket(LOBBY, ana)
+    command = new_message("once")
+
+    async def scenario() -> tuple[Any, Any]:
+        await first.open()
+        await first.send_json_to(command)
+        before = await first.frame("accepted")
+        await first.disconnect()
+        await second.open()
+        await second.send_json_to(command)
+        after = await second.frame("accepted")
+        await second.disconnect()
+        return before, after
+
+    before, after = run(scenario)
+    assert before == after
+    assert Message.objects.count() == 1
+
+
+def test_client_resumes_from_the_last_version_it_saw(
+    run: Run, socket: Sockets, ana: User, ben: User, lobby: Room
+) -> None:
+    first = messages.post(ana, lobby, "seen")
+    reader = socket(LOBBY, ben)
+    missed = messages.post(ana, lobby, "missed")
+    messages.edit(ana, first, "seen, then edited")
+
+    async def scenario() -> tuple[Any, Any]:
+        await reader.open()
+        welcome = await reader.frame("welcome")
+        await reader.send_json_to({"type": "resume", "version": 1})
+        changes = await reader.frame("changes")
+        await reader.disconnect()
+        return welcome, changes
+
+    welcome, changes = run(scenario)
+    assert welcome["version"] == 3
+    assert [message["id"] for message in changes["messages"]] == [missed.pk, first.pk]
+    assert (changes["version"], changes["reset"]) == (3, False)
+
+
+def test_guest_may_not_write(run: Run, socket: Sockets, lobby: Room) -> None:
+    guest = socket(LOBBY)
+
+    async def scenario() -> list[Any]:
+        await guest.open()
+        errors = []
+        for command in (new_message("hi"), {"type": "delete", "id": 1}):
+            await guest.send_json_to(command)
+            errors.append(await guest.frame("error"))
+        await guest.disconnect()
+        return errors
+
+    assert [error["code"] for error in run(scenario)] == ["forbidden", "forbidden"]
+    assert not Message.objects.exists()
+
+
+def test_refusal_names_the_message_that_it_is_about(
+    run: Run, socket: Sockets, ana: User, lobby: Room
+) -> None:
+    client = socket(LOBBY, ana)
+    command = new_message("   ")
+
+    async def scenario() -> Any:
+        await client.open()
+        await client.send_json_to(command)
+        error = await client.frame("error")
+        await client.disconnect()
+        return error
+
+    error = run(scenario)
+    assert (error["code"], error["nonce"]) == ("invalid", command["nonce"])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": "no nonce"},
+        {"nonce": "not-a-uuid", "text": "x"},
+        {"nonce": str(uuid.uuid4()), "text": ["x"]},
+        {"nonce": str(uuid.uuid4()), "text": "half a pair \ud800"},
+        {"nonce": str(uuid.uuid4()), "text": "nul \x00"},
+        {"nonce": str(uuid.uuid4()), "text": "x" * 4001},
+        {"nonce": str(uuid.uuid4()), "text": "x", "attachments": "all"},
+        {"nonce": str(uuid.uuid4()), "text": "x", "attachments": [17]},
+        {"nonce": str(uuid.uuid4()), "text": "", "attachments": [str(uuid.uuid4())]},
+    ],
+    ids=[
+        "no nonce",
+        "bad nonce",
+        "list as text",
+        "surrogate",
+        "nul",
+        "too long",
+        "attachments no list",
+        "attachment no id",
+        "attachment unknown",
+    ],
+)
+def test_malformed_message_is_refused(
+    run: Run, socket: Sockets, ana: User, lobby: Room, fields: dict[str, Any]
+) -> None:
+    client = socket(LOBBY, ana)
+
+    async def scenario() -> Any:
+        await client.open()
+        await client.send_json_to({"type": "send", **fields})
+        error = await client.frame("error")
+        await client.disconnect()
+        return error
+
+    assert run(scenario)["code"] == "invalid"
+    assert not Message.objects.exists()
+
+
+def test_message_of_another_room_is_out_of_reach(
+    run: Run, socket: Sockets, ana: User, lobby: Room, vault: Room
+) -> None:
+    elsewhere = messages.post(ana, vault, "in the vault")
+    client = socket(LOBBY, ana)
+
+    async def scenario() -> Any:
+        await client.open()
+        await client.send_json_to({"type": "delete", "id": elsewhere.pk})
+        error = await client.frame("error")
+        await client.disconnect()
+        return error
+
+    assert "no such message" in run(scenario)["detail"]
+
+
+def test_edit_and_deletion_reach_the_readers(
+    run: Run, socket: Sockets, ana: User, lobby: Room
+) -> None:
+    message = messages.post(ana, lobby, "frist")
+    author, guest = socket(LOBBY, ana), socket(LOBBY)
+
+    async def scenario() -> tuple[Any, Any]:
+        await author.open()
+        await guest.open()
+        edit = {"type": "edit", "id": message.pk, "text": "first"}
+        await author.send_json_to(edit)
+        edited = await guest.frame("message")
+        await author.send_json_to({"type": "delete", "id": message.pk})
+        deleted = await guest.frame("message")
+        await author.disconnect()
+        await guest.disconnect()
+        return edited, deleted
+
+    edited, deleted = run(scenario)
+    assert "first" in edited["message"]["html"]
+    assert "edited" in edited["message"]["html"]
+    assert "first" not in deleted["message"]["html"]
+    assert deleted["message"]["version"] == 3
+
+
+def test_presence_follows_who_comes_and_goes(
+    run: Run, socket: Sockets, ana: User, ben: User, lobby: Room
+) -> None:
+    first, second, guest = socket(LOBBY, ana), socket(LOBBY, ben), socket(LOBBY)
+
+    async def scenario() -> list[Any]:
+        seen = []
+        await first.open()
+        await first.frame("presence")
+        await second.open()
+        seen.append(await first.frame("presence"))
+        await guest.open()
+        seen.append(await first.frame("presence"))
+        await second.disconnect()
+        seen.append(await first.frame("presence"))
+        await guest.disconnect()
+        await first.disconnect()
+        return seen
+
+    names = [
+        ([person["name"] for person in frame["people"]], frame["guests"])
+        for frame in run(scenario)
+    ]
+    assert names == [(["ana", "ben"], 0), (["ana", "ben"], 1), (["ana"], 1)]
+    assert not Connection.objects.exists()
+
+
+def test_typing_is_shown_to_others_and_throttled(
+    run: Run, socket: Sockets, ana: User, lobby: Room
+) -> None:
+    typist, guest = socket(LOBBY, ana), socket(LOBBY)
+
+    async def scenario() -> list[str]:
+        await typist.open()
+        await guest.open()
+        for _ in range(5):
+            await typist.send_json_to({"type": "typing"})
+        await typist.send_json_to(new_message("done"))
+        types = []
+        while "message" not in types:
+            types.append((await guest.receive_json_from(timeout=3))["type"])
+        await typist.disconnect()
+        await guest.disconnect()
+        return types
+
+    assert run(scenario).count("typing") == 2
+
+
+def test_member_who_is_removed_is_disconnected_and_stays_out(
+    run: Run, socket: Sockets, ana: User, ben: User, vault: Room
+) -> None:
+    Membership.objects.create(room=vault, user=ben)
+    owner, member, again = socket(VAULT, ana), socket(VAULT, ben), socket(VAULT, ben)
+
+    async def scenario() -> tuple[int, bool]:
+        await owner.open()
+        await member.open()
+        await database_sync_to_async(rooms.remove)(ana, vault, ben)
+        code = await member.close_code()
+        reopened = await again.open()
+        await owner.send_json_to({"type": "ping"})
+        await owner.frame("pong")
+        await owner.disconnect()
+        return code, reopened
+
+    assert run(scenario) == (4403, False)
+
+
+def test_deleting_a_room_ends_its_connections(
+    run: Run, socket: Sockets, lobby: Room
+) -> None:
+    guest = socket(LOBBY)
+
+    async def scenario() -> int:
+        await guest.open()
+        await database_sync_to_async(lobby.delete)()
+        code: int = await guest.close_code()
+        return code
+
+    assert run(scenario) == 4403
+
+
+def test_signing_out_closes_the_sessions_sockets_and_no_others(
+    run: Run, socket: Sockets, ana: User, lobby: Room
+) -> None:
+    browser = Client()
+    browser.force_login(ana)
+    here, elsewhere = socket(LOBBY, ana), socket(LOBBY, ana)
+    here.scope["session"] = browser.session
+
+    async def scenario() -> int:
+        await here.open()
+        await elsewhere.open()
+        await database_sync_to_async(browser.post)("/accounts/logout/")
+        code: int = await here.close_code()
+        await elsewhere.send_json_to({"type": "ping"})
+        await elsewhere.frame("pong")
+        await elsewhere.disconnect()
+        return code
+
+    assert run(scenario) == 4401
+
+
+def test_account_that_is_switched_off_loses_its_sockets(
+    run: Run, socket: Sockets, ana: User, lobby: Room
+) -> None:
+    client = socket(LOBBY, ana)
+
+    async def scenario() -> int:
+        await client.open()
+        ana.is_active = False
+        await database_sync_to_async(ana.save)()
+        code: int = await client.close_code()
+        return code
+
+    assert run(scenario) == 4401

@@ -1,0 +1,106 @@
+"""What every WebSocket of the site shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from channels.testing import WebsocketCommunicator
+from django.contrib.auth.models import User
+from django.test import Client
+
+from demo_project.chat.models import Room
+
+LOBBY = "/ws/rooms/lobby/"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "1",
+        '{"type": "fly"}',
+        '{"type": {"a": 1}}',
+        '{"type": "connect"}',
+    ],
+)
+def test_frame_that_is_no_command_is_answered_with_an_error(
+    run: Callable[..., Any], socket: Callable[..., Any], lobby: Room, text: str
+) -> None:
+    client = socket(LOBBY)
+
+    async def scenario() -> Any:
+        await client.open()
+        await client.send_to(text_data=text)
+        error = await client.frame("error")
+        await client.send_json_to({"type": "ping"})
+        await client.frame("pong")
+        await client.disconnect()
+        return error
+
+    assert run(scenario)["code"] == "invalid"
+
+
+def test_binary_frame_is_answered_with_an_error(
+    run: Callable[..., Any], socket: Callable[..., Any], lobby: Room
+) -> None:
+    client = socket(LOBBY)
+
+    async def scenario() -> Any:
+        await client.open()
+        await client.send_to(bytes_data=b"\x00\x01")
+        error = await client.frame("error")
+        await client.disconnect()
+        return error
+
+    assert run(scenario)["detail"] == "Unknown command."
+
+
+def test_flood_of_frames_closes_the_connection(
+    run: Callable[..., Any], socket: Callable[..., Any], lobby: Room
+) -> None:
+    client = socket(LOBBY)
+
+    async def scenario() -> int:
+        await client.open()
+        for _ in range(100):
+            await client.send_to(text_data="{}")
+        code: int = await client.close_code()
+        return code
+
+    assert run(scenario) == 4429
+
+
+@pytest.mark.parametrize(
+    ("origin", "opens"),
+    [
+        (b"http://testserver", True),
+        (b"http://evil.example", False),
+        (b"http://testserver.evil.example", False),
+        (b"null", False),
+        (None, False),
+    ],
+)
+def test_websocket_opens_for_the_sites_own_origin_only(
+    run: Callable[..., Any], ana: User, lobby: Room, origin: bytes | None, opens: bool
+) -> None:
+    from demo_project.asgi import application
+
+    browser = Client()
+    browser.force_login(ana)
+    cookie = f"sessionid={browser.cookies['sessionid'].value}".encode()
+    headers = [(b"host", b"testserver"), (b"cookie", cookie)]
+    if origin is not None:
+        headers.append((b"origin", origin))
+    client = WebsocketCommunicator(application, "/ws/inbox/", headers)
+
+    async def scenario() -> bool:
+        opened, _ = await client.connect()
+        if opened:
+            await client.disconnect()
+        return bool(opened)
+
+    assert run(scenario) is opens

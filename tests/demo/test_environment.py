@@ -1,0 +1,70 @@
+"""Environment variables as settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from demo_project import environment
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1", True), ("yes", True), ("TRUE", True), ("0", False), ("off", False)],
+)
+def test_flag_reads_yes_and_no(
+    monkeypatch: pytest.MonkeyPatch, text: str, expected: bool
+) -> None:
+    monkeypatch.setenv("FLAG", text)
+
+    assert environment.flag("FLAG", default=not expected) is expected
+
+
+def test_flag_refuses_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLAG", "perhaps")
+
+    with pytest.raises(ValueError, match="FLAG: expected 1 or 0, got 'perhaps'"):
+        environment.flag("FLAG", default=True)
+
+
+def test_number_refuses_a_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINUTES", "-5")
+
+    with pytest.raises(ValueError, match="MINUTES"):
+        environment.number("MINUTES", default=1)
+
+
+def test_items_drop_blanks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOSTS", "a.example, ,b.example,")
+
+    assert environment.items("HOSTS") == ["a.example", "b.example"]
+
+
+def test_postgresql_url_is_taken_apart() -> None:
+    entry = environment.database("postgresql://me:p%40ss@db:5433/chat?sslmode=require")
+
+    assert entry == {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "chat",
+        "USER": "me",
+        "PASSWORD": "p@ss",
+        "HOST": "db",
+        "PORT": "5433",
+        "OPTIONS": {"sslmode": "require"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [("sqlite:////srv/chat.db", "/srv/chat.db"), ("sqlite:///chat.db", "chat.db")],
+)
+def test_sqlite_url_names_a_file(url: str, name: str) -> None:
+    entry = environment.database(url)
+
+    assert entry["NAME"] == name
+    assert entry["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
+
+
+@pytest.mark.parametrize("url", ["mysql://host/chat", "chat.db", "sqlite://"])
+def test_other_urls_are_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="Database URL"):
+        environment.database(url)
