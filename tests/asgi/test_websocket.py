@@ -721,3 +721,24 @@ def test_unexpected_message_names_itself_and_the_state() -> None:
             await peer.send({"type": "websocket.send", "text": "a"})
 
     converse(test)
+
+
+def test_loss_after_the_own_close_changes_nothing() -> None:
+    async def test(peer: Conversation) -> None:
+        await peer.send({**CLOSE, "code": 4000})
+        peer.exchange.connection_lost(None)
+        assert (await peer.receive())[0]["code"] == 4000
+        with pytest.raises(ClientDisconnected):
+            await peer.receive()
+
+    converse_open(test)
+
+
+def test_nothing_is_logged_without_an_entry() -> None:
+    async def test(peer: Conversation) -> None:
+        peer.exchange._entry = None
+        await peer.send(ACCEPT)
+        peer.transport.lose()
+        assert peer.entry.events == []
+
+    converse(test)
