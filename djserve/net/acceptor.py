@@ -41,6 +41,8 @@ def accept_connections(
         options["ssl"] = ssl_context
         options["ssl_handshake_timeout"] = handshake_timeout
         options["ssl_shutdown_timeout"] = handshake_timeout
+    # An adopted socket may still be blocking.
+    sock.setblocking(False)
     if isinstance(loop, asyncio.BaseEventLoop):
         sock.listen(backlog)
         return _AcceptLoop(loop, sock, build_protocol, options).close

@@ -92,7 +92,16 @@ class Reactor(asyncioreactor.AsyncioSelectorReactor):
         if installSignalHandlers:
             # Twisted waits for the wake-up descriptor of signals, which the loop has
             # for itself while it runs.
-            self.loop.add_signal_handler(signal.SIGCHLD, process.reapAllProcesses)
+            signal.signal(signal.SIGCHLD, self._child_ended)
+
+    def run(self, installSignalHandlers: bool = True) -> None:
+        try:
+            super().run(installSignalHandlers)
+        finally:
+            self._uninstallHandler()
+
+    def _child_ended(self, signum: int, frame: object) -> None:
+        self.loop.call_soon_threadsafe(process.reapAllProcesses)
 
     def dispose(self) -> None:
         """Close the loop and the reactor's descriptors, after ``run`` has returned."""
@@ -111,9 +120,10 @@ class Reactor(asyncioreactor.AsyncioSelectorReactor):
 
     def removeAll(self) -> list[Any]:
         """Stop all input and output; returns what Twisted will tell that it is lost."""
-        for port in self.ports.copy():
+        ports = list(self.ports)
+        for port in ports:
             port.stopReading()
-        return [*super().removeAll(), *self.ports, *self.streams]
+        return [*super().removeAll(), *ports, *self.streams]
 
     def getReaders(self) -> list[Any]:
         return [*super().getReaders(), *self.ports, *self.streams]

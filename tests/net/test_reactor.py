@@ -1,0 +1,490 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import defer, endpoints, error, interfaces, protocol, threads
+from twisted.internet.protocol import ClientFactory, DatagramProtocol, Factory, Protocol
+from twisted.internet.task import Cooperator
+from twisted.protocols.basic import LineReceiver
+from twisted.web import client, resource, server
+from zope.interface.verify import verifyObject  # type: ignore[import-untyped]
+
+from djserve.net.reactor import Reactor, new_event_loop
+
+Run = Callable[..., Any]
+
+SETUP = """
+import sys
+from djserve.net.reactor import Reactor, install
+assert "twisted.internet.reactor" not in sys.modules
+"""
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", SETUP + code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def test_install_makes_the_global_reactor_once() -> None:
+    result = run_python("""
+first = install()
+from twisted.internet import reactor
+assert reactor is first and isinstance(reactor, Reactor)
+assert install() is first and install(first.loop) is first
+first.dispose()
+""")
+
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_install_names_the_reactor_that_is_in_the_way() -> None:
+    result = run_python("""
+from twisted.internet import selectreactor
+selectreactor.install()
+install()
+""")
+
+    assert "ConfigError: Another Twisted reactor is installed" in result.stderr
+    assert "SelectReactor" in result.stderr
+
+
+def test_installed_reactor_runs_until_sigterm_and_reaps_processes() -> None:
+    result = run_python("""
+import os, signal
+reactor = install()
+from twisted.internet.protocol import ProcessProtocol
+
+class Child(ProcessProtocol):
+    def processEnded(self, reason):
+        print("child", reason.value.exitCode)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+reactor.callWhenRunning(
+    reactor.spawnProcess, Child(), sys.executable, [sys.executable, "-c", "exit(7)"]
+)
+reactor.callLater(20, os._exit, 1)
+reactor.run()
+print("stopped")
+""")
+
+    assert result.stdout == "child 7\nstopped\n"
+
+
+def test_reactor_is_thrown_away_without_a_trace() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for is_uvloop in (True, False, True):
+        reactor = Reactor(new_event_loop(prefer_uvloop=is_uvloop))
+        reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
+        reactor.callWhenRunning(reactor.callLater, 0.01, reactor.stop)
+        thread = threading.Thread(target=reactor.run, args=(False,))
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+        reactor.dispose()
+
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_reactor_that_is_not_installed_leaves_the_global_one_alone() -> None:
+    result = run_python("""
+import djserve.net.listeners
+reactor = Reactor()
+reactor.callLater(0, reactor.stop)
+reactor.run()
+reactor.dispose()
+assert "twisted.internet.reactor" not in sys.modules
+""")
+
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_uvloop_is_preferred_and_can_be_refused() -> None:
+    preferred, refused = new_event_loop(), new_event_loop(prefer_uvloop=False)
+
+    assert type(preferred).__module__.startswith("uvloop")
+    assert isinstance(refused, asyncio.SelectorEventLoop)
+    preferred.close()
+    refused.close()
+
+
+class Echo(LineReceiver):
+    def lineReceived(self, line: bytes) -> None:
+        self.sendLine(line[::-1])
+
+
+class Collector(Protocol):
+    """A client that keeps what it gets, and why the connection ended."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.ended: defer.Deferred[Any] = defer.Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+
+    def connectionLost(self, reason: Any = protocol.connectionDone) -> None:
+        self.ended.callback(reason.value)
+
+
+async def wait(deferred: Any) -> Any:
+    return await deferred.asFuture(asyncio.get_running_loop())
+
+
+def test_line_receiver_is_reached_by_endpoints(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        listening = endpoints.serverFromString(reactor, "tcp:0:interface=127.0.0.1")
+        port = await wait(listening.listen(Factory.forProtocol(Echo)))
+        connecting = endpoints.clientFromString(
+            reactor, f"tcp:127.0.0.1:{port.getHost().port}"
+        )
+        collector = Collector()
+        await wait(endpoints.connectProtocol(connecting, collector))
+        collector.transport.write(b"olleh\r\n")
+        collector.transport.loseWriteConnection()
+        assert isinstance(await wait(collector.ended), error.ConnectionDone)
+        assert collector.data == b"hello\r\n"
+        await wait(port.stopListening())
+
+    run_on_reactor(scenario)
+
+
+def test_host_name_endpoint_connects(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        port = reactor.listenTCP(0, Factory.forProtocol(Echo), interface="127.0.0.1")
+        connecting = endpoints.HostnameEndpoint(
+            reactor, b"localhost", port.getHost().port
+        )
+        collector = Collector()
+        await wait(endpoints.connectProtocol(connecting, collector))
+        collector.transport.loseConnection()
+        await wait(collector.ended)
+        await wait(port.stopListening())
+
+    run_on_reactor(scenario)
+
+
+# Twisted's agent warns so over every reactor when a connection is kept alive.
+@pytest.mark.filterwarnings("ignore:Using readBody:DeprecationWarning")
+def test_twisted_web_serves_its_own_agent(run_on_reactor: Run) -> None:
+    class Mirror(resource.Resource):
+        isLeaf = True
+
+        def render_POST(self, request: Any) -> bytes:
+            return bytes(request.content.read()[::-1])
+
+    async def scenario(reactor: Reactor) -> None:
+        site = server.Site(Mirror(), reactor=reactor)
+        port = reactor.listenTCP(0, site, interface="127.0.0.1")
+        pool = client.HTTPConnectionPool(reactor, persistent=True)
+        agent = client.Agent(reactor, pool=pool)
+        url = b"http://127.0.0.1:%d/" % port.getHost().port
+        for body in (b"abc", bytes(range(256)) * 4096):
+            producer = client.FileBodyProducer(
+                io.BytesIO(body), cooperator=cooperator(reactor)
+            )
+            response = await wait(agent.request(b"POST", url, None, producer))
+            assert await wait(client.readBody(response)) == body[::-1]
+        await wait(pool.closeCachedConnections())
+        await wait(port.stopListening())
+
+    run_on_reactor(scenario)
+
+
+def cooperator(reactor: Reactor) -> Any:
+    return Cooperator(scheduler=lambda step: reactor.callLater(0, step))
+
+
+def test_udp_and_threads_and_timers_work(run_on_reactor: Run) -> None:
+    class Pong(DatagramProtocol):
+        def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+            self.transport.write(datagram.upper(), addr)
+
+    class Ping(DatagramProtocol):
+        def __init__(self) -> None:
+            self.answer: defer.Deferred[bytes] = defer.Deferred()
+
+        def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+            self.answer.callback(datagram)
+
+    async def scenario(reactor: Reactor) -> None:
+        pong = reactor.listenUDP(0, Pong(), interface="127.0.0.1")
+        ping = Ping()
+        port = reactor.listenUDP(0, ping, interface="127.0.0.1")
+        ping.transport.write(b"ping", ("127.0.0.1", pong.getHost().port))
+        assert await wait(ping.answer) == b"PING"
+        pool = reactor.getThreadPool()
+        name = await wait(threads.deferToThreadPool(reactor, pool, threading.get_ident))
+        assert name != threading.get_ident()
+        fired: defer.Deferred[str] = defer.Deferred()
+        cancelled = reactor.callLater(0.001, fired.callback, "cancelled")
+        cancelled.cancel()
+        reactor.callLater(0.002, fired.callback, "fired")
+        assert await wait(fired) == "fired"
+        await wait(pong.stopListening())
+        await wait(port.stopListening())
+
+    run_on_reactor(scenario)
+
+
+class RecordingFactory(ClientFactory):
+    """A client factory that tells how its connection failed or ended."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.failed: defer.Deferred[Any] = defer.Deferred()
+        self.lost: defer.Deferred[Any] = defer.Deferred()
+        self.made: defer.Deferred[Any] = defer.Deferred()
+
+    def buildProtocol(self, addr: Any) -> Any:
+        collector = Collector()
+        self.made.callback(collector)
+        return collector
+
+    def clientConnectionFailed(self, connector: Any, reason: Any) -> None:
+        self.failed.callback(reason.value)
+
+    def clientConnectionLost(self, connector: Any, reason: Any) -> None:
+        self.lost.callback((connector, reason.value))
+
+
+def test_refused_connection_fails(run_on_reactor: Run, free_port: int) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        factory = RecordingFactory()
+        reactor.connectTCP("127.0.0.1", free_port, factory)
+        assert isinstance(await wait(factory.failed), error.ConnectionRefusedError)
+
+    run_on_reactor(scenario)
+
+
+def test_unknown_host_fails(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        factory = RecordingFactory()
+        reactor.connectTCP("name.invalid", 80, factory)
+        assert isinstance(await wait(factory.failed), error.DNSLookupError)
+
+    run_on_reactor(scenario)
+
+
+def test_connection_that_is_given_up_fails(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        port = reactor.listenTCP(0, Factory.forProtocol(Echo), interface="127.0.0.1")
+        factory = RecordingFactory()
+        connector = reactor.connectTCP("127.0.0.1", port.getHost().port, factory)
+        connector.stopConnecting()
+        assert isinstance(await wait(factory.failed), error.UserError)
+        await asyncio.sleep(0.02)
+        assert not factory.made.called
+        await wait(port.stopListening())
+
+    run_on_reactor(scenario)
+
+
+def test_connection_given_up_in_its_last_step_is_closed(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        accepted = RecordingFactory()
+        port = reactor.listenTCP(0, accepted, interface="127.0.0.1")
+        factory = RecordingFactory()
+        connector = reactor.connectTCP("127.0.0.1", port.getHost().port, factory)
+        attempt = connector.transport
+        hand_over = attempt._connectDone
+
+        def give_up() -> None:
+            hand_over()
+            connector.stopConnecting()
+
+        attempt._connectDone = give_up
+        assert isinstance(await wait(factory.failed), error.UserError)
+        collector = await wait(accepted.made)
+        assert isinstance(await wait(collector.ended), error.ConnectionDone)
+        assert not factory.made.called
+        await wait(port.stopListening())
+
+    run_on_reactor(scenario)
+
+
+def test_connector_disconnects_and_connects_again(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        port = reactor.listenTCP(0, Factory.forProtocol(Echo), interface="127.0.0.1")
+        factory = RecordingFactory()
+        connector = reactor.connectTCP("127.0.0.1", port.getHost().port, factory)
+        await wait(factory.made)
+        connector.disconnect()
+        lost, reason = await wait(factory.lost)
+        assert lost is connector
+        assert isinstance(reason, error.ConnectionDone)
+        factory.made = defer.Deferred()
+        factory.lost = defer.Deferred()
+        connector.connect()
+        await wait(factory.made)
+        connector.disconnect()
+        await wait(factory.lost)
+        await wait(port.stopListening())
+
+    run_on_reactor(scenario)
+
+
+def test_client_binds_where_it_is_told_to(run_on_reactor: Run, free_port: int) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        accepted = RecordingFactory()
+        port = reactor.listenTCP(0, accepted, interface="127.0.0.1")
+        factory = RecordingFactory()
+        connector = reactor.connectTCP(
+            "127.0.0.1",
+            port.getHost().port,
+            factory,
+            bindAddress=("127.0.0.1", free_port),
+        )
+        collector = await wait(accepted.made)
+        await wait(factory.made)
+        assert collector.transport.getPeer().port == free_port
+        connector.disconnect()
+        await wait(collector.ended)
+        await wait(port.stopListening())
+
+    run_on_reactor(scenario)
+
+
+def test_unix_port_and_client_work(run_on_reactor: Run, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+
+    async def scenario(reactor: Reactor) -> None:
+        port = reactor.listenUNIX(str(path), Factory.forProtocol(Echo))
+        factory = RecordingFactory()
+        connector = reactor.connectUNIX(str(path), factory)
+        collector = await wait(factory.made)
+        collector.transport.write(b"abc\r\n")
+        collector.transport.loseWriteConnection()
+        await wait(collector.ended)
+        assert collector.data == b"cba\r\n"
+        assert connector.getDestination().name == os.fsencode(path)
+        await wait(port.stopListening())
+
+    run_on_reactor(scenario)
+
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_listening_socket_is_adopted(
+    run_on_reactor: Run, tmp_path: Path, family: socket.AddressFamily
+) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        with socket.socket(family) as sock:
+            name = str(tmp_path / "s") if family == socket.AF_UNIX else ("127.0.0.1", 0)
+            sock.bind(name)
+            sock.listen()
+            port = reactor.adoptStreamPort(
+                sock.fileno(), family, Factory.forProtocol(Echo)
+            )
+            bound = sock.getsockname()
+        with socket.socket(family) as probe:
+            probe.setblocking(False)
+            await reactor.loop.sock_connect(probe, bound)
+            await reactor.loop.sock_sendall(probe, b"abc\r\n")
+            assert await reactor.loop.sock_recv(probe, 10) == b"cba\r\n"
+        await wait(port.stopListening())
+
+    run_on_reactor(scenario)
+
+
+def test_unknown_family_is_not_adopted(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        with pytest.raises(error.UnsupportedAddressFamily):
+            reactor.adoptStreamPort(0, -1, Factory())
+
+    run_on_reactor(scenario)
+
+
+def test_port_in_use_cannot_be_listened_on(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        with pytest.raises(error.CannotListenError):
+            reactor.listenTCP(port.getHost().port, Factory(), interface="127.0.0.1")
+        await wait(port.stopListening())
+
+    run_on_reactor(scenario)
+
+
+def test_port_is_free_once_it_has_stopped(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        first = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        number = first.getHost().port
+        verifyObject(interfaces.IListeningPort, first)
+        await wait(first.stopListening())
+        second = reactor.listenTCP(number, Factory(), interface="127.0.0.1")
+        assert second.getHost().port == number
+        await wait(second.stopListening())
+
+    run_on_reactor(scenario)
+
+
+def test_port_that_does_not_read_keeps_clients_waiting(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        port = reactor.listenTCP(0, Factory.forProtocol(Echo), interface="127.0.0.1")
+        port.stopReading()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.getHost().port)
+        writer.write(b"abc\r\n")
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(reader.readline(), 0.05)
+        port.startReading()
+        assert await reader.readline() == b"cba\r\n"
+        writer.close()
+        await wait(port.stopListening())
+
+    run_on_reactor(scenario)
+
+
+def test_stopping_the_reactor_ends_ports_and_connections(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> tuple[int, Collector]:
+        accepted = RecordingFactory()
+        port = reactor.listenTCP(0, accepted, interface="127.0.0.1")
+        number: int = port.getHost().port
+        reactor.connectTCP("127.0.0.1", number, RecordingFactory())
+        return number, await wait(accepted.made)
+
+    number, collector = run_on_reactor(scenario)
+
+    assert isinstance(collector.ended.result, error.ConnectionLost)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", number), 1)
+
+
+def test_loop_wakes_for_a_call_from_another_thread(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        called: defer.Deferred[int] = defer.Deferred()
+        thread = threading.Thread(
+            target=reactor.callFromThread, args=(called.callback, 1)
+        )
+        thread.start()
+        assert await wait(called) == 1
+        thread.join()
+
+    run_on_reactor(scenario)
+
+
+def test_interrupt_stops_a_reactor_that_handles_signals() -> None:
+    result = run_python("""
+import os, signal
+reactor = install()
+reactor.callWhenRunning(os.kill, os.getpid(), signal.SIGINT)
+reactor.callLater(20, os._exit, 1)
+reactor.run()
+print("stopped")
+""")
+
+    assert result.stdout == "stopped\n"
