@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,12 @@ ACCEPT = {"type": "websocket.accept"}
 CLOSE = {"type": "websocket.close"}
 TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
 ABNORMAL = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+
+
+@pytest.fixture(autouse=True)
+def enabled_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let faults be logged even where another test's dictConfig has disabled that."""
+    monkeypatch.setattr(logging.getLogger("djserve.application"), "disabled", False)
 
 
 class StubStream:
