@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"13")]
@@ -34,7 +35,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def transfer(scope: Any, receive: Any, send: Any) -> None:
-    """Take an upload, a piece each time; or send as many MiB as the query says."""
+    """Take an upload, slowly for ``/slow``; send as many MiB as the query says."""
     if scope["type"] != "http":
         return
     received = 0
@@ -44,6 +45,8 @@ async def transfer(scope: Any, receive: Any, send: Any) -> None:
         if message["type"] == "http.disconnect":
             return
         received += len(message.get("body", b""))
+        if scope["path"] == "/slow":
+            await asyncio.sleep(0.002)
         more = message.get("more_body", False)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for _ in range(4 * int(scope["query_string"] or b"0")):
