@@ -1,0 +1,54 @@
+"""The lines of the start-up message."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from pathlib import Path
+
+import pytest
+
+import djserve
+from djserve.conf.parser import parse
+from djserve.server.banner import describe_access_log, describe_loop, start_lines
+
+
+def test_message_says_what_runs_and_where() -> None:
+    config = parse({})
+    urls = ["http://127.0.0.1:8000/", "unix:/run/x"]
+    loop = asyncio.new_event_loop()
+    loop.close()
+
+    assert list(start_lines(config, urls, loop, ["a note"])) == [
+        f"djserve {djserve.__version__} speaks HTTP/1.1, WebSocket "
+        f"(asyncio, Python {platform.python_version()})",
+        "Listening on http://127.0.0.1:8000/, unix:/run/x",
+        "Access log: off",
+        "a note",
+    ]
+
+
+def test_tls_is_said(tmp_path: Path) -> None:
+    certificate = tmp_path / "cert.pem"
+    certificate.write_text("")
+    config = parse({"CERTFILE": str(certificate)})
+
+    lines = list(start_lines(config, ["https://127.0.0.1:1/"], object()))
+
+    assert lines[1] == "Listening on https://127.0.0.1:1/ with TLS"
+
+
+def test_uvloop_is_named() -> None:
+    uvloop = pytest.importorskip("uvloop")
+    loop = uvloop.new_event_loop()
+    loop.close()
+
+    assert describe_loop(loop) == "uvloop"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [(None, "off"), ("-", "standard output"), ("/var/log/a.log", "/var/log/a.log")],
+)
+def test_access_log_is_described(path: str | None, text: str) -> None:
+    assert describe_access_log(path) == text

@@ -1,0 +1,173 @@
+"""What the commands share: origins, logs, the process id file, the message."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from djserve.asgi.origin import OriginPolicy
+from djserve.conf.parser import parse
+from djserve.errors import ConfigError
+from djserve.net.reactor import Reactor
+from djserve.server import launch as launching
+from djserve.server.launch import choose_origin_policy, launch, uses_django
+from djserve.server.lifecycle import ExitCode
+
+pytestmark = pytest.mark.e2e
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    raise NotImplementedError
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    reactor = Reactor()
+    yield reactor
+    reactor.dispose()
+
+
+def stopping(reactor: Reactor, *actions: Any) -> None:
+    """Run the actions once the reactor runs, then stop as a terminal would."""
+
+    def act() -> None:
+        for action in actions:
+            action()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    reactor.callWhenRunning(lambda: reactor.loop.call_later(0.1, act))
+
+
+def test_start_is_told_and_a_signal_stops(
+    reactor: Reactor, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopping(reactor)
+    with caplog.at_level(logging.INFO, "djserve"):
+        code = launch(nothing, parse({"BIND": ["127.0.0.1:0"]}), reactor, ["A note"])
+
+    assert code is ExitCode.OK
+    lines = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith("Listening on http://127.0.0.1:") for line in lines)
+    assert "A note" in lines
+
+
+def test_several_workers_are_not_promised(
+    reactor: Reactor, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopping(reactor)
+    launch(nothing, parse({"BIND": ["127.0.0.1:0"], "WORKERS": 3}), reactor)
+
+    assert "WORKERS is 3, but this version runs one process" in caplog.messages
+
+
+def test_process_id_is_in_its_file_while_it_runs(
+    reactor: Reactor, tmp_path: Path
+) -> None:
+    path = tmp_path / "djserve.pid"
+    seen: list[str] = []
+    stopping(reactor, lambda: seen.append(path.read_text()))
+    config = parse({"BIND": ["127.0.0.1:0"], "PID_FILE": str(path)})
+    launch(nothing, config, reactor)
+
+    assert seen == [f"{os.getpid()}\n"]
+    assert not path.exists()
+
+
+def test_process_id_file_of_another_server_is_left(
+    reactor: Reactor, tmp_path: Path
+) -> None:
+    path = tmp_path / "djserve.pid"
+    stopping(reactor, lambda: path.write_text("1\n"))
+    config = parse({"BIND": ["127.0.0.1:0"], "PID_FILE": str(path)})
+    launch(nothing, config, reactor)
+
+    assert path.read_text() == "1\n"
+
+
+def test_process_id_file_may_be_gone_at_the_end(
+    reactor: Reactor, tmp_path: Path
+) -> None:
+    path = tmp_path / "djserve.pid"
+    stopping(reactor, path.unlink)
+    config = parse({"BIND": ["127.0.0.1:0"], "PID_FILE": str(path)})
+
+    assert launch(nothing, config, reactor) is ExitCode.OK
+
+
+def test_process_id_file_that_cannot_be_written_stops_the_start(
+    reactor: Reactor, tmp_path: Path
+) -> None:
+    config = parse({"PID_FILE": str(tmp_path / "no" / "djserve.pid")})
+
+    with pytest.raises(ConfigError, match="PID_FILE"):
+        launch(nothing, config, reactor)
+
+
+def test_access_log_is_opened_anew_by_a_signal(
+    reactor: Reactor, tmp_path: Path
+) -> None:
+    path = tmp_path / "access.log"
+    config = parse({"BIND": ["127.0.0.1:0"], "ACCESS_LOG": str(path)})
+    stopping(
+        reactor,
+        lambda: path.rename(tmp_path / "access.log.1"),
+        lambda: os.kill(os.getpid(), signal.SIGUSR1),
+    )
+    launch(nothing, config, reactor)
+
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "access.log",
+        "access.log.1",
+    ]
+
+
+def test_access_log_that_cannot_be_opened_stops_the_start(
+    reactor: Reactor, tmp_path: Path
+) -> None:
+    config = parse({"ACCESS_LOG": str(tmp_path / "no" / "access.log")})
+
+    with pytest.raises(ConfigError, match="Access log"):
+        launch(nothing, config, reactor)
+
+
+@override_settings(
+    ALLOWED_HOSTS=["example.com"],
+    CSRF_TRUSTED_ORIGINS=["https://a.example"],
+    DEBUG=False,
+)
+def test_origins_are_those_of_the_project() -> None:
+    config = parse({"WEBSOCKET_ORIGINS": ["https://b.example"]})
+
+    assert uses_django()
+    assert choose_origin_policy(config) == OriginPolicy(
+        ("example.com",), ("https://a.example", "https://b.example"), False
+    )
+
+
+def test_without_django_only_the_setting_restricts_origins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(launching, "uses_django", lambda: False)
+    listed = parse({"WEBSOCKET_ORIGINS": ["https://b.example"]})
+
+    assert choose_origin_policy(parse({})) is None
+    assert choose_origin_policy(listed) == OriginPolicy(None, ("https://b.example",))
+
+
+def test_loop_of_the_installed_reactor_is_the_current_one(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "install", lambda: reactor)
+    try:
+        assert launching.prepare_reactor() is reactor
+        assert asyncio.get_event_loop_policy().get_event_loop() is reactor.loop
+    finally:
+        asyncio.set_event_loop(None)
