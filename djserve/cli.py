@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -98,11 +99,19 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Help in 80 columns, flags on the left and a sentence on the right."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=min(80, _terminal_width()))
+        width = min(80, shutil.get_terminal_size().columns)
+        super().__init__(prog, max_help_position=30, width=width)
 
-
-def _terminal_width() -> int:
-    try:
-        return os.get_terminal_size().columns
-    except OSError:
-        return 80
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """Return an option's flags, then its value once."""
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        # A second spelling, with underscores as Daphne has it, is not shown.
+        flags = ", ".join(
+            flag
+            for flag in action.option_strings
+            if "_" not in flag or flag.replace("_", "-") not in action.option_strings
+        )
+        if action.nargs == 0:
+            return flags
+        return f"{flags} {self._format_args(action, '')}"
