@@ -32,12 +32,13 @@ from djserve.handlers.hops import (
     inherits_threads,
     leave_lease,
 )
+from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import prepare_thread
 from djserve.handlers.routing import find_route, reusable_match
 from djserve.handlers.runtime import current_config, make_lease, shared_pool
 from djserve.handlers.sending import GuardedSend, send_refusal
 from djserve.handlers.sync_lane import SyncChain, serve_sync
-from djserve.handlers.threads import Lease, ThreadPool
+from djserve.handlers.threads import ThreadPool
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Receive, Scope, Send

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context, ContextVar, Token, copy_context
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 from asgiref.current_thread_executor import CurrentThreadExecutor
@@ -25,7 +26,7 @@ from asgiref.sync import (
     sync_to_async,
 )
 
-from djserve.handlers.threads import Lease
+from djserve.handlers.leases import Lease
 
 T = TypeVar("T")
 
@@ -172,8 +173,8 @@ class Call:
         self._value: Any = None
         self._error: BaseException | None = None
 
-    def __call__(self) -> None:
-        """Run in the thread."""
+    def __call__(self) -> Callable[[], None]:
+        """Run in the thread; what is returned tells the loop."""
         local = SyncToAsync.threadlocal
         # Where async_to_sync finds the loop to run its coroutine on, and where it
         # leaves the task of that coroutine, so that it can be cancelled.
@@ -184,7 +185,7 @@ class Call:
             self._value = self._context.run(self._run)
         except BaseException as error:
             self._error = error
-        self._mailbox.put(self._finish)
+        return partial(self._mailbox.put, self._finish)
 
     @property
     def future(self) -> asyncio.Future[Any]:

@@ -9,7 +9,8 @@ from django.db import close_old_connections, connections
 from djserve.conf.loader import load
 from djserve.conf.schema import DjangoConfig, ServerConfig
 from djserve.handlers.hops import count_blocked
-from djserve.handlers.threads import Job, Lease, ThreadPool
+from djserve.handlers.leases import Action, Lease
+from djserve.handlers.threads import ThreadPool
 
 _configured: ServerConfig | None = None
 _pool: tuple[int, ThreadPool] | None = None
@@ -74,7 +75,7 @@ def close_shared_pool(timeout: float) -> None:
 
 
 def make_lease(
-    pool: ThreadPool, *, held: bool = False, on_first: Job | None = None
+    pool: ThreadPool, *, held: bool = False, on_first: Action | None = None
 ) -> Lease:
     """Return a lease that looks after its thread's database connections.
 

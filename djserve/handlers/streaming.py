@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -29,11 +29,17 @@ async def send_async_stream(
     send: Send, response: HttpResponseBase, chunk_size: int
 ) -> None:
     """Send a response that is iterated on the loop."""
-    # An asynchronous generator, which must be closed here and now.
+    # Asynchronous generators, which must be closed here and now: an iterator that the
+    # response only wraps would be closed at the garbage collector's leisure.
     content: Any = aiter(cast("StreamingHttpResponse", response))
-    async with aclosing(content):
-        async for part in content:
-            await _send_part(send, part, chunk_size)
+    source: Any = getattr(response, "_iterator", None)
+    try:
+        async with aclosing(content):
+            async for part in content:
+                await _send_part(send, part, chunk_size)
+    finally:
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
     await send({"type": "http.response.body"})
 
 

@@ -1,30 +1,22 @@
-"""Worker threads that live on, and leases of them: who runs synchronous code, and when.
+"""Worker threads that live on: how many run at a time, and who waits for one.
 
-A lease runs its jobs one after the other. While it is held, all of them run in the one
-thread that ran the first; a lease that is not held gives its thread back whenever it
-has no job. Only threads that run a job count against the pool's size. A thread that is
-held but idle is *parked*: another may run in its place, so that nobody waits for a
-thread that does nothing. Knows neither Django nor the event loop.
+Only threads that run a job count against the pool's size. A thread that is held but
+idle is *parked*: another may run in its place, so that nobody waits for a thread that
+does nothing. Knows neither Django nor the event loop.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import ParamSpec, TypeAlias, TypeVar
+from typing import TypeAlias
 
-logger = logging.getLogger("djserve.handlers")
+from djserve.handlers.leases import Action, Lease, Worker
 
-Job: TypeAlias = Callable[[], None]
 CountBlocked: TypeAlias = Callable[[Iterable[int]], int]
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 WATCH_INTERVAL = 0.05
 """Seconds that a job waits before the pool asks which of its threads are blocked."""
@@ -52,137 +44,6 @@ class PoolStats:
     longest_wait: float
 
 
-class Worker:
-    """One thread: sleeps until it is given a lease, then runs that lease's jobs."""
-
-    def __init__(self, pool: ThreadPool, number: int) -> None:
-        self._pool = pool
-        self._lease: Lease | None = None
-        # A bare lock as a semaphore of one: a third of the cost of an Event.
-        self._wake = threading.Lock()
-        self._wake.acquire()
-        self.thread = threading.Thread(
-            target=self._run, name=f"djserve-{number}", daemon=True
-        )
-        self.thread.start()
-
-    def assign(self, lease: Lease | None) -> None:
-        """Wake the thread for a lease, or for its end (None)."""
-        self._lease = lease
-        self._wake.release()
-
-    def _run(self) -> None:
-        while True:
-            self._wake.acquire()
-            lease = self._lease
-            if lease is None:
-                self._pool.run_safely(self._pool.on_thread_end)
-                return
-            self._serve(lease)
-
-    def _serve(self, lease: Lease) -> None:
-        pool = self._pool
-        while True:
-            job = lease.next_job()
-            if job is not None:
-                pool.run_safely(job)
-            if not lease.is_held and not lease.has_jobs:
-                pool.run_safely(lease.on_idle)
-            if pool.finish(self, lease):
-                return
-
-
-class Lease(Executor):
-    """The right to a thread of the pool, for one request or one connection.
-
-    ``held`` says whether the thread stays with the lease between its jobs.
-    ``on_first`` runs in the thread before the first job; ``on_idle`` runs in it before
-    it is given back. As an ``Executor`` it fits asgiref's thread-sensitive contexts:
-    one call at a time.
-    """
-
-    def __init__(
-        self,
-        pool: ThreadPool,
-        *,
-        held: bool,
-        on_first: Job | None = None,
-        on_idle: Job | None = None,
-    ) -> None:
-        self._pool = pool
-        self._jobs: deque[Job] = deque()
-        self.is_held = held
-        self.is_active = False
-        self.worker: Worker | None = None
-        self.last_worker: Worker | None = None
-        self.queued_at = 0.0
-        self.on_idle = on_idle
-        if on_first is not None:
-            self._jobs.append(on_first)
-
-    @property
-    def was_used(self) -> bool:
-        """Whether a thread has ever been taken."""
-        return self.last_worker is not None or self.is_active
-
-    @property
-    def has_jobs(self) -> bool:
-        return bool(self._jobs)
-
-    def post(self, job: Job) -> None:
-        """Have ``job`` run after the lease's earlier ones; it must not raise."""
-        with self._pool.lock:
-            self._jobs.append(job)
-            if not self.is_active:
-                self.is_active = True
-                self._pool.admit(self)
-
-    def withdraw(self, job: Job) -> bool:
-        """Take back a job; False where it runs already or has run."""
-        with self._pool.lock:
-            try:
-                self._jobs.remove(job)
-            except ValueError:
-                return False
-            return True
-
-    def next_job(self) -> Job | None:
-        """Called by the worker: its next job, if none has been withdrawn meanwhile."""
-        try:
-            return self._jobs.popleft()
-        except IndexError:
-            return None
-
-    def release(self) -> None:
-        """Hold the thread no longer: it goes back now, or after the running job.
-
-        Jobs that are posted later still run, each burst of them in any thread.
-        """
-        with self._pool.lock:
-            self.is_held = False
-            if self.worker is not None and not self.is_active:
-                self._pool.unpark(self)
-
-    def submit(
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Future[T]:
-        """Run a call as a job; the executor's interface, for asgiref."""
-        future: Future[T] = Future()
-
-        def job() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = fn(*args, **kwargs)
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
-        self.post(job)
-        return future
-
-
 class ThreadPool:
     """At most ``size`` threads at work, a queue of leases, and what both cost.
 
@@ -190,7 +51,7 @@ class ThreadPool:
     them lets one more thread run, or the coroutine that they wait for might wait for
     a thread in turn. ``on_thread_end`` runs in each thread before it ends.
     Everything but ``stats`` and ``close`` is called by leases and workers alone, with
-    ``lock`` taken, save for ``finish`` and ``run_safely``.
+    ``lock`` taken, save for ``finish``.
     """
 
     def __init__(
@@ -198,7 +59,7 @@ class ThreadPool:
         size: int,
         *,
         count_blocked: CountBlocked | None = None,
-        on_thread_end: Job | None = None,
+        on_thread_end: Action | None = None,
     ) -> None:
         self.size = size
         self.lock = threading.Lock()
@@ -292,16 +153,6 @@ class ThreadPool:
         self._parked -= 1
         if worker is not None:
             self._settle(worker)
-
-    @staticmethod
-    def run_safely(job: Job | None) -> None:
-        """Run a job; what it raises against its promise is logged."""
-        if job is None:
-            return
-        try:
-            job()
-        except BaseException:
-            logger.exception("A job raised in a worker thread")
 
     def _start(self, lease: Lease) -> None:
         self._running += 1

@@ -1,0 +1,173 @@
+"""Leases of worker threads, and the workers that run their jobs.
+
+A lease runs its jobs one after the other. While it is held, all of them run in the one
+thread that ran the first; a lease that is not held gives its thread back whenever it
+has no job. Knows neither Django nor the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from djserve.handlers.threads import ThreadPool
+
+logger = logging.getLogger("djserve.handlers")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Action: TypeAlias = Callable[[], object]
+Job: TypeAlias = Callable[[], Action | None]
+"""Runs in a thread; what it returns is called there once the thread is free again, so
+that who is told of the job's end finds the thread idle."""
+
+
+class Worker:
+    """One thread: sleeps until it is given a lease, then runs that lease's jobs."""
+
+    def __init__(self, pool: ThreadPool, number: int) -> None:
+        self._pool = pool
+        self._lease: Lease | None = None
+        # A bare lock as a semaphore of one: a third of the cost of an Event.
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self.thread = threading.Thread(
+            target=self._run, name=f"djserve-{number}", daemon=True
+        )
+        self.thread.start()
+
+    def assign(self, lease: Lease | None) -> None:
+        """Wake the thread for a lease, or for its end (None)."""
+        self._lease = lease
+        self._wake.release()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.acquire()
+            lease = self._lease
+            if lease is None:
+                run_safely(self._pool.on_thread_end)
+                return
+            self._serve(lease)
+
+    def _serve(self, lease: Lease) -> None:
+        pool = self._pool
+        while True:
+            then = run_safely(lease.next_job())
+            if not lease.is_held and not lease.has_jobs:
+                run_safely(lease.on_idle)
+            is_done = pool.finish(self, lease)
+            run_safely(then)
+            if is_done:
+                return
+
+
+class Lease(Executor):
+    """The right to a thread of the pool, for one request or one connection.
+
+    ``held`` says whether the thread stays with the lease between its jobs.
+    ``on_first`` runs in the thread before the first job; ``on_idle`` runs in it before
+    it is given back. As an ``Executor`` it fits asgiref's thread-sensitive contexts:
+    one call at a time.
+    """
+
+    def __init__(
+        self,
+        pool: ThreadPool,
+        *,
+        held: bool,
+        on_first: Action | None = None,
+        on_idle: Action | None = None,
+    ) -> None:
+        self._pool = pool
+        self._jobs: deque[Job] = deque()
+        self.is_held = held
+        self.is_active = False
+        self.worker: Worker | None = None
+        self.last_worker: Worker | None = None
+        self.queued_at = 0.0
+        self.on_idle = on_idle
+        if on_first is not None:
+            self._jobs.append(partial(_call, on_first))
+
+    @property
+    def was_used(self) -> bool:
+        """Whether a thread has ever been taken."""
+        return self.last_worker is not None or self.is_active
+
+    @property
+    def has_jobs(self) -> bool:
+        return bool(self._jobs)
+
+    def post(self, job: Job) -> None:
+        """Have ``job`` run after the lease's earlier ones; it must not raise."""
+        with self._pool.lock:
+            self._jobs.append(job)
+            if not self.is_active:
+                self.is_active = True
+                self._pool.admit(self)
+
+    def withdraw(self, job: Job) -> bool:
+        """Take back a job; False where it runs already or has run."""
+        with self._pool.lock:
+            try:
+                self._jobs.remove(job)
+            except ValueError:
+                return False
+            return True
+
+    def next_job(self) -> Job | None:
+        """Called by the worker: its next job, if none has been withdrawn meanwhile."""
+        try:
+            return self._jobs.popleft()
+        except IndexError:
+            return None
+
+    def release(self) -> None:
+        """Hold the thread no longer: it goes back now, or after the running job.
+
+        Jobs that are posted later still run, each burst of them in any thread.
+        """
+        with self._pool.lock:
+            self.is_held = False
+            if self.worker is not None and not self.is_active:
+                self._pool.unpark(self)
+
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Run a call as a job; the executor's interface, for asgiref."""
+        future: Future[T] = Future()
+
+        def job() -> Action | None:
+            if not future.set_running_or_notify_cancel():
+                return None
+            try:
+                return partial(future.set_result, fn(*args, **kwargs))
+            except BaseException as error:
+                return partial(future.set_exception, error)
+
+        self.post(job)
+        return future
+
+
+def run_safely(action: Callable[[], T] | None) -> T | None:
+    """Call what must not raise; what it raises against its promise is logged."""
+    if action is None:
+        return None
+    try:
+        return action()
+    except BaseException:
+        logger.exception("A job raised in a worker thread")
+        return None
+
+
+def _call(action: Action) -> None:
+    action()
