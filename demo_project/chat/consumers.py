@@ -34,7 +34,7 @@ class RoomConsumer(CommandConsumer):
         return [room_group(room.pk)]
 
     async def opened(self) -> None:
-        await self.send_event("welcome", **await self._state())
+        await self._send_state("welcome")
         await database_sync_to_async(announce_people)(self.room.pk)
 
     async def closed(self) -> None:
@@ -81,7 +81,7 @@ class RoomConsumer(CommandConsumer):
     async def ping(self, data: dict[str, Any]) -> None:
         """Answer with the room's state, so that a client which missed events knows."""
         await self.touch()
-        await self.send_event("pong", **await self._state())
+        await self._send_state("pong")
 
     commands = {
         "send": (forms.SendForm, send_message),
@@ -121,9 +121,22 @@ class RoomConsumer(CommandConsumer):
         slug = self.scope["url_route"]["kwargs"]["slug"]
         return permissions.readable_rooms(self.user).filter(slug=slug).first()
 
+    async def _send_state(self, type: str) -> None:
+        state = await self._state()
+        if state is None:
+            await self.close(code=ACCESS_LOST)
+        else:
+            await self.send_event(type, **state)
+
     @database_sync_to_async
-    def _state(self) -> dict[str, Any]:
-        version = Room.objects.values_list("version", flat=True).get(pk=self.room.pk)
+    def _state(self) -> dict[str, Any] | None:
+        """Return what a client compares with its own, None where the room is gone."""
+        versions = Room.objects.filter(pk=self.room.pk).values_list(
+            "version", flat=True
+        )
+        version = versions.first()
+        if version is None:
+            return None
         return {"version": version, **people_in(self.room.pk)}
 
     @database_sync_to_async

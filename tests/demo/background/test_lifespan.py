@@ -54,7 +54,7 @@ def test_uploaded_picture_gets_its_thumbnail(
         await asyncio.gather(worker, return_exceptions=True)
 
     run(scenario)
-    assert Attachment.objects.get().thumbnail.name.endswith(".webp")
+    assert str(Attachment.objects.get().thumbnail).endswith(".webp")
 
 
 def test_lifespan_starts_and_stops_its_tasks(run: Callable[..., Any]) -> None:

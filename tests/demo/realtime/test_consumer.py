@@ -18,7 +18,7 @@ LOBBY = "/ws/rooms/lobby/"
 @pytest.mark.parametrize(
     "text",
     [
-        "",
+        " ",
         "{",
         "[]",
         "1",

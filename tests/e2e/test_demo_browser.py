@@ -1,0 +1,359 @@
+"""The demo in a browser, served by runasgi: what two people see of each other."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from demo_project.chat.management.commands.demo_setup import PASSWORD
+
+pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM_ARGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+CONNECTED = "#connection[data-state=connected]"
+OLD_MESSAGES = """
+from django.contrib.auth.models import User
+from django.db import transaction
+from demo_project.chat.models import Message, Room
+from demo_project.chat.services.versions import next_version
+ana, room = User.objects.get(username="ana"), Room.objects.get(slug="channels")
+with transaction.atomic():
+    for number in range(120):
+        version = next_version(room.pk)
+        Message.objects.create(
+            room=room, author=ana, position=version, version=version,
+            text=f"Number {number}.",
+        )
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        reason = "chromium is not installed"
+        if os.environ.get("DJSERVE_REQUIRE_ALL") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory as demo_setup makes it."""
+    path = tmp_path_factory.mktemp("demo")
+    manage(path, "demo_setup")
+    return path
+
+
+class Site:
+    """A running demo and the people who look at it."""
+
+    def __init__(self, server: Callable[[], Any], browser: Browser, data: Path) -> None:
+        self._start = server
+        self._browser = browser
+        self.data = data
+        self.problems: list[str] = []
+        self.server = server()
+
+    def restart(self) -> None:
+        self.server = self._start()
+
+    def visit(self, path: str, name: str | None = None, **context: Any) -> Page:
+        """Open a page, in a browser window of its own, signed in as somebody."""
+        page = self._browser.new_context(**context).new_page()
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.set_default_timeout(10_000)
+        if name is None:
+            page.goto(self.server.url + path)
+            return page
+        page.goto(f"{self.server.url}/accounts/login/?next={path}")
+        page.get_by_label("Username").fill(name)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("main").get_by_role("button", name="Sign in").click()
+        page.wait_for_url(self.server.url + path)
+        return page
+
+    def join(self, slug: str, name: str | None = None, **context: Any) -> Page:
+        """Open a room and wait for its sockets."""
+        page = self.visit(f"/rooms/{slug}/", name, **context)
+        page.wait_for_selector(CONNECTED, state="attached")
+        return page
+
+
+@pytest.fixture
+def site(
+    browser: Browser,
+    prepared: Path,
+    tmp_path: Path,
+    start_server: Callable[..., Any],
+    free_port: int,
+) -> Iterator[Site]:
+    data = tmp_path / "data"
+    shutil.copytree(prepared, data)
+
+    def start() -> Any:
+        return start_server(
+            "manage.py",
+            "runasgi",
+            f"127.0.0.1:{free_port}",
+            port=free_port,
+            env={"DEMO_DATA_DIR": str(data)},
+        )
+
+    site = Site(start, browser, data)
+    yield site
+    for context in browser.contexts:
+        context.close()
+    assert site.problems == []
+    assert "Traceback" not in site.server.output
+
+
+def manage(data: Path, *args: str) -> None:
+    subprocess.run(
+        [sys.executable, "manage.py", *args],
+        cwd=ROOT,
+        env={**os.environ, "DEMO_DATA_DIR": str(data)},
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+
+
+def say(page: Page, text: str) -> None:
+    page.get_by_role("textbox", name="Message", exact=True).fill(text)
+    page.keyboard.press("Enter")
+
+
+def message(page: Page, text: str) -> Any:
+    return page.locator(".message[data-id]", has_text=text)
+
+
+def test_two_people_chat(site: Site) -> None:
+    ana, ben = site.join("lobby", "ana"), site.join("lobby", "ben")
+    ana.get_by_role("textbox", name="Message", exact=True).press_sequentially("Hey")
+
+    expect(ben.locator("#typing")).to_have_text("ana is typing…")
+    say(ana, "Hello <b>ben</b> http://127.0.0.1/x")
+    expect(message(ben, "Hello <b>ben</b>")).to_have_count(1)
+    expect(ben.locator("#typing")).to_have_text("")
+    link = message(ben, "Hello").get_by_role("link", name="http://127.0.0.1/x")
+    expect(link).to_have_attribute("rel", re.compile("noopener"))
+    say(ben, "Hello ana")
+    expect(message(ana, "Hello ana")).to_have_count(1)
+    expect(ana.locator(".pending")).to_have_count(0)
+
+
+def test_presence_follows_a_closed_window(site: Site) -> None:
+    ana, ben = site.join("lobby", "ana"), site.join("lobby", "ben")
+    present = ana.locator("#present li")
+
+    expect(present).to_have_text(["Aana", "Bben"])
+    ben.context.close()
+    expect(present).to_have_text(["Aana"])
+
+
+def test_mention_rings_the_bell_until_it_is_read_on_one_tab(site: Site) -> None:
+    ana, ben = site.join("lobby", "ana"), site.join("channels", "ben")
+    other_tab = ben.context.new_page()
+    other_tab.goto(site.server.url)
+    say(ana, "Look here, @ben")
+
+    for page in (ben, other_tab):
+        expect(page.locator("#bell-count")).to_have_text("1")
+    expect(ben.locator("#toasts")).to_contain_text("ana mentioned you in Lobby")
+    badge = ben.locator("[data-room=lobby] .badge")
+    expect(badge).to_have_text("1 unread")
+    other_tab.get_by_role("button", name="Notifications, 1 unread").click()
+    note = other_tab.get_by_role("link", name="ana mentioned you in Lobby")
+    for page in (ben, other_tab):
+        expect(page.locator("#bell-count")).to_be_hidden()
+    note.first.click()
+    expect(message(other_tab, "Look here, @ben")).to_be_in_viewport()
+    expect(badge).to_be_hidden()
+
+
+def test_message_written_while_the_server_is_away_arrives_once(site: Site) -> None:
+    ana, ben = site.join("lobby", "ana"), site.join("lobby", "ben")
+    site.server.stop()
+    expect(ana.locator("#connection")).to_have_attribute("data-state", "reconnecting")
+    say(ana, "Is anybody there?")
+    expect(ana.locator(".pending")).to_contain_text("Waiting for a connection")
+    site.restart()
+
+    for page in (ana, ben):
+        expect(message(page, "Is anybody there?")).to_have_count(1, timeout=20_000)
+        page.wait_for_selector(CONNECTED)
+    expect(ana.locator(".pending")).to_have_count(0)
+    ana.reload()
+    expect(message(ana, "Is anybody there?")).to_have_count(1)
+
+
+def test_what_was_missed_while_offline_is_made_up_for(site: Site) -> None:
+    ana, ben = site.join("lobby", "ana"), site.join("lobby", "ben")
+    say(ana, "Before")
+    expect(message(ben, "Before")).to_have_count(1)
+    ben.context.set_offline(True)
+    expect(ben.locator("#connection")).to_have_text("Offline")
+    say(ana, "Meanwhile")
+    edit(ana, "Before", "Before, edited")
+    ben.context.set_offline(False)
+
+    expect(message(ben, "Meanwhile")).to_have_count(1)
+    expect(message(ben, "Before, edited")).to_have_count(1)
+    expect(message(ben, "Before")).to_have_count(1)
+
+
+def test_edit_and_deletion_show_for_the_other(site: Site) -> None:
+    ana, ben = site.join("lobby", "ana"), site.join("lobby", "ben")
+    say(ana, "Frist")
+    edit(ana, "Frist", "First")
+
+    expect(message(ben, "First")).to_contain_text("edited")
+    message(ben, "First").hover()
+    expect(message(ben, "First").get_by_role("button", name="Edit")).to_be_hidden()
+    ana.on("dialog", lambda dialog: dialog.accept())
+    message(ana, "First").hover()
+    message(ana, "First").get_by_role("button", name="Delete message").click()
+    expect(ben.get_by_text("This message was deleted.")).to_be_visible()
+    expect(message(ben, "First")).to_have_count(0)
+
+
+def edit(page: Page, old: str, new: str) -> None:
+    message(page, old).hover()
+    message(page, old).get_by_role("button", name="Edit message").click()
+    page.get_by_role("textbox", name="Edit message").fill(new)
+    page.get_by_role("button", name="Save").click()
+
+
+def test_picture_is_sent_with_its_thumbnail(site: Site, tmp_path: Path) -> None:
+    picture = tmp_path / "bay.png"
+    Image.new("RGB", (1200, 600), "teal").save(picture)
+    ana, ben = site.join("lobby", "ana"), site.join("lobby", "ben")
+    ana.set_input_files("#file", picture)
+    ana.wait_for_selector("progress[aria-label='bay.png is ready']")
+    say(ana, "The bay")
+
+    image = message(ben, "The bay").get_by_role("img", name="bay.png")
+    expect(image).to_be_visible()
+    assert image.evaluate("node => node.decode().then(() => node.naturalWidth)") == 640
+
+
+def test_file_of_no_allowed_type_is_refused(site: Site, tmp_path: Path) -> None:
+    program = tmp_path / "setup.png"
+    program.write_bytes(b"MZ\x90\x00\x03\x00")
+    ana = site.join("lobby", "ana")
+    ana.set_input_files("#file", program)
+
+    expect(ana.locator("#composer-error")).to_contain_text(
+        "Only pictures, PDF and text"
+    )
+    expect(ana.locator("#uploads li")).to_have_count(0)
+
+
+def test_older_messages_load_on_scroll_and_keep_the_place(site: Site) -> None:
+    manage(site.data, "shell", "-c", OLD_MESSAGES)
+    ana = site.join("channels", "ana")
+    loaded = ana.locator(".message[data-id]")
+    expect(loaded).to_have_count(40)
+    expect(message(ana, "Number 119.")).to_be_in_viewport()
+    first = loaded.first.get_attribute("id")
+    ana.locator("#timeline").evaluate("node => { node.scrollTop = 0 }")
+
+    expect(ana.locator(f"#{first}")).to_be_in_viewport()
+    for _ in range(4):
+        ana.locator("#timeline").evaluate("node => { node.scrollTop = 0 }")
+        ana.wait_for_timeout(150)
+    expect(loaded).to_have_count(122)
+    positions = loaded.evaluate_all(
+        "nodes => nodes.map(n => Number(n.dataset.position))"
+    )
+    assert positions == list(range(1, 123))
+    expect(ana.get_by_text("This is where the conversation starts.")).to_be_attached()
+
+
+def test_signing_out_ends_the_other_tab(site: Site) -> None:
+    ana = site.join("lobby", "ana")
+    other_tab = ana.context.new_page()
+    other_tab.goto(site.server.url)
+    other_tab.locator("details.menu summary").click()
+    other_tab.get_by_role("button", name="Sign out").click()
+
+    expect(ana.locator("#connection")).to_have_text("Signed out. Reload to go on.")
+    expect(ana.locator("#text")).to_be_disabled()
+
+
+def test_removed_member_is_told_and_then_finds_nothing(site: Site) -> None:
+    ana, ben = site.join("design", "ana"), site.join("design", "ben")
+    ana.get_by_role("button", name="Remove ben").click()
+
+    expect(ben.locator("#connection")).to_have_text("You are no longer in this room.")
+    response = ben.reload()
+    assert response is not None
+    assert response.status == 404
+
+
+def test_guest_reads_along(site: Site) -> None:
+    ana, guest = site.join("lobby", "ana"), site.join("lobby")
+    say(ana, "Everyone can see this")
+
+    expect(message(guest, "Everyone can see this")).to_have_count(1)
+    expect(guest.locator("textarea")).to_have_count(0)
+    expect(ana.locator("#guests")).to_have_text("and 1 guest")
+
+
+def test_mention_is_completed_by_the_keyboard(site: Site) -> None:
+    ana = site.join("lobby", "ana")
+    field = ana.get_by_role("textbox", name="Message", exact=True)
+    field.press_sequentially("Hi @b")
+    expect(ana.get_by_role("option")).to_have_text(["Bben"])
+    field.press("Enter")
+
+    expect(field).to_have_value("Hi @ben ")
+    field.press("Enter")
+    expect(message(ana, "Hi @ben").locator(".mention")).to_have_text("@ben")
+
+
+@pytest.mark.parametrize("path", ["/", "/rooms/lobby/", "/people/", "/notifications/"])
+def test_phone_shows_pages_without_scrolling_sideways(site: Site, path: str) -> None:
+    phone = {"width": 360, "height": 700}
+    page = site.visit(path, "ana", viewport=phone, has_touch=True)
+    page.wait_for_selector(CONNECTED, state="attached")
+
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= phone["width"]
+
+
+def test_status_page_draws_what_it_measures(site: Site) -> None:
+    site.join("lobby", "ana")
+    page = site.visit("/status/", "admin")
+
+    # The lobby, two inboxes and the page's own.
+    expect(page.locator("[data-chart=connections] [data-value]")).to_have_text("4")
+    expect(page.locator("[data-chart=latency] path.series")).to_have_count(3)
+    expect(page.locator("[data-chart=latency] [data-value]")).to_have_text(
+        re.compile(r"^[\d.]+ / [\d.]+ / [\d.]+$"), timeout=8000
+    )
