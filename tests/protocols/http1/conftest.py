@@ -155,10 +155,13 @@ class Wire:
         found = re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", self.transport.data)
         return [int(status) for status in found]
 
-    @property
     def is_closed(self) -> bool:
         """Whether the server has ended the connection, at least its own side."""
         return self.transport.is_closing or self.transport.is_eof_written
+
+    def is_paused(self) -> bool:
+        """Whether the server reads nothing more for now."""
+        return self.transport.reading_paused
 
     @property
     def outcome(self) -> tuple[Any, ...]:
@@ -167,7 +170,7 @@ class Wire:
             [(r.target, r.head.headers, r.content, r.is_lost) for r in self.requests],
             [error.status for error in self.refused],
             self.statuses,
-            self.is_closed,
+            self.is_closed(),
         )
 
 

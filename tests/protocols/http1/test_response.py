@@ -1,0 +1,234 @@
+"""Response heads and the framing that they promise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from djserve.errors import ApplicationError
+from djserve.interfaces import Headers, RequestHead
+from djserve.protocols.http1.response import (
+    Framing,
+    ResponseDefaults,
+    ResponseHead,
+    build_informational,
+    build_response_head,
+    build_trailers,
+)
+
+
+def build(
+    headers: Any = (),
+    *,
+    status: int = 200,
+    length: int | None = None,
+    method: str = "GET",
+    version: str = "1.1",
+    defaults: ResponseDefaults | None = None,
+) -> ResponseHead:
+    return build_response_head(
+        RequestHead(method, b"/", b"", [], version),
+        status,
+        headers,
+        length,
+        defaults or ResponseDefaults(""),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (200, b"HTTP/1.1 200 OK\r\n"),
+        (404, b"HTTP/1.1 404 Not Found\r\n"),
+        (299, b"HTTP/1.1 299 \r\n"),
+        (999, b"HTTP/1.1 999 \r\n"),
+    ],
+)
+def test_status_line(status: int, line: bytes) -> None:
+    assert build(status=status, length=0).data.startswith(line)
+
+
+@pytest.mark.parametrize("status", [99, 1000, "200", 200.5, None, b"200"])
+def test_status_that_is_none_is_refused(status: Any) -> None:
+    with pytest.raises(ApplicationError, match="Status must be"):
+        build(status=status)
+
+
+def test_fields_keep_order_and_case() -> None:
+    head = build([(b"X-B", b"1"), (b"x-a", b"2"), (b"X-B", b"3")], length=0)
+
+    assert b"\r\nX-B: 1\r\nx-a: 2\r\nX-B: 3\r\n" in head.data
+
+
+@pytest.mark.parametrize(
+    ("options", "framing", "field"),
+    [
+        ({"length": 5}, Framing.LENGTH, b"content-length: 5"),
+        ({"length": 0}, Framing.LENGTH, b"content-length: 0"),
+        ({}, Framing.CHUNKED, b"transfer-encoding: chunked"),
+        ({"length": 5, "version": "1.0"}, Framing.LENGTH, b"content-length: 5"),
+        ({"version": "1.0"}, Framing.CLOSE, None),
+        ({"method": "HEAD"}, Framing.NONE, None),
+        ({"method": "HEAD", "length": 5}, Framing.NONE, None),
+        ({"status": 204}, Framing.NONE, None),
+        ({"status": 304}, Framing.NONE, None),
+        ({"status": 304, "version": "1.0"}, Framing.NONE, None),
+    ],
+)
+def test_framing_fits_request_and_status(
+    options: dict[str, Any], framing: Framing, field: bytes | None
+) -> None:
+    head = build(**options)
+
+    assert head.framing is framing
+    assert head.data.split(b"\r\n")[1:-1] == ([] if field is None else [field])
+    assert head.close is (framing is Framing.CLOSE)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"method": "HEAD"}, {"status": 304}, {"version": "1.0"}]
+)
+def test_given_length_is_kept(options: dict[str, Any]) -> None:
+    head = build([(b"Content-Length", b"7")], **options)
+
+    assert head.data.count(b"ontent-") == 1
+    assert b"\r\nContent-Length: 7\r\n" in head.data
+    assert b"transfer-encoding" not in head.data
+    assert not head.close
+
+
+def test_no_content_has_no_length() -> None:
+    assert b"ength" not in build([(b"Content-Length", b"0")], status=204).data
+
+
+def test_length_that_contradicts_the_content_is_refused() -> None:
+    with pytest.raises(
+        ApplicationError, match="Content-Length is 7, the content has 5"
+    ):
+        build([(b"content-length", b"7")], length=5)
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"-1", b"+1", b"1_0", b"0x1", b"1.0", b"1, 1", b"x"]
+)
+def test_malformed_length_is_refused(value: bytes) -> None:
+    with pytest.raises(ApplicationError, match="Content-Length must be"):
+        build([(b"content-length", value)])
+
+
+def test_repeated_length_is_refused() -> None:
+    with pytest.raises(ApplicationError, match="given once"):
+        build([(b"content-length", b"5"), (b"Content-Length", b"5")], length=5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"Transfer-Encoding", b"Connection", b"Keep-Alive", b"Proxy-Connection"],
+)
+def test_fields_of_the_connection_are_the_servers(name: bytes) -> None:
+    assert build([(name, b"x")], length=0).data == build(length=0).data
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(b"close", True), (b"x, Close", True), (b"keep-alive", False), (b"closed", False)],
+)
+def test_application_may_ask_for_the_end(value: bytes, expected: bool) -> None:
+    assert build([(b"Connection", value)]).close is expected
+
+
+def test_date_and_server_are_added() -> None:
+    defaults = ResponseDefaults("name")
+    defaults.set_date(b"today")
+
+    assert build(defaults=defaults).end == b"date: today\r\nserver: name\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "end"),
+    [
+        ([b"Date"], b"server: name\r\n\r\n"),
+        ([b"Server"], b"date: today\r\n\r\n"),
+        ([b"Date", b"Server"], b"\r\n"),
+        ([b"Server", b"Date"], b"\r\n"),
+    ],
+)
+def test_the_applications_date_and_server_win(names: list[bytes], end: bytes) -> None:
+    defaults = ResponseDefaults("name")
+    defaults.set_date(b"today")
+    head = build([(name, b"mine") for name in names], length=0, defaults=defaults)
+
+    assert head.end == end
+    assert head.data.count(b": mine\r\n") == len(names)
+
+
+def test_server_may_be_left_out() -> None:
+    defaults = ResponseDefaults("")
+    defaults.set_date(b"today")
+
+    assert build(defaults=defaults).end == b"date: today\r\n\r\n"
+    assert build([(b"server", b"x")], defaults=defaults).end == b"date: today\r\n\r\n"
+
+
+def test_any_iterable_of_pairs_is_taken() -> None:
+    expected = build([(b"a", b"b")], length=0).data
+
+    assert build([[b"a", b"b"]], length=0).data == expected
+    assert build(iter([(b"a", b"b")]), length=0).data == expected
+    assert build(((b"a", memoryview(b"b")),), length=0).data == expected
+
+
+@given(
+    headers=st.lists(
+        st.tuples(
+            st.one_of(st.binary(max_size=9), st.just(b"x-any"), st.just(b"Vary")),
+            st.binary(max_size=20),
+        )
+    )
+)
+def test_head_has_just_its_own_line_ends(headers: Headers) -> None:
+    try:
+        data = build(headers).data
+    except ApplicationError:
+        return
+    lines = data.split(b"\r\n")
+
+    assert data.count(b"\r") == data.count(b"\n") == len(lines) - 1
+    assert b"\0" not in data
+    assert lines.index(b"") == len(lines) - 1
+
+
+@given(
+    headers=st.lists(st.tuples(st.sampled_from([b"a", b"te"]), st.binary(max_size=9)))
+)
+def test_interim_heads_and_trailers_are_as_safe(headers: Headers) -> None:
+    for write in (build_trailers, lambda fields: build_informational(103, fields)):
+        try:
+            data = write(headers)
+        except ApplicationError:
+            continue
+        assert data.count(b"\r") == data.count(b"\n") == len(headers) + 2
+        assert data.endswith(b"\r\n\r\n")
+        assert b"\0" not in data
+
+
+def test_interim_response() -> None:
+    assert build_informational(103, [(b"link", b"<a>")]) == (
+        b"HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n"
+    )
+
+
+def test_trailer_section() -> None:
+    assert build_trailers([(b"X-Sum", b"1")]) == b"0\r\nX-Sum: 1\r\n\r\n"
+    assert build_trailers([]) == b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "name", [b"Content-Length", b"transfer-encoding", b"Connection"]
+)
+def test_framing_in_trailers_is_refused(name: bytes) -> None:
+    with pytest.raises(ApplicationError, match="not allowed in a trailer"):
+        build_trailers([(name, b"1")])

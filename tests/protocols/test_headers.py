@@ -1,0 +1,128 @@
+"""Field names and values: nothing that would break a head is ever encoded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from djserve.errors import ApplicationError
+from djserve.protocols.headers import (
+    Field,
+    encode_fields,
+    encode_line,
+    get_known_line,
+    is_token,
+    split_list,
+)
+
+TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def test_line_is_written_as_given() -> None:
+    assert encode_line((b"X-Name", b" a\tb\xe9 ")) == (
+        b"X-Name:  a\tb\xe9 \r\n",
+        Field.OTHER,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        (b"Content-Length", Field.CONTENT_LENGTH),
+        (b"transfer-encoding", Field.TRANSFER_ENCODING),
+        (b"CONNECTION", Field.CONNECTION),
+        (b"Keep-Alive", Field.KEEP_ALIVE),
+        (b"Proxy-Connection", Field.KEEP_ALIVE),
+        (b"Date", Field.DATE),
+        (b"Server", Field.SERVER),
+        (b"Content-Type", Field.OTHER),
+    ],
+)
+def test_field_is_known_in_any_case(name: bytes, field: Field) -> None:
+    assert encode_line((name, b"1"))[1] is field
+    assert encode_line((name.lower(), b"1"))[1] is field
+
+
+@pytest.mark.parametrize("make", [bytes, bytearray, memoryview, list])
+def test_values_of_bytes_are_taken(make: Any) -> None:
+    if make is list:
+        assert encode_line([b"x", b"y"])[0] == b"x: y\r\n"
+    else:
+        assert encode_line((b"x", make(b"y")))[0] == b"x: y\r\n"
+
+
+@pytest.mark.parametrize("value", ["y", 1, None, True, [b"y"], (b"y",), 1.5])
+def test_other_values_are_refused(value: Any) -> None:
+    with pytest.raises(ApplicationError, match="Value of response header b'x'"):
+        encode_line((b"x", value))
+
+
+@pytest.mark.parametrize("name", ["x", 1, None, True, b"", b"a b", b"a:", b"\xe9", []])
+def test_other_names_are_refused(name: Any) -> None:
+    with pytest.raises(ApplicationError, match="name must be a token"):
+        encode_line((name, b"y"))
+
+
+@pytest.mark.parametrize("pair", [None, 1, (), (b"x",), (b"x", b"y", b"z"), "ab", {}])
+def test_other_pairs_are_refused(pair: Any) -> None:
+    with pytest.raises(ApplicationError):
+        encode_line(pair)
+
+
+@pytest.mark.parametrize("bad", [b"\r", b"\n", b"\0", b"\r\n", b"\r\nSet-Cookie: a=b"])
+@pytest.mark.parametrize("name", [b"x-any", b"content-type", b"Vary"])
+def test_values_that_end_the_line_are_refused(name: bytes, bad: bytes) -> None:
+    for value in (bad, b"a" + bad, bad + b"a", b"a" + bad + b"b"):
+        with pytest.raises(ApplicationError, match="CR, LF or NUL"):
+            encode_line((name, value))
+        assert get_known_line((name, value)) is None
+
+
+@given(name=st.binary(max_size=30), value=st.binary(max_size=60))
+def test_line_is_one_field_line_or_refused(name: bytes, value: bytes) -> None:
+    safe = all(byte in TOKEN for byte in name) and name != b""
+    safe = safe and not any(byte in value for byte in (b"\r", b"\n", b"\0"))
+    for _ in range(2):
+        try:
+            line, _field = encode_line((name, value))
+        except ApplicationError:
+            assert not safe
+        else:
+            assert safe
+            assert line == name + b": " + value + b"\r\n"
+
+
+def test_repeated_line_is_remembered_as_it_was() -> None:
+    pair = (b"Content-Type", b"text/x-remembered")
+    line = encode_line(pair)
+
+    assert get_known_line(pair) == line
+    assert get_known_line((b"content-type", b"text/x-remembered")) is None
+
+
+def test_stores_are_bounded() -> None:
+    for number in range(5000):
+        encode_line((b"vary", b"x-%d" % number))
+        encode_line((b"x-%d" % number, b"y"))
+
+    assert get_known_line((b"vary", b"x-4999")) is None
+    assert encode_line((b"x-4999", b"y"))[0] == b"x-4999: y\r\n"
+
+
+def test_fields_are_joined() -> None:
+    assert encode_fields([(b"a", b"1"), (b"B", b"2")]) == b"a: 1\r\nB: 2\r\n"
+    assert encode_fields([]) == b""
+
+
+def test_token() -> None:
+    assert is_token(TOKEN)
+    assert not any(is_token(bytes([byte])) for byte in range(256) if byte not in TOKEN)
+    assert not is_token(b"a\n")
+
+
+def test_list_is_split_and_lowered() -> None:
+    assert split_list(b"Close, ,\tFoo ,") == [b"close", b"foo"]
+    assert split_list(b"") == []
