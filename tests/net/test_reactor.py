@@ -129,6 +129,8 @@ class Echo(LineReceiver):
 class Collector(Protocol):
     """A client that keeps what it gets, and why the connection ended."""
 
+    transport: Any
+
     def __init__(self) -> None:
         self.data = b""
         self.ended: defer.Deferred[Any] = defer.Deferred()
@@ -193,7 +195,7 @@ def test_twisted_web_serves_its_own_agent(run_on_reactor: Run) -> None:
         agent = client.Agent(reactor, pool=pool)
         url = b"http://127.0.0.1:%d/" % port.getHost().port
         for body in (b"abc", bytes(range(256)) * 4096):
-            producer = client.FileBodyProducer(
+            producer: Any = client.FileBodyProducer(
                 io.BytesIO(body), cooperator=cooperator(reactor)
             )
             response = await wait(agent.request(b"POST", url, None, producer))
@@ -210,10 +212,14 @@ def cooperator(reactor: Reactor) -> Any:
 
 def test_udp_and_threads_and_timers_work(run_on_reactor: Run) -> None:
     class Pong(DatagramProtocol):
+        transport: Any
+
         def datagramReceived(self, datagram: bytes, addr: Any) -> None:
             self.transport.write(datagram.upper(), addr)
 
     class Ping(DatagramProtocol):
+        transport: Any
+
         def __init__(self) -> None:
             self.answer: defer.Deferred[bytes] = defer.Deferred()
 
@@ -227,7 +233,8 @@ def test_udp_and_threads_and_timers_work(run_on_reactor: Run) -> None:
         ping.transport.write(b"ping", ("127.0.0.1", pong.getHost().port))
         assert await wait(ping.answer) == b"PING"
         pool = reactor.getThreadPool()
-        name = await wait(threads.deferToThreadPool(reactor, pool, threading.get_ident))
+        defer_to_pool: Any = threads.deferToThreadPool
+        name = await wait(defer_to_pool(reactor, pool, threading.get_ident))
         assert name != threading.get_ident()
         fired: defer.Deferred[str] = defer.Deferred()
         cancelled = reactor.callLater(0.001, fired.callback, "cancelled")

@@ -1,0 +1,519 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import address, error, interfaces
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.basic import FileSender
+from zope.interface import implementer  # type: ignore[import-untyped]
+from zope.interface.verify import verifyObject  # type: ignore[import-untyped]
+
+from djserve.net.reactor import Reactor
+
+Run = Callable[..., Any]
+
+LARGE = 16 * 1024 * 1024
+
+
+class Peer(Protocol):
+    """A Twisted protocol that keeps what it was told; hooks are set by the test."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.data = b""
+        loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[Any] = loop.create_future()
+        self.received = asyncio.Event()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+        self.received.set()
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        self.lost.set_result(reason.value)
+
+
+@implementer(interfaces.IHalfCloseableProtocol)
+class HalfCloseable(Peer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[str] = []
+
+    def readConnectionLost(self) -> None:
+        self.events.append("read")
+
+    def writeConnectionLost(self) -> None:
+        self.events.append("write")
+
+
+class Link:
+    """A Twisted protocol on our transport, and the streams of its plain peer."""
+
+    peer: Any
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def __init__(self, reactor: Reactor, build: Callable[[], Any] = Peer) -> None:
+        self._reactor = reactor
+        self._build = build
+
+    async def __aenter__(self) -> Link:
+        built: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def remember() -> Any:
+            peer = self._build()
+            built.set_result(peer)
+            return peer
+
+        factory: Any = Factory()
+        factory.buildProtocol = lambda addr: remember()
+        self._port = self._reactor.listenTCP(0, factory, interface="127.0.0.1")
+        number = self._port.getHost().port
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", number)
+        self.peer = await built
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.close()
+        await self._port.stopListening().asFuture(asyncio.get_running_loop())
+
+
+def test_transport_provides_twisteds_interfaces(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            for interface in (
+                interfaces.ITCPTransport,
+                interfaces.ITLSTransport,
+                interfaces.IConsumer,
+                interfaces.IPushProducer,
+                interfaces.ISystemHandle,
+                interfaces.ILoggingContext,
+            ):
+                verifyObject(interface, link.peer.transport)
+            assert link.peer.transport.logPrefix() == "Peer"
+
+    run_on_reactor(scenario)
+
+
+def test_addresses_are_twisteds(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            client = link.writer.get_extra_info("sockname")
+            server = link.writer.get_extra_info("peername")
+            peer = address.IPv4Address("TCP", *client)
+            assert link.peer.transport.getPeer() == peer
+            host = address.IPv4Address("TCP", *server)
+            assert link.peer.transport.getHost() == host
+
+    run_on_reactor(scenario)
+
+
+def test_write_is_the_native_transports_own(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            transport = link.peer.transport
+            assert transport.write == transport._native.write
+            transport.write(b"one ")
+            transport.writeSequence([b"t", b"wo"])
+            assert await link.reader.readexactly(7) == b"one two"
+
+    run_on_reactor(scenario)
+
+
+def test_lose_connection_sends_everything_first(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            link.peer.transport.write(bytes(LARGE))
+            link.peer.transport.loseConnection()
+            link.peer.transport.write(b"last")
+            assert await link.reader.read(-1) == bytes(LARGE) + b"last"
+            assert isinstance(await link.peer.lost, error.ConnectionDone)
+            link.peer.transport.write(b"ignored")
+            link.peer.transport.loseConnection()
+            link.peer.transport.abortConnection()
+            link.peer.transport.pauseProducing()
+            link.peer.transport.resumeProducing()
+
+    run_on_reactor(scenario)
+
+
+def test_abort_connection_drops_and_resets(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            link.peer.transport.write(bytes(LARGE))
+            link.peer.transport.abortConnection()
+            assert isinstance(await link.peer.lost, error.ConnectionAborted)
+            with pytest.raises(ConnectionResetError):
+                await link.reader.read(-1)
+
+    run_on_reactor(scenario)
+
+
+def test_end_of_the_peer_is_connection_done(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            link.writer.write(b"bye")
+            link.writer.close()
+            assert isinstance(await link.peer.lost, error.ConnectionDone)
+            assert link.peer.data == b"bye"
+            assert link.peer.transport.fileno() == -1
+
+    run_on_reactor(scenario)
+
+
+def test_reset_by_the_peer_is_connection_lost(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            sock = link.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0" + bytes(4))
+            link.writer.transport.abort()
+            assert type(await link.peer.lost) is error.ConnectionLost
+
+    run_on_reactor(scenario)
+
+
+def test_exception_in_a_protocol_ends_its_connection(run_on_reactor: Run) -> None:
+    class Broken(Peer):
+        def dataReceived(self, data: bytes) -> None:
+            raise LookupError("broken")
+
+    async def scenario(reactor: Reactor) -> None:
+        reactor.loop.set_exception_handler(lambda loop, context: None)
+        async with Link(reactor, Broken) as link:
+            link.writer.write(b"x")
+            assert isinstance(await link.peer.lost, LookupError)
+            assert await link.reader.read() == b""
+
+    run_on_reactor(scenario)
+
+
+def test_exception_in_a_factory_closes_the_connection(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        reactor.loop.set_exception_handler(lambda loop, context: None)
+        factory: Any = Factory()
+        factory.buildProtocol = lambda addr: 1 / 0
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        number = port.getHost().port
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        assert await reader.read() == b""
+        assert not reactor.streams
+        writer.close()
+        port.stopListening()
+
+    run_on_reactor(scenario)
+
+
+def test_factory_may_refuse_a_connection(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        factory: Any = Factory()
+        factory.buildProtocol = lambda addr: None
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        number = port.getHost().port
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        assert await reader.read() == b""
+        writer.close()
+        port.stopListening()
+
+    run_on_reactor(scenario)
+
+
+def test_protocol_may_be_replaced(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            link.writer.write(b"one")
+            await link.peer.received.wait()
+            successor = Peer()
+            link.peer.transport.protocol = successor
+            successor.makeConnection(link.peer.transport)
+            link.writer.write(b"two")
+            await successor.received.wait()
+            assert (link.peer.data, successor.data) == (b"one", b"two")
+            link.writer.close()
+            await successor.lost
+
+    run_on_reactor(scenario)
+
+
+def test_data_received_may_be_replaced(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            successor = Peer()
+            link.peer.dataReceived = successor.dataReceived
+            link.writer.write(b"two")
+            await successor.received.wait()
+            assert link.peer.data == b""
+
+    run_on_reactor(scenario)
+
+
+def test_options_of_tcp_are_set(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            transport = link.peer.transport
+            for enabled in (False, True):
+                transport.setTcpNoDelay(enabled)
+                transport.setTcpKeepAlive(enabled)
+                assert transport.getTcpNoDelay() is enabled
+                assert transport.getTcpKeepAlive() is enabled
+            assert transport.getHandle().fileno() == transport.fileno()
+
+    run_on_reactor(scenario)
+
+
+def test_options_of_tcp_are_ignored_on_a_unix_socket(
+    run_on_reactor: Run, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "s")
+
+    async def scenario(reactor: Reactor) -> None:
+        peers: asyncio.Queue[Peer] = asyncio.Queue()
+
+        class Remembered(Peer):
+            def connectionMade(self) -> None:
+                peers.put_nowait(self)
+
+        port = reactor.listenUNIX(path, Factory.forProtocol(Remembered))
+        _reader, writer = await asyncio.open_unix_connection(path)
+        transport = (await peers.get()).transport
+        transport.setTcpNoDelay(True)
+        assert transport.getTcpNoDelay() is False
+        assert transport.getPeer() == address.UNIXAddress(None)
+        assert transport.getHost().name == os.fsencode(path)
+        writer.close()
+        port.stopListening()
+
+    run_on_reactor(scenario)
+
+
+# Half-closed connections
+
+
+def test_half_closeable_protocol_answers_after_the_peers_end(
+    run_on_reactor: Run,
+) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor, HalfCloseable) as link:
+            link.writer.write_eof()
+            await wait_until(lambda: link.peer.events == ["read"])
+            link.peer.transport.pauseProducing()
+            link.peer.transport.resumeProducing()
+            await asyncio.sleep(0.02)
+            assert link.peer.events == ["read"]
+            link.peer.transport.write(b"answer")
+            link.peer.transport.loseConnection()
+            assert await link.reader.read() == b"answer"
+            assert isinstance(await link.peer.lost, error.ConnectionDone)
+
+    run_on_reactor(scenario)
+
+
+@pytest.mark.parametrize("size", [0, LARGE], ids=["empty", "full"])
+def test_lost_write_connection_sends_everything_and_still_reads(
+    run_on_reactor: Run, size: int
+) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor, HalfCloseable) as link:
+            link.peer.transport.write(bytes(size))
+            link.peer.transport.loseWriteConnection()
+            assert await link.reader.read(-1) == bytes(size)
+            await wait_until(lambda: link.peer.events == ["write"])
+            link.peer.transport.write(b"ignored")
+            link.writer.write(b"more")
+            await link.peer.received.wait()
+            assert link.peer.data == b"more"
+            link.peer.transport.loseConnection()
+            assert isinstance(await link.peer.lost, error.ConnectionDone)
+
+    run_on_reactor(scenario)
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - what is watched are plain lists
+        await asyncio.sleep(0.001)
+
+
+# Reading with a brake
+
+
+def test_paused_protocol_gets_nothing_until_it_resumes(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            link.peer.transport.pauseProducing()
+            link.writer.write(b"held")
+            await asyncio.sleep(0.05)
+            assert link.peer.data == b""
+            link.peer.transport.resumeProducing()
+            await link.peer.received.wait()
+            assert link.peer.data == b"held"
+
+    run_on_reactor(scenario)
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["open", "ended"])
+def test_protocol_paused_at_its_start_gets_nothing_until_it_resumes(
+    run_on_reactor: Run, ends: bool
+) -> None:
+    class Paused(Peer):
+        def connectionMade(self) -> None:
+            self.transport.pauseProducing()
+
+    async def scenario(reactor: Reactor) -> None:
+        peers: list[Paused] = []
+
+        class Remembered(Paused):
+            def connectionMade(self) -> None:
+                super().connectionMade()
+                peers.append(self)
+
+        factory = Factory.forProtocol(Remembered)
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        # All that the peer sends is there before the connection is accepted.
+        with socket.create_connection(("127.0.0.1", port.getHost().port)) as client:
+            client.sendall(b"early")
+            if ends:
+                client.shutdown(socket.SHUT_WR)
+            await asyncio.sleep(0.05)
+            assert peers[0].data == b""
+            peers[0].transport.resumeProducing()
+            await peers[0].received.wait()
+            assert peers[0].data == b"early"
+            if not ends:
+                client.sendall(b" late")
+                await wait_until(lambda: peers[0].data == b"early late")
+        await peers[0].lost
+        port.stopListening()
+
+    run_on_reactor(scenario)
+
+
+# Writing with a brake
+
+
+@implementer(interfaces.IPushProducer)
+class Pusher:
+    """A push producer: writes on until it is paused."""
+
+    def __init__(self, transport: Any, size: int) -> None:
+        self.transport = transport
+        self.left = size
+        self.is_paused = False
+        self.is_stopped = False
+        self.most = 0
+        self.pauses = 0
+
+    def pauseProducing(self) -> None:
+        self.is_paused = True
+        self.pauses += 1
+
+    def resumeProducing(self) -> None:
+        self.is_paused = False
+        while self.left and not self.is_paused:
+            chunk = min(self.left, 65536)
+            self.left -= chunk
+            self.transport.write(bytes(chunk))
+            self.most = max(self.most, self.transport.get_write_buffer_size())
+        if not self.left:
+            self.transport.unregisterProducer()
+
+    def stopProducing(self) -> None:
+        self.is_stopped = True
+
+
+def test_push_producer_is_paused_while_the_buffer_is_full(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            producer = Pusher(link.peer.transport, LARGE)
+            link.peer.transport.registerProducer(producer, True)
+            producer.resumeProducing()
+            link.peer.transport.loseConnection()
+            await asyncio.sleep(0.02)
+            assert not link.peer.lost.done()
+            assert len(await link.reader.read(-1)) == LARGE
+            assert isinstance(await link.peer.lost, error.ConnectionDone)
+            assert producer.pauses > 1
+            assert producer.most <= 2 * 65536
+
+    run_on_reactor(scenario)
+
+
+def test_producer_that_comes_to_a_full_transport_is_paused(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            link.peer.transport.write(bytes(LARGE))
+            producer = Pusher(link.peer.transport, 10)
+            link.peer.transport.registerProducer(producer, True)
+            assert producer.is_paused
+            link.peer.transport.loseConnection()
+            assert len(await link.reader.read(-1)) == LARGE + 10
+
+    run_on_reactor(scenario)
+
+
+def test_pull_producer_is_asked_as_the_peer_reads(
+    run_on_reactor: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(os.urandom(LARGE))
+
+    async def scenario(reactor: Reactor) -> bytes:
+        with path.open("rb") as file:
+            async with Link(reactor) as link:
+                sender = FileSender()
+                done = sender.beginFileTransfer(file, link.peer.transport)
+                await asyncio.sleep(0.02)
+                assert 0 < file.tell() < LARGE
+                link.peer.transport.loseConnection()
+                data = await link.reader.read(-1)
+                await done.asFuture(reactor.loop)
+                await link.peer.lost
+                return data
+
+    assert run_on_reactor(scenario) == path.read_bytes()
+
+
+def test_only_one_producer_is_taken(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            producer = Pusher(link.peer.transport, 0)
+            link.peer.transport.registerProducer(producer, True)
+            with pytest.raises(RuntimeError, match="is registered"):
+                link.peer.transport.registerProducer(producer, True)
+            link.peer.transport.stopConsuming()
+            assert isinstance(await link.peer.lost, error.ConnectionDone)
+
+    run_on_reactor(scenario)
+
+
+def test_producer_is_stopped_with_the_connection(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            first = Pusher(link.peer.transport, 0)
+            link.peer.transport.registerProducer(first, True)
+            link.writer.close()
+            await link.peer.lost
+            late = Pusher(link.peer.transport, 0)
+            link.peer.transport.registerProducer(late, True)
+            assert (first.is_stopped, late.is_stopped) == (True, True)
+            assert link.peer.transport.producer is None
+
+    run_on_reactor(scenario)
+
+
+def test_half_close_waits_for_the_producer(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor, HalfCloseable) as link:
+            producer = Pusher(link.peer.transport, LARGE)
+            link.peer.transport.registerProducer(producer, True)
+            link.peer.transport.loseWriteConnection()
+            producer.resumeProducing()
+            assert len(await link.reader.read(-1)) == LARGE
+            await wait_until(lambda: link.peer.events == ["write"])
+
+    run_on_reactor(scenario)
