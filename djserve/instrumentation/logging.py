@@ -60,6 +60,7 @@ def configure(config: LoggingConfig, *, django: bool) -> None:
     level, others_level = LEVELS[min(config.verbosity, 3)]
     djserve = logging.getLogger("djserve")
     if django:
+        _enable_loggers()
         if not djserve.hasHandlers():
             djserve.addHandler(_FallbackHandler(config.log_format))
         _set_level(djserve, level)
@@ -130,6 +131,17 @@ class _FallbackHandler(logging.StreamHandler[TextIO]):
 def _set_level(logger: logging.Logger, level: int) -> None:
     if logger.level == logging.NOTSET:
         logger.setLevel(level)
+
+
+def _enable_loggers() -> None:
+    """Undo ``disable_existing_loggers``, which is on unless LOGGING turns it off.
+
+    It means the loggers that exist by chance when LOGGING is applied; levels are how a
+    project silences ours.
+    """
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and name.split(".")[0] == "djserve":
+            logger.disabled = False
 
 
 def _is_handled_by_project(logger: logging.Logger) -> bool:

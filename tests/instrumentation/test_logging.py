@@ -249,3 +249,14 @@ def test_unhandled_deferred_of_a_process_is_logged() -> None:
 
     assert done.stderr.startswith("djserve.twisted CRITICAL")
     assert "ValueError: nobody listens" in done.stderr
+
+
+def test_loggers_disabled_in_passing_are_enabled(djserve: logging.Logger) -> None:
+    module, other = logging.getLogger("djserve.server"), logging.getLogger("djserver")
+    for logger in (djserve, module, other):
+        logger.disabled = True
+    configure(LoggingConfig(), django=True)
+
+    assert not djserve.disabled
+    assert not module.disabled
+    assert other.disabled
