@@ -1,0 +1,161 @@
+"""The command ``djserve`` as a process, with independent clients."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+
+pytestmark = pytest.mark.e2e
+
+APPLICATION = """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+        return
+    body = scope["path"].encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+def app2(scope):
+    async def instance(receive, send):
+        await app(scope, receive, send)
+    return instance
+
+async def failing(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A directory with the module ``shop``."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "shop.py").write_text(APPLICATION)
+    return folder
+
+
+def run_to_end(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "djserve", *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=30
+    )
+
+
+@pytest.mark.parametrize("application", ["shop:app", "shop:app2"])
+def test_application_is_served_over_http_and_websocket(
+    application: str, shop: Path, start_server: Callable[..., object], free_port: int
+) -> None:
+    arguments = ("-m", "djserve", application, "-p", str(free_port))
+    server = start_server(*arguments, port=free_port, cwd=shop)
+
+    assert httpx.get(f"{server.url}/path").text == "/path"  # type: ignore[attr-defined]
+    with connect(f"ws://127.0.0.1:{free_port}/") as websocket:
+        websocket.send("hello")
+        assert websocket.recv(timeout=5) == "hello"
+
+
+def test_start_is_told_and_requests_are_logged(
+    shop: Path, start_server: Callable[..., object], free_port: int
+) -> None:
+    arguments = ("-m", "djserve", "shop:app", "-p", str(free_port), "--access-log", "-")
+    server = start_server(*arguments, port=free_port, cwd=shop)
+    subprocess.run(
+        ["curl", "-s", f"http://127.0.0.1:{free_port}/curl"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    code = server.stop()  # type: ignore[attr-defined]
+
+    output = server.output  # type: ignore[attr-defined]
+    assert code == 0
+    assert "speaks HTTP/1.1, WebSocket" in output
+    assert f"Listening on http://127.0.0.1:{free_port}/" in output
+    assert "Access log: standard output" in output
+    assert '"GET /curl HTTP/1.1" 200 5' in output
+
+
+def test_interrupt_closes_websockets_and_ends_with_0(
+    shop: Path, start_server: Callable[..., object], free_port: int
+) -> None:
+    arguments = ("-m", "djserve", "shop:app", "-p", str(free_port))
+    server = start_server(*arguments, port=free_port, cwd=shop)
+    with connect(f"ws://127.0.0.1:{free_port}/") as websocket:
+        server.process.send_signal(signal.SIGINT)  # type: ignore[attr-defined]
+        with pytest.raises(ConnectionClosedError):
+            websocket.recv(timeout=5)
+
+    assert websocket.close_code == 1012
+    assert server.process.wait(10) == 0  # type: ignore[attr-defined]
+
+
+def test_unix_socket_is_served_and_removed(
+    shop: Path, start_server: Callable[..., object], free_port: int
+) -> None:
+    path = shop / "djserve.sock"
+    arguments = ("-m", "djserve", "shop:app", "-p", str(free_port), "-u", str(path))
+    start_server(*arguments, "-b", "127.0.0.1", port=free_port, cwd=shop)
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+        assert client.get("http://shop/unix").text == "/unix"
+
+
+def test_port_in_use_ends_with_1(shop: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = run_to_end(shop, "shop:app", "-p", str(port))
+
+    assert result.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{port}: the address is in use" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_wrong_name_ends_with_2(shop: Path) -> None:
+    result = run_to_end(shop, "shop:ap")
+
+    assert result.returncode == 2
+    assert result.stderr == (
+        "djserve: error: shop has no attribute 'ap'; did you mean 'app'?\n"
+    )
+
+
+def test_error_of_the_application_shows_its_code_alone(shop: Path) -> None:
+    (shop / "broken.py").write_text("import shop\nshop.nothing\n")
+    result = run_to_end(shop, "broken:app")
+
+    assert result.returncode == 2
+    assert result.stderr.count('File "') == 1
+    assert "broken.py" in result.stderr
+
+
+def test_failed_lifespan_ends_with_3(shop: Path, free_port: int) -> None:
+    result = run_to_end(shop, "shop:failing", "-p", str(free_port))
+
+    assert result.returncode == 3
+    assert "Lifespan startup failed: no database" in result.stderr
+
+
+def test_django_is_not_imported_for_an_application_without_it(shop: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['djserve', 'shop:nothing'];"
+        "from djserve.cli import main; main(); print('django' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=shop, capture_output=True, text=True
+    )
+
+    assert result.stdout == "False\n", result.stderr

@@ -1,0 +1,131 @@
+"""``manage.py runasgi`` in a fresh project, with independent clients."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A new project with djserve among its apps."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    command = [sys.executable, "-m", "django", "startproject", "mysite", str(folder)]
+    subprocess.run(command, check=True)
+    add_settings(folder, 'INSTALLED_APPS.insert(0, "djserve")')
+    return folder
+
+
+def add_settings(project: Path, *lines: str) -> None:
+    with (project / "mysite" / "settings.py").open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def run_to_end(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", "runasgi", *arguments],
+        cwd=project,
+        env={**os.environ, **ENVIRONMENT},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_project_is_served_and_stops_cleanly(
+    project: Path, start_server: Callable[..., Any], free_port: int
+) -> None:
+    arguments = ("manage.py", "runasgi", str(free_port))
+    server = start_server(*arguments, port=free_port, cwd=project, env=ENVIRONMENT)
+    response = httpx.get(f"{server.url}/admin/login/")
+    code = server.stop()
+
+    assert code == 0
+    assert "Django administration" in response.text
+    assert response.headers["server"] == "djserve"
+    assert "run by djserve's handler" in server.output
+    assert "DEBUG is on" in server.output
+    assert "Traceback" not in server.output
+
+
+def test_settings_and_flags_are_one_configuration(
+    project: Path, start_server: Callable[..., Any], free_port: int
+) -> None:
+    log = project / "access.log"
+    add_settings(
+        project,
+        "DEBUG = False",
+        'ALLOWED_HOSTS = ["127.0.0.1"]',
+        'ASGI_APPLICATION = "mysite.asgi.application"',
+        'DJSERVE = {"SERVER_NAME": "mine", "BIND": ["127.0.0.1:1"],'
+        ' "HANDLER": "django"}',
+    )
+    arguments = ("manage.py", "runasgi", "-p", str(free_port), "--access-log", str(log))
+    server = start_server(*arguments, port=free_port, cwd=project, env=ENVIRONMENT)
+    response = httpx.get(f"{server.url}/admin/login/")
+    server.stop()
+
+    assert response.headers["server"] == "mine"
+    assert "GET /admin/login/ HTTP/1.1" in log.read_text()
+    assert "run by Django's, as HANDLER says" in server.output
+    assert "DEBUG" not in server.output
+
+
+def test_loggers_are_heard_though_the_project_disables_others(
+    project: Path, start_server: Callable[..., Any], free_port: int
+) -> None:
+    add_settings(project, 'LOGGING = {"version": 1}')
+    arguments = ("manage.py", "runasgi", str(free_port))
+    server = start_server(*arguments, port=free_port, cwd=project, env=ENVIRONMENT)
+    server.stop()
+
+    assert "Listening on" in server.output
+
+
+def test_wrong_settings_are_all_told_and_end_with_2(project: Path) -> None:
+    add_settings(project, 'DJSERVE = {"BAKLOG": 1, "LIFESPAN": "maybe"}')
+    result = run_to_end(project, "--backlog", "none")
+
+    assert result.returncode == 2
+    assert "did you mean 'BACKLOG'?" in result.stderr
+    assert "DJSERVE['LIFESPAN']" in result.stderr
+    assert "--backlog" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_failed_check_ends_with_2(project: Path) -> None:
+    add_settings(project, 'TEMPLATES[0]["APP_DIRS"] = "?"', "MIDDLEWARE = []")
+    result = run_to_end(project)
+
+    assert result.returncode == 2
+    assert "admin.E408" in result.stderr
+
+
+def test_broken_application_ends_with_2(project: Path) -> None:
+    (project / "mysite" / "asgi.py").write_text("1 / 0\n")
+    result = run_to_end(project)
+
+    assert result.returncode == 2
+    assert "Importing 'mysite.asgi' failed" in result.stderr
+    assert "ZeroDivisionError" in result.stderr
+    assert "importlib" not in result.stderr
+
+
+def test_another_reactor_ends_with_2(project: Path) -> None:
+    add_settings(project, "import twisted.internet.reactor")
+    result = run_to_end(project)
+
+    assert result.returncode == 2
+    assert "Another Twisted reactor is installed" in result.stderr
