@@ -150,8 +150,12 @@ class Exchange(WireProtocol, Protocol):
     """One request's conversation with the application.
 
     ``start`` runs the application; a connection calls it once, after it has delivered
-    the content that came together with the head.
+    the content that came together with the head. ``is_running`` tells whether its
+    application call has not ended, which may be long after the exchange itself.
     """
+
+    @property
+    def is_running(self) -> bool: ...
 
     def start(self) -> None: ...
 

@@ -58,6 +58,10 @@ class ApplicationCalls:
     def __len__(self) -> int:
         return len(self._running)
 
+    def is_running(self, exchange: Conversation) -> bool:
+        """Say whether the call of ``exchange`` has begun and not ended."""
+        return exchange in self._running
+
     def start(self, exchange: Conversation) -> None:
         """Run the application for ``exchange``."""
         coroutine = self._call(exchange)

@@ -88,6 +88,11 @@ class HTTPExchange:
 
     # Upward: the stream calls these.
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the application call has begun and not ended."""
+        return self._calls.is_running(self)
+
     def start(self) -> None:
         """Run the application."""
         self._calls.start(self)

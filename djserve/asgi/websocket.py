@@ -106,6 +106,11 @@ class WebSocketExchange:
         self._writers: list[asyncio.Future[None]] = []
         self._started_at: float | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the application call has begun and not ended."""
+        return self._calls.is_running(self)
+
     def start(self) -> None:
         """Run the application."""
         self._calls.start(self)

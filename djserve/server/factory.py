@@ -11,13 +11,16 @@ import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
-from djserve.asgi.forwarded import ProxyHeaders
+from djserve.asgi.forwarded import ProxyHeaders, TrustedProxies
 from djserve.asgi.http import HTTPExchange
 from djserve.asgi.origin import explain_refusal, origin_allowed
 from djserve.asgi.websocket import WebSocketExchange
 from djserve.errors import ProtocolError
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
+from djserve.protocols.http2.connection import HTTP2Connection, HTTP2Service
+from djserve.protocols.http2.preface import PrefaceDetector
+from djserve.protocols.http2.response import ServerFields
 from djserve.protocols.websocket.handshake import check_handshake
 from djserve.server.records import HTTPEntry, WebSocketEntry, record_refusal
 
@@ -65,6 +68,9 @@ class ConnectionFactory:
             ProxyHeaders(config.proxy) if config.proxy.proxy_headers else None
         )
         self._defaults = ResponseDefaults(config.http.server_name)
+        self._fields = ServerFields(config.http.server_name)
+        self._http2: HTTP2Service | None = None
+        self._prior_knowledge = _trusted_with_prior_knowledge(config)
         self._is_draining = False
         self._drained: asyncio.Event | None = None
         self.connections: set[Connection] = set()
@@ -74,14 +80,51 @@ class ConnectionFactory:
 
     def open_connection(self, transport: Transport, info: ConnectionInfo) -> Connection:
         """Return the protocol for a connection that was accepted."""
-        connection = HTTP1Connection(
-            transport, info, self, self._config.http, self._defaults
-        )
+        connection: Connection
+        if info.alpn == "h2":
+            connection = self._open_http2(transport, info)
+        elif (
+            self._prior_knowledge is not None
+            and info.tls is None
+            and self._prior_knowledge.trusts_peer(info)
+        ):
+            connection = self._detect_preface(transport, info)
+        else:
+            connection = self._open_http1(transport, info)
         self.connections.add(connection)
         if self._is_draining:
             # Accepted before the listener stopped: its request may be on its way.
             connection.drain()
         return connection
+
+    def _open_http1(self, transport: Transport, info: ConnectionInfo) -> Connection:
+        return HTTP1Connection(transport, info, self, self._config.http, self._defaults)
+
+    def _open_http2(self, transport: Transport, info: ConnectionInfo) -> Connection:
+        if self._http2 is None:
+            self._http2 = HTTP2Service(
+                self,
+                self._config.http,
+                self._config.http2,
+                self._fields,
+                asyncio.get_running_loop().call_soon,
+            )
+        return HTTP2Connection(transport, info, self._http2)
+
+    def _detect_preface(self, transport: Transport, info: ConnectionInfo) -> Connection:
+        def choose(detector: PrefaceDetector, is_http2: bool) -> Connection:
+            open_protocol = self._open_http2 if is_http2 else self._open_http1
+            connection = open_protocol(transport, info)
+            self.connections.discard(detector)
+            self.connections.add(connection)
+            return connection
+
+        return PrefaceDetector(
+            transport,
+            self._config.http.header_timeout,
+            choose,
+            give_up=self.connection_lost,
+        )
 
     # Connections call these three (interfaces.ConnectionOwner).
 
@@ -152,7 +195,9 @@ class ConnectionFactory:
 
     def tick(self, now: float) -> None:
         """Renew the Date field (RFC 9110 section 6.6.1)."""
-        self._defaults.set_date(formatdate(time.time(), usegmt=True).encode("ascii"))
+        date = formatdate(time.time(), usegmt=True).encode("ascii")
+        self._defaults.set_date(date)
+        self._fields.set_date(date)
 
     async def drain(self) -> None:
         """Ask every connection for its end and wait until the last has gone."""
@@ -169,3 +214,14 @@ class ConnectionFactory:
         for connection in connections:
             connection.abort_transport()
         return len(connections)
+
+
+def _trusted_with_prior_knowledge(config: ServerConfig) -> TrustedProxies | None:
+    """Return whose cleartext connections may begin with HTTP/2; None: nobody's."""
+    policy = config.http2.http2_cleartext
+    if policy == "off" or not config.http2.http2:
+        return None
+    if policy == "on":
+        return TrustedProxies(["*"])
+    local = ("127.0.0.0/8", "::1/128", "unix")
+    return TrustedProxies([*local, *config.proxy.trusted_proxies])

@@ -113,8 +113,11 @@ class Server:
     async def _start(self) -> None:
         config = self._config
         context = None
+        alpn = ("h2", "http/1.1") if config.http2.http2 else ("http/1.1",)
         if config.tls.certfile is not None:
-            context = server_context(config.tls.certfile, config.tls.keyfile)
+            context = server_context(
+                config.tls.certfile, config.tls.keyfile, alpn=alpn
+            )
         self._scopes.state = await self._lifespan.startup()
         try:
             for address in config.bind.bind:
@@ -125,6 +128,7 @@ class Server:
                     backlog=config.bind.backlog,
                     ssl_context=context,
                     handshake_timeout=config.http.header_timeout,
+                    alpn=alpn,
                 )
         except ListenError:
             self._stop_listening()
@@ -173,7 +177,9 @@ class Server:
 
 
 def _timeouts(config: ServerConfig) -> Iterator[float | None]:
-    http, websocket = config.http, config.websocket
+    http, http2, websocket = config.http, config.http2, config.websocket
+    yield from (http2.http2_ping_interval, http2.http2_ping_timeout)
+    yield http2.http2_settings_timeout
     yield from (http.header_timeout, http.keep_alive_timeout, http.body_timeout)
     yield from (http.write_timeout, http.request_timeout)
     yield from (websocket.websocket_ping_interval, websocket.websocket_ping_timeout)

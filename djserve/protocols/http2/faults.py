@@ -1,0 +1,49 @@
+"""What a peer can do wrong, with the HTTP/2 error code that tells it."""
+
+from __future__ import annotations
+
+from h2.errors import ErrorCodes
+
+from djserve.errors import ProtocolError
+
+
+class HTTP2Error(ProtocolError):
+    """A connection error or, with a ``stream_id``, a stream error (RFC 9113 5.4)."""
+
+    def __init__(
+        self,
+        reason: str,
+        code: ErrorCodes = ErrorCodes.PROTOCOL_ERROR,
+        stream_id: int = 0,
+    ) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.stream_id = stream_id
+
+
+class Allowance:
+    """How often a peer may do what costs it less than us.
+
+    It begins full. ``refill`` gives it back over ``PERIOD`` seconds, ``earn`` where the
+    peer did honest work. ``spend`` raises HTTP2Error once nothing is left.
+    """
+
+    __slots__ = ("_left", "_limit", "_what")
+
+    PERIOD = 10.0
+
+    def __init__(self, what: str, limit: int) -> None:
+        self._what = what
+        self._limit = limit
+        self._left = float(limit)
+
+    def spend(self) -> None:
+        self._left -= 1.0
+        if self._left < 0.0:
+            raise HTTP2Error(f"Too many {self._what}", ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def earn(self, count: float) -> None:
+        self._left = min(self._limit, self._left + count)
+
+    def refill(self, seconds: float) -> None:
+        self.earn(self._limit * seconds / self.PERIOD)

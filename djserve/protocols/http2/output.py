@@ -1,0 +1,175 @@
+"""What is sent, and when: frames by priority, within the windows and the transport.
+
+Everything of one turn of the loop goes out in one write. DATA is made only when it can
+be sent: up to the windows, and while the transport takes more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from djserve.protocols.http2.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djserve.interfaces import Transport
+    from djserve.protocols.http2.codec import FrameCodec
+    from djserve.protocols.http2.stream import HTTP2Stream
+
+# Bytes of frames for one write; the transport's own buffer is about as large.
+_BATCH_SIZE = 64 * 1024
+
+# A frame with less content than this is no progress that pays for a window update.
+_WORTHY_SIZE = 1024
+
+# What may wait in the transport before we take no more from the peer. Content stops
+# long before; this is for answers that have none (CVE-2019-9512's kind).
+_BACKLOG_LIMIT = 256 * 1024
+
+
+class Output:
+    """Write one connection's frames to its transport.
+
+    ``call_soon`` runs a callable in the loop's next turn. Between ``hold`` and
+    ``release`` nothing is written.
+    """
+
+    __slots__ = (
+        "_call_soon",
+        "_codec",
+        "_is_busy",
+        "_is_reading_paused",
+        "_is_scheduled",
+        "_scheduler",
+        "_transport",
+        "is_paused",
+        "pauses",
+    )
+
+    def __init__(
+        self,
+        codec: FrameCodec,
+        transport: Transport,
+        call_soon: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self._codec = codec
+        self._transport = transport
+        self._call_soon = call_soon
+        self._scheduler = Scheduler()
+        self._is_busy = False
+        self._is_scheduled = False
+        self._is_reading_paused = False
+        self.is_paused = False
+        self.pauses = 0
+
+    @property
+    def waiting_size(self) -> int:
+        """The bytes that the transport has not yet sent."""
+        return self._transport.get_write_buffer_size()
+
+    def hold(self) -> None:
+        """Write nothing until ``release``: more is about to come."""
+        self._is_busy = True
+
+    def release(self) -> None:
+        """Write what was held back."""
+        self._is_busy = False
+        self.flush()
+
+    def wake(self) -> None:
+        """Write what there is in the loop's next turn."""
+        if not self._is_busy and not self._is_scheduled:
+            self._is_scheduled = True
+            self._call_soon(self._run)
+
+    def can_send_now(self, stream: HTTP2Stream, size: int) -> bool:
+        """Say whether content may go out ahead of what is queued: nothing is."""
+        codec = self._codec
+        return (
+            not self.is_paused
+            and size <= codec.max_outbound_frame_size
+            and size <= codec.outbound_flow_control_window
+            and size <= stream.state.outbound_flow_control_window
+            and not self._scheduler
+        )
+
+    def add(self, stream: HTTP2Stream) -> None:
+        """Queue a stream that has content to send, if its window allows any."""
+        if stream.state.outbound_flow_control_window > 0:
+            self._scheduler.add(stream)
+        self.wake()
+
+    def discard(self, stream: HTTP2Stream) -> None:
+        """Forget a stream that ends."""
+        self._scheduler.discard(stream)
+
+    def pause(self) -> None:
+        """The transport is full."""
+        self.is_paused = True
+        self.pauses += 1
+
+    def resume(self) -> None:
+        """The transport takes more."""
+        self.is_paused = False
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            self._transport.resume_reading()
+        self.flush()
+
+    def flush(self) -> None:
+        """Write now: control frames in any case, content as far as it may go."""
+        if self._is_busy:
+            return
+        self._is_busy = True
+        codec = self._codec
+        try:
+            while True:
+                if not self.is_paused:
+                    self._fill()
+                if not codec.has_output():
+                    break
+                self._transport.write(codec.take_output())
+        finally:
+            self._is_busy = False
+        if self.is_paused and not self._is_reading_paused:
+            self._check_backlog()
+
+    def _run(self) -> None:
+        self._is_scheduled = False
+        self.flush()
+
+    def _check_backlog(self) -> None:
+        if self.waiting_size > _BACKLOG_LIMIT:
+            self._is_reading_paused = True
+            self._transport.pause_reading()
+
+    def _fill(self) -> None:
+        """Make frames for one write."""
+        scheduler, codec = self._scheduler, self._codec
+        budget = _BATCH_SIZE
+        while budget > 0 and scheduler and codec.outbound_flow_control_window > 0:
+            stream = scheduler.next()
+            window = min(
+                codec.outbound_flow_control_window,
+                stream.state.outbound_flow_control_window,
+                codec.max_outbound_frame_size,
+            )
+            if window <= 0:
+                scheduler.discard(stream)
+                continue
+            size = self._send_frame(stream, window)
+            budget -= size
+
+    def _send_frame(self, stream: HTTP2Stream, window: int) -> int:
+        data = stream.take_content(window)
+        size = len(data)
+        if size >= _WORTHY_SIZE:
+            self._codec.controls.earn(1.0)
+        is_whole = not stream.size
+        if is_whole:
+            self._scheduler.discard(stream)
+        else:
+            self._scheduler.sent(stream, size)
+        stream.send_frame(data, is_whole)
+        return size

@@ -1,0 +1,89 @@
+"""A cleartext connection's first bytes -> which protocol the peer speaks.
+
+HTTP/2 with prior knowledge begins with a preface that is no HTTP/1.1 request (RFC 9113
+section 3.4), so that both can share a port without TLS.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from djserve.protocols.http2.frames import PREFACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djserve.interfaces import Connection, Transport
+
+
+class PrefaceDetector:
+    """Wait for enough bytes to tell, then hand them and the transport over.
+
+    ``choose`` is called once, with whether the peer speaks HTTP/2, and returns the
+    protocol; ``give_up`` where the connection ends before.
+    """
+
+    __slots__ = (
+        "_choose",
+        "_data",
+        "_give_up",
+        "_is_draining",
+        "_opened_at",
+        "_timeout",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        timeout: float,
+        choose: Callable[[PrefaceDetector, bool], Connection],
+        give_up: Callable[[PrefaceDetector], None],
+    ) -> None:
+        self._transport = transport
+        self._timeout = timeout
+        self._choose = choose
+        self._give_up = give_up
+        self._data = b""
+        self._opened_at: float | None = None
+        self._is_draining = False
+
+    def data_received(self, data: bytes) -> None:
+        """Decide as soon as the bytes differ from the preface, or are all of it."""
+        data = self._data + data
+        if len(data) < len(PREFACE) and PREFACE.startswith(data):
+            self._data = data
+            return
+        connection = self._choose(self, data.startswith(PREFACE))
+        self._transport.set_protocol(connection)
+        if self._is_draining:
+            connection.drain()
+        connection.data_received(data)
+
+    def eof_received(self) -> None:
+        """The peer has gone; at None the loop closes the transport."""
+
+    def pause_writing(self) -> None:
+        """Nothing is written yet."""
+
+    def resume_writing(self) -> None:
+        """Nothing is written yet."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._give_up(self)
+
+    def tick(self, now: float) -> None:
+        """Close a connection that stays silent."""
+        if self._opened_at is None:
+            self._opened_at = now
+        elif now - self._opened_at >= self._timeout:
+            self._transport.close()
+
+    def drain(self) -> None:
+        """End an idle connection; what has begun is still answered."""
+        self._is_draining = True
+        if not self._data:
+            self._transport.close()
+
+    def abort_transport(self) -> None:
+        self._transport.abort()

@@ -1,0 +1,256 @@
+"""A request's decoded fields -> ``RequestHead`` (RFC 9113 section 8).
+
+Two kinds of fault: what is malformed raises HTTP2Error, for a reset of the stream; what
+is well-formed but not served (too long, no such method) is a refusal with a status.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from djserve.errors import ProtocolError
+from djserve.interfaces import RequestHead
+from djserve.protocols.headers import is_authority, is_token
+from djserve.protocols.http2.faults import HTTP2Error
+from djserve.protocols.http2.priority import (
+    DEFAULT_PRIORITY,
+    Priority,
+    parse_priority,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from djserve.conf.schema import HTTPConfig
+    from djserve.interfaces import Headers
+
+# RFC 9113 section 8.2.1, narrowed to RFC 9110's tokens.
+_is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
+_find_forbidden = re.compile(rb"[\r\n\0]|\A[ \t]|[ \t]\Z").search
+_is_path = re.compile(rb"/[\x21\x22\x24-\x7e]*").fullmatch
+
+_PSEUDO_FIELDS = frozenset(
+    {b":method", b":scheme", b":authority", b":path", b":protocol"}
+)
+
+# RFC 9113 section 8.2.2.
+_CONNECTION_FIELDS = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+# RFC 9113 section 6.5.2: what a field counts beyond its bytes.
+_FIELD_OVERHEAD = 32
+
+
+class Request:
+    """A request that may be made again: the block that encodes it may come again.
+
+    ``refusal`` is set where it is answered with a status and reaches no application.
+    """
+
+    __slots__ = (
+        "content_length",
+        "expects_continue",
+        "headers",
+        "method",
+        "priority",
+        "query",
+        "raw_path",
+        "refusal",
+        "takes_trailers",
+        "upgrade",
+    )
+
+    def __init__(self) -> None:
+        self.method = ""
+        self.raw_path = b""
+        self.query = b""
+        self.headers: Headers = []
+        self.content_length: int | None = None
+        self.expects_continue = False
+        self.upgrade: bytes | None = None
+        self.priority: Priority = DEFAULT_PRIORITY
+        self.takes_trailers = False
+        self.refusal: ProtocolError | None = None
+
+    def refuse(self, reason: str, status: int) -> None:
+        """Keep the first reason to refuse it."""
+        if self.refusal is None:
+            self.refusal = ProtocolError(reason, status)
+
+    def build_head(self, is_complete: bool) -> RequestHead:
+        """Return the head for one arrival; ``is_complete``: no content follows."""
+        head = RequestHead(
+            self.method, self.raw_path, self.query, self.headers.copy(), "2"
+        )
+        head.content_length = self.content_length
+        head.upgrade = self.upgrade
+        if not is_complete:
+            head.has_body = self.upgrade is None
+            head.expects_continue = self.expects_continue
+        return head
+
+
+def parse_request(fields: Iterable[tuple[bytes, bytes]], config: HTTPConfig) -> Request:
+    """Check a request's fields and sort them. Raises HTTP2Error where malformed."""
+    request = Request()
+    pseudo: dict[bytes, bytes] = {}
+    regular: Headers = []
+    size = count = 0
+    for name, value in fields:
+        size += len(name) + len(value) + _FIELD_OVERHEAD
+        if name[:1] == b":":
+            _take_pseudo(pseudo, name, value, is_late=bool(count))
+        else:
+            count += 1
+            check_field(name, value)
+            regular.append((bytes(name), bytes(value)))
+    if size > config.header_size_limit or count > config.header_count_limit:
+        request.refuse("Too many header fields", 431)
+    _apply_target(request, pseudo, config)
+    _apply_fields(request, regular)
+    _apply_authority(request, pseudo)
+    return request
+
+
+def check_field(name: bytes, value: bytes) -> None:
+    """Raise HTTP2Error for a regular field that may not occur (RFC 9113 8.2)."""
+    if not _is_name(name):
+        raise HTTP2Error(f"Malformed field name {name!r:.100}")
+    if _find_forbidden(value):
+        raise HTTP2Error(f"Malformed value of {name!r:.100}: {value!r:.100}")
+    if name in _CONNECTION_FIELDS:
+        raise HTTP2Error(f"{name!r} is not used in HTTP/2")
+    if name == b"te" and value.lower() != b"trailers":
+        raise HTTP2Error(f"TE may only be trailers, got {value!r:.100}")
+
+
+def check_trailers(fields: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise HTTP2Error for trailers that may not occur; ASGI has no place for them."""
+    for name, value in fields:
+        check_field(name, value)
+
+
+def _take_pseudo(
+    pseudo: dict[bytes, bytes], name: bytes, value: bytes, is_late: bool
+) -> None:
+    # RFC 9113 section 8.3: before all regular fields, each once, no others.
+    if is_late or name in pseudo or name not in _PSEUDO_FIELDS:
+        raise HTTP2Error(f"Misplaced pseudo-header field {name!r:.100}")
+    if _find_forbidden(value):
+        raise HTTP2Error(f"Malformed value of {name!r}: {value!r:.100}")
+    pseudo[bytes(name)] = bytes(value)
+
+
+def _apply_target(
+    request: Request, pseudo: dict[bytes, bytes], config: HTTPConfig
+) -> None:
+    method = pseudo.get(b":method", b"")
+    if not is_token(method):
+        raise HTTP2Error(f"Malformed method {method!r:.100}")
+    request.method = method.decode("ascii")
+    protocol = pseudo.get(b":protocol")
+    if method == b"CONNECT" and protocol is None:
+        # RFC 9113 section 8.5: no scheme and no path.
+        if b":scheme" in pseudo or b":path" in pseudo:
+            raise HTTP2Error("CONNECT has neither scheme nor path")
+        request.refuse("CONNECT is not supported", 501)
+        return
+    if protocol is not None:
+        _apply_protocol(request, method, protocol)
+    path = pseudo.get(b":path")
+    if path is None or not pseudo.get(b":scheme"):
+        raise HTTP2Error("A request has a scheme and a path")
+    if len(path) > config.request_line_limit:
+        request.refuse("The request target is too long", 414)
+    if path == b"*" and method == b"OPTIONS":
+        request.raw_path = path
+        return
+    if not _is_path(path):
+        raise HTTP2Error(f"Malformed path {path!r:.100}")
+    request.raw_path, _, request.query = path.partition(b"?")
+
+
+def _apply_protocol(request: Request, method: bytes, protocol: bytes) -> None:
+    # RFC 8441 section 4.
+    if method != b"CONNECT":
+        raise HTTP2Error("A protocol is only asked for with CONNECT")
+    if protocol == b"websocket":
+        request.upgrade = protocol
+    else:
+        request.refuse("The protocol is not supported", 501)
+
+
+def _apply_fields(request: Request, fields: Headers) -> None:
+    """Take the fields over; note those that matter to the server."""
+    cookies: list[bytes] = []
+    headers = request.headers
+    for name, value in fields:
+        if name == b"cookie":
+            cookies.append(value)
+            continue
+        apply = _FIELDS.get(name)
+        if apply is not None:
+            apply(request, value)
+        elif b"_" in name:
+            # CVE-2015-0219: WSGI-like names fold "_" and "-" together, so that a client
+            # could speak in a proxy's name.
+            continue
+        headers.append((name, value))
+    if cookies:
+        # RFC 9113 section 8.2.3: crumbs are one field for those who know only that.
+        headers.append((b"cookie", b"; ".join(cookies)))
+
+
+def _apply_content_length(request: Request, value: bytes) -> None:
+    if not value.isdigit() or len(value) > 18:
+        raise HTTP2Error(f"Malformed Content-Length {value!r:.100}")
+    length = int(value)
+    if request.content_length is not None:
+        raise HTTP2Error("More than one Content-Length")
+    request.content_length = length
+
+
+def _apply_expect(request: Request, value: bytes) -> None:
+    if value.lower() == b"100-continue":
+        request.expects_continue = True
+    else:
+        request.refuse("Unknown expectation", 417)
+
+
+def _apply_priority(request: Request, value: bytes) -> None:
+    request.priority = parse_priority(value)
+
+
+def _apply_te(request: Request, value: bytes) -> None:
+    request.takes_trailers = True
+
+
+_FIELDS: dict[bytes, Callable[[Request, bytes], None]] = {
+    b"content-length": _apply_content_length,
+    b"expect": _apply_expect,
+    b"priority": _apply_priority,
+    b"te": _apply_te,
+}
+
+
+def _apply_authority(request: Request, pseudo: dict[bytes, bytes]) -> None:
+    """Make one Host of ``:authority`` and Host (RFC 9113 section 8.3.1)."""
+    hosts = [value for name, value in request.headers if name == b"host"]
+    authority = pseudo.get(b":authority")
+    if authority is None and len(hosts) == 1:
+        authority = hosts[0]
+    elif len(hosts) > 1 or (hosts and hosts[0].lower() != (authority or b"").lower()):
+        raise HTTP2Error("Host contradicts the request's authority")
+    if not authority or not is_authority(authority):
+        raise HTTP2Error(f"Malformed authority {authority!r:.100}")
+    if hosts:
+        request.headers = [field for field in request.headers if field[0] != b"host"]
+    request.headers.insert(0, (b"host", authority))

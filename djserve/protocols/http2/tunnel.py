@@ -1,0 +1,92 @@
+"""An upgraded stream as a transport: WebSocket over HTTP/2 (RFC 8441)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from djserve.interfaces import Receiver, WireProtocol
+    from djserve.protocols.http2.stream import HTTP2Stream
+
+# Seconds that a peer may take to end its side after we have ended ours.
+LINGER_TIMEOUT = 2.0
+
+
+class Tunnel:
+    """Hand a stream's bytes both ways (interfaces.Transport)."""
+
+    __slots__ = (
+        "_closed_at",
+        "_is_writing_paused",
+        "_stream",
+        "is_closing",
+        "receiver",
+    )
+
+    def __init__(self, stream: HTTP2Stream, receiver: WireProtocol) -> None:
+        self._stream = stream
+        self.receiver: WireProtocol = receiver
+        self._is_writing_paused = False
+        self.is_closing = False
+        self._closed_at: float | None = None
+
+    # Downward (interfaces.Transport).
+
+    def write(self, data: bytes) -> None:
+        if self.is_closing:
+            return
+        self._stream.write(data)
+        if not self._is_writing_paused and not self._stream.is_writable:
+            self._is_writing_paused = True
+            self.receiver.pause_writing()
+
+    def close(self) -> None:
+        """End our side after what waits; the peer then ends its own."""
+        if not self.is_closing:
+            self.is_closing = True
+            self._stream.write_eof()
+
+    def abort(self) -> None:
+        self.is_closing = True
+        self._stream.reset()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.close()
+
+    def pause_reading(self) -> None:
+        self._stream.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._stream.resume_reading()
+
+    def get_write_buffer_size(self) -> int:
+        return self._stream.size
+
+    def set_protocol(self, receiver: Receiver) -> None:
+        raise NotImplementedError("A stream is upgraded once")
+
+    # Upward: the stream calls these.
+
+    def resume_writing(self) -> None:
+        if self._is_writing_paused and self._stream.is_writable:
+            self._is_writing_paused = False
+            self.receiver.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_closing = True
+        self.receiver.connection_lost(exc)
+
+    def tick(self, now: float) -> None:
+        """Pass the time on; end what lingers."""
+        if not self.is_closing:
+            self.receiver.tick(now)
+        elif self._closed_at is None:
+            self._closed_at = now
+        elif now - self._closed_at >= LINGER_TIMEOUT and not self._stream.size:
+            self._stream.reset()
+
+    def drain(self) -> None:
+        self.receiver.drain()
