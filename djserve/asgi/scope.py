@@ -70,7 +70,12 @@ class ScopeBuilder:
             path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
         else:
             path = raw_path.decode("ascii")
-        if root_path and path != root_path and not path.startswith(root_path + "/"):
+        if (
+            root_path
+            and path != root_path
+            and path != "*"
+            and not path.startswith(root_path + "/")
+        ):
             # ASGI: path includes root_path. Some proxies take the prefix off, some
             # leave it on; either way the application sees it once.
             path = root_path + path

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djserve.errors import ApplicationError
+from djserve.protocols import headers
 from djserve.protocols.headers import (
     Field,
     encode_fields,
@@ -17,6 +18,14 @@ from djserve.protocols.headers import (
     is_token,
     split_list,
 )
+
+
+@pytest.fixture(autouse=True)
+def empty_stores() -> None:
+    """Let no test depend on what others have had remembered."""
+    headers._lines.clear()
+    headers._names.clear()
+
 
 TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

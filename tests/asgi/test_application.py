@@ -1,0 +1,255 @@
+"""Application calls: started, ended, cancelled; each end told once."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from djserve.asgi.application import ApplicationCalls, log_fault
+from djserve.errors import ApplicationError, ClientDisconnected
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from djserve.asgi.types import Application, Message, Receive, Scope, Send
+
+
+class Exchange:
+    """The conversation's part: notes how the application's call ended."""
+
+    def __init__(self, **scope: Any) -> None:
+        self.scope: Scope = {"type": "http", "method": "GET", "path": "/p", **scope}
+        self.ends: list[str] = []
+
+    async def receive(self) -> Message:
+        return {"type": "http.request"}
+
+    async def send(self, message: Message) -> None:
+        return None
+
+    def application_finished(self) -> None:
+        self.ends.append("finished")
+
+    def application_failed(self, error: BaseException) -> None:
+        self.ends.append(type(error).__name__)
+
+
+def calling(action: Callable[[], Awaitable[object]]) -> Application:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await action()
+
+    return app
+
+
+def raising(error: BaseException) -> Application:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    return app
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+def run_one(app: Application, **scope: Any) -> list[str]:
+    """Run one call to its end; return what the exchange was told."""
+
+    async def run() -> list[str]:
+        exchange = Exchange(**scope)
+        calls = ApplicationCalls(app, asyncio.get_running_loop(), 10.0)
+        calls.start(exchange)
+        await calls.wait(10)
+        assert len(calls) == 0
+        return exchange.ends
+
+    return asyncio.run(run())
+
+
+def start(app: Application, close_timeout: float) -> tuple[ApplicationCalls, Exchange]:
+    calls = ApplicationCalls(app, asyncio.get_running_loop(), close_timeout)
+    exchange = Exchange()
+    calls.start(exchange)
+    return calls, exchange
+
+
+def test_end_is_told_once() -> None:
+    assert run_one(calling(lambda: asyncio.sleep(0))) == ["finished"]
+
+
+def test_application_gets_scope_receive_and_send() -> None:
+    seen: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({})
+        seen.extend([scope["path"], await receive()])
+
+    run_one(app)
+    assert seen == ["/p", {"type": "http.request"}]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="needs eager tasks")
+def test_application_runs_at_once_to_its_first_wait() -> None:
+    async def run() -> list[str]:
+        _, exchange = start(calling(no_wait), 10.0)
+        return exchange.ends
+
+    async def no_wait() -> None: ...
+
+    assert asyncio.run(run()) == ["finished"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x"),
+        ApplicationError("x"),
+        SystemExit(1),
+        BaseException("x"),
+        ExceptionGroup("x", [ClientDisconnected(), ValueError()]),
+        TimeoutError(),
+        OSError(),
+    ],
+)
+def test_fault_is_logged_once_with_its_traceback(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run_one(raising(error)) == [type(error).__name__]
+
+    [record] = caplog.records
+    assert record.name == "djserve.error"
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClientDisconnected(),
+        ExceptionGroup("x", [ClientDisconnected()]),
+        BaseExceptionGroup("x", [ExceptionGroup("y", [ClientDisconnected()])]),
+    ],
+)
+def test_disconnect_is_not_logged(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run_one(raising(error)) == [type(error).__name__]
+    assert caplog.records == []
+
+
+def test_cancellation_of_its_own_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
+    assert run_one(raising(asyncio.CancelledError())) == ["ApplicationError"]
+    assert len(caplog.records) == 1
+
+
+def test_operators_interrupt_is_passed_on() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_one(raising(KeyboardInterrupt()))
+    # The loop's log of the dead task belongs to this test.
+    gc.collect()
+
+
+def test_cancelling_all_waits_for_their_ends(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> tuple[int, list[str]]:
+        calls, exchange = start(calling(forever), 10.0)
+        await asyncio.sleep(0)
+        return await calls.cancel_all(10), exchange.ends
+
+    assert asyncio.run(run()) == (1, ["CancelledError"])
+    assert caplog.records == []
+
+
+def test_cancelling_none_is_quick() -> None:
+    async def run() -> int:
+        calls = ApplicationCalls(raising(ValueError()), asyncio.get_running_loop(), 1.0)
+        return await calls.cancel_all(10)
+
+    assert asyncio.run(run()) == 0
+
+
+def test_waiting_has_an_end() -> None:
+    async def run() -> int:
+        calls, _ = start(calling(forever), 10.0)
+        await calls.wait(0.01)
+        running = len(calls)
+        await calls.cancel_all(10)
+        return running
+
+    assert asyncio.run(run()) == 1
+
+
+def test_abandoned_call_is_cancelled_after_its_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def run() -> list[list[str]]:
+        calls, exchange = start(calling(forever), 5.0)
+        await asyncio.sleep(0)
+        calls.abandon(exchange)
+        ends = []
+        for now in (100.0, 104.9, 105.0):
+            calls.tick(now)
+            await asyncio.sleep(0)
+            ends.append(list(exchange.ends))
+        return ends
+
+    assert asyncio.run(run()) == [[], [], ["CancelledError"]]
+    [record] = caplog.records
+    assert "took longer than 5 s" in record.getMessage()
+
+
+def test_abandoned_call_that_ends_in_time_is_forgotten(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def run() -> list[str]:
+        event = asyncio.Event()
+        calls, exchange = start(calling(event.wait), 5.0)
+        calls.abandon(exchange)
+        calls.tick(0.0)
+        event.set()
+        await calls.wait(10)
+        calls.tick(10.0)
+        return exchange.ends
+
+    assert asyncio.run(run()) == ["finished"]
+    assert caplog.records == []
+
+
+def test_close_timeout_of_nought_lets_calls_run() -> None:
+    async def run() -> int:
+        calls, exchange = start(calling(forever), 0)
+        calls.abandon(exchange)
+        calls.tick(0.0)
+        calls.tick(1e6)
+        await asyncio.sleep(0)
+        return await calls.cancel_all(10)
+
+    assert asyncio.run(run()) == 1
+
+
+def test_call_that_is_not_abandoned_is_left_alone() -> None:
+    async def run() -> list[str]:
+        calls, exchange = start(calling(forever), 5.0)
+        calls.tick(0.0)
+        calls.tick(1e6)
+        await asyncio.sleep(0)
+        ends = list(exchange.ends)
+        await calls.cancel_all(10)
+        return ends
+
+    assert asyncio.run(run()) == []
+
+
+def test_fault_names_the_request(caplog: pytest.LogCaptureFixture) -> None:
+    log_fault({"method": "POST", "path": "/a"}, ValueError("x"))
+    log_fault({"path": "/chat"}, ApplicationError("x"))
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "Application raised an exception in POST /a",
+        "Application broke ASGI in WebSocket /chat",
+    ]

@@ -1,0 +1,177 @@
+"""Scopes: what the application is told of a request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from djserve.asgi.forwarded import ProxyHeaders
+from djserve.asgi.scope import ScopeBuilder
+from djserve.conf.schema import ProxyConfig
+from djserve.interfaces import ConnectionInfo, Headers, RequestHead, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from djserve.asgi.types import Scope
+
+INFO = ConnectionInfo(("192.0.2.1", 50000), ("192.0.2.2", 80))
+UNIX = ConnectionInfo(None, ("/run/djserve.sock", None), is_unix=True)
+
+
+class Extensions:
+    """A stream that is asked for its extensions only."""
+
+    @property
+    def extensions(self) -> Mapping[str, dict[str, Any]]:
+        return {"http.response.trailers": {}}
+
+
+STREAM = cast("Stream", Extensions())
+
+
+def build(
+    raw_path: bytes = b"/",
+    *,
+    query: bytes = b"",
+    headers: Headers | None = None,
+    info: ConnectionInfo = INFO,
+    root_path: str = "",
+    state: dict[str, Any] | None = None,
+    version: str = "1.1",
+) -> Scope:
+    head = RequestHead("GET", raw_path, query, headers or [], version)
+    return ScopeBuilder(root_path, state).build_http(head, info, STREAM)
+
+
+def test_http_scope_has_every_key() -> None:
+    scope = build(b"/a", query=b"b=c", headers=[(b"host", b"d")])
+
+    assert scope == {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/a",
+        "raw_path": b"/a",
+        "query_string": b"b=c",
+        "root_path": "",
+        "headers": [(b"host", b"d")],
+        "client": ("192.0.2.1", 50000),
+        "server": ("192.0.2.2", 80),
+        "extensions": {"http.response.trailers": {}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "path"),
+    [
+        (b"/a%20b", "/a b"),
+        (b"/%C3%A9", "/\xe9"),
+        (b"/%2Fa%3F", "//a?"),
+        (b"/%FF", "/\ufffd"),
+        (b"/%", "/%"),
+        (b"/%zz", "/%zz"),
+        (b"/a+b", "/a+b"),
+        (b"*", "*"),
+    ],
+)
+def test_path_is_decoded_and_raw_path_kept(raw_path: bytes, path: str) -> None:
+    scope = build(raw_path)
+
+    assert (scope["path"], scope["raw_path"]) == (path, raw_path)
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "path"),
+    [
+        (b"/", "/app/"),
+        (b"/a", "/app/a"),
+        (b"/app", "/app"),
+        (b"/app/a", "/app/a"),
+        (b"/apple", "/app/apple"),
+        (b"/%61pp/a", "/app/a"),
+        (b"*", "*"),
+    ],
+)
+@pytest.mark.parametrize("root_path", ["/app", "/app/"])
+def test_path_includes_the_root_path_once(
+    raw_path: bytes, path: str, root_path: str
+) -> None:
+    scope = build(raw_path, root_path=root_path)
+
+    assert (scope["root_path"], scope["path"]) == ("/app", path)
+
+
+def test_unix_socket_has_no_client() -> None:
+    scope = build(info=UNIX)
+
+    assert scope["client"] is None
+    assert scope["server"] == ("/run/djserve.sock", None)
+
+
+def test_tls_gives_scheme_and_extension() -> None:
+    tls = {"tls_version": 0x0304, "client_cert_chain": []}
+    scope = build(info=ConnectionInfo(None, None, tls))
+
+    assert scope["scheme"] == "https"
+    assert scope["extensions"]["tls"] == tls
+    assert scope["extensions"]["tls"] is not tls
+
+
+def test_scopes_share_nothing_but_the_states_values() -> None:
+    shared: list[int] = []
+    builder = ScopeBuilder(state={"shared": shared})
+    head = RequestHead("GET", b"/", b"", [], "1.1")
+    first = builder.build_http(head, INFO, STREAM)
+    second = builder.build_http(head, INFO, STREAM)
+    first["state"]["own"] = 1
+    first["asgi"]["own"] = 1
+    first["extensions"]["own"] = 1
+
+    assert second["state"] == {"shared": []}
+    assert second["state"]["shared"] is shared
+    assert "own" not in second["asgi"] | second["extensions"]
+
+
+def test_without_lifespan_there_is_no_state() -> None:
+    assert "state" not in build()
+
+
+def test_state_is_there_even_if_empty() -> None:
+    assert build(state={})["state"] == {}
+
+
+def test_http_version_is_passed_on() -> None:
+    assert build(version="1.0")["http_version"] == "1.0"
+
+
+@pytest.mark.parametrize(("tls", "scheme"), [(None, "ws"), ({}, "wss")])
+def test_websocket_scope(tls: dict[str, Any] | None, scheme: str) -> None:
+    head = RequestHead("GET", b"/chat", b"a=b", [(b"host", b"c")], "1.1")
+    info = ConnectionInfo(("192.0.2.1", 1), None, tls)
+    scope = ScopeBuilder().build_websocket(head, info, ["one", "two"])
+
+    assert (scope["type"], scope["scheme"]) == ("websocket", scheme)
+    assert scope["subprotocols"] == ["one", "two"]
+    assert "method" not in scope
+    assert scope["extensions"]["websocket.http.response"] == {}
+    assert ("tls" in scope["extensions"]) is (tls is not None)
+
+
+def test_a_trusted_proxys_word_replaces_the_connections() -> None:
+    headers = [
+        (b"host", b"inner"),
+        (b"x-forwarded-for", b"203.0.113.9"),
+        (b"x-forwarded-proto", b"https"),
+        (b"x-forwarded-host", b"outer"),
+    ]
+    head = RequestHead("GET", b"/", b"", headers, "1.1")
+    forwarded = ProxyHeaders(ProxyConfig(proxy_headers=True)).apply(head, UNIX)
+    scope = ScopeBuilder().build_http(head, UNIX, STREAM, forwarded)
+
+    assert scope["client"] == ("203.0.113.9", 0)
+    assert scope["scheme"] == "https"
+    assert dict(scope["headers"])[b"host"] == b"outer"
