@@ -26,7 +26,8 @@ export class Mentions {
     const typed = /(?:^|\s)@([a-z0-9_-]*)$/i.exec(before)?.[1].toLowerCase();
     if (typed === undefined) return this.close();
     const found = [...this.people()].filter(([name]) => name.startsWith(typed)).slice(0, MOST);
-    if (!found.length) return this.close();
+    // Nothing to suggest, or it stands there in full: then Enter sends.
+    if (!found.length || found[0][0] === typed) return this.close();
     this.typed = typed;
     this.selected = 0;
     this.list.replaceChildren(...found.map(([name, id], index) => element(

@@ -1,0 +1,172 @@
+"""The demo over several processes: two servers, a worker and a command share Redis."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
+
+from demo_project.chat.management.commands.demo_setup import PASSWORD
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Site:
+    """Two servers on one database and one Redis."""
+
+    def __init__(self, env: dict[str, str], ports: list[int]) -> None:
+        self.env = env
+        self.ports = ports
+
+    def manage(self, *args: str) -> None:
+        subprocess.run(
+            [sys.executable, "manage.py", *args],
+            cwd=ROOT,
+            env={**os.environ, **self.env},
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+    def sign_in(self, name: str, server: int) -> httpx.Client:
+        client = httpx.Client(base_url=f"http://127.0.0.1:{self.ports[server]}")
+        client.get("/accounts/login/")
+        answer = client.post(
+            "/accounts/login/",
+            data={"username": name, "password": PASSWORD, **csrf(client)},
+        )
+        assert answer.status_code == 302
+        return client
+
+
+def csrf(client: httpx.Client) -> dict[str, str]:
+    return {"csrfmiddlewaretoken": client.cookies["csrftoken"]}
+
+
+def websocket(client: httpx.Client, path: str) -> ClientConnection:
+    cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    address = f"{client.base_url.host}:{client.base_url.port}"
+    return connect(
+        f"ws://{address}{path}",
+        origin=Origin(f"http://{address}"),
+        additional_headers={"Cookie": cookies},
+    )
+
+
+def frame(connection: ClientConnection, type: str) -> dict[str, Any]:
+    """Return the next frame of a type."""
+    while True:
+        found: dict[str, Any] = json.loads(connection.recv(timeout=10))
+        if found["type"] == type:
+            return found
+
+
+def send(connection: ClientConnection, text: str, *attachments: str) -> None:
+    command = {
+        "type": "send",
+        "nonce": str(uuid.uuid4()),
+        "text": text,
+        "attachments": attachments,
+    }
+    connection.send(json.dumps(command))
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+@pytest.fixture
+def redis(require_program: Callable[..., str], tmp_path: Path) -> Iterator[str]:
+    program = require_program("redis-server")
+    (port,) = free_ports(1)
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    yield f"redis://127.0.0.1:{port}/0"
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture
+def site(
+    redis: str, start_server: Callable[..., Any], tmp_path: Path
+) -> Iterator[Site]:
+    ports = free_ports(2)
+    env = {
+        "DEMO_DATA_DIR": str(tmp_path / "data"),
+        "REDIS_URL": redis,
+        "DEMO_INPROCESS_WORKER": "0",
+    }
+    site = Site(env, ports)
+    site.manage("demo_setup")
+    for port in ports:
+        start_server("manage.py", "runasgi", f"127.0.0.1:{port}", port=port, env=env)
+    worker = subprocess.Popen(
+        [sys.executable, "manage.py", "runworker", "media", "digest"],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        stderr=subprocess.DEVNULL,
+    )
+    yield site
+    worker.terminate()
+    worker.wait(10)
+
+
+def test_processes_work_as_one_site(site: Site) -> None:
+    with (
+        closing(site.sign_in("ana", server=0)) as ana,
+        closing(site.sign_in("ben", server=1)) as ben,
+        websocket(ana, "/ws/rooms/lobby/") as here,
+        websocket(ben, "/ws/rooms/lobby/") as there,
+        websocket(ben, "/ws/inbox/") as inbox,
+    ):
+        frame(here, "welcome")
+        people = frame(there, "welcome")["people"]
+        assert [person["name"] for person in people] == ["ana", "ben"]
+
+        send(here, "Over there, @ben")
+        assert "Over there" in frame(there, "message")["message"]["html"]
+        note = frame(inbox, "notification.new")["note"]
+        assert note["text"] == "ana mentioned you in Lobby"
+
+        site.manage("notify", "ben", "From the command line")
+        note = frame(inbox, "notification.new")["note"]
+        assert note["text"] == "From the command line"
+
+        send(here, "A picture", upload(ana))
+        html = ""
+        while "/thumbnail/" not in html:
+            html = frame(there, "message")["message"]["html"]
+        assert "A picture" in html
+
+
+def upload(client: httpx.Client) -> str:
+    picture = io.BytesIO()
+    Image.new("RGB", (1200, 900), "teal").save(picture, "JPEG")
+    answer = client.post(
+        "/rooms/lobby/attachments/",
+        files={"file": ("bay.jpg", picture.getvalue())},
+        headers={"X-CSRFToken": client.cookies["csrftoken"]},
+    )
+    assert answer.status_code == 201, answer.text
+    attachment_id: str = answer.json()["id"]
+    return attachment_id
