@@ -191,6 +191,8 @@ class EndpointConnection(Protocol):
         return not self._is_tls and hasattr(self.transport, "loseWriteConnection")
 
     def write_eof(self) -> None:
+        # What is written is sent first; a producer would mean that more will come.
+        self.transport.unregisterProducer()
         self.transport.loseWriteConnection()
 
     def pause_reading(self) -> None:

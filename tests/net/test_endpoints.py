@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 from djserve.interfaces import ConnectionInfo
 from djserve.net.endpoints import EndpointConnection, listen_on_endpoint
@@ -147,50 +144,6 @@ def test_silence_before_the_proxy_header_is_cut_off(run_on_reactor: Run) -> None
             await reader.read()
         assert opened == []
         writer.close()
-        close()
-
-    run_on_reactor(scenario)
-
-
-@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
-def test_client_certificate_of_a_tls_endpoint_is_described(
-    run_on_reactor: Run, tmp_path: Path
-) -> None:
-    authority = trustme.CA()
-    pem = tmp_path / "server.pem"
-    issued = authority.issue_cert("localhost")
-    issued.private_key_and_cert_chain_pem.write_to_path(pem)
-    roots = tmp_path / "roots"
-    roots.mkdir()
-    authority.cert_pem.write_to_path(roots / "root.pem")
-    text = f"ssl:0:interface=127.0.0.1:privateKey={pem}:caCertsDir={roots}"
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    authority.issue_cert("client.example", common_name="Ann").configure_cert(context)
-
-    async def scenario(reactor: Reactor) -> None:
-        opened: asyncio.Queue[Receiver] = asyncio.Queue()
-
-        def open_connection(transport: Any, info: ConnectionInfo) -> Any:
-            receiver = Receiver(transport, info)
-            opened.put_nowait(receiver)
-            return receiver
-
-        address, close = await listen_on_endpoint(
-            reactor, text, open_connection, 1.0, ["http/1.1"]
-        )
-        host, port = address.split(":")
-        _reader, writer = await asyncio.open_connection(
-            host, int(port), ssl=context, server_hostname="localhost"
-        )
-        receiver = await opened.get()
-        tls = receiver.info.tls
-        assert tls is not None
-        assert "CN=Ann" in tls["client_cert_name"]
-        assert tls["client_cert_chain"][0].startswith("-----BEGIN CERTIFICATE-----")
-        assert not receiver.transport.can_write_eof()
-        writer.close()
-        await receiver.lost
         close()
 
     run_on_reactor(scenario)

@@ -71,11 +71,12 @@ class Client(LineReceiver):
 class Connecting(ClientFactory):
     noisy = False
 
-    def __init__(self) -> None:
+    def __init__(self, build: Callable[[], Client] = Client) -> None:
         self.made: defer.Deferred[Client] = defer.Deferred()
+        self._build = build
 
     def buildProtocol(self, addr: Any) -> Any:
-        client = Client()
+        client = self._build()
         # The deferred fires when the client has its transport.
         asyncio.get_running_loop().call_soon(self.made.callback, client)
         return client
@@ -83,6 +84,11 @@ class Connecting(ClientFactory):
 
 async def wait(deferred: Any) -> Any:
     return await deferred.asFuture(asyncio.get_running_loop())
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - what is watched are plain lists
+        await asyncio.sleep(0.001)
 
 
 def server_factory(context: Any) -> Any:
@@ -178,13 +184,11 @@ def test_producer_moves_above_the_tls_layer(
         peer = await wait(connecting.made)
         peer.setRawMode()
         peer.transport.startTLS(client)
-        while peer.size < LARGE or producer.calls[-1] != "resume":
-            await asyncio.sleep(0.005)
+        await wait_until(lambda: peer.size == LARGE and producer.calls[-1] == "resume")
         assert producer.calls[0] == "pause"
         peer.transport.abortConnection()
         await wait(peer.lost)
-        while producer.calls[-1] != "stop":
-            await asyncio.sleep(0.005)
+        await wait_until(lambda: producer.calls[-1] == "stop")
         await wait(port.stopListening())
 
     run_on_reactor(scenario)
@@ -200,13 +204,16 @@ def test_roles_may_be_exchanged(run_on_reactor: Run, contexts: tuple[Any, Any]) 
             self.transport.startTLS(client, False)
             self.sendLine(b"from the port")
 
+    class Called(Client):
+        def connectionMade(self) -> None:
+            self.transport.startTLS(server, False)
+
     async def scenario(reactor: Reactor) -> None:
         factory = Factory.forProtocol(Caller)
         port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-        connecting = Connecting()
+        connecting = Connecting(Called)
         reactor.connectTCP("127.0.0.1", port.getHost().port, connecting)
         peer = await wait(connecting.made)
-        peer.transport.startTLS(server, False)
         assert await wait(peer.lines.get()) == b"from the port"
         peer.transport.loseConnection()
         await wait(peer.lost)

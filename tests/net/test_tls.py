@@ -11,9 +11,15 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from OpenSSL import SSL
 
 from djserve.errors import ConfigError
-from djserve.net.tls import cipher_numbers, distinguished_name, server_context
+from djserve.net.tls import (
+    cipher_numbers,
+    distinguished_name,
+    pyopenssl_extension,
+    server_context,
+)
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +167,40 @@ def test_subject_is_written_by_rfc_4514(
     subject: list[list[tuple[str, str]]], name: str
 ) -> None:
     assert distinguished_name(subject) == name
+
+
+def shake_hands(client: SSL.Connection, server: SSL.Connection) -> None:
+    client.set_connect_state()
+    server.set_accept_state()
+    for _ in range(4):
+        for one, other in ((client, server), (server, client)):
+            try:
+                one.do_handshake()
+            except SSL.WantReadError:
+                pass
+            try:
+                other.bio_write(one.bio_read(65536))
+            except SSL.WantReadError:
+                pass
+
+
+def test_handshake_by_pyopenssl_is_described(
+    issued: trustme.LeafCert, certfile: str, keyfile: str
+) -> None:
+    sides = []
+    for method in (SSL.TLS_CLIENT_METHOD, SSL.TLS_SERVER_METHOD):
+        context = SSL.Context(method)
+        context.use_certificate_file(certfile)
+        context.use_privatekey_file(keyfile)
+        context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
+        sides.append(SSL.Connection(context, None))
+    shake_hands(*sides)
+
+    extension = pyopenssl_extension(sides[1])
+
+    pem = issued.cert_chain_pems[0].bytes().decode()
+    assert extension["server_cert"] == pem
+    assert extension["client_cert_chain"] == [pem]
+    assert "O=trustme" in extension["client_cert_name"]
+    assert extension["tls_version"] == 0x0304
+    assert extension["cipher_suite"] in (0x1301, 0x1302, 0x1303)
