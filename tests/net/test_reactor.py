@@ -495,3 +495,45 @@ print("stopped")
 """)
 
     assert result.stdout == "stopped\n"
+
+
+def test_autobahn_server_and_client_talk(run_on_reactor: Run) -> None:
+    from autobahn.twisted.websocket import (
+        WebSocketClientFactory,
+        WebSocketClientProtocol,
+        WebSocketServerFactory,
+        WebSocketServerProtocol,
+    )
+
+    class EchoServer(WebSocketServerProtocol):
+        def onMessage(self, payload: bytes, isBinary: bool) -> None:
+            self.sendMessage(payload[::-1], isBinary)
+
+    async def scenario(reactor: Reactor) -> None:
+        answer: defer.Deferred[bytes] = defer.Deferred()
+        closed: defer.Deferred[Any] = defer.Deferred()
+        body = os.urandom(300_000)
+
+        class EchoClient(WebSocketClientProtocol):
+            def onOpen(self) -> None:
+                self.sendMessage(body, isBinary=True)
+
+            def onMessage(self, payload: bytes, isBinary: bool) -> None:
+                answer.callback(payload)
+                self.sendClose(1000)
+
+            def onClose(self, clean: bool, code: int, reason: str) -> None:
+                closed.callback((clean, code))
+
+        serving = WebSocketServerFactory(reactor=reactor)
+        serving.protocol = EchoServer
+        port = reactor.listenTCP(0, serving, interface="127.0.0.1")
+        number = port.getHost().port
+        connecting = WebSocketClientFactory(f"ws://127.0.0.1:{number}", reactor=reactor)
+        connecting.protocol = EchoClient
+        reactor.connectTCP("127.0.0.1", number, connecting)
+        assert await wait(answer) == body[::-1]
+        assert await wait(closed) == (True, 1000)
+        await wait(port.stopListening())
+
+    run_on_reactor(scenario)
