@@ -1,0 +1,113 @@
+"""The sweep: who is asked, how often, and what a failing one does to the others."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from djserve.server.deadlines import (
+    LONGEST_INTERVAL,
+    SHORTEST_INTERVAL,
+    Sweep,
+    choose_interval,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from djserve.interfaces import Ticking
+
+
+class Target:
+    def __init__(self, action: Callable[[float], object] | None = None) -> None:
+        self.times: list[float] = []
+        self.action = action
+
+    def tick(self, now: float) -> None:
+        self.times.append(now)
+        if self.action is not None:
+            self.action(now)
+
+
+def fail(now: float) -> None:
+    raise ValueError("broken target")
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "interval"),
+    [
+        ([None, 0, 2.0], 0.5),
+        ([10.0, 75.0], LONGEST_INTERVAL),
+        ([10.0, None, 2.0], 0.5),
+        ([0.05], SHORTEST_INTERVAL),
+    ],
+)
+def test_interval_suits_the_shortest_timeout(
+    timeouts: list[float | None], interval: float
+) -> None:
+    assert choose_interval(timeouts) == interval
+
+
+def test_every_target_gets_the_same_time() -> None:
+    targets = [Target(), Target()]
+    times = iter([1.0, 2.0])
+    sweep = Sweep(lambda: targets, 1.0, lambda: next(times))
+    sweep.run()
+    sweep.run()
+
+    assert [target.times for target in targets] == [[1.0, 2.0], [1.0, 2.0]]
+
+
+def test_failing_target_spares_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    targets = [Target(), Target(fail), Target()]
+    Sweep(lambda: targets, 1.0).run()
+
+    assert [len(target.times) for target in targets] == [1, 1, 1]
+    [record] = caplog.records
+    assert record.name == "djserve.error"
+    assert record.exc_info is not None
+
+
+def test_target_may_end_itself_and_others_meanwhile() -> None:
+    targets: set[Ticking] = set()
+    for _ in range(3):
+        targets.add(Target(lambda now: targets.clear()))
+    Sweep(lambda: targets, 1.0).run()
+
+    assert targets == set()
+
+
+def test_sweep_goes_on_until_it_is_stopped() -> None:
+    async def run() -> tuple[int, int]:
+        target, enough = Target(), asyncio.Event()
+        target.action = lambda now: enough.set() if len(target.times) == 3 else None
+        sweep = Sweep(lambda: [target], 0.001)
+        sweep.start(asyncio.get_running_loop())
+        await asyncio.wait_for(enough.wait(), 10)
+        sweep.stop()
+        sweep.stop()
+        await asyncio.sleep(0.01)
+        return 3, len(target.times)
+
+    expected, found = asyncio.run(run())
+    assert found == expected
+
+
+def test_sweep_survives_failures(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        failing, enough = Target(fail), asyncio.Event()
+
+        def targets() -> Iterable[Ticking]:
+            if len(failing.times) == 3:
+                enough.set()
+            return [failing]
+
+        sweep = Sweep(targets, 0.001)
+        sweep.start(asyncio.get_running_loop())
+        await asyncio.wait_for(enough.wait(), 10)
+        sweep.stop()
+
+    asyncio.run(run())
+    assert len(caplog.records) >= 3

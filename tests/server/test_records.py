@@ -1,0 +1,109 @@
+"""What the logs get to hear of requests and WebSockets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from djserve.interfaces import ConnectionInfo, RequestHead
+from djserve.server.records import HTTPEntry, WebSocketEntry, record_refusal
+
+if TYPE_CHECKING:
+    from djserve.asgi.types import Scope
+    from djserve.instrumentation.events import RequestRecord
+
+HEAD = RequestHead("GET", b"/a", b"b=c", [], "1.1")
+SCOPE: Scope = {"client": ("192.0.2.1", 1), "scheme": "http"}
+INFO = ConnectionInfo(("192.0.2.9", 1), None)
+
+
+class Log:
+    """Keeps each event with the values that its record has at that time."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, int, int]] = []
+        self.records: list[RequestRecord] = []
+
+    def _note(self, event: str, record: RequestRecord) -> None:
+        self.events.append((event, record.status, record.size))
+        self.records.append(record)
+
+    def request_finished(self, record: RequestRecord) -> None:
+        self._note("finished", record)
+
+    def websocket_connecting(self, record: RequestRecord) -> None:
+        self._note("connecting", record)
+
+    def websocket_accepted(self, record: RequestRecord) -> None:
+        self._note("accepted", record)
+
+    def websocket_rejected(self, record: RequestRecord) -> None:
+        self._note("rejected", record)
+
+    def websocket_closed(self, record: RequestRecord) -> None:
+        self._note("closed", record)
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def test_request_is_logged_at_its_end(log: Log) -> None:
+    entry = HTTPEntry(log, HEAD, SCOPE)
+    assert log.events == []
+
+    entry.finish(200, 5)
+    [record] = log.records
+    assert log.events == [("finished", 200, 5)]
+    assert (record.head, record.client, record.scheme) == (
+        HEAD,
+        SCOPE["client"],
+        "http",
+    )
+    assert 0 <= record.duration < 60
+
+
+def test_websocket_is_logged_from_the_handshake_to_its_end(log: Log) -> None:
+    entry = WebSocketEntry(log, HEAD, {**SCOPE, "scheme": "wss"})
+    entry.accepted()
+    entry.closed(1000)
+
+    assert log.events == [
+        ("connecting", 0, 0),
+        ("accepted", 101, 0),
+        ("closed", 1000, 0),
+    ]
+    assert {record.scheme for record in log.records} == {"https"}
+
+
+def test_refused_websocket_is_logged_with_its_status(log: Log) -> None:
+    WebSocketEntry(log, HEAD, {**SCOPE, "scheme": "ws"}).rejected(403)
+
+    assert log.events == [("connecting", 0, 0), ("rejected", 403, 0)]
+
+
+@pytest.mark.parametrize(("tls", "scheme"), [(None, "http"), ({}, "https")])
+def test_refused_request_is_logged(
+    log: Log, tls: dict[str, object] | None, scheme: str
+) -> None:
+    record_refusal(log, HEAD, ConnectionInfo(("192.0.2.9", 1), None, tls), 413)
+
+    assert log.events == [("finished", 413, 0)]
+    assert (log.records[0].scheme, log.records[0].head) == (scheme, HEAD)
+
+
+def test_refused_request_that_could_not_be_read_is_logged(log: Log) -> None:
+    record_refusal(log, None, INFO, 400)
+
+    assert log.events == [("finished", 400, 0)]
+    assert (log.records[0].head.method, log.records[0].head.raw_path) == ("-", b"-")
+
+
+def test_refused_handshake_is_a_rejected_websocket(log: Log) -> None:
+    head = RequestHead("GET", b"/ws", b"", [], "1.1")
+    head.upgrade = b"websocket"
+    record_refusal(log, head, INFO, 426)
+
+    assert log.events == [("rejected", 426, 0)]
