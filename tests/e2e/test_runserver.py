@@ -1,0 +1,300 @@
+"""``manage.py runserver`` in a fresh project, with independent clients."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+
+pytestmark = pytest.mark.e2e
+
+ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
+
+ASGI = """
+import asyncio, os, time
+from asgiref.sync import sync_to_async
+from django.core.asgi import get_asgi_application
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+http = get_asgi_application()
+
+async def application(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+    elif scope["path"] == "/events":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send(
+                {"type": "http.response.body", "body": b"data\\n", "more_body": True}
+            )
+            await asyncio.sleep(0.05)
+    elif scope["path"] == "/asleep":
+        await sync_to_async(time.sleep)(60)
+    else:
+        await http(scope, receive, send)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A new project with djserve among its apps and a WebSocket in its application."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    command = [sys.executable, "-m", "django", "startproject", "mysite", str(folder)]
+    subprocess.run(command, check=True)
+    (folder / "mysite" / "asgi.py").write_text(ASGI)
+    (folder / "shop").mkdir()
+    (folder / "shop" / "models.py").write_text("from django.db import models\n")
+    add_settings(
+        folder,
+        'INSTALLED_APPS = ["djserve", "shop", *INSTALLED_APPS]',
+        'ASGI_APPLICATION = "mysite.asgi.application"',
+    )
+    return folder
+
+
+def add_settings(project: Path, *lines: str) -> None:
+    with (project / "mysite" / "settings.py").open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+@pytest.fixture
+def run_server(
+    project: Path, start_server: Callable[..., Any], free_port: int
+) -> Callable[..., Any]:
+    """Give ``run_server(*arguments)`` for a runserver that takes connections."""
+
+    def run(*arguments: str) -> Any:
+        command = ("manage.py", "runserver", *arguments, str(free_port))
+        return start_server(*command, port=free_port, cwd=project, env=ENVIRONMENT)
+
+    return run
+
+
+@pytest.fixture
+def children() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Clients that are ended with the test."""
+    children: list[subprocess.Popen[bytes]] = []
+    yield children
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+def curl(url: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["curl", "-sN", url], stdout=subprocess.DEVNULL)
+
+
+def wait_for(server: Any, text: str, *, start: int = 0, timeout: float = 20) -> float:
+    """Return when ``text`` was found in the output after ``start``; fail without it."""
+    deadline = time.monotonic() + timeout
+    while text not in server.output[start:]:
+        if time.monotonic() > deadline:
+            pytest.fail(f"{text!r} is missing in:\n{server.output[start:]}")
+        time.sleep(0.01)
+    return time.monotonic()
+
+
+def touch(path: Path, text: str | None = None) -> None:
+    """Change a file so that the reloader, which compares times, must see it."""
+    later = path.stat().st_mtime + 2
+    if text is not None:
+        path.write_text(text)
+    os.utime(path, (later, later))
+
+
+def test_http_websocket_and_static_files_are_served(run_server: Any) -> None:
+    server = run_server("--noreload")
+    page = httpx.get(f"{server.url}/admin/login/")
+    style = httpx.get(f"{server.url}/static/admin/css/base.css")
+    with connect(f"ws://127.0.0.1:{server.port}/chat") as websocket:
+        websocket.send("hello")
+        assert websocket.recv(timeout=5) == "hello"
+    server.stop()
+
+    assert "Django administration" in page.text
+    assert style.headers["content-type"] == "text/css"
+    assert re.search(r"HTTP GET /admin/login/ 200 \[[\d.]+, 127", server.output)
+    for step in ("HANDSHAKING", "CONNECT", "DISCONNECT"):
+        assert f"WebSocket {step} /chat" in server.output
+
+
+def test_banner_is_djangos_with_djserve_in_it(run_server: Any) -> None:
+    server = run_server("--noreload")
+    wait_for(server, "runasgi")
+
+    assert "System check identified no issues" in server.output
+    assert "unapplied migration(s)" in server.output
+    assert "using settings 'mysite.settings'" in server.output
+    assert "Starting ASGI/djserve version" in server.output
+    assert f"at http://127.0.0.1:{server.port}/\n" in server.output
+    assert "Quit the server with CONTROL-C." in server.output
+
+
+def test_static_files_can_be_left_out(run_server: Any) -> None:
+    server = run_server("--noreload", "--nostatic")
+
+    response = httpx.get(f"{server.url}/static/admin/css/base.css")
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize(("option", "status"), [("--insecure", 200), ("-v1", 404)])
+def test_static_files_without_debug_need_insecure(
+    option: str, status: int, project: Path, run_server: Any
+) -> None:
+    add_settings(project, "DEBUG = False", 'ALLOWED_HOSTS = ["127.0.0.1"]')
+    server = run_server("--noreload", option)
+
+    response = httpx.get(f"{server.url}/static/admin/css/base.css")
+    assert response.status_code == status
+
+
+def test_wsgi_server_of_django_is_there(run_server: Any) -> None:
+    server = run_server("--noreload", "--noasgi")
+    response = httpx.get(f"{server.url}/admin/login/")
+
+    assert response.status_code == 200
+    assert response.headers["server"].startswith("WSGIServer")
+    assert "djserve" not in server.output
+
+
+def test_settings_for_production_do_not_reach_it(
+    project: Path, run_server: Any
+) -> None:
+    add_settings(
+        project,
+        'DJSERVE = {"BIND": ["127.0.0.1:1"], "ACCESS_LOG": str(BASE_DIR / "log"),'
+        ' "PID_FILE": str(BASE_DIR / "pid"), "WORKERS": 4, "SERVER_NAME": "mine"}',
+    )
+    server = run_server("--noreload")
+
+    assert httpx.get(server.url).headers["server"] == "mine"
+    assert not (project / "log").exists()
+    assert not (project / "pid").exists()
+
+
+def test_options_of_daphnes_runserver_are_taken(run_server: Any) -> None:
+    options = ("--http_timeout", "1", "--websocket_handshake_timeout", "2")
+    server = run_server("--noreload", "--nothreading", *options)
+
+    assert httpx.get(f"{server.url}/asleep", timeout=10).status_code == 503
+
+
+def test_port_in_use_is_one_line_and_code_1(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        result = subprocess.run(
+            [sys.executable, "manage.py", "runserver", port],
+            cwd=project,
+            env={**os.environ, **ENVIRONMENT},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == "Error: That port is already in use."
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--noreload",)], ids=["reload", "noreload"])
+def test_interrupt_ends_within_a_second(
+    options: tuple[str, ...],
+    run_server: Any,
+    children: list[subprocess.Popen[bytes]],
+) -> None:
+    server = run_server(*options)
+    children += [curl(f"{server.url}/events"), curl(f"{server.url}/asleep")]
+    with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+        wait_for(server, "CONNECT")
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGINT)
+        code = server.process.wait(10)
+        with pytest.raises(ConnectionClosedError):
+            websocket.recv(timeout=5)
+
+    assert code == 0
+    assert time.monotonic() - started < 1.5
+    assert "Traceback" not in server.output
+
+
+def measure_reload(server: Any, file: Path) -> float:
+    """Touch a file; return the seconds from its being noticed to the next banner."""
+    before = len(server.output)
+    touch(file)
+    noticed = wait_for(server, "changed, reloading.", start=before)
+    return wait_for(server, "Quit the server", start=before) - noticed
+
+
+def test_reload_does_not_wait_for_open_connections(
+    project: Path, run_server: Any, children: list[subprocess.Popen[bytes]]
+) -> None:
+    file = project / "mysite" / "urls.py"
+    server = run_server()
+    wait_for(server, "Quit the server")
+    time.sleep(1.5)  # The reloader's first look at the files.
+    alone = measure_reload(server, file)
+    children += [curl(f"{server.url}/events"), curl(f"{server.url}/asleep")]
+    with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+        time.sleep(1.5)
+        busy = measure_reload(server, file)
+        with pytest.raises(ConnectionClosedError):
+            websocket.recv(timeout=5)
+
+    assert websocket.close_code == 1012
+    assert busy < alone + 1.5
+    assert httpx.get(f"{server.url}/admin/login/").status_code == 200
+
+
+# Errors in settings.py end Django's runserver, before it is known which one that is.
+@pytest.mark.parametrize("name", ["mysite/asgi.py", "shop/models.py"])
+def test_next_save_recovers_from_an_error(
+    name: str, project: Path, run_server: Any
+) -> None:
+    file = project / name
+    server = run_server("--http_timeout", "30")
+    wait_for(server, "Quit the server")
+    time.sleep(1.5)
+    before, good = len(server.output), file.read_text()
+    touch(file, f"{good}\ndef broken(:\n")
+    wait_for(server, "SyntaxError", start=before)
+    assert "def broken(:" in server.output[before:]
+
+    time.sleep(1.5)
+    before = len(server.output)
+    touch(file, good)
+    wait_for(server, "Quit the server", start=before)
+    assert httpx.get(f"{server.url}/admin/login/").status_code == 200
+
+
+def test_another_apps_command_keeps_its_say(project: Path, run_server: Any) -> None:
+    folder = project / "quiet" / "management" / "commands"
+    folder.mkdir(parents=True)
+    (folder / "runserver.py").write_text(
+        "from django.contrib.staticfiles.management.commands.runserver import (\n"
+        "    Command as Base,\n)\n"
+        "class Command(Base):\n"
+        "    def add_arguments(self, parser):\n"
+        "        super().add_arguments(parser)\n"
+        "        parser.set_defaults(use_static_handler=False)\n"
+    )
+    add_settings(project, 'INSTALLED_APPS.insert(1, "quiet")')
+    server = run_server("--noreload")
+
+    response = httpx.get(f"{server.url}/static/admin/css/base.css")
+    assert response.status_code == 404
+    assert response.headers["server"] == "djserve"
