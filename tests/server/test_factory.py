@@ -1,0 +1,265 @@
+"""Connections to protocols, heads to exchanges, and the end of them all."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import functools
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from djserve.asgi.application import ApplicationCalls
+from djserve.asgi.origin import OriginPolicy
+from djserve.asgi.scope import ScopeBuilder
+from djserve.conf.schema import HTTPConfig, ProxyConfig, ServerConfig
+from djserve.interfaces import ConnectionInfo
+from djserve.server.factory import ConnectionFactory
+from djserve.testing.transport import MemoryTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from djserve.asgi.types import Receive, Scope, Send
+    from djserve.instrumentation.events import RequestRecord
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+)
+
+
+def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test that is a coroutine on a loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+class Log:
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+
+    def request_finished(self, record: RequestRecord) -> None:
+        self.statuses.append(record.status)
+
+    def websocket_connecting(self, record: RequestRecord) -> None: ...
+    def websocket_accepted(self, record: RequestRecord) -> None: ...
+
+    def websocket_rejected(self, record: RequestRecord) -> None:
+        self.statuses.append(record.status)
+
+    def websocket_closed(self, record: RequestRecord) -> None: ...
+
+
+class Site:
+    """A factory with an application that keeps its scopes and may be held up."""
+
+    def __init__(
+        self, config: ServerConfig | None = None, policy: OriginPolicy | None = None
+    ) -> None:
+        self.scopes: list[Scope] = []
+        self.go = asyncio.Event()
+        self.go.set()
+        self.log = Log()
+        self.calls = ApplicationCalls(self.application, asyncio.get_running_loop(), 1.0)
+        self.factory = ConnectionFactory(
+            config or ServerConfig(), self.calls, ScopeBuilder(), self.log, policy
+        )
+
+    async def application(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scopes.append(scope)
+        await self.go.wait()
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+        else:
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"ok"})
+
+    def connect(self, host: str = "192.0.2.1") -> MemoryTransport:
+        transport = MemoryTransport()
+        info = ConnectionInfo((host, 50000), ("192.0.2.2", 80))
+        transport.set_protocol(self.factory.open_connection(transport, info))
+        return transport
+
+    async def send(self, data: bytes, host: str = "192.0.2.1") -> MemoryTransport:
+        transport = self.connect(host)
+        transport.feed(data)
+        await settle()
+        return transport
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def date_in(data: bytes) -> float:
+    found = re.search(rb"\r\ndate: ([^\r]+)\r\n", data)
+    assert found
+    return email.utils.parsedate_to_datetime(found[1].decode()).timestamp()
+
+
+@on_loop
+async def test_request_reaches_the_application() -> None:
+    site = Site()
+    transport = await site.send(GET)
+
+    assert transport.data.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert [scope["type"] for scope in site.scopes] == ["http"]
+    assert site.log.statuses == [200]
+
+
+@on_loop
+async def test_handshake_reaches_the_application_as_a_websocket() -> None:
+    site = Site()
+    transport = await site.send(HANDSHAKE + b"\r\n")
+
+    assert transport.data.startswith(b"HTTP/1.1 101 ")
+    assert [scope["type"] for scope in site.scopes] == ["websocket"]
+    transport.lose()
+    await site.calls.cancel_all(1)
+
+
+@on_loop
+async def test_malformed_handshake_is_refused() -> None:
+    site = Site()
+    data = HANDSHAKE.replace(b"Version: 13", b"Version: 7") + b"\r\n"
+    transport = await site.send(data)
+
+    assert transport.data.startswith(b"HTTP/1.1 426 ")
+    assert site.scopes == []
+    assert site.log.statuses == [426]
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [(b"http://a", b"101"), (b"http://b", b"403"), (b"null", b"403")],
+)
+@on_loop
+async def test_origin_is_checked(origin: bytes, status: bytes) -> None:
+    site = Site(policy=OriginPolicy(allowed_hosts=("a",)))
+    transport = await site.send(HANDSHAKE + b"Origin: " + origin + b"\r\n\r\n")
+
+    assert transport.data[9:12] == status
+    assert len(site.scopes) == (status == b"101")
+    transport.lose()
+    await site.calls.cancel_all(1)
+
+
+@pytest.mark.parametrize(
+    ("host", "client"),
+    [("127.0.0.1", "203.0.113.9"), ("192.0.2.1", "192.0.2.1")],
+)
+@on_loop
+async def test_only_a_trusted_proxy_is_believed(host: str, client: str) -> None:
+    site = Site(ServerConfig(proxy=ProxyConfig(proxy_headers=True)))
+    await site.send(GET[:-2] + b"X-Forwarded-For: 203.0.113.9\r\n\r\n", host)
+
+    assert site.scopes[0]["client"][0] == client
+
+
+@on_loop
+async def test_proxies_are_not_believed_by_default() -> None:
+    site = Site()
+    await site.send(GET[:-2] + b"X-Forwarded-For: 203.0.113.9\r\n\r\n", "127.0.0.1")
+
+    assert site.scopes[0]["client"][0] == "127.0.0.1"
+
+
+def test_refused_request_is_told_to_both_logs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "djserve")
+
+    async def drive() -> Site:
+        site = Site()
+        await site.send(b"oops\r\n\r\n")
+        return site
+
+    site = asyncio.run(drive())
+    assert site.log.statuses == [400]
+    assert "Refused a request from ('192.0.2.1', 50000)" in caplog.text
+    assert all(record.exc_info is None for record in caplog.records)
+
+
+@on_loop
+async def test_date_is_renewed_by_the_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site()
+    first = date_in((await site.send(GET)).data)
+    later = time.time() + 90
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert date_in((await site.send(GET)).data) == first
+
+    site.factory.tick(0.0)
+    assert date_in((await site.send(GET)).data) == int(later)
+    assert abs(first - later) > 80
+
+
+@pytest.mark.parametrize(("name", "expected"), [("me", True), ("", False)])
+@on_loop
+async def test_server_field_is_a_setting(name: str, expected: bool) -> None:
+    site = Site(ServerConfig(http=HTTPConfig(server_name=name)))
+
+    assert (b"\r\nserver: me\r\n" in (await site.send(GET)).data) is expected
+
+
+@on_loop
+async def test_lost_connections_are_forgotten() -> None:
+    site = Site()
+    transport = await site.send(GET)
+    assert len(site.factory.connections) == 1
+
+    transport.lose()
+    assert site.factory.connections == set()
+
+
+@on_loop
+async def test_drain_waits_for_the_last_connection() -> None:
+    site = Site()
+    site.go.clear()
+    idle, busy = site.connect(), await site.send(GET)
+    drained = asyncio.ensure_future(site.factory.drain())
+    await settle()
+    assert idle.is_closing
+    assert not busy.is_closing
+
+    idle.lose()
+    site.go.set()
+    await settle()
+    assert busy.data.endswith(b"\r\n\r\nok")
+    assert b"connection: close\r\n" in busy.data
+    assert not drained.done()
+
+    busy.lose()
+    await asyncio.wait_for(drained, 1)
+
+
+@on_loop
+async def test_drain_of_nothing_is_done_at_once() -> None:
+    await asyncio.wait_for(Site().factory.drain(), 1)
+
+
+@on_loop
+async def test_connection_that_comes_while_draining_is_closed() -> None:
+    site = Site()
+    await site.factory.drain()
+
+    assert site.connect().is_closing
+
+
+@on_loop
+async def test_abort_drops_every_connection() -> None:
+    site = Site()
+    transports = [site.connect(), site.connect()]
+
+    assert site.factory.abort() == 2
+    assert all(transport.is_aborted for transport in transports)

@@ -1,0 +1,307 @@
+"""A server from its start to its end, on a reactor of its own in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import logging
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from djserve.conf.schema import (
+    BindConfig,
+    HTTPConfig,
+    LifecycleConfig,
+    ServerConfig,
+    TLSConfig,
+)
+from djserve.net.reactor import Reactor
+from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from djserve.asgi.types import Application, Receive, Scope, Send
+
+pytestmark = pytest.mark.e2e
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Site:
+    """An application that says what happens to it and can be held up."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.entered = threading.Event()
+        self.holds = False
+        self._gate = asyncio.Event()
+
+    def release(self, running: Running) -> None:
+        """Let the request that is held up go on."""
+        running.reactor.loop.call_soon_threadsafe(self._gate.set)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        self.entered.set()
+        try:
+            if self.holds:
+                await self._gate.wait()
+        except asyncio.CancelledError:
+            self.events.append("cancelled")
+            raise
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"ok"})
+        self.events.append("answered")
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        for phase in ("startup", "shutdown"):
+            await receive()
+            self.events.append(phase)
+            await send({"type": f"lifespan.{phase}.complete"})
+
+
+class Running:
+    """A server that runs in a thread until it is stopped."""
+
+    def __init__(self, application: Application, **groups: Any) -> None:
+        self.reactor = Reactor()
+        self.ready = threading.Event()
+        self.exit_code: ExitCode | None = None
+        groups.setdefault("bind", BindConfig(bind=("127.0.0.1:0",)))
+        self.server = Server(
+            application,
+            ServerConfig(**groups),
+            self.reactor,
+            on_ready=lambda server: self.ready.set(),
+        )
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.exit_code = run_until_stopped(self.server, self.reactor)
+        finally:
+            self.ready.set()
+            self.reactor.dispose()
+
+    @property
+    def port(self) -> int:
+        return int(self.server.urls[0].rstrip("/").rpartition(":")[2])
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), 10)
+
+    def stop(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            self.reactor.loop.call_soon_threadsafe(self.server.stop)
+
+    def wait(self) -> ExitCode:
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+        assert self.exit_code is not None
+        return self.exit_code
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Running]]:
+    """Give ``run(application, **groups)``, which returns once the server is ready."""
+    started: list[Running] = []
+
+    def start(application: Application, **groups: Any) -> Running:
+        started.append(Running(application, **groups))
+        assert started[-1].ready.wait(20)
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()
+        running.stop()
+        running.thread.join(20)
+        assert not running.thread.is_alive()
+
+
+def receive_all(client: socket.socket) -> bytes:
+    data = b""
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := client.recv(65536):
+            data += chunk
+    return data
+
+
+def test_server_serves_and_stops(run: Callable[..., Running], site: Site) -> None:
+    running = run(site)
+    client = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+    client.request("GET", "/")
+    assert client.getresponse().read() == b"ok"
+    client.close()
+
+    running.stop()
+    assert running.wait() is ExitCode.OK
+    assert site.events == ["startup", "answered", "shutdown"]
+
+
+def test_idle_connection_is_closed_at_the_stop(
+    run: Callable[..., Running], site: Site
+) -> None:
+    running = run(site)
+    with running.connect() as client:
+        client.sendall(GET)
+        assert client.recv(4096).endswith(b"ok")
+        running.stop()
+
+        assert client.recv(4096) == b""
+    assert running.wait() is ExitCode.OK
+
+
+def test_request_under_way_finishes(run: Callable[..., Running], site: Site) -> None:
+    site.holds = True
+    running = run(site)
+    with running.connect() as client:
+        client.sendall(GET)
+        assert site.entered.wait(10)
+        running.stop()
+        with pytest.raises(ConnectionRefusedError):
+            for _ in range(500):
+                running.connect().close()
+                time.sleep(0.01)
+        site.release(running)
+
+        answer = receive_all(client)
+    assert answer.endswith(b"\r\n\r\nok")
+    assert b"connection: close\r\n" in answer
+    assert running.wait() is ExitCode.OK
+    assert site.events == ["startup", "answered", "shutdown"]
+
+
+def test_deadline_cancels_what_still_runs(
+    run: Callable[..., Running], site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.holds = True
+    running = run(site, lifecycle=LifecycleConfig(shutdown_timeout=0.2))
+    with running.connect() as client:
+        client.sendall(GET)
+        assert site.entered.wait(10)
+        running.stop()
+
+        assert receive_all(client)[:12] in (b"", b"HTTP/1.1 503")
+    assert running.wait() is ExitCode.OK
+    assert site.events == ["startup", "cancelled", "shutdown"]
+    assert "Stopped with 1 application calls" in caplog.text
+
+
+def test_second_stop_is_at_once(run: Callable[..., Running], site: Site) -> None:
+    site.holds = True
+    running = run(site, lifecycle=LifecycleConfig(shutdown_timeout=60))
+    with running.connect() as client:
+        client.sendall(GET)
+        assert site.entered.wait(10)
+        running.stop()
+        began = time.monotonic()
+        running.stop()
+        assert running.wait() is ExitCode.OK
+
+    assert time.monotonic() - began < 5
+    assert site.events == ["startup", "cancelled", "shutdown"]
+
+
+def test_address_in_use_is_one_clear_line(
+    run: Callable[..., Running], site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        running = run(site, bind=BindConfig(bind=("127.0.0.1:0", address)))
+
+        assert running.wait() is ExitCode.LISTEN_FAILED
+    assert site.events == ["startup", "shutdown"]
+    [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.getMessage().startswith(f"Cannot listen on {address}: ")
+    assert "\n" not in record.getMessage()
+    assert record.exc_info is None
+
+
+def test_failed_listener_takes_the_others_down(
+    run: Callable[..., Running], site: Site
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        running = run(site, bind=BindConfig(bind=("127.0.0.1:0", address)))
+        running.wait()
+
+        with pytest.raises(ConnectionRefusedError):
+            running.connect()
+
+
+def test_failed_startup_is_one_clear_line(
+    run: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "No database"})
+
+    running = run(app, lifecycle=LifecycleConfig(lifespan="on"))
+
+    assert running.wait() is ExitCode.LIFESPAN_FAILED
+    assert running.server.listeners == []
+    critical = [r for r in caplog.records if r.levelno == logging.CRITICAL]
+    assert len(critical) == 1
+    assert "No database" in critical[0].getMessage()
+
+
+def test_wrong_certificate_is_one_clear_line(
+    run: Callable[..., Running], site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = run(site, tls=TLSConfig(certfile="/nonexistent/cert.pem"))
+
+    assert running.wait() is ExitCode.CONFIG_WRONG
+    assert site.events == []
+    [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "/nonexistent/cert.pem" in record.getMessage()
+
+
+def test_state_of_the_lifespan_is_in_each_scope(run: Callable[..., Running]) -> None:
+    states: list[dict[str, Any]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            scope["state"]["pool"] = "open"
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        states.append(scope["state"])
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    running = run(app)
+    with running.connect() as client:
+        client.sendall(GET * 2)
+        client.recv(65536)
+        running.stop()
+        receive_all(client)
+
+    assert states[0] == {"pool": "open"}
+    assert running.wait() is ExitCode.OK
+
+
+def test_short_timeouts_are_kept(run: Callable[..., Running], site: Site) -> None:
+    running = run(site, http=HTTPConfig(header_timeout=0.1))
+    began = time.monotonic()
+    with running.connect() as client:
+        client.sendall(GET[:10])
+
+        assert receive_all(client).startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - began < 5
