@@ -219,6 +219,13 @@ class Stream(Protocol):
     def send_trailers(self, headers: Headers) -> None:
         """End the response with a trailer section (RFC 9110 section 6.5)."""
 
+    def push(self, path: str, headers: Headers) -> None:
+        """Serve a request that the peer did not make (RFC 9113 section 8.4).
+
+        Called only where ``extensions`` names it; nothing happens where the peer takes
+        none any more.
+        """
+
     def upgrade(self, headers: Headers, receiver: WireProtocol) -> Transport:
         """Accept the upgrade (101; 200 to an extended CONNECT), hand the bytes over.
 

@@ -250,6 +250,14 @@ class HTTPExchange:
         links = list(message.get("links", ()))
         self._stream.send_informational(103, [(b"link", link) for link in links])
 
+    def _on_push(self, message: Message) -> None:
+        if "http.response.push" not in self._stream.extensions:
+            raise UnexpectedMessage(message["type"], self._state_name())
+        path = message.get("path")
+        if not isinstance(path, str) or not path.startswith("/"):
+            raise ApplicationError(f"A push takes an absolute path, got {path!r:.100}")
+        self._stream.push(path, list(message.get("headers", ())))
+
     async def _on_pathsend(self, message: Message) -> None:
         path = message.get("path")
         if not isinstance(path, str):
@@ -293,15 +301,18 @@ class HTTPExchange:
     _WAITING: ClassVar[dict[str, Action]] = {
         "http.response.start": _on_start,
         "http.response.early_hint": _on_early_hint,
+        "http.response.push": _on_push,
     }
     _STARTED: ClassVar[dict[str, Action]] = {
         "http.response.body": _on_first_body,
         "http.response.pathsend": _on_pathsend,
         "http.response.zerocopysend": _on_zerocopysend,
+        "http.response.push": _on_push,
     }
     _STREAMING: ClassVar[dict[str, Action]] = {
         "http.response.body": _on_body,
         "http.response.zerocopysend": _on_zerocopysend,
+        "http.response.push": _on_push,
     }
     _TRAILERS: ClassVar[dict[str, Action]] = {"http.response.trailers": _on_trailers}
     _COMPLETE: ClassVar[dict[str, Action]] = {}

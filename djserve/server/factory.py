@@ -18,9 +18,10 @@ from djserve.asgi.websocket import WebSocketExchange
 from djserve.errors import ProtocolError
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
-from djserve.protocols.http2.connection import HTTP2Connection, HTTP2Service
+from djserve.protocols.http2.connection import HTTP2Connection
 from djserve.protocols.http2.preface import PrefaceDetector
 from djserve.protocols.http2.response import ServerFields
+from djserve.protocols.http2.streams import HTTP2Service
 from djserve.protocols.websocket.handshake import check_handshake
 from djserve.server.records import HTTPEntry, WebSocketEntry, record_refusal
 

@@ -159,6 +159,9 @@ class HTTP1Stream:
         else:
             self.send_data(b"", more=False)
 
+    def push(self, path: str, headers: Headers) -> None:
+        raise ApplicationError("HTTP/1.1 has no server push")
+
     def abort(self) -> None:
         """Break off the response: the peer sees that it is not complete."""
         head = self._response

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from djserve.interfaces import Transport
     from djserve.protocols.http2.codec import FrameCodec
-    from djserve.protocols.http2.stream import HTTP2Stream
+    from djserve.protocols.http2.responder import Responder
 
 # Bytes of frames for one write; the transport's own buffer is about as large.
 _BATCH_SIZE = 64 * 1024
@@ -83,7 +83,7 @@ class Output:
             self._is_scheduled = True
             self._call_soon(self._run)
 
-    def can_send_now(self, stream: HTTP2Stream, size: int) -> bool:
+    def can_send_now(self, stream: Responder, size: int) -> bool:
         """Say whether content may go out ahead of what is queued: nothing is."""
         codec = self._codec
         return (
@@ -94,13 +94,13 @@ class Output:
             and not self._scheduler
         )
 
-    def add(self, stream: HTTP2Stream) -> None:
+    def add(self, stream: Responder) -> None:
         """Queue a stream that has content to send, if its window allows any."""
         if stream.state.outbound_flow_control_window > 0:
             self._scheduler.add(stream)
         self.wake()
 
-    def discard(self, stream: HTTP2Stream) -> None:
+    def discard(self, stream: Responder) -> None:
         """Forget a stream that ends."""
         self._scheduler.discard(stream)
 
@@ -161,12 +161,12 @@ class Output:
             size = self._send_frame(stream, window)
             budget -= size
 
-    def _send_frame(self, stream: HTTP2Stream, window: int) -> int:
-        data = stream.take_content(window)
+    def _send_frame(self, stream: Responder, window: int) -> int:
+        data = stream.queue.take(window)
         size = len(data)
         if size >= _WORTHY_SIZE:
             self._codec.controls.earn(1.0)
-        is_whole = not stream.size
+        is_whole = not stream.queue.size
         if is_whole:
             self._scheduler.discard(stream)
         else:

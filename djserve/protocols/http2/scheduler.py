@@ -17,7 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from djserve.protocols.http2.stream import HTTP2Stream
+    from djserve.protocols.http2.responder import Responder
 
 # Bytes in a non-incremental stream's turn.
 LONG_TURN = 128 * 1024
@@ -32,26 +32,26 @@ class Scheduler:
     __slots__ = ("_queues", "_turns")
 
     def __init__(self) -> None:
-        self._queues: list[deque[HTTP2Stream]] = [deque() for _ in range(8)]
+        self._queues: list[deque[Responder]] = [deque() for _ in range(8)]
         self._turns = 0
 
     def __bool__(self) -> bool:
         return any(self._queues)
 
-    def add(self, stream: HTTP2Stream) -> None:
+    def add(self, stream: Responder) -> None:
         """Put a stream last of its urgency; nothing happens if it is queued."""
         if not stream.is_queued:
             stream.is_queued = True
             stream.turn = 0
             self._queues[stream.priority.urgency].append(stream)
 
-    def discard(self, stream: HTTP2Stream) -> None:
+    def discard(self, stream: Responder) -> None:
         """Take a stream out, wherever it stands."""
         if stream.is_queued:
             stream.is_queued = False
             self._queues[stream.priority.urgency].remove(stream)
 
-    def next(self) -> HTTP2Stream:
+    def next(self) -> Responder:
         """Return the stream whose turn it is; it stays queued. There must be one."""
         self._turns += 1
         waiting = [queue for queue in self._queues if queue]
@@ -61,7 +61,7 @@ class Scheduler:
             return waiting[1 + lower][0]
         return waiting[0][0]
 
-    def sent(self, stream: HTTP2Stream, size: int) -> None:
+    def sent(self, stream: Responder, size: int) -> None:
         """Note that a queued stream sent a frame and has more to send."""
         stream.turn += size
         if stream.priority.incremental or stream.turn >= LONG_TURN:

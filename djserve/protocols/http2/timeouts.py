@@ -59,7 +59,7 @@ class StreamTimeouts:
 
     def _is_stalled(self, stream: HTTP2Stream, now: float, timeout: float) -> bool:
         """Whether content waits for a window that the peer does not open."""
-        if not stream.size or self._sent_size != stream.sent_size:
+        if not stream.queue.size or self._sent_size != stream.sent_size:
             self._sent_size = stream.sent_size
             self._stalled_since = now
             return False
@@ -75,6 +75,7 @@ class ConnectionTimeouts:
         "_config",
         "_connection",
         "_drain_since",
+        "_ended_count",
         "_http",
         "_idle_since",
         "_last_tick",
@@ -97,6 +98,7 @@ class ConnectionTimeouts:
         self._last_tick = 0.0
         self._block_since: float | None = None
         self._drain_since: float | None = None
+        self._ended_count = 0
         self._idle_since: float | None = None
         self._linger_since: float | None = None
         self._pinged_at: float | None = None
@@ -161,7 +163,8 @@ class ConnectionTimeouts:
         if connection.has_streams:
             self._idle_since = None
             return
-        if self._idle_since is None or connection.had_streams():
+        if self._idle_since is None or self._ended_count != connection.ended_count:
+            self._ended_count = connection.ended_count
             self._idle_since = now
         limit = (
             self._http.keep_alive_timeout

@@ -63,7 +63,7 @@ class Tunnel:
         self._stream.resume_reading()
 
     def get_write_buffer_size(self) -> int:
-        return self._stream.size
+        return self._stream.queue.size
 
     def set_protocol(self, receiver: Receiver) -> None:
         raise NotImplementedError("A stream is upgraded once")
@@ -85,7 +85,7 @@ class Tunnel:
             self.receiver.tick(now)
         elif self._closed_at is None:
             self._closed_at = now
-        elif now - self._closed_at >= LINGER_TIMEOUT and not self._stream.size:
+        elif now - self._closed_at >= LINGER_TIMEOUT and not self._stream.queue.size:
             self._stream.reset()
 
     def drain(self) -> None:

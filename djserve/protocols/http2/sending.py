@@ -1,0 +1,160 @@
+"""The frames that the server sends, over what h2 knows of the connection.
+
+h2 keeps the settings, the windows and each stream's state; the frames themselves are
+written here, as they are few and plain (benchmark: http2_hello).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.settings import SettingCodes, Settings
+from h2.stream import H2Stream, StreamInputs, StreamState
+
+from djserve.protocols.http2 import frames
+from djserve.protocols.http2.blocks import BlockDecoder, BlockEncoder
+from djserve.protocols.http2.faults import Allowance
+
+if TYPE_CHECKING:
+    from djserve.conf.schema import HTTP2Config, HTTPConfig
+
+CONFIGURATION = H2Configuration(
+    client_side=False,
+    header_encoding=None,
+    validate_inbound_headers=False,
+    normalize_inbound_headers=False,
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
+)
+
+# RFC 9113 section 6.9.1.
+WINDOW_LIMIT = 2**31 - 1
+_DEFAULT_WINDOW = 65535
+
+# Streams that we have reset and whose late frames are therefore no fault of the peer's.
+_RESETS_REMEMBERED = 512
+
+# States in which the peer may send content.
+RECEIVING = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
+
+
+class FrameSender(H2Connection):
+    """The sending half of ``codec.FrameCodec``.
+
+    ``take_output`` returns what is to be sent. ``resets`` and ``controls`` are what the
+    peer may still do for nothing.
+    """
+
+    streams: dict[int, H2Stream]
+
+    def __init__(self, http: HTTPConfig, config: HTTP2Config) -> None:
+        super().__init__(CONFIGURATION)
+        self.decoder: BlockDecoder = BlockDecoder(http)
+        self.encoder: BlockEncoder = BlockEncoder()
+        self.resets = Allowance("stream resets", config.http2_reset_limit)
+        self.controls = Allowance("control frames", config.http2_control_frame_limit)
+        self.reset_by_us: dict[int, None] = {}
+        self._connection_window = config.http2_connection_window_size
+        self.local_settings = Settings(
+            client=False,
+            initial_values={
+                SettingCodes.MAX_CONCURRENT_STREAMS: config.http2_stream_limit,
+                SettingCodes.MAX_HEADER_LIST_SIZE: http.header_size_limit,
+                SettingCodes.INITIAL_WINDOW_SIZE: min(
+                    config.http2_stream_window_size, WINDOW_LIMIT
+                ),
+                SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
+            },
+        )
+        self.last_stream_id = WINDOW_LIMIT
+        """Streams above this one are ignored: a GOAWAY has named it (section 6.8)."""
+
+    def start(self) -> None:
+        """Make the server's preface: SETTINGS and the connection's window."""
+        self.initiate_connection()
+        increment = min(self._connection_window, WINDOW_LIMIT) - _DEFAULT_WINDOW
+        if increment > 0:
+            self.increment_flow_control_window(increment)
+
+    def take_output(self) -> bytes:
+        """Return what is to be sent, and forget it."""
+        return self.data_to_send()
+
+    def has_output(self) -> bool:
+        return bool(self._data_to_send)
+
+    def send_block(
+        self, state: H2Stream, block: bytes, is_last: bool, interim: bool = False
+    ) -> None:
+        """Send a header block that was encoded just now."""
+        machine = state.state_machine
+        machine.process_input(
+            StreamInputs.SEND_INFORMATIONAL_HEADERS
+            if interim
+            else StreamInputs.SEND_HEADERS
+        )
+        self._data_to_send += frames.encode_headers(
+            state.stream_id, block, is_last, self.max_outbound_frame_size
+        )
+        if is_last:
+            machine.process_input(StreamInputs.SEND_END_STREAM)
+            self._forget_closed(state)
+
+    def send_content(self, state: H2Stream, data: bytes, is_last: bool) -> None:
+        """Send DATA that both windows and the frame size have room for."""
+        size = len(data)
+        self._data_to_send += frames.pack_header(
+            size, frames.DATA, frames.END_STREAM if is_last else 0, state.stream_id
+        )
+        self._data_to_send += data
+        state.outbound_flow_control_window -= size
+        self.outbound_flow_control_window -= size
+        if is_last:
+            state.state_machine.process_input(StreamInputs.SEND_END_STREAM)
+            self._forget_closed(state)
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """Reset a stream, if it has not ended."""
+        state = self.streams.pop(stream_id, None)
+        if state is None:
+            return
+        state.state_machine.process_input(StreamInputs.SEND_RST_STREAM)
+        self.reset_by_us[stream_id] = None
+        if len(self.reset_by_us) > _RESETS_REMEMBERED:
+            del self.reset_by_us[next(iter(self.reset_by_us))]
+        self._data_to_send += frames.encode_reset(stream_id, code)
+
+    def acknowledge(self, credit: int, state: H2Stream | None = None) -> None:
+        """Give window credit back: the connection's and, if it lives, a stream's."""
+        if not credit:
+            return
+        stream_id = 0
+        if state is not None and state.state_machine.state in RECEIVING:
+            stream_id = state.stream_id
+        increment = self._inbound_flow_control_window_manager.process_bytes(credit)
+        if increment:
+            self._send_window_update(0, increment)
+        if stream_id and state is not None:
+            increment = state._inbound_window_manager.process_bytes(credit)
+            if increment:
+                self._send_window_update(stream_id, increment)
+
+    def go_away(self, code: int, reason: str = "", last: int | None = None) -> None:
+        """Send GOAWAY; without ``last`` it names the last stream that was taken."""
+        if last is None:
+            last = self.last_stream_id = min(
+                self.last_stream_id, self.highest_inbound_stream_id
+            )
+        text = reason.encode("ascii", "backslashreplace")[:256]
+        self._data_to_send += frames.encode_goaway(last, code, text)
+
+    def _send_window_update(self, stream_id: int, increment: int) -> None:
+        self._data_to_send += frames.pack_header(
+            4, frames.WINDOW_UPDATE, 0, stream_id
+        ) + increment.to_bytes(4, "big")
+
+    def _forget_closed(self, state: H2Stream) -> None:
+        if state.state_machine.state is StreamState.CLOSED:
+            self.streams.pop(state.stream_id, None)

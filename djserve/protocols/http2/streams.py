@@ -1,0 +1,335 @@
+"""The streams of one connection: opened, found, counted and let go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from h2.errors import ErrorCodes
+
+from djserve.errors import ProtocolError
+from djserve.protocols.http2.codec import FrameCodec
+from djserve.protocols.http2.faults import HTTP2Error
+from djserve.protocols.http2.output import Output
+from djserve.protocols.http2.priority import parse_priority
+from djserve.protocols.http2.request import Request, parse_request
+from djserve.protocols.http2.stream import HTTP2Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from h2.stream import H2Stream
+
+    from djserve.conf.schema import HTTP2Config, HTTPConfig
+    from djserve.interfaces import (
+        ConnectionInfo,
+        ConnectionOwner,
+        Exchange,
+        Headers,
+        Transport,
+    )
+    from djserve.protocols.http2.response import ServerFields
+
+# Control frames that an honest peer may send for each request it makes.
+_CONTROLS_PER_REQUEST = 3.0
+
+# PRIORITY_UPDATE frames that may come before their stream (RFC 9218 section 7.1).
+_EARLY_PRIORITIES_LIMIT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class HTTP2Service:
+    """What all HTTP/2 connections of a server have in common.
+
+    ``call_soon`` runs a callable in the loop's next turn.
+    """
+
+    owner: ConnectionOwner
+    http: HTTPConfig
+    http2: HTTP2Config
+    fields: ServerFields
+    call_soon: Callable[[Callable[[], None]], object]
+
+
+class StreamTable:
+    """Carry a connection's streams (receiving.StreamEvents).
+
+    ``on_end`` is called when a stream has ended, ``on_ping`` with what the peer answers
+    to a PING.
+    """
+
+    __slots__ = (
+        "_call_limit",
+        "_calls",
+        "_early_priorities",
+        "_http",
+        "_info",
+        "_is_peer_going",
+        "_on_end",
+        "_on_ping",
+        "_owner",
+        "_starting",
+        "_streams",
+        "awaits_settings",
+        "call_soon",
+        "codec",
+        "ended_count",
+        "fields",
+        "is_draining",
+        "output",
+        "request_count",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        info: ConnectionInfo,
+        service: HTTP2Service,
+        on_end: Callable[[], None],
+        on_ping: Callable[[bytes], None],
+    ) -> None:
+        self._info = info
+        self._owner = service.owner
+        self._http = service.http
+        self._call_limit = service.http2.http2_call_limit
+        self._on_end = on_end
+        self._on_ping = on_ping
+        self.fields = service.fields
+        self.call_soon = service.call_soon
+        self.codec = FrameCodec(self, service.http, service.http2)
+        self.output = Output(self.codec, transport, service.call_soon)
+        self._streams: dict[int, HTTP2Stream] = {}
+        self._starting: list[HTTP2Stream] = []
+        # Exchanges whose stream has ended while their application call went on.
+        self._calls: set[Exchange] = set()
+        self._early_priorities: dict[int, bytes] = {}
+        self._is_peer_going = False
+        self.awaits_settings = True
+        self.is_draining = False
+        self.request_count = 0
+        self.ended_count = 0
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    # The connection calls these.
+
+    def start_exchanges(self) -> None:
+        """Run the applications of the requests that came together."""
+        while self._starting:
+            starting, self._starting = self._starting, []
+            for stream in starting:
+                # Its reset may have come together with its head.
+                if stream.exchange is not None:
+                    stream.exchange.start()
+
+    def resume_writing(self) -> None:
+        """Tell every stream that the transport takes more."""
+        for stream in list(self._streams.values()):
+            stream.resume_writing()
+
+    def tick(self, now: float) -> None:
+        """Check the timeouts of every stream."""
+        for stream in list(self._streams.values()):
+            stream.tick(now)
+            overdue = stream.find_overdue(now, self._http)
+            if isinstance(overdue, HTTP2Error):
+                self.break_off(stream, overdue.code)
+            elif overdue is not None:
+                stream.refuse(overdue)
+        self._count_calls()
+
+    def drain(self) -> None:
+        """Ask every stream for its end."""
+        self.is_draining = True
+        for stream in list(self._streams.values()):
+            stream.drain()
+
+    def fail(self, exc: Exception | None) -> None:
+        """End every stream without a word on the wire."""
+        streams, self._streams = self._streams, {}
+        self._starting.clear()
+        for stream in streams.values():
+            self.output.discard(stream)
+            self.codec.streams.pop(stream.stream_id, None)
+            stream.connection_lost(exc)
+
+    # The codec calls these (receiving.StreamEvents).
+
+    def request_received(
+        self, state: H2Stream, request: Request, is_complete: bool
+    ) -> None:
+        self.request_count += 1
+        self.codec.controls.earn(_CONTROLS_PER_REQUEST)
+        if (
+            len(self._streams) + len(self._calls) >= self._call_limit
+            and self._count_calls() >= self._call_limit
+        ):
+            # CVE-2023-44487: a stream that is reset no longer counts as open, but its
+            # application call may run on.
+            self.codec.fail_stream(state.stream_id, ErrorCodes.REFUSED_STREAM)
+            return
+        stream = HTTP2Stream(self, state, request, is_complete)
+        early = self._early_priorities.pop(state.stream_id, None)
+        if early is not None:
+            stream.priority = parse_priority(early)
+        self._streams[state.stream_id] = stream
+        self._open_exchange(stream, request, is_complete)
+
+    def content_received(
+        self, stream_id: int, data: bytes, credit: int, is_complete: bool
+    ) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self.codec.acknowledge(credit)
+            return
+        size = stream.received_size + len(data)
+        if size > self._http.body_size_limit and stream.is_refusable:
+            self.codec.acknowledge(credit)
+            stream.refuse(ProtocolError("Request content is too large", 413))
+            return
+        stream.content_received(data, credit, is_complete)
+        if stream_id not in self.codec.streams:
+            self._forget(stream)
+
+    def stream_reset(self, stream_id: int, code: int) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self._forget(stream)
+
+    def window_opened(self, stream_id: int) -> None:
+        if not stream_id:
+            self.output.wake()
+            return
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.queue.size:
+            self.output.add(stream)
+
+    def priority_updated(self, stream_id: int, value: bytes) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            was_queued = stream.is_queued
+            self.output.discard(stream)
+            stream.priority = parse_priority(value)
+            if was_queued:
+                self.output.add(stream)
+        elif (
+            stream_id > self.codec.highest_inbound_stream_id
+            and len(self._early_priorities) < _EARLY_PRIORITIES_LIMIT
+        ):
+            self._early_priorities[stream_id] = value
+
+    def settings_changed(self) -> None:
+        for stream in self._streams.values():
+            if stream.queue.size:
+                self.output.add(stream)
+
+    def settings_acknowledged(self) -> None:
+        self.awaits_settings = False
+
+    def ping_acknowledged(self, data: bytes) -> None:
+        self._on_ping(data)
+
+    def going_away(self) -> None:
+        self._is_peer_going = True
+
+    # The streams call these.
+
+    def can_push(self, stream_id: int) -> bool:
+        """Say whether a response on this stream may promise others."""
+        return (
+            stream_id % 2 == 1
+            and not self._is_peer_going
+            and not self.is_draining
+            and bool(self.codec.remote_settings.enable_push)
+        )
+
+    def push(self, parent: HTTP2Stream, path: str, headers: Headers) -> None:
+        """Promise a response and serve it, where the peer still takes any."""
+        codec = self.codec
+        pushed = sum(1 for stream_id in self._streams if stream_id % 2 == 0)
+        if (
+            not self.can_push(parent.stream_id)
+            or parent.stream_id not in codec.streams
+            or pushed >= codec.remote_settings.max_concurrent_streams
+            or self._count_calls() >= self._call_limit
+        ):
+            return
+        scheme = b"https" if self._info.tls is not None else b"http"
+        fields = [
+            (b":method", b"GET"),
+            (b":scheme", scheme),
+            (b":authority", parent.head.headers[0][1]),
+            (b":path", path.encode("ascii")),
+            *((bytes(name).lower(), bytes(value)) for name, value in headers),
+        ]
+        request = parse_request(fields, self._http)
+        stream_id = codec.get_next_available_stream_id()
+        codec.push_stream(parent.stream_id, stream_id, fields)
+        stream = HTTP2Stream(self, codec.streams[stream_id], request, True)
+        self._streams[stream_id] = stream
+        self._open_exchange(stream, request, True)
+        self.call_soon(self.start_exchanges)
+        self.output.wake()
+
+    def request_refused(self, stream: HTTP2Stream, error: ProtocolError) -> None:
+        """Tell the owner of a request that is answered without an application."""
+        self._owner.request_refused(stream.head, self._info, error)
+
+    def exchange_ended(self, exchange: Exchange) -> None:
+        """Note that an exchange has no stream any more; its call may go on."""
+        self._calls.add(exchange)
+
+    def response_sent(self, stream: HTTP2Stream) -> None:
+        """Note that our side of a stream has ended."""
+        if stream.stream_id in self.codec.streams:
+            if stream.is_upgraded:
+                return
+            # RFC 9113 section 8.1: the rest of the request is not needed.
+            self.codec.reset(stream.stream_id, ErrorCodes.NO_ERROR)
+        self._forget(stream)
+
+    def break_off(self, stream: HTTP2Stream, code: ErrorCodes) -> None:
+        """Reset a stream for a reason of ours."""
+        self.codec.reset(stream.stream_id, code)
+        self._forget(stream)
+        self.output.wake()
+
+    # Private.
+
+    def _open_exchange(
+        self, stream: HTTP2Stream, request: Request, is_complete: bool
+    ) -> None:
+        length = request.content_length
+        try:
+            if request.refusal is not None:
+                raise request.refusal
+            if length is not None and length > self._http.body_size_limit:
+                raise ProtocolError("Request content is too large", 413)
+            exchange = self._owner.open_exchange(stream.head, self._info, stream)
+        except ProtocolError as error:
+            stream.refuse(error)
+            return
+        stream.exchange = exchange
+        if is_complete:
+            stream.content_received(b"", 0, True)
+        self._starting.append(stream)
+
+    def _count_calls(self) -> int:
+        """Return how many application calls run for this connection."""
+        self._calls = {exchange for exchange in self._calls if exchange.is_running}
+        return len(self._streams) + len(self._calls)
+
+    def _forget(self, stream: HTTP2Stream) -> None:
+        """Let go of a stream that has ended on both sides."""
+        if self._streams.pop(stream.stream_id, None) is None:
+            return
+        self.ended_count += 1
+        self.output.discard(stream)
+        self.codec.acknowledge(stream.take_unread())
+        if stream.is_upgraded:
+            # interfaces.Transport: connection_lost comes later, never within close().
+            self.call_soon(lambda: stream.connection_lost(None))
+        else:
+            stream.connection_lost(None)
+        self._on_end()
