@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class DjserveProcess(multiprocessing.Process):
     """Takes the place of ``daphne.testing.DaphneProcess``, with what it takes and has.
 
-    ``kwargs`` are keys of ``settings.DJSERVE``. ``ready`` is set once ``port`` is known;
-    where the server does not start, ``errors`` has the exception and its traceback.
-    ``setup`` is called in the process before it serves, ``teardown`` after.
+    ``kwargs`` are keys of ``settings.DJSERVE``. ``ready`` is set once ``port`` is
+    known; where the server does not start, ``errors`` has the exception and its
+    traceback. ``setup`` is called in the process before it serves, ``teardown`` after.
     """
 
     def __init__(

@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def djserve_live_server(request: pytest.FixtureRequest) -> Iterator[ProjectServer]:
+def djserve_live_server(transactional_db: None) -> Iterator[ProjectServer]:
     """Give a running server with ``url`` and ``ws_url`` for the project's application.
 
     HTTP, WebSocket and static files, and the test's database: as with pytest-django's
     ``live_server``, a test that uses it has ``transactional_db`` too.
     """
-    request.getfixturevalue("transactional_db")
     from djserve.testing.fixture import serve_project
 
     with serve_project() as server:
