@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from djserve.conf.declaration import setting
 from djserve.conf.schema_http2 import HTTP2Config as HTTP2Config
+from djserve.conf.schema_tls import TLSConfig as TLSConfig
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -33,24 +34,6 @@ class BindConfig:
         2048,
         "Connections that the kernel may queue before they are accepted.",
         minimum=1,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TLSConfig:
-    """TLS"""
-
-    certfile: str | None = setting(
-        None,
-        "PEM file with the certificate chain; turns TLS on.",
-        metavar="PATH",
-        syntax="file",
-    )
-    keyfile: str | None = setting(
-        None,
-        "PEM file with the private key, where it is not in the certificate's file.",
-        metavar="PATH",
-        syntax="file",
     )
 
 

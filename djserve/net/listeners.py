@@ -152,7 +152,6 @@ class _Acceptor(asyncio.Protocol):
     ) -> None:
         self._open_connection = open_connection
         self._path = path
-        self._server_cert: str | None = getattr(ssl_context, "server_cert", None)
         self._ciphers = {} if ssl_context is None else cipher_numbers(ssl_context)
 
     def connection_made(self, transport: Any) -> None:
@@ -170,7 +169,9 @@ class _Acceptor(asyncio.Protocol):
         tls = None
         alpn = ""
         if ssl_object is not None:
-            tls = tls_extension(ssl_object, self._server_cert, self._ciphers)
+            # The name that the client asked for may have chosen another certificate.
+            server_cert = getattr(ssl_object.context, "server_cert", None)
+            tls = tls_extension(ssl_object, server_cert, self._ciphers)
             alpn = ssl_object.selected_alpn_protocol() or ""
         if self._path is not None:
             return ConnectionInfo(None, (self._path, None), tls, True, alpn)

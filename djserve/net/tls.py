@@ -72,6 +72,7 @@ def server_context(
     context.set_ciphers(_CIPHERS)
     # RFC 9113 section 9.2.1: no compression and no renegotiation.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(list(alpn))
     try:
         # The callable keeps OpenSSL from asking for a password on the terminal.

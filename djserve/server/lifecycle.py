@@ -13,8 +13,8 @@ from djserve.asgi.application import ApplicationCalls
 from djserve.asgi.lifespan import Lifespan
 from djserve.asgi.scope import ScopeBuilder
 from djserve.errors import ConfigError, LifespanError, ListenError
+from djserve.net.certificates import Certificates
 from djserve.net.listeners import Listener, open_listeners
-from djserve.net.tls import server_context
 from djserve.server.deadlines import Sweep, choose_interval
 from djserve.server.factory import ConnectionFactory
 
@@ -79,6 +79,12 @@ class Server:
         )
         self._sweep = Sweep(self._swept, choose_interval(_timeouts(config)))
         self.listeners: list[Listener] = []
+        self.certificates: Certificates | None = None
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the configuration names a certificate."""
+        return self._config.tls.certfile is not None
 
     @property
     def urls(self) -> list[str]:
@@ -91,6 +97,11 @@ class Server:
         self._stop_wanted.set()
         if self._stop_requests > 1:
             self._stop_now.set()
+
+    def reload_certificates(self) -> None:
+        """Load the certificate files again, for the connections to come."""
+        if self.certificates is not None:
+            self.certificates.reload()
 
     async def serve(self) -> ExitCode:
         """Start, serve until ``stop`` is called, and end. Logs why it cannot start."""
@@ -112,12 +123,10 @@ class Server:
 
     async def _start(self) -> None:
         config = self._config
-        context = None
         alpn = ("h2", "http/1.1") if config.http2.http2 else ("http/1.1",)
         if config.tls.certfile is not None:
-            context = server_context(
-                config.tls.certfile, config.tls.keyfile, alpn=alpn
-            )
+            self.certificates = Certificates(config.tls, alpn)
+        context = None if self.certificates is None else self.certificates.context
         self._scopes.state = await self._lifespan.startup()
         try:
             for address in config.bind.bind:
@@ -173,6 +182,8 @@ class Server:
     def _swept(self) -> Iterator[Ticking]:
         yield self._factory
         yield self._calls
+        if self.certificates is not None:
+            yield self.certificates
         yield from self._factory.connections
 
 
@@ -213,11 +224,17 @@ def run_until_stopped(server: Server, reactor: Reactor) -> ExitCode:
 
 @contextmanager
 def _stop_signals(server: Server, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Let SIGTERM and SIGINT stop ``server``, where this thread gets signals."""
+    """Let SIGTERM and SIGINT stop ``server``, where this thread gets signals.
+
+    With TLS, SIGHUP loads the certificates again.
+    """
     handled = []
-    for number in (signal.SIGTERM, signal.SIGINT):
+    actions = {signal.SIGTERM: server.stop, signal.SIGINT: server.stop}
+    if server.has_tls:
+        actions[signal.SIGHUP] = server.reload_certificates
+    for number, action in actions.items():
         try:
-            loop.add_signal_handler(number, server.stop)
+            loop.add_signal_handler(number, action)
         except (ValueError, RuntimeError):
             break
         handled.append(number)
