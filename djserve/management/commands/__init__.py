@@ -1,1 +1,3 @@
+"""Found by Django by their names: ``runserver`` and ``runasgi``."""
 
+from __future__ import annotations
