@@ -7,6 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what a thread brings about."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 (there is no event to wait for)
+            await asyncio.sleep(0.001)
+
+
 class Conversation:
     """What a server would say to the application, and what it hears.
 

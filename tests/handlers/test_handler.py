@@ -98,7 +98,9 @@ def test_connections_stay_open_for_their_age(results: Results) -> None:
     assert counts == {"opened": 1, "closed": 0}
 
 
-def test_context_variables_reach_the_caller_as_in_newer_django(results: Results) -> None:
+def test_context_variables_reach_the_caller(
+    results: Results,
+) -> None:
     ours = results["djserve"]["context_after_the_request"]
 
     assert set(ours.values()) == {"set by the view"}

@@ -1,0 +1,127 @@
+"""Content of requests: in memory, on disk, over the limit, cut short."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from typing import IO, Any
+
+import pytest
+
+from djserve.handlers import body
+from djserve.handlers.body import ContentTooLarge, declared_length, read_body
+
+
+def read(
+    chunks: list[bytes],
+    *,
+    memory: int = 1000,
+    limit: int | None = None,
+    end: bool = True,
+) -> IO[bytes] | None:
+    """Read content that comes in chunks; without ``end`` the client goes away."""
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks
+    ]
+    if end:
+        messages[-1]["more_body"] = False
+    messages.append({"type": "http.disconnect"})
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    return asyncio.run(read_body(receive, memory, limit))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        pytest.param([b""], id="nothing"),
+        pytest.param([b"small"], id="one message"),
+        pytest.param([b"a", b"", b"b" * 500], id="several, in memory"),
+        pytest.param([b"a" * 1001], id="one message over the memory limit"),
+        pytest.param([b"a" * 900, b"b" * 900, b"c" * 900], id="several, on disk"),
+    ],
+)
+def test_content_is_complete_and_at_its_start(chunks: list[bytes]) -> None:
+    file = read(chunks)
+
+    assert file is not None
+    with file:
+        assert file.read() == b"".join(chunks)
+
+
+def test_message_without_a_body_has_no_content() -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    file = asyncio.run(read_body(receive, 10, None))
+
+    assert file is not None
+    assert file.read() == b""
+
+
+@pytest.mark.parametrize("chunks", [[], [b"a"], [b"a" * 2000, b"b"]])
+def test_client_that_goes_away_leaves_nothing(chunks: list[bytes]) -> None:
+    assert read(chunks, end=False) is None
+
+
+@pytest.mark.parametrize("chunks", [[b"12345678901"], [b"123456", b"78901"]])
+def test_content_over_the_limit_is_refused(chunks: list[bytes]) -> None:
+    with pytest.raises(ContentTooLarge):
+        read(chunks, limit=10)
+
+
+def test_content_as_long_as_the_limit_is_taken() -> None:
+    file = read([b"12345", b"67890"], limit=10)
+
+    assert file is not None
+
+
+def test_disk_is_written_to_in_large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks: list[int] = []
+    append = body._append
+
+    def count(file: IO[bytes] | None, chunks: list[bytes]) -> IO[bytes]:
+        blocks.append(sum(map(len, chunks)))
+        return append(file, chunks)
+
+    monkeypatch.setattr(body, "_append", count)
+    file = read([b"x" * 10_000] * 1000)
+
+    assert file is not None
+    file.close()
+    assert sum(blocks) == 10_000_000
+    assert len(blocks) <= 12
+
+
+def test_memory_does_not_grow_with_the_content() -> None:
+    chunk = b"x" * 65_536
+    left = 640
+
+    async def receive() -> dict[str, Any]:
+        nonlocal left
+        left -= 1
+        return {"type": "http.request", "body": bytes(chunk), "more_body": left > 0}
+
+    tracemalloc.start()
+    file = asyncio.run(read_body(receive, 1_000_000, None))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert file is not None
+    file.close()
+    assert peak < 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("headers", "length"),
+    [
+        ([], 0),
+        ([(b"content-length", b"12")], 12),
+        ([(b"content-length", b"-1")], 0),
+        ([(b"content-length", b"a")], 0),
+    ],
+)
+def test_declared_length(headers: list[tuple[bytes, bytes]], length: int) -> None:
+    assert declared_length({"headers": headers}) == length

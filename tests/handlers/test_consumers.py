@@ -1,0 +1,106 @@
+"""Synchronous consumers of different sockets run at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.generic.websocket import WebsocketConsumer
+from channels.testing import WebsocketCommunicator
+
+from djserve.handlers import parallel_consumers
+from djserve.handlers.runtime import make_pool
+from djserve.handlers.threads import ThreadPool
+
+SOCKETS = 4
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPool]:
+    pool = make_pool(SOCKETS)
+    yield pool
+    assert pool.close(5)
+
+
+class Meeting(WebsocketConsumer):
+    """Answers once as many messages are being handled as there are sockets."""
+
+    barrier: threading.Barrier
+
+    def receive(self, text_data: str | None = None, bytes_data: Any = None) -> None:
+        self.barrier.wait(5)
+        self.send(text_data=f"met {text_data}")
+
+
+class Echo(WebsocketConsumer):
+    def receive(self, text_data: str | None = None, bytes_data: Any = None) -> None:
+        self.send(text_data=text_data)
+
+
+async def converse(application: Any, texts: list[str]) -> list[str]:
+    socket = WebsocketCommunicator(application, "/")
+    connected, _ = await socket.connect(timeout=5)
+    assert connected
+    for text in texts:
+        await socket.send_to(text_data=text)
+    answers = [await socket.receive_from(timeout=5) for _ in texts]
+    await socket.disconnect()
+    return answers
+
+
+@pytest.mark.django_db
+def test_consumers_of_different_sockets_meet(pool: ThreadPool) -> None:
+    Meeting.barrier = threading.Barrier(SOCKETS)
+    application = parallel_consumers(Meeting.as_asgi(), pool)
+
+    async def main() -> list[list[str]]:
+        sockets = [converse(application, [str(n)]) for n in range(SOCKETS)]
+        return await asyncio.gather(*sockets)
+
+    assert asyncio.run(main()) == [[f"met {n}"] for n in range(SOCKETS)]
+
+
+@pytest.mark.django_db
+def test_messages_of_one_socket_keep_their_order(pool: ThreadPool) -> None:
+    texts = [str(number) for number in range(30)]
+
+    answers = asyncio.run(converse(parallel_consumers(Echo.as_asgi(), pool), texts))
+
+    assert answers == texts
+
+
+@pytest.mark.django_db
+def test_idle_socket_holds_no_thread(pool: ThreadPool) -> None:
+    async def main() -> None:
+        socket = WebsocketCommunicator(parallel_consumers(Echo.as_asgi(), pool), "/")
+        await socket.connect(timeout=5)
+        await socket.send_to(text_data="hello")
+        await socket.receive_from(timeout=5)
+        await asyncio.sleep(0.05)
+        assert (pool.stats().running, pool.stats().parked) == (0, 0)
+        await socket.disconnect()
+
+    asyncio.run(main())
+
+
+def thread_name(application: Any, kind: str) -> str:
+    names: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        names.append(await sync_to_async(lambda: threading.current_thread().name)())
+
+    asyncio.run(application(app)({"type": kind}, None, None))
+    return names[0]
+
+
+@pytest.mark.parametrize(("kind", "ours"), [("websocket", True), ("http", False)])
+def test_only_sockets_are_given_a_lease(
+    kind: str, ours: bool, pool: ThreadPool
+) -> None:
+    name = thread_name(lambda app: parallel_consumers(app, pool), kind)
+
+    assert name.startswith("djserve-") is ours

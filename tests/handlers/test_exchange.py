@@ -1,0 +1,80 @@
+"""Streams keep their thread in the middle of a transaction, and only then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from io import BytesIO
+from typing import Any
+
+import pytest
+from django.http import StreamingHttpResponse
+
+from djserve.handlers import exchange as module
+from djserve.handlers.disconnect import Disconnect
+from djserve.handlers.exchange import Exchange
+from djserve.handlers.hops import LeasedHops, Mailbox
+from djserve.handlers.leases import Lease
+from djserve.handlers.threads import ThreadPool
+
+FILE = {"type": "http.response.pathsend", "path": "/some/file"}
+
+
+async def parts() -> AsyncIterator[bytes]:
+    yield b"part"
+
+
+def stream(file_message: Any = None, *, use_thread: bool = True) -> tuple[Any, int]:
+    """Stream, and return what was sent and how many threads were parked meanwhile."""
+    pool = ThreadPool(1)
+    sent: list[Any] = []
+    parked: list[int] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        parked.append(pool.stats().parked)
+
+    async def never() -> Any:
+        await asyncio.sleep(30)
+
+    async def main() -> None:
+        mailbox = Mailbox(asyncio.get_running_loop())
+        hops = LeasedHops(Lease(pool, held=True), mailbox)
+        if use_thread:
+            await hops.run(int)
+        exchange = Exchange(
+            {}, send, BytesIO(), None, hops, mailbox, Disconnect(never), 100
+        )
+        await exchange.stream(StreamingHttpResponse(parts()), file_message)
+        hops.release()
+
+    asyncio.run(main())
+    assert pool.close(5)
+    return sent, parked[-1]
+
+
+@pytest.mark.parametrize(("in_transaction", "parked"), [(True, 1), (False, 0)])
+def test_thread_is_kept_for_an_open_transaction(
+    in_transaction: bool, parked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "has_open_transaction", lambda: in_transaction)
+
+    assert stream()[1] == parked
+
+
+def test_stream_without_a_thread_takes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        module, "has_open_transaction", lambda: pytest.fail("a thread was taken")
+    )
+    sent, _ = stream(use_thread=False)
+
+    assert [message.get("body") for message in sent] == [None, b"part", None]
+
+
+def test_file_takes_the_place_of_the_content() -> None:
+    sent, _ = stream(FILE)
+
+    assert [message["type"] for message in sent] == [
+        "http.response.start",
+        FILE["type"],
+    ]

@@ -1,0 +1,177 @@
+"""Leases: order, affinity, and what becomes of a thread that is given back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from djserve.handlers.leases import Lease, run_safely
+from djserve.handlers.threads import ThreadPool
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPool]:
+    pool = ThreadPool(2)
+    yield pool
+    assert pool.close(5)
+
+
+def occupy(pool: ThreadPool) -> threading.Event:
+    """Keep a thread of the pool busy until the returned event is set."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        gate.wait(5)
+
+    Lease(pool, held=False).post(wait)
+    assert begun.wait(5)
+    return gate
+
+
+def test_held_lease_runs_all_its_jobs_in_one_thread(pool: ThreadPool) -> None:
+    lease = Lease(pool, held=True)
+
+    idents = {lease.submit(threading.get_ident).result(5) for _ in range(5)}
+
+    assert len(idents) == 1
+    lease.release()
+
+
+def test_two_leases_that_are_held_have_different_threads(pool: ThreadPool) -> None:
+    first, second = Lease(pool, held=True), Lease(pool, held=True)
+
+    idents = {lease.submit(threading.get_ident).result(5) for lease in (first, second)}
+
+    assert len(idents) == 2
+    first.release()
+    second.release()
+
+
+def test_jobs_run_in_the_order_of_their_posting(pool: ThreadPool) -> None:
+    lease = Lease(pool, held=False)
+    order: list[int] = []
+    for number in range(20):
+        lease.post(lambda number=number: order.append(number))  # type: ignore[misc]
+    lease.submit(int).result(5)
+
+    assert order == list(range(20))
+
+
+def test_released_lease_prefers_the_thread_that_it_had(pool: ThreadPool) -> None:
+    lease, other = Lease(pool, held=True), Lease(pool, held=True)
+    ident = lease.submit(threading.get_ident).result(5)
+    other.submit(int).result(5)
+    lease.release()
+    other.release()
+
+    assert lease.submit(threading.get_ident).result(5) == ident
+
+
+def test_first_action_runs_once_before_the_first_job(pool: ThreadPool) -> None:
+    calls: list[str] = []
+    lease = Lease(pool, held=True, on_first=lambda: calls.append("first"))
+    for _ in range(2):
+        lease.submit(calls.append, "job").result(5)
+    lease.release()
+
+    assert calls == ["first", "job", "job"]
+
+
+def test_idle_action_runs_in_the_thread_before_it_is_given_back(
+    pool: ThreadPool,
+) -> None:
+    idents: list[int] = []
+    lease = Lease(
+        pool, held=False, on_idle=lambda: idents.append(threading.get_ident())
+    )
+
+    ident = lease.submit(threading.get_ident).result(5)
+
+    assert idents == [ident]
+
+
+def test_lease_without_a_job_was_not_used(pool: ThreadPool) -> None:
+    lease = Lease(pool, held=True, on_first=int)
+
+    used = [lease.was_used]
+    lease.submit(int).result(5)
+    lease.release()
+
+    assert [*used, lease.was_used] == [False, True]
+
+
+def test_withdrawn_job_never_runs(pool: ThreadPool) -> None:
+    gates = [occupy(pool), occupy(pool)]
+    ran: list[str] = []
+    lease = Lease(pool, held=False)
+
+    def job() -> None:
+        ran.append("job")
+
+    lease.post(job)
+    assert lease.withdraw(job)
+    for gate in gates:
+        gate.set()
+    lease.submit(int).result(5)
+
+    assert ran == []
+
+
+def test_job_that_has_run_cannot_be_withdrawn(pool: ThreadPool) -> None:
+    lease = Lease(pool, held=False)
+
+    def job() -> None:
+        pass
+
+    lease.post(job)
+    lease.submit(int).result(5)
+
+    assert not lease.withdraw(job)
+
+
+def test_submitted_call_that_raises_fails_its_future(pool: ThreadPool) -> None:
+    future = Lease(pool, held=False).submit(int, "not a number")
+
+    with pytest.raises(ValueError, match="not a number"):
+        future.result(5)
+
+
+def test_submitted_call_can_be_cancelled_while_it_waits(pool: ThreadPool) -> None:
+    gates = [occupy(pool), occupy(pool)]
+    future = Lease(pool, held=False).submit(int)
+
+    assert future.cancel()
+    for gate in gates:
+        gate.set()
+
+
+def test_result_is_told_once_the_thread_is_idle_again(pool: ThreadPool) -> None:
+    lease = Lease(pool, held=False)
+    for _ in range(50):
+        lease.submit(int).result(5)
+
+    assert pool.stats().threads == 1
+
+
+def test_what_raises_against_its_promise_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def action() -> None:
+        raise ValueError("unexpected")
+
+    with caplog.at_level(logging.ERROR, logger="djserve.handlers"):
+        assert run_safely(action) is None
+
+    assert "A job raised in a worker thread" in caplog.text
+
+
+def test_job_that_raises_does_not_end_its_thread(pool: ThreadPool) -> None:
+    lease = Lease(pool, held=True)
+    lease.post(lambda: int("not a number"))  # type: ignore[arg-type,return-value]
+
+    assert lease.submit(str, 1).result(5) == "1"
+    lease.release()

@@ -1,0 +1,110 @@
+"""When a request's signals need no thread, and what is done instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.cache import caches
+from django.core.signals import request_finished, request_started
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory, override_settings
+
+from djserve.handlers.lifecycle import (
+    closes_plainly,
+    has_open_transaction,
+    prepare_thread,
+    starts_plainly,
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_caches() -> Iterator[None]:
+    locmem = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    with override_settings(CACHES={"default": locmem}):
+        yield
+
+
+def receiver(**kwargs: Any) -> None:
+    pass
+
+
+async def async_receiver(**kwargs: Any) -> None:
+    pass
+
+
+@pytest.fixture(params=[receiver, async_receiver])
+def own_receiver(request: pytest.FixtureRequest) -> Iterator[None]:
+    for signal in (request_started, request_finished):
+        signal.connect(request.param)
+    yield
+    for signal in (request_started, request_finished):
+        signal.disconnect(request.param)
+
+
+def make() -> tuple[HttpRequest, Any]:
+    request = RequestFactory().get("/")
+    response: Any = HttpResponse()
+    response._resource_closers.append(request.close)
+    return request, response
+
+
+def test_signals_of_django_alone_need_no_thread() -> None:
+    assert starts_plainly()
+    assert closes_plainly(*make())
+
+
+@pytest.mark.usefixtures("own_receiver")
+def test_receivers_of_the_project_do() -> None:
+    assert not starts_plainly()
+    assert not closes_plainly(*make())
+
+
+def test_something_else_to_close_does() -> None:
+    request, response = make()
+    response._resource_closers.append(receiver)
+
+    assert not closes_plainly(request, response)
+
+
+def test_uploaded_files_do() -> None:
+    request, response = make()
+    request._files = {"file": object()}  # type: ignore[attr-defined]
+
+    assert not closes_plainly(request, response)
+
+
+def test_response_with_a_close_of_its_own_does() -> None:
+    class Response(HttpResponse):
+        def close(self) -> None:
+            super().close()
+
+    request, _ = make()
+    response: Any = Response()
+    response._resource_closers.append(request.close)
+
+    assert not closes_plainly(request, response)
+
+
+def test_open_cache_does() -> None:
+    assert caches["default"] is not None
+    assert not closes_plainly(*make())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_open_transaction_is_seen() -> None:
+    from django.db import transaction
+
+    assert not has_open_transaction()
+    with transaction.atomic():
+        assert has_open_transaction()
+
+
+@pytest.mark.django_db
+def test_thread_is_prepared_as_by_the_signal() -> None:
+    connection.queries_log.append({"sql": "left over", "time": "0"})
+    prepare_thread()
+
+    assert not connection.queries_log

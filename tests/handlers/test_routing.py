@@ -1,0 +1,127 @@
+"""Views looked up before the request exists, and when the result is used again."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory, override_settings
+from django.urls import path
+from django.utils import translation
+from django.views import View
+
+from djserve.handlers.routing import (
+    Route,
+    attach_route,
+    find_route,
+    reusable_match,
+)
+
+
+def view(request: HttpRequest, number: int = 0) -> HttpResponse:
+    return HttpResponse()
+
+
+async def async_view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+class ClassView(View):
+    async def get(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+
+class Broken:
+    regex = "[0-9]+"
+
+    def to_python(self, value: str) -> int:
+        raise RuntimeError("the converter failed")
+
+    def to_url(self, value: int) -> str:
+        return str(value)
+
+
+urlpatterns = [
+    path("sync/", view),
+    path("async/", async_view),
+    path("class/", ClassView.as_view()),
+    path("number/<int:number>/", view),
+]
+
+
+def find(url: str, **scope: Any) -> Route | None:
+    return asyncio.run(find_route({"path": url, **scope}))
+
+
+@pytest.fixture(autouse=True)
+def _own_urls() -> Any:
+    with override_settings(ROOT_URLCONF=sys.modules[__name__]):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("url", "is_async"), [("/sync/", False), ("/async/", True), ("/class/", True)]
+)
+def test_kind_of_view_is_known(url: str, is_async: bool) -> None:
+    route = find(url)
+
+    assert route is not None
+    assert route.is_async is is_async
+
+
+def test_path_that_is_not_found_has_no_route() -> None:
+    assert find("/missing/") is None
+
+
+def test_mount_point_is_taken_off_the_path() -> None:
+    route = find("/mount/async/", root_path="/mount")
+
+    assert route is not None
+    assert route.path_info == "/async/"
+
+
+def test_urls_that_cannot_be_imported_have_no_route() -> None:
+    with override_settings(ROOT_URLCONF="no.such.module"):
+        assert find("/") is None
+
+
+def attach(url: str, request: HttpRequest) -> HttpRequest:
+    attach_route(request, find(url))
+    return request
+
+
+def test_match_is_used_again_once() -> None:
+    request = attach("/number/7/", RequestFactory().get("/number/7/"))
+    match = reusable_match(request)
+
+    assert match is not None
+    assert match.kwargs == {"number": 7}
+    assert reusable_match(request) is None
+
+
+def test_request_without_a_route_is_resolved_by_django() -> None:
+    assert reusable_match(RequestFactory().get("/sync/")) is None
+
+
+def test_changed_path_is_resolved_again() -> None:
+    request = attach("/sync/", RequestFactory().get("/sync/"))
+    request.path_info = "/async/"
+
+    assert reusable_match(request) is None
+
+
+def test_changed_urls_are_resolved_again() -> None:
+    request = attach("/sync/", RequestFactory().get("/sync/"))
+    request.urlconf = "another"
+
+    assert reusable_match(request) is None
+
+
+def test_changed_language_is_resolved_again() -> None:
+    with override_settings(USE_I18N=True), translation.override("en"):
+        request = attach("/sync/", RequestFactory().get("/sync/"))
+        with translation.override("de"):
+            assert reusable_match(request) is None
