@@ -101,16 +101,12 @@ def _describe_missing(name: str, error: ModuleNotFoundError) -> str:
 
 
 def _describe_failure(name: str, error: Exception) -> str:
-    lines = traceback.format_exception(error)
+    lines = traceback.format_exception_only(error)
     frames = _user_frames(error)
+    # A syntax error has no frames: its own lines say where it is.
     if frames:
-        lines = [
-            "Traceback (most recent call last):\n",
-            *traceback.format_list(frames),
-            *traceback.format_exception_only(error),
-        ]
-    elif isinstance(error, SyntaxError):
-        lines = traceback.format_exception_only(error)
+        title = "Traceback (most recent call last):\n"
+        lines = [title, *traceback.format_list(frames), *lines]
     return f"Importing {name!r} failed:\n\n{''.join(lines).rstrip()}"
 
 
