@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -179,6 +181,21 @@ def test_signal_in_the_main_thread_bounds_the_end(
     assert code == 0
 
 
+def test_server_whose_loop_is_closed_can_be_stopped(
+    ends: list[tuple[float, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(development, "CLOSE_TIMEOUT", 0.01)
+    reactor = Reactor()
+    config = load_development_config({})
+    server = DevelopmentServer(("127.0.0.1", 0), config, reactor, None)
+    server.set_app(application)
+    reactor.dispose()
+    server.stop_within(3)
+    server._close_sockets()
+
+    assert ends == [(development.THREADS_TIMEOUT, 3)]
+
+
 def test_failed_start_ends_the_process(
     server: DevelopmentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +206,21 @@ def test_failed_start_ends_the_process(
     server._close_sockets()
 
     assert codes == [3]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_process_is_ended_after_the_timeout(
+    closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes: queue.Queue[int] = queue.Queue()
+    stdout = io.StringIO()
+    if closed:
+        stdout.close()
+    monkeypatch.setattr(os, "_exit", codes.put)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    development.exit_within(0.01, 3)
+
+    assert codes.get(timeout=5) == 3
 
 
 @pytest.mark.parametrize("close", ["", "sys.stdout.close()"], ids=["open", "closed"])

@@ -10,6 +10,8 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
+from djserve.server.lifecycle import Server
+from djserve.testing import live
 from djserve.testing.live import LiveServer
 
 pytestmark = pytest.mark.e2e
@@ -95,6 +97,16 @@ def test_open_websocket_is_closed_by_stop() -> None:
         with pytest.raises(ConnectionClosedError):
             websocket.recv(timeout=5)
         assert websocket.close_code == 1012
+
+
+def test_server_that_does_not_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = LiveServer(echo).start()
+    with monkeypatch.context() as patched:
+        patched.setattr(live, "STOP_TIMEOUT", 0.01)
+        patched.setattr(Server, "stop", lambda self: None)
+        with pytest.raises(RuntimeError, match="did not stop"):
+            server.stop()
+    server.stop()
 
 
 def test_port_in_use_is_an_error() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,6 +63,39 @@ def test_process_tells_its_port_and_serves(stopped: list[DjserveProcess]) -> Non
     process.terminate()
     process.join(10)
     assert torn_down.is_set()
+
+
+def test_process_serves_until_it_is_terminated() -> None:
+    called: list[str] = []
+    process = DjserveProcess(
+        "127.0.0.1",
+        get_application,
+        setup=lambda: called.append("setup"),
+        teardown=lambda: called.append("teardown"),
+    )
+
+    def terminate() -> None:
+        process.ready.wait(10)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    client = threading.Thread(target=terminate)
+    client.start()
+    # Here in the test's own process, which is what a coverage tool can see.
+    process.run()
+    client.join()
+
+    assert called == ["setup", "teardown"]
+    assert process.port.value
+
+
+def test_address_in_use_is_told_to_the_parent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        process = DjserveProcess("127.0.0.1", get_application, port=port)
+        process.run()
+
+    error, _ = process.errors.get(timeout=10)
+    assert "LISTEN_FAILED" in str(error)
 
 
 def test_failure_is_told_to_the_parent(stopped: list[DjserveProcess]) -> None:

@@ -121,6 +121,10 @@ def failing_check() -> Any:
     registry.registered_checks.remove(check)  # type: ignore[arg-type]
 
 
+def test_passed_system_checks_let_it_start(run: Run) -> None:
+    assert isinstance(run(skip_checks=False), ServerConfig)
+
+
 @pytest.mark.usefixtures("failing_check")
 def test_failed_system_check_stops_the_start(run: Run, served: list[Any]) -> None:
     with pytest.raises(CommandError, match="The moon is not full") as caught:

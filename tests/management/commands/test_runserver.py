@@ -6,10 +6,11 @@ import importlib
 import sys
 from collections.abc import Iterator
 from io import StringIO
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.contrib.staticfiles.management.commands.runserver import (
     Command as StaticFilesCommand,
@@ -78,6 +79,13 @@ def test_next_command_is_that_of_the_next_app() -> None:
 
 @modify_settings(INSTALLED_APPS={"remove": "django.contrib.staticfiles"})
 def test_without_another_app_it_is_djangos() -> None:
+    assert find_next_command() is DjangoCommand
+
+
+def test_command_of_daphne_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = [SimpleNamespace(name=name) for name in ("djserve", "daphne")]
+    monkeypatch.setattr(apps, "get_app_configs", lambda: configs)
+
     assert find_next_command() is DjangoCommand
 
 
