@@ -69,7 +69,12 @@ def database(url: str) -> dict[str, Any]:
     if not name:
         raise ValueError("Database URL: the path must name the database")
     if engine.endswith("sqlite3"):
-        return {"ENGINE": engine, "NAME": name, "OPTIONS": dict(_SQLITE_OPTIONS)}
+        return {
+            "ENGINE": engine,
+            "NAME": name,
+            "CONN_MAX_AGE": None,
+            "OPTIONS": dict(_SQLITE_OPTIONS),
+        }
     return {
         "ENGINE": engine,
         "NAME": name,
@@ -77,5 +82,7 @@ def database(url: str) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
         "OPTIONS": dict(parse_qsl(parts.query)),
     }

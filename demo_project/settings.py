@@ -94,9 +94,12 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 }
 if REDIS_URL:
+    # The layer waits for events in reads of five seconds; the client's own timeout must
+    # be longer than that, or an idle connection looks like a dead Redis.
+    redis_host = {"address": REDIS_URL, "socket_timeout": 15}
     CHANNEL_LAYERS["default"] = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [REDIS_URL], "capacity": 500},
+        "CONFIG": {"hosts": [redis_host], "capacity": 500},
     }
 
 AUTH_PASSWORD_VALIDATORS = [

@@ -49,6 +49,8 @@ def test_postgresql_url_is_taken_apart() -> None:
         "PASSWORD": "p@ss",
         "HOST": "db",
         "PORT": "5433",
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {"sslmode": "require"},
     }
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from demo_project.chat.management.commands.demo_setup import PASSWORD
 
 pytestmark = pytest.mark.e2e
 
+# Below the rate limit of a person, with what demo_setup has them say.
+EACH = 6
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -157,6 +159,24 @@ def test_processes_work_as_one_site(site: Site) -> None:
         while "/thumbnail/" not in html:
             html = frame(there, "message")["message"]["html"]
         assert "A picture" in html
+
+
+def test_messages_of_many_senders_reach_every_reader_without_a_gap(site: Site) -> None:
+    with ExitStack() as stack:
+        sockets = []
+        for number, name in enumerate(("ana", "ben", "chen", "dara")):
+            client = stack.enter_context(closing(site.sign_in(name, number % 2)))
+            sockets.append(stack.enter_context(websocket(client, "/ws/rooms/lobby/")))
+        start = frame(sockets[0], "welcome")["version"]
+        for number in range(EACH):
+            for connection in sockets:
+                send(connection, f"Number {number}")
+
+        expected = list(range(start + 1, start + 1 + EACH * len(sockets)))
+        for connection in sockets:
+            frames = [frame(connection, "message") for _ in expected]
+            versions = [found["message"]["version"] for found in frames]
+            assert sorted(versions) == expected
 
 
 def upload(client: httpx.Client) -> str:
