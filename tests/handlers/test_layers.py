@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import Any
 
 import pytest
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.test import RequestFactory
+from django.test import RequestFactory, override_settings
 from django.utils.deprecation import MiddlewareMixin
 
 from djserve.handlers import layers
@@ -24,6 +25,15 @@ INLINE = InlineRules(
 )
 
 Calls = list[tuple[str, str]]
+
+urlpatterns: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _own_urls() -> Any:
+    # Where Django looks for the project's error pages.
+    with override_settings(ROOT_URLCONF=sys.modules[__name__]):
+        yield
 
 
 class Hooks(MiddlewareMixin):
