@@ -17,6 +17,7 @@ from djserve.conf.loader import load
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import parse
 from djserve.errors import ConfigError
+from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.launch import launch, prepare_reactor, uses_django
 from djserve.server.lifecycle import ExitCode
 from djserve.server.loading import load_application
@@ -92,7 +93,9 @@ def _serve(options: argparse.Namespace) -> int:
     reactor = prepare_reactor()
     application = load_application(options.application)
     config: ServerConfig = load(mapping) if uses_django() else parse(mapping)
-    return launch(application, config, reactor)
+    code = launch(application, config, reactor)
+    exit_within(THREADS_TIMEOUT, code)
+    return code
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

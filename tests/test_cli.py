@@ -36,6 +36,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     monkeypatch.setattr(cli, "prepare_reactor", object)
     monkeypatch.setattr(cli, "launch", launch)
     monkeypatch.setattr(cli, "uses_django", lambda: False)
+    monkeypatch.setattr(cli, "exit_within", lambda timeout, code: None)
     yield lambda *arguments: (cli.main(arguments), served)
     sys.modules.pop("shop_app", None)
 

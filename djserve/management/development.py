@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from djserve.net.address import TCPAddress
 from djserve.net.reactor import Reactor, install
 from djserve.net.sockets import open_sockets
 from djserve.net.twisted_log import redirect
+from djserve.server.ending import exit_within
 from djserve.server.launch import choose_origin_policy
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 
@@ -153,23 +153,3 @@ class _Server(Server):
         # In another thread it is for the main thread to end the process.
         if threading.current_thread() is threading.main_thread():
             exit_within(CLOSE_TIMEOUT + THREADS_TIMEOUT, ExitCode.OK)
-
-
-def exit_within(timeout: float, exit_code: int) -> None:
-    """End the process in ``timeout`` seconds if it has not ended by itself.
-
-    Python joins the threads of every executor before it ends: a view that sleeps, or a
-    consumer that waits for its broker, would hold up each reload.
-    """
-
-    def end() -> None:
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError):
-                continue
-        os._exit(exit_code)
-
-    timer = threading.Timer(timeout, end)
-    timer.daemon = True
-    timer.start()

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import io
 import logging
 import os
-import queue
 import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,16 +26,6 @@ from djserve.management.development import (
 from djserve.net.reactor import Reactor
 
 pytestmark = pytest.mark.e2e
-
-EXIT_WITH_A_BUSY_THREAD = """
-import sys, time
-from concurrent.futures import ThreadPoolExecutor
-from djserve.management.development import exit_within
-ThreadPoolExecutor().submit(time.sleep, 60)
-print("flushed", end="")
-{close}
-exit_within(0.1, 3)
-"""
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -206,32 +191,6 @@ def test_failed_start_ends_the_process(
     server._close_sockets()
 
     assert codes == [3]
-
-
-@pytest.mark.parametrize("closed", [False, True])
-def test_process_is_ended_after_the_timeout(
-    closed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    codes: queue.Queue[int] = queue.Queue()
-    stdout = io.StringIO()
-    if closed:
-        stdout.close()
-    monkeypatch.setattr(os, "_exit", codes.put)
-    monkeypatch.setattr(sys, "stdout", stdout)
-    development.exit_within(0.01, 3)
-
-    assert codes.get(timeout=5) == 3
-
-
-@pytest.mark.parametrize("close", ["", "sys.stdout.close()"], ids=["open", "closed"])
-def test_process_ends_though_a_thread_is_busy(close: str) -> None:
-    code = EXIT_WITH_A_BUSY_THREAD.format(close=close)
-    started = time.monotonic()
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True)
-
-    assert result.returncode == 3
-    assert result.stdout == b"flushed"
-    assert time.monotonic() - started < 30
 
 
 def test_reactor_is_the_installed_one(

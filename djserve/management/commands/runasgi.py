@@ -27,6 +27,7 @@ from djserve.conf.parser import Flag
 from djserve.errors import ConfigError
 from djserve.handlers.project import load_project
 from djserve.instrumentation.logging import configure
+from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.launch import launch, prepare_reactor
 from djserve.server.lifecycle import ExitCode
 
@@ -65,6 +66,8 @@ class Command(BaseCommand):
             raise CommandError(
                 "\n".join(error.problems), returncode=ExitCode.CONFIG_WRONG
             ) from None
+        if self._called_from_command_line:  # type: ignore[attr-defined]
+            exit_within(THREADS_TIMEOUT, code)
         if code is not ExitCode.OK:
             sys.exit(code)
 

@@ -174,6 +174,17 @@ def test_failure_of_the_server_is_the_exit_code(
     assert caught.value.code == ExitCode.LIFESPAN_FAILED
 
 
+def test_end_of_the_process_is_bounded_on_the_command_line(
+    served: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(runasgi, "exit_within", lambda time, code: codes.append(code))
+    runasgi.Command().run_from_argv(["manage.py", "runasgi", "--skip-checks"])
+    call_command("runasgi")
+
+    assert codes == [ExitCode.OK]
+
+
 def test_project_that_cannot_be_loaded_is_told(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
