@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 
 from djserve.errors import ConfigError
+from djserve.net.development import (
+    DevelopmentCertificate as DevelopmentCertificate,
+)
+from djserve.net.development import (
+    development_certificate as development_certificate,
+)
+from djserve.net.development import explain_trust as explain_trust
 from djserve.net.tls import ServerContext, server_context
 
 if TYPE_CHECKING:

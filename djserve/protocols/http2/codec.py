@@ -18,6 +18,7 @@ from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes
 from h2.stream import StreamInputs
 from h2.utilities import guard_increment_window
+from hyperframe.exceptions import InvalidPaddingError
 
 from djserve.protocols.http2 import frames
 from djserve.protocols.http2.faults import HTTP2Error
@@ -95,6 +96,8 @@ class FrameCodec(StreamReceiver):
                 ):
                     self._take_by_h2(kind, flags, data[position:after])
                 position = after
+        except InvalidPaddingError as error:
+            raise HTTP2Error("More padding than content") from error
         except H2ProtocolError as error:
             code = ErrorCodes(error.error_code)
             raise HTTP2Error(str(error) or type(error).__name__, code) from error
@@ -241,6 +244,10 @@ class FrameCodec(StreamReceiver):
             self._is_first_frame = False
         if kind in (frames.SETTINGS, frames.PING):
             self.controls.spend()
+            if kind == frames.SETTINGS and flags & frames.ACK and len(frame) > 9:
+                raise HTTP2Error(
+                    "An acknowledgement with settings", ErrorCodes.FRAME_SIZE_ERROR
+                )
         elif self.is_in_block:
             self._count_fragment(len(frame))
         buffer = self.incoming_buffer

@@ -75,6 +75,8 @@ class StreamReceiver(FrameSender):
         state = self.streams.get(stream_id)
         if state is not None:
             self._trailers_received(state, block, is_complete)
+        elif not stream_id:
+            raise HTTP2Error("HEADERS without a stream")
         elif stream_id > self.highest_inbound_stream_id:
             self._request_received(stream_id, block, is_complete)
         elif stream_id in self.reset_by_us:

@@ -1,0 +1,415 @@
+"""HTTP/2 connections: requests and responses, windows, drain, idle end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from h2.errors import ErrorCodes
+
+from djserve.errors import ProtocolError
+from djserve.protocols.http2 import frames
+
+if TYPE_CHECKING:
+    from djserve.interfaces import RequestHead
+    from tests.protocols.http2.conftest import Request, Wire
+
+WINDOW_SIZE_SETTING = 4
+PUSH_SETTING = 2
+
+
+def answer(request: Request) -> None:
+    request.answer()
+
+
+def test_server_begins_with_settings_and_its_window(open_wire: type[Wire]) -> None:
+    wire = open_wire(greet=False)
+
+    assert wire.kinds() == [frames.SETTINGS, frames.WINDOW_UPDATE]
+    assert wire.setting(8, 1) in wire.log[0].payload
+
+
+def test_request_is_answered_in_one_write(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_start=answer)
+    wire.transport.writes.clear()
+    wire.feed(wire.headers(1), wire.headers(3) + wire.headers(5))
+
+    assert [len(wire.responses), len(wire.transport.writes)] == [3, 2]
+    assert wire.responses[5].content == b"ok"
+    assert wire.responses[5].head[b"content-length"] == b"2"
+    assert wire.responses[5].is_complete
+
+
+def test_head_of_a_request_is_sorted(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    crumbs = [(b"cookie", b"a=1"), (b"x", b"y"), (b"cookie", b"b=2")]
+    wire.feed(wire.headers(1, *crumbs, path=b"/p?q=1"))
+    head = wire.requests[0].head
+
+    assert (head.method, head.raw_path, head.query) == ("GET", b"/p", b"q=1")
+    assert head.headers == [(b"host", b"a"), (b"x", b"y"), (b"cookie", b"a=1; b=2")]
+    assert wire.requests[0].is_complete
+
+
+def test_same_head_again_gives_a_list_of_its_own(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.requests[0].head.headers.clear()
+    wire.feed(wire.headers(3))
+
+    assert wire.requests[1].head.headers == [(b"host", b"a")]
+
+
+def test_content_that_came_with_the_head_is_delivered_before_the_start(
+    open_wire: type[Wire],
+) -> None:
+    seen: list[bytes] = []
+    wire = open_wire(on_start=lambda request: seen.append(request.content))
+    wire.feed(wire.headers(1, end=False) + wire.data(1, b"abc", end=True))
+
+    assert seen == [b"abc"]
+
+
+def test_window_is_given_back_only_for_what_is_read(open_wire: type[Wire]) -> None:
+    wire = open_wire(http2_stream_window_size=2048)
+    wire.feed(wire.headers(1, end=False), wire.data(1, b"x" * 2048))
+    assert frames.WINDOW_UPDATE not in wire.kinds()
+
+    wire.requests[0].stream.request_content()
+    wire.turn()
+    assert [f.stream_id for f in wire.log if f.kind == frames.WINDOW_UPDATE] == [1]
+
+
+def test_connection_window_is_given_back_when_a_stream_ends_unread(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(http2_connection_window_size=65535)
+    wire.feed(wire.headers(1, end=False), *[wire.data(1, b"x" * 10000)] * 5)
+    wire.feed(wire.reset(1))
+
+    updates = [frame for frame in wire.log if frame.kind == frames.WINDOW_UPDATE]
+    assert [frame.stream_id for frame in updates] == [0]
+    assert int.from_bytes(updates[0].payload, "big") == 50000
+
+
+def test_response_stops_at_the_stream_window(open_wire: type[Wire]) -> None:
+    wire = open_wire(client_settings=open_wire.setting(WINDOW_SIZE_SETTING, 1000))
+    wire.feed(wire.headers(1))
+    stream = wire.requests[0].stream
+    stream.send_response(200, [], b"x" * 20000, more=True)
+    wire.turn()
+    assert len(wire.responses[1].content) == 1000
+    assert not stream.is_writable
+
+    wire.feed(wire.window(1, 10000))
+    assert len(wire.responses[1].content) == 11000
+    assert stream.is_writable
+    assert wire.requests[0].events == ["resume"]
+
+
+def test_response_stops_at_the_connection_window(open_wire: type[Wire]) -> None:
+    wire = open_wire(client_settings=open_wire.setting(WINDOW_SIZE_SETTING, 10**6))
+    wire.feed(wire.headers(1))
+    wire.requests[0].answer(b"x" * 100000)
+    wire.turn()
+    assert len(wire.responses[1].content) == 65535
+
+    wire.feed(wire.window(0, 100000))
+    assert len(wire.responses[1].content) == 100000
+    assert wire.responses[1].is_complete
+
+
+def test_smaller_window_by_settings_may_be_negative(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.requests[0].answer(b"x" * 70000)
+    wire.turn()
+    wire.feed(wire.settings(WINDOW_SIZE_SETTING, 100), wire.window(0, 10**6))
+    wire.feed(wire.window(1, 65435))
+    assert len(wire.responses[1].content) == 65535
+
+    wire.feed(wire.window(1, 1))
+    assert len(wire.responses[1].content) == 65536
+
+
+def test_full_transport_stops_content_and_not_answers_to_pings(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.transport.fill()
+    wire.requests[0].answer(b"x" * 100)
+    wire.feed(wire.frame(frames.PING, 0, 0, b"12345678"))
+    assert wire.kinds() == [frames.HEADERS, frames.PING]
+
+    wire.transport.drain()
+    wire.turn()
+    assert wire.responses[1].is_complete
+
+
+def test_exchange_hears_when_the_transport_takes_more(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.transport.fill()
+    assert not wire.requests[0].stream.is_writable
+
+    wire.transport.drain()
+    assert wire.requests[0].events == ["resume"]
+
+
+def test_reset_ends_that_request_and_no_other(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1), wire.headers(3), wire.reset(1))
+    wire.requests[1].answer()
+    wire.turn()
+
+    assert [request.is_lost for request in wire.requests] == [True, False]
+    assert wire.responses[3].is_complete
+
+
+def test_request_that_is_reset_at_once_is_never_started(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1) + wire.reset(1))
+
+    assert not wire.requests[0].is_started
+    assert wire.requests[0].is_lost
+
+
+def test_application_fault_after_the_head_resets_its_stream_alone(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1), wire.headers(3))
+    wire.requests[0].stream.send_response(200, [], b"x", more=True)
+    wire.requests[0].stream.abort()
+    wire.requests[1].answer()
+    wire.turn()
+
+    assert wire.resets == {1: ErrorCodes.INTERNAL_ERROR}
+    assert wire.responses[3].is_complete
+    assert not wire.is_closed()
+
+
+def test_early_response_asks_for_no_more_content(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_start=answer)
+    wire.feed(wire.headers(1, end=False), wire.data(1, b"late"))
+
+    assert wire.responses[1].is_complete
+    assert wire.resets == {1: ErrorCodes.NO_ERROR}
+    assert not wire.goaways
+
+
+def test_refused_request_gets_the_status(open_wire: type[Wire]) -> None:
+    def refuse(head: RequestHead) -> None:
+        raise ProtocolError("Not here", 403, [(b"x-why", b"because")])
+
+    wire = open_wire(refuse=refuse).feed(open_wire().headers(1))
+
+    assert wire.responses[1].status == 403
+    assert wire.responses[1].head[b"x-why"] == b"because"
+    assert [error.status for error in wire.refused] == [403]
+
+
+def test_too_much_content_gets_413(open_wire: type[Wire]) -> None:
+    wire = open_wire(body_size_limit=10)
+    wire.feed(wire.headers(1, end=False), wire.data(1, b"x" * 11))
+
+    assert wire.responses[1].status == 413
+    assert wire.requests[0].is_lost
+
+
+def test_promised_length_beyond_the_limit_gets_413_at_once(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(body_size_limit=10)
+    wire.feed(wire.headers(1, (b"content-length", b"11"), end=False))
+
+    assert wire.responses[1].status == 413
+    assert not wire.requests
+
+
+def test_ping_is_answered(open_wire: type[Wire]) -> None:
+    wire = open_wire().feed(open_wire.frame(frames.PING, 0, 0, b"12345678"))
+
+    assert wire.log == [(frames.PING, frames.ACK, 0, b"12345678")]
+
+
+def test_end_of_the_transport_ends_every_request(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1), wire.headers(3))
+    wire.transport.lose()
+
+    assert [request.is_lost for request in wire.requests] == [True, True]
+    assert wire.ended == [wire.connection]
+
+
+# Drain.
+
+
+def test_drain_takes_what_was_on_its_way(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_start=answer)
+    wire.connection.drain()
+    wire.turn()
+    assert wire.goaways == [(2**31 - 1, 0)]
+
+    ping = next(frame for frame in wire.log if frame.kind == frames.PING)
+    wire.feed(wire.headers(1))
+    wire.feed(wire.frame(frames.PING, frames.ACK, 0, ping.payload))
+    assert wire.responses[1].is_complete
+    assert wire.goaways[1:] == [(1, 0)]
+    assert wire.is_closed()
+
+
+def test_drain_waits_for_running_streams_and_takes_no_new_ones(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.connection.drain()
+    wire.tick(0.0, 1.0)
+    assert wire.goaways[1:] == [(1, 0)]
+    wire.feed(wire.headers(3))
+    assert len(wire.requests) == 1
+    assert not wire.is_closed()
+
+    wire.requests[0].answer()
+    wire.turn()
+    assert wire.responses[1].is_complete
+    assert wire.is_closed()
+
+
+def test_goaway_of_the_client_leaves_its_streams_alone(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1), frames.encode_goaway(0, 0))
+    wire.requests[0].answer()
+    wire.turn()
+
+    assert wire.responses[1].is_complete
+
+
+# Push.
+
+
+def test_push_is_promised_and_served(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1, authority=b"b"))
+    assert "http.response.push" in wire.requests[0].stream.extensions
+    wire.requests[0].stream.push("/style.css", [(b"Accept", b"*/*")])
+    wire.turn()
+    wire.requests[1].answer(b"css")
+    wire.turn()
+
+    assert wire.promises[2][b":authority"] == b"b"
+    assert wire.promises[2][b"accept"] == b"*/*"
+    assert wire.requests[1].head.raw_path == b"/style.css"
+    assert wire.responses[2].content == b"css"
+
+
+def test_refused_push_is_harmless(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.requests[0].stream.push("/a", [])
+    wire.turn()
+    wire.feed(wire.reset(2))
+    wire.requests[0].answer()
+    wire.turn()
+
+    assert wire.requests[1].is_lost
+    assert wire.responses[1].is_complete
+
+
+def test_client_without_push_is_promised_nothing(open_wire: type[Wire]) -> None:
+    wire = open_wire(client_settings=open_wire.setting(PUSH_SETTING, 0))
+    wire.feed(wire.headers(1))
+    wire.requests[0].stream.push("/a", [])
+    wire.turn()
+
+    assert "http.response.push" not in wire.requests[0].stream.extensions
+    assert not wire.log
+
+
+# Timeouts of the connection.
+
+
+def test_idle_connection_says_goodbye(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_start=answer, keep_alive_timeout=5)
+    wire.feed(wire.headers(1)).tick(0.0, 4.9)
+    assert not wire.goaways
+
+    wire.tick(5.0)
+    assert wire.goaways == [(1, 0)]
+    assert wire.is_closed()
+
+
+@pytest.mark.parametrize("greet", [True, False], ids=["greeted", "silent"])
+def test_connection_without_a_request_has_the_time_of_a_head(
+    open_wire: type[Wire], greet: bool
+) -> None:
+    wire = open_wire(greet=greet, header_timeout=3, keep_alive_timeout=60)
+    wire.tick(0.0, 3.0)
+
+    assert wire.is_closed()
+
+
+def test_open_stream_is_not_idle(open_wire: type[Wire]) -> None:
+    wire = open_wire(keep_alive_timeout=5, http2_ping_interval=0)
+    wire.feed(wire.headers(1)).tick(0.0, 1000.0)
+
+    assert not wire.goaways
+
+
+def test_silent_peer_is_asked_and_given_up(open_wire: type[Wire]) -> None:
+    wire = open_wire(http2_ping_interval=10, http2_ping_timeout=4)
+    wire.feed(wire.headers(1)).tick(0.0, 10.0)
+    assert frames.PING in wire.kinds()
+    wire.tick(13.9)
+    assert not wire.is_closed()
+
+    wire.tick(14.0)
+    assert wire.is_closed()
+    assert wire.requests[0].is_lost
+
+
+def test_peer_that_answers_a_ping_lives_on(open_wire: type[Wire]) -> None:
+    wire = open_wire(http2_ping_interval=10, http2_ping_timeout=4)
+    wire.feed(wire.headers(1)).tick(0.0, 10.0)
+    wire.feed(wire.frame(frames.PING, frames.ACK, 0, b"djserveA")).tick(14.0)
+
+    assert not wire.goaways
+
+
+def test_peer_that_never_acknowledges_settings_is_closed(open_wire: type[Wire]) -> None:
+    wire = open_wire(greet=False, http2_settings_timeout=5)
+    wire.feed(frames.PREFACE, wire.frame(frames.SETTINGS, 0, 0), wire.headers(1))
+    wire.tick(0.0, 5.0)
+
+    assert wire.last_code == ErrorCodes.SETTINGS_TIMEOUT
+
+
+def test_peer_that_takes_no_byte_is_dropped(open_wire: type[Wire]) -> None:
+    wire = open_wire(write_timeout=5)
+    wire.feed(wire.headers(1))
+    wire.transport.fill()
+    wire.connection.data_received(wire.frame(frames.PING, 0, 0, b"12345678"))
+    for now in (0.0, 4.0, 5.0):
+        wire.connection.tick(now)
+
+    assert wire.transport.is_aborted
+
+
+def test_what_comes_after_goaway_is_dropped_up_to_a_bound(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire().feed(b"\0" * 9)
+    assert wire.goaways
+    wire.connection.data_received(b"x" * 200_000)
+    assert not wire.transport.is_aborted
+
+    wire.connection.data_received(b"x" * 100_000)
+    assert wire.transport.is_aborted
+
+
+def test_lingering_connection_is_closed_soon(open_wire: type[Wire]) -> None:
+    wire = open_wire().feed(b"\0" * 9).tick(0.0, 2.0)
+
+    assert wire.transport.is_closing
