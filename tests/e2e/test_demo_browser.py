@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -194,6 +195,20 @@ def test_mention_rings_the_bell_until_it_is_read_on_one_tab(site: Site) -> None:
     note.first.click()
     expect(message(other_tab, "Look here, @ben")).to_be_in_viewport()
     expect(badge).to_be_hidden()
+
+
+def test_notification_comes_as_a_server_sent_event_too(site: Site) -> None:
+    ana, ben = site.join("lobby", "ana"), site.visit("/", "ben")
+    ben.evaluate("""() => new Promise((opened) => {
+        const source = new EventSource("/notifications/stream/");
+        window.heard = new Promise((heard) => source.addEventListener(
+            "notification", (event) => { source.close(); heard(event.data); }));
+        source.onopen = opened;
+    })""")
+    say(ana, "Do you stream, @ben")
+
+    note = json.loads(ben.evaluate("window.heard"))
+    assert note["text"] == "ana mentioned you in Lobby"
 
 
 def test_message_written_while_the_server_is_away_arrives_once(site: Site) -> None:
