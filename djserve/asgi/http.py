@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from http import HTTPStatus
+from typing import TYPE_CHECKING, ClassVar
 
 from djserve.asgi.application import log_fault
 from djserve.asgi.files import FileRange
+from djserve.asgi.http_messages import (
+    add_length,
+    take_body,
+    take_file_path,
+    take_links,
+    take_push_path,
+    take_status,
+)
+from djserve.asgi.waiters import wait, wake
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from djserve.asgi.application import ApplicationCalls
-    from djserve.asgi.types import Message, Scope
+    from djserve.asgi.types import Message, RequestEntry, Scope
     from djserve.interfaces import Headers, Stream
 
     Action = Callable[["HTTPExchange", Message], Awaitable[None] | None]
-
-
-class RequestEntry(Protocol):
-    """Who is told of the request's end: the response's status and its content's size.
-
-    ``status`` is 0 where the client went before it had one.
-    """
-
-    def finish(self, status: int, size: int, /) -> None: ...
 
 
 # Content that waits for the application: reading pauses above this.
@@ -105,13 +106,13 @@ class HTTPExchange:
             self._is_inbox_full = True
             self._stream.pause_reading()
         if self._readers:
-            _wake(self._readers)
+            wake(self._readers)
 
     def eof_received(self) -> None:
         """The request's content is complete."""
         self._is_request_complete = True
         if self._readers:
-            _wake(self._readers)
+            wake(self._readers)
 
     def pause_writing(self) -> None:
         """The way down is full; ``send`` asks the stream itself."""
@@ -119,7 +120,7 @@ class HTTPExchange:
     def resume_writing(self) -> None:
         """The way down takes more again."""
         if self._writers:
-            _wake(self._writers)
+            wake(self._writers)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone before the response was complete."""
@@ -127,7 +128,7 @@ class HTTPExchange:
         self._actions = self._DISCONNECTED
         self._chunks.clear()
         if self._readers:
-            _wake(self._readers)
+            wake(self._readers)
         self.resume_writing()
         self._calls.abandon(self)
 
@@ -138,7 +139,7 @@ class HTTPExchange:
         if self._started_at is None:
             self._started_at = now
         elif now - self._started_at >= self._request_timeout:
-            self._send_error(503, b"Service Unavailable")
+            self._send_error(503)
             self._calls.cancel(self)
 
     def drain(self) -> None:
@@ -160,7 +161,7 @@ class HTTPExchange:
                 return self._take_content()
             if not self._is_request_complete:
                 self._stream.request_content()
-            await _wait(self._readers)
+            await wait(self._readers)
 
     async def send(self, message: Message) -> None:
         """Take one message from the application.
@@ -200,10 +201,8 @@ class HTTPExchange:
         if self._has_ended():
             return
         if self._is_unanswered():
-            if isinstance(error, asyncio.CancelledError):
-                self._send_error(503, b"Service Unavailable")
-            else:
-                self._send_error(500, b"Internal Server Error")
+            is_cancelled = isinstance(error, asyncio.CancelledError)
+            self._send_error(503 if is_cancelled else 500)
         else:
             self._complete()
             self._stream.abort()
@@ -211,34 +210,22 @@ class HTTPExchange:
     # Messages: one method each, by state in the tables below.
 
     def _on_start(self, message: Message) -> None:
-        status = message.get("status")
-        # HTTPStatus is an int too; True is one by Python's history only.
-        if (
-            not isinstance(status, int)
-            or isinstance(status, bool)
-            or not 200 <= status <= 999
-        ):
-            raise ApplicationError(
-                f"Response status must be an int from 200 to 999, got {status!r:.100}"
-            )
-        self._status = status
+        self._status = take_status(message)
         self._headers = message.get("headers", [])
         self._has_trailers = bool(message.get("trailers", False))
         self._actions = self._STARTED
 
     def _on_first_body(self, message: Message) -> None:
-        body, more = _take_body(message)
-        self._size += len(body)
+        body, more = take_body(message)
         self._stream.send_response(
             self._status, self._headers, body, more or self._has_trailers
         )
-        self._after_body(more)
+        self._after_body(len(body), more)
 
     def _on_body(self, message: Message) -> None:
-        body, more = _take_body(message)
-        self._size += len(body)
+        body, more = take_body(message)
         self._stream.send_data(body, more or self._has_trailers)
-        self._after_body(more)
+        self._after_body(len(body), more)
 
     def _on_trailers(self, message: Message) -> None:
         self._trailers.extend(message.get("headers", ()))
@@ -247,22 +234,15 @@ class HTTPExchange:
             self._complete()
 
     def _on_early_hint(self, message: Message) -> None:
-        links = list(message.get("links", ()))
-        self._stream.send_informational(103, [(b"link", link) for link in links])
+        self._stream.send_informational(103, take_links(message))
 
     def _on_push(self, message: Message) -> None:
         if "http.response.push" not in self._stream.extensions:
             raise UnexpectedMessage(message["type"], self._state_name())
-        path = message.get("path")
-        if not isinstance(path, str) or not path.startswith("/"):
-            raise ApplicationError(f"A push takes an absolute path, got {path!r:.100}")
-        self._stream.push(path, list(message.get("headers", ())))
+        self._stream.push(take_push_path(message), list(message.get("headers", ())))
 
     async def _on_pathsend(self, message: Message) -> None:
-        path = message.get("path")
-        if not isinstance(path, str):
-            raise ApplicationError(f"pathsend takes a path in str, got {path!r:.100}")
-        with await FileRange.open(path) as file:
+        with await FileRange.open(take_file_path(message)) as file:
             await self._send_file(file, more=False)
 
     async def _on_zerocopysend(self, message: Message) -> None:
@@ -272,24 +252,20 @@ class HTTPExchange:
     async def _send_file(self, file: FileRange, more: bool) -> None:
         """Send a file's bytes in bounded pieces, each when the peer can take it."""
         if self._actions is self._STARTED and not more:
-            self._headers = _with_length(self._headers, file.remaining)
+            self._headers = add_length(self._headers, file.remaining)
         if self.scope["method"] == "HEAD":
             file.skip()
         while True:
             data = await file.read()
-            is_last = not file.remaining
-            # The client may have gone while the file was read.
-            await self.send(
-                {
-                    "type": "http.response.body",
-                    "body": data,
-                    "more_body": more or not is_last,
-                }
-            )
-            if is_last:
+            more_body = more or file.remaining > 0
+            part = {"type": "http.response.body", "body": data, "more_body": more_body}
+            # Not at once: the client may have gone while the file was read.
+            await self.send(part)
+            if not file.remaining:
                 return
 
-    def _after_body(self, more: bool) -> None:
+    def _after_body(self, size: int, more: bool) -> None:
+        self._size += size
         if more:
             self._actions = self._STREAMING
         elif self._has_trailers:
@@ -331,7 +307,7 @@ class HTTPExchange:
     def _complete(self) -> None:
         self._actions = self._COMPLETE
         if self._readers:
-            _wake(self._readers)
+            wake(self._readers)
         if self._entry is not None:
             self._finish_entry()
 
@@ -342,18 +318,13 @@ class HTTPExchange:
             entry.finish(self._status if was_sent else 0, self._size)
 
     def _state_name(self) -> str:
-        tables = {
-            "WAITING": self._WAITING,
-            "STARTED": self._STARTED,
-            "STREAMING": self._STREAMING,
-            "TRAILERS": self._TRAILERS,
-        }
-        return next(
-            (name for name, table in tables.items() if table is self._actions),
-            "COMPLETE",
-        )
+        for name in ("WAITING", "STARTED", "STREAMING", "TRAILERS"):
+            if getattr(self, f"_{name}") is self._actions:
+                return name
+        return "COMPLETE"
 
-    def _send_error(self, status: int, body: bytes) -> None:
+    def _send_error(self, status: int) -> None:
+        body = HTTPStatus(status).phrase.encode("ascii")
         self._status = status
         self._size = len(body)
         self._complete()
@@ -375,33 +346,4 @@ class HTTPExchange:
     async def _writable(self) -> None:
         """Wait until the peer takes more or has gone."""
         while not self._stream.is_writable and not self._has_ended():
-            await _wait(self._writers)
-
-
-async def _wait(waiters: list[asyncio.Future[None]]) -> None:
-    waiter = asyncio.get_running_loop().create_future()
-    waiters.append(waiter)
-    await waiter
-
-
-def _wake(waiters: list[asyncio.Future[None]]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
-    waiters.clear()
-
-
-def _take_body(message: Message) -> tuple[bytes, bool]:
-    body = message.get("body", b"")
-    if type(body) is not bytes:
-        if not isinstance(body, bytes | bytearray | memoryview):
-            raise ApplicationError(f"Response body must be bytes, got {body!r:.100}")
-        body = bytes(body)
-    return body, bool(message.get("more_body", False))
-
-
-def _with_length(headers: Headers, length: int) -> Headers:
-    fields = list(headers)
-    if not any(name.lower() == b"content-length" for name, _ in fields):
-        fields.append((b"content-length", b"%d" % length))
-    return fields
+            await wait(self._writers)

@@ -1,0 +1,68 @@
+"""What an application's HTTP messages say; errors name expected and got."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from djserve.errors import ApplicationError
+
+if TYPE_CHECKING:
+    from djserve.asgi.types import Message
+    from djserve.interfaces import Headers
+
+
+def take_status(message: Message) -> int:
+    """Return the status of ``http.response.start``."""
+    status = message.get("status")
+    # HTTPStatus is an int too; True is one by Python's history only.
+    if (
+        not isinstance(status, int)
+        or isinstance(status, bool)
+        or not 200 <= status <= 999
+    ):
+        raise ApplicationError(
+            f"Response status must be an int from 200 to 999, got {status!r:.100}"
+        )
+    return status
+
+
+def take_body(message: Message) -> tuple[bytes, bool]:
+    """Return the content of ``http.response.body``, and whether more follows."""
+    body = message.get("body", b"")
+    if type(body) is not bytes:
+        if not isinstance(body, bytes | bytearray | memoryview):
+            raise ApplicationError(f"Response body must be bytes, got {body!r:.100}")
+        body = bytes(body)
+    return body, bool(message.get("more_body", False))
+
+
+def take_file_path(message: Message) -> str:
+    """Return the path of ``http.response.pathsend``."""
+    path = message.get("path")
+    if not isinstance(path, str):
+        raise ApplicationError(f"pathsend takes a path in str, got {path!r:.100}")
+    return path
+
+
+def take_links(message: Message) -> Headers:
+    """Return the Link fields of ``http.response.early_hint``."""
+    links = message.get("links", ())
+    if isinstance(links, str | bytes | None):
+        raise ApplicationError(f"links must be a list of bytes, got {links!r:.100}")
+    return [(b"link", link) for link in links]
+
+
+def take_push_path(message: Message) -> str:
+    """Return the path of ``http.response.push``."""
+    path = message.get("path")
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise ApplicationError(f"A push takes an absolute path, got {path!r:.100}")
+    return path
+
+
+def add_length(headers: Headers, length: int) -> Headers:
+    """Return ``headers`` with a Content-Length, where they have none."""
+    fields = list(headers)
+    if not any(name.lower() == b"content-length" for name, _ in fields):
+        fields.append((b"content-length", b"%d" % length))
+    return fields
