@@ -22,6 +22,8 @@ _BATCH_SIZE = 64 * 1024
 
 # A frame with less content than this is no progress that pays for a window update.
 _WORTHY_SIZE = 1024
+# One for the stream's window and one for the connection's.
+_CONTROLS_PER_FRAME = 2.0
 
 # What may wait in the transport before we take no more from the peer. Content stops
 # long before; this is for answers that have none (CVE-2019-9512's kind).
@@ -165,7 +167,7 @@ class Output:
         data = stream.queue.take(window)
         size = len(data)
         if size >= _WORTHY_SIZE:
-            self._codec.controls.earn(1.0)
+            self._codec.controls.earn(_CONTROLS_PER_FRAME)
         is_whole = not stream.queue.size
         if is_whole:
             self._scheduler.discard(stream)

@@ -187,8 +187,8 @@ class StreamReceiver(FrameSender):
             self.fail_stream(state.stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
         state.state_machine.process_input(StreamInputs.RECV_END_STREAM)
-        self.events.content_received(state.stream_id, data, credit, True)
         self._forget_closed(state)
+        self.events.content_received(state.stream_id, data, credit, True)
 
     def _late_content(self, stream_id: int, credit: int) -> None:
         if stream_id > self.last_stream_id or stream_id in self.reset_by_us:

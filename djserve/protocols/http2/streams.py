@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from h2.errors import ErrorCodes
 
-from djserve.errors import ProtocolError
+from djserve.errors import ApplicationError, ProtocolError
 from djserve.protocols.http2.codec import FrameCodec
 from djserve.protocols.http2.faults import HTTP2Error
 from djserve.protocols.http2.output import Output
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 # Control frames that an honest peer may send for each request it makes.
 _CONTROLS_PER_REQUEST = 3.0
+
+# RFC 3986 section 3.3, with the query and what is quoted already.
+_PATH_SAFE = "/?%!$&'()*+,;=:@~"
 
 # PRIORITY_UPDATE frames that may come before their stream (RFC 9218 section 7.1).
 _EARLY_PRIORITIES_LIMIT = 32
@@ -260,10 +264,13 @@ class StreamTable:
             (b":method", b"GET"),
             (b":scheme", scheme),
             (b":authority", parent.head.headers[0][1]),
-            (b":path", path.encode("ascii")),
+            (b":path", quote(path, safe=_PATH_SAFE).encode("ascii")),
             *((bytes(name).lower(), bytes(value)) for name, value in headers),
         ]
-        request = parse_request(fields, self._http)
+        try:
+            request = parse_request(fields, self._http)
+        except HTTP2Error as error:
+            raise ApplicationError(f"This cannot be pushed: {error}") from error
         stream_id = codec.get_next_available_stream_id()
         codec.push_stream(parent.stream_id, stream_id, fields)
         stream = HTTP2Stream(self, codec.streams[stream_id], request, True)

@@ -1,0 +1,109 @@
+"""The first bytes of a cleartext connection."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from djserve.protocols.http2.frames import PREFACE
+from djserve.protocols.http2.preface import PrefaceDetector
+from djserve.testing.transport import MemoryTransport
+
+
+class Chosen:
+    """The protocol that took the connection over."""
+
+    def __init__(self, is_http2: bool) -> None:
+        self.is_http2 = is_http2
+        self.data = b""
+        self.is_draining = False
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def eof_received(self) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+    def tick(self, now: float) -> None: ...
+    def abort_transport(self) -> None: ...
+
+    def drain(self) -> None:
+        self.is_draining = True
+
+
+class Opening:
+    """A connection nothing is known of yet."""
+
+    def __init__(self) -> None:
+        self.chosen: list[Chosen] = []
+        self.ended = 0
+        self.transport = MemoryTransport()
+        self.detector = PrefaceDetector(
+            self.transport, 5.0, self._choose, lambda detector: self._end()
+        )
+        self.transport.set_protocol(self.detector)
+
+    def _choose(self, detector: PrefaceDetector, is_http2: bool) -> Chosen:
+        self.chosen.append(Chosen(is_http2))
+        return self.chosen[-1]
+
+    def _end(self) -> None:
+        self.ended += 1
+
+
+@given(st.lists(st.integers(1, len(PREFACE) + 3)))
+def test_preface_is_known_in_any_pieces(cuts: list[int]) -> None:
+    opening = Opening()
+    data = PREFACE + b"more"
+    edges = [0, *sorted(set(cuts)), len(data)]
+    opening.transport.feed(*[data[a:b] for a, b in pairwise(edges) if a < b])
+
+    assert [chosen.is_http2 for chosen in opening.chosen] == [True]
+    assert opening.chosen[0].data == data
+
+
+@pytest.mark.parametrize("data", [b"G", b"POST", b"PRI / HTTP/1.1", b"\x16\x03"])
+def test_anything_else_is_http_1(data: bytes) -> None:
+    opening = Opening()
+    for at in range(len(data)):
+        opening.transport.feed(data[at : at + 1])
+
+    assert [chosen.is_http2 for chosen in opening.chosen] == [False]
+    assert opening.chosen[0].data == data
+
+
+def test_silent_connection_is_closed() -> None:
+    opening = Opening()
+    opening.detector.tick(0.0)
+    opening.detector.tick(4.9)
+    assert not opening.transport.is_closing
+
+    opening.detector.tick(5.0)
+    assert opening.transport.is_closing
+
+
+def test_end_before_a_choice_is_told() -> None:
+    opening = Opening()
+    opening.transport.lose()
+
+    assert opening.ended == 1
+
+
+def test_drain_closes_what_is_silent() -> None:
+    opening = Opening()
+    opening.detector.drain()
+
+    assert opening.transport.is_closing
+
+
+def test_drain_reaches_what_has_begun() -> None:
+    opening = Opening()
+    opening.transport.feed(b"P")
+    opening.detector.drain()
+    opening.transport.feed(b"OST")
+
+    assert opening.chosen[0].is_draining

@@ -1,0 +1,112 @@
+"""The streams of a connection: how many, and how many calls behind them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from h2.errors import ErrorCodes
+
+from djserve.errors import ApplicationError
+
+if TYPE_CHECKING:
+    from tests.protocols.http2.conftest import Request, Wire
+
+
+def test_streams_beyond_the_limit_are_refused(open_wire: type[Wire]) -> None:
+    wire = open_wire(http2_stream_limit=2)
+    wire.feed(*[wire.headers(stream_id) for stream_id in (1, 3, 5)])
+
+    assert wire.resets == {5: ErrorCodes.REFUSED_STREAM}
+    assert [request.is_started for request in wire.requests] == [True, True]
+
+
+def test_refused_head_still_counts_for_compression(open_wire: type[Wire]) -> None:
+    wire = open_wire(http2_stream_limit=1)
+    wire.feed(wire.headers(1))
+    pairs = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"indexed")]
+    block = wire.encoder.encode([*pairs, (b":path", b"/indexed")])
+    flags = 0x5
+    wire.feed(wire.frame(1, flags, 3, block))
+    wire.requests[0].answer()
+    wire.turn()
+    again = wire.encoder.encode([*pairs, (b":path", b"/indexed")])
+    assert len(again) < len(block)
+    wire.feed(wire.frame(1, flags, 5, again))
+
+    assert wire.requests[1].head.raw_path == b"/indexed"
+
+
+def test_calls_that_outlive_their_streams_count(open_wire: type[Wire]) -> None:
+    wire = open_wire(http2_call_limit=3)
+    for stream_id in (1, 3, 5):
+        wire.feed(wire.headers(stream_id), wire.reset(stream_id))
+    wire.feed(wire.headers(7))
+    assert wire.resets == {7: ErrorCodes.REFUSED_STREAM}
+
+    wire.requests[1].is_running = False
+    wire.feed(wire.headers(9))
+    assert wire.requests[-1].is_started
+    assert len(wire.requests) == 4
+
+
+def test_calls_that_outlive_their_response_count(open_wire: type[Wire]) -> None:
+    def answer(request: Request) -> None:
+        request.answer()
+
+    wire = open_wire(http2_call_limit=2, on_start=answer)
+    wire.feed(wire.headers(1), wire.headers(3), wire.headers(5))
+
+    assert wire.resets == {5: ErrorCodes.REFUSED_STREAM}
+
+
+def test_calls_that_have_ended_do_not_pile_up(open_wire: type[Wire]) -> None:
+    def answer(request: Request) -> None:
+        request.answer()
+        request.is_running = False
+
+    wire = open_wire(http2_call_limit=5, on_start=answer)
+    wire.feed(*[wire.headers(stream_id) for stream_id in range(1, 2001, 2)])
+
+    assert len(wire.requests) == 1000
+    assert len(wire.connection._streams._calls) <= 5
+
+
+def test_push_counts_as_a_call(open_wire: type[Wire]) -> None:
+    wire = open_wire(http2_call_limit=2)
+    wire.feed(wire.headers(1))
+    for _ in range(3):
+        wire.requests[0].stream.push("/a", [])
+    wire.turn()
+
+    assert list(wire.promises) == [2]
+
+
+def test_path_of_a_push_is_quoted(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.requests[0].stream.push("/ä b?c=%20", [])
+    wire.turn()
+
+    assert wire.promises[2][b":path"] == b"/%C3%A4%20b?c=%20"
+
+
+@pytest.mark.parametrize("header", [(b"x y", b"z"), (b"connection", b"x")])
+def test_push_that_is_no_request_is_the_applications_fault(
+    open_wire: type[Wire], header: tuple[bytes, bytes]
+) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+
+    with pytest.raises(ApplicationError, match="cannot be pushed"):
+        wire.requests[0].stream.push("/", [header])
+    assert not wire.promises
+
+
+def test_early_priorities_are_few(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    for stream_id in range(1, 400, 2):
+        update = stream_id.to_bytes(4, "big") + b"u=0"
+        wire.feed(wire.frame(0x10, 0, 0, update))
+
+    assert len(wire.connection._streams._early_priorities) == 32
