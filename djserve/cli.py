@@ -18,14 +18,13 @@ from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import parse
 from djserve.errors import ConfigError
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
-from djserve.server.launch import launch, prepare_reactor, uses_django
+from djserve.server.launch import uses_django
 from djserve.server.lifecycle import ExitCode
 from djserve.server.loading import load_application
+from djserve.supervisor import Loaded, Program, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from djserve.conf.schema import ServerConfig
 
 PROGRAM = "djserve"
 
@@ -89,13 +88,20 @@ def build_parser() -> argparse.ArgumentParser:
 def _serve(options: argparse.Namespace) -> int:
     mapping = mapping_from_namespace(options)
     # Wrong flags are told before the application, which may be slow, is imported.
-    parse(mapping)
-    reactor = prepare_reactor()
-    application = load_application(options.application)
-    config: ServerConfig = load(mapping) if uses_django() else parse(mapping)
-    code = launch(application, config, reactor)
+    config = load(mapping) if _names_settings() else parse(mapping)
+
+    def load_program() -> Loaded:
+        application = load_application(options.application)
+        return Loaded(application, config=load(mapping) if uses_django() else None)
+
+    code = run(config, Program(load=load_program))
     exit_within(THREADS_TIMEOUT, code)
     return code
+
+
+def _names_settings() -> bool:
+    """Tell whether Django's settings can be read before the application is imported."""
+    return bool(os.environ.get("DJANGO_SETTINGS_MODULE"))
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -14,6 +14,7 @@ import djserve
 from djserve import cli
 from djserve.conf.schema import ServerConfig
 from djserve.server.lifecycle import ExitCode
+from djserve.supervisor import roles
 
 Run = Callable[..., tuple[int, list[ServerConfig]]]
 
@@ -26,15 +27,18 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """
     (tmp_path / "shop_app.py").write_text("async def app(*args): ...\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     served: list[ServerConfig] = []
 
-    def launch(application: Any, config: ServerConfig, reactor: object) -> ExitCode:
+    def launch(
+        application: Any, config: ServerConfig, reactor: object, notes: object
+    ) -> ExitCode:
         served.append(config)
         return ExitCode.OK
 
-    monkeypatch.setattr(cli, "prepare_reactor", object)
-    monkeypatch.setattr(cli, "launch", launch)
+    monkeypatch.setattr(roles, "prepare_reactor", object)
+    monkeypatch.setattr(roles, "launch", launch)
     monkeypatch.setattr(cli, "uses_django", lambda: False)
     monkeypatch.setattr(cli, "exit_within", lambda timeout, code: None)
     yield lambda *arguments: (cli.main(arguments), served)

@@ -22,8 +22,10 @@ _A_YEAR = str(365 * 24 * 3600)
 _NO_LIMIT = str(2**63 - 1)
 
 # What Daphne's users write for "never" or "no limit", where our setting knows no such
-# value: option, Daphne's text, the text or None that means the same here.
+# value: option, Daphne's text, the text or None that means the same here. "auto" is
+# the command line's word for None.
 _DAPHNE_VALUES: dict[str, dict[str, str | None]] = {
+    "WORKERS": {"auto": None},
     "REQUEST_TIMEOUT": {"0": None},
     "WEBSOCKET_TIMEOUT": {"-1": None},
     "WEBSOCKET_CONNECT_TIMEOUT": {"-1": _A_YEAR},

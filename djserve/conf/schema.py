@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 
 from djserve.conf.declaration import setting
 from djserve.conf.schema_http2 import HTTP2Config as HTTP2Config
+from djserve.conf.schema_process import DrainConfig as DrainConfig
+from djserve.conf.schema_process import LoggingConfig as LoggingConfig
+from djserve.conf.schema_process import MetricsConfig as MetricsConfig
+from djserve.conf.schema_process import UnixSocketConfig as UnixSocketConfig
+from djserve.conf.schema_process import WorkersConfig as WorkersConfig
 from djserve.conf.schema_tls import TLSConfig as TLSConfig
 
 KIB = 1024
@@ -176,6 +181,11 @@ class ProxyConfig:
         metavar="NETWORK",
         syntax="network",
     )
+    proxy_protocol: bool = setting(
+        False,
+        "Expect the PROXY protocol, version 1 or 2, on every connection from a trusted "
+        "proxy.",
+    )
     proxy_headers_host: str = setting(
         "X-Forwarded-For",
         "Header with the client's address.",
@@ -227,13 +237,6 @@ class LifecycleConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkersConfig:
-    """Workers"""
-
-    workers: int = setting(1, "Worker processes.", minimum=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DjangoConfig:
     """Django"""
 
@@ -258,42 +261,19 @@ class DjangoConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoggingConfig:
-    """Logging"""
-
-    access_log: str | None = setting(
-        None,
-        'File for the access log; "-" for standard output.',
-        metavar="PATH",
-        syntax="file",
-    )
-    log_format: str = setting(
-        "%(asctime)-15s %(levelname)-8s %(message)s",
-        "Format of the server's log lines (logging.Formatter).",
-        flags=("--log-fmt",),
-        metavar="FORMAT",
-        syntax="log-format",
-    )
-    verbosity: int = setting(
-        1,
-        "How much the server says: 0 warnings, 1 start and stop, 2 each connection, "
-        "3 all.",
-        flags=("-v", "--verbosity"),
-        minimum=0,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """Every setting, checked, in groups; each layer is handed its own group."""
 
     bind: BindConfig = field(default_factory=BindConfig)
+    unix_sockets: UnixSocketConfig = field(default_factory=UnixSocketConfig)
     tls: TLSConfig = field(default_factory=TLSConfig)
     http: HTTPConfig = field(default_factory=HTTPConfig)
     http2: HTTP2Config = field(default_factory=HTTP2Config)
     websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
+    drain: DrainConfig = field(default_factory=DrainConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     django: DjangoConfig = field(default_factory=DjangoConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)

@@ -122,6 +122,11 @@ def _check_file(text: str) -> None:
         raise ValueError
 
 
+def _check_file_mode(text: str) -> None:
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise ValueError
+
+
 def _check_log_format(text: str) -> None:
     logging.Formatter(text)
 
@@ -137,5 +142,6 @@ RULES = {
     "field-name": Rule("the name of a header", _check_field_name),
     "field-value": Rule("printable ASCII text", _check_field_value),
     "file": Rule("a file's path", _check_file),
+    "file-mode": Rule('an octal mode as in "660"', _check_file_mode),
     "log-format": Rule("a format for logging.Formatter", _check_log_format),
 }

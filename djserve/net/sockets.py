@@ -40,16 +40,23 @@ _REASONS = {
 }
 
 
-def open_sockets(address: Address, *, backlog: int) -> list[socket.socket]:
+def open_sockets(
+    address: Address,
+    *,
+    backlog: int,
+    mode: int = 0o666,
+    owner: tuple[int, int] = (-1, -1),
+) -> list[socket.socket]:
     """Open the listening sockets of an address: several where a name has several.
 
-    A name is looked up here, which blocks. Raises ListenError; then none stays open.
+    ``mode`` and ``owner`` (user id, group id) are for a unix socket's file. A name is
+    looked up here, which blocks. Raises ListenError; then none stays open.
     """
     match address:
         case TCPAddress():
             return _bind_tcp(address, backlog)
         case UnixAddress():
-            return [_bind_unix(address, backlog)]
+            return [_bind_unix(address, backlog, mode, owner)]
         case FDAddress():
             return [_adopt(address)]
         case EndpointAddress():
@@ -165,15 +172,19 @@ def _listen_tcp(
     return sock
 
 
-def _bind_unix(address: UnixAddress, backlog: int) -> socket.socket:
+def _bind_unix(
+    address: UnixAddress, backlog: int, mode: int, owner: tuple[int, int]
+) -> socket.socket:
     _remove_stale(address)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.bind(address.path)
-        # As Twisted and Daphne do: the directory's mode says who may connect. Nobody
-        # can before listen(), so there is no moment with another mode.
-        os.chmod(address.path, 0o666)
+        # By default as Twisted and Daphne do: the directory says who may connect.
+        # Nobody can before listen(), so there is no moment with another mode.
+        os.chmod(address.path, mode)
+        if owner != (-1, -1):
+            os.chown(address.path, *owner)
         sock.listen(backlog)
     except OSError as error:
         sock.close()

@@ -16,15 +16,15 @@ PROTOCOLS = ("HTTP/1.1", "WebSocket")
 
 
 def start_lines(
-    config: ServerConfig, urls: Sequence[str], loop: object, notes: Sequence[str] = ()
+    config: ServerConfig, urls: Sequence[str], loop: str, notes: Sequence[str] = ()
 ) -> Iterator[str]:
     """Yield the lines: what runs, where it is found, what it logs, then the notes.
 
-    ``urls`` are the listeners'; ``loop`` is the event loop.
+    ``urls`` are the listeners'; ``loop`` is what ``describe_loop`` returns.
     """
     yield (
         f"djserve {djserve.__version__} speaks {', '.join(PROTOCOLS)} "
-        f"({describe_loop(loop)}, Python {platform.python_version()})"
+        f"({loop}, Python {platform.python_version()})"
     )
     tls = " with TLS" if config.tls.certfile is not None else ""
     yield f"Listening on {', '.join(urls)}{tls}"

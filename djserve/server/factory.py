@@ -73,8 +73,10 @@ class ConnectionFactory:
         self._http2: HTTP2Service | None = None
         self._prior_knowledge = _trusted_with_prior_knowledge(config)
         self._is_draining = False
+        self._is_ending_idle = False
         self._drained: asyncio.Event | None = None
         self.connections: set[Connection] = set()
+        self.opened = 0
         self.tick(0.0)
 
     # net calls this.
@@ -93,9 +95,10 @@ class ConnectionFactory:
         else:
             connection = self._open_http1(transport, info)
         self.connections.add(connection)
+        self.opened += 1
         if self._is_draining:
             # Accepted before the listener stopped: its request may be on its way.
-            connection.drain()
+            self._retire(connection)
         return connection
 
     def _open_http1(self, transport: Transport, info: ConnectionInfo) -> Connection:
@@ -118,6 +121,8 @@ class ConnectionFactory:
             connection = open_protocol(transport, info)
             self.connections.discard(detector)
             self.connections.add(connection)
+            if self._is_draining:
+                self._retire(connection)
             return connection
 
         return PrefaceDetector(
@@ -201,13 +206,43 @@ class ConnectionFactory:
         self._fields.set_date(date)
 
     async def drain(self) -> None:
-        """Ask every connection for its end and wait until the last has gone."""
+        """Ask every connection for its end and wait until the last has gone.
+
+        Idle HTTP/1.1 connections may send one more request for a moment. WebSockets
+        are closed one after the other, so that not all clients come back at once.
+        """
         self._is_draining = True
         self._drained = asyncio.Event()
-        for connection in list(self.connections):
+        loop = asyncio.get_running_loop()
+        longest = self._config.lifecycle.shutdown_timeout / 2
+        upgraded = [c for c in self.connections if _is_upgraded(c)]
+        for connection in self.connections.difference(upgraded):
+            self._retire(connection)
+        spread = min(self._config.drain.websocket_drain_time, longest)
+        timers = [
+            loop.call_later(spread * index / len(upgraded), connection.drain)
+            for index, connection in enumerate(upgraded)
+        ]
+        grace = min(self._config.drain.drain_idle_timeout, longest)
+        timers.append(loop.call_later(grace, self._end_idle, set(upgraded)))
+        try:
+            if self.connections:
+                await self._drained.wait()
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+    def _retire(self, connection: Connection) -> None:
+        """Let a connection end by itself, after a request that is on its way."""
+        if isinstance(connection, HTTP1Connection) and not self._is_ending_idle:
+            connection.retire()
+        elif self._is_ending_idle or isinstance(connection, HTTP2Connection):
+            asyncio.get_running_loop().call_soon(connection.drain)
+
+    def _end_idle(self, upgraded: set[Connection]) -> None:
+        self._is_ending_idle = True
+        for connection in self.connections.difference(upgraded):
             connection.drain()
-        if self.connections:
-            await self._drained.wait()
 
     def abort(self) -> int:
         """Drop every connection; return how many there were."""
@@ -215,6 +250,10 @@ class ConnectionFactory:
         for connection in connections:
             connection.abort_transport()
         return len(connections)
+
+
+def _is_upgraded(connection: Connection) -> bool:
+    return isinstance(connection, HTTP1Connection) and connection.is_upgraded
 
 
 def _trusted_with_prior_knowledge(config: ServerConfig) -> TrustedProxies | None:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from djserve.asgi.origin import OriginPolicy, create_policy
@@ -22,11 +23,11 @@ from djserve.instrumentation.access_log import open_access_log
 from djserve.instrumentation.logging import configure
 from djserve.net.reactor import install
 from djserve.net.twisted_log import redirect
-from djserve.server.banner import start_lines
+from djserve.server.banner import describe_loop, start_lines
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from djserve.asgi.types import Application
     from djserve.conf.schema import ServerConfig
@@ -67,6 +68,16 @@ def choose_origin_policy(config: ServerConfig) -> OriginPolicy | None:
     return OriginPolicy(None, origins)
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Who watches a server that is one of several processes.
+
+    ``on_ready`` is called once every address accepts connections.
+    """
+
+    on_ready: Callable[[Server], None]
+
+
 def launch(
     application: Application,
     config: ServerConfig,
@@ -79,28 +90,41 @@ def launch(
     process id file cannot be opened.
     """
     configure(config.logging, django=uses_django())
+    with pid_file(config.lifecycle.pid_file):
+        announce = Watch(lambda server: _announce(server, config, reactor, notes))
+        return serve_application(application, config, reactor, announce)
+
+
+def serve_application(
+    application: Application,
+    config: ServerConfig,
+    reactor: Reactor,
+    watch: Watch,
+    stop_signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+) -> ExitCode:
+    """Serve until a signal ends it, in a process whose logs are set up.
+
+    Raises ConfigError where the access log cannot be opened.
+    """
     redirect()
-    with _access_log(config, reactor) as log, _pid_file(config.lifecycle.pid_file):
+    with _access_log(config, reactor) as log:
         server = Server(
             application,
             config,
             reactor,
             request_log=log,
             origin_policy=choose_origin_policy(config),
-            on_ready=lambda server: _announce(server, config, reactor, notes),
+            on_ready=watch.on_ready,
         )
-        return run_until_stopped(server, reactor)
+        return run_until_stopped(server, reactor, stop_signals)
 
 
 def _announce(
     server: Server, config: ServerConfig, reactor: Reactor, notes: Sequence[str]
 ) -> None:
-    for line in start_lines(config, server.urls, reactor.loop, notes):
+    loop = describe_loop(reactor.loop)
+    for line in start_lines(config, server.urls, loop, notes):
         logger.info("%s", line)
-    if config.workers.workers > 1:
-        logger.warning(
-            "WORKERS is %d, but this version runs one process", config.workers.workers
-        )
 
 
 @contextmanager
@@ -119,7 +143,7 @@ def _access_log(config: ServerConfig, reactor: Reactor) -> Iterator[AccessLog | 
 
 
 @contextmanager
-def _pid_file(path: str | None) -> Iterator[None]:
+def pid_file(path: str | None) -> Iterator[None]:
     """Keep the process id in a file, removed at the end unless it is another's now."""
     if path is None:
         yield

@@ -19,7 +19,7 @@ from djserve.server.deadlines import Sweep, choose_interval
 from djserve.server.factory import ConnectionFactory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from djserve.asgi.origin import OriginPolicy
     from djserve.asgi.types import Application
@@ -90,6 +90,26 @@ class Server:
     def urls(self) -> list[str]:
         """Where the server is found, one for each listener."""
         return [listener.url for listener in self.listeners]
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the end has been asked for."""
+        return self._stop_requests > 0
+
+    @property
+    def calls(self) -> ApplicationCalls:
+        """The calls of the application that run."""
+        return self._calls
+
+    @property
+    def connection_count(self) -> int:
+        """How many connections are open."""
+        return len(self._factory.connections)
+
+    @property
+    def connections_opened(self) -> int:
+        """How many connections have been opened so far."""
+        return self._factory.opened
 
     def stop(self) -> None:
         """Ask for the end: the first time gracefully, the second time at once."""
@@ -199,10 +219,14 @@ def _timeouts(config: ServerConfig) -> Iterator[float | None]:
     yield config.lifecycle.application_close_timeout
 
 
-def run_until_stopped(server: Server, reactor: Reactor) -> ExitCode:
+def run_until_stopped(
+    server: Server,
+    reactor: Reactor,
+    stop_signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+) -> ExitCode:
     """Run the reactor until ``server`` has ended; it is of no further use then.
 
-    In the main thread, SIGTERM and SIGINT stop the server.
+    In the main thread, ``stop_signals`` stop the server.
     """
     result = ExitCode.OK
 
@@ -215,7 +239,7 @@ def run_until_stopped(server: Server, reactor: Reactor) -> ExitCode:
 
     tasks: list[asyncio.Task[None]] = []
     reactor.callWhenRunning(lambda: tasks.append(reactor.loop.create_task(serve())))
-    with _stop_signals(server, reactor.loop):
+    with _handle_signals(server, reactor.loop, stop_signals):
         reactor.run(installSignalHandlers=False)
     if tasks and tasks[0].done() and not tasks[0].cancelled():
         tasks[0].result()
@@ -223,13 +247,17 @@ def run_until_stopped(server: Server, reactor: Reactor) -> ExitCode:
 
 
 @contextmanager
-def _stop_signals(server: Server, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Let SIGTERM and SIGINT stop ``server``, where this thread gets signals.
+def _handle_signals(
+    server: Server,
+    loop: asyncio.AbstractEventLoop,
+    stop_signals: Sequence[signal.Signals],
+) -> Iterator[None]:
+    """Let ``stop_signals`` stop ``server``, where this thread gets signals.
 
     With TLS, SIGHUP loads the certificates again.
     """
     handled = []
-    actions = {signal.SIGTERM: server.stop, signal.SIGINT: server.stop}
+    actions = dict.fromkeys(stop_signals, server.stop)
     if server.has_tls:
         actions[signal.SIGHUP] = server.reload_certificates
     for number, action in actions.items():

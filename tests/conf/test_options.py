@@ -53,6 +53,7 @@ def text_for(setting: Setting) -> str:
         "network": "192.0.2.0/24",
         "origin": "https://a.example",
         "log-format": "%(message)s",
+        "file-mode": "600",
     }
     return texts.get(
         setting.syntax, "/dev/null" if setting.syntax != "field-name" else "X"

@@ -19,7 +19,7 @@ def test_message_says_what_runs_and_where() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
 
-    assert list(start_lines(config, urls, loop, ["a note"])) == [
+    assert list(start_lines(config, urls, describe_loop(loop), ["a note"])) == [
         f"djserve {djserve.__version__} speaks HTTP/1.1, WebSocket "
         f"(asyncio, Python {platform.python_version()})",
         "Listening on http://127.0.0.1:8000/, unix:/run/x",
@@ -33,7 +33,7 @@ def test_tls_is_said(tmp_path: Path) -> None:
     certificate.write_text("")
     config = parse({"CERTFILE": str(certificate)})
 
-    lines = list(start_lines(config, ["https://127.0.0.1:1/"], object()))
+    lines = list(start_lines(config, ["https://127.0.0.1:1/"], "uvloop"))
 
     assert lines[1] == "Listening on https://127.0.0.1:1/ with TLS"
 

@@ -59,15 +59,6 @@ def test_start_is_told_and_a_signal_stops(
     assert "A note" in lines
 
 
-def test_several_workers_are_not_promised(
-    reactor: Reactor, caplog: pytest.LogCaptureFixture
-) -> None:
-    stopping(reactor)
-    launch(nothing, parse({"BIND": ["127.0.0.1:0"], "WORKERS": 3}), reactor)
-
-    assert "WORKERS is 3, but this version runs one process" in caplog.messages
-
-
 def test_process_id_is_in_its_file_while_it_runs(
     reactor: Reactor, tmp_path: Path
 ) -> None:

@@ -6,11 +6,9 @@ wins. Nothing starts with a wrong setting or a failed system check.
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import (
     BaseCommand,
     CommandError,
@@ -20,18 +18,14 @@ from django.core.management.base import (
 from django.db import connections
 
 import djserve
-from djserve import handlers
 from djserve.conf.loader import load
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import Flag
 from djserve.errors import ConfigError
-from djserve.handlers.project import load_project
-from djserve.instrumentation.logging import configure
+from djserve.management.production import create_program
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
-from djserve.server.launch import launch, prepare_reactor
 from djserve.server.lifecycle import ExitCode
-
-logger = logging.getLogger("djserve.server")
+from djserve.supervisor import run
 
 DEFAULT_HOST = "127.0.0.1"
 
@@ -75,14 +69,7 @@ class Command(BaseCommand):
         config = load(read_options(options))
         if not options["skip_checks"]:
             self._run_checks()
-        reactor = prepare_reactor()
-        handlers.configure(config)
-        project = load_project(config)
-        notes = [f"Application: {project.path}, run by {project.handler} handler"]
-        configure(config.logging, django=True)
-        if settings.DEBUG:
-            logger.warning("DEBUG is on: errors show settings and source to everyone")
-        return launch(project.application, config, reactor, notes)
+        return run(config, create_program(config))
 
     def _run_checks(self) -> None:
         try:

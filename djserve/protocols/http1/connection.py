@@ -136,10 +136,17 @@ class HTTP1Connection(HTTP1Stream):
             self._exchange.tick(now)
         self._timeouts.tick(now)
 
-    def drain(self) -> None:
-        """End soon: at once where idle, else after the response under way."""
+    def retire(self) -> None:
+        """Let the next response be the last one, and wait for its request until then.
+
+        An idle peer may be sending that already; a close now would look like a failure.
+        """
         self._keep_alive = False
         self._is_draining = True
+
+    def drain(self) -> None:
+        """End soon: at once where idle, else after the response under way."""
+        self.retire()
         if self._upgraded is not None:
             self._upgraded.drain()
         elif self._exchange is not None:
@@ -159,6 +166,11 @@ class HTTP1Connection(HTTP1Stream):
     def is_idle(self) -> bool:
         """Whether neither a request nor a part of one is under way."""
         return self._is_between_requests() and len(self._buffer) < 2
+
+    @property
+    def is_upgraded(self) -> bool:
+        """Whether the connection is another protocol's now."""
+        return self._upgraded is not None
 
     @property
     def is_reading_head(self) -> bool:

@@ -17,8 +17,10 @@ from djserve import handlers
 from djserve.conf.schema import ServerConfig
 from djserve.errors import ConfigError
 from djserve.handlers.project import Project
+from djserve.management import production
 from djserve.management.commands import runasgi
 from djserve.server.lifecycle import ExitCode
+from djserve.supervisor import roles
 
 pytestmark = pytest.mark.django_db
 
@@ -36,10 +38,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         served.extend((application, config, notes))
         return ExitCode.OK
 
-    monkeypatch.setattr(runasgi, "prepare_reactor", object)
-    monkeypatch.setattr(runasgi, "configure", lambda config, django: None)
+    monkeypatch.setattr(roles, "prepare_reactor", object)
+    monkeypatch.setattr(production, "configure", lambda config, django: None)
     monkeypatch.setattr(handlers, "configure", lambda config: None)
-    monkeypatch.setattr(runasgi, "launch", launch)
+    monkeypatch.setattr(roles, "launch", launch)
     return served
 
 
@@ -167,7 +169,7 @@ def test_nothing_is_warned_of_in_production(
 def test_failure_of_the_server_is_the_exit_code(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runasgi, "launch", lambda *args: ExitCode.LIFESPAN_FAILED)
+    monkeypatch.setattr(roles, "launch", lambda *args: ExitCode.LIFESPAN_FAILED)
     with pytest.raises(SystemExit) as caught:
         run()
 
@@ -191,7 +193,7 @@ def test_project_that_cannot_be_loaded_is_told(
     def fail(config: ServerConfig) -> Project:
         raise ConfigError(["There is no module 'mysite'"])
 
-    monkeypatch.setattr(runasgi, "load_project", fail)
+    monkeypatch.setattr(production, "load_project", fail)
     with pytest.raises(CommandError, match="There is no module 'mysite'") as caught:
         run()
 

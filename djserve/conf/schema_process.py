@@ -1,0 +1,167 @@
+"""The settings of processes and of what an operator sees, part of ``conf.schema``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from djserve.conf.declaration import setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersConfig:
+    """Workers"""
+
+    workers: int | None = setting(
+        1,
+        "Worker processes; auto on the command line, None here, is one for each CPU.",
+        flags=("-w", "--workers"),
+        minimum=1,
+    )
+    supervisor: str = setting(
+        "auto",
+        "Whether a supervisor watches the workers and restarts them: auto (with more "
+        "than one worker, or where another setting needs it) or on.",
+        choices=("auto", "on"),
+    )
+    preload: bool = setting(
+        True,
+        "Load the application once and fork the workers from it, where that is safe; "
+        "else each worker loads it for itself.",
+    )
+    worker_start_timeout: float = setting(
+        120.0,
+        "Seconds for loading the application, and for a worker to become ready.",
+        minimum=0.05,
+    )
+    worker_block_warning: float | None = setting(
+        5.0,
+        "Seconds that a worker's event loop may be blocked before its stack is logged.",
+        minimum=0.05,
+    )
+    worker_hang_timeout: float | None = setting(
+        30.0,
+        "Seconds that a worker's event loop may be blocked before it is replaced.",
+        minimum=0.1,
+    )
+    worker_max_requests: int | None = setting(
+        None, "Requests after which a worker is replaced.", minimum=1
+    )
+    worker_max_age: float | None = setting(
+        None, "Seconds after which a worker is replaced.", minimum=1
+    )
+    worker_max_memory: int | None = setting(
+        None, "Bytes of resident memory at which a worker is replaced.", minimum=1
+    )
+    worker_jitter: int = setting(
+        10,
+        "Per cent by which each worker's limits of requests, age and memory vary, so "
+        "that not all are replaced together.",
+        minimum=0,
+    )
+    user: str | None = setting(
+        None, "User that the workers run as; needs root at the start.", metavar="NAME"
+    )
+    group: str | None = setting(
+        None,
+        "Group that the workers run as; the user's own by default.",
+        metavar="NAME",
+    )
+    control_socket: str | None = setting(
+        None,
+        "Unix socket for manage.py djserve, open to the supervisor's user alone.",
+        metavar="PATH",
+        syntax="file",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainConfig:
+    """Draining"""
+
+    drain_idle_timeout: float = setting(
+        1.0,
+        "Seconds in which idle connections may still send a request after SIGTERM; "
+        "it is answered with Connection: close. At most half of the shutdown timeout.",
+        minimum=0,
+    )
+    websocket_drain_time: float = setting(
+        5.0,
+        "Seconds over which WebSockets are closed with 1012 after SIGTERM, so that not "
+        "all clients come back at once. At most half of the shutdown timeout.",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixSocketConfig:
+    """Unix sockets"""
+
+    unix_mode: str = setting(
+        "666",
+        "Mode of a unix socket's file, in octal.",
+        metavar="MODE",
+        syntax="file-mode",
+    )
+    unix_owner: str | None = setting(
+        None,
+        "Owner of a unix socket's file: user, user:group or :group.",
+        metavar="OWNER",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """Metrics and health"""
+
+    metrics_bind: str | None = setting(
+        None,
+        "Address for /metrics, /healthz and /readyz, answered without the application.",
+        metavar="ADDRESS",
+        syntax="address",
+    )
+    metrics_path: str | None = setting(
+        None,
+        "Path of the metrics on the server's own addresses; /healthz and /readyz are "
+        "answered there too.",
+        metavar="PATH",
+        syntax="root-path",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggingConfig:
+    """Logging"""
+
+    access_log: str | None = setting(
+        None,
+        'File for the access log; "-" for standard output.',
+        metavar="PATH",
+        syntax="file",
+    )
+    access_log_format: str = setting(
+        "combined",
+        "Format of the access log's lines.",
+        choices=("common", "combined", "json"),
+    )
+    log_format: str = setting(
+        "%(asctime)-15s %(levelname)-8s %(message)s",
+        "Format of the server's log lines (logging.Formatter).",
+        flags=("--log-fmt",),
+        metavar="FORMAT",
+        syntax="log-format",
+    )
+    log_json: bool = setting(
+        False, "Write the server's log and the access log as one JSON object a line."
+    )
+    slow_request_time: float | None = setting(
+        None,
+        "Seconds after which a request is logged to djserve.slow when it has ended.",
+        minimum=0.001,
+    )
+    verbosity: int = setting(
+        1,
+        "How much the server says: 0 warnings, 1 start and stop, 2 each connection, "
+        "3 all.",
+        flags=("-v", "--verbosity"),
+        minimum=0,
+    )

@@ -1,0 +1,161 @@
+"""A worker's figures in memory that its supervisor can read, whatever the worker does.
+
+Each is one unsigned 64-bit number that the worker alone writes. Nothing is sent: a
+blocked worker's figures can be read too, and those of a killed one are not lost.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from enum import IntEnum, auto
+from typing import TypeAlias
+
+METHODS = (
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "OPTIONS",
+    "CONNECT",
+    "other",
+)
+PROTOCOLS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2", "other")
+STATUS_LIMIT = 600
+"""Statuses from 0, which stands for a request without a response."""
+
+BUCKETS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+"""Upper bounds of the durations that are counted together, in seconds."""
+
+Numbers: TypeAlias = "memoryview[int]"
+
+
+class Field(IntEnum):
+    """The places of single figures; times are in nanoseconds."""
+
+    HEARTBEAT = 0
+    IS_DRAINING = auto()
+    REQUESTS = auto()
+    CALLS = auto()
+    CONNECTIONS = auto()
+    CONNECTIONS_TOTAL = auto()
+    WEBSOCKETS = auto()
+    WEBSOCKETS_TOTAL = auto()
+    MESSAGES_RECEIVED = auto()
+    MESSAGES_SENT = auto()
+    BYTES_SENT = auto()
+    THREADS = auto()
+    THREADS_RUNNING = auto()
+    THREADS_QUEUED = auto()
+    LOOP_LAG = auto()
+    LOOP_LAG_WORST = auto()
+    DURATION_SUM = auto()
+
+
+TOTALS = (
+    Field.REQUESTS,
+    Field.CONNECTIONS_TOTAL,
+    Field.WEBSOCKETS_TOTAL,
+    Field.MESSAGES_RECEIVED,
+    Field.MESSAGES_SENT,
+    Field.BYTES_SENT,
+    Field.DURATION_SUM,
+)
+"""What only grows, and outlives its worker."""
+
+_DURATIONS = 64
+_REQUESTS = 128
+_LENGTH = _REQUESTS + len(METHODS) * len(PROTOCOLS) * STATUS_LIMIT
+SIZE = _LENGTH * 8
+
+_METHOD_INDEX = {method: index for index, method in enumerate(METHODS)}
+_PROTOCOL_INDEX = {"1.0": 0, "1.1": 1, "2": 2}
+
+
+class Board:
+    """The figures of one worker, in memory that a descriptor can share."""
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        if descriptor is None:
+            descriptor = create_memory("djserve-board", SIZE)
+        self.descriptor = descriptor
+        self._memory = mmap.mmap(descriptor, SIZE)
+        self.numbers: Numbers = memoryview(self._memory).cast("Q")
+
+    def close(self) -> None:
+        """Give the memory up; the figures cannot be read after that."""
+        self.numbers.release()
+        self._memory.close()
+        os.close(self.descriptor)
+
+    def requests(self) -> dict[tuple[str, int, str], int]:
+        """Return the requests counted by method, status and protocol."""
+        table = self.numbers[_REQUESTS:]
+        return {
+            _labels(index): count for index, count in enumerate(table.tolist()) if count
+        }
+
+    def durations(self) -> list[int]:
+        """Return the requests in each of ``BUCKETS``, and those beyond the last."""
+        return self.numbers[_DURATIONS : _DURATIONS + len(BUCKETS) + 1].tolist()
+
+    def add_totals(self, other: Board) -> None:
+        """Take over what only grows from the board of a worker that has ended."""
+        ours, theirs = self.numbers, other.numbers
+        for field in TOTALS:
+            ours[field] += theirs[field]
+        for index in range(_DURATIONS, _LENGTH):
+            if theirs[index]:
+                ours[index] += theirs[index]
+
+
+def create_memory(name: str, size: int) -> int:
+    """Return the descriptor of a file in memory that no path leads to."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create(name)
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.truncate(descriptor, size)
+    return descriptor
+
+
+def request_index(method: str, status: int, http_version: str) -> int:
+    """Return where requests of this kind are counted."""
+    kind = _METHOD_INDEX.get(method, len(METHODS) - 1) * len(PROTOCOLS)
+    kind += _PROTOCOL_INDEX.get(http_version, len(PROTOCOLS) - 1)
+    return _REQUESTS + kind * STATUS_LIMIT + min(status, STATUS_LIMIT - 1)
+
+
+def duration_index(seconds: float) -> int:
+    """Return where requests of this duration are counted."""
+    index = 0
+    for bound in BUCKETS:
+        if seconds <= bound:
+            break
+        index += 1
+    return _DURATIONS + index
+
+
+def _labels(index: int) -> tuple[str, int, str]:
+    kind, status = divmod(index, STATUS_LIMIT)
+    method, protocol = divmod(kind, len(PROTOCOLS))
+    return METHODS[method], status, PROTOCOLS[protocol]

@@ -1,0 +1,93 @@
+"""A Django project as the supervisor's program: how it is loaded and forked."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.cache import caches
+from django.db import connections
+from django.urls import Resolver404, resolve
+
+from djserve import handlers
+from djserve.handlers.project import load_project
+from djserve.instrumentation.logging import configure
+from djserve.supervisor import Loaded, Program
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from djserve.conf.schema import ServerConfig
+
+logger = logging.getLogger("djserve.server")
+
+
+def create_program(config: ServerConfig) -> Program:
+    """Return the project that ``django.conf.settings`` describe."""
+    return Program(
+        load=partial(load, config),
+        before_fork=close_handles,
+        describe=describe_view,
+        thread_stats=read_thread_stats,
+    )
+
+
+def load(config: ServerConfig) -> Loaded:
+    """Import the project's application. Raises ConfigError."""
+    handlers.configure(config)
+    project = load_project(config)
+    # What the project imports may set up logging; djserve's part comes after that.
+    configure(config.logging, django=True)
+    if settings.DEBUG:
+        logger.warning("DEBUG is on: errors show settings and source to everyone")
+    note = f"Application: {project.path}, run by {project.handler} handler"
+    return Loaded(project.application, [note])
+
+
+def close_handles() -> None:
+    """Close what a fork would share: two processes on one connection mix it up.
+
+    Each process opens its own at the next use.
+    """
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+        close_pool = getattr(connection, "close_pool", None)
+        if close_pool is not None:
+            close_pool()
+    for cache in caches.all(initialized_only=True):
+        cache.close()
+    for alias in caches:
+        try:
+            # Redis clients and the like keep sockets beyond close().
+            del caches[alias]
+        except AttributeError:
+            # This one was not used so far.
+            continue
+    _forget_channel_layers()
+
+
+def describe_view(scope: Mapping[str, Any]) -> str:
+    """Return the dotted name of the view that answers a request, "" for none."""
+    if scope["type"] != "http":
+        return ""
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    try:
+        return resolve(path)._func_path
+    except Resolver404:
+        return ""
+
+
+def read_thread_stats() -> tuple[int, int, int]:
+    """Return the pool's threads, those at work, and the calls that wait for one."""
+    stats = handlers.shared_pool().stats()
+    return stats.threads, stats.running, stats.queued
+
+
+def _forget_channel_layers() -> None:
+    """Let each process make its channel layers anew: they hold loops and sockets."""
+    module = sys.modules.get("channels.layers")
+    if module is not None:
+        module.channel_layers.backends.clear()

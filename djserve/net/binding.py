@@ -1,0 +1,106 @@
+"""Sockets that the supervisor binds once and its workers accept from."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from typing import TYPE_CHECKING
+
+from djserve.errors import ConfigError, ListenError
+from djserve.net.address import EndpointAddress, UnixAddress, parse_address
+from djserve.net.listeners import Listener
+from djserve.net.sockets import (
+    open_sockets,
+    socket_address,
+    socket_inode,
+    unix_path,
+    unlink_socket,
+)
+
+if TYPE_CHECKING:
+    import socket
+
+    from djserve.conf.schema import ServerConfig, UnixSocketConfig
+
+
+class BoundSocket:
+    """A listening socket that this process holds and others accept from."""
+
+    def __init__(self, sock: socket.socket, *, tls: bool, unlink: bool) -> None:
+        self._sock = sock
+        self._inode: tuple[int, int] | None = None
+        self._path = ""
+        if unlink:
+            self.own_file()
+        self.url = Listener(socket_address(sock), sock.close, tls=tls).url
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._sock.fileno()
+
+    def own_file(self) -> None:
+        """Remove the unix socket's file when this socket is closed."""
+        self._inode = socket_inode(self._sock)
+        self._path = unix_path(self._sock.getsockname())
+
+    @property
+    def owns_file(self) -> bool:
+        """Whether a unix socket's file goes with this socket."""
+        return self._inode is not None
+
+    def close(self, *, keep_file: bool = False) -> None:
+        """Close this process's copy, and remove a unix socket's file."""
+        self._sock.close()
+        if self._inode is not None and not keep_file:
+            unlink_socket(self._path, self._inode)
+
+
+def bind_all(config: ServerConfig) -> list[BoundSocket]:
+    """Bind or adopt every address of the configuration.
+
+    Raises ListenError, and ConfigError for what several processes cannot share; then
+    none stays open.
+    """
+    bound: list[BoundSocket] = []
+    try:
+        for text in config.bind.bind:
+            bound += _bind(text, config)
+    except (ConfigError, ListenError):
+        for one in bound:
+            one.close()
+        raise
+    return bound
+
+
+def unix_file(config: UnixSocketConfig) -> tuple[int, tuple[int, int]]:
+    """Return the mode and the owner's ids for unix sockets. Raises ConfigError."""
+    return int(config.unix_mode, 8), find_ids(config.unix_owner or "")
+
+
+def find_ids(owner: str) -> tuple[int, int]:
+    """Return the ids of "user:group", -1 for what is not named. Raises ConfigError."""
+    user, _, group = owner.partition(":")
+    try:
+        uid = pwd.getpwnam(user).pw_uid if user else -1
+        gid = grp.getgrnam(group).gr_gid if group else -1
+    except KeyError as error:
+        raise ConfigError([f"There is no such user or group: {owner!r}"]) from error
+    return uid, gid
+
+
+def _bind(text: str, config: ServerConfig) -> list[BoundSocket]:
+    try:
+        address = parse_address(text)
+    except ValueError as error:
+        raise ListenError(text, str(error)) from error
+    if isinstance(address, EndpointAddress):
+        problem = "workers cannot share a Twisted endpoint; use host:port or unix:/path"
+        raise ConfigError([f"BIND {text!r}: {problem}"])
+    mode, owner = unix_file(config.unix_sockets)
+    is_unix = isinstance(address, UnixAddress)
+    return [
+        BoundSocket(sock, tls=config.tls.certfile is not None, unlink=is_unix)
+        for sock in open_sockets(
+            address, backlog=config.bind.backlog, mode=mode, owner=owner
+        )
+    ]

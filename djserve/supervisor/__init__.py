@@ -1,0 +1,13 @@
+"""Many processes that serve one application: started, watched, replaced, stopped.
+
+The supervisor runs no event loop and loads no application code of its own accord. It
+starts a *loader*, a new interpreter with the same command line, which imports the
+application and forks the workers; each reload has a loader of its own.
+"""
+
+from __future__ import annotations
+
+from djserve.supervisor.program import Loaded, Program
+from djserve.supervisor.roles import run
+
+__all__ = ["Loaded", "Program", "run"]

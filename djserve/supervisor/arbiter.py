@@ -1,0 +1,237 @@
+"""The supervisor's loop: signals, processes and time, one thing after the other."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from djserve.errors import ListenError
+from djserve.instrumentation.logging import configure
+from djserve.net.binding import BoundSocket, bind_all
+from djserve.server.banner import start_lines
+from djserve.server.launch import pid_file, uses_django
+from djserve.server.lifecycle import ExitCode
+from djserve.supervisor.fleet import Fleet
+from djserve.supervisor.processes import Launcher, count_workers, start_successor
+from djserve.supervisor.signals import SignalQueue
+from djserve.supervisor.systemd import Notifier
+from djserve.supervisor.titles import set_title
+from djserve.supervisor.upgrade import Inheritance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djserve.conf.schema import ServerConfig
+    from djserve.net.channel import Channel
+
+logger = logging.getLogger("djserve")
+
+TICK = 0.1
+"""Seconds between looks at the clock."""
+
+PAUSE = 1.0
+"""Seconds between two turns after which the supervisor itself was stopped: nothing
+that it has not seen may be held against its workers."""
+
+
+class Watcher:
+    """Call a function when something can be read."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+
+    def watch(self, source: Channel | SignalQueue, act: Callable[[], None]) -> None:
+        """Call ``act`` whenever ``source`` can be read."""
+        self._selector.register(source, selectors.EVENT_READ, act)
+
+    def forget(self, source: Channel | SignalQueue) -> None:
+        """Watch ``source`` no more; called before it is closed."""
+        self._selector.unregister(source)
+
+    def run(self, timeout: float) -> None:
+        """Wait for at most ``timeout`` seconds and make the calls that are due."""
+        for key, _ in self._selector.select(timeout):
+            # A call before may have forgotten this one.
+            if key.fileobj in self._selector.get_map():
+                key.data()
+
+
+class Arbiter:
+    """Bind the sockets, keep the workers running, obey the signals."""
+
+    def __init__(self, config: ServerConfig, inheritance: Inheritance | None) -> None:
+        self._inheritance = inheritance
+        if inheritance is not None:
+            bind = tuple(f"fd://{number}" for number in inheritance.sockets)
+            config = replace(config, bind=replace(config.bind, bind=bind))
+        self._config = config
+        self._watcher = Watcher()
+        self._notifier = Notifier()
+        self._sockets: list[BoundSocket] = []
+        self._successor: subprocess.Popen[bytes] | None = None
+        self._stops = 0
+        self._is_announced = False
+        self._last_turn = time.monotonic()
+
+    def run(self) -> ExitCode:
+        """Serve until a signal ends it; return how the process ends."""
+        configure(self._config.logging, django=uses_django())
+        try:
+            self._sockets = bind_all(self._config)
+        except ListenError as error:
+            logger.critical("%s", error)
+            return ExitCode.LISTEN_FAILED
+        self._adopt_files()
+        set_title("supervisor")
+        numbers = [sock.fileno() for sock in self._sockets]
+        self._fleet = Fleet(
+            self._config,
+            Launcher(self._config.workers, numbers),
+            self._watcher,
+            count_workers(self._config.workers.workers),
+        )
+        try:
+            with pid_file(self._config.lifecycle.pid_file):
+                return self._run()
+        finally:
+            for sock in self._sockets:
+                sock.close(keep_file=self._successor is not None)
+
+    def _adopt_files(self) -> None:
+        if self._inheritance is None:
+            return
+        for number, sock in zip(self._inheritance.sockets, self._sockets, strict=True):
+            if number in self._inheritance.owned:
+                sock.own_file()
+            # bind_all() has made a copy; only that is to be open.
+            os.close(number)
+
+    def _run(self) -> ExitCode:
+        with SignalQueue() as signals:
+            self._watcher.watch(signals, lambda: self._handle(signals))
+            self._fleet.load()
+            while not self._is_over():
+                self._turn()
+        if self._fleet.first_failure is not None:
+            return _exit_code(self._fleet.first_failure)
+        return ExitCode.OK
+
+    def _is_over(self) -> bool:
+        if self._fleet.first_failure is not None and not self._stops:
+            self._stop()
+        return self._stops > 0 and self._fleet.is_ended()
+
+    def _turn(self) -> None:
+        self._watcher.run(TICK)
+        now = time.monotonic()
+        gap, self._last_turn = now - self._last_turn, now
+        if gap > PAUSE:
+            return
+        self._fleet.tick(now)
+        self._notifier.alive(now)
+        if not self._is_announced and self._fleet.is_complete and not self._stops:
+            self._announce()
+
+    def _announce(self) -> None:
+        """Tell that all workers are ready, after the start and after each reload."""
+        self._is_announced = True
+        count = self._fleet.target
+        if self._fleet.current.number == 1:
+            urls = [sock.url for sock in self._sockets]
+            notes = [*self._fleet.notes, f"Supervisor {os.getpid()}, {count} workers"]
+            for line in start_lines(self._config, urls, self._fleet.loop_name, notes):
+                logger.info("%s", line)
+        self._notifier.ready(f"{count} workers")
+        if self._inheritance is not None:
+            self._inheritance.end_predecessor()
+            self._inheritance = None
+
+    # Signals.
+
+    def _handle(self, signals: SignalQueue) -> None:
+        for number in signals.take():
+            self._actions[number](self)
+
+    def _stop(self) -> None:
+        """Drain; the second time stop at once, the third time kill."""
+        self._stops += 1
+        if self._stops == 1:
+            logger.info("Stopping")
+            self._notifier.stopping()
+            # Workers have copies of their own; with the last of these, connections
+            # are refused.
+            for sock in self._sockets:
+                sock.close(keep_file=self._successor is not None)
+        if self._stops > 2:
+            self._fleet.kill()
+        self._fleet.stop()
+
+    def _quit(self) -> None:
+        self._stops = max(self._stops, 1)
+        self._stop()
+
+    def _reload(self) -> None:
+        """Load the new code and replace the workers one by one."""
+        if self._stops:
+            return
+        logger.info("Reloading")
+        self._notifier.reloading()
+        self._is_announced = False
+        self._fleet.load()
+
+    def _reopen(self) -> None:
+        """Let every process open its log files anew."""
+        self._fleet.signal_all(signal.SIGUSR1)
+
+    def _upgrade(self) -> None:
+        """Start another supervisor, which takes over once its workers are ready."""
+        if self._stops or self._successor is not None:
+            return
+        numbers = tuple(sock.fileno() for sock in self._sockets)
+        owned = tuple(sock.fileno() for sock in self._sockets if sock.owns_file)
+        inheritance = Inheritance(os.getpid(), numbers, owned)
+        logger.info("Starting a successor")
+        environment = inheritance.to_environment() | self._notifier.environment()
+        self._successor = start_successor(numbers, environment)
+
+    def _add_worker(self) -> None:
+        if not self._stops:
+            self._fleet.scale(self._fleet.target + 1)
+
+    def _remove_worker(self) -> None:
+        if not self._stops:
+            self._fleet.scale(self._fleet.target - 1)
+
+    def _child_ended(self) -> None:
+        self._fleet.poll()
+        successor = self._successor
+        if successor is not None and successor.poll() is not None:
+            self._successor = None
+            logger.error(
+                "The successor ended with %d; serving on", successor.returncode
+            )
+
+    _actions = {
+        signal.SIGTERM: _stop,
+        signal.SIGINT: _stop,
+        signal.SIGQUIT: _quit,
+        signal.SIGHUP: _reload,
+        signal.SIGUSR1: _reopen,
+        signal.SIGUSR2: _upgrade,
+        signal.SIGTTIN: _add_worker,
+        signal.SIGTTOU: _remove_worker,
+        signal.SIGCHLD: _child_ended,
+    }
+
+
+def _exit_code(code: int) -> ExitCode:
+    try:
+        return ExitCode(code)
+    except ValueError:
+        return ExitCode.LISTEN_FAILED

@@ -1,0 +1,225 @@
+"""A loader: a new interpreter that imports the application and makes workers of it.
+
+It runs the same command line as the supervisor, and finds in its environment that it
+is a child, with the channel to the supervisor and the listening sockets. It forks a
+worker for each order, or becomes one itself where a fork would not be safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import MutableMapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from djserve.errors import ConfigError
+from djserve.instrumentation.logging import configure
+from djserve.net.channel import Channel, Message
+from djserve.server.launch import uses_django
+from djserve.server.lifecycle import ExitCode
+from djserve.supervisor.titles import set_title
+from djserve.supervisor.worker import Assignment, run_worker
+
+if TYPE_CHECKING:
+    from djserve.conf.schema import ServerConfig
+    from djserve.supervisor.program import Loaded, Program
+
+VARIABLE = "DJSERVE_LOADER"
+
+# Sent by the terminal to the whole process group; the supervisor decides what follows.
+IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTTIN, signal.SIGTTOU)
+
+
+@dataclass(frozen=True)
+class Birth:
+    """What a child finds in its environment."""
+
+    channel: int
+    sockets: tuple[int, ...]
+
+    def to_text(self) -> str:
+        """Return the value of the environment variable."""
+        return ",".join(map(str, (self.channel, *self.sockets)))
+
+    @classmethod
+    def take(cls, environ: MutableMapping[str, str] = os.environ) -> Birth | None:
+        """Remove the variable and return its meaning, None in any other process."""
+        text = environ.pop(VARIABLE, None)
+        if text is None:
+            return None
+        channel, *sockets = map(int, text.split(","))
+        for number in (channel, *sockets):
+            os.set_inheritable(number, False)
+        return cls(channel, tuple(sockets))
+
+
+def run_child(birth: Birth, config: ServerConfig, program: Program) -> ExitCode:
+    """Load the application and follow the supervisor's orders.
+
+    Returns in the loader, and once in each worker that it forked.
+    """
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    bind = tuple(f"fd://{number}" for number in birth.sockets)
+    config = replace(config, bind=replace(config.bind, bind=bind))
+    configure(config.logging, django=uses_django())
+    set_title("loader")
+    channel = Channel.adopt(birth.channel)
+    loader = _Loader(channel, config, program)
+    return loader.run()
+
+
+def find_obstacle() -> str:
+    """Return why a fork would not be safe after loading, "" where it is."""
+    others = [
+        thread.name
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread()
+    ]
+    if others:
+        return f"it has started threads ({', '.join(others)})"
+    if _count_native_threads() > 1:
+        return "one of its libraries has started threads"
+    if "twisted.internet.reactor" in sys.modules:
+        return "it has imported Twisted's reactor"
+    return ""
+
+
+def _count_native_threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 1
+
+
+class _Loader:
+    """The loader's side of the conversation with the supervisor."""
+
+    def __init__(self, channel: Channel, config: ServerConfig, program: Program):
+        self._channel = channel
+        self._config = config
+        self._program = program
+        self._loaded: Loaded | None = None
+        self._children: set[int] = set()
+        self._is_told_to_quit = False
+
+    def run(self) -> ExitCode:
+        try:
+            obstacle = self._load()
+        except ConfigError as error:
+            for problem in error.problems:
+                print(problem, file=sys.stderr, flush=True)
+            self._tell({"event": "failed", "problems": error.problems})
+            return ExitCode.CONFIG_WRONG
+        notes = list(self._loaded.notes) if self._loaded is not None else []
+        self._tell({"event": "loaded", "obstacle": obstacle, "notes": notes})
+        if not obstacle:
+            self._prepare_fork()
+        assignment = self._follow_orders()
+        if assignment is None:
+            return ExitCode.OK
+        return run_worker(assignment, self._config, self._program, self._loaded)
+
+    def _load(self) -> str:
+        """Load the application where a fork may follow; return what speaks against."""
+        if not self._config.workers.preload:
+            return "PRELOAD is off"
+        # A loop that the application would make for itself now would not be the
+        # worker's: without a current one asyncio refuses, and the worker loads anew.
+        asyncio.set_event_loop(None)
+        try:
+            self._loaded = self._program.load()
+        except ConfigError as error:
+            if not _wants_event_loop(error):
+                raise
+            return "it uses the event loop when it is imported"
+        obstacle = find_obstacle()
+        if "reactor" in obstacle:
+            # This process cannot have djserve's reactor any more.
+            problem = (
+                f"Set PRELOAD to False: the application cannot be forked, {obstacle}"
+            )
+            raise ConfigError([problem])
+        return obstacle
+
+    def _prepare_fork(self) -> None:
+        self._program.before_fork()
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        gc.collect()
+        # What is loaded by now stays for good; untouched by the collector of a worker,
+        # its pages stay shared.
+        gc.freeze()
+
+    def _follow_orders(self) -> Assignment | None:
+        """Serve the supervisor until it is done; return the assignment in a worker."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        os.set_blocking(reader, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        while not (self._is_told_to_quit and not self._children):
+            select.select([self._channel.fileno(), reader], [], [])
+            _drain_pipe(reader)
+            self._reap()
+            try:
+                orders = self._channel.receive()
+            except EOFError:
+                break
+            for order in orders:
+                assignment = self._obey(order)
+                if assignment is not None:
+                    signal.set_wakeup_fd(-1)
+                    os.close(reader)
+                    os.close(writer)
+                    return assignment
+        return None
+
+    def _obey(self, order: Message) -> Assignment | None:
+        if order["command"] == "quit":
+            self._is_told_to_quit = True
+            return None
+        descriptors = tuple(self._channel.take_descriptor() for _ in range(3))
+        assignment = Assignment(order["number"], *descriptors)
+        if order["command"] == "become":
+            self._channel.close()
+            return assignment
+        pid = os.fork()
+        if pid == 0:
+            self._channel.close()
+            return assignment
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._children.add(pid)
+        self._tell({"event": "forked", "number": assignment.number, "pid": pid})
+        return None
+
+    def _reap(self) -> None:
+        for pid in list(self._children):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._children.discard(pid)
+                code = os.waitstatus_to_exitcode(status)
+                self._tell({"event": "exited", "pid": pid, "code": code})
+
+    def _tell(self, message: Message) -> None:
+        self._channel.send(message)
+        while self._channel.has_output:
+            select.select([], [self._channel.fileno()], [], 1.0)
+            self._channel.flush()
+
+
+def _wants_event_loop(error: ConfigError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, RuntimeError) and "event loop" in str(cause)
+
+
+def _drain_pipe(reader: int) -> None:
+    try:
+        os.read(reader, 4096)
+    except BlockingIOError:
+        return

@@ -1,0 +1,481 @@
+"""The workers as a whole: kept at their number, replaced, renewed, stopped."""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from djserve.instrumentation.board import Board
+from djserve.supervisor.backoff import Backoff
+from djserve.supervisor.limits import Limits
+from djserve.supervisor.processes import (
+    Launcher,
+    Loader,
+    Worker,
+    WorkerState,
+    resident_memory,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djserve.conf.schema import ServerConfig
+    from djserve.net.channel import Message
+    from djserve.supervisor.arbiter import Watcher
+
+logger = logging.getLogger("djserve")
+
+# Seconds for a worker's exit status after its channel has ended.
+EXIT_TIMEOUT = 1.0
+# Seconds beyond all of a worker's own deadlines until it is killed.
+STOP_MARGIN = 10.0
+
+
+@dataclass(eq=False)
+class Generation:
+    """One state of the code: the loader that has it, and its number."""
+
+    number: int
+    base: Loader | None
+
+
+class Fleet:
+    """Keep ``target`` workers running. The supervisor calls ``tick`` all the time."""
+
+    def __init__(
+        self, config: ServerConfig, launcher: Launcher, watcher: Watcher, target: int
+    ) -> None:
+        self._config = config
+        self._launcher = launcher
+        self._watcher = watcher
+        self._loaders: dict[Loader, Callable[[], None]] = {}
+        self._backoff = Backoff()
+        self._chance = random.Random()
+        self._limits: dict[Worker, Limits] = {}
+        self._ended_channels: dict[Worker, float] = {}
+        self._to_replace: list[Worker] = []
+        self._count = 0
+        self._previous: Generation | None = None
+        self._incoming: Generation | None = None
+        self._wants_reload = False
+        self.current = Generation(0, None)
+        self.workers: list[Worker] = []
+        self.retired = Board()
+        self.target = target
+        self.restarts = 0
+        self.first_failure: int | None = None
+        self.has_served = False
+        self.is_stopping = False
+        self.loop_name = ""
+        self.notes: list[str] = []
+        self.last_reload: Message = {"state": "none", "problems": []}
+
+    # What the supervisor asks for.
+
+    def load(self) -> None:
+        """Load the newest code; workers of it replace the others once it is loaded."""
+        if self.is_reloading:
+            self._wants_reload = True
+            return
+        self.last_reload = {"state": "loading", "problems": []}
+        number = self.current.number + 1
+        generation = Generation(number, None)
+        self._incoming = generation
+        generation.base = self._start_loader(lambda: self._loaded(generation))
+
+    @property
+    def is_reloading(self) -> bool:
+        """Whether new code is being loaded, or workers of it are being started."""
+        return self._incoming is not None or self._previous is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all workers are ready."""
+        return len(self.ready) >= self.target and not self.is_reloading
+
+    @property
+    def ready(self) -> list[Worker]:
+        """The workers that serve."""
+        return [w for w in self.workers if w.state is WorkerState.READY]
+
+    def scale(self, target: int) -> None:
+        """Change the number of workers."""
+        self.target = max(1, target)
+        logger.info("The number of workers is now %d", self.target)
+
+    def stop(self) -> None:
+        """Ask every worker to drain; a second time to stop at once."""
+        self.is_stopping = True
+        for worker in list(self.workers):
+            self._stop(worker)
+        for loader in list(self._loaders):
+            if not loader.is_loaded:
+                loader.process.terminate()
+            loader.quit()
+
+    def kill(self) -> None:
+        """End every worker this moment."""
+        for worker in self.workers:
+            worker.send_signal(signal.SIGKILL)
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to every worker that is ready."""
+        for worker in self.ready:
+            worker.send_signal(number)
+
+    def is_ended(self) -> bool:
+        """Whether no process is left."""
+        return not self.workers and not self._loaders
+
+    def poll(self) -> None:
+        """Look which loaders have ended; called at SIGCHLD."""
+        for loader in list(self._loaders):
+            code = loader.process.poll()
+            if code is not None:
+                self._hear_loader(loader)
+                del self._loaders[loader]
+                self._loader_ended(loader, code)
+
+    def tick(self, now: float) -> None:
+        """Do what is due at the monotonic time ``now``."""
+        for worker in list(self.workers):
+            self._check(worker, now)
+        for worker, since in list(self._ended_channels.items()):
+            if now - since >= EXIT_TIMEOUT or worker.loader not in self._loaders:
+                worker.send_signal(signal.SIGKILL)
+                self._worker_ended(worker, None)
+        if self.is_stopping:
+            return
+        self._recycle(now)
+        self._continue_roll()
+        self._maintain(now)
+
+    # Starting.
+
+    def _start_loader(self, on_loaded: Callable[[], None]) -> Loader:
+        loader = self._launcher.start()
+        self._loaders[loader] = on_loaded
+        self._watcher.watch(loader.channel, lambda: self._hear_loader(loader))
+        return loader
+
+    def _start_worker(self, replaces: Worker | None = None) -> None:
+        self._count += 1
+        now = time.monotonic()
+        worker = Worker(self._count, self.current.number, now)
+        worker.replaces = replaces
+        worker.deadline = now + self._config.workers.worker_start_timeout
+        self.workers.append(worker)
+        self._watcher.watch(worker.channel, lambda: self._hear_worker(worker))
+        self._place(worker)
+
+    def _place(self, worker: Worker) -> None:
+        """Find a process for a worker: forked, or of its own."""
+        base = self.current.base
+        if base is not None and base.can_fork:
+            base.make(worker, "fork")
+            worker.handed_over()
+            worker.loader = base
+            return
+        if base is not None:
+            self.current.base = None
+            self._become(worker, base)
+            return
+        worker.loader = self._start_loader(lambda: self._become(worker, worker.loader))
+        worker.pid = worker.loader.process.pid
+
+    def _become(self, worker: Worker, loader: Loader | None) -> None:
+        assert loader is not None
+        worker.loader = loader
+        worker.pid = loader.process.pid
+        loader.make(worker, "become")
+        worker.handed_over()
+
+    # What processes tell.
+
+    def _hear_loader(self, loader: Loader) -> None:
+        if loader.channel.fileno() < 0:
+            return
+        try:
+            messages = loader.channel.receive()
+        except EOFError:
+            self._watcher.forget(loader.channel)
+            loader.close()
+            return
+        for message in messages:
+            match message["event"]:
+                case "loaded":
+                    loader.is_loaded = True
+                    loader.obstacle = message["obstacle"]
+                    loader.notes = message["notes"]
+                    self._loaders[loader]()
+                case "failed":
+                    loader.problems = message["problems"]
+                case "forked":
+                    self._set_process(message["number"], message["pid"])
+                case "exited":
+                    self._process_ended(message["pid"], message["code"])
+
+    def _hear_worker(self, worker: Worker) -> None:
+        try:
+            messages = worker.channel.receive()
+        except EOFError:
+            self._watcher.forget(worker.channel)
+            self._ended_channels[worker] = time.monotonic()
+            return
+        for message in messages:
+            match message["event"]:
+                case "ready":
+                    self.loop_name = message["loop"]
+                    self._worker_ready(worker, message["pid"])
+                case "failed":
+                    worker.problems = message["problems"]
+
+    def _set_process(self, number: int, pid: int) -> None:
+        for worker in self.workers:
+            if worker.number == number:
+                worker.pid = pid
+                if worker.state is WorkerState.STOPPING:
+                    worker.send_signal(signal.SIGTERM)
+
+    def _process_ended(self, pid: int, code: int) -> None:
+        for worker in list(self.workers):
+            if worker.pid == pid:
+                self._worker_ended(worker, code)
+
+    def _worker_ready(self, worker: Worker, pid: int) -> None:
+        worker.pid = pid
+        if worker.state is not WorkerState.STARTING:
+            return
+        worker.state = WorkerState.READY
+        worker.ready_at = time.monotonic()
+        worker.deadline = None
+        self._limits[worker] = Limits.draw(self._config.workers, self._chance)
+        self.has_served = True
+        logger.info("%s is ready", worker)
+        old, worker.replaces = worker.replaces, None
+        if old is not None and old in self.workers:
+            self._stop(old)
+
+    def _loader_ended(self, loader: Loader, code: int) -> None:
+        if loader.channel.fileno() >= 0:
+            self._watcher.forget(loader.channel)
+            loader.close()
+        if self._incoming is not None and self._incoming.base is loader:
+            self._load_failed(loader, code)
+            return
+        for worker in list(self.workers):
+            if worker.pid == loader.process.pid:
+                worker.problems = worker.problems or loader.problems
+                self._worker_ended(worker, code)
+        if self.current.base is loader and not self.is_stopping:
+            self.current.base = None
+            logger.warning("The loader %s; the next worker loads anew", describe(code))
+
+    def _worker_ended(self, worker: Worker, code: int | None) -> None:
+        if worker not in self.workers:
+            return
+        self.workers.remove(worker)
+        self._limits.pop(worker, None)
+        if self._ended_channels.pop(worker, None) is None:
+            self._watcher.forget(worker.channel)
+        for other in self.workers:
+            if other.replaces is worker:
+                other.replaces = None
+        if worker.state is WorkerState.STOPPING:
+            logger.info("%s has ended", worker)
+        else:
+            self._ended_unexpectedly(worker, code)
+        self.retired.add_totals(worker.board)
+        worker.close()
+
+    def _ended_unexpectedly(self, worker: Worker, code: int | None) -> None:
+        now = time.monotonic()
+        served = 0.0 if worker.ready_at is None else now - worker.ready_at
+        was_starting = worker.state is WorkerState.STARTING
+        self.restarts += 1
+        logger.error("%s %s unexpectedly", worker, describe(code))
+        if not self.has_served:
+            self.first_failure = 1 if code is None or code <= 0 else code
+        if was_starting and self._previous is not None:
+            self._abandon_roll(worker)
+            return
+        delay = self._backoff.worker_ended(served, now)
+        if delay and self._backoff.is_storm:
+            logger.critical(
+                "Workers keep ending at once; the next starts in %g seconds", delay
+            )
+
+    # New code.
+
+    def _loaded(self, generation: Generation) -> None:
+        base = generation.base
+        if generation is not self._incoming or base is None:
+            return
+        self._incoming = None
+        self._backoff.reset()
+        self.notes = base.notes
+        if base.obstacle and base.obstacle != "PRELOAD is off":
+            logger.warning(
+                "Each worker loads the application for itself: %s", base.obstacle
+            )
+        if self.workers:
+            self.last_reload = {"state": "rolling", "problems": []}
+            self._previous = self.current
+            self._to_replace = [
+                w for w in self.workers if w.state is not WorkerState.STOPPING
+            ]
+        self.current = generation
+
+    def _load_failed(self, loader: Loader, code: int) -> None:
+        self._incoming = None
+        problems = loader.problems or [f"Loading the application {describe(code)}"]
+        self.last_reload = {"state": "failed", "problems": problems}
+        if not self.has_served:
+            self.first_failure = 1 if code <= 0 else code
+        elif not self.is_stopping:
+            logger.error(
+                "The new code was refused, and the old workers stay: %s",
+                "\n".join(problems),
+            )
+        self._end_reload()
+
+    def _continue_roll(self) -> None:
+        """Replace the next worker of old code, once the one before is replaced."""
+        if self._previous is None or any(w.replaces for w in self.workers):
+            return
+        while self._to_replace:
+            old = self._to_replace.pop(0)
+            if old in self.workers and old.state is not WorkerState.STOPPING:
+                self._start_worker(replaces=old)
+                return
+        previous, self._previous = self._previous, None
+        if previous.base is not None:
+            previous.base.quit()
+        self.last_reload = {"state": "done", "problems": []}
+        logger.info("All workers run the new code")
+        self._end_reload()
+
+    def _abandon_roll(self, failed: Worker) -> None:
+        """Keep the workers that there are, since the new code does not start."""
+        assert self._previous is not None
+        broken, self.current, self._previous = self.current, self._previous, None
+        # Numbers go up: the next attempt is another generation than this one.
+        self.current.number = broken.number
+        if broken.base is not None:
+            broken.base.quit()
+        self._to_replace = []
+        problems = failed.problems or [f"{failed} did not become ready"]
+        self.last_reload = {"state": "failed", "problems": problems}
+        logger.error("The new code does not start, and the old workers stay")
+        self._end_reload()
+
+    def _end_reload(self) -> None:
+        if self._wants_reload and not self.is_stopping:
+            self._wants_reload = False
+            self.load()
+
+    # Watching.
+
+    def _check(self, worker: Worker, now: float) -> None:
+        if worker.deadline is not None and now >= worker.deadline:
+            logger.error("%s is killed: it did not %s in time", worker, _aim(worker))
+            worker.deadline = now + EXIT_TIMEOUT
+            worker.send_signal(signal.SIGKILL)
+        if worker.state is WorkerState.READY:
+            self._check_loop(worker, now)
+
+    def _check_loop(self, worker: Worker, now: float) -> None:
+        """Find a blocked event loop: log its stack, then end it."""
+        config = self._config.workers
+        silence = worker.silence(now)
+        warning, limit = config.worker_block_warning, config.worker_hang_timeout
+        if worker.dumped_at is not None and now - worker.dumped_at >= 0.2:
+            stacks = worker.read_stacks()
+            logger.error(
+                "%s: the event loop has been blocked for %.1f seconds; "
+                "stacks, most recent call first:\n%s",
+                worker,
+                silence,
+                stacks,
+            )
+            worker.dumped_at = None
+        first = min(t for t in (warning, limit, float("inf")) if t is not None)
+        if worker.blocked_since is None and silence >= first:
+            worker.blocked_since = now - silence
+            worker.dumped_at = now
+            worker.ask_for_stacks()
+        elif worker.blocked_since is not None and silence < first:
+            blocked = now - worker.blocked_since
+            worker.blocked_since = worker.dumped_at = None
+            logger.warning("%s: the event loop ran on after %.1f s", worker, blocked)
+        is_told = worker.dumped_at is None and worker.deadline is None
+        if limit is not None and silence >= limit and is_told:
+            logger.error("%s is replaced: it was blocked for %g s", worker, limit)
+            worker.deadline = now + EXIT_TIMEOUT
+            worker.send_signal(signal.SIGKILL)
+
+    def _recycle(self, now: float) -> None:
+        """Start a replacement for one worker that has reached a limit."""
+        if self._previous is not None or any(w.replaces for w in self.workers):
+            return
+        if self._backoff.wait(now):
+            return
+        for worker in self.ready:
+            memory = 0
+            if self._config.workers.worker_max_memory is not None:
+                memory = resident_memory(worker.pid)
+            assert worker.ready_at is not None
+            age = now - worker.ready_at
+            reason = self._limits[worker].find_reason(worker.requests, age, memory)
+            if reason:
+                logger.info("%s is replaced: %s", worker, reason)
+                self._start_worker(replaces=worker)
+                return
+
+    def _maintain(self, now: float) -> None:
+        """Start what is missing, stop what is too much."""
+        if not self.has_generation or self._backoff.wait(now):
+            return
+        present = [
+            w
+            for w in self.workers
+            if w.state is not WorkerState.STOPPING and w.replaces is None
+        ]
+        for _ in range(self.target - len(present)):
+            self._start_worker()
+        for worker in present[: max(0, len(present) - self.target)]:
+            self._stop(worker)
+
+    @property
+    def has_generation(self) -> bool:
+        """Whether any code was ever loaded."""
+        return self.current.number > 0
+
+    def _stop(self, worker: Worker) -> None:
+        if worker.state is not WorkerState.STOPPING:
+            timeouts = self._config.lifecycle
+            wait = timeouts.shutdown_timeout + timeouts.lifespan_timeout + STOP_MARGIN
+            worker.deadline = time.monotonic() + wait
+        worker.tell_to_stop()
+        worker.state = WorkerState.STOPPING
+
+
+def describe(code: int | None) -> str:
+    """Return how a process has ended, as a phrase."""
+    if code is None:
+        return "ended"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = str(-code)
+    return f"was ended by {name}"
+
+
+def _aim(worker: Worker) -> str:
+    return "start" if worker.state is WorkerState.STARTING else "end"

@@ -1,0 +1,217 @@
+"""The supervisor's side of its processes: loaders and workers, as it knows them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from djserve.instrumentation.board import Board, Field, create_memory
+from djserve.net.channel import Channel, open_pair
+from djserve.supervisor.child import VARIABLE, Birth
+from djserve.supervisor.worker import STACK_SIGNAL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from djserve.conf.schema import WorkersConfig
+
+
+def command_line() -> list[str]:
+    """Return how this program was started, for another process of the same kind."""
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
+def working_directory() -> str:
+    """Return the directory that this program was started in.
+
+    Under its name in the shell: where that is a symbolic link that a deployment turns
+    to another release, new processes must start in the new one.
+    """
+    current = os.getcwd()
+    named = os.environ.get("PWD", "")
+    try:
+        if named and os.path.samefile(named, current):
+            return named
+    except OSError:
+        pass
+    return current
+
+
+class Launcher:
+    """Start loaders, each in a new interpreter with this program's command line."""
+
+    def __init__(self, config: WorkersConfig, sockets: Sequence[int]) -> None:
+        self._arguments = command_line()
+        self._directory = working_directory()
+        self._config = config
+        self._sockets = tuple(sockets)
+
+    def start(self) -> Loader:
+        """Start a loader. Raises OSError where the system cannot."""
+        ours, theirs = open_pair()
+        birth = Birth(theirs.fileno(), self._sockets)
+        try:
+            process = subprocess.Popen(
+                self._arguments,
+                cwd=self._directory,
+                env={**os.environ, VARIABLE: birth.to_text()},
+                stdin=subprocess.DEVNULL,
+                pass_fds=(birth.channel, *birth.sockets),
+                user=self._config.user,
+                group=self._config.group,
+                extra_groups=None if self._config.user is None else [],
+            )
+        finally:
+            theirs.close()
+        return Loader(process, ours)
+
+
+class Loader:
+    """A loader process. ``obstacle`` says why it cannot fork, "" where it can."""
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: Channel) -> None:
+        self.process = process
+        self.channel = channel
+        self.is_loaded = False
+        self.obstacle = ""
+        self.notes: list[str] = []
+        self.problems: list[str] = []
+
+    @property
+    def can_fork(self) -> bool:
+        """Whether workers may be forked from it."""
+        return self.is_loaded and not self.obstacle
+
+    def make(self, worker: Worker, command: str) -> None:
+        """Order a worker: "fork" makes a new process, "become" makes this one it."""
+        message = {"command": command, "number": worker.number}
+        self.channel.send(message, worker.take_descriptors())
+
+    def quit(self) -> None:
+        """Let it end once its workers have."""
+        self.channel.send({"command": "quit"})
+
+    def close(self) -> None:
+        """Let go of it: a loader that waits for orders ends then."""
+        self.channel.close()
+
+
+class WorkerState(Enum):
+    """STARTING until it is ready, STOPPING once it was told to end."""
+
+    STARTING = auto()
+    READY = auto()
+    STOPPING = auto()
+
+
+class Worker:
+    """A worker process, from the order for it to its end."""
+
+    def __init__(self, number: int, generation: int, now: float) -> None:
+        self.number = number
+        self.generation = generation
+        self.state = WorkerState.STARTING
+        self.started_at = now
+        self.ready_at: float | None = None
+        self.deadline: float | None = None
+        self.pid: int | None = None
+        self.loader: Loader | None = None
+        self.replaces: Worker | None = None
+        self.is_unexpected = True
+        self.problems: list[str] = []
+        self.board = Board()
+        self._stacks = create_memory("djserve-stacks", 0)
+        self.channel, self._theirs = open_pair()
+        self.blocked_since: float | None = None
+        self.dumped_at: float | None = None
+
+    def __str__(self) -> str:
+        pid = "" if self.pid is None else f" (process {self.pid})"
+        return f"Worker {self.number}{pid}"
+
+    def take_descriptors(self) -> tuple[int, int, int]:
+        """Return what the worker's process needs, once."""
+        return self._theirs.fileno(), self.board.descriptor, self._stacks
+
+    def handed_over(self) -> None:
+        """Close our copy of the worker's end, once its process has its own."""
+        self._theirs.close()
+
+    @property
+    def requests(self) -> int:
+        """How many requests it has answered."""
+        return self.board.numbers[Field.REQUESTS]
+
+    def silence(self, now: float) -> float:
+        """Return for how many seconds its event loop has not turned."""
+        beat = self.board.numbers[Field.HEARTBEAT] / 1e9
+        return now - max(beat, self.ready_at or 0.0)
+
+    def tell_to_stop(self) -> None:
+        """Ask for the end; a second time at once."""
+        if self.state is WorkerState.STARTING:
+            self.send_signal(signal.SIGTERM)
+        self.channel.send({"command": "stop"})
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, where the process is known and still there."""
+        if self.pid is None:
+            return
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return
+
+    def ask_for_stacks(self) -> None:
+        """Let the process write the stacks of its threads."""
+        os.ftruncate(self._stacks, 0)
+        os.lseek(self._stacks, 0, os.SEEK_SET)
+        self.send_signal(STACK_SIGNAL)
+
+    def read_stacks(self) -> str:
+        """Return what the process has written since it was asked."""
+        size = os.fstat(self._stacks).st_size
+        return os.pread(self._stacks, size, 0).decode(errors="replace")
+
+    def close(self) -> None:
+        """Let go of everything that was shared with the process."""
+        self.channel.close()
+        if self._theirs.fileno() >= 0:
+            self._theirs.close()
+        self.board.close()
+        os.close(self._stacks)
+
+
+def resident_memory(pid: int | None) -> int:
+    """Return a process's resident memory in bytes, 0 where it cannot be told."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def count_workers(configured: int | None) -> int:
+    """Return the number of workers; None stands for one on each usable CPU."""
+    if configured is not None:
+        return configured
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def start_successor(
+    sockets: Sequence[int], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start this program anew, with the listening sockets, to take over."""
+    return subprocess.Popen(
+        command_line(),
+        cwd=working_directory(),
+        env={**os.environ, **environment},
+        pass_fds=tuple(sockets),
+    )

@@ -1,0 +1,47 @@
+"""What is served, as the command that serves it knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from djserve.asgi.types import Application
+    from djserve.conf.schema import ServerConfig
+
+
+class Loaded(NamedTuple):
+    """An application, and what the start-up message tells of it.
+
+    ``config`` is the configuration where only the application brought it along.
+    """
+
+    application: Application
+    notes: Sequence[str] = ()
+    config: ServerConfig | None = None
+
+
+def _nothing() -> None:
+    """Have nothing to let go of."""
+
+
+def _describe_path(scope: Mapping[str, Any]) -> str:
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """How the application is loaded, and what to do around a fork.
+
+    ``load`` may be called in any process, once in each; it raises ConfigError.
+    ``before_fork`` closes what two processes must not share: connections to databases,
+    caches and channel layers. ``describe`` names the view of a request's scope.
+    ``thread_stats`` returns the threads, those at work and the calls that wait.
+    """
+
+    load: Callable[[], Loaded]
+    before_fork: Callable[[], None] = _nothing
+    describe: Callable[[Mapping[str, Any]], str] = _describe_path
+    thread_stats: Callable[[], tuple[int, int, int]] | None = None

@@ -1,0 +1,60 @@
+"""What a process is: a server alone, a supervisor, or a supervisor's child."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from djserve.server.launch import launch, prepare_reactor
+from djserve.supervisor.arbiter import Arbiter
+from djserve.supervisor.child import Birth, run_child
+from djserve.supervisor.processes import count_workers
+from djserve.supervisor.systemd import adopt_activation
+from djserve.supervisor.upgrade import Inheritance
+
+if TYPE_CHECKING:
+    from djserve.conf.schema import ServerConfig
+    from djserve.server.lifecycle import ExitCode
+    from djserve.supervisor.program import Program
+
+
+logger = logging.getLogger("djserve")
+
+
+def run(config: ServerConfig, program: Program) -> ExitCode:
+    """Serve until a signal ends it, and return how the process ends.
+
+    Raises ConfigError where the configuration or the application is wrong.
+    """
+    birth = Birth.take()
+    if birth is not None:
+        return run_child(birth, config, program)
+    config = adopt_activation(config)
+    inheritance = Inheritance.take()
+    if needs_supervisor(config) or inheritance is not None:
+        return Arbiter(config, inheritance).run()
+    reactor = prepare_reactor()
+    loaded = program.load()
+    if loaded.config is not None:
+        config = loaded.config
+        if needs_supervisor(config):
+            logger.warning(
+                "One process runs: give --workers on the command line, or "
+                "DJANGO_SETTINGS_MODULE, since the settings were known too late"
+            )
+    return launch(loaded.application, config, reactor, loaded.notes)
+
+
+def needs_supervisor(config: ServerConfig) -> bool:
+    """Tell whether a setting asks for more than one process gives."""
+    workers = config.workers
+    return (
+        count_workers(workers.workers) > 1
+        or workers.supervisor == "on"
+        or workers.user is not None
+        or workers.group is not None
+        or workers.control_socket is not None
+        or workers.worker_max_requests is not None
+        or workers.worker_max_age is not None
+        or workers.worker_max_memory is not None
+    )

@@ -1,0 +1,75 @@
+"""Signals to a queue: a handler only notes them, the supervisor's loop acts."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+HANDLED = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGCHLD,
+)
+
+
+class SignalQueue:
+    """Collect signals while it is open, and wake a selector for each."""
+
+    def __init__(self, numbers: Sequence[signal.Signals] = HANDLED) -> None:
+        self._numbers = numbers
+        self._queue: deque[signal.Signals] = deque()
+        self._reader, self._writer = os.pipe()
+        for end in (self._reader, self._writer):
+            os.set_blocking(end, False)
+
+    def __enter__(self) -> SignalQueue:
+        self._old_wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._old = [signal.signal(number, self._note) for number in self._numbers]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, old in zip(self._numbers, self._old, strict=True):
+            signal.signal(number, old)
+        signal.set_wakeup_fd(self._old_wakeup)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable once a signal has come."""
+        return self._reader
+
+    def take(self) -> list[signal.Signals]:
+        """Return the signals that have come, each kind once, in their order."""
+        try:
+            os.read(self._reader, 4096)
+        except BlockingIOError:
+            pass
+        numbers = dict.fromkeys(self._queue)
+        for number in numbers:
+            self._drop(number)
+        return list(numbers)
+
+    def _drop(self, number: signal.Signals) -> None:
+        # A second TERM means another thing than the first and stays for its own turn.
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._queue.remove(number)
+            if number in self._queue:
+                os.write(self._writer, b"\0")
+            return
+        while number in self._queue:
+            self._queue.remove(number)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._queue.append(signal.Signals(number))

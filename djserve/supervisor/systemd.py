@@ -1,0 +1,75 @@
+"""The service manager: sockets it hands over, and what it is told (sd_notify)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import MutableMapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from djserve.net.notify import send_datagram
+
+if TYPE_CHECKING:
+    from djserve.conf.schema import ServerConfig
+
+FIRST_DESCRIPTOR = 3
+
+
+def adopt_activation(
+    config: ServerConfig, environ: MutableMapping[str, str] = os.environ
+) -> ServerConfig:
+    """Return the configuration with the sockets of LISTEN_FDS in the place of BIND.
+
+    The variables are removed: they are for this process alone.
+    """
+    count = environ.pop("LISTEN_FDS", "")
+    process = environ.pop("LISTEN_PID", "")
+    environ.pop("LISTEN_FDNAMES", None)
+    if process != str(os.getpid()) or not count.isdigit() or count == "0":
+        return config
+    numbers = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count))
+    for number in numbers:
+        os.set_inheritable(number, False)
+    bind = tuple(f"fd://{number}" for number in numbers)
+    return replace(config, bind=replace(config.bind, bind=bind))
+
+
+class Notifier:
+    """Tell the service manager of each step; does nothing where there is none."""
+
+    def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
+        self._address = environ.pop("NOTIFY_SOCKET", "")
+        interval = environ.pop("WATCHDOG_USEC", "")
+        process = environ.pop("WATCHDOG_PID", str(os.getpid()))
+        is_watched = interval.isdigit() and process == str(os.getpid())
+        # Half of the limit, as sd_watchdog_enabled(3) advises.
+        self._interval = int(interval) / 2e6 if is_watched else 0.0
+        self._next_ping = 0.0
+
+    def ready(self, status: str) -> None:
+        """Everything serves."""
+        self._send(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={status}")
+
+    def reloading(self) -> None:
+        """A rolling restart begins; ``ready`` ends it."""
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS=Reloading")
+
+    def stopping(self) -> None:
+        """The end has begun."""
+        self._send("STOPPING=1\nSTATUS=Draining")
+
+    def alive(self, now: float) -> None:
+        """Feed the watchdog when it is due; called often, with a monotonic time."""
+        if self._interval and now >= self._next_ping:
+            self._next_ping = now + self._interval
+            self._send("WATCHDOG=1")
+
+    def environment(self) -> dict[str, str]:
+        """Return what a successor needs to speak to the same service manager."""
+        return {"NOTIFY_SOCKET": self._address} if self._address else {}
+
+    def _send(self, text: str) -> None:
+        if self._address:
+            send_datagram(self._address, text)
