@@ -138,7 +138,8 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("http1"))
+    size = str(2 * UPLOAD_SIZE)
+    server = Server(tmp_path_factory.mktemp("http1"), "--body-size-limit", size)
     yield server
     server.stop()
 
