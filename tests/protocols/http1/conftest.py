@@ -30,6 +30,7 @@ class Request:
         self.stream = stream
         self.content = b""
         self.chunks: list[bytes] = []
+        self.is_running = False
         self.is_started = False
         self.is_complete = False
         self.is_lost = False
@@ -47,7 +48,7 @@ class Request:
         self.stream.send_response(status, headers or [], body, more=False)
 
     def start(self) -> None:
-        self.is_started = True
+        self.is_running = self.is_started = True
         self._act(self.wire.on_start)
         if self.is_complete:
             self._act(self.wire.on_complete)
