@@ -256,7 +256,8 @@ def test_reload_does_not_wait_for_open_connections(
             websocket.recv(timeout=5)
 
     assert websocket.close_code == 1012
-    assert busy < alone + 1.5
+    # A second more, on a machine whose load may have doubled in the meantime.
+    assert busy < 2 * alone + 1
     assert httpx.get(f"{server.url}/admin/login/").status_code == 200
 
 
