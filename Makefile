@@ -2,6 +2,7 @@
 # make test     run all tests
 # make check    format, lint, types, import contracts, settings reference
 # make coverage what each module's own test module covers
+# make bench    measure djserve beside other servers (ARGS="--quick", ARGS=--list)
 #
 # Each target makes the virtual environment it needs; Python 3.11 is all it takes.
 # PYTHON selects the interpreter, VENV the environment's directory, ADDR and PORT the
@@ -19,7 +20,7 @@ python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage clean
+.PHONY: help demo test check coverage bench clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -60,6 +61,10 @@ check: $(VENV)/.dev
 
 coverage: $(VENV)/.dev
 	$(python) .ci/own_coverage.py $(ARGS)
+
+# It makes .venv-bench, or BENCH_VENV, with the other servers in it.
+bench:
+	$(PYTHON) -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

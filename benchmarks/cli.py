@@ -1,0 +1,162 @@
+"""The command line of the benchmarks: choose, measure, report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from benchmarks import processes, servers
+from benchmarks.model import Results, Row
+from benchmarks.options import build_parser
+from benchmarks.plots import plot_all
+from benchmarks.processes import ROOT, BenchmarkError
+from benchmarks.profiles import NORMAL, QUICK, Profile
+from benchmarks.profiling import profile
+from benchmarks.runner import (
+    conditions_for,
+    describe_machine,
+    describe_versions,
+    run_scenarios,
+)
+from benchmarks.scenarios import Scenario, select
+from benchmarks.tables import render, render_group, render_problems, rewrite_block
+
+RESULTS = ROOT / "benchmarks" / "results"
+PROFILES = ROOT / "benchmarks" / "profiles"
+PAGE = ROOT / "docs" / "performance.md"
+IMAGES = ROOT / "docs" / "images"
+LOAD_LIMIT = 0.7
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the arguments say; return the exit code."""
+    options = build_parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return perform(options)
+    except BenchmarkError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted", file=sys.stderr)
+        return 130
+    finally:
+        processes.end_all()
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def perform(options: argparse.Namespace) -> int:
+    if options.report:
+        report(Results.read(options.report), options)
+        return 0
+    chosen = select(options.scenarios)
+    servers.raise_open_file_limit()
+    warn_if_not_alone()
+    if options.profile:
+        return write_profiles(chosen, options)
+    results = measure(chosen, options)
+    report(results, options)
+    return 0
+
+
+def warn_if_not_alone() -> None:
+    """Say so if others use the cores: figures are then good for nothing."""
+    load = os.getloadavg()[0]
+    if load > LOAD_LIMIT:
+        say(f"WARNING: the load average is {load:.1f}: something else uses the cores")
+
+
+def profile_of(options: argparse.Namespace) -> Profile:
+    return QUICK if options.quick else NORMAL
+
+
+def measure(chosen: list[Scenario], options: argparse.Namespace) -> Results:
+    """Run the scenarios; the results so far are on the disk after each."""
+    plan = profile_of(options)
+    if not options.scenarios:
+        chosen = [each for each in chosen if each.name not in plan.left_out]
+    seconds = options.seconds or plan.seconds
+    results = Results(
+        machine=describe_machine(),
+        versions=describe_versions(),
+        options={
+            "profile": plan.name,
+            "rounds": options.rounds or plan.rounds,
+            "seconds": seconds,
+        },
+    )
+
+    def rounds(scenario: Scenario) -> int:
+        usual = plan.steady_rounds if scenario.is_steady else plan.rounds
+        return int(options.rounds or usual)
+
+    with conditions_for(plan, seconds) as conditions:
+        for row in run_scenarios(
+            chosen, options.servers, rounds, conditions, results, say
+        ):
+            show(row)
+            results.write(output_folder(options) / "results.json")
+    return results
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def show(row: Row) -> None:
+    say(f"\n{render_group(row.group, [row])}\n")
+
+
+def output_folder(options: argparse.Namespace) -> Path:
+    """Return where results go: a part of a run does not replace a whole one."""
+    if options.output:
+        return Path(options.output)
+    if options.report:
+        return Path(options.report).parent
+    is_whole = not options.scenarios and not options.servers and not options.quick
+    return RESULTS if is_whole else RESULTS / "partial"
+
+
+def report(results: Results, options: argparse.Namespace) -> None:
+    """Write tables and pictures; into the documentation too if that is asked for."""
+    folder = output_folder(options)
+    results.write(folder / "results.json")
+    text = render(results)
+    (folder / "results.md").write_text(f"# Benchmark results\n\n{text}", "utf-8")
+    try:
+        pictures = plot_all(results, folder)
+    except ModuleNotFoundError:
+        say("No pictures: matplotlib is not installed")
+        pictures = []
+    if options.publish:
+        rewrite_block(PAGE, text)
+        IMAGES.mkdir(exist_ok=True)
+        for picture in pictures:
+            shutil.copy(picture, IMAGES)
+    say(render_problems(results))
+    say(f"Results are in {folder}")
+
+
+def write_profiles(chosen: list[Scenario], options: argparse.Namespace) -> int:
+    """Write one text for each scenario that has a server under load."""
+    PROFILES.mkdir(exist_ok=True)
+    plan = profile_of(options)
+    with conditions_for(plan, options.seconds or 5) as conditions:
+        for scenario in chosen:
+            try:
+                text = profile(scenario, conditions)
+            except BenchmarkError as error:
+                say(f"{scenario.name}: {error}")
+                continue
+            path = PROFILES / f"{scenario.name}.txt"
+            path.write_text(text, "utf-8")
+            say(text)
+    return 0

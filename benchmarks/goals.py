@@ -1,0 +1,80 @@
+"""What djserve wants to reach, as ratios within one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.model import THE_FOUR, Results
+from benchmarks.scenarios import WSGI_IN_PROCESS
+
+PYTHON_PEERS = ("daphne", "uvicorn", "hypercorn", "gunicorn")
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """At least ``ratio`` times as good as the best of these in one scenario."""
+
+    scenario: str
+    ratio: float
+    over: tuple[str, ...] = THE_FOUR
+    over_title: str = "the best of the four"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most this much, in the scenario's own unit."""
+
+    scenario: str
+    most: float
+
+
+GOALS: tuple[Goal | Limit, ...] = (
+    Goal("http1_hello", 1.3),
+    Goal("http2_hello", 2.0, ("gunicorn",), "gunicorn"),
+    Goal("http2_hello", 0.25, ("granian",), "Granian"),
+    Goal("websocket_echo", 1.3),
+    Goal("websocket_echo_16k", 1.3),
+    Goal("channels_echo", 1.1),
+    Goal("django_sync", 8),
+    Goal("django_sync", 0.6, (WSGI_IN_PROCESS,), "WSGI in-process"),
+    Goal("django_async", 6),
+    Goal("django_query", 4),
+    Goal("django_session", 3),
+    Goal("memory_websocket", 1.0, PYTHON_PEERS, "the best Python peer"),
+    Limit("memory_upload", 16),
+    Limit("memory_download", 16),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A goal, what was measured, and whether that is enough."""
+
+    title: str
+    goal: str
+    measured: str
+    is_met: bool
+
+
+def judge(results: Results) -> list[Verdict]:
+    """Return a verdict on each goal whose figures the run has."""
+    verdicts = (judge_one(goal, results) for goal in GOALS)
+    return [verdict for verdict in verdicts if verdict]
+
+
+def judge_one(goal: Goal | Limit, results: Results) -> Verdict | None:
+    row = results.row(goal.scenario)
+    if row is None:
+        return None
+    title = f"{row.group}: {row.title}"
+    if isinstance(goal, Limit):
+        median = row.median("djserve")
+        if median is None:
+            return None
+        wanted, measured = f"<= {goal.most:g} {row.unit}", f"{median:.1f} {row.unit}"
+        return Verdict(title, wanted, measured, median <= goal.most)
+    ratio = row.ratio(goal.over)
+    if ratio is None:
+        return None
+    wanted = f">= {goal.ratio:g} x {goal.over_title}"
+    return Verdict(title, wanted, f"{ratio:.2f} x", ratio >= goal.ratio)

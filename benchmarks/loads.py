@@ -1,0 +1,121 @@
+"""The load tools, run on the load's core, and the one figure in what they print."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from benchmarks import processes
+from benchmarks.processes import BenchmarkError
+
+PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client"}
+TOLERATED_ERRORS = 0.001
+OPEN_TIMEOUT = 120.0
+
+
+def require_tool(name: str) -> str:
+    """Return a tool's path; raises BenchmarkError that says how to get it."""
+    path = shutil.which(name)
+    if path is None:
+        package = PACKAGES[name]
+        raise BenchmarkError(f"{name} is missing: apt-get install {package}")
+    return path
+
+
+def wrk(
+    url: str, seconds: int, core: int, *, connections: int = 32, close: bool = False
+) -> float:
+    """Return requests a second; ``close`` asks for a new connection each time."""
+    command = [require_tool("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", url]
+    if close:
+        command += ["-H", "Connection: close"]
+    return parse_wrk(processes.run(command, core, seconds + 30))
+
+
+def parse_wrk(output: str) -> float:
+    """Return requests a second; raises BenchmarkError where requests failed."""
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    total = re.search(r"(\d+) requests in", output)
+    if not rate or not total or not int(total[1]):
+        raise BenchmarkError(f"wrk made no request: {output[-200:]!r}")
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    if refused:
+        raise BenchmarkError(f"{refused[1]} of {total[1]} responses were errors")
+    socket_errors = re.search(r"Socket errors: (.+)", output)
+    if socket_errors:
+        count = sum(int(number) for number in re.findall(r"\d+", socket_errors[1]))
+        if count > max(1, int(total[1]) * TOLERATED_ERRORS):
+            raise BenchmarkError(f"wrk had socket errors: {socket_errors[1]}")
+    return float(rate[1])
+
+
+def h2load(url: str, seconds: int, core: int) -> float:
+    """Return requests a second over 8 connections with 16 streams each."""
+    command = [require_tool("h2load"), "-c8", "-m16", "-t1", f"-D{seconds}"]
+    return parse_h2load(
+        processes.run([*command, "--warm-up-time=1", url], core, seconds + 30)
+    )
+
+
+def parse_h2load(output: str) -> float:
+    """Return requests a second; raises BenchmarkError unless all went over HTTP/2."""
+    if "Application protocol: h2" not in output:
+        raise BenchmarkError("the server did not choose HTTP/2")
+    rate = re.search(r"finished in [\d.]+\w+, ([\d.]+) req/s", output)
+    codes = re.search(
+        r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", output
+    )
+    failed = re.search(r"(\d+) failed, (\d+) errored, (\d+) timeout", output)
+    if not rate or not codes or not failed or not float(rate[1]):
+        raise BenchmarkError(f"h2load made no request: {output[-200:]!r}")
+    bad = sum(int(count) for count in [*codes.groups()[1:], *failed.groups()])
+    if bad > int(codes[1]) * TOLERATED_ERRORS:
+        raise BenchmarkError(f"{bad} requests failed, {codes[1]} did not")
+    return float(rate[1])
+
+
+def python_load(name: str, core: int, seconds: float, *options: str) -> float:
+    """Run one of the loads of this package; return the figure it prints last."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--seconds", str(seconds)]
+    output = processes.run([*command, *options], core, seconds + OPEN_TIMEOUT)
+    try:
+        rate = float(output.split()[-1])
+    except (IndexError, ValueError):
+        raise BenchmarkError(f"{name} printed {output[-200:]!r}") from None
+    if rate <= 0:
+        raise BenchmarkError(f"{name}: nothing came back")
+    return rate
+
+
+@contextlib.contextmanager
+def idle_connections(kind: str, port: int, count: int, core: int) -> Iterator[None]:
+    """Hold connections open during the block."""
+    command = [sys.executable, "-m", "benchmarks.connections", "--kind", kind]
+    command += ["--port", str(port), "--count", str(count)]
+    process = processes.start(
+        command, core, stdin=subprocess.PIPE, output=subprocess.PIPE
+    )
+    try:
+        _wait_for_word(process, b"open")
+        yield
+        if process.poll() is not None:
+            raise BenchmarkError("the idle connections did not stay open")
+    finally:
+        processes.end(process)
+
+
+def _wait_for_word(process: subprocess.Popen[bytes], word: bytes) -> None:
+    assert process.stdout
+    started = time.monotonic()
+    with process.stdout as output:
+        line = output.readline()
+        if line.startswith(word):
+            return
+        rest = (line + output.read()).decode(errors="replace").strip()
+    seconds = time.monotonic() - started
+    raise BenchmarkError(f"connections failed after {seconds:.0f} s: {rest[-300:]}")

@@ -1,0 +1,62 @@
+"""The options of the command line; like ``environment``, it needs nothing installed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.scenarios import SCENARIOS
+
+EPILOG = """
+Without scenarios all are run. A prefix stands for all that begin with it ("django_").
+The first run makes .venv-bench (or $BENCH_VENV) and installs the other servers there.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure djserve beside other servers, on this machine only.",
+        epilog=EPILOG,
+    )
+    add = parser.add_argument
+    add("scenarios", nargs="*", metavar="scenario", help="what to measure")
+    add("--list", action="store_true", help="list the scenarios and end")
+    add("--quick", action="store_true", help="less of all: some ten minutes")
+    add("--rounds", type=positive, help="measurements of each server")
+    add("--seconds", type=positive, help="seconds of load in each measurement")
+    add("--servers", type=names, default=(), metavar="A,B", help="only these")
+    add("--output", type=Path, metavar="FOLDER", help="where the results go")
+    add("--report", type=Path, metavar="FILE", help="measure nothing: use this JSON")
+    add("--publish", action="store_true", help="also into docs/performance.md")
+    add("--profile", action="store_true", help="sample djserve in these scenarios")
+    add("--upgrade", action="store_true", help="install the newest servers first")
+    add("--here", action="store_true", help="use this Python and what it has")
+    return parser
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def names(text: str) -> tuple[str, ...]:
+    chosen = tuple(name.strip() for name in text.split(","))
+    known = contender_names()
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"{unknown[0]!r} is none of {', '.join(known)}"
+        )
+    return chosen
+
+
+def contender_names() -> list[str]:
+    return [*dict.fromkeys(name for each in SCENARIOS for name in each.contenders)]
+
+
+def list_scenarios() -> None:
+    for scenario in SCENARIOS:
+        print(f"{scenario.name:22}{scenario.group}: {scenario.title}")

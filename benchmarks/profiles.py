@@ -1,0 +1,49 @@
+"""How thorough a run is: the normal profile, and the quick one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Rounds, seconds of load in each, and the sizes."""
+
+    name: str
+    rounds: int
+    steady_rounds: int
+    seconds: int
+    fanout_connections: int
+    idle_connections: int
+    transfer_size: int
+    memory_transfer_size: int
+    left_out: frozenset[str] = frozenset()
+    """Scenarios that only run when they are named."""
+
+
+NORMAL = Profile(
+    name="normal",
+    rounds=5,
+    steady_rounds=2,
+    seconds=3,
+    fanout_connections=1000,
+    idle_connections=10_000,
+    transfer_size=1024 * MIB,
+    memory_transfer_size=1024 * MIB,
+)
+
+QUICK = Profile(
+    name="quick",
+    rounds=2,
+    steady_rounds=1,
+    seconds=1,
+    fanout_connections=1000,
+    idle_connections=2000,
+    transfer_size=128 * MIB,
+    memory_transfer_size=128 * MIB,
+    left_out=frozenset(
+        {"http1_tls_new", "http1_idle_1", "http1_idle_1000", "http1_idle_10000"}
+    ),
+)

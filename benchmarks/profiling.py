@@ -1,0 +1,102 @@
+"""Where djserve's time goes in a scenario: py-spy's samples of it as plain text."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import processes
+from benchmarks.model import Sample
+from benchmarks.processes import BenchmarkError, Server
+from benchmarks.scenarios import Conditions, Scenario
+
+LINES = 40
+_LIBRARY = re.compile(r"\(.*?(?:site-packages|lib/python[\d.]+)/")
+
+
+def profile(scenario: Scenario, conditions: Conditions) -> str:
+    """Measure djserve under py-spy; return the report."""
+    recorder = Recorder(conditions)
+    measured = scenario.measure("djserve", replace(conditions, observe=recorder.watch))
+    return render(scenario, measured, recorder.stacks(), conditions.seconds)
+
+
+class Recorder:
+    """Samples a server while it is under load."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._conditions = conditions
+        self._file = conditions.folder / "stacks.txt"
+        self._file.unlink(missing_ok=True)
+
+    @contextmanager
+    def watch(self, server: Server) -> Iterator[None]:
+        """Sample the server during the block, which its load runs in."""
+        command = [str(Path(sys.executable).parent / "py-spy"), "record"]
+        command += ["--format", "raw", "--rate", "400", "--output", str(self._file)]
+        command += ["--duration", str(self._conditions.seconds), "--nonblocking"]
+        command += ["--pid", str(server.process.pid)]
+        process = processes.start(command, self._conditions.load_core)
+        try:
+            yield
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(self._conditions.seconds + 10)
+        finally:
+            processes.end(process)
+
+    def stacks(self) -> Counter[tuple[str, ...]]:
+        if not self._file.exists():
+            raise BenchmarkError("py-spy recorded nothing: it may need ptrace")
+        return parse_stacks(self._file.read_text("utf-8"))
+
+
+def parse_stacks(text: str) -> Counter[tuple[str, ...]]:
+    """Return how often each stack was seen, outermost frame first, paths shortened."""
+    stacks: Counter[tuple[str, ...]] = Counter()
+    for line in text.splitlines():
+        frames, _, count = line.rpartition(" ")
+        stacks[tuple(_LIBRARY.sub("(", frame) for frame in frames.split(";"))] += int(
+            count
+        )
+    return stacks
+
+
+def render(
+    scenario: Scenario,
+    measured: Sample,
+    stacks: Counter[tuple[str, ...]],
+    seconds: int,
+) -> str:
+    total = stacks.total() or 1
+    own: Counter[str] = Counter()
+    inclusive: Counter[str] = Counter()
+    for stack, count in stacks.items():
+        own[stack[-1]] += count
+        for frame in {without_line(frame) for frame in stack}:
+            inclusive[frame] += count
+    return "\n".join(
+        [
+            f"{scenario.name}: {scenario.title}",
+            f"{total} samples in {seconds} s, {measured.value:.0f} {scenario.unit}"
+            " while being sampled",
+            *("", "Time within the line itself, C code that it calls included:", ""),
+            *table(own, total),
+            *("", "Time within the function and all that it calls:", ""),
+            *table(inclusive, total),
+            "",
+        ]
+    )
+
+
+def without_line(frame: str) -> str:
+    return re.sub(r":\d+\)$", ")", frame)
+
+
+def table(counts: Counter[str], total: int) -> list[str]:
+    return [f"{n / total:6.1%}  {frame}" for frame, n in counts.most_common(LINES)]

@@ -1,0 +1,131 @@
+"""Results as Markdown, and the marked block of a page that holds them."""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+from pathlib import Path
+
+from benchmarks.goals import judge
+from benchmarks.model import Cell, Results, Row
+from benchmarks.servers import COMMANDS
+
+TITLES = {
+    "djserve": "djserve",
+    "daphne": "Daphne",
+    "uvicorn": "Uvicorn",
+    "hypercorn": "Hypercorn",
+    "granian": "Granian",
+}
+
+BEGIN = "<!-- benchmark table: begin (written by python -m benchmarks) -->"
+END = "<!-- benchmark table: end -->"
+
+LEGEND = (
+    "Each cell is the median of the rounds and, after ±, half the distance from the"
+    " least to the greatest in per cent.\n"
+    "`vs four` is how many times better djserve is than the best of Daphne, Uvicorn,"
+    " Hypercorn and Granian; 1.00 is as good.\n"
+    "`°` marks a figure during which the server's core was less than 85 % busy, so"
+    " that the load, the disk or waiting set the pace.\n"
+    "`-` stands for what a server does not have or failed at; the reasons are below."
+)
+
+
+def title_of(contender: str) -> str:
+    return TITLES.get(contender, contender)
+
+
+def render(results: Results) -> str:
+    """Return the whole report."""
+    parts = [f"{render_machine(results)}\n{LEGEND}"]
+    for group, rows in groupby(results.rows, key=lambda row: row.group):
+        parts.append(render_group(group, [*rows]))
+    parts += [render_goals(results), render_problems(results)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def render_machine(results: Results) -> str:
+    machine, options = results.machine, results.options
+    versions = ", ".join(
+        f"{title_of(name)} {version}" for name, version in results.versions.items()
+    )
+    return (
+        f"{machine['date']}, {machine['processor']}, {machine['cores']} cores,"
+        f" {machine['system']}, {machine['python']},"
+        f" load average {machine['load']} before the run.\n"
+        f"{versions}.\n"
+        f"Profile {options['profile']}: {options['rounds']} rounds of"
+        f" {options['seconds']} s, one server process on one core, the load on another."
+    )
+
+
+def render_group(group: str, rows: list[Row]) -> str:
+    contenders = [*dict.fromkeys(name for row in rows for name in row.cells)]
+    # Fixed, so that tables of different runs can be laid side by side.
+    contenders.sort(key=lambda name: [*COMMANDS, name].index(name))
+    compares = "djserve" in contenders
+    head = ["", "unit", *(title_of(name) for name in contenders)]
+    lines = [head + ["vs four"] * compares]
+    lines.append(["---"] * 2 + ["---:"] * (len(lines[0]) - 2))
+    for row in rows:
+        cells = [render_cell(row.cells.get(name)) for name in contenders]
+        ratio = [render_ratio(row)] * compares
+        lines.append([f"{row.title} (`{row.name}`)", row.unit, *cells, *ratio])
+    return "\n".join([f"### {group}\n", *(f"| {' | '.join(c)} |" for c in lines)])
+
+
+def render_cell(cell: Cell | None) -> str:
+    if cell is None or cell.median is None:
+        return "-"
+    spread = f" ±{cell.spread:.0%}".replace("%", "") if len(cell.values) > 1 else ""
+    return f"{format_number(cell.median)}{spread}{'°' if cell.is_idle else ''}"
+
+
+def render_ratio(row: Row) -> str:
+    ratio = row.ratio()
+    return "-" if ratio is None else f"{ratio:.2f}"
+
+
+def format_number(value: float) -> str:
+    """Return a figure with about three digits that mean something."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 0.01 else "0"
+
+
+def render_goals(results: Results) -> str:
+    verdicts = judge(results)
+    if not verdicts:
+        return ""
+    lines = [
+        "### Goals\n",
+        "| work | goal | measured | met |",
+        "| --- | --- | ---: | --- |",
+    ]
+    lines += [
+        f"| {verdict.title} | {verdict.goal} | {verdict.measured} |"
+        f" {'yes' if verdict.is_met else 'no'} |"
+        for verdict in verdicts
+    ]
+    return "\n".join(lines)
+
+
+def render_problems(results: Results) -> str:
+    lines = [
+        f"- {title_of(name)}, `{row.name}`: {' '.join(cell.problem.split())[:300]}"
+        for row in results.rows
+        for name, cell in row.cells.items()
+        if cell.problem
+    ]
+    return "\n".join(["### What did not work\n", *lines]) if lines else ""
+
+
+def rewrite_block(page: Path, text: str) -> None:
+    """Put the text between a page's two marks; raises ValueError where they miss."""
+    before = page.read_text("utf-8")
+    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    after, count = pattern.subn(lambda _: f"{BEGIN}\n\n{text}\n{END}", before)
+    if count != 1:
+        raise ValueError(f"{page} has {count} marked blocks, expected 1")
+    page.write_text(after, "utf-8")
