@@ -149,7 +149,10 @@ async def _run_leased(
 async def _finish(call: Call, exchange: Exchange, hops: LeasedHops) -> None:
     exchange.disconnect.on_happen = None
     try:
-        await call.wait(hops.lease)
+        if call.future.done():
+            call.future.result()
+        else:
+            await call.wait(hops.lease)
     except asyncio.CancelledError:
         # Raised by the view's coroutine because of us, or else by our own server.
         if not exchange.disconnect.happened:
