@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from djserve.asgi.waiters import wait, wake
 from djserve.errors import ClientDisconnected
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from djserve.asgi.types import Message
@@ -102,18 +103,3 @@ class Inbox:
         ):
             self._is_paused = False
             self._resume()
-
-
-async def wait(waiters: list[asyncio.Future[None]]) -> None:
-    """Wait until ``wake`` is called with the same list."""
-    waiter = asyncio.get_running_loop().create_future()
-    waiters.append(waiter)
-    await waiter
-
-
-def wake(waiters: list[asyncio.Future[None]]) -> None:
-    """Let all go on that wait; each looks itself whether there is something for it."""
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
-    waiters.clear()

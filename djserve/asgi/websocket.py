@@ -11,10 +11,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar
 
 from djserve.asgi.application import log_fault
-from djserve.asgi.inbox import Inbox, wait, wake
+from djserve.asgi.http_messages import take_body
+from djserve.asgi.inbox import Inbox
+from djserve.asgi.waiters import wait, wake
 from djserve.asgi.websocket_messages import (
+    CLOSE_ABNORMAL,
+    CLOSE_INTERNAL_ERROR,
     CLOSE_NORMAL,
-    take_body,
+    CLOSE_SERVICE_RESTART,
     take_close,
     take_data,
     take_denial,
@@ -39,12 +43,7 @@ if TYPE_CHECKING:
 
     Actions = dict[str, Callable[["WebSocketExchange", Message], None]]
 
-_ERROR_HEADERS: Headers = [(b"content-type", b"text/plain; charset=utf-8")]
-
-# RFC 6455 section 7.4.
-_ABNORMAL = 1006
-_INTERNAL_ERROR = 1011
-_SERVICE_RESTART = 1012
+_ERROR_HEADERS = [(b"content-type", b"text/plain; charset=utf-8")]
 
 
 class WebSocketExchange:
@@ -73,6 +72,8 @@ class WebSocketExchange:
         "scope",
     )
 
+    _connection: Connection  # set by accept
+
     def __init__(
         self,
         scope: Scope,
@@ -94,7 +95,6 @@ class WebSocketExchange:
         self._calls = calls
         self._entry = entry
         self._actions = self._CONNECTING
-        self._connection: Connection | None = None
         self._denial: tuple[int, Iterable[tuple[bytes, bytes]]] | None = None
         self._inbox = Inbox(
             config.websocket_queue_limit,
@@ -129,7 +129,7 @@ class WebSocketExchange:
         """The client has gone before it was accepted or refused."""
         if self._is_undecided():
             self._note_rejection(0)
-        self._disconnect(_ABNORMAL, "")
+        self._disconnect(CLOSE_ABNORMAL, "")
 
     def tick(self, now: float) -> None:
         """Answer 503 where the application has not decided in time."""
@@ -209,12 +209,14 @@ class WebSocketExchange:
         """Answer 500, or close with 1011; break off what cannot be taken back."""
         is_cancelled = isinstance(error, asyncio.CancelledError)
         if self._actions is self._OPEN:
-            self._close(_SERVICE_RESTART if is_cancelled else _INTERNAL_ERROR, "")
+            self._close(
+                CLOSE_SERVICE_RESTART if is_cancelled else CLOSE_INTERNAL_ERROR, ""
+            )
         elif self._is_undecided():
             self._refuse(503 if is_cancelled else 500)
         elif not self._has_ended():
             self._stream.abort()
-            self._disconnect(_ABNORMAL, "")
+            self._disconnect(CLOSE_ABNORMAL, "")
 
     # Messages: one method each, by state in the tables below.
 
@@ -233,7 +235,6 @@ class WebSocketExchange:
             self._entry.accepted()
 
     def _on_send(self, message: Message) -> None:
-        assert self._connection is not None
         data = take_data(message)
         if isinstance(data, bytes):
             self._connection.send_binary(data)
@@ -296,8 +297,6 @@ class WebSocketExchange:
     # Equal to _CLOSED in what it allows; told apart by identity.
     _DISCONNECTED: ClassVar[Actions] = {"websocket.close": _on_late_close}
 
-    # Private.
-
     def _is_undecided(self) -> bool:
         return self._actions is self._CONNECTING or self._actions is self._DENYING
 
@@ -306,17 +305,15 @@ class WebSocketExchange:
 
     def _state_name(self) -> str:
         names = ("CONNECTING", "DENYING", "DENIED", "OPEN")
-        current = (name for name in names if getattr(self, f"_{name}") is self._actions)
-        return next(current, "CLOSED")
+        current = [name for name in names if getattr(self, f"_{name}") is self._actions]
+        return current[0] if current else "CLOSED"
 
     def _close(self, code: int, reason: str) -> None:
-        assert self._connection is not None
         self._connection.close(code, reason)
         self._actions = self._CLOSED
 
     def _refuse(self, status: int) -> None:
-        """Answer instead of the application."""
-        self._disconnect(_ABNORMAL, "")
+        self._disconnect(CLOSE_ABNORMAL, "")
         self._send_refusal(status)
 
     def _send_refusal(self, status: int) -> None:
@@ -327,7 +324,7 @@ class WebSocketExchange:
     def _end_denial(self) -> None:
         if not self._has_ended():
             self._actions = self._CLOSED
-            self._inbox.end(_ABNORMAL, "")
+            self._inbox.end(CLOSE_ABNORMAL, "")
 
     def _note_rejection(self, status: int) -> None:
         if self._entry is not None:
@@ -342,14 +339,11 @@ class WebSocketExchange:
         self._calls.abandon(self)
 
     def _pause_reading(self) -> None:
-        assert self._connection is not None
         self._connection.pause_reading()
 
     def _resume_reading(self) -> None:
-        assert self._connection is not None
         self._connection.resume_reading()
 
     async def _writable(self) -> None:
-        """Wait until the peer takes more or has gone."""
         while self._is_writing_paused:
             await wait(self._writers)

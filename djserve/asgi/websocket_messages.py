@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from djserve.asgi.http_messages import take_status
 from djserve.errors import ApplicationError
 
 if TYPE_CHECKING:
@@ -11,7 +12,11 @@ if TYPE_CHECKING:
 
     from djserve.asgi.types import Message
 
+# RFC 6455 section 7.4.
 CLOSE_NORMAL = 1000
+CLOSE_ABNORMAL = 1006
+CLOSE_INTERNAL_ERROR = 1011
+CLOSE_SERVICE_RESTART = 1012
 
 
 def take_type(message: Message) -> str:
@@ -66,18 +71,7 @@ def take_close(message: Message) -> tuple[int, str]:
 
 def take_denial(message: Message) -> tuple[int, Iterable[tuple[bytes, bytes]]]:
     """Return status and fields of ``websocket.http.response.start``."""
-    status = message.get("status")
-    if type(status) is not int or not 200 <= status <= 999:
-        raise _wrong_type(message, "status", "an int from 200 to 999", status)
-    return status, message.get("headers") or ()
-
-
-def take_body(message: Message) -> tuple[bytes, bool]:
-    """Return a part of a denial's content, and whether more follows."""
-    body = message.get("body", b"")
-    if not isinstance(body, bytes | bytearray | memoryview):
-        raise _wrong_type(message, "body", "bytes", body)
-    return bytes(body), bool(message.get("more_body", False))
+    return take_status(message), message.get("headers") or ()
 
 
 def _wrong_type(

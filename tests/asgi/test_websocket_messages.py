@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from djserve.asgi.websocket_messages import (
-    take_body,
     take_close,
     take_data,
     take_denial,
@@ -67,11 +66,6 @@ def test_denial_has_status_and_headers() -> None:
     )
 
 
-def test_body_has_defaults() -> None:
-    assert take_body(message()) == (b"", False)
-    assert take_body(message(body=bytearray(b"a"), more_body=1)) == (b"a", True)
-
-
 @pytest.mark.parametrize(
     ("take", "keys", "fault"),
     [
@@ -89,7 +83,6 @@ def test_body_has_defaults() -> None:
             {"status": 101},
             "an int from 200 to 999, got 101",
         ),
-        (take_body, {"body": "a"}, "body must be bytes, got 'a'"),
     ],
     ids=str,
 )

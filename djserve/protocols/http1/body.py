@@ -8,9 +8,13 @@ only, a line ends with CRLF only, and everything around the content is bounded.
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from djserve.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from djserve.conf.schema import HTTPConfig
+    from djserve.interfaces import RequestHead
 
 # Chunk-ext is skipped, yet each byte of it is work for nothing (CVE-2023-39326's kind):
 # one line is bounded, and so are the extensions of one request in total.
@@ -35,6 +39,16 @@ class BodyDecoder(Protocol):
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the content in ``data``. Raises ProtocolError."""
+
+
+def open_body(head: RequestHead, config: HTTPConfig) -> BodyDecoder:
+    """Return the decoder for a request's content. Raises ProtocolError (413)."""
+    limit = config.body_size_limit
+    if head.content_length is None:
+        return ChunkedDecoder(limit, config.header_size_limit)
+    if head.content_length > limit:
+        raise ProtocolError("Request content is too large", 413)
+    return LengthDecoder(head.content_length)
 
 
 class LengthDecoder:

@@ -10,10 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from djserve.errors import ProtocolError
-from djserve.protocols.http1.body import BodyDecoder, ChunkedDecoder, LengthDecoder
+from djserve.protocols.http1.body import BodyDecoder, open_body
+from djserve.protocols.http1.limits import (
+    DISCARD_LIMIT,
+    PIPELINE_LIMIT,
+    HeadLimits,
+    skip_empty_lines,
+)
 from djserve.protocols.http1.request import HeadParser
 from djserve.protocols.http1.stream import HTTP1Stream
 from djserve.protocols.http1.timeouts import HTTP1Timeouts
+from djserve.protocols.http1.upgrade import UpgradedConnection
 
 if TYPE_CHECKING:
     from djserve.conf.schema import HTTPConfig
@@ -21,18 +28,10 @@ if TYPE_CHECKING:
         ConnectionInfo,
         ConnectionOwner,
         Headers,
-        RequestHead,
         Transport,
         WireProtocol,
     )
     from djserve.protocols.http1.response import ResponseDefaults
-
-# Bytes that a peer may send ahead of its turn; nginx keeps about as much.
-PIPELINE_LIMIT = 64 * 1024
-
-# Content that nobody reads is taken and dropped up to here, so that a response to half
-# an upload arrives (RFC 9112 section 9.6: closing at once would reset the connection).
-DISCARD_LIMIT = 256 * 1024
 
 
 class HTTP1Connection(HTTP1Stream):
@@ -43,15 +42,12 @@ class HTTP1Connection(HTTP1Stream):
         "_buffer",
         "_config",
         "_discarded",
-        "_is_lingering",
         "_is_processing",
-        "_is_reading_paused",
+        "_limits",
         "_parser",
-        "_small_head",
         "_timeouts",
         "_upgraded",
         "body_size",
-        "mark",
         "request_count",
     )
 
@@ -66,20 +62,14 @@ class HTTP1Connection(HTTP1Stream):
         super().__init__(transport, info, owner, defaults)
         self._config = config
         self._parser = HeadParser(config)
-        # No head of this size can be over a limit.
-        self._small_head = min(config.request_line_limit, config.header_size_limit)
+        self._limits = HeadLimits(config)
         self._timeouts = HTTP1Timeouts(self, config)
         self._buffer = b""
         self._body: BodyDecoder | None = None
         self._discarded = 0
-        self._is_lingering = False
         self._is_processing = False
-        self._is_reading_paused = False
         self._upgraded: WireProtocol | None = None
         self.request_count = 0
-        # Counts the changes of what the connection waits for; the timeouts compare it,
-        # so that no change has to read a clock.
-        self.mark = 0
         self.body_size = 0
 
     # Upward: the transport calls these.
@@ -88,7 +78,7 @@ class HTTP1Connection(HTTP1Stream):
         """Take bytes from the peer."""
         if self._body is not None:
             self._feed_body(data)
-        elif self._is_lingering:
+        elif self.is_lingering:
             return
         elif self._exchange is None:
             self._process(data)
@@ -96,10 +86,7 @@ class HTTP1Connection(HTTP1Stream):
             self._hold(data)
 
     def eof_received(self) -> None:
-        """The peer has finished sending, which for HTTP clients means that it is gone.
-
-        Returns None, at which the loop closes the transport.
-        """
+        """The peer is gone. Returns None, at which the loop closes the transport."""
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
@@ -119,7 +106,7 @@ class HTTP1Connection(HTTP1Stream):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended, for whatever reason."""
-        self._is_lingering = True
+        self.is_lingering = True
         self._parser.close()
         self._fail_exchange(exc)
         self._owner.connection_lost(self)
@@ -129,7 +116,7 @@ class HTTP1Connection(HTTP1Stream):
     def tick(self, now: float) -> None:
         """Check every timeout at the monotonic time ``now``, in seconds."""
         if self._upgraded is not None:
-            self._flush_upgraded(self._upgraded)
+            self.flush_upgraded(self._upgraded)
             self._upgraded.tick(now)
             return
         if self._exchange is not None:
@@ -153,14 +140,12 @@ class HTTP1Connection(HTTP1Stream):
             self._exchange.drain()
         elif self._body is not None:
             self._linger()
-        elif len(self._buffer) < 2 and not self._is_lingering:
+        elif len(self._buffer) < 2 and not self.is_lingering:
             self.close()
 
-    # For timeouts.
-
-    # A head under way has two bytes at least: one alone may be the first half of an
-    # empty line, and a peer that sends nothing else must count as idle. A peer that
-    # does not read its last response is the write timeout's affair.
+    # For timeouts. A head under way has two bytes at least: one alone may be the first
+    # half of an empty line, and a peer that sends nothing else must count as idle. A
+    # peer that does not read its last response is the write timeout's affair.
 
     @property
     def is_idle(self) -> bool:
@@ -184,24 +169,6 @@ class HTTP1Connection(HTTP1Stream):
             self._is_reading_paused or self._awaits_continue
         )
 
-    @property
-    def is_lingering(self) -> bool:
-        """Whether only the peer's last bytes are waited for, to drop them."""
-        return self._is_lingering
-
-    def get_write_buffer_size(self) -> int:
-        """Return the bytes that the transport has not yet sent."""
-        return self._transport.get_write_buffer_size()
-
-    def close(self) -> None:
-        """Close the transport after what is buffered; take nothing more."""
-        self._is_lingering = True
-        self._transport.close()
-
-    def abort_transport(self) -> None:
-        """Drop the connection, with what is buffered."""
-        self._transport.abort()
-
     def refuse(self, error: ProtocolError) -> None:
         """Answer a request that cannot be served and close (RFC 9112 section 9.6)."""
         head = self._head
@@ -217,32 +184,12 @@ class HTTP1Connection(HTTP1Stream):
 
     # Stream: what the exchange calls beside HTTP1Stream's.
 
-    def request_content(self) -> None:
-        """Answer Expect: 100-continue, once the application reads (RFC 9110 10.1.1)."""
-        if self._awaits_continue:
-            self._awaits_continue = False
-            self.mark += 1
-            if self._response is None:
-                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def pause_reading(self) -> None:
-        """Deliver no more content for now."""
-        if not self._is_reading_paused:
-            self._is_reading_paused = True
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Deliver content again."""
-        if self._is_reading_paused:
-            self._is_reading_paused = False
-            self._transport.resume_reading()
-
     def upgrade(self, headers: Headers, receiver: WireProtocol) -> Transport:
         """Switch protocols (RFC 9110 section 7.8) and hand the transport over."""
         self._write_upgrade(headers)
         self._upgraded = receiver
         self._exchange = None
-        self._transport.set_protocol(_UpgradedConnection(self, receiver))
+        self._transport.set_protocol(UpgradedConnection(self, receiver))
         self.resume_reading()
         return self._transport
 
@@ -265,7 +212,7 @@ class HTTP1Connection(HTTP1Stream):
                 and self._exchange is None
                 and self._body is None
                 and self.is_writable
-                and not self._is_lingering
+                and not self.is_lingering
                 and self._upgraded is None
             ):
                 data = self._take_request(data)
@@ -276,28 +223,30 @@ class HTTP1Connection(HTTP1Stream):
             self._is_processing = False
         if self._buffer and not was_reading and len(self._buffer) > 1:
             self.mark += 1
-        if data and not self._is_lingering:
+        if data and not self.is_lingering:
             self._hold(data)
 
     def _take_request(self, data: bytes) -> bytes:
         """Start the request at the beginning of ``data``; return what follows it."""
         if data[0] == 13:
-            data = _skip_empty_lines(data)
+            data = skip_empty_lines(data)
         end = data.find(b"\r\n\r\n") + 4
         if end == 3:
             if len(data) > 1:
-                self._check_partial_head(data)
+                self._limits.check_partial(data)
             self._buffer = data
             return b""
         block = data if end == len(data) else data[:end]
-        if end > self._small_head:
-            self._check_head_size(block)
+        if end > self._limits.small:
+            self._limits.check(block)
         head = self._parser.parse(block)
         self.request_count += 1
         self.mark += 1
         self._begin_response(head, self._parser.keep_alive)
         if head.has_body:
-            self._begin_body(head)
+            self._body = open_body(head, self._config)
+            self._awaits_continue = head.expects_continue
+            self.body_size = 0
         exchange = self._owner.open_exchange(head, self._info, self)
         self._exchange = exchange
         rest = data[end:]
@@ -312,17 +261,6 @@ class HTTP1Connection(HTTP1Stream):
         if self._buffer:
             rest, self._buffer = self._buffer, b""
         return rest
-
-    def _begin_body(self, head: RequestHead) -> None:
-        limit = self._config.body_size_limit
-        if head.content_length is None:
-            self._body = ChunkedDecoder(limit, self._config.header_size_limit)
-        elif head.content_length > limit:
-            raise ProtocolError("Request content is too large", 413)
-        else:
-            self._body = LengthDecoder(head.content_length)
-        self._awaits_continue = head.expects_continue
-        self.body_size = 0
 
     def _feed_body(self, data: bytes) -> None:
         body = self._body
@@ -348,7 +286,7 @@ class HTTP1Connection(HTTP1Stream):
             if body.rest:
                 self._hold(body.rest)
             self._exchange.eof_received()
-        elif not self._is_lingering:
+        elif not self.is_lingering:
             self._buffer = body.rest
             self._continue()
 
@@ -381,7 +319,7 @@ class HTTP1Connection(HTTP1Stream):
 
     def _discard(self, size: int) -> None:
         self._discarded += size
-        if self._discarded > DISCARD_LIMIT and not self._is_lingering:
+        if self._discarded > DISCARD_LIMIT and not self.is_lingering:
             self._linger()
 
     def _linger(self) -> None:
@@ -390,22 +328,17 @@ class HTTP1Connection(HTTP1Stream):
         With unread bytes in the socket, a close would reset the connection and the
         response might never be read (RFC 9112 section 9.6).
         """
-        self._is_lingering = True
         self._body = None
         self._buffer = b""
-        self.mark += 1
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-            self.resume_reading()
-        else:
-            self._transport.close()
+        self._end_sending()
 
     def _fail_exchange(self, exc: Exception | None) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.connection_lost(exc)
 
-    def _flush_upgraded(self, receiver: WireProtocol) -> None:
+    def flush_upgraded(self, receiver: WireProtocol) -> None:
+        """Deliver what the peer sent before the switch."""
         if self._buffer:
             data, self._buffer = self._buffer, b""
             self.resume_reading()
@@ -413,60 +346,3 @@ class HTTP1Connection(HTTP1Stream):
 
     def _is_between_requests(self) -> bool:
         return self._exchange is None and self._body is None and self.is_writable
-
-    def _check_partial_head(self, data: bytes) -> None:
-        if data[0] < 0x21 or data.count(b"\n") != data.count(b"\r\n"):
-            raise ProtocolError("Malformed request line")
-        if len(data) > self._small_head:
-            self._check_head_size(data)
-
-    def _check_head_size(self, data: bytes) -> None:
-        line = data.find(b"\r\n")
-        if line < 0:
-            line = len(data) - data.endswith(b"\r")
-        if line > self._config.request_line_limit:
-            raise ProtocolError("The request line is too long", 414)
-        if len(data) - line - 4 > self._config.header_size_limit:
-            raise ProtocolError("The header fields are too large", 431)
-
-
-def _skip_empty_lines(data: bytes) -> bytes:
-    """Return ``data`` from the request line on (RFC 9112 section 2.2).
-
-    A CR at the end may be half of one more empty line and stays.
-    """
-    rest = data.lstrip(b"\r\n")
-    blank = data[: len(data) - len(rest)]
-    count = blank.count(b"\r\n")
-    if 2 * count == len(blank):
-        return rest
-    if 2 * count + 1 == len(blank) and not rest and blank.endswith(b"\r"):
-        return b"\r"
-    raise ProtocolError("Bare CR or LF before the request line")
-
-
-class _UpgradedConnection:
-    """Pass a switched connection's bytes straight on; tell its end to both sides."""
-
-    __slots__ = (
-        "_connection",
-        "_receiver",
-        "eof_received",
-        "pause_writing",
-        "resume_writing",
-    )
-
-    def __init__(self, connection: HTTP1Connection, receiver: WireProtocol) -> None:
-        self._connection = connection
-        self._receiver = receiver
-        self.eof_received = receiver.eof_received
-        self.pause_writing = receiver.pause_writing
-        self.resume_writing = receiver.resume_writing
-
-    def data_received(self, data: bytes) -> None:
-        self._connection._flush_upgraded(self._receiver)
-        self._receiver.data_received(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._receiver.connection_lost(exc)
-        self._connection.connection_lost(exc)

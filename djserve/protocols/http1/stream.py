@@ -58,12 +58,15 @@ class HTTP1Stream:
         "_head",
         "_info",
         "_is_draining",
+        "_is_reading_paused",
         "_keep_alive",
         "_owner",
         "_response",
         "_transport",
         "_write",
+        "is_lingering",
         "is_writable",
+        "mark",
     )
 
     def __init__(
@@ -84,7 +87,13 @@ class HTTP1Stream:
         self._keep_alive = True
         self._is_draining = False
         self._awaits_continue = False
+        self._is_reading_paused = False
+        # Only the peer's last bytes are waited for, to drop them.
+        self.is_lingering = False
         self.is_writable = True
+        # Counts the changes of what the connection waits for; the timeouts compare it,
+        # so that no change has to read a clock.
+        self.mark = 0
 
     @property
     def extensions(self) -> Mapping[str, dict[str, Any]]:
@@ -168,6 +177,49 @@ class HTTP1Stream:
         if head is not None and head.framing is _CLOSE:
             # A regular end would look like the content's end (RFC 9112 section 8).
             self._transport.abort()
+        else:
+            self._transport.close()
+
+    def get_write_buffer_size(self) -> int:
+        """Return the bytes that the transport has not yet sent."""
+        return self._transport.get_write_buffer_size()
+
+    def request_content(self) -> None:
+        """Answer Expect: 100-continue, once the application reads (RFC 9110 10.1.1)."""
+        if self._awaits_continue:
+            self._awaits_continue = False
+            self.mark += 1
+            if self._response is None:
+                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def pause_reading(self) -> None:
+        """Deliver no more content for now."""
+        if not self._is_reading_paused:
+            self._is_reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Deliver content again."""
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            self._transport.resume_reading()
+
+    def abort_transport(self) -> None:
+        """Drop the connection, with what is buffered."""
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Close the transport after what is buffered; take nothing more."""
+        self.is_lingering = True
+        self._transport.close()
+
+    def _end_sending(self) -> None:
+        """Say that nothing more comes; close where that cannot be said alone."""
+        self.is_lingering = True
+        self.mark += 1
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self.resume_reading()
         else:
             self._transport.close()
 

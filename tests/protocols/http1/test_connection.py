@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from djserve.errors import ProtocolError
 from djserve.interfaces import RequestHead
-from djserve.protocols.http1.connection import DISCARD_LIMIT, PIPELINE_LIMIT
+from djserve.protocols.http1.limits import DISCARD_LIMIT, PIPELINE_LIMIT
 from djserve.testing.transport import MemoryTransport
 
 if TYPE_CHECKING:
