@@ -8,7 +8,7 @@ from h2.errors import ErrorCodes
 
 from djserve.protocols.http2.responder import Responder
 from djserve.protocols.http2.response import build_block
-from djserve.protocols.http2.timeouts import StreamTimeouts
+from djserve.protocols.http2.timeouts import LINGER_TIMEOUT, StreamTimeouts
 from djserve.protocols.http2.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class HTTP2Stream(Responder):
 
     __slots__ = (
         "_awaits_upgrade",
+        "_ended_at",
         "_held",
         "_is_end_delivered",
         "_is_reading_paused",
@@ -70,6 +71,7 @@ class HTTP2Stream(Responder):
         # What a client sends ahead of an upgrade waits for it.
         self._awaits_upgrade = request.upgrade is not None
         self._is_end_delivered = False
+        self._ended_at: float | None = None
         self._held: list[bytes] = []
         self._unread = 0
 
@@ -101,7 +103,8 @@ class HTTP2Stream(Responder):
         self.awaits_continue = False
         self.received_size += len(data)
         if self.exchange is None and self._tunnel is None:
-            self.table.codec.acknowledge(credit, self.state)
+            # Dropped, up to the stream's window, which is not opened any more.
+            self.table.codec.acknowledge(credit)
             return
         self._unread += credit
         if self._is_reading_paused or self._awaits_upgrade:
@@ -116,6 +119,8 @@ class HTTP2Stream(Responder):
             self._tunnel.tick(now)
         elif self.exchange is not None:
             self.exchange.tick(now)
+        elif not self.queue.size:
+            self._check_linger(now)
 
     def find_overdue(self, now: float, http: HTTPConfig) -> ProtocolError | None:
         """Return what the peer is too late with, if anything."""
@@ -250,6 +255,17 @@ class HTTP2Stream(Responder):
         self.table.break_off(self, ErrorCodes.CANCEL)
 
     # Private.
+
+    def _check_linger(self, now: float) -> None:
+        """Ask a client that sends on after its response to stop (RFC 9113 8.1).
+
+        Not at once: many clients have little left to send, and some take a reset for a
+        failure even after a whole response.
+        """
+        if self._ended_at is None:
+            self._ended_at = now
+        elif now - self._ended_at >= LINGER_TIMEOUT:
+            self.table.break_off(self, ErrorCodes.NO_ERROR)
 
     def _begin_tunnel(self) -> None:
         """Deliver what came before the upgrade (interfaces.Stream: later)."""

@@ -289,12 +289,8 @@ class StreamTable:
 
     def response_sent(self, stream: HTTP2Stream) -> None:
         """Note that our side of a stream has ended."""
-        if stream.stream_id in self.codec.streams:
-            if stream.is_upgraded:
-                return
-            # RFC 9113 section 8.1: the rest of the request is not needed.
-            self.codec.reset(stream.stream_id, ErrorCodes.NO_ERROR)
-        self._forget(stream)
+        if stream.stream_id not in self.codec.streams:
+            self._forget(stream)
 
     def break_off(self, stream: HTTP2Stream, code: ErrorCodes) -> None:
         """Reset a stream for a reason of ours."""

@@ -190,13 +190,35 @@ def test_application_fault_after_the_head_resets_its_stream_alone(
     assert not wire.is_closed()
 
 
-def test_early_response_asks_for_no_more_content(open_wire: type[Wire]) -> None:
+def test_upload_may_end_after_an_early_response(open_wire: type[Wire]) -> None:
     wire = open_wire(on_start=answer)
     wire.feed(wire.headers(1, end=False), wire.data(1, b"late"))
+    wire.feed(wire.data(1, b"last", end=True)).tick(0.0, 2.0)
 
     assert wire.responses[1].is_complete
+    assert not wire.resets
+    assert not wire.connection.has_streams
+
+
+def test_client_that_sends_on_is_asked_to_stop(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_start=answer)
+    wire.feed(wire.headers(1, end=False), wire.data(1, b"late"))
+    wire.tick(0.0, 1.9)
+    assert not wire.resets
+
+    wire.tick(2.0)
+    wire.feed(wire.data(1, b"later"))
     assert wire.resets == {1: ErrorCodes.NO_ERROR}
     assert not wire.goaways
+
+
+def test_upload_after_an_early_response_gets_no_window(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_start=answer, http2_stream_window_size=2000)
+    wire.feed(wire.headers(1, end=False), wire.data(1, b"x" * 2000))
+    assert frames.WINDOW_UPDATE not in wire.kinds()
+
+    wire.feed(wire.data(1, b"x"))
+    assert wire.resets == {1: ErrorCodes.FLOW_CONTROL_ERROR}
 
 
 def test_refused_request_gets_the_status(open_wire: type[Wire]) -> None:

@@ -221,4 +221,5 @@ def test_refused_upgrade_is_a_plain_response(open_wire: type[Wire]) -> None:
     wire.turn()
 
     assert wire.responses[1].status == 403
+    wire.tick(0.0, 2.0)
     assert wire.resets == {1: ErrorCodes.NO_ERROR}
