@@ -10,7 +10,7 @@ import argparse
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import djserve
 from djserve.conf.loader import load
@@ -24,7 +24,9 @@ from djserve.server.loading import load_application
 from djserve.supervisor import Loaded, Program, run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from djserve.conf.schema import ServerConfig
 
 PROGRAM = "djserve"
 
@@ -88,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _serve(options: argparse.Namespace) -> int:
     mapping = mapping_from_namespace(options)
     # Wrong flags are told before the application, which may be slow, is imported.
-    config = load(mapping) if _names_settings() else parse(mapping)
+    config = _read_config(mapping)
 
     def load_program() -> Loaded:
         application = load_application(options.application)
@@ -99,9 +101,18 @@ def _serve(options: argparse.Namespace) -> int:
     return code
 
 
-def _names_settings() -> bool:
-    """Tell whether Django's settings can be read before the application is imported."""
-    return bool(os.environ.get("DJANGO_SETTINGS_MODULE"))
+def _read_config(mapping: Mapping[str, Any]) -> ServerConfig:
+    """Return what is known before the application is imported.
+
+    Where the environment names Django's settings, they can be read already. Whether
+    they are the application's at all is not known yet, so they may be missing.
+    """
+    if not os.environ.get("DJANGO_SETTINGS_MODULE"):
+        return parse(mapping)
+    try:
+        return load(mapping)
+    except ImportError:
+        return parse(mapping)
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import selectors
 import signal
 import subprocess
 import time
@@ -23,12 +22,10 @@ from djserve.supervisor.signals import SignalQueue
 from djserve.supervisor.systemd import Notifier
 from djserve.supervisor.titles import set_title
 from djserve.supervisor.upgrade import Inheritance
+from djserve.supervisor.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from djserve.conf.schema import ServerConfig
-    from djserve.net.channel import Channel
 
 logger = logging.getLogger("djserve")
 
@@ -38,28 +35,6 @@ TICK = 0.1
 PAUSE = 1.0
 """Seconds between two turns after which the supervisor itself was stopped: nothing
 that it has not seen may be held against its workers."""
-
-
-class Watcher:
-    """Call a function when something can be read."""
-
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-
-    def watch(self, source: Channel | SignalQueue, act: Callable[[], None]) -> None:
-        """Call ``act`` whenever ``source`` can be read."""
-        self._selector.register(source, selectors.EVENT_READ, act)
-
-    def forget(self, source: Channel | SignalQueue) -> None:
-        """Watch ``source`` no more; called before it is closed."""
-        self._selector.unregister(source)
-
-    def run(self, timeout: float) -> None:
-        """Wait for at most ``timeout`` seconds and make the calls that are due."""
-        for key, _ in self._selector.select(timeout):
-            # A call before may have forgotten this one.
-            if key.fileobj in self._selector.get_map():
-                key.data()
 
 
 class Arbiter:

@@ -6,26 +6,20 @@ import logging
 import random
 import signal
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from djserve.instrumentation.board import Board
 from djserve.supervisor.backoff import Backoff
+from djserve.supervisor.health import KILL_TIMEOUT, check_loop
 from djserve.supervisor.limits import Limits
-from djserve.supervisor.processes import (
-    Launcher,
-    Loader,
-    Worker,
-    WorkerState,
-    resident_memory,
-)
+from djserve.supervisor.nursery import Generation, Nursery
+from djserve.supervisor.processes import Worker, WorkerState, resident_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from djserve.conf.schema import ServerConfig
     from djserve.net.channel import Message
-    from djserve.supervisor.arbiter import Watcher
+    from djserve.supervisor.processes import Launcher, Loader
+    from djserve.supervisor.watcher import Watcher
 
 logger = logging.getLogger("djserve")
 
@@ -35,14 +29,6 @@ EXIT_TIMEOUT = 1.0
 STOP_MARGIN = 10.0
 
 
-@dataclass(eq=False)
-class Generation:
-    """One state of the code: the loader that has it, and its number."""
-
-    number: int
-    base: Loader | None
-
-
 class Fleet:
     """Keep ``target`` workers running. The supervisor calls ``tick`` all the time."""
 
@@ -50,9 +36,8 @@ class Fleet:
         self, config: ServerConfig, launcher: Launcher, watcher: Watcher, target: int
     ) -> None:
         self._config = config
-        self._launcher = launcher
         self._watcher = watcher
-        self._loaders: dict[Loader, Callable[[], None]] = {}
+        self._nursery = Nursery(launcher, watcher, self)
         self._backoff = Backoff()
         self._chance = random.Random()
         self._limits: dict[Worker, Limits] = {}
@@ -85,7 +70,7 @@ class Fleet:
         number = self.current.number + 1
         generation = Generation(number, None)
         self._incoming = generation
-        generation.base = self._start_loader(lambda: self._loaded(generation))
+        generation.base = self._nursery.start_loader(lambda: self._loaded(generation))
 
     @property
     def is_reloading(self) -> bool:
@@ -112,10 +97,7 @@ class Fleet:
         self.is_stopping = True
         for worker in list(self.workers):
             self._stop(worker)
-        for loader in list(self._loaders):
-            if not loader.is_loaded:
-                loader.process.terminate()
-            loader.quit()
+        self._nursery.quit()
 
     def kill(self) -> None:
         """End every worker this moment."""
@@ -129,23 +111,21 @@ class Fleet:
 
     def is_ended(self) -> bool:
         """Whether no process is left."""
-        return not self.workers and not self._loaders
+        return not self.workers and not self._nursery.loaders
 
     def poll(self) -> None:
-        """Look which loaders have ended; called at SIGCHLD."""
-        for loader in list(self._loaders):
-            code = loader.process.poll()
-            if code is not None:
-                self._hear_loader(loader)
-                del self._loaders[loader]
-                self._loader_ended(loader, code)
+        """Look which processes have ended; called at SIGCHLD."""
+        self._nursery.poll()
 
     def tick(self, now: float) -> None:
         """Do what is due at the monotonic time ``now``."""
         for worker in list(self.workers):
             self._check(worker, now)
         for worker, since in list(self._ended_channels.items()):
-            if now - since >= EXIT_TIMEOUT or worker.loader not in self._loaders:
+            if (
+                now - since >= EXIT_TIMEOUT
+                or worker.loader not in self._nursery.loaders
+            ):
                 worker.send_signal(signal.SIGKILL)
                 self._worker_ended(worker, None)
         if self.is_stopping:
@@ -156,12 +136,6 @@ class Fleet:
 
     # Starting.
 
-    def _start_loader(self, on_loaded: Callable[[], None]) -> Loader:
-        loader = self._launcher.start()
-        self._loaders[loader] = on_loaded
-        self._watcher.watch(loader.channel, lambda: self._hear_loader(loader))
-        return loader
-
     def _start_worker(self, replaces: Worker | None = None) -> None:
         self._count += 1
         now = time.monotonic()
@@ -170,54 +144,9 @@ class Fleet:
         worker.deadline = now + self._config.workers.worker_start_timeout
         self.workers.append(worker)
         self._watcher.watch(worker.channel, lambda: self._hear_worker(worker))
-        self._place(worker)
-
-    def _place(self, worker: Worker) -> None:
-        """Find a process for a worker: forked, or of its own."""
-        base = self.current.base
-        if base is not None and base.can_fork:
-            base.make(worker, "fork")
-            worker.handed_over()
-            worker.loader = base
-            return
-        if base is not None:
-            self.current.base = None
-            self._become(worker, base)
-            return
-        worker.loader = self._start_loader(lambda: self._become(worker, worker.loader))
-        worker.pid = worker.loader.process.pid
-
-    def _become(self, worker: Worker, loader: Loader | None) -> None:
-        assert loader is not None
-        worker.loader = loader
-        worker.pid = loader.process.pid
-        loader.make(worker, "become")
-        worker.handed_over()
+        self._nursery.place(worker, self.current)
 
     # What processes tell.
-
-    def _hear_loader(self, loader: Loader) -> None:
-        if loader.channel.fileno() < 0:
-            return
-        try:
-            messages = loader.channel.receive()
-        except EOFError:
-            self._watcher.forget(loader.channel)
-            loader.close()
-            return
-        for message in messages:
-            match message["event"]:
-                case "loaded":
-                    loader.is_loaded = True
-                    loader.obstacle = message["obstacle"]
-                    loader.notes = message["notes"]
-                    self._loaders[loader]()
-                case "failed":
-                    loader.problems = message["problems"]
-                case "forked":
-                    self._set_process(message["number"], message["pid"])
-                case "exited":
-                    self._process_ended(message["pid"], message["code"])
 
     def _hear_worker(self, worker: Worker) -> None:
         try:
@@ -234,18 +163,6 @@ class Fleet:
                 case "failed":
                     worker.problems = message["problems"]
 
-    def _set_process(self, number: int, pid: int) -> None:
-        for worker in self.workers:
-            if worker.number == number:
-                worker.pid = pid
-                if worker.state is WorkerState.STOPPING:
-                    worker.send_signal(signal.SIGTERM)
-
-    def _process_ended(self, pid: int, code: int) -> None:
-        for worker in list(self.workers):
-            if worker.pid == pid:
-                self._worker_ended(worker, code)
-
     def _worker_ready(self, worker: Worker, pid: int) -> None:
         worker.pid = pid
         if worker.state is not WorkerState.STARTING:
@@ -260,10 +177,22 @@ class Fleet:
         if old is not None and old in self.workers:
             self._stop(old)
 
-    def _loader_ended(self, loader: Loader, code: int) -> None:
-        if loader.channel.fileno() >= 0:
-            self._watcher.forget(loader.channel)
-            loader.close()
+    def process_known(self, number: int, pid: int) -> None:
+        """Take note of a worker's process."""
+        for worker in self.workers:
+            if worker.number == number:
+                worker.pid = pid
+                if worker.state is WorkerState.STOPPING:
+                    worker.send_signal(signal.SIGTERM)
+
+    def process_ended(self, pid: int, code: int) -> None:
+        """Take note of the end of a worker's process."""
+        for worker in list(self.workers):
+            if worker.pid == pid:
+                self._worker_ended(worker, code)
+
+    def loader_ended(self, loader: Loader, code: int) -> None:
+        """Take note of the end of a loader, or of a worker that was one."""
         if self._incoming is not None and self._incoming.base is loader:
             self._load_failed(loader, code)
             return
@@ -383,40 +312,10 @@ class Fleet:
     def _check(self, worker: Worker, now: float) -> None:
         if worker.deadline is not None and now >= worker.deadline:
             logger.error("%s is killed: it did not %s in time", worker, _aim(worker))
-            worker.deadline = now + EXIT_TIMEOUT
+            worker.deadline = now + KILL_TIMEOUT
             worker.send_signal(signal.SIGKILL)
         if worker.state is WorkerState.READY:
-            self._check_loop(worker, now)
-
-    def _check_loop(self, worker: Worker, now: float) -> None:
-        """Find a blocked event loop: log its stack, then end it."""
-        config = self._config.workers
-        silence = worker.silence(now)
-        warning, limit = config.worker_block_warning, config.worker_hang_timeout
-        if worker.dumped_at is not None and now - worker.dumped_at >= 0.2:
-            stacks = worker.read_stacks()
-            logger.error(
-                "%s: the event loop has been blocked for %.1f seconds; "
-                "stacks, most recent call first:\n%s",
-                worker,
-                silence,
-                stacks,
-            )
-            worker.dumped_at = None
-        first = min(t for t in (warning, limit, float("inf")) if t is not None)
-        if worker.blocked_since is None and silence >= first:
-            worker.blocked_since = now - silence
-            worker.dumped_at = now
-            worker.ask_for_stacks()
-        elif worker.blocked_since is not None and silence < first:
-            blocked = now - worker.blocked_since
-            worker.blocked_since = worker.dumped_at = None
-            logger.warning("%s: the event loop ran on after %.1f s", worker, blocked)
-        is_told = worker.dumped_at is None and worker.deadline is None
-        if limit is not None and silence >= limit and is_told:
-            logger.error("%s is replaced: it was blocked for %g s", worker, limit)
-            worker.deadline = now + EXIT_TIMEOUT
-            worker.send_signal(signal.SIGKILL)
+            check_loop(worker, self._config.workers, now)
 
     def _recycle(self, now: float) -> None:
         """Start a replacement for one worker that has reached a limit."""
@@ -473,7 +372,7 @@ def describe(code: int | None) -> str:
     try:
         name = signal.Signals(-code).name
     except ValueError:
-        name = str(-code)
+        name = f"signal {-code}"
     return f"was ended by {name}"
 
 

@@ -44,9 +44,15 @@ def working_directory() -> str:
 class Launcher:
     """Start loaders, each in a new interpreter with this program's command line."""
 
-    def __init__(self, config: WorkersConfig, sockets: Sequence[int]) -> None:
-        self._arguments = command_line()
-        self._directory = working_directory()
+    def __init__(
+        self,
+        config: WorkersConfig,
+        sockets: Sequence[int],
+        arguments: Sequence[str] | None = None,
+        directory: str | None = None,
+    ) -> None:
+        self._arguments = arguments or command_line()
+        self._directory = directory or working_directory()
         self._config = config
         self._sockets = tuple(sockets)
 
@@ -93,7 +99,8 @@ class Loader:
 
     def quit(self) -> None:
         """Let it end once its workers have."""
-        self.channel.send({"command": "quit"})
+        if self.channel.fileno() >= 0:
+            self.channel.send({"command": "quit"})
 
     def close(self) -> None:
         """Let go of it: a loader that waits for orders ends then."""

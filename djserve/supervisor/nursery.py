@@ -1,0 +1,118 @@
+"""Loaders, and the processes that they become or fork."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djserve.net.channel import Message
+    from djserve.supervisor.processes import Launcher, Loader, Worker
+    from djserve.supervisor.watcher import Watcher
+
+
+class Family(Protocol):
+    """Who is told of processes: the fleet."""
+
+    def process_known(self, number: int, pid: int, /) -> None: ...
+    def process_ended(self, pid: int, code: int, /) -> None: ...
+    def loader_ended(self, loader: Loader, code: int, /) -> None: ...
+
+
+@dataclass(eq=False)
+class Generation:
+    """One state of the code: its number, and the loader that has it.
+
+    ``base`` is None where the loader has become a worker, or has ended: the next worker
+    has a loader of its own then.
+    """
+
+    number: int
+    base: Loader | None
+
+
+class Nursery:
+    """Start loaders and find a process for each worker."""
+
+    def __init__(self, launcher: Launcher, watcher: Watcher, family: Family) -> None:
+        self._launcher = launcher
+        self._watcher = watcher
+        self._family = family
+        self.loaders: dict[Loader, Callable[[], None]] = {}
+
+    def start_loader(self, on_loaded: Callable[[], None]) -> Loader:
+        """Start a loader; ``on_loaded`` is called once it has the application."""
+        loader = self._launcher.start()
+        self.loaders[loader] = on_loaded
+        self._watcher.watch(loader.channel, lambda: self._hear(loader))
+        return loader
+
+    def place(self, worker: Worker, generation: Generation) -> None:
+        """Find a process for a worker: a fork, or one of its own."""
+        base = generation.base
+        if base is None:
+            loader = self.start_loader(lambda: self._become(worker, loader))
+            worker.loader = loader
+            worker.pid = loader.process.pid
+        elif base.can_fork:
+            base.make(worker, "fork")
+            worker.handed_over()
+            worker.loader = base
+        else:
+            generation.base = None
+            self._become(worker, base)
+
+    def poll(self) -> None:
+        """Look which loaders have ended."""
+        for loader in list(self.loaders):
+            code = loader.process.poll()
+            if code is not None:
+                # What it said before is known first.
+                self._hear(loader)
+                self._close(loader)
+                del self.loaders[loader]
+                self._family.loader_ended(loader, code)
+
+    def quit(self) -> None:
+        """Let every loader end, after its workers; one that still loads at once."""
+        for loader in self.loaders:
+            if not loader.is_loaded:
+                loader.process.terminate()
+            loader.quit()
+
+    def _become(self, worker: Worker, loader: Loader) -> None:
+        worker.loader = loader
+        worker.pid = loader.process.pid
+        loader.make(worker, "become")
+        worker.handed_over()
+
+    def _hear(self, loader: Loader) -> None:
+        if loader.channel.fileno() < 0:
+            return
+        try:
+            messages = loader.channel.receive()
+        except EOFError:
+            self._close(loader)
+            return
+        for message in messages:
+            self._take(loader, message)
+
+    def _take(self, loader: Loader, message: Message) -> None:
+        match message["event"]:
+            case "loaded":
+                loader.is_loaded = True
+                loader.obstacle = message["obstacle"]
+                loader.notes = message["notes"]
+                self.loaders[loader]()
+            case "failed":
+                loader.problems = message["problems"]
+            case "forked":
+                self._family.process_known(message["number"], message["pid"])
+            case "exited":
+                self._family.process_ended(message["pid"], message["code"])
+
+    def _close(self, loader: Loader) -> None:
+        self._watcher.forget(loader.channel)
+        loader.close()
