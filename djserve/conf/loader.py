@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -66,6 +67,12 @@ def read_host_settings() -> HostSettings | None:
         tuple(settings.CSRF_TRUSTED_ORIGINS),
         settings.DEBUG,
     )
+
+
+def are_settings_loaded() -> bool:
+    """Tell whether somebody has read Django's settings, or configured them."""
+    django_conf = sys.modules.get("django.conf")
+    return django_conf is not None and bool(django_conf.settings.configured)
 
 
 def _has_settings() -> bool:

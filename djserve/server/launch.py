@@ -11,13 +11,12 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from djserve.asgi.origin import OriginPolicy, create_policy
-from djserve.conf.loader import read_host_settings
+from djserve.conf.loader import are_settings_loaded, read_host_settings
 from djserve.errors import ConfigError
 from djserve.instrumentation.access_log import open_access_log
 from djserve.instrumentation.logging import configure
@@ -49,7 +48,7 @@ def prepare_reactor() -> Reactor:
 
 def uses_django() -> bool:
     """Tell whether the application that was imported is a project of Django's."""
-    return "django.conf" in sys.modules and read_host_settings() is not None
+    return are_settings_loaded()
 
 
 def choose_origin_policy(config: ServerConfig) -> OriginPolicy | None:

@@ -120,3 +120,12 @@ def test_host_settings_are_none_without_a_project() -> None:
     result = subprocess.run(command, env=env, capture_output=True, text=True)
 
     assert result.stdout == "None\n", result.stderr
+
+
+def test_settings_that_nobody_has_read_are_not_loaded() -> None:
+    code = (
+        "import django.conf; from djserve.conf.loader import are_settings_loaded; "
+        "assert not are_settings_loaded(); django.conf.settings.DEBUG; "
+        "assert are_settings_loaded()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
