@@ -12,6 +12,9 @@ from typing import TypeVar, cast
 OPEN_AT_ONCE = 32
 PER_ADDRESS = 5000
 
+OPEN_TIMEOUT = 100.0
+"""Seconds for all of them; a load that cannot begin ends itself."""
+
 ClientT = TypeVar("ClientT", bound="Client")
 
 
@@ -76,11 +79,12 @@ async def open_clients(
     They come from 127.0.0.2 and up, so that ports never run out.
     """
     clients: list[ClientT] = []
-    while len(clients) < count:
-        batch = range(len(clients), min(count, len(clients) + OPEN_AT_ONCE))
-        clients += await asyncio.gather(
-            *(_open(make, port, number) for number in batch)
-        )
+    async with asyncio.timeout(OPEN_TIMEOUT):
+        while len(clients) < count:
+            batch = range(len(clients), min(count, len(clients) + OPEN_AT_ONCE))
+            clients += await asyncio.gather(
+                *(_open(make, port, number) for number in batch)
+            )
     return clients
 
 
@@ -91,5 +95,5 @@ async def _open(make: Callable[[], ClientT], port: int, number: int) -> ClientT:
         port,
         local_addr=(f"127.0.0.{2 + number // PER_ADDRESS}", 0),
     )
-    await asyncio.wait_for(client.opened, 30)
+    await client.opened
     return client

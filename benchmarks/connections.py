@@ -14,8 +14,6 @@ import uvloop
 
 from benchmarks.clients import Client, http_request, open_clients, websocket_request
 
-OPEN_TIMEOUT = 100
-
 
 class WebSocketClient(Client):
     """An open WebSocket; it answers nothing, as nothing is asked in its short life."""
@@ -24,8 +22,7 @@ class WebSocketClient(Client):
 
 
 async def hold(kind: str, port: int, count: int) -> None:
-    async with asyncio.timeout(OPEN_TIMEOUT):
-        clients = await open_clients(lambda: make_client(kind, port), port, count)
+    clients = await open_clients(lambda: make_client(kind, port), port, count)
     lost = sum(client.is_lost for client in clients)
     if lost:
         raise SystemExit(f"The server closed {lost} of {count} connections")

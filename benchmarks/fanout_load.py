@@ -89,6 +89,7 @@ async def measure(load: Broadcast | Events, connections: int, seconds: float) ->
     """Return deliveries a second, after a short time to warm up."""
     await load.open(connections)
     await asyncio.sleep(min(0.5, seconds / 4))
+    print("open", flush=True)
     started, before = time.perf_counter(), load.count
     await asyncio.sleep(seconds)
     return (load.count - before) / (time.perf_counter() - started)

@@ -7,15 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from benchmarks import processes
 from benchmarks.processes import BenchmarkError
 
 PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client"}
 TOLERATED_ERRORS = 0.001
-OPEN_TIMEOUT = 120.0
 
 
 def require_tool(name: str) -> str:
@@ -79,13 +77,21 @@ def parse_h2load(output: str) -> float:
     return float(rate[1])
 
 
-def python_load(name: str, core: int, seconds: float, *options: str) -> float:
+def python_load(
+    name: str, begin: Callable[[], None], core: int, seconds: float, *options: str
+) -> float:
     """Run one of the loads of this package; return the figure it prints last."""
     command = [sys.executable, "-m", f"benchmarks.{name}", "--seconds", str(seconds)]
-    output = processes.run([*command, *options], core, seconds + OPEN_TIMEOUT)
+    process = processes.start([*command, *options], core, output=subprocess.PIPE)
     try:
-        rate = float(output.split()[-1])
-    except (IndexError, ValueError):
+        _wait_for_word(process, b"open")
+        begin()
+        output = _read_rest(process).strip()
+    finally:
+        processes.end(process)
+    try:
+        rate = float(output)
+    except ValueError:
         raise BenchmarkError(f"{name} printed {output[-200:]!r}") from None
     if rate <= 0:
         raise BenchmarkError(f"{name}: nothing came back")
@@ -110,12 +116,14 @@ def idle_connections(kind: str, port: int, count: int, core: int) -> Iterator[No
 
 
 def _wait_for_word(process: subprocess.Popen[bytes], word: bytes) -> None:
+    """Return when a load says that its connections are open; it gives up by itself."""
     assert process.stdout
-    started = time.monotonic()
-    with process.stdout as output:
-        line = output.readline()
-        if line.startswith(word):
-            return
-        rest = (line + output.read()).decode(errors="replace").strip()
-    seconds = time.monotonic() - started
-    raise BenchmarkError(f"connections failed after {seconds:.0f} s: {rest[-300:]}")
+    line = process.stdout.readline()
+    if not line.startswith(word):
+        text = line.decode(errors="replace") + _read_rest(process)
+        raise BenchmarkError(f"connections failed: {text.strip()[-300:]}")
+
+
+def _read_rest(process: subprocess.Popen[bytes]) -> str:
+    assert process.stdout
+    return process.stdout.read().decode(errors="replace")

@@ -27,11 +27,21 @@ class Cell:
     values: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
     problem: str = ""
+    failures: int = 0
 
     def add(self, sample: Sample) -> None:
         self.values.append(sample.value)
         if sample.busy is not None:
             self.busy.append(sample.busy)
+
+    def fail(self, problem: str) -> None:
+        self.problem = problem
+        self.failures += 1
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether more rounds would fail too; once may be the machine's fault."""
+        return self.failures > 1
 
     @property
     def median(self) -> float | None:
@@ -43,6 +53,17 @@ class Cell:
         if len(self.values) < 2 or not self.median:
             return 0.0
         return (max(self.values) - min(self.values)) / 2 / abs(self.median)
+
+    @property
+    def cost(self) -> float | None:
+        """Microseconds of the server's CPU for one of what is counted a second.
+
+        Other work on the machine takes time from a server, but puts little on this.
+        """
+        if not self.busy or len(self.busy) != len(self.values):
+            return None
+        pairs = zip(self.busy, self.values, strict=True)
+        return statistics.median(busy / value * 1e6 for busy, value in pairs)
 
     @property
     def is_idle(self) -> bool:
@@ -83,6 +104,13 @@ class Row:
         if ours is None or best is None or ours <= 0 or best[1] <= 0:
             return None
         return best[1] / ours if self.less_is_better else ours / best[1]
+
+    def cost_ratio(self) -> float | None:
+        """Return ``ratio`` in terms of the server's CPU time."""
+        costs = {name: cell.cost for name, cell in self.cells.items()}
+        ours = costs.get("djserve")
+        others = [cost for name in THE_FOUR if (cost := costs.get(name))]
+        return min(others) / ours if ours and others else None
 
 
 @dataclass(slots=True)

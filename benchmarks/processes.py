@@ -16,10 +16,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 ROOT = Path(__file__).resolve().parent.parent
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 START_TIMEOUT = 30.0
+
+Load: TypeAlias = Callable[[Callable[[], None]], float]
+"""Puts a load on a server and returns its figure; calls its argument to begin."""
 
 _running: list[subprocess.Popen[bytes]] = []
 
@@ -56,8 +60,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    if process.stdin:
-        process.stdin.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            pipe.close()
     if process in _running:
         _running.remove(process)
 
@@ -145,12 +150,15 @@ class Server:
     def cpu_seconds(self) -> float:
         return sum(_cpu_ticks(pid) for pid in self.pids()) / CLOCK_TICKS
 
-    def busy_during(self, load: Callable[[], float]) -> tuple[float, float]:
-        """Run a load; return its figure and the share of a core that was used."""
-        started, before = time.perf_counter(), self.cpu_seconds()
-        value = load()
-        used = self.cpu_seconds() - before
-        return value, used / (time.perf_counter() - started)
+    def busy_during(self, load: Load) -> tuple[float, float]:
+        """Run a load; return its figure and the share of a core that was used.
+
+        The load is given what it must call when it begins to count.
+        """
+        marks = [(time.perf_counter(), self.cpu_seconds())]
+        value = load(lambda: marks.append((time.perf_counter(), self.cpu_seconds())))
+        used = self.cpu_seconds() - marks[-1][1]
+        return value, used / (time.perf_counter() - marks[-1][0])
 
 
 @contextlib.contextmanager

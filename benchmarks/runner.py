@@ -118,15 +118,15 @@ def measure_once(
 ) -> str:
     """Add one measurement to the row, or the reason why there is none; say which."""
     cell = row.cells[contender]
-    if cell.problem:
+    if cell.is_hopeless:
         return f"left out: {cell.problem.splitlines()[-1][:60]}"
     try:
         sample: Sample = scenario.measure(contender, conditions)
     except Unsupported as error:
-        cell.problem = str(error)
+        cell.fail(str(error))
         return f"- {error}"
     except (BenchmarkError, OSError) as error:
-        cell.problem = tidy(str(error), conditions.folder)
+        cell.fail(tidy(str(error), conditions.folder))
         return f"FAILED: {cell.problem}"
     cell.add(sample)
     return f"{sample.value:12,.1f} {row.unit}{describe_busy(sample)}"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmarks import loads, masking, transfers
 from benchmarks.model import Sample
-from benchmarks.processes import BenchmarkError, Server, run, serving
-from benchmarks.servers import COMMANDS, SERVERS, Launch, module
+from benchmarks.processes import BenchmarkError, Load, Server, run, serving
+from benchmarks.servers import COMMANDS, RAW_ECHO, SERVERS, Launch, module
 
 MIB = 1024 * 1024
 
@@ -116,10 +116,10 @@ def measure_http(
         load(1, close=close)
         if not idle:
             return _sample(
-                conditions, running, lambda: load(conditions.seconds, close=close)
+                conditions, running, lambda begin: load(conditions.seconds, close=close)
             )
         with loads.idle_connections("http", running.port, idle, conditions.load_core):
-            return _sample(conditions, running, lambda: load(conditions.seconds))
+            return _sample(conditions, running, lambda begin: load(conditions.seconds))
 
 
 def measure_wsgi(path: str, conditions: Conditions) -> Sample:
@@ -137,7 +137,9 @@ def measure_http2(server: str, conditions: Conditions) -> Sample:
         return _sample(
             conditions,
             running,
-            lambda: loads.h2load(running.url, conditions.seconds, conditions.load_core),
+            lambda begin: loads.h2load(
+                running.url, conditions.seconds, conditions.load_core
+            ),
         )
 
 
@@ -152,15 +154,13 @@ def measure_load(
         return _sample(
             conditions,
             running,
-            lambda: loads.python_load(
-                name, conditions.load_core, conditions.seconds, *words
+            lambda begin: loads.python_load(
+                name, begin, conditions.load_core, conditions.seconds, *words
             ),
         )
 
 
-def _sample(
-    conditions: Conditions, running: Server, load: Callable[[], float]
-) -> Sample:
+def _sample(conditions: Conditions, running: Server, load: Load) -> Sample:
     with conditions.observe(running):
         value, busy = running.busy_during(load)
     if running.process.poll() is not None:
@@ -175,7 +175,7 @@ def measure_upload(server: str, conditions: Conditions) -> Sample:
         return _sample(
             conditions,
             running,
-            lambda: size / MIB / transfers.upload(running.port, size),
+            lambda begin: size / MIB / transfers.upload(running.port, size),
         )
 
 
@@ -186,7 +186,7 @@ def measure_download(server: str, conditions: Conditions) -> Sample:
         return _sample(
             conditions,
             running,
-            lambda: size / MIB / transfers.download(running.port, size),
+            lambda begin: size / MIB / transfers.download(running.port, size),
         )
 
 
@@ -257,6 +257,8 @@ def _websocket(
         measure=partial(
             measure_load, launch=launch, name=load or "websocket_load", options=options
         ),
+        # What it answers only the plain echo's load takes for echoes.
+        contenders=(*SERVERS, RAW_ECHO) if launch is ECHO else SERVERS,
     )
 
 

@@ -138,12 +138,21 @@ def gunicorn_gthread(launch: Launch) -> list[str]:
     return module("gunicorn", *options, "benchmarks.project.wsgi:application")
 
 
+def raw_echo(launch: Launch) -> list[str]:
+    """Start what bounds the figures of the WebSocket load: it speaks no protocol."""
+    return module(
+        "benchmarks.websocket_load", "--raw-server", "--port", str(launch.port)
+    )
+
+
 def tls_options(launch: Launch, certificate: str, key: str) -> list[str]:
     """Return the two options under the server's own names, if TLS is asked for."""
     if not launch.certificate:
         return []
     return [certificate, str(launch.certificate), key, str(launch.key)]
 
+
+RAW_ECHO = "raw bytes"
 
 COMMANDS: dict[str, Callable[[Launch], list[str]]] = {
     "djserve": djserve,
@@ -153,6 +162,7 @@ COMMANDS: dict[str, Callable[[Launch], list[str]]] = {
     "granian": granian,
     "gunicorn": gunicorn,
     "gunicorn gthread": gunicorn_gthread,
+    RAW_ECHO: raw_echo,
 }
 
 SERVERS = ("djserve", "daphne", "uvicorn", "hypercorn", "granian", "gunicorn")

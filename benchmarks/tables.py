@@ -28,6 +28,9 @@ LEGEND = (
     " Hypercorn and Granian; 1.00 is as good.\n"
     "`°` marks a figure during which the server's core was less than 85 % busy, so"
     " that the load, the disk or waiting set the pace.\n"
+    "The lines below a group's figures are the server's CPU time for one request,"
+    " message or MiB; other work on the machine disturbs it less.\n"
+    "`raw bytes` is no server: it bounds what the WebSocket load can measure.\n"
     "`-` stands for what a server does not have or failed at; the reasons are below."
 )
 
@@ -72,7 +75,20 @@ def render_group(group: str, rows: list[Row]) -> str:
         cells = [render_cell(row.cells.get(name)) for name in contenders]
         ratio = [render_ratio(row)] * compares
         lines.append([f"{row.title} (`{row.name}`)", row.unit, *cells, *ratio])
+    lines += [line for row in rows if (line := cost_line(row, contenders))]
     return "\n".join([f"### {group}\n", *(f"| {' | '.join(c)} |" for c in lines)])
+
+
+def cost_line(row: Row, contenders: list[str]) -> list[str]:
+    """Return a second line for a scenario with load: the server's CPU time."""
+    costs = {name: cell.cost for name in contenders if (cell := row.cells.get(name))}
+    if not any(costs.values()):
+        return []
+    cells = [format_number(cost) if (cost := costs.get(n)) else "-" for n in contenders]
+    ratio = row.cost_ratio()
+    shown = ["-" if ratio is None else f"{ratio:.2f}"] * ("djserve" in contenders)
+    unit = row.unit.removesuffix("s/s").removesuffix("/s")
+    return [f"server CPU (`{row.name}`)", f"µs/{unit}", *cells, *shown]
 
 
 def render_cell(cell: Cell | None) -> str:
@@ -113,7 +129,8 @@ def render_goals(results: Results) -> str:
 
 def render_problems(results: Results) -> str:
     lines = [
-        f"- {title_of(name)}, `{row.name}`: {' '.join(cell.problem.split())[:300]}"
+        f"- {title_of(name)}, `{row.name}`: failed {cell.failures} x:"
+        f" {' '.join(cell.problem.split())[:300]}"
         for row in results.rows
         for name, cell in row.cells.items()
         if cell.problem
