@@ -1,8 +1,8 @@
 """Compare Django's ASGI handler with djserve's under one server, in one run.
 
-    python benchmarks/django_handler.py [--seconds 5] [--connections 32] [work ...]
+    python benchmarks/django_handler.py [--server djserve] [--seconds 5] [work ...]
 
-Starts Uvicorn with each handler in turn on one core, loads it with wrk from another,
+Starts a server with each handler in turn on one core, loads it with wrk from another,
 and prints requests a second, and the server's CPU time for each: that is the figure to
 compare where the machine has other things to do. WSGI is called in this process, with
 no server at all.
@@ -133,6 +133,10 @@ def __getattr__(name: str) -> Any:
         from django.urls import path
 
         return [path(f"{work}/", view) for work, view in VIEWS.items()]
+    if name == "application":
+        # Kept: servers may ask for it more than once.
+        globals()[name] = make_application()
+        return globals()[name]
     raise AttributeError(name)
 
 
@@ -170,16 +174,24 @@ def measure_wsgi(work: str, seconds: float) -> Figure:
     return Figure(count / seconds, (time.process_time() - begin) / count * 1e6)
 
 
-def start_server(folder: str, handler: str, port: int) -> subprocess.Popen[bytes]:
-    environ = {**os.environ, "BENCH_FOLDER": folder, "BENCH_HANDLER": handler}
-    command = [
-        *pin("0"),
-        sys.executable,
-        *("-m", "uvicorn", "--factory", "django_handler:make_application"),
-        *("--app-dir", str(Path(__file__).parent), "--port", str(port)),
-        *("--no-access-log", "--log-level", "warning", "--lifespan", "off"),
-    ]
-    server = subprocess.Popen(command, env=environ)
+SERVERS = {
+    "uvicorn": ("-m", "uvicorn", "--no-access-log", "--log-level=warning"),
+    "djserve": ("-m", "djserve", "-v0"),
+}
+
+
+def start_server(
+    name: str, folder: str, handler: str, port: int
+) -> subprocess.Popen[bytes]:
+    environ = {
+        **os.environ,
+        "BENCH_FOLDER": folder,
+        "BENCH_HANDLER": handler,
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
+    address = [f"--port={port}"] if name == "uvicorn" else [f"--bind=127.0.0.1:{port}"]
+    command = [*pin("0"), sys.executable, *SERVERS[name], "--lifespan=off", *address]
+    server = subprocess.Popen([*command, "django_handler:application"], env=environ)
     for _ in range(100):
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -238,6 +250,7 @@ def free_port() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("works", nargs="*", default=[], metavar="work")
+    parser.add_argument("--server", choices=SERVERS, default="uvicorn")
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=32)
     options = parser.parse_args()
@@ -250,7 +263,7 @@ def main() -> None:
         figures: dict[str, dict[str, Figure]] = {work: {} for work in works}
         for handler in ("django", "djserve"):
             port = free_port()
-            server = start_server(folder, handler, port)
+            server = start_server(options.server, folder, handler, port)
             try:
                 for work in works:
                     figures[work][handler] = load(server.pid, port, work, options)
