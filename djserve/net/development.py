@@ -32,7 +32,7 @@ _RENEWAL = timedelta(days=14)
 # Clocks of containers and virtual machines may be a little behind.
 _CLOCK_SKEW = timedelta(hours=1)
 
-_NAMES = ("localhost", "*.localhost")
+_NAMES = ("localhost",)
 _ADDRESSES = ("127.0.0.1", "::1")
 _NETWORKS = ("127.0.0.0/8", "::1/128")
 

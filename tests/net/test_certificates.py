@@ -1,0 +1,156 @@
+"""Certificates by name, loaded again, refused where they are wrong."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from djserve.conf.schema import TLSConfig
+from djserve.errors import ConfigError
+from djserve.net.certificates import Certificates
+from djserve.net.tls import ServerContext
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def issue(authority: trustme.CA, path: Path, *names: str) -> str:
+    leaf = authority.issue_cert(*names)
+    leaf.private_key_and_cert_chain_pem.write_to_path(path)
+    return str(path)
+
+
+def handshake(certificates: Certificates, ca: trustme.CA, name: str | None) -> str:
+    """Return the names in the certificate that a client gets."""
+    client_context = ssl.create_default_context()
+    ca.configure_trust(client_context)
+    client_context.check_hostname = False
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(to_client, to_server, server_hostname=name)
+    server = certificates.context.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server, client, server):
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    assert isinstance(server.context, ServerContext)
+    return str(client.getpeercert())
+
+
+@pytest.fixture
+def certfile(tmp_path: Path, authority: trustme.CA) -> str:
+    return issue(authority, tmp_path / "first.pem", "first.example")
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"),
+    [
+        ("first.example", "first.example"),
+        ("SECOND.example", "second.example"),
+        ("a.wild.example", "second.example"),
+        ("a.b.wild.example", "first.example"),
+        ("wild.example", "first.example"),
+        ("unknown.example", "first.example"),
+        (None, "first.example"),
+    ],
+)
+def test_name_chooses(
+    certfile: str, authority: trustme.CA, tmp_path: Path, asked: str | None, got: str
+) -> None:
+    other = issue(authority, tmp_path / "2.pem", "second.example", "*.wild.example")
+    config = TLSConfig(certfile=certfile, sni_certfiles=(other,))
+
+    assert got in handshake(Certificates(config, ["h2"]), authority, asked)
+
+
+def test_reload_takes_new_files(certfile: str, authority: trustme.CA) -> None:
+    certificates = Certificates(TLSConfig(certfile=certfile), ["h2"])
+    issue(authority, Path(certfile), "renewed.example")
+
+    assert certificates.reload()
+    assert "renewed.example" in handshake(certificates, authority, "x")
+
+
+def test_wrong_file_leaves_the_old_in_use(
+    certfile: str, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificates = Certificates(TLSConfig(certfile=certfile), ["h2"])
+    Path(certfile).write_text("nonsense")
+
+    with caplog.at_level(logging.ERROR):
+        assert not certificates.reload()
+    assert "holds no certificate" in caplog.text
+    assert "first.example" in handshake(certificates, authority, "x")
+
+
+def test_changed_file_is_found_after_the_interval(
+    certfile: str, authority: trustme.CA
+) -> None:
+    config = TLSConfig(certfile=certfile, certificate_check_interval=10)
+    certificates = Certificates(config, ["h2"])
+    certificates.tick(0.0)
+    issue(authority, Path(certfile), "renewed.example")
+    certificates.tick(9.9)
+    assert "first.example" in handshake(certificates, authority, "x")
+
+    certificates.tick(10.0)
+    assert "renewed.example" in handshake(certificates, authority, "x")
+
+
+def test_unchanged_files_are_not_loaded_again(
+    certfile: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificates = Certificates(TLSConfig(certfile=certfile), ["h2"])
+    with caplog.at_level(logging.INFO):
+        for now in (0.0, 10.0, 20.0):
+            certificates.tick(now)
+
+    assert not caplog.records
+
+
+def test_missing_file_is_no_change_for_the_better(
+    certfile: str, authority: trustme.CA
+) -> None:
+    certificates = Certificates(TLSConfig(certfile=certfile), ["h2"])
+    certificates.tick(0.0)
+    Path(certfile).unlink()
+    certificates.tick(10.0)
+
+    assert "first.example" in handshake(certificates, authority, "x")
+
+
+@pytest.mark.parametrize(
+    ("value", "mode"),
+    [
+        ("none", ssl.CERT_NONE),
+        ("optional", ssl.CERT_OPTIONAL),
+        ("required", ssl.CERT_REQUIRED),
+    ],
+)
+def test_clients_are_asked_for_certificates(
+    certfile: str, value: str, mode: ssl.VerifyMode
+) -> None:
+    certificates = Certificates(
+        TLSConfig(
+            certfile=certfile, client_certificates=value, client_ca_file=certfile
+        ),
+        ["h2"],
+    )
+
+    assert certificates.context.verify_mode == mode
+    assert certificates.choose(None).verify_mode == mode
+
+
+def test_file_without_authorities_is_refused(certfile: str, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nonsense")
+
+    with pytest.raises(ConfigError, match=r"ca\.pem holds no authorities"):
+        Certificates(
+            TLSConfig(certfile=certfile, client_ca_file=str(tmp_path / "ca.pem")), []
+        )

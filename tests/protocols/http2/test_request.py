@@ -1,0 +1,92 @@
+"""Requests from fields: limits and refusals (the rules are in test_conformance)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from djserve.conf.schema import HTTPConfig
+from djserve.interfaces import Headers
+from djserve.protocols.http2.faults import HTTP2Error
+from djserve.protocols.http2.request import (
+    Request,
+    check_trailers,
+    parse_request,
+)
+
+BASE: Headers = [
+    (b":method", b"GET"),
+    (b":scheme", b"https"),
+    (b":authority", b"a"),
+    (b":path", b"/p?q"),
+]
+
+
+def parse(*extra: tuple[bytes, bytes], **config: Any) -> Request:
+    return parse_request([*BASE, *extra], HTTPConfig(**config))
+
+
+def status(request: Request) -> int | None:
+    return None if request.refusal is None else request.refusal.status
+
+
+def test_head_is_built_anew_each_time() -> None:
+    request = parse((b"x", b"y"))
+    first, second = request.build_head(True), request.build_head(True)
+
+    assert first.headers == [(b"host", b"a"), (b"x", b"y")]
+    assert first.headers is not second.headers
+
+
+def test_content_belongs_to_the_arrival() -> None:
+    request = parse((b"content-length", b"3"), (b"expect", b"100-Continue"))
+
+    with_content, without = request.build_head(False), request.build_head(True)
+    assert (with_content.has_body, with_content.expects_continue) == (True, True)
+    assert (without.has_body, without.expects_continue) == (False, False)
+    assert with_content.content_length == 3
+
+
+def test_long_target_is_refused() -> None:
+    assert status(parse(request_line_limit=64)) is None
+    long = [*BASE[:3], (b":path", b"/" * 65)]
+    assert status(parse_request(long, HTTPConfig(request_line_limit=64))) == 414
+
+
+def test_size_counts_each_fields_overhead() -> None:
+    size = sum(len(name) + len(value) + 32 for name, value in BASE)
+    extra = (b"x", b"y" * 500)
+
+    assert status(parse(extra, header_size_limit=size + 533)) is None
+    assert status(parse(extra, header_size_limit=size + 532)) == 431
+
+
+def test_names_with_an_underscore_are_dropped() -> None:
+    # CVE-2015-0219.
+    assert parse((b"x_forwarded_for", b"1")).headers == [(b"host", b"a")]
+
+
+def test_malformed_wins_over_refused() -> None:
+    with pytest.raises(HTTP2Error):
+        parse((b"expect", b"x"), (b"connection", b"close"))
+
+
+def test_trailers_are_checked() -> None:
+    check_trailers([(b"x-sum", b"1")])
+    with pytest.raises(HTTP2Error):
+        check_trailers([(b":path", b"/")])
+
+
+@given(st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=8)), max_size=6))
+def test_any_fields_are_a_request_or_a_fault(fields: Headers) -> None:
+    try:
+        request = parse(*fields)
+    except HTTP2Error:
+        return
+    assert request.headers[0] == (b"host", b"a")
+    for name, value in request.headers:
+        assert name == name.lower()
+        assert not {b"\r", b"\n", b"\0"} & {value[i : i + 1] for i in range(len(value))}
