@@ -1,0 +1,79 @@
+"""What the load tools print, and which of it must not count."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.loads import parse_h2load, parse_wrk, require_tool
+from benchmarks.processes import BenchmarkError
+
+WRK = """\
+Running 1s test @ http://127.0.0.1:18999/
+  1 threads and 32 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     1.06ms  596.63us   7.95ms   86.53%
+    Req/Sec    31.28k     7.13k   47.83k    70.00%
+  93362 requests in 3.01s, 11.75MB read
+{}Requests/sec:  31062.34
+Transfer/sec:      3.91MB
+"""
+
+H2LOAD = """\
+spawning thread #0: 8 total client(s). Timing-based test with 1s of warm-up time
+Application protocol: {protocol}
+finished in 3.00s, 1600.00 req/s, 68.69KB/s
+requests: 3200 total, 3200 started, 3200 done, 3200 succeeded, {failed} failed, \
+0 errored, 0 timeout
+status codes: 3194 2xx, 0 3xx, 0 4xx, {errors} 5xx
+"""
+
+
+def test_wrk_gives_requests_a_second() -> None:
+    assert parse_wrk(WRK.format("")) == 31062.34
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "  Non-2xx or 3xx responses: 1\n",
+        "  Socket errors: connect 0, read 90, write 0, timeout 9\n",
+    ],
+    ids=["status", "socket"],
+)
+def test_wrk_with_errors_is_no_figure(line: str) -> None:
+    with pytest.raises(BenchmarkError):
+        parse_wrk(WRK.format(line))
+
+
+def test_single_socket_error_among_many_requests_is_let_pass() -> None:
+    line = "  Socket errors: connect 0, read 3, write 0, timeout 0\n"
+
+    assert parse_wrk(WRK.format(line)) == 31062.34
+
+
+def test_wrk_without_requests_is_no_figure() -> None:
+    with pytest.raises(BenchmarkError, match="no request"):
+        parse_wrk("  0 requests in 1.00s, 0.00B read\nRequests/sec:      0.00\n")
+
+
+def test_h2load_gives_requests_a_second() -> None:
+    assert parse_h2load(H2LOAD.format(protocol="h2", failed=0, errors=0)) == 1600
+
+
+@pytest.mark.parametrize(
+    ("protocol", "failed", "errors"),
+    [("http/1.1", 0, 0), ("h2", 61, 0), ("h2", 0, 61)],
+    ids=["not HTTP/2", "failed", "status"],
+)
+def test_h2load_with_errors_is_no_figure(
+    protocol: str, failed: int, errors: int
+) -> None:
+    with pytest.raises(BenchmarkError):
+        parse_h2load(H2LOAD.format(protocol=protocol, failed=failed, errors=errors))
+
+
+def test_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+
+    with pytest.raises(BenchmarkError, match="apt-get install nghttp2-client"):
+        require_tool("h2load")

@@ -1,0 +1,115 @@
+"""From measurements to ratios, verdicts and Markdown, and back from JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.goals import judge
+from benchmarks.model import Cell, Results, Row, Sample
+from benchmarks.tables import BEGIN, END, render, rewrite_block
+
+
+def make_results(**rows: Row) -> Results:
+    machine = {
+        "date": "2026-01-01",
+        "processor": "some",
+        "cores": "2",
+        "system": "Linux",
+        "python": "CPython 3.12",
+        "load": "0.1",
+    }
+    options = {"profile": "quick", "rounds": 2, "seconds": 1}
+    return Results(machine, {"djserve": "1.0"}, options, [*rows.values()])
+
+
+def make_row(name: str, unit: str = "requests/s", **values: list[float]) -> Row:
+    cells = {server: Cell(values=figures) for server, figures in values.items()}
+    return Row(name=name, title="Some work", group="Some", unit=unit, cells=cells)
+
+
+def parse_table(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_table_has_a_column_for_each_server_and_the_ratio() -> None:
+    row = make_row("work", djserve=[300, 310, 305], uvicorn=[200], granian=[100])
+    head, rule, line = parse_table(render(make_results(row=row)))
+
+    assert head == ["", "unit", "djserve", "Uvicorn", "Granian", "vs four"]
+    assert rule == ["---", "---", "---:", "---:", "---:", "---:"]
+    assert line[2:] == ["305 ±2", "200", "100", "1.52"]
+
+
+def test_less_is_better_turns_the_ratio_round() -> None:
+    row = make_row("work", unit="ms", djserve=[50], daphne=[100], granian=[75])
+    row.less_is_better = True
+
+    assert row.best() == ("granian", 75)
+    assert row.ratio() == 1.5
+
+
+def test_server_that_failed_has_no_figure_but_a_reason() -> None:
+    row = make_row("work", djserve=[1], daphne=[])
+    row.cells["daphne"].fail("it ended")
+    text = render(make_results(row=row))
+
+    assert parse_table(text)[2][3] == "-"
+    assert "- Daphne, `work`: failed 1 x: it ended" in text
+
+
+def test_cpu_time_is_shown_where_it_was_measured() -> None:
+    row = make_row("work", djserve=[], uvicorn=[])
+    row.cells["djserve"].add(Sample(50_000, busy=1.0))
+    row.cells["uvicorn"].add(Sample(25_000, busy=0.5))
+    lines = parse_table(render(make_results(row=row)))
+
+    assert lines[2][2:] == ["50,000", "25,000°", "2.00"]
+    assert lines[3][1:] == ["µs/request", "20", "20", "1.00"]
+
+
+@pytest.mark.parametrize(("ours", "is_met"), [(130, True), (129, False)])
+def test_goal_is_met_at_its_ratio(ours: float, is_met: bool) -> None:
+    row = make_row("http1_hello", djserve=[ours], granian=[100], uvicorn=[90])
+
+    assert [verdict.is_met for verdict in judge(make_results(row=row))] == [is_met]
+
+
+@pytest.mark.parametrize(("growth", "is_met"), [(16, True), (16.5, False)])
+def test_limit_is_met_up_to_its_size(growth: float, is_met: bool) -> None:
+    row = make_row("memory_upload", unit="MiB", djserve=[growth])
+
+    assert [verdict.is_met for verdict in judge(make_results(row=row))] == [is_met]
+
+
+def test_results_survive_json(tmp_path: Path) -> None:
+    results = make_results(row=make_row("work", djserve=[1.5, 2]))
+    results.write(tmp_path / "results.json")
+
+    assert Results.read(tmp_path / "results.json") == results
+
+
+def test_block_of_a_page_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    rewrite_block(page, r"new \1")
+
+    assert page.read_text() == f"before\n{BEGIN}\n\nnew \\1\n{END}\nafter\n"
+
+
+def test_page_without_marks_is_refused(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n")
+
+    with pytest.raises(ValueError, match="0 marked blocks"):
+        rewrite_block(page, "new")
+
+
+def test_page_of_the_documentation_has_its_block(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text(Path("docs/performance.md").read_text("utf-8"), "utf-8")
+    rewrite_block(page, "new")
+
+    assert f"{BEGIN}\n\nnew\n{END}" in page.read_text("utf-8")
