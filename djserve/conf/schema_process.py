@@ -153,6 +153,11 @@ class LoggingConfig:
     log_json: bool = setting(
         False, "Write the server's log and the access log as one JSON object a line."
     )
+    request_id: bool = setting(
+        False,
+        "Give each request that has none an X-Request-ID, for the application and the "
+        "logs.",
+    )
     slow_request_time: float | None = setting(
         None,
         "Seconds after which a request is logged to djserve.slow when it has ended.",

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from djserve.errors import ConfigError
 from djserve.instrumentation.events import escape, request_target
+from djserve.instrumentation.json_lines import format_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from djserve.interfaces import Headers
 
     CallLater = Callable[[float, Callable[[], None]], Any]
+    LineFormat = Callable[[RequestRecord, str, str], str]
 
 STDOUT = 1
 
@@ -57,10 +59,11 @@ def open_access_log(config: LoggingConfig, call_later: CallLater) -> AccessLog |
     if it has a handler of its own. ``call_later`` is the event loop's or the reactor's.
     Raises ConfigError where the file cannot be opened.
     """
+    line_format = FORMATS["json" if config.log_json else config.access_log_format]
     if config.access_log is not None:
-        return AccessLog(LineFile(config.access_log, call_later))
+        return AccessLog(LineFile(config.access_log, call_later), line_format)
     if access_logger.handlers and access_logger.isEnabledFor(logging.INFO):
-        return AccessLog(LineLogger(access_logger))
+        return AccessLog(LineLogger(access_logger), line_format)
     return None
 
 
@@ -68,9 +71,13 @@ class AccessLog:
     """Write requests and the steps of WebSockets as lines; a RequestLog."""
 
     def __init__(
-        self, sink: LineFile | LineLogger, clock: Callable[[], float] = time.time
+        self,
+        sink: LineFile | LineLogger,
+        line_format: LineFormat | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._sink = sink
+        self._format = line_format or format_entry
         self._write = sink.write
         self._clock = clock
         self._second = -1
@@ -108,20 +115,36 @@ class AccessLog:
         if second != self._second:
             self._second = second
             self._date = format_date(second)
-        self._write(format_entry(record, method, self._date))
+        self._write(self._format(record, method, self._date))
 
 
 def format_entry(record: RequestRecord, method: str, date: str) -> str:
     """Return a record's line: the combined log format, then the seconds it took."""
+    referer, agent = _find_fields(record.head.headers)
+    line = _format_common(record, method, date)
+    return f'{line} "{referer}" "{agent}" {record.duration:.6f}\n'
+
+
+def format_common(record: RequestRecord, method: str, date: str) -> str:
+    """Return a record's line in the common log format."""
+    return _format_common(record, method, date) + "\n"
+
+
+def _format_common(record: RequestRecord, method: str, date: str) -> str:
     head = record.head
-    referer, agent = _find_fields(head.headers)
     host = record.client[0] if record.client is not None else "-"
     version = VERSIONS.get(head.http_version) or f"HTTP/{escape(head.http_version)}"
     return (
         f'{escape(host)} - - [{date}] "{method} {request_target(head)} {version}" '
-        f'{record.status or "-"} {record.size or "-"} "{referer}" "{agent}" '
-        f"{record.duration:.6f}\n"
+        f"{record.status or '-'} {record.size or '-'}"
     )
+
+
+FORMATS: dict[str, LineFormat] = {
+    "common": format_common,
+    "combined": format_entry,
+    "json": format_json,
+}
 
 
 def format_date(second: int) -> str:

@@ -3,6 +3,7 @@
 - ``djserve``: start, stop and what concerns the whole server
 - ``djserve.error``: exceptions of the application, and failures of the server
 - ``djserve.access``: the access log, where it goes through logging
+- ``djserve.slow``: requests that took longer than SLOW_REQUEST_TIME
 - ``djserve.development``: a line for each request under ``runserver``
 - ``djserve.twisted``: what Twisted reports, unhandled failures above all
 """
@@ -13,6 +14,9 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from weakref import WeakSet
+
+from djserve.instrumentation.json_lines import JSONFormatter
+from djserve.instrumentation.request_id import RequestIDFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,12 +66,12 @@ def configure(config: LoggingConfig, *, django: bool) -> None:
     if django:
         _enable_loggers()
         if not djserve.hasHandlers():
-            djserve.addHandler(_FallbackHandler(config.log_format))
+            djserve.addHandler(_FallbackHandler(config.log_format, config.log_json))
         _set_level(djserve, level)
         return
     root = logging.getLogger()
     if not root.handlers:
-        root.addHandler(_FallbackHandler(config.log_format))
+        root.addHandler(_FallbackHandler(config.log_format, config.log_json))
     root.setLevel(others_level)
     djserve.setLevel(level)
 
@@ -123,9 +127,12 @@ def _exc_info(event: TwistedEvent) -> Any:
 class _FallbackHandler(logging.StreamHandler[TextIO]):
     """Standard error, where the project has set up no handler."""
 
-    def __init__(self, line_format: str) -> None:
+    def __init__(self, line_format: str, is_json: bool = False) -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter(line_format))
+        self.addFilter(RequestIDFilter())
+        self.setFormatter(
+            JSONFormatter() if is_json else logging.Formatter(line_format)
+        )
 
 
 def _set_level(logger: logging.Logger, level: int) -> None:

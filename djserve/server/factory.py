@@ -16,6 +16,7 @@ from djserve.asgi.http import HTTPExchange
 from djserve.asgi.origin import explain_refusal, origin_allowed
 from djserve.asgi.websocket import WebSocketExchange
 from djserve.errors import ProtocolError
+from djserve.instrumentation.request_id import name_request
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.protocols.http2.connection import HTTP2Connection
@@ -72,6 +73,7 @@ class ConnectionFactory:
         self._fields = ServerFields(config.http.server_name)
         self._http2: HTTP2Service | None = None
         self._prior_knowledge = _trusted_with_prior_knowledge(config)
+        self._names_requests = config.logging.request_id
         self._is_draining = False
         self._is_ending_idle = False
         self._drained: asyncio.Event | None = None
@@ -138,6 +140,8 @@ class ConnectionFactory:
         self, head: RequestHead, info: ConnectionInfo, stream: Stream
     ) -> Exchange:
         """Return the exchange that carries a request to the application."""
+        if self._names_requests:
+            name_request(head.headers)
         forwarded = None
         if self._proxy_headers is not None:
             forwarded = self._proxy_headers.apply(head, info)

@@ -19,11 +19,14 @@ from djserve.asgi.origin import OriginPolicy, create_policy
 from djserve.conf.loader import are_settings_loaded, read_host_settings
 from djserve.errors import ConfigError
 from djserve.instrumentation.access_log import open_access_log
+from djserve.instrumentation.fan_out import combine, reopen_log_files
 from djserve.instrumentation.logging import configure
 from djserve.net.reactor import install
 from djserve.net.twisted_log import redirect
+from djserve.server.alone import Alone
 from djserve.server.banner import describe_loop, start_lines
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
+from djserve.server.observation import has_metrics, observe, open_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +34,10 @@ if TYPE_CHECKING:
     from djserve.asgi.types import Application
     from djserve.conf.schema import ServerConfig
     from djserve.instrumentation.access_log import AccessLog
+    from djserve.instrumentation.board import Board
+    from djserve.instrumentation.events import RequestLog
     from djserve.net.reactor import Reactor
+    from djserve.server.heartbeat import ThreadStats
 
 logger = logging.getLogger("djserve.server")
 
@@ -69,12 +75,15 @@ def choose_origin_policy(config: ServerConfig) -> OriginPolicy | None:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who watches a server that is one of several processes.
+    """Who watches a server, and what for.
 
-    ``on_ready`` is called once every address accepts connections.
+    ``on_ready`` is called once every address accepts connections. Figures are kept on
+    ``board``, where there is one. ``around`` is put around the application.
     """
 
     on_ready: Callable[[Server], None]
+    board: Board | None = None
+    around: Callable[[Application], Application] = lambda application: application
 
 
 def launch(
@@ -82,6 +91,7 @@ def launch(
     config: ServerConfig,
     reactor: Reactor,
     notes: Sequence[str] = (),
+    thread_stats: ThreadStats | None = None,
 ) -> ExitCode:
     """Serve until a signal ends it, and return how the process ends.
 
@@ -89,9 +99,18 @@ def launch(
     process id file cannot be opened.
     """
     configure(config.logging, django=uses_django())
+    alone = Alone(config, reactor, thread_stats) if has_metrics(config) else None
+
+    def on_ready(server: Server) -> None:
+        if alone is not None:
+            alone.start(server)
+        _announce(server, config, reactor, notes)
+
+    watch = Watch(on_ready)
+    if alone is not None:
+        watch = Watch(on_ready, alone.board, alone.put_around)
     with pid_file(config.lifecycle.pid_file):
-        announce = Watch(lambda server: _announce(server, config, reactor, notes))
-        return serve_application(application, config, reactor, announce)
+        return serve_application(application, config, reactor, watch)
 
 
 def serve_application(
@@ -106,12 +125,14 @@ def serve_application(
     Raises ConfigError where the access log cannot be opened.
     """
     redirect()
-    with _access_log(config, reactor) as log:
+    with _access_log(config, reactor) as access_log:
+        logs: list[RequestLog] = [] if access_log is None else [access_log]
+        logs += open_logs(config, watch.board)
         server = Server(
-            application,
+            watch.around(observe(application, config, watch.board)),
             config,
             reactor,
-            request_log=log,
+            request_log=combine(logs),
             origin_policy=choose_origin_policy(config),
             on_ready=watch.on_ready,
         )
@@ -128,17 +149,25 @@ def _announce(
 
 @contextmanager
 def _access_log(config: ServerConfig, reactor: Reactor) -> Iterator[AccessLog | None]:
-    """Open the access log; SIGUSR1 opens it anew after rotation."""
+    """Open the access log; SIGUSR1 opens all log files anew after their rotation."""
     log = open_access_log(config.logging, reactor.loop.call_later)
-    if log is None:
-        yield None
-        return
-    reactor.loop.add_signal_handler(signal.SIGUSR1, log.reopen)
+
+    def reopen() -> None:
+        if log is not None:
+            log.reopen()
+        reopen_log_files()
+
+    try:
+        reactor.loop.add_signal_handler(signal.SIGUSR1, reopen)
+    except (ValueError, RuntimeError):
+        # Not in the main thread: whoever runs us there sees to its own logs.
+        pass
     try:
         yield log
     finally:
         reactor.loop.remove_signal_handler(signal.SIGUSR1)
-        log.close()
+        if log is not None:
+            log.close()
 
 
 @contextmanager

@@ -7,24 +7,33 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from djserve.errors import ListenError
+from djserve.instrumentation.fan_out import reopen_log_files
 from djserve.instrumentation.logging import configure
+from djserve.instrumentation.metrics import require_client
 from djserve.net.binding import BoundSocket, bind_all
 from djserve.server.banner import start_lines
+from djserve.server.insight import InsightServer
 from djserve.server.launch import pid_file, uses_django
 from djserve.server.lifecycle import ExitCode
+from djserve.server.observation import has_metrics
+from djserve.supervisor.desk import Desk
 from djserve.supervisor.fleet import Fleet
 from djserve.supervisor.processes import Launcher, count_workers, start_successor
 from djserve.supervisor.signals import SignalQueue
+from djserve.supervisor.status import FleetInsight
 from djserve.supervisor.systemd import Notifier
 from djserve.supervisor.titles import set_title
 from djserve.supervisor.upgrade import Inheritance
 from djserve.supervisor.watcher import Watcher
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from djserve.conf.schema import ServerConfig
 
 logger = logging.getLogger("djserve")
@@ -50,6 +59,8 @@ class Arbiter:
         self._notifier = Notifier()
         self._sockets: list[BoundSocket] = []
         self._successor: subprocess.Popen[bytes] | None = None
+        self._desk: Desk | None = None
+        self._insight: FleetInsight | None = None
         self._stops = 0
         self._is_announced = False
         self._last_turn = time.monotonic()
@@ -72,8 +83,11 @@ class Arbiter:
             count_workers(self._config.workers.workers),
         )
         try:
-            with pid_file(self._config.lifecycle.pid_file):
+            with pid_file(self._config.lifecycle.pid_file), self._open_windows():
                 return self._run()
+        except ListenError as error:
+            logger.critical("%s", error)
+            return ExitCode.LISTEN_FAILED
         finally:
             for sock in self._sockets:
                 sock.close(keep_file=self._successor is not None)
@@ -86,6 +100,28 @@ class Arbiter:
                 sock.own_file()
             # bind_all() has made a copy; only that is to be open.
             os.close(number)
+
+    @contextmanager
+    def _open_windows(self) -> Iterator[None]:
+        """Let the operator and the monitoring look in: control socket and metrics."""
+        with ExitStack() as stack:
+            path = self._config.workers.control_socket
+            if path is not None:
+                self._desk = Desk(
+                    path,
+                    self._fleet,
+                    self._watcher,
+                    reload=self._reload,
+                    drain=self._stop,
+                )
+                stack.callback(self._desk.close)
+            if has_metrics(self._config):
+                require_client()
+            address = self._config.metrics.metrics_bind
+            if address is not None:
+                self._insight = FleetInsight(self._fleet)
+                stack.callback(InsightServer(address, self._insight).close)
+            yield
 
     def _run(self) -> ExitCode:
         with SignalQueue() as signals:
@@ -104,6 +140,10 @@ class Arbiter:
 
     def _turn(self) -> None:
         self._watcher.run(TICK)
+        if self._insight is not None:
+            self._insight.turn()
+        if self._desk is not None:
+            self._desk.turn()
         now = time.monotonic()
         gap, self._last_turn = now - self._last_turn, now
         if gap > PAUSE:
@@ -162,6 +202,7 @@ class Arbiter:
 
     def _reopen(self) -> None:
         """Let every process open its log files anew."""
+        reopen_log_files()
         self._fleet.signal_all(signal.SIGUSR1)
 
     def _upgrade(self) -> None:

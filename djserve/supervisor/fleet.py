@@ -14,6 +14,7 @@ from djserve.supervisor.health import KILL_TIMEOUT, check_loop
 from djserve.supervisor.limits import Limits
 from djserve.supervisor.nursery import Generation, Nursery
 from djserve.supervisor.processes import Worker, WorkerState, resident_memory
+from djserve.supervisor.status import Reports, render_figures
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
@@ -50,6 +51,7 @@ class Fleet:
         self.current = Generation(0, None)
         self.workers: list[Worker] = []
         self.retired = Board()
+        self.reports = Reports()
         self.target = target
         self.restarts = 0
         self.first_failure: int | None = None
@@ -120,6 +122,7 @@ class Fleet:
     def tick(self, now: float) -> None:
         """Do what is due at the monotonic time ``now``."""
         for worker in list(self.workers):
+            worker.channel.flush()
             self._check(worker, now)
         for worker, since in list(self._ended_channels.items()):
             if (
@@ -128,6 +131,7 @@ class Fleet:
             ):
                 worker.send_signal(signal.SIGKILL)
                 self._worker_ended(worker, None)
+        self.reports.tick(now)
         if self.is_stopping:
             return
         self._recycle(now)
@@ -162,6 +166,11 @@ class Fleet:
                     self._worker_ready(worker, message["pid"])
                 case "failed":
                     worker.problems = message["problems"]
+                case "metrics":
+                    text = render_figures(self).decode()
+                    worker.channel.send({"command": "metrics", "text": text})
+                case "report":
+                    self.reports.take(message["id"], worker, message["calls"])
 
     def _worker_ready(self, worker: Worker, pid: int) -> None:
         worker.pid = pid

@@ -42,7 +42,8 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
                 "One process runs: give --workers on the command line, or "
                 "DJANGO_SETTINGS_MODULE, since the settings were known too late"
             )
-    return launch(loaded.application, config, reactor, loaded.notes)
+    stats = program.thread_stats
+    return launch(loaded.application, config, reactor, loaded.notes, stats)
 
 
 def needs_supervisor(config: ServerConfig) -> bool:

@@ -33,7 +33,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     served: list[Any] = []
 
     def launch(
-        application: Any, config: ServerConfig, reactor: object, notes: list[str]
+        application: Any, config: ServerConfig, reactor: object, notes: list[str], stats: object
     ) -> ExitCode:
         served.extend((application, config, notes))
         return ExitCode.OK

@@ -1,0 +1,146 @@
+"""The figures of all boards in Prometheus' text format, by prometheus-client."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from djserve.errors import ConfigError
+from djserve.instrumentation.board import BUCKETS, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from prometheus_client.core import Metric
+
+    from djserve.instrumentation.board import Board
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+TOTALS = {
+    Field.CONNECTIONS_TOTAL: ("connections", "Connections accepted"),
+    Field.WEBSOCKETS_TOTAL: ("websockets", "WebSockets accepted"),
+    Field.BYTES_SENT: ("response_bytes", "Bytes of response content sent"),
+}
+
+GAUGES = {
+    Field.CALLS: ("requests_in_flight", "Application calls that run"),
+    Field.CONNECTIONS: ("connections_open", "Connections that are open"),
+    Field.WEBSOCKETS: ("websockets_open", "WebSockets that are open"),
+    Field.THREADS: ("threads", "Threads for synchronous code"),
+    Field.THREADS_RUNNING: ("threads_running", "Threads that run synchronous code"),
+    Field.THREADS_QUEUED: ("thread_queue", "Calls that wait for a thread"),
+}
+
+
+def require_client() -> None:
+    """Raise ConfigError where the library for metrics is not installed."""
+    try:
+        import prometheus_client  # noqa: F401
+    except ImportError:
+        problem = "METRICS_BIND and METRICS_PATH need the package prometheus-client"
+        raise ConfigError([problem]) from None
+
+
+def render(
+    live: Sequence[tuple[str, Board]], retired: Board | None = None, restarts: int = 0
+) -> bytes:
+    """Return the metrics of the workers: ``live`` by their names, and the ended ones.
+
+    Whichever process is asked, the counters are those of all workers since the start.
+    """
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(live, retired, restarts))
+    return generate_latest(registry)
+
+
+class _Collector:
+    def __init__(
+        self, live: Sequence[tuple[str, Board]], retired: Board | None, restarts: int
+    ) -> None:
+        self._live = live
+        self._boards = [board for _, board in live]
+        self._all = self._boards if retired is None else [*self._boards, retired]
+        self._restarts = restarts
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        yield self._requests()
+        yield self._durations()
+        for field, (name, text) in TOTALS.items():
+            total = CounterMetricFamily(f"djserve_{name}", text)
+            total.add_metric([], self._sum(field))
+            yield total
+        yield self._messages()
+        for field, (name, text) in GAUGES.items():
+            gauge = GaugeMetricFamily(f"djserve_{name}", text)
+            gauge.add_metric([], sum(board.numbers[field] for board in self._boards))
+            yield gauge
+        yield self._lag()
+        workers = GaugeMetricFamily("djserve_workers", "Worker processes that serve")
+        workers.add_metric([], len(self._live))
+        yield workers
+        restarts = CounterMetricFamily(
+            "djserve_worker_restarts", "Workers that ended unexpectedly"
+        )
+        restarts.add_metric([], self._restarts)
+        yield restarts
+
+    def _sum(self, field: Field) -> int:
+        return sum(board.numbers[field] for board in self._all)
+
+    def _requests(self) -> Metric:
+        from prometheus_client.core import CounterMetricFamily
+
+        counts: Counter[tuple[str, int, str]] = Counter()
+        for board in self._all:
+            counts.update(board.requests())
+        metric = CounterMetricFamily(
+            "djserve_requests",
+            "Requests by method, status (0: none was sent) and protocol",
+            labels=["method", "status", "protocol"],
+        )
+        for (method, status, protocol), count in sorted(counts.items()):
+            metric.add_metric([method, str(status), protocol], count)
+        return metric
+
+    def _durations(self) -> Metric:
+        from prometheus_client.core import HistogramMetricFamily
+
+        columns = zip(*(board.durations() for board in self._all), strict=True)
+        counts = [sum(column) for column in columns]
+        cumulated = 0
+        buckets = []
+        for bound, count in zip([*map(str, BUCKETS), "+Inf"], counts, strict=True):
+            cumulated += count
+            buckets.append((bound, cumulated))
+        metric = HistogramMetricFamily(
+            "djserve_request_duration_seconds", "Time from a request's head to its end"
+        )
+        metric.add_metric([], buckets, self._sum(Field.DURATION_SUM) / 1e9)
+        return metric
+
+    def _messages(self) -> Metric:
+        from prometheus_client.core import CounterMetricFamily
+
+        metric = CounterMetricFamily(
+            "djserve_websocket_messages", "WebSocket messages", labels=["direction"]
+        )
+        metric.add_metric(["received"], self._sum(Field.MESSAGES_RECEIVED))
+        metric.add_metric(["sent"], self._sum(Field.MESSAGES_SENT))
+        return metric
+
+    def _lag(self) -> Metric:
+        from prometheus_client.core import GaugeMetricFamily
+
+        metric = GaugeMetricFamily(
+            "djserve_loop_lag_seconds",
+            "How late the event loop's last timer was",
+            labels=["worker"],
+        )
+        for name, board in self._live:
+            metric.add_metric([name], board.numbers[Field.LOOP_LAG] / 1e9)
+        return metric

@@ -1,0 +1,82 @@
+"""The supervisor's status as a page for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+COLUMNS = (
+    ("WORKER", "number"),
+    ("PROCESS", "process"),
+    ("STATE", "state"),
+    ("AGE", "age"),
+    ("MEMORY", "memory"),
+    ("CONN", "connections"),
+    ("WS", "websockets"),
+    ("REQUESTS", "requests"),
+    ("IN FLIGHT", "in_flight"),
+    ("QUEUE", "thread_queue"),
+)
+
+
+def format_status(status: dict[str, Any], *, stacks: bool = False) -> str:
+    """Return the lines for what ``supervisor.status.describe_fleet`` returns."""
+    return "\n".join(_lines(status, stacks))
+
+
+def format_age(seconds: float) -> str:
+    """Return ``59s``, ``3m05s``, ``2h04m`` or ``3d02h``."""
+    whole = int(seconds)
+    for unit, smaller, size, part in (
+        ("d", "h", 86400, 3600),
+        ("h", "m", 3600, 60),
+        ("m", "s", 60, 1),
+    ):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // part:02d}{smaller}"
+    return f"{whole}s"
+
+
+def _lines(status: dict[str, Any], stacks: bool) -> Iterator[str]:
+    yield (
+        f"djserve {status['version']}, supervisor {status['supervisor']}: "
+        f"{len(status['workers'])} of {status['target']} workers, "
+        f"generation {status['generation']}, {status['restarts']} restarts"
+    )
+    if status["is_stopping"]:
+        yield "Draining"
+    if status["reload"]["state"] == "failed":
+        yield "The last reload failed: " + "\n".join(status["reload"]["problems"])
+    rows = [[title for title, _ in COLUMNS]]
+    rows += [_row(worker) for worker in status["workers"]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        yield "  ".join(cell.rjust(width) for cell, width in cells)
+    for worker in status["workers"]:
+        yield from _calls(worker, stacks)
+
+
+def _row(worker: dict[str, Any]) -> list[str]:
+    shown = dict(worker)
+    shown["age"] = format_age(worker["age"])
+    shown["memory"] = f"{worker['memory'] / 2**20:.0f} MiB"
+    return [str(shown[key]) for _, key in COLUMNS]
+
+
+def _calls(worker: dict[str, Any], stacks: bool) -> Iterator[str]:
+    if worker["calls"] is None:
+        if worker["state"] == "ready":
+            yield (
+                f"Worker {worker['number']} does not answer: its event loop has been "
+                f"blocked for {worker['blocked']} s"
+            )
+        return
+    for call in worker["calls"]:
+        view = f" in {call['view']}" if call["view"] else ""
+        yield (
+            f"Worker {worker['number']}: {call['method']} {call['path']}{view}, "
+            f"{call['age']:.1f} s, on the {call['where']}"
+        )
+        if stacks:
+            yield from (f"    {line}" for line in call["stack"])

@@ -1,0 +1,64 @@
+"""The figures that change by themselves, written to the board at every beat.
+
+A beat that is late says how long the event loop was blocked; a beat that does not come
+says that it still is.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from djserve.instrumentation.board import Board, Field
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from djserve.server.lifecycle import Server
+
+    ThreadStats = Callable[[], tuple[int, int, int]]
+
+INTERVAL = 0.25
+
+
+class Heartbeat:
+    """Beat on a server's own loop, from ``start`` on until the loop ends.
+
+    ``thread_stats`` returns the threads, those at work and the calls that wait.
+    """
+
+    def __init__(
+        self, board: Board, server: Server, thread_stats: ThreadStats | None = None
+    ) -> None:
+        self._numbers = board.numbers
+        self._server = server
+        self._thread_stats = thread_stats
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Beat now and then every quarter of a second."""
+        expected = time.monotonic()
+
+        def beat() -> None:
+            nonlocal expected
+            now = time.monotonic()
+            self._write(now, max(0.0, now - expected))
+            expected = now + INTERVAL
+            loop.call_later(INTERVAL, beat)
+
+        beat()
+
+    def _write(self, now: float, lag: float) -> None:
+        numbers, server = self._numbers, self._server
+        numbers[Field.HEARTBEAT] = int(now * 1e9)
+        numbers[Field.LOOP_LAG] = late = int(lag * 1e9)
+        numbers[Field.LOOP_LAG_WORST] = max(late, numbers[Field.LOOP_LAG_WORST])
+        numbers[Field.CALLS] = len(server.calls)
+        numbers[Field.CONNECTIONS] = server.connection_count
+        numbers[Field.CONNECTIONS_TOTAL] = server.connections_opened
+        numbers[Field.IS_DRAINING] = server.is_stopping
+        if self._thread_stats is not None:
+            threads, running, queued = self._thread_stats()
+            numbers[Field.THREADS] = threads
+            numbers[Field.THREADS_RUNNING] = running
+            numbers[Field.THREADS_QUEUED] = queued

@@ -1,0 +1,155 @@
+"""Metrics and health, answered without the application.
+
+On an address of their own by a small HTTP server in a thread, so that a blocked event
+loop can be seen; or on the server's own addresses, in front of the application.
+"""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Protocol
+
+from djserve.errors import ConfigError
+from djserve.instrumentation.metrics import CONTENT_TYPE
+from djserve.net.address import EndpointAddress, parse_address
+from djserve.net.sockets import open_sockets
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from djserve.asgi.types import Application, Message, Receive, Scope, Send
+
+HEALTH_PATHS = ("/healthz", "/readyz")
+TEXT = "text/plain; charset=utf-8"
+
+
+class Insight(Protocol):
+    """Who knows how the server is; called from any thread."""
+
+    def metrics(self) -> bytes: ...
+    def is_alive(self) -> bool:
+        """Whether the event loop turns."""
+
+    def is_ready(self) -> bool:
+        """Whether requests should be sent here."""
+
+
+def answer_health(path: str, insight: Insight) -> tuple[int, bytes]:
+    """Return the status and the content for one of ``HEALTH_PATHS``."""
+    if path == "/healthz":
+        return (200, b"ok\n") if insight.is_alive() else (503, b"blocked\n")
+    return (200, b"ready\n") if insight.is_ready() else (503, b"not ready\n")
+
+
+class InsightServer:
+    """Answer on ``address`` until ``close``. Raises ListenError and ConfigError."""
+
+    def __init__(self, address: str, insight: Insight) -> None:
+        parsed = parse_address(address)
+        if isinstance(parsed, EndpointAddress):
+            raise ConfigError([f"METRICS_BIND cannot be an endpoint: {address!r}"])
+        self._servers = [
+            _serve(sock, insight) for sock in open_sockets(parsed, backlog=16)
+        ]
+
+    @property
+    def addresses(self) -> list[Any]:
+        """The addresses as bound."""
+        return [server.socket.getsockname() for server in self._servers]
+
+    def close(self) -> None:
+        """Stop answering."""
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+
+def _serve(sock: Any, insight: Insight) -> ThreadingHTTPServer:
+    # serve_forever() waits in a selector; what it accepts then is there.
+    handler = type("Handler", (_Handler,), {"insight": insight})
+    server = _HTTPServer(sock.getsockname(), handler, bind_and_activate=False)
+    server.socket.close()
+    server.socket = sock
+    thread = threading.Thread(
+        target=server.serve_forever,
+        kwargs={"poll_interval": 0.1},
+        name="djserve-metrics",
+        daemon=True,
+    )
+    thread.start()
+    return server
+
+
+class _HTTPServer(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def get_request(self) -> Any:
+        connection, address = super().get_request()
+        connection.setblocking(True)
+        # A unix socket's peer has no address, and a handler wants one.
+        return connection, address or ("", 0)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    insight: Insight
+    timeout = 10
+    server_version = "djserve"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            self._answer(200, self.insight.metrics(), CONTENT_TYPE)
+        elif path in HEALTH_PATHS:
+            self._answer(*answer_health(path, self.insight), TEXT)
+        else:
+            self._answer(404, b"not found\n", TEXT)
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing: probes come every few seconds."""
+
+    def _answer(self, status: int, data: bytes, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+
+def answer_in_front(
+    application: Application,
+    metrics_path: str,
+    insight: Insight,
+    read_metrics: Callable[[], Awaitable[bytes]],
+) -> Application:
+    """Return an application that answers the paths by itself and passes on the rest."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path") if scope["type"] == "http" else None
+        if path == metrics_path:
+            await _send(send, 200, await read_metrics(), CONTENT_TYPE)
+        elif path in HEALTH_PATHS:
+            await _send(send, *answer_health(path, insight), TEXT)
+        else:
+            await application(scope, receive, send)
+
+    return answer
+
+
+async def _send(send: Send, status: int, data: bytes, content_type: str) -> None:
+    headers = [
+        (b"content-type", content_type.encode("ascii")),
+        (b"content-length", b"%d" % len(data)),
+    ]
+    start: Message = {
+        "type": "http.response.start",
+        "status": status,
+        "headers": headers,
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": data})

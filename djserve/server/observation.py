@@ -1,0 +1,123 @@
+"""What is seen of requests: their logs, and what is put around the application.
+
+Each part costs something for every request, so that only what is configured is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from djserve.instrumentation.board import Field
+from djserve.instrumentation.meter import Meter
+from djserve.instrumentation.request_id import current_request_id, find_request_id
+from djserve.instrumentation.slow_log import SlowLog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from djserve.asgi.types import Application, Message, Receive, Scope, Send
+    from djserve.conf.schema import ServerConfig
+    from djserve.instrumentation.board import Board
+    from djserve.instrumentation.events import RequestLog
+
+
+Call: TypeAlias = "tuple[Scope, asyncio.Task[Any] | None, float]"
+
+
+def wants_figures(config: ServerConfig) -> bool:
+    """Tell whether anything reads what is counted."""
+    return (
+        has_metrics(config)
+        or config.workers.control_socket is not None
+        or config.workers.worker_max_requests is not None
+    )
+
+
+def has_metrics(config: ServerConfig) -> bool:
+    """Tell whether metrics are asked for."""
+    metrics = config.metrics
+    return metrics.metrics_bind is not None or metrics.metrics_path is not None
+
+
+def open_logs(config: ServerConfig, board: Board | None) -> Iterator[RequestLog]:
+    """Yield the logs beside the access log."""
+    if board is not None and wants_figures(config):
+        yield Meter(board)
+    if config.logging.slow_request_time is not None:
+        yield SlowLog(config.logging.slow_request_time)
+
+
+def observe(
+    application: Application, config: ServerConfig, board: Board | None
+) -> Application:
+    """Return the application with what observes it around it."""
+    if board is not None and has_metrics(config):
+        application = count_messages(application, board)
+    if config.logging.request_id:
+        application = name_context(application)
+    return application
+
+
+def count_messages(application: Application, board: Board) -> Application:
+    """Count the messages of WebSockets."""
+    numbers = board.numbers
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await application(scope, receive, send)
+            return
+
+        async def counting_receive() -> Message:
+            message = await receive()
+            if message["type"] == "websocket.receive":
+                numbers[Field.MESSAGES_RECEIVED] += 1
+            return message
+
+        async def counting_send(message: Message) -> None:
+            await send(message)
+            if message["type"] == "websocket.send":
+                numbers[Field.MESSAGES_SENT] += 1
+
+        await application(scope, counting_receive, counting_send)
+
+    return counted
+
+
+class CallRegister:
+    """Know the application calls that run, with their tasks and their beginnings."""
+
+    def __init__(self) -> None:
+        self._running: dict[int, Call] = {}
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(list(self._running.values()))
+
+    def put_around(self, application: Application) -> Application:
+        """Keep a list of this application's calls."""
+        running = self._running
+
+        async def registered(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                await application(scope, receive, send)
+                return
+            key = id(scope)
+            running[key] = (scope, asyncio.current_task(), time.perf_counter())
+            try:
+                await application(scope, receive, send)
+            finally:
+                del running[key]
+
+        return registered
+
+
+def name_context(application: Application) -> Application:
+    """Let log records know the request that they were written for."""
+
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            current_request_id.set(find_request_id(scope["headers"]) or "-")
+        await application(scope, receive, send)
+
+    return named

@@ -1,0 +1,94 @@
+"""The control socket's desk: ``manage.py djserve`` asks, the supervisor answers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from djserve.net.control import ControlListener
+from djserve.supervisor.status import describe_fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djserve.net.channel import Channel, Message
+    from djserve.supervisor.fleet import Fleet
+    from djserve.supervisor.watcher import Watcher
+
+
+class Desk:
+    """Answer requests at a control socket. Raises ListenError."""
+
+    def __init__(
+        self,
+        path: str,
+        fleet: Fleet,
+        watcher: Watcher,
+        *,
+        reload: Callable[[], None],
+        drain: Callable[[], None],
+    ) -> None:
+        self._listener = ControlListener(path)
+        self._fleet = fleet
+        self._watcher = watcher
+        self._reload = reload
+        self._drain = drain
+        self._guests: set[Channel] = set()
+        watcher.watch(self._listener, self._accept)
+
+    def turn(self) -> None:
+        """Send on what did not fit at once; called all the time."""
+        for guest in list(self._guests):
+            guest.flush()
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        self._watcher.forget(self._listener)
+        self._listener.close()
+        for guest in list(self._guests):
+            self._leave(guest)
+
+    def _accept(self) -> None:
+        guest = self._listener.accept()
+        if guest is not None:
+            self._guests.add(guest)
+            self._watcher.watch(guest, partial(self._hear, guest))
+
+    def _hear(self, guest: Channel) -> None:
+        try:
+            requests = guest.receive()
+        except (EOFError, ValueError):
+            # Gone, or what it sends is no JSON.
+            self._leave(guest)
+            return
+        for request in requests:
+            self._answer(guest, request)
+
+    def _leave(self, guest: Channel) -> None:
+        self._watcher.forget(guest)
+        self._guests.discard(guest)
+        guest.close()
+
+    def _answer(self, guest: Channel, request: Message) -> None:
+        match request.get("command"):
+            case "status":
+                self._fleet.reports.ask(
+                    self._fleet.ready, partial(self._send_status, guest)
+                )
+                return
+            case "reload":
+                self._reload()
+            case "drain":
+                self._drain()
+            case "scale" if isinstance(request.get("workers"), int):
+                self._fleet.scale(request["workers"])
+            case other:
+                guest.send({"error": f"unknown command {other!r}"})
+                return
+        guest.send({"ok": True})
+
+    def _send_status(
+        self, guest: Channel, calls: dict[int, list[dict[str, object]]]
+    ) -> None:
+        if guest in self._guests:
+            guest.send(describe_fleet(self._fleet, calls))
