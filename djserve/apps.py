@@ -16,5 +16,7 @@ class DjserveConfig(AppConfig):
 
     def ready(self) -> None:
         """Called by Django once, when all apps are loaded."""
-        for check in checks.CHECKS:
+        from djserve.handlers.checks import check_database_pools
+
+        for check in (*checks.CHECKS, check_database_pools):
             register(check, checks.TAG)

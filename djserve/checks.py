@@ -11,6 +11,7 @@ djserve.W003  asgiref is too old for pooled threads
 djserve.W004  DEBUG is on and the server listens beyond this machine
 djserve.W005  a setting of Daphne's has no effect
 djserve.W006  every client is believed to be a proxy
+djserve.W007  a database pool is smaller than THREADS (handlers/checks.py)
 ============  ==========================================================
 """
 

@@ -13,6 +13,7 @@ from django.core.checks import CheckMessage
 from django.test import override_settings
 
 from djserve import checks
+from djserve.handlers import checks as pool_checks
 
 ROOT = Path(__file__).parents[1]
 IN_MEMORY = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
@@ -24,9 +25,10 @@ def ids(messages: Sequence[CheckMessage]) -> list[str | None]:
 
 
 def ids_in_source() -> list[str]:
-    tree = ast.parse(inspect.getsource(checks))
+    trees = [ast.parse(inspect.getsource(module)) for module in (checks, pool_checks)]
     return [
         keyword.value.value
+        for tree in trees
         for keyword in ast.walk(tree)
         if isinstance(keyword, ast.keyword)
         and keyword.arg == "id"

@@ -47,7 +47,7 @@ def text_for(setting: Setting) -> str:
     if setting.choices:
         return setting.choices[-1]
     if setting.kind in (int, float):
-        return "12345"
+        return str(int(max(12345, (setting.minimum or 0) + 1)))
     texts = {
         "address": "localhost:1",
         "network": "192.0.2.0/24",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -154,8 +155,15 @@ def test_django_is_not_imported_for_an_application_without_it(shop: Path) -> Non
         "import sys; sys.argv = ['djserve', 'shop:nothing'];"
         "from djserve.cli import main; main(); print('django' in sys.modules)"
     )
+    environment = dict(os.environ)
+    # Where this names settings, they are read at once.
+    environment.pop("DJANGO_SETTINGS_MODULE", None)
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=shop, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        cwd=shop,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
 
     assert result.stdout == "False\n", result.stderr
