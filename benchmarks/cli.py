@@ -100,7 +100,7 @@ def measure(chosen: list[Scenario], options: argparse.Namespace) -> Results:
 
     with conditions_for(plan, seconds) as conditions:
         for row in run_scenarios(
-            chosen, options.servers, rounds, conditions, results, say
+            chosen, options.servers, rounds, conditions, results, say, plan.minutes
         ):
             show(row)
             results.write(output_folder(options) / "results.json")

@@ -21,6 +21,8 @@ class Profile:
     memory_transfer_size: int
     left_out: frozenset[str] = frozenset()
     """Scenarios that only run when they are named."""
+    minutes: float | None = None
+    """A run that would take longer makes one round of what is left."""
 
 
 NORMAL = Profile(
@@ -36,6 +38,7 @@ NORMAL = Profile(
 
 QUICK = Profile(
     name="quick",
+    minutes=10,
     rounds=2,
     steady_rounds=1,
     seconds=1,

@@ -61,6 +61,8 @@ def parse_stacks(text: str) -> Counter[tuple[str, ...]]:
     stacks: Counter[tuple[str, ...]] = Counter()
     for line in text.splitlines():
         frames, _, count = line.rpartition(" ")
+        if not frames:
+            continue
         stacks[tuple(_LIBRARY.sub("(", frame) for frame in frames.split(";"))] += int(
             count
         )

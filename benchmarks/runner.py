@@ -38,6 +38,16 @@ class Progress:
         self._say = say
         self._started = time.monotonic()
 
+    def is_late(self, minutes: float | None) -> bool:
+        """Whether all would not be done in this time, at the pace so far."""
+        if minutes is None or not self._total:
+            return False
+        elapsed = (time.monotonic() - self._started) / 60
+        return elapsed / minutes > self._done / self._total
+
+    def leave_out(self, count: int) -> None:
+        self._total -= count
+
     def note(self, row: Row, contender: str, outcome: str) -> None:
         self._done += 1
         elapsed = time.monotonic() - self._started
@@ -79,6 +89,7 @@ def run_scenarios(
     conditions: Conditions,
     results: Results,
     say: Say,
+    minutes: float | None = None,
 ) -> Iterator[Row]:
     """Measure each scenario in turn; yield its row, which is in ``results`` by then."""
     plans = [(scenario, contenders(scenario, servers)) for scenario in scenarios]
@@ -86,7 +97,11 @@ def run_scenarios(
     progress = Progress(total, say)
     for scenario, names in plans:
         row = new_row(scenario, names)
-        for number in range(rounds(scenario)):
+        count = rounds(scenario)
+        if count > 1 and progress.is_late(minutes):
+            progress.leave_out((count - 1) * len(names))
+            count = 1
+        for number in range(count):
             # Nobody always goes first, when the machine may still be busy with ending
             # the one before.
             start = number % len(names) if names else 0
