@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 _KNOWN_SETTINGS = frozenset(SettingCodes)
 
+# A dozen settings are defined; each in a frame costs h2 more than a microsecond.
+_SETTINGS_SIZE_LIMIT = 64 * 6
+
 
 class FrameCodec(StreamReceiver):
     """The server's end of one HTTP/2 connection, without its transport.
@@ -244,10 +247,8 @@ class FrameCodec(StreamReceiver):
             self._is_first_frame = False
         if kind in (frames.SETTINGS, frames.PING):
             self.controls.spend()
-            if kind == frames.SETTINGS and flags & frames.ACK and len(frame) > 9:
-                raise HTTP2Error(
-                    "An acknowledgement with settings", ErrorCodes.FRAME_SIZE_ERROR
-                )
+            if kind == frames.SETTINGS:
+                _check_settings(flags, len(frame) - frames.HEADER_SIZE)
         elif self.is_in_block:
             self._count_fragment(len(frame))
         buffer = self.incoming_buffer
@@ -284,3 +285,12 @@ class FrameCodec(StreamReceiver):
         for setting in [key for key in frame.settings if key not in _KNOWN_SETTINGS]:
             del frame.settings[setting]
         return super()._receive_settings_frame(frame)
+
+
+def _check_settings(flags: int, size: int) -> None:
+    if flags & frames.ACK and size:
+        raise HTTP2Error(
+            "An acknowledgement with settings", ErrorCodes.FRAME_SIZE_ERROR
+        )
+    if size > _SETTINGS_SIZE_LIMIT:
+        raise HTTP2Error("Too many settings", ErrorCodes.ENHANCE_YOUR_CALM)

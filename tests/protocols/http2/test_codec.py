@@ -220,12 +220,21 @@ def test_too_many_fields_get_431(open_wire: type[Wire]) -> None:
 
 
 def test_settings_that_nobody_knows_are_not_kept(open_wire: type[Wire]) -> None:
+    wire = open_wire(http2_control_frame_limit=100)
+    for first in range(0x100, 0x1000, 60):
+        many = [wire.setting(code, 1) for code in range(first, first + 60)]
+        wire.feed(wire.frame(frames.SETTINGS, 0, 0, b"".join(many)))
+
+    assert not wire.goaways
+    assert len(wire.connection._streams.codec.remote_settings) < 20
+
+
+def test_frame_full_of_settings_ends_the_connection(open_wire: type[Wire]) -> None:
     wire = open_wire()
-    many = b"".join(wire.setting(code, 1) for code in range(0x100, 0x100 + 2000))
+    many = b"".join(wire.setting(code, 1) for code in range(0x100, 0x100 + 65))
     wire.feed(wire.frame(frames.SETTINGS, 0, 0, many))
 
-    codec = wire.connection._streams.codec
-    assert len(codec.remote_settings) < 20
+    assert wire.last_code == CALM
 
 
 def test_late_frames_of_a_stream_that_we_reset_are_no_fault(
