@@ -126,7 +126,7 @@ class Arbiter:
     def _run(self) -> ExitCode:
         with SignalQueue() as signals:
             self._watcher.watch(signals, lambda: self._handle(signals))
-            self._fleet.load()
+            self._fleet.rollout.begin()
             while not self._is_over():
                 self._turn()
         if self._fleet.first_failure is not None:
@@ -198,7 +198,7 @@ class Arbiter:
         logger.info("Reloading")
         self._notifier.reloading()
         self._is_announced = False
-        self._fleet.load()
+        self._fleet.rollout.begin()
 
     def _reopen(self) -> None:
         """Let every process open its log files anew."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from djserve.supervisor.program import Loaded, Program
 
 VARIABLE = "DJSERVE_LOADER"
+PRELOAD_OFF = "PRELOAD is off"
 
 # Sent by the terminal to the whole process group; the supervisor decides what follows.
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTTIN, signal.SIGTTOU)
@@ -113,8 +114,6 @@ class _Loader:
         try:
             obstacle = self._load()
         except ConfigError as error:
-            for problem in error.problems:
-                print(problem, file=sys.stderr, flush=True)
             self._tell({"event": "failed", "problems": error.problems})
             return ExitCode.CONFIG_WRONG
         notes = list(self._loaded.notes) if self._loaded is not None else []
@@ -129,7 +128,7 @@ class _Loader:
     def _load(self) -> str:
         """Load the application where a fork may follow; return what speaks against."""
         if not self._config.workers.preload:
-            return "PRELOAD is off"
+            return PRELOAD_OFF
         # A loop that the application would make for itself now would not be the
         # worker's: without a current one asyncio refuses, and the worker loads anew.
         asyncio.set_event_loop(None)

@@ -13,12 +13,17 @@ from djserve.supervisor.backoff import Backoff
 from djserve.supervisor.health import KILL_TIMEOUT, check_loop
 from djserve.supervisor.limits import Limits
 from djserve.supervisor.nursery import Generation, Nursery
-from djserve.supervisor.processes import Worker, WorkerState, resident_memory
+from djserve.supervisor.processes import (
+    Worker,
+    WorkerState,
+    describe_end,
+    resident_memory,
+)
+from djserve.supervisor.rollout import Rollout
 from djserve.supervisor.status import Reports, render_figures
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
-    from djserve.net.channel import Message
     from djserve.supervisor.processes import Launcher, Loader
     from djserve.supervisor.watcher import Watcher
 
@@ -43,15 +48,12 @@ class Fleet:
         self._chance = random.Random()
         self._limits: dict[Worker, Limits] = {}
         self._ended_channels: dict[Worker, float] = {}
-        self._to_replace: list[Worker] = []
         self._count = 0
-        self._previous: Generation | None = None
-        self._incoming: Generation | None = None
-        self._wants_reload = False
         self.current = Generation(0, None)
         self.workers: list[Worker] = []
         self.retired = Board()
         self.reports = Reports()
+        self.rollout = Rollout(self, self._nursery, self._backoff)
         self.target = target
         self.restarts = 0
         self.first_failure: int | None = None
@@ -59,35 +61,23 @@ class Fleet:
         self.is_stopping = False
         self.loop_name = ""
         self.notes: list[str] = []
-        self.last_reload: Message = {"state": "none", "problems": []}
 
     # What the supervisor asks for.
-
-    def load(self) -> None:
-        """Load the newest code; workers of it replace the others once it is loaded."""
-        if self.is_reloading:
-            self._wants_reload = True
-            return
-        self.last_reload = {"state": "loading", "problems": []}
-        number = self.current.number + 1
-        generation = Generation(number, None)
-        self._incoming = generation
-        generation.base = self._nursery.start_loader(lambda: self._loaded(generation))
-
-    @property
-    def is_reloading(self) -> bool:
-        """Whether new code is being loaded, or workers of it are being started."""
-        return self._incoming is not None or self._previous is not None
 
     @property
     def is_complete(self) -> bool:
         """Whether all workers are ready."""
-        return len(self.ready) >= self.target and not self.is_reloading
+        return len(self.ready) >= self.target and not self.rollout.is_under_way
 
     @property
     def ready(self) -> list[Worker]:
         """The workers that serve."""
         return [w for w in self.workers if w.state is WorkerState.READY]
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether a worker is being started in the place of another."""
+        return any(worker.replaces for worker in self.workers)
 
     def scale(self, target: int) -> None:
         """Change the number of workers."""
@@ -135,12 +125,13 @@ class Fleet:
         if self.is_stopping:
             return
         self._recycle(now)
-        self._continue_roll()
+        self.rollout.proceed()
         self._maintain(now)
 
     # Starting.
 
-    def _start_worker(self, replaces: Worker | None = None) -> None:
+    def start_worker(self, replaces: Worker | None = None) -> None:
+        """Start a worker of the current code, in the place of another or beside all."""
         self._count += 1
         now = time.monotonic()
         worker = Worker(self._count, self.current.number, now)
@@ -148,7 +139,11 @@ class Fleet:
         worker.deadline = now + self._config.workers.worker_start_timeout
         self.workers.append(worker)
         self._watcher.watch(worker.channel, lambda: self._hear_worker(worker))
-        self._nursery.place(worker, self.current)
+        try:
+            self._nursery.place(worker, self.current)
+        except OSError as error:
+            worker.problems = [f"No process can be started: {error}"]
+            self._worker_ended(worker, None)
 
     # What processes tell.
 
@@ -202,8 +197,7 @@ class Fleet:
 
     def loader_ended(self, loader: Loader, code: int) -> None:
         """Take note of the end of a loader, or of a worker that was one."""
-        if self._incoming is not None and self._incoming.base is loader:
-            self._load_failed(loader, code)
+        if self.rollout.loader_ended(loader, code):
             return
         for worker in list(self.workers):
             if worker.pid == loader.process.pid:
@@ -211,7 +205,9 @@ class Fleet:
                 self._worker_ended(worker, code)
         if self.current.base is loader and not self.is_stopping:
             self.current.base = None
-            logger.warning("The loader %s; the next worker loads anew", describe(code))
+            logger.warning(
+                "The loader %s; the next worker loads anew", describe_end(code)
+            )
 
     def _worker_ended(self, worker: Worker, code: int | None) -> None:
         if worker not in self.workers:
@@ -235,86 +231,18 @@ class Fleet:
         served = 0.0 if worker.ready_at is None else now - worker.ready_at
         was_starting = worker.state is WorkerState.STARTING
         self.restarts += 1
-        logger.error("%s %s unexpectedly", worker, describe(code))
+        why = "".join(f": {problem}" for problem in worker.problems)
+        logger.error("%s %s unexpectedly%s", worker, describe_end(code), why)
         if not self.has_served:
             self.first_failure = 1 if code is None or code <= 0 else code
-        if was_starting and self._previous is not None:
-            self._abandon_roll(worker)
+        if was_starting and self.rollout.is_rolling:
+            self.rollout.abandon(worker)
             return
         delay = self._backoff.worker_ended(served, now)
         if delay and self._backoff.is_storm:
             logger.critical(
                 "Workers keep ending at once; the next starts in %g seconds", delay
             )
-
-    # New code.
-
-    def _loaded(self, generation: Generation) -> None:
-        base = generation.base
-        if generation is not self._incoming or base is None:
-            return
-        self._incoming = None
-        self._backoff.reset()
-        self.notes = base.notes
-        if base.obstacle and base.obstacle != "PRELOAD is off":
-            logger.warning(
-                "Each worker loads the application for itself: %s", base.obstacle
-            )
-        if self.workers:
-            self.last_reload = {"state": "rolling", "problems": []}
-            self._previous = self.current
-            self._to_replace = [
-                w for w in self.workers if w.state is not WorkerState.STOPPING
-            ]
-        self.current = generation
-
-    def _load_failed(self, loader: Loader, code: int) -> None:
-        self._incoming = None
-        problems = loader.problems or [f"Loading the application {describe(code)}"]
-        self.last_reload = {"state": "failed", "problems": problems}
-        if not self.has_served:
-            self.first_failure = 1 if code <= 0 else code
-        elif not self.is_stopping:
-            logger.error(
-                "The new code was refused, and the old workers stay: %s",
-                "\n".join(problems),
-            )
-        self._end_reload()
-
-    def _continue_roll(self) -> None:
-        """Replace the next worker of old code, once the one before is replaced."""
-        if self._previous is None or any(w.replaces for w in self.workers):
-            return
-        while self._to_replace:
-            old = self._to_replace.pop(0)
-            if old in self.workers and old.state is not WorkerState.STOPPING:
-                self._start_worker(replaces=old)
-                return
-        previous, self._previous = self._previous, None
-        if previous.base is not None:
-            previous.base.quit()
-        self.last_reload = {"state": "done", "problems": []}
-        logger.info("All workers run the new code")
-        self._end_reload()
-
-    def _abandon_roll(self, failed: Worker) -> None:
-        """Keep the workers that there are, since the new code does not start."""
-        assert self._previous is not None
-        broken, self.current, self._previous = self.current, self._previous, None
-        # Numbers go up: the next attempt is another generation than this one.
-        self.current.number = broken.number
-        if broken.base is not None:
-            broken.base.quit()
-        self._to_replace = []
-        problems = failed.problems or [f"{failed} did not become ready"]
-        self.last_reload = {"state": "failed", "problems": problems}
-        logger.error("The new code does not start, and the old workers stay")
-        self._end_reload()
-
-    def _end_reload(self) -> None:
-        if self._wants_reload and not self.is_stopping:
-            self._wants_reload = False
-            self.load()
 
     # Watching.
 
@@ -328,7 +256,7 @@ class Fleet:
 
     def _recycle(self, now: float) -> None:
         """Start a replacement for one worker that has reached a limit."""
-        if self._previous is not None or any(w.replaces for w in self.workers):
+        if self.rollout.is_rolling or self.is_replacing:
             return
         if self._backoff.wait(now):
             return
@@ -341,7 +269,7 @@ class Fleet:
             reason = self._limits[worker].find_reason(worker.requests, age, memory)
             if reason:
                 logger.info("%s is replaced: %s", worker, reason)
-                self._start_worker(replaces=worker)
+                self.start_worker(replaces=worker)
                 return
 
     def _maintain(self, now: float) -> None:
@@ -354,7 +282,7 @@ class Fleet:
             if w.state is not WorkerState.STOPPING and w.replaces is None
         ]
         for _ in range(self.target - len(present)):
-            self._start_worker()
+            self.start_worker()
         for worker in present[: max(0, len(present) - self.target)]:
             self._stop(worker)
 
@@ -370,19 +298,6 @@ class Fleet:
             worker.deadline = time.monotonic() + wait
         worker.tell_to_stop()
         worker.state = WorkerState.STOPPING
-
-
-def describe(code: int | None) -> str:
-    """Return how a process has ended, as a phrase."""
-    if code is None:
-        return "ended"
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"was ended by {name}"
 
 
 def _aim(worker: Worker) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from djserve.instrumentation.board import Board, Field, create_memory
 from djserve.net.channel import Channel, open_pair
-from djserve.supervisor.child import VARIABLE, Birth
+from djserve.supervisor.child import PRELOAD_OFF, VARIABLE, Birth
 from djserve.supervisor.worker import STACK_SIGNAL
 
 if TYPE_CHECKING:
@@ -86,6 +86,11 @@ class Loader:
         self.obstacle = ""
         self.notes: list[str] = []
         self.problems: list[str] = []
+
+    @property
+    def is_obstacle_unexpected(self) -> bool:
+        """Whether the operator has not asked for workers that load by themselves."""
+        return self.obstacle != PRELOAD_OFF
 
     @property
     def can_fork(self) -> bool:
@@ -191,6 +196,19 @@ class Worker:
             self._theirs.close()
         self.board.close()
         os.close(self._stacks)
+
+
+def describe_end(code: int | None) -> str:
+    """Return how a process has ended, as a phrase."""
+    if code is None:
+        return "ended"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was ended by {name}"
 
 
 def resident_memory(pid: int | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from djserve.server.launch import launch, prepare_reactor
@@ -29,6 +30,7 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
     birth = Birth.take()
     if birth is not None:
         return run_child(birth, config, program)
+    given = config
     config = adopt_activation(config)
     inheritance = Inheritance.take()
     if needs_supervisor(config) or inheritance is not None:
@@ -36,7 +38,9 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
     reactor = prepare_reactor()
     loaded = program.load()
     if loaded.config is not None:
-        config = loaded.config
+        is_activated = config is not given
+        bind = config.bind if is_activated else loaded.config.bind
+        config = replace(loaded.config, bind=bind)
         if needs_supervisor(config):
             logger.warning(
                 "One process runs: give --workers on the command line, or "

@@ -88,7 +88,7 @@ def describe_fleet(fleet: Fleet, calls: _Calls) -> Message:
         "target": fleet.target,
         "restarts": fleet.restarts,
         "generation": fleet.current.number,
-        "reload": fleet.last_reload,
+        "reload": fleet.rollout.outcome,
         "is_stopping": fleet.is_stopping,
         "workers": [
             describe_worker(worker, now, calls.get(worker.number))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,15 +17,12 @@ FIRST_DESCRIPTOR = 3
 
 
 def adopt_activation(
-    config: ServerConfig, environ: MutableMapping[str, str] = os.environ
+    config: ServerConfig, environ: Mapping[str, str] | None = None
 ) -> ServerConfig:
-    """Return the configuration with the sockets of LISTEN_FDS in the place of BIND.
-
-    The variables are removed: they are for this process alone.
-    """
-    count = environ.pop("LISTEN_FDS", "")
-    process = environ.pop("LISTEN_PID", "")
-    environ.pop("LISTEN_FDNAMES", None)
+    """Return the configuration with the sockets of LISTEN_FDS in the place of BIND."""
+    environ = read_first_environment() if environ is None else environ
+    count = environ.get("LISTEN_FDS", "")
+    process = environ.get("LISTEN_PID", "")
     if process != str(os.getpid()) or not count.isdigit() or count == "0":
         return config
     numbers = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count))
@@ -33,6 +30,19 @@ def adopt_activation(
         os.set_inheritable(number, False)
     bind = tuple(f"fd://{number}" for number in numbers)
     return replace(config, bind=replace(config.bind, bind=bind))
+
+
+def read_first_environment() -> Mapping[str, str]:
+    """Return the environment that this process was started with.
+
+    Twisted takes the variables of socket activation away when it is imported.
+    """
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            pairs = os.fsdecode(file.read()).split("\0")
+    except OSError:
+        return os.environ
+    return dict(pair.partition("=")[::2] for pair in pairs if pair)
 
 
 class Notifier:

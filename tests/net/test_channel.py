@@ -48,7 +48,7 @@ def test_message_larger_than_the_socket_takes_waits_for_flush(pair: Pair) -> Non
     text = "x" * 2_000_000
     pair[0].send({"text": text})
     assert pair[0].has_output
-    received = []
+    received: list[dict[str, object]] = []
     while not received:
         received = pair[1].receive()
         pair[0].flush()
@@ -63,7 +63,7 @@ def test_descriptor_behind_a_large_message_outlives_its_owner(pair: Pair) -> Non
     pair[0].send({"what": "pipe"}, (reader,))
     os.close(reader)
     os.write(writer, b"late")
-    received = []
+    received: list[dict[str, object]] = []
     while len(received) < 2:
         received += pair[1].receive()
         pair[0].flush()

@@ -1,4 +1,4 @@
-"""An application in a folder of its own, and a fleet of real processes that serve it."""
+"""An application in its own folder, and a fleet of real processes that serve it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Crew:
 
     def start(self) -> Crew:
         """Load the code and wait for the workers."""
-        self.fleet.load()
+        self.fleet.rollout.begin()
         self.run_until(lambda: self.fleet.is_complete)
         return self
 

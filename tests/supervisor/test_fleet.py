@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from djserve.supervisor.fleet import describe
+from djserve.supervisor.processes import describe_end
 
 pytestmark = pytest.mark.e2e
 
@@ -82,9 +82,9 @@ def test_killed_loader_leaves_its_workers_and_is_replaced_when_needed(
 def test_reload_replaces_every_worker(make_crew: MakeCrew, project: Path) -> None:
     crew = make_crew(2).start()
     before = crew.ids()
-    crew.fleet.load()
-    assert crew.fleet.is_reloading
-    crew.run_until(lambda: crew.fleet.last_reload["state"] == "done")
+    crew.fleet.rollout.begin()
+    assert crew.fleet.rollout.is_under_way
+    crew.run_until(lambda: crew.fleet.rollout.outcome["state"] == "done")
     crew.run_until(lambda: len(crew.fleet.workers) == 2)
 
     assert not crew.ids() & before
@@ -92,8 +92,8 @@ def test_reload_replaces_every_worker(make_crew: MakeCrew, project: Path) -> Non
 
 def test_reload_during_a_reload_follows_it(make_crew: MakeCrew) -> None:
     crew = make_crew(1).start()
-    crew.fleet.load()
-    crew.fleet.load()
+    crew.fleet.rollout.begin()
+    crew.fleet.rollout.begin()
     crew.run_until(lambda: crew.fleet.current.number == 3 and crew.fleet.is_complete)
 
 
@@ -103,12 +103,12 @@ def test_broken_code_is_refused_and_the_old_workers_stay(
     crew = make_crew(2).start()
     before = crew.ids()
     (project / "app.py").write_text("def broken(:\n")
-    crew.fleet.load()
-    crew.run_until(lambda: not crew.fleet.is_reloading)
+    crew.fleet.rollout.begin()
+    crew.run_until(lambda: not crew.fleet.rollout.is_under_way)
 
     assert crew.ids() == before
-    assert crew.fleet.last_reload["state"] == "failed"
-    assert "SyntaxError" in crew.fleet.last_reload["problems"][0]
+    assert crew.fleet.rollout.outcome["state"] == "failed"
+    assert "SyntaxError" in crew.fleet.rollout.outcome["problems"][0]
     assert any("the old workers stay" in message for message in caplog.messages)
 
 
@@ -120,13 +120,13 @@ def test_code_that_loads_but_does_not_start_is_given_up(
     text = (project / "app.py").read_text()
     ends = "import os\nasync def application(scope, receive, send):\n    os._exit(9)\n"
     (project / "app.py").write_text(ends)
-    crew.fleet.load()
-    crew.run_until(lambda: crew.fleet.last_reload["state"] == "failed")
-    crew.run_until(lambda: not crew.fleet.is_reloading)
+    crew.fleet.rollout.begin()
+    crew.run_until(lambda: crew.fleet.rollout.outcome["state"] == "failed")
+    crew.run_until(lambda: not crew.fleet.rollout.is_under_way)
     assert crew.ids() == before
     (project / "app.py").write_text(text)
-    crew.fleet.load()
-    crew.run_until(lambda: crew.fleet.last_reload["state"] == "done")
+    crew.fleet.rollout.begin()
+    crew.run_until(lambda: crew.fleet.rollout.outcome["state"] == "done")
 
 
 def test_code_that_never_starts_ends_with_its_exit_code(
@@ -134,7 +134,7 @@ def test_code_that_never_starts_ends_with_its_exit_code(
 ) -> None:
     (project / "app.py").write_text("raise RuntimeError('no')\n")
     crew = make_crew(1)
-    crew.fleet.load()
+    crew.fleet.rollout.begin()
     crew.run_until(lambda: crew.fleet.first_failure is not None)
 
     assert crew.fleet.first_failure == 2
@@ -157,7 +157,9 @@ def test_old_worker_is_replaced_before_it_ends(
     crew = make_crew(1, WORKER_MAX_AGE=1, WORKER_JITTER=0).start()
     before = crew.ids()
     seen: list[int] = []
-    crew.run_until(lambda: seen.append(len(crew.ids())) or bool(crew.ids() - before))
+    while not crew.ids() - before:
+        crew.turn()
+        seen.append(len(crew.ids()))
 
     assert min(seen) == 1
     assert any("is replaced: it is 1 seconds old" in m for m in caplog.messages)
@@ -172,7 +174,7 @@ def test_worker_that_does_not_become_ready_is_killed(
         "    await asyncio.sleep(60)\n"
     )
     crew = make_crew(1, WORKER_START_TIMEOUT=1)
-    crew.fleet.load()
+    crew.fleet.rollout.begin()
     crew.run_until(lambda: crew.fleet.first_failure is not None)
 
     assert any("it did not start in time" in message for message in caplog.messages)
@@ -188,4 +190,4 @@ def test_worker_that_does_not_become_ready_is_killed(
     ],
 )
 def test_end_of_a_process_is_put_into_words(code: int | None, phrase: str) -> None:
-    assert describe(code) == phrase
+    assert describe_end(code) == phrase

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from djserve.net.channel import open_pair
 from djserve.supervisor.watcher import Watcher
 
@@ -33,7 +35,7 @@ def test_source_that_was_forgotten_in_the_same_turn_is_not_called() -> None:
             ours.close()
 
     for index, (ours, theirs) in enumerate(pairs):
-        watcher.watch(ours, lambda index=index: take(index))
+        watcher.watch(ours, partial(take, index))
         theirs.send({})
     watcher.run(5)
 

@@ -1,0 +1,297 @@
+"""The supervisor as an operator sees it: processes, signals, files, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+APPLICATION = """
+import asyncio, os, time
+
+async def application(scope, receive, send):
+    if scope["type"] != "http":
+        raise ValueError("HTTP only")
+    seconds = float(scope["query_string"] or 0)
+    if scope["path"] == "/block":
+        time.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
+    body = b"%d %d" % (os.getpid(), os.getuid())
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+StartServer = Callable[..., Any]
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def start(
+    start_server: StartServer,
+    tmp_path: Path,
+    free_port: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Start:
+    """Give ``start(*options)``: two workers that serve APPLICATION."""
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    (tmp_path / "app.py").write_text(APPLICATION)
+
+    def start(*options: str, env: dict[str, str] | None = None) -> Any:
+        words = ["-m", "djserve", "app:application", "--workers", "2"]
+        if "LISTEN_FDS" not in (env or {}):
+            words += ["--bind", f"127.0.0.1:{free_port}"]
+        server = start_server(
+            *words, *options, port=free_port, cwd=tmp_path, env=env or {}
+        )
+        wait_for(lambda: "Supervisor" in server.output)
+        return server
+
+    return start
+
+
+def wait_for(condition: Callable[[], object], timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def can_connect(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as response:
+        text: str = response.read().decode()
+    return text
+
+
+def workers_of(server: Any) -> list[int]:
+    """Return the process ids of the workers that were ready, in their order."""
+    return list(map(int, re.findall(r"process (\d+)\) is ready", server.output)))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_two_workers_answer_and_a_signal_ends_all(start: Start) -> None:
+    server = start()
+    first, second = workers_of(server)
+
+    assert int(get(server.url).split()[0]) in (first, second)
+    assert server.stop() == 0
+    assert not is_running(first)
+    assert not is_running(second)
+
+
+def test_start_is_told_in_single_lines(start: Start) -> None:
+    server = start()
+
+    assert f"Listening on http://127.0.0.1:{server.port}/" in server.output
+    assert f"Supervisor {server.process.pid}, 2 workers" in server.output
+
+
+def test_process_id_file_holds_the_supervisor(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    server = start("--pid-file", str(path))
+
+    assert int(path.read_text()) == server.process.pid
+    server.stop()
+    assert not path.exists()
+
+
+def test_worker_killed_is_replaced(start: Start) -> None:
+    server = start()
+    os.kill(workers_of(server)[0], signal.SIGKILL)
+    wait_for(lambda: len(workers_of(server)) == 3)
+
+    assert "was ended by SIGKILL unexpectedly" in server.output
+
+
+def test_signals_change_the_number_of_workers(start: Start) -> None:
+    server = start()
+    server.process.send_signal(signal.SIGTTIN)
+    wait_for(lambda: len(workers_of(server)) == 3)
+    server.process.send_signal(signal.SIGTTOU)
+    wait_for(lambda: "has ended" in server.output)
+
+    assert "The number of workers is now 2" in server.output
+
+
+def test_end_of_the_supervisor_ends_its_workers(start: Start) -> None:
+    server = start()
+    pids = workers_of(server)
+    server.process.kill()
+    server.process.wait()
+    wait_for(lambda: not any(map(is_running, pids)))
+
+
+def test_blocked_worker_is_named_with_its_stack_and_replaced(start: Start) -> None:
+    server = start("--worker-block-warning", "0.5", "--worker-hang-timeout", "1.5")
+    with pytest.raises((OSError, urllib.error.URLError)):
+        get(f"{server.url}/block?60")
+    wait_for(lambda: len(workers_of(server)) == 3)
+
+    assert re.search(r"has been blocked for 0\.\d seconds; stacks", server.output)
+    assert 'app.py", line 9 in application' in server.output
+    assert "is replaced: it was blocked for 1.5 seconds" in server.output
+
+
+def test_loop_that_runs_on_is_not_replaced(start: Start) -> None:
+    server = start("--worker-block-warning", "0.5")
+    before = workers_of(server)
+
+    assert int(get(f"{server.url}/block?1.5").split()[0]) in before
+    wait_for(lambda: "the event loop ran on after 1." in server.output)
+    assert workers_of(server) == before
+
+
+def test_request_under_way_is_finished_at_the_end(start: Start) -> None:
+    server = start()
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b"GET /?1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.3)
+        server.process.terminate()
+        client.settimeout(10)
+        answer = client.recv(65536)
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in answer.lower()
+    assert server.process.wait(10) == 0
+
+
+def test_second_signal_does_not_wait_for_requests(start: Start) -> None:
+    server = start()
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b"GET /?60 HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.3)
+        server.process.terminate()
+        time.sleep(0.3)
+        server.process.terminate()
+
+        assert server.process.wait(10) == 0
+
+
+def test_sockets_of_the_service_manager_are_used(
+    start: Start, free_port: int, tmp_path: Path
+) -> None:
+    sitter = (
+        "import os, socket, sys\n"
+        f"s = socket.create_server(('127.0.0.1', {free_port}))\n"
+        "os.dup2(s.fileno(), 3)\n"
+        "os.set_inheritable(3, True)\n"
+        "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'djserve', "
+        "'app:application', '--workers', '2'])\n"
+    )
+    (tmp_path / "app.py").write_text(APPLICATION)
+    env = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    process = subprocess.Popen([sys.executable, "-c", sitter], cwd=tmp_path, env=env)
+    try:
+        wait_for(lambda: can_connect(free_port))
+        assert get(f"http://127.0.0.1:{free_port}/")
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_service_manager_is_told_each_step(start: Start, tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(20)
+        server = start(env={"NOTIFY_SOCKET": path})
+        assert manager.recv(1000).startswith(b"READY=1\n")
+        server.process.send_signal(signal.SIGHUP)
+        assert manager.recv(1000).startswith(b"RELOADING=1\n")
+        assert manager.recv(1000).startswith(b"READY=1\n")
+        server.process.terminate()
+        assert manager.recv(1000).startswith(b"STOPPING=1\n")
+
+
+def test_successor_takes_the_sockets_over(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    server = start("--pid-file", str(path))
+    server.process.send_signal(signal.SIGUSR2)
+    assert server.process.wait(30) == 0
+    successor = int(path.read_text())
+    try:
+        assert successor != server.process.pid
+        assert get(server.url)
+    finally:
+        os.kill(successor, signal.SIGTERM)
+    wait_for(lambda: not is_running(successor))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
+def test_workers_run_as_another_user(start: Start, tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    try:
+        subprocess.run([sys.executable, "-c", ""], user="nobody", check=True)
+    except PermissionError:
+        pytest.skip("this interpreter is in a folder of root's own")
+    server = start("--user", "nobody")
+
+    assert int(get(server.url).split()[1]) not in (0, os.geteuid())
+
+
+def test_log_files_are_opened_anew(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    server = start("--access-log", str(path), "--access-log-format", "json")
+    get(server.url)
+    wait_for(lambda: path.read_text())
+    path.rename(tmp_path / "access.log.1")
+    server.process.send_signal(signal.SIGUSR1)
+    wait_for(path.exists)
+    get(server.url)
+    wait_for(lambda: path.read_text())
+
+    assert json.loads(path.read_text())["status"] == 200
+
+
+def test_address_in_use_ends_with_code_1(start: Start, free_port: int) -> None:
+    with socket.create_server(("127.0.0.1", free_port)):
+        env = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+        words = ["-m", "djserve", "os:listdir", "-w", "2", "-p", str(free_port)]
+        ended = subprocess.run(
+            [sys.executable, *words], env=env, capture_output=True, timeout=30
+        )
+
+    assert ended.returncode == 1
+    assert b"the address is in use" in ended.stderr
+
+
+def test_application_that_cannot_be_imported_ends_with_code_2(free_port: int) -> None:
+    env = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    words = ["-m", "djserve", "no_such_app:x", "-w", "2", "-p", str(free_port)]
+    ended = subprocess.run(
+        [sys.executable, *words], env=env, capture_output=True, timeout=60
+    )
+
+    assert ended.returncode == 2
+    assert b"There is no module 'no_such_app'" in ended.stderr
