@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
     from djserve.conf.schema import ServerConfig
 
-PROTOCOLS = ("HTTP/1.1", "WebSocket")
-
-
 def start_lines(
     config: ServerConfig, urls: Sequence[str], loop: str, notes: Sequence[str] = ()
 ) -> Iterator[str]:
@@ -22,8 +19,9 @@ def start_lines(
 
     ``urls`` are the listeners'; ``loop`` is what ``describe_loop`` returns.
     """
+    http2 = "HTTP/2, " if config.http2.http2 else ""
     yield (
-        f"djserve {djserve.__version__} speaks {', '.join(PROTOCOLS)} "
+        f"djserve {djserve.__version__} speaks HTTP/1.1, {http2}WebSocket "
         f"({loop}, Python {platform.python_version()})"
     )
     tls = " with TLS" if config.tls.certfile is not None else ""

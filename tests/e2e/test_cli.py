@@ -85,7 +85,7 @@ def test_start_is_told_and_requests_are_logged(
 
     output = server.output  # type: ignore[attr-defined]
     assert code == 0
-    assert "speaks HTTP/1.1, WebSocket" in output
+    assert "speaks HTTP/1.1, HTTP/2, WebSocket" in output
     assert f"Listening on http://127.0.0.1:{free_port}/" in output
     assert "Access log: standard output" in output
     assert '"GET /curl HTTP/1.1" 200 5' in output

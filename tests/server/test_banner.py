@@ -20,7 +20,7 @@ def test_message_says_what_runs_and_where() -> None:
     loop.close()
 
     assert list(start_lines(config, urls, describe_loop(loop), ["a note"])) == [
-        f"djserve {djserve.__version__} speaks HTTP/1.1, WebSocket "
+        f"djserve {djserve.__version__} speaks HTTP/1.1, HTTP/2, WebSocket "
         f"(asyncio, Python {platform.python_version()})",
         "Listening on http://127.0.0.1:8000/, unix:/run/x",
         "Access log: off",
