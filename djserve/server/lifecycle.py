@@ -126,7 +126,8 @@ class Server:
     async def serve(self) -> ExitCode:
         """Start, serve until ``stop`` is called, and end. Logs why it cannot start."""
         try:
-            await self._start()
+            if not await self._start_unless_stopped():
+                return ExitCode.OK
         except ListenError as error:
             logger.critical("%s", error)
             await self._lifespan.shutdown()
@@ -140,6 +141,23 @@ class Server:
         await self._stop_wanted.wait()
         await self._end()
         return ExitCode.OK
+
+    async def _start_unless_stopped(self) -> bool:
+        """Start; give up where ``stop`` is called before the application is ready."""
+        starting = asyncio.ensure_future(self._start())
+        stopped = asyncio.ensure_future(self._stop_wanted.wait())
+        try:
+            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                return True
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            self._stop_listening()
+            await self._lifespan.shutdown()
+            return False
+        finally:
+            stopped.cancel()
 
     async def _start(self) -> None:
         config = self._config

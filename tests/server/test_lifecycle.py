@@ -260,6 +260,27 @@ def test_failed_startup_is_one_clear_line(
     assert "No database" in critical[0].getMessage()
 
 
+def test_stop_during_a_slow_startup_ends_it() -> None:
+    entered = threading.Event()
+    events: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            events.append("cancelled")
+
+    running = Running(app)
+    assert entered.wait(10)
+    running.stop()
+
+    assert running.wait() is ExitCode.OK
+    assert events == ["cancelled"]
+    assert running.server.listeners == []
+
+
 def test_wrong_certificate_is_one_clear_line(
     run: Callable[..., Running], site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
