@@ -7,12 +7,14 @@ methods that a transport would call; the codec's tests pin each name that is use
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+import zlib
+from typing import TYPE_CHECKING, Any, Protocol
 
 from autobahn.websocket.compress_deflate import PerMessageDeflate
 from autobahn.websocket.protocol import WebSocketServerProtocol
 
 from djserve.protocols.websocket.frames import (
+    CLOSE_INVALID_DATA,
     CLOSE_NO_STATUS,
     CLOSE_TOO_BIG,
     encode_compressed,
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 
     from djserve.protocols.websocket.deflate import DeflateAgreement
 
-Deflate: TypeAlias = PerMessageDeflate
-
 # From here on the native masker is faster than an integer (benchmark: websocket_mask).
 _NATIVE_MASK_FROM = 256
 _NVX_SSE2 = 2
@@ -43,6 +43,10 @@ _MEMORY_LEVEL = 5
 # Parsers between two frames hold nothing of a connection, so a few serve all.
 _SPARE_PARSERS_LIMIT = 16
 _spare_parsers: list[Parser] = []
+
+
+# RFC 7692 section 7.2.2: what a sender leaves out at each message's end.
+_DEFLATE_TAIL = b"\0\0\xff\xff"
 
 
 class FrameSink(Protocol):
@@ -76,6 +80,52 @@ class _ServerSide:
 
     isServer = True
     countConnections = 0
+
+
+class Deflate(PerMessageDeflate):
+    """Autobahn's permessage-deflate with an inflation that loses and keeps nothing.
+
+    Autobahn asks zlib for no byte beyond the limit, and so cannot tell whether one was
+    held back; it drops what comes out at the end; its older releases let zlib's errors
+    through. ``fault`` is the close code and why a message cannot be read.
+    """
+
+    _decompressor: Any
+    fault: tuple[int, str] | None
+
+    def start_decompress_message(self) -> None:
+        super().start_decompress_message()
+        self.fault = None
+        self._room = self.max_message_size
+
+    def decompress_message_data(
+        self, data: bytes, max_output_len: int | None = None
+    ) -> bytes:
+        """Inflate a part of a message; b"" once there is a fault."""
+        inflated = self._inflate(data, self._room + 1)
+        self._room -= len(inflated)
+        if self._room < 0:
+            self.fault = (CLOSE_TOO_BIG, "Message too big")
+        elif self._decompressor.unused_data not in (b"", b"\0"):
+            # After a last block only an empty one may come (RFC 7692 section 7.2.3.4);
+            # zlib would hoard the rest of the message without a bound.
+            self.fault = (CLOSE_INVALID_DATA, "Data after the last deflate block")
+        return inflated if self.fault is None else b""
+
+    def end_decompress_message(self) -> None:
+        """End the message; all of its content must have come out before."""
+        if self._inflate(_DEFLATE_TAIL, 1):
+            self.fault = (CLOSE_INVALID_DATA, "A deflate block is not complete")
+
+    def _inflate(self, data: bytes, limit: int) -> bytes:
+        if self.fault is not None:
+            return b""
+        try:
+            inflated: bytes = self._decompressor.decompress(data, limit)
+        except zlib.error:
+            self.fault = (CLOSE_INVALID_DATA, "Invalid deflate data")
+            return b""
+        return inflated
 
 
 class Parser(WebSocketServerProtocol):
@@ -184,6 +234,7 @@ class Parser(WebSocketServerProtocol):
             self._max_message_size_exceeded()
 
     def _onMessageFrameData(self, payload: bytes) -> None:
+        self._check_inflation()
         # One buffer: a list would cost forty bytes for a fragment of one or none.
         if not self.failedByMe:
             self.message += payload
@@ -192,6 +243,7 @@ class Parser(WebSocketServerProtocol):
         """A fragment is complete; only the message's end matters."""
 
     def _onMessageEnd(self) -> None:
+        self._check_inflation()
         payload, self.message = bytes(self.message), bytearray()
         if not self.failedByMe:
             self.deliver(payload if self.message_is_binary else payload.decode())
@@ -211,6 +263,10 @@ class Parser(WebSocketServerProtocol):
         self.sink.close_received(
             CLOSE_NO_STATUS if code is None else code, self.remoteCloseReason or ""
         )
+
+    def _check_inflation(self) -> None:
+        if self._isMessageCompressed and self._perMessageCompress.fault is not None:
+            self._fail_connection(*self._perMessageCompress.fault)
 
     def _max_message_size_exceeded(self, *details: object) -> None:
         self._fail_connection(CLOSE_TOO_BIG, "Message too big")

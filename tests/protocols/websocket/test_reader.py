@@ -360,6 +360,35 @@ def test_corrupt_compressed_message_fails_with_1007() -> None:
     assert receive(frame(2, b"\xff" * 9, rsv=4), deflate=DEFLATE) == [("failed", 1007)]
 
 
+def test_message_that_inflates_to_one_byte_too_many_is_not_cut_short() -> None:
+    # zlib has taken all of the input when it stops at the limit.
+    data = frame(2, deflated(bytes(LIMIT + 1)), rsv=4)
+
+    assert receive(data, deflate=DEFLATE) == [("failed", 1009)]
+    assert receive(frame(2, deflated(bytes(LIMIT)), rsv=4), deflate=DEFLATE) == [
+        bytes(LIMIT)
+    ]
+
+
+@pytest.mark.parametrize(
+    "block", ["5a1256", "0070178fe87a7a7a"], ids=["huffman", "stored"]
+)
+def test_compressed_message_within_an_unfinished_block_fails(block: str) -> None:
+    data = frame(2, bytes.fromhex(block), rsv=4)
+
+    assert receive(data, deflate=DEFLATE) == [("failed", 1007)]
+
+
+def test_last_block_may_be_followed_by_an_empty_one_only() -> None:
+    # RFC 7692 section 7.2.3.4, and what zlib would keep for ever.
+    hello = bytes.fromhex("f348cdc9c90700")
+    whole = frame(1, hello + b"\0", rsv=4)
+    endless = frame(1, hello, fin=False, rsv=4) + frame(0, bytes(50), fin=False)
+
+    assert receive(whole, deflate=DEFLATE) == ["Hello"]
+    assert receive(endless, deflate=DEFLATE) == [("failed", 1007)]
+
+
 @pytest.mark.parametrize("rsv", [1, 2, 5, 6])
 def test_other_reserved_bits_fail_beside_compression(rsv: int) -> None:
     assert receive(frame(1, b"a", rsv=rsv), deflate=DEFLATE) == [("failed", 1002)]
