@@ -7,9 +7,10 @@ traceback, and the exchange turns it into what the client sees.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from djserve.errors import ApplicationError, ClientDisconnected
 
@@ -79,7 +80,7 @@ class ApplicationCalls:
         """Cancel the call of ``exchange``, if it still runs."""
         task = self._running.get(exchange)
         if task is not None:
-            task.cancel()
+            _cancel(task)
 
     def tick(self, now: float) -> None:
         """Cancel what has outlived its client for too long."""
@@ -105,7 +106,7 @@ class ApplicationCalls:
         """Cancel every call and wait for their ends; return how many there were."""
         tasks = list(self._running.values())
         for task in tasks:
-            task.cancel()
+            _cancel(task)
         if tasks:
             await asyncio.wait(tasks, timeout=timeout)
         return len(tasks)
@@ -140,6 +141,19 @@ class ApplicationCalls:
     def _end(self, exchange: Conversation) -> None:
         self._running.pop(exchange, None)
         self._abandoned.pop(exchange, None)
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    """Cancel a call, at its first step where it has not begun (Python 3.11).
+
+    Cancelled before that, a task runs no line of its coroutine, and no one would be
+    told of the end.
+    """
+    coroutine = cast("Coroutine[Any, Any, None]", task.get_coro())
+    if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+        task.get_loop().call_soon(task.cancel)
+    else:
+        task.cancel()
 
 
 def _is_disconnect(error: BaseException) -> bool:

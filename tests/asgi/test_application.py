@@ -165,6 +165,16 @@ def test_cancelling_all_waits_for_their_ends(caplog: pytest.LogCaptureFixture) -
     assert caplog.records == []
 
 
+def test_call_cancelled_before_its_first_step_ends_all_the_same() -> None:
+    async def run() -> tuple[int, list[str]]:
+        calls, exchange = start(calling(forever), 10.0)
+        calls.cancel(exchange)
+        await asyncio.wait_for(calls.wait(10), 10)
+        return len(calls), exchange.ends
+
+    assert asyncio.run(run()) == (0, ["CancelledError"])
+
+
 def test_cancelling_none_is_quick() -> None:
     async def run() -> int:
         calls = ApplicationCalls(raising(ValueError()), asyncio.get_running_loop(), 1.0)
