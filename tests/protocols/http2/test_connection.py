@@ -435,3 +435,25 @@ def test_lingering_connection_is_closed_soon(open_wire: type[Wire]) -> None:
     wire = open_wire().feed(b"\0" * 9).tick(0.0, 2.0)
 
     assert wire.transport.is_closing
+
+
+def test_transport_without_a_half_close_is_closed(
+    open_wire: type[Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = open_wire()
+    monkeypatch.setattr(wire.transport, "can_write_eof", lambda: False)
+    wire.feed(b"\0" * 9)
+
+    assert wire.goaways
+    assert wire.transport.is_closing
+
+
+def test_second_drain_changes_nothing(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.connection.drain()
+    wire.connection.drain()
+    wire.turn()
+
+    assert len(wire.goaways) == 1
+    assert wire.requests[0].events == ["drain"]

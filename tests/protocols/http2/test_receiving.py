@@ -224,7 +224,20 @@ CASES = [
         ),
         SERVED,
     ),
+    Case(
+        "6.2 priority is taken off",
+        lambda w: w.frame(
+            HEADERS, WHOLE | HAS_PRIORITY, 1, b"\0\0\0\0\x0f" + w.headers(1)[9:]
+        ),
+        SERVED,
+    ),
+    Case(
+        "6.2 shorter than its priority",
+        raw(HEADERS, WHOLE | HAS_PRIORITY, 1, b"\0\0\0\0"),
+        FRAME_SIZE,
+    ),
     # Section 6.3: PRIORITY.
+    Case("6.3 wrong length, idle", raw(PRIORITY, 0, 1, b"\0" * 4), FRAME_SIZE),
     Case("6.3 without a stream", raw(PRIORITY, 0, 0, b"\0" * 5), PROTOCOL),
     Case(
         "6.3 wrong length",

@@ -80,3 +80,13 @@ def test_extensions_say_what_works(wire: Wire) -> None:
     assert {"http.response.trailers", "http.response.early_hint"} < set(
         wire.requests[0].stream.extensions
     )
+
+
+def test_too_much_content_breaks_a_response_off(open_wire: type[Wire]) -> None:
+    wire = open_wire(body_size_limit=10)
+    wire.feed(wire.headers(1, end=False))
+    wire.requests[0].stream.send_response(200, [], b"begun", more=True)
+    wire.feed(wire.data(1, b"x" * 11))
+
+    assert wire.resets == {1: ErrorCodes.CANCEL}
+    assert wire.requests[0].is_lost
