@@ -83,11 +83,11 @@ class _ServerSide:
 
 
 class Deflate(PerMessageDeflate):
-    """Autobahn's permessage-deflate with an inflation that loses and keeps nothing.
+    """Autobahn's permessage-deflate with an inflation that loses and hoards nothing.
 
-    Autobahn asks zlib for no byte beyond the limit, and so cannot tell whether one was
-    held back; it drops what comes out at the end; its older releases let zlib's errors
-    through. ``fault`` is the close code and why a message cannot be read.
+    Autobahn drops what comes out at a message's end, so that a broken message arrives
+    shortened, and its older releases let zlib's errors through. ``fault`` is the close
+    code and why a message cannot be read.
     """
 
     _decompressor: Any
