@@ -214,12 +214,14 @@ def measure_idle_memory(
 ) -> Sample:
     """Return the KiB of memory that a connection takes."""
     count, core = conditions.idle_connections, conditions.load_core
-    with started(server, launch, conditions) as running:
-        # The first ones pay for what all share, and stay, so that none of the others
-        # gets memory that they have given back.
-        with loads.idle_connections(kind, running.port, 100, core):
-            before = running.memory()
-            after = _memory_with(count, kind, running, core)
+    # The first connections pay for what all share, and stay, so that none of the others
+    # gets memory that they have given back.
+    with (
+        started(server, launch, conditions) as running,
+        loads.idle_connections(kind, running.port, 100, core),
+    ):
+        before = running.memory()
+        after = _memory_with(count, kind, running, core)
     return Sample((after - before) / count / 1024)
 
 
