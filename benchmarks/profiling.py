@@ -41,6 +41,8 @@ class Recorder:
         command = [str(Path(sys.executable).parent / "py-spy"), "record"]
         command += ["--format", "raw", "--rate", "400", "--output", str(self._file)]
         command += ["--duration", str(self._conditions.seconds), "--nonblocking"]
+        # Waiting threads would hide those that work.
+        command += ["--gil"]
         command += ["--pid", str(server.process.pid)]
         process = processes.start(command, self._conditions.load_core)
         try:
@@ -86,7 +88,8 @@ def render(
         [
             f"{scenario.name}: {scenario.title}",
             f"{total} samples in {seconds} s, {measured.value:.0f} {scenario.unit}"
-            " while being sampled",
+            " while being sampled;",
+            "only what ran Python or held its lock is counted.",
             *("", "Time within the line itself, C code that it calls included:", ""),
             *table(own, total),
             *("", "Time within the function and all that it calls:", ""),
