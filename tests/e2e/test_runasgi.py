@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -129,3 +130,18 @@ def test_another_reactor_ends_with_2(project: Path) -> None:
 
     assert result.returncode == 2
     assert "Another Twisted reactor is installed" in result.stderr
+
+
+def test_development_https_is_trusted_by_its_authority(
+    project: Path, start_server: Callable[..., Any], free_port: int, tmp_path: Path
+) -> None:
+    environment = {**ENVIRONMENT, "XDG_DATA_HOME": str(tmp_path / "data")}
+    arguments = ("manage.py", "runasgi", str(free_port), "--dev-https")
+    server = start_server(*arguments, port=free_port, cwd=project, env=environment)
+    authority = tmp_path / "data" / "djserve" / "ca.pem"
+    context = ssl.create_default_context(cafile=str(authority))
+    response = httpx.get(f"https://127.0.0.1:{free_port}/admin/login/", verify=context)
+    server.stop()
+
+    assert "Django administration" in response.text
+    assert str(authority) in server.output

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -299,3 +300,18 @@ def test_another_apps_command_keeps_its_say(project: Path, run_server: Any) -> N
     response = httpx.get(f"{server.url}/static/admin/css/base.css")
     assert response.status_code == 404
     assert response.headers["server"] == "djserve"
+
+
+def test_development_https_is_shown_and_served(
+    project: Path, start_server: Callable[..., Any], free_port: int, tmp_path: Path
+) -> None:
+    environment = {**ENVIRONMENT, "XDG_DATA_HOME": str(tmp_path / "data")}
+    command = ("manage.py", "runserver", "--https", str(free_port))
+    server = start_server(*command, port=free_port, cwd=project, env=environment)
+    authority = tmp_path / "data" / "djserve" / "ca.pem"
+    context = ssl.create_default_context(cafile=str(authority))
+    response = httpx.get(f"https://127.0.0.1:{free_port}/admin/login/", verify=context)
+
+    assert "Django administration" in response.text
+    assert f"at https://127.0.0.1:{free_port}/" in server.output
+    assert "To trust https on this machine: certutil" in server.output

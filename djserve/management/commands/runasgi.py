@@ -22,6 +22,7 @@ from djserve.conf.loader import load
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import Flag
 from djserve.errors import ConfigError
+from djserve.management.https import find_development_certificate, trust_line
 from djserve.management.production import create_program
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.lifecycle import ExitCode
@@ -48,6 +49,11 @@ class Command(BaseCommand):
         parser.add_argument(
             "--skip-checks", action="store_true", help="Skip system checks."
         )
+        parser.add_argument(
+            "--dev-https",
+            action="store_true",
+            help="Serve https with a certificate made for this machine.",
+        )
         add_arguments(parser)
 
     def get_version(self) -> str:
@@ -66,7 +72,11 @@ class Command(BaseCommand):
             sys.exit(code)
 
     def _serve(self, options: dict[str, Any]) -> ExitCode:
-        config = load(read_options(options))
+        mapping = read_options(options)
+        if options["dev_https"]:
+            certificate = find_development_certificate(mapping)
+            self.stdout.write(trust_line(certificate))
+        config = load(mapping)
         if not options["skip_checks"]:
             self._run_checks()
         return run(config, create_program(config))

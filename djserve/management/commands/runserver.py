@@ -30,6 +30,7 @@ from djserve.management.development import (
     choose_reactor,
     load_development_config,
 )
+from djserve.management.https import find_development_certificate, trust_line
 
 # Daphne's command stands in the same place, with the same flags.
 COMPETITORS = frozenset({"daphne", "djserve"})
@@ -76,6 +77,12 @@ class Command(find_next_command()):  # type: ignore[misc]
             action="store_false",
             dest="use_asgi",
             help="Serve the WSGI application, by Django's own server.",
+        )
+        parser.add_argument(
+            "--https",
+            action="store_true",
+            dest="use_https",
+            help="Serve https with a certificate made for this machine.",
         )
         add_arguments(parser, exclude=settings_by_key().keys() - OFFERED_SETTINGS)
 
@@ -128,7 +135,7 @@ class Command(find_next_command()):  # type: ignore[misc]
             f"Django version {self.get_version()}, "
             f"using settings {settings.SETTINGS_MODULE!r}\n"
             f"Starting ASGI/djserve version {djserve.__version__} development server "
-            f"at http://{address}:{server_port}/\n"
+            f"at {self.protocol}://{address}:{server_port}/\n"
             f"Quit the server with {quit_command}."
         )
         if os.environ.get("DJANGO_RUNSERVER_HIDE_WARNING") != "true":
@@ -140,12 +147,22 @@ class Command(find_next_command()):  # type: ignore[misc]
 
     def _read_config(self, options: dict[str, Any]) -> None:
         mapping = mapping_from_namespace(options)
+        if options["use_https"]:
+            self._add_certificate(mapping)
         if not options["use_threading"]:
             mapping["THREADS"] = 1
         try:
             self._config = load_development_config(mapping)
         except ConfigError as error:
             raise CommandError("\n".join(error.problems)) from None
+
+    def _add_certificate(self, mapping: dict[str, Any]) -> None:
+        try:
+            certificate = find_development_certificate(mapping)
+        except ConfigError as error:
+            raise CommandError("\n".join(error.problems)) from None
+        self.protocol = "https"
+        self.stdout.write(trust_line(certificate))
 
     def _load_application(self) -> Any:
         handlers.configure(self._config)
