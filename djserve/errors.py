@@ -49,6 +49,8 @@ class ProtocolError(DjserveError):
 
     ``status`` is the HTTP status to answer with (RFC 9110 section 15).
     ``headers`` are fields that this answer needs beside the usual ones.
+    ``is_recorded`` is set by the exchange that it ended, where there was one: the
+    request log has the request then.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ProtocolError(DjserveError):
         self.reason = reason
         self.status = status
         self.headers = list(headers)
+        self.is_recorded = False
         super().__init__(reason)
 
 

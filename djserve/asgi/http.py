@@ -14,6 +14,7 @@ from djserve.asgi.http_messages import (
     take_file_path,
     take_links,
     take_push_path,
+    take_refusal,
     take_status,
 )
 from djserve.asgi.waiters import wait, wake
@@ -123,8 +124,8 @@ class HTTPExchange:
             wake(self._writers)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone before the response was complete."""
-        self._finish_entry()
+        """The client has gone before the response, or gets the server's own answer."""
+        self._finish_entry(exc)
         self._actions = self._DISCONNECTED
         self._chunks.clear()
         if self._readers:
@@ -311,11 +312,11 @@ class HTTPExchange:
         if self._entry is not None:
             self._finish_entry()
 
-    def _finish_entry(self) -> None:
+    def _finish_entry(self, exc: Exception | None = None) -> None:
         entry, self._entry = self._entry, None
         if entry is not None:
-            was_sent = self._actions is not self._STARTED
-            entry.finish(self._status if was_sent else 0, self._size)
+            status = 0 if self._actions is self._STARTED else self._status
+            entry.finish(take_refusal(exc) or status, self._size)
 
     def _state_name(self) -> str:
         for name in ("WAITING", "STARTED", "STREAMING", "TRAILERS"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from djserve.errors import ApplicationError
+from djserve.errors import ApplicationError, ProtocolError
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Message
@@ -58,6 +58,17 @@ def take_push_path(message: Message) -> str:
     if not isinstance(path, str) or not path.startswith("/"):
         raise ApplicationError(f"A push takes an absolute path, got {path!r:.100}")
     return path
+
+
+def take_refusal(exc: Exception | None) -> int:
+    """Return the status of the server's own answer that ended an exchange, else 0.
+
+    The request log hears of it from the exchange then, and not once more.
+    """
+    if not isinstance(exc, ProtocolError):
+        return 0
+    exc.is_recorded = True
+    return exc.status
 
 
 def add_length(headers: Headers, length: int) -> Headers:

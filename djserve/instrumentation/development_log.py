@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeAlias
 
-from djserve.instrumentation.events import escape, request_target
+from djserve.instrumentation.events import escape, format_client, request_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,11 +85,3 @@ def websocket_line(record: RequestRecord, action: str) -> str:
     """
     path = escape(record.head.raw_path.decode("latin-1"))
     return f"WebSocket {action} {path} [{format_client(record.client)}]"
-
-
-def format_client(client: tuple[str, int] | None) -> str:
-    """Return ``host:port``, with brackets around IPv6, or "-" where it is not known."""
-    if client is None:
-        return "-"
-    host, port = escape(client[0]), client[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

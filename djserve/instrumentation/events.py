@@ -62,6 +62,14 @@ def escape(text: str) -> str:
     return "".join(map(_escape_character, text))
 
 
+def format_client(client: tuple[str, int] | None) -> str:
+    """Return ``host:port``, with brackets around IPv6, or "-" where it is not known."""
+    if client is None:
+        return "-"
+    host, port = escape(client[0]), client[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def request_target(head: RequestHead) -> str:
     """Return the path with its query, escaped."""
     target = b"%b?%b" % (head.raw_path, head.query) if head.query else head.raw_path

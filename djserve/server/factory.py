@@ -16,6 +16,7 @@ from djserve.asgi.http import HTTPExchange
 from djserve.asgi.origin import explain_refusal, origin_allowed
 from djserve.asgi.websocket import WebSocketExchange
 from djserve.errors import ProtocolError
+from djserve.instrumentation.events import format_client
 from djserve.instrumentation.request_id import name_request
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
@@ -156,10 +157,18 @@ class ConnectionFactory:
     def request_refused(
         self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError
     ) -> None:
-        """Log a request that was answered without the application."""
-        logger.info("Refused a request from %s: %s", info.client, error.reason)
-        if self._log is not None:
-            record_refusal(self._log, head, info, error.status)
+        """Log a request that the server itself has answered."""
+        forwarded = None
+        if head is not None and self._proxy_headers is not None:
+            forwarded = self._proxy_headers.apply(head, info)
+        client = info.client
+        if forwarded is not None and forwarded.client is not None:
+            client = forwarded.client
+        logger.info(
+            "Refused a request from %s: %s", format_client(client), error.reason
+        )
+        if self._log is not None and not error.is_recorded:
+            record_refusal(self._log, head, info, client, error.status)
 
     def connection_lost(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
@@ -198,6 +207,9 @@ class ConnectionFactory:
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
         is_secure = scope["scheme"] == "wss"
         if not origin_allowed(origin, host.decode("latin-1"), is_secure, policy):
+            if not policy.explains:
+                # The page learns nothing about the settings, the operator all.
+                logger.info("%s", explain_refusal(origin, True).decode("ascii"))
             reason = explain_refusal(origin, policy.explains).decode("ascii")
             raise ProtocolError(reason, 403)
 

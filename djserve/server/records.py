@@ -66,13 +66,20 @@ class WebSocketEntry:
 
 
 def record_refusal(
-    log: RequestLog, head: RequestHead | None, info: ConnectionInfo, status: int
+    log: RequestLog,
+    head: RequestHead | None,
+    info: ConnectionInfo,
+    client: tuple[str, int] | None,
+    status: int,
 ) -> None:
-    """Log a request that no application has seen; "-" where it could not be read."""
+    """Log a request that no application has seen; "-" where it could not be read.
+
+    ``client`` is the forwarded one behind a trusted proxy.
+    """
     if head is None:
         head = RequestHead("-", b"-", b"", [], "1.1")
     scheme = "https" if info.tls is not None else "http"
-    record = RequestRecord(head, info.client, scheme, status)
+    record = RequestRecord(head, client, scheme, status)
     if head.upgrade is not None:
         log.websocket_rejected(record)
     else:

@@ -13,9 +13,10 @@ from djserve.asgi.http_messages import (
     take_file_path,
     take_links,
     take_push_path,
+    take_refusal,
     take_status,
 )
-from djserve.errors import ApplicationError
+from djserve.errors import ApplicationError, ProtocolError
 
 
 @pytest.mark.parametrize("status", [200, 299, 404, 999, HTTPStatus.CREATED])
@@ -95,3 +96,15 @@ def test_given_headers_stay_as_they_are() -> None:
     add_length(headers, 3)
 
     assert headers == [(b"a", b"b")]
+
+
+def test_refusal_is_taken_once() -> None:
+    refusal = ProtocolError("The content is too slow", 408)
+
+    assert take_refusal(refusal) == 408
+    assert refusal.is_recorded
+
+
+@pytest.mark.parametrize("exc", [None, ConnectionResetError()])
+def test_lost_client_is_no_refusal(exc: Exception | None) -> None:
+    assert take_refusal(exc) == 0

@@ -10,7 +10,6 @@ from djserve.instrumentation.development_log import (
     DevelopmentLog,
     development_line,
     find_role,
-    format_client,
     websocket_line,
 )
 from djserve.instrumentation.events import RequestRecord
@@ -56,14 +55,6 @@ def test_websocket_line_leaves_the_query_out() -> None:
     line = websocket_line(record(b"/ws/", b"token=secret"), "CONNECT")
 
     assert line == "WebSocket CONNECT /ws/ [127.0.0.1:54321]"
-
-
-@pytest.mark.parametrize(
-    ("client", "text"),
-    [(CLIENT, "127.0.0.1:54321"), (("::1", 80), "[::1]:80"), (None, "-")],
-)
-def test_client_is_host_and_port(client: tuple[str, int] | None, text: str) -> None:
-    assert format_client(client) == text
 
 
 def test_control_bytes_do_not_reach_the_terminal() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djserve.instrumentation.events import escape, request_target
+from djserve.instrumentation.events import escape, format_client, request_target
 from djserve.interfaces import RequestHead
 
 
@@ -53,3 +53,11 @@ def test_request_target_is_path_and_query(
     path: bytes, query: bytes, target: str
 ) -> None:
     assert request_target(RequestHead("GET", path, query, [], "1.1")) == target
+
+
+@pytest.mark.parametrize(
+    ("client", "text"),
+    [(("127.0.0.1", 54321), "127.0.0.1:54321"), (("::1", 80), "[::1]:80"), (None, "-")],
+)
+def test_client_is_host_and_port(client: tuple[str, int] | None, text: str) -> None:
+    assert format_client(client) == text

@@ -46,6 +46,7 @@ def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 class Log:
     def __init__(self) -> None:
         self.statuses: list[int] = []
+        self.clients: list[tuple[str, int] | None] = []
 
     def request_finished(self, record: RequestRecord) -> None:
         self.statuses.append(record.status)
@@ -55,6 +56,7 @@ class Log:
 
     def websocket_rejected(self, record: RequestRecord) -> None:
         self.statuses.append(record.status)
+        self.clients.append(record.client)
 
     def websocket_closed(self, record: RequestRecord) -> None: ...
 
@@ -196,8 +198,47 @@ def test_refused_request_is_told_to_both_logs(
 
     site = asyncio.run(drive())
     assert site.log.statuses == [400]
-    assert "Refused a request from ('192.0.2.1', 50000)" in caplog.text
+    assert "Refused a request from 192.0.2.1:50000: " in caplog.text
     assert all(record.exc_info is None for record in caplog.records)
+
+
+@on_loop
+async def test_request_refused_within_its_content_is_logged_once() -> None:
+    site = Site(ServerConfig(http=HTTPConfig(body_size_limit=4)))
+    site.go.clear()
+    head = GET.replace(b"GET", b"POST")[:-2] + b"Transfer-Encoding: chunked\r\n\r\n"
+    transport = await site.send(head + b"5\r\nhello\r\n")
+
+    assert transport.data.startswith(b"HTTP/1.1 413 ")
+    assert site.log.statuses == [413]
+    await site.calls.cancel_all(1)
+
+
+def test_refused_origin_is_explained_to_the_operator_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "djserve")
+
+    async def drive() -> MemoryTransport:
+        site = Site(policy=OriginPolicy(allowed_hosts=("a",)))
+        return await site.send(HANDSHAKE + b"Origin: http://b\r\n\r\n")
+
+    transport = asyncio.run(drive())
+    assert transport.data.endswith(b"\r\n\r\nForbidden\n")
+    assert "Origin 'http://b' may not open a WebSocket here" in caplog.text
+
+
+@on_loop
+async def test_refused_request_is_logged_with_the_forwarded_client() -> None:
+    site = Site(
+        ServerConfig(proxy=ProxyConfig(proxy_headers=True)),
+        OriginPolicy(allowed_hosts=("a",)),
+    )
+    fields = b"Origin: http://b\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n"
+    await site.send(HANDSHAKE + fields, "127.0.0.1")
+
+    assert site.log.statuses == [403]
+    assert site.log.clients == [("203.0.113.9", 0)]
 
 
 @on_loop

@@ -88,14 +88,16 @@ def test_refused_websocket_is_logged_with_its_status(log: Log) -> None:
 def test_refused_request_is_logged(
     log: Log, tls: dict[str, object] | None, scheme: str
 ) -> None:
-    record_refusal(log, HEAD, ConnectionInfo(("192.0.2.9", 1), None, tls), 413)
+    info = ConnectionInfo(("192.0.2.9", 1), None, tls)
+    record_refusal(log, HEAD, info, ("203.0.113.9", 2), 413)
 
     assert log.events == [("finished", 413, 0)]
     assert (log.records[0].scheme, log.records[0].head) == (scheme, HEAD)
+    assert log.records[0].client == ("203.0.113.9", 2)
 
 
 def test_refused_request_that_could_not_be_read_is_logged(log: Log) -> None:
-    record_refusal(log, None, INFO, 400)
+    record_refusal(log, None, INFO, INFO.client, 400)
 
     assert log.events == [("finished", 400, 0)]
     assert (log.records[0].head.method, log.records[0].head.raw_path) == ("-", b"-")
@@ -104,6 +106,6 @@ def test_refused_request_that_could_not_be_read_is_logged(log: Log) -> None:
 def test_refused_handshake_is_a_rejected_websocket(log: Log) -> None:
     head = RequestHead("GET", b"/ws", b"", [], "1.1")
     head.upgrade = b"websocket"
-    record_refusal(log, head, INFO, 426)
+    record_refusal(log, head, INFO, INFO.client, 426)
 
     assert log.events == [("rejected", 426, 0)]

@@ -174,7 +174,7 @@ class HTTP1Connection(HTTP1Stream):
         head = self._head
         is_dropping_content = self._body is not None and head is None
         was_answered = self._response is not None or is_dropping_content
-        self._fail_exchange(None)
+        self._fail_exchange(None if was_answered else error)
         if was_answered:
             self.close()
             return

@@ -161,7 +161,7 @@ class HTTP2Stream(Responder):
             return
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
-            exchange.connection_lost(None)
+            exchange.connection_lost(error)
             self.table.exchange_ended(exchange)
         self.table.request_refused(self, error)
         body = error.reason.encode("ascii", "backslashreplace") + b"\n"
