@@ -64,7 +64,8 @@ def perform(options: argparse.Namespace) -> int:
         return write_profiles(chosen, options)
     results = measure(chosen, options)
     report(results, options)
-    return 0
+    ours = [row.cells["djserve"] for row in results.rows if "djserve" in row.cells]
+    return 1 if any(cell.failures for cell in ours) else 0
 
 
 def warn_if_not_alone() -> None:
