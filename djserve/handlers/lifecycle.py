@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.cache import caches, close_caches
+from django.core.cache.backends.base import BaseCache
 from django.core.handlers.base import reset_urlconf
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections, reset_queries
@@ -39,7 +40,7 @@ def closes_plainly(request: HttpRequest, response: HttpResponseBase) -> bool:
         and closers == [request.close]
         and not getattr(request, "_files", None)
         and _has_only(request_finished, _KNOWN_AT_END)
-        and not caches.all(initialized_only=True)
+        and not any(map(_needs_close, caches.all(initialized_only=True)))
     )
 
 
@@ -49,6 +50,11 @@ def has_open_transaction() -> bool:
         connection.in_atomic_block
         for connection in connections.all(initialized_only=True)
     )
+
+
+def _needs_close(cache: BaseCache) -> bool:
+    """Whether closing a cache does anything; those in memory and files inherit it."""
+    return type(cache).close is not BaseCache.close
 
 
 def _has_only(signal: Signal, known: set[int]) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.core.cache import caches
+from django.core.cache.backends.dummy import DummyCache
 from django.core.signals import request_finished, request_started
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
@@ -25,6 +28,20 @@ def _own_caches() -> Iterator[None]:
     locmem = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
     with override_settings(CACHES={"default": locmem}):
         yield
+
+
+class ConnectedCache(DummyCache):
+    """A cache with something to close, as Redis' has."""
+
+    def close(self, **kwargs: Any) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _findable_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("connected_cache")
+    module.__dict__["ConnectedCache"] = ConnectedCache
+    monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
 def receiver(**kwargs: Any) -> None:
@@ -88,9 +105,19 @@ def test_response_with_a_close_of_its_own_does() -> None:
     assert not closes_plainly(request, response)
 
 
-def test_open_cache_does() -> None:
-    assert caches["default"] is not None
-    assert not closes_plainly(*make())
+def test_cache_in_memory_does_not() -> None:
+    caches["default"].set("a", 1)
+
+    assert closes_plainly(*make())
+
+
+def test_cache_with_a_connection_does() -> None:
+    with override_settings(
+        CACHES={"default": {"BACKEND": "connected_cache.ConnectedCache"}}
+    ):
+        assert caches["default"].get("a") is None
+
+        assert not closes_plainly(*make())
 
 
 @pytest.mark.django_db(transaction=True)
