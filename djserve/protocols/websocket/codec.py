@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from djserve.protocols.websocket.deflate import DeflateAgreement
 
 # From here on the native masker is faster than an integer (benchmark: websocket_mask).
-_NATIVE_MASK_FROM = 256
+_NATIVE_MASK_FROM = 448
 _NVX_SSE2 = 2
 
 # Shorter messages fit into the same packet either way, and deflating is not for free.
