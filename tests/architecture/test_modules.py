@@ -20,7 +20,14 @@ WITHOUT_TEST_MODULE = {
     "interfaces.py": "method signatures without code",
 }
 
-BESIDE_THE_MIRROR = ("architecture", "demo", "django_suite", "e2e")
+BESIDE_THE_MIRROR = (
+    "architecture",
+    "benchmarks",
+    "demo",
+    "django_suite",
+    "e2e",
+    "fuzz",
+)
 """Folders of tests that belong to no single module."""
 
 WITHOUT_SOURCE_MODULE = {
