@@ -58,6 +58,17 @@ class WorkersConfig:
         "that not all are replaced together.",
         minimum=0,
     )
+    reload: bool = setting(
+        False,
+        "Reload when a file changes, for development; needs the package watchfiles.",
+    )
+    reload_paths: tuple[str, ...] = setting(
+        (),
+        "Folders and files to watch; the current folder by default.",
+        flags=("--reload-path",),
+        metavar="PATH",
+        syntax="file",
+    )
     user: str | None = setting(
         None, "User that the workers run as; needs root at the start.", metavar="NAME"
     )

@@ -36,11 +36,7 @@ def accept_connections(
     returns. Takes the socket over and returns what closes it; that leaves the accepted
     connections alone. The loop need not run yet.
     """
-    options: dict[str, Any] = {}
-    if ssl_context is not None:
-        options["ssl"] = ssl_context
-        options["ssl_handshake_timeout"] = handshake_timeout
-        options["ssl_shutdown_timeout"] = handshake_timeout
+    options = tls_options(ssl_context, handshake_timeout)
     # An adopted socket may still be blocking.
     sock.setblocking(False)
     if isinstance(loop, asyncio.BaseEventLoop):
@@ -50,6 +46,19 @@ def accept_connections(
         loop.create_server(build_protocol, sock=sock, backlog=backlog, **options)
     )
     return server.close
+
+
+def tls_options(
+    ssl_context: ssl.SSLContext | None, handshake_timeout: float
+) -> dict[str, Any]:
+    """Return a loop's arguments for TLS, none without a context."""
+    if ssl_context is None:
+        return {}
+    return {
+        "ssl": ssl_context,
+        "ssl_handshake_timeout": handshake_timeout,
+        "ssl_shutdown_timeout": handshake_timeout,
+    }
 
 
 def _result_of(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -7,14 +7,16 @@ it with nothing between. Endpoint strings go through Twisted (``endpoints.py``).
 from __future__ import annotations
 
 import asyncio
+import copy
 import socket
 from typing import TYPE_CHECKING, Any
 
 from djserve.errors import ListenError
 from djserve.interfaces import ConnectionInfo
-from djserve.net.acceptor import accept_connections
+from djserve.net.acceptor import accept_connections, tls_options
 from djserve.net.address import EndpointAddress, UnixAddress, parse_address
 from djserve.net.endpoints import listen_on_endpoint
+from djserve.net.proxied import ProxiedListener
 from djserve.net.sockets import (
     open_sockets,
     socket_address,
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from djserve.interfaces import OpenConnection
+    from djserve.net.proxy_protocol import ProxyHeader
+
+    UnixFile = tuple[int, tuple[int, int]]
+    TrustsProxy = Callable[[str], bool]
 
 
 class Listener:
@@ -68,12 +74,17 @@ async def open_listeners(
     ssl_context: ssl.SSLContext | None = None,
     handshake_timeout: float = 10.0,
     alpn: Sequence[str] = ("http/1.1",),
+    unix_file: UnixFile = (0o666, (-1, -1)),
+    trusts_proxy: TrustsProxy | None = None,
 ) -> list[Listener]:
     """Listen on an address and hand every connection to ``open_connection``.
 
     Several listeners come of a name with several addresses and of all interfaces. The
     reactor is used for endpoint strings alone, which bring their own TLS settings; for
-    these, ``alpn`` is what is offered to TLS clients. Raises ListenError.
+    these, ``alpn`` is what is offered to TLS clients. ``unix_file`` is the mode and the
+    owner's ids of a unix socket's file. With ``trusts_proxy``, connections from the
+    hosts that it is true for ("" for a unix socket) begin with the PROXY protocol.
+    Raises ListenError.
 
     ``open_connection`` gets the loop's own transport. Its ``pause_reading`` has effect
     after ``open_connection`` has returned. A true result of ``eof_received`` keeps a
@@ -97,8 +108,11 @@ async def open_listeners(
             ssl_context=ssl_context,
             handshake_timeout=handshake_timeout,
             unlink=isinstance(address, UnixAddress),
+            trusts_proxy=trusts_proxy,
         )
-        for sock in open_sockets(address, backlog=backlog)
+        for sock in open_sockets(
+            address, backlog=backlog, mode=unix_file[0], owner=unix_file[1]
+        )
     ]
 
 
@@ -111,6 +125,7 @@ def open_listener_on(
     ssl_context: ssl.SSLContext | None = None,
     handshake_timeout: float = 10.0,
     unlink: bool = False,
+    trusts_proxy: TrustsProxy | None = None,
 ) -> Listener:
     """Take over a listening socket that is bound already: a worker's, for example.
 
@@ -120,14 +135,24 @@ def open_listener_on(
     path = unix_path(sock.getsockname()) if sock.family == socket.AF_UNIX else None
     inode = socket_inode(sock) if unlink else None
     acceptor = _Acceptor(open_connection, path, ssl_context)
-    close_socket = accept_connections(
-        reactor.loop,
-        sock,
-        lambda: acceptor,
-        backlog=backlog,
-        ssl_context=ssl_context,
-        handshake_timeout=handshake_timeout,
-    )
+    if trusts_proxy is None:
+        close_socket = accept_connections(
+            reactor.loop,
+            sock,
+            lambda: acceptor,
+            backlog=backlog,
+            ssl_context=ssl_context,
+            handshake_timeout=handshake_timeout,
+        )
+    else:
+        close_socket = ProxiedListener(
+            reactor.loop,
+            sock,
+            lambda header: acceptor.behind(header),
+            trusts_proxy,
+            tls_options(ssl_context, handshake_timeout),
+            handshake_timeout,
+        ).close
 
     def close() -> None:
         close_socket()
@@ -152,7 +177,16 @@ class _Acceptor(asyncio.Protocol):
     ) -> None:
         self._open_connection = open_connection
         self._path = path
+        self._header: ProxyHeader | None = None
         self._ciphers = {} if ssl_context is None else cipher_numbers(ssl_context)
+
+    def behind(self, header: ProxyHeader | None) -> _Acceptor:
+        """Return the acceptor for a connection that a proxy has told more of."""
+        if header is None or header.client is None:
+            return self
+        acceptor = copy.copy(self)
+        acceptor._header = header
+        return acceptor
 
     def connection_made(self, transport: Any) -> None:
         try:
@@ -173,6 +207,9 @@ class _Acceptor(asyncio.Protocol):
             server_cert = getattr(ssl_object.context, "server_cert", None)
             tls = tls_extension(ssl_object, server_cert, self._ciphers)
             alpn = ssl_object.selected_alpn_protocol() or ""
+        if self._header is not None:
+            client, server = self._header.client, self._header.server
+            return ConnectionInfo(client, server, tls, False, alpn)
         if self._path is not None:
             return ConnectionInfo(None, (self._path, None), tls, True, alpn)
         # Either is None where the peer has reset the connection in the meantime.

@@ -10,9 +10,11 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from djserve.asgi.application import ApplicationCalls
+from djserve.asgi.forwarded import TrustedProxies
 from djserve.asgi.lifespan import Lifespan
 from djserve.asgi.scope import ScopeBuilder
 from djserve.errors import ConfigError, LifespanError, ListenError
+from djserve.net.binding import unix_file
 from djserve.net.certificates import Certificates
 from djserve.net.listeners import Listener, open_listeners
 from djserve.server.deadlines import Sweep, choose_interval
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from djserve.asgi.origin import OriginPolicy
     from djserve.asgi.types import Application
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import ProxyConfig, ServerConfig
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import Ticking
     from djserve.net.reactor import Reactor
@@ -176,6 +178,8 @@ class Server:
                     ssl_context=context,
                     handshake_timeout=config.http.header_timeout,
                     alpn=alpn,
+                    unix_file=unix_file(config.unix_sockets),
+                    trusts_proxy=_trusts_proxy(config.proxy),
                 )
         except ListenError:
             self._stop_listening()
@@ -223,6 +227,14 @@ class Server:
         if self.certificates is not None:
             yield self.certificates
         yield from self._factory.connections
+
+
+def _trusts_proxy(config: ProxyConfig) -> Callable[[str], bool] | None:
+    """Return whose connections begin with the PROXY protocol, None for nobody's."""
+    if not config.proxy_protocol:
+        return None
+    proxies = TrustedProxies(config.trusted_proxies)
+    return lambda host: proxies.trusts(host) if host else proxies.trusts_unix
 
 
 def _timeouts(config: ServerConfig) -> Iterator[float | None]:

@@ -24,6 +24,7 @@ from djserve.server.observation import has_metrics
 from djserve.supervisor.desk import Desk
 from djserve.supervisor.fleet import Fleet
 from djserve.supervisor.processes import Launcher, count_workers, start_successor
+from djserve.supervisor.reloading import Reloader
 from djserve.supervisor.signals import SignalQueue
 from djserve.supervisor.status import FleetInsight
 from djserve.supervisor.systemd import Notifier
@@ -115,6 +116,9 @@ class Arbiter:
                     drain=self._stop,
                 )
                 stack.callback(self._desk.close)
+            workers = self._config.workers
+            if workers.reload:
+                stack.callback(Reloader(workers.reload_paths).close)
             if has_metrics(self._config):
                 require_client()
             address = self._config.metrics.metrics_bind

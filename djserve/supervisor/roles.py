@@ -56,6 +56,7 @@ def needs_supervisor(config: ServerConfig) -> bool:
     return (
         count_workers(workers.workers) > 1
         or workers.supervisor == "on"
+        or workers.reload
         or workers.user is not None
         or workers.group is not None
         or workers.control_socket is not None

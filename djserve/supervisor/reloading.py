@@ -1,0 +1,72 @@
+"""``--reload``: a change of a file is a SIGHUP to the supervisor.
+
+So a reload in development is that of production: code with an error is shown, and the
+workers that run go on until it is mended.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from djserve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+logger = logging.getLogger("djserve")
+
+# What holds code, settings and templates; data that a project writes is none of it.
+SUFFIXES = (".py", ".html", ".txt", ".toml", ".ini", ".cfg", ".env", ".json", ".po")
+IGNORED_FOLDERS = frozenset({"__pycache__", "node_modules", ".git", ".venv", "venv"})
+INTERVAL = 300
+"""Milliseconds between looks, where the file system does not tell of changes."""
+
+
+class Reloader:
+    """Watch files in a thread until ``close``.
+
+    Raises ConfigError where watchfiles is not installed or a path does not exist.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        if importlib.util.find_spec("watchfiles") is None:
+            raise ConfigError(["--reload needs the package watchfiles"])
+        self._paths = [os.path.abspath(path) for path in paths or (".",)]
+        for path in self._paths:
+            if not os.path.exists(path):
+                raise ConfigError([f"RELOAD_PATHS: {path!r} does not exist"])
+        self._ended = threading.Event()
+        self._thread = threading.Thread(
+            target=self._watch, name="djserve-reload", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._ended.set()
+        self._thread.join(timeout=5)
+
+    def _watch(self) -> None:
+        import watchfiles
+
+        for changes in watchfiles.watch(
+            *self._paths,
+            watch_filter=lambda change, path: is_source(path),
+            stop_event=self._ended,
+            rust_timeout=INTERVAL,
+        ):
+            names = sorted({os.path.relpath(path) for _, path in changes})
+            logger.info("Changed: %s", ", ".join(names[:3]))
+            os.kill(os.getpid(), signal.SIGHUP)
+
+
+def is_source(path: str) -> bool:
+    """Tell whether a file is code, settings or a template."""
+    if not path.endswith(SUFFIXES):
+        return False
+    return IGNORED_FOLDERS.isdisjoint(path.split(os.sep))

@@ -1,0 +1,118 @@
+"""Connections that begin with the PROXY protocol, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from djserve.net.proxied import ProxiedListener
+from djserve.net.proxy_protocol import ProxyHeader
+
+V1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 5555 443\r\n"
+
+
+class Recorder(asyncio.Protocol):
+    """Keeps the header of its connection and the bytes that follow."""
+
+    def __init__(self, made: list[Recorder], header: ProxyHeader | None) -> None:
+        self.header = header
+        self.data = b""
+        made.append(self)
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        self._transport.write(b"done")
+        self._transport.close()
+
+
+class Bench:
+    """A listener on a loop of its own, and blocking clients for it."""
+
+    def __init__(self, trusts: Callable[[str], bool], timeout: float = 5) -> None:
+        self.made: list[Recorder] = []
+        self.loop = asyncio.new_event_loop()
+        sock = socket.create_server(("127.0.0.1", 0))
+        self.address = sock.getsockname()
+        self.listener = ProxiedListener(
+            self.loop, sock, lambda h: Recorder(self.made, h), trusts, {}, timeout
+        )
+
+    def send(self, *parts: bytes) -> bytes:
+        """Send the parts and return what is answered until the end."""
+
+        async def talk() -> bytes:
+            reader, writer = await asyncio.open_connection(*self.address)
+            try:
+                for part in parts:
+                    writer.write(part)
+                    await asyncio.sleep(0.02)
+                return await asyncio.wait_for(reader.read(), 10)
+            except ConnectionResetError:
+                return b""
+            finally:
+                writer.close()
+
+        return self.loop.run_until_complete(talk())
+
+    def close(self) -> None:
+        self.listener.close()
+        self.listener.close()
+        self.loop.run_until_complete(asyncio.sleep(0.01))
+        self.loop.close()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench(lambda host: host == "127.0.0.1")
+    yield bench
+    bench.close()
+
+
+def test_header_is_taken_and_the_rest_goes_to_the_protocol(bench: Bench) -> None:
+    assert bench.send(V1 + b"GET /") == b"done"
+    (connection,) = bench.made
+    assert connection.data == b"GET /"
+    assert connection.header == ProxyHeader(("203.0.113.9", 5555), ("192.0.2.1", 443))
+
+
+def test_header_may_come_in_pieces(bench: Bench) -> None:
+    assert bench.send(V1[:9], V1[9:], b"GET /") == b"done"
+
+
+def test_connection_without_a_header_is_closed(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "djserve.net")
+
+    assert bench.send(b"GET / HTTP/1.1\r\n\r\n") == b""
+    assert bench.made == []
+    assert "without a PROXY header" in caplog.text
+
+
+def test_header_that_does_not_come_in_time_closes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "djserve.net")
+    bench = Bench(lambda host: True, timeout=0.1)
+    try:
+        assert bench.send(b"PROXY ") == b""
+        assert "it took too long" in caplog.text
+    finally:
+        bench.close()
+
+
+def test_untrusted_peer_needs_no_header_and_can_send_none() -> None:
+    bench = Bench(lambda host: False)
+    try:
+        assert bench.send(V1) == b"done"
+        assert bench.made[0].header is None
+        assert bench.made[0].data == V1
+    finally:
+        bench.close()
