@@ -1,0 +1,283 @@
+"""Metrics and health, read as a monitoring system reads them, during a load."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websockets.sync.client
+from prometheus_client.parser import text_string_to_metric_families
+
+pytestmark = pytest.mark.e2e
+
+SETTINGS = """
+SECRET_KEY = "only for a test"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "site_urls"
+INSTALLED_APPS = ["djserve"]
+ASGI_APPLICATION = "site_urls.application"
+DJSERVE = {"WORKERS": 2}
+"""
+
+URLS = """
+import asyncio
+import time
+
+from django.core.asgi import get_asgi_application
+from django.http import HttpResponse
+from django.urls import path
+
+django = get_asgi_application()
+
+
+def index(request):
+    return HttpResponse("index")
+
+
+def slow(request):
+    time.sleep(3)
+    return HttpResponse("slow")
+
+
+urlpatterns = [path("", index), path("slow", slow)]
+
+
+async def application(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+    else:
+        await django(scope, receive, send)
+"""
+
+MANAGE = """
+import sys
+
+from django.core.management import execute_from_command_line
+
+execute_from_command_line(sys.argv)
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Django project with manage.py."""
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "site_settings")
+    (tmp_path / "site_settings.py").write_text(SETTINGS)
+    (tmp_path / "site_urls.py").write_text(URLS)
+    (tmp_path / "manage.py").write_text(MANAGE)
+    return tmp_path
+
+
+class Site:
+    """A project that is served, with its metrics' port and its control socket."""
+
+    def __init__(self, server: Any, folder: Path, metrics: int) -> None:
+        self.server = server
+        self.folder = folder
+        self.metrics_url = f"http://127.0.0.1:{metrics}"
+
+    def samples(self) -> dict[tuple[str, str], float]:
+        """Return the metrics by name and the status label, summed over the others."""
+        found: dict[tuple[str, str], float] = {}
+        text = fetch(f"{self.metrics_url}/metrics")[1]
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                key = (sample.name, sample.labels.get("status", ""))
+                found[key] = found.get(key, 0) + sample.value
+        return found
+
+    def manage(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run ``manage.py djserve ...``."""
+        socket_path = ("--control-socket", str(self.folder / "control"))
+        return subprocess.run(
+            [sys.executable, "manage.py", "djserve", *socket_path, *words],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+
+@pytest.fixture
+def start(
+    start_server: Callable[..., Any], site: Path, free_port: int
+) -> Callable[..., Site]:
+    """Give ``start(*options)``: the project, served with metrics."""
+
+    def start(*options: str) -> Site:
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            metrics = sock.getsockname()[1]
+        server = start_server(
+            *("manage.py", "runasgi", f"127.0.0.1:{free_port}"),
+            *("--metrics-bind", f"127.0.0.1:{metrics}", "--metrics-path", "/metrics"),
+            *("--control-socket", str(site / "control")),
+            *options,
+            port=free_port,
+            cwd=site,
+        )
+        wait_for(lambda: "Supervisor" in server.output)
+        return Site(server, site, metrics)
+
+    return start
+
+
+def wait_for(condition: Callable[[], object], timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def fetch(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=20) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_counters_equal_those_of_the_load_tool(
+    start: Callable[..., Site], require_program: Callable[..., str]
+) -> None:
+    site = start()
+    h2load = require_program("h2load")
+    before = site.samples().get(("djserve_requests_total", "200"), 0)
+    output = subprocess.run(
+        [h2load, "--h1", "-n", "2000", "-c", "8", "-t", "1", site.server.url + "/"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    counted = re.search(r"(\d+) succeeded", output)
+    assert counted is not None
+    wait_for(lambda: site.samples()[("djserve_connections_total", "")] >= 8)
+    after = site.samples()
+
+    assert after[("djserve_requests_total", "200")] - before == int(counted[1]) == 2000
+    assert after[("djserve_request_duration_seconds_count", "")] >= 2000
+
+
+def test_counters_outlive_their_workers(start: Callable[..., Site]) -> None:
+    site = start()
+    for _ in range(10):
+        fetch(site.server.url + "/")
+    site.server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: site.server.output.count("has ended") == 2)
+
+    assert site.samples()[("djserve_requests_total", "200")] == 10
+
+
+def test_websockets_and_their_messages_are_counted(start: Callable[..., Site]) -> None:
+    site = start()
+    url = site.server.url.replace("http", "ws")
+    with websockets.sync.client.connect(url + "/", origin=None) as client:
+        for _ in range(5):
+            client.send("text")
+            client.recv(timeout=10)
+        samples = site.samples()
+
+    assert samples[("djserve_websockets_open", "")] == 1
+    assert samples[("djserve_websocket_messages_total", "")] == 10
+
+
+def test_metrics_on_the_servers_own_address_are_the_same(
+    start: Callable[..., Site],
+) -> None:
+    site = start()
+    fetch(site.server.url + "/")
+    status, text = fetch(f"{site.server.url}/metrics")
+
+    assert status == 200
+    assert 'djserve_requests_total{method="GET",protocol="HTTP/1.1",status="200"}' in (
+        text
+    )
+
+
+def test_health_is_told_without_the_application(start: Callable[..., Site]) -> None:
+    site = start()
+
+    assert fetch(f"{site.metrics_url}/healthz") == (200, "ok\n")
+    assert fetch(f"{site.metrics_url}/readyz") == (200, "ready\n")
+    assert fetch(f"{site.server.url}/readyz") == (200, "ready\n")
+    assert fetch(f"{site.metrics_url}/other")[0] == 404
+
+
+def test_one_process_tells_its_metrics_too(
+    start_server: Callable[..., Any], site: Path, free_port: int
+) -> None:
+    words = ("manage.py", "runasgi", f"127.0.0.1:{free_port}", "--workers", "1")
+    server = start_server(
+        *words, "--metrics-path", "/metrics", port=free_port, cwd=site
+    )
+
+    assert fetch(f"{server.url}/healthz") == (200, "ok\n")
+    assert "djserve_workers 1.0" in fetch(f"{server.url}/metrics")[1]
+
+
+def test_status_shows_a_running_view_with_its_stack(start: Callable[..., Site]) -> None:
+    site = start()
+    with socket.create_connection(("127.0.0.1", site.server.port)) as client:
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.3)
+        page = site.manage("status", "--stacks").stdout
+
+    assert "2 of 2 workers" in page
+    assert "GET /slow in site_urls.slow" in page
+    assert re.search(r"site_urls\.py:\d+ in slow", page)
+
+
+def test_status_is_told_as_json(start: Callable[..., Site]) -> None:
+    site = start()
+    status = json.loads(site.manage("status", "--json").stdout)
+
+    assert status["supervisor"] == site.server.process.pid
+    assert [worker["state"] for worker in status["workers"]] == ["ready", "ready"]
+    assert all(worker["memory"] > 2**20 for worker in status["workers"])
+
+
+def test_workers_are_scaled_reloaded_and_drained(start: Callable[..., Site]) -> None:
+    site = start()
+    assert site.manage("scale", "3").returncode == 0
+    wait_for(lambda: site.server.output.count("is ready") == 3)
+    assert site.manage("reload").stdout == "Reloaded: generation 2\n"
+    assert site.manage("drain").returncode == 0
+
+    assert site.server.process.wait(30) == 0
+
+
+def test_reload_of_broken_code_is_told(start: Callable[..., Site]) -> None:
+    site = start()
+    (site.folder / "site_urls.py").write_text("def broken(:\n")
+    outcome = site.manage("reload")
+
+    assert outcome.returncode == 1
+    assert "The old workers stay" in outcome.stderr
+    assert "SyntaxError" in site.server.output
+    assert fetch(site.server.url + "/")[0] == 200
+
+
+def test_absent_supervisor_is_told(site: Path) -> None:
+    outcome = subprocess.run(
+        [sys.executable, "manage.py", "djserve", "--control-socket", "x", "status"],
+        cwd=site,
+        capture_output=True,
+        text=True,
+    )
+
+    assert outcome.returncode == 1
+    assert "No supervisor answers" in outcome.stderr
