@@ -215,6 +215,7 @@ class WebSocketConnection:
         """Act on what is due: pings, the lifetime, and each deadline on the peer."""
         if self._opened_at is None:
             self._opened_at = self._pinged_at = self._progress_at = now
+        self._reader.refill()
         if self._transport is None:
             return
         if self._is_stalled(now):

@@ -281,8 +281,11 @@ def test_stopping_within_a_delivery_delivers_nothing_more() -> None:
     assert sink.events == ["a"]
 
 
-def test_many_frames_in_one_chunk_are_not_copied_for_each() -> None:
+def test_many_frames_in_one_chunk_are_not_copied_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """With a copy of the rest for each frame this would move 20 GB."""
+    monkeypatch.setattr("djserve.protocols.websocket.reader._SMALL_FRAMES_LIMIT", 1e9)
     ping = frame(9)
     reader, sink = open_reader()
 
@@ -335,6 +338,7 @@ def test_many_fragments_cost_no_more_memory_than_their_bytes(payload: bytes) -> 
 
     for _ in range(20):
         reader.receive(chunk)
+        reader.refill()
     kept = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
 
@@ -406,6 +410,35 @@ def test_compression_bomb_costs_bounded_memory() -> None:
 
     assert sink.events == [("failed", 1009)]
     assert peak < 6 * limit
+
+
+def test_flood_of_small_frames_outside_the_lane_fails_with_1008() -> None:
+    reader, sink = open_reader()
+    reader.receive(frame(2, fin=False) + frame(0, fin=False) * 9_999)
+    assert sink.events == []
+
+    reader.receive(frame(0, fin=False))
+
+    assert sink.events == [("failed", 1008)]
+
+
+def test_flood_that_goes_on_after_our_close_is_not_read() -> None:
+    reader, sink = open_reader()
+
+    reader.receive(frame(2, fin=False) + frame(0, fin=False) * 40_000)
+    reader.receive(frame(0, fin=False))
+
+    assert sink.events == [("failed", 1008), "answered"]
+
+
+def test_small_frames_are_allowed_again_after_a_while() -> None:
+    reader, sink = open_reader()
+
+    for _ in range(3):
+        reader.receive(frame(10) * 9_999)
+        reader.refill()
+
+    assert sink.events == []
 
 
 # The lane against Autobahn on its own, on any stream of frames cut anywhere.
