@@ -90,6 +90,9 @@ _FIELDS = (
 
 def build_requests(rng: random.Random) -> bytes:
     """Return a few requests, one after the other, as a client would pipeline them."""
+    if rng.random() < 0.02:
+        # More than the server is willing to keep ahead of its turn.
+        return build_request(rng) * (80_000 // 60)
     return b"".join(build_request(rng) for _ in range(rng.randrange(1, 6)))
 
 
@@ -133,14 +136,14 @@ def build_handshake(rng: random.Random) -> bytes:
 
 
 def _build_content(rng: random.Random) -> tuple[bytes, bytes]:
-    size = rng.choice((0, 1, 5, 100, 5000))
+    size = rng.choice((0, 1, 5, 100, 100, 5000, 5000, 150_000))
     content = rng.choice((b"x", b"\r\n", b"0\r\n\r\n", b"GET / HTTP/1.1\r\n"))
     content = (content * size)[:size]
     if rng.random() < 0.5:
         return b"Content-Length: %d" % size, content
-    chunks = []
+    chunks: list[bytes] = []
     while content:
-        length = rng.randrange(1, len(content) + 1)
+        length = rng.randrange(1, len(content) + 1) if len(chunks) < 9 else len(content)
         extension = rng.choice((b"", b"", b";a", b';a="b"'))
         chunks.append(b"%x%b\r\n%b\r\n" % (length, extension, content[:length]))
         content = content[length:]

@@ -161,6 +161,8 @@ class Case:
         self.rng = rng
         self.is_tame = is_tame
         self.now = 0.0
+        self.config = config
+        self.most_calls = 0
         self.log = Log()
         self.faults: list[str] = []
         self.applications = Applications(rng, is_tame=is_tame)
@@ -193,6 +195,7 @@ class Case:
             logger.addHandler(errors)
         try:
             for chunk in chunks:
+                self._note_calls()
                 if not self.is_tame:
                     self._disturb()
                 if not self._deliver(chunk):
@@ -216,6 +219,9 @@ class Case:
         self.calls.tick(self.now)
         if not self.transport.is_lost:
             self.connection.tick(self.now)
+
+    def _note_calls(self) -> None:
+        self.most_calls = max(self.most_calls, len(self.calls))
 
     def _disturb(self) -> None:
         action = self.rng.choice(_DISTURBANCES)
@@ -270,6 +276,7 @@ class Case:
             self._read_all()
             if patience > 5:
                 self._release()
+                self._settle()
             self.turn(2)
         self.faults.append("reading stays paused for good")
         return False
@@ -278,6 +285,8 @@ class Case:
         self._release()
         self._read_all()
         self.turn(10)
+        self._note_calls()
+        self._settle()
         for _ in range(LIFE):
             if self.transport.is_lost:
                 break
@@ -294,6 +303,12 @@ class Case:
         for _ in range(10):
             self.tick(1.0)
             self.turn(3)
+
+    def _settle(self) -> None:
+        """Let the loop turn until nothing happens any more."""
+        before = -1
+        while before != (before := len(self.transport.received)):
+            self.turn(30)
 
     def _check(self) -> None:
         transport, factory = self.transport, self.factory
@@ -316,6 +331,8 @@ class Case:
             self.faults.append(f"{len(self.calls)} calls still run")
         if factory.connections:
             self.faults.append("the factory keeps a connection that has ended")
+        if self.most_calls > self.config.http2.http2_call_limit:
+            self.faults.append(f"{self.most_calls} calls at the same time")
         if transport.most_waiting > BACKLOG_LIMIT:
             self.faults.append(f"{transport.most_waiting} bytes waited for the peer")
 

@@ -77,6 +77,8 @@ def _build_item(rng: random.Random, is_deflated: bool) -> bytes:
         return build_frame(rng, opcode, b"p" * rng.choice((0, 5, 125, 125, 126)))
     if choice == 4:
         return build_frame(rng, rng.randrange(256), b"?" * rng.randrange(200))
+    if rng.random() < 0.02:
+        return b"\x81\4bare"
     if choice == 5:
         return build_frame(rng, 0x82, b"o", is_odd=True)
     return _build_message(rng, is_deflated and rng.random() < 0.6)
