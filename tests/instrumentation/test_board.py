@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from djserve.instrumentation.board import (
+    BUCKETS,
+    METHODS,
+    PROTOCOLS,
+    SIZE,
+    STATUS_LIMIT,
+    TOTALS,
+    Board,
+    Field,
+    create_memory,
+    duration_index,
+    request_index,
+)
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    board = Board()
+    yield board
+    board.close()
+
+
+@pytest.fixture
+def other() -> Iterator[Board]:
+    other = Board()
+    yield other
+    other.close()
+
+
+def test_new_board_counts_nothing(board: Board) -> None:
+    assert not any(board.numbers)
+    assert board.requests() == {}
+    assert board.durations() == [0] * (len(BUCKETS) + 1)
+
+
+@pytest.mark.e2e
+def test_child_process_writes_what_its_parent_reads(board: Board) -> None:
+    code = (
+        "from djserve.instrumentation.board import Board, Field\n"
+        f"Board({board.descriptor}).numbers[Field.CALLS] = 7"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        pass_fds=[board.descriptor],
+        timeout=60,
+    )
+
+    assert board.numbers[Field.CALLS] == 7
+
+
+def test_descriptor_leads_to_the_same_figures(board: Board) -> None:
+    same = Board(os.dup(board.descriptor))
+    same.numbers[Field.REQUESTS] = 2**64 - 1
+
+    assert board.numbers[Field.REQUESTS] == 2**64 - 1
+    same.close()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("version", "protocol"),
+    list(zip(("1.0", "1.1", "2", "3"), PROTOCOLS, strict=True)),
+)
+def test_request_is_found_as_it_was_counted(
+    method: str, version: str, protocol: str, board: Board
+) -> None:
+    board.numbers[request_index(method, 404, version)] += 1
+
+    assert board.requests() == {(method, 404, protocol): 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "counted"),
+    [
+        ("BREW", 418, ("other", 418, "HTTP/1.1")),
+        ("GET", 0, ("GET", 0, "HTTP/1.1")),
+        ("GET", 1006, ("GET", STATUS_LIMIT - 1, "HTTP/1.1")),
+    ],
+    ids=["unknown-method", "no-response", "beyond-the-table"],
+)
+def test_unusual_request_has_its_place(
+    method: str, status: int, counted: tuple[str, int, str], board: Board
+) -> None:
+    board.numbers[request_index(method, status, "1.1")] += 1
+
+    assert board.requests() == {counted: 1}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bucket"),
+    [(0.0, 0), (0.001, 0), (0.0011, 1), (30.0, 13), (30.1, 14), (1e9, 14)],
+)
+def test_duration_is_counted_below_its_bound(
+    seconds: float, bucket: int, board: Board
+) -> None:
+    board.numbers[duration_index(seconds)] += 1
+
+    assert board.durations().index(1) == bucket
+
+
+def test_places_do_not_overlap() -> None:
+    last_field = max(Field)
+    first_duration, last_duration = duration_index(0), duration_index(1e9)
+    first_request = request_index("GET", 0, "1.0")
+    last_request = request_index("other", STATUS_LIMIT, "other")
+
+    assert last_field < first_duration
+    assert last_duration < first_request
+    assert last_request == SIZE // 8 - 1
+
+
+def test_totals_outlive_their_worker(board: Board, other: Board) -> None:
+    for each in (board, other):
+        for field in Field:
+            each.numbers[field] = 2
+        each.numbers[request_index("GET", 200, "2")] += 1
+        each.numbers[duration_index(0.2)] += 1
+    board.add_totals(other)
+
+    assert {field for field in Field if board.numbers[field] == 4} == set(TOTALS)
+    assert board.requests() == {("GET", 200, "HTTP/2"): 2}
+    assert sum(board.durations()) == 2
+
+
+def test_closed_board_gives_its_descriptor_up() -> None:
+    board = Board()
+    board.close()
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(board.descriptor)
+    with pytest.raises(ValueError, match="released"):
+        board.numbers[Field.REQUESTS]
+
+
+def test_memory_has_no_path_where_the_system_has_no_memfd(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    descriptor = create_memory("figures", 4096)
+    status = os.fstat(descriptor)
+    os.close(descriptor)
+
+    assert (status.st_size, status.st_nlink) == (4096, 0)
