@@ -71,6 +71,9 @@ class Launcher:
                 group=self._config.group,
                 extra_groups=None if self._config.user is None else [],
             )
+        except OSError:
+            ours.close()
+            raise
         finally:
             theirs.close()
         return Loader(process, ours)
