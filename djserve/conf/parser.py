@@ -22,6 +22,8 @@ from djserve.errors import ConfigError
 
 _LONGEST_REPR = 60
 
+_CERTIFICATE_FILES = ("certfile", "keyfile", "client_ca_file")
+
 
 @dataclass(frozen=True, slots=True)
 class Flag:
@@ -225,8 +227,9 @@ _READERS: dict[type, _Reader] = {
 def _check_certificate_files(
     values: Mapping[str, Any], places: Mapping[str, str]
 ) -> Iterator[str]:
-    for name in ("certfile", "keyfile"):
-        path = values.get(name)
+    paths = [(name, values.get(name)) for name in _CERTIFICATE_FILES]
+    paths += [("sni_certfiles", path) for path in values.get("sni_certfiles", ())]
+    for name, path in paths:
         if path is None:
             continue
         try:
@@ -240,11 +243,33 @@ def _check_certificate_files(
             )
 
 
-def _check_key_has_certificate(
+def _check_certificate_is_given(
     values: Mapping[str, Any], places: Mapping[str, str]
 ) -> Iterator[str]:
-    if values.get("keyfile") is not None and values.get("certfile") is None:
-        yield f"{places['keyfile']}: expected a certificate beside it, got none"
+    if values.get("certfile") is not None:
+        return
+    for name in ("keyfile", "sni_certfiles", "client_certificates"):
+        if values.get(name, "none") not in (None, (), "none"):
+            yield f"{places[name]}: expected a certificate beside it, got none"
+
+
+def _check_client_certificates(
+    values: Mapping[str, Any], places: Mapping[str, str]
+) -> Iterator[str]:
+    # Either one alone looks like protection and is none: without authorities every
+    # client is turned away, without the question none is asked.
+    asks = values.get("client_certificates", "none") != "none"
+    has_authorities = values.get("client_ca_file") is not None
+    if asks and not has_authorities:
+        yield (
+            f"{places['client_certificates']}: expected a file with authorities beside "
+            "it (CLIENT_CA_FILE), got none"
+        )
+    if has_authorities and not asks:
+        yield (
+            f"{places['client_ca_file']}: expected CLIENT_CERTIFICATES to be "
+            "'optional' or 'required' beside it, got 'none'"
+        )
 
 
 def _check_proxy_flags(
@@ -261,8 +286,12 @@ def _check_proxy_flags(
 
 
 _RULES_BETWEEN = (
-    (("certfile", "keyfile"), _check_key_has_certificate),
-    (("certfile", "keyfile"), _check_certificate_files),
+    (
+        ("certfile", "keyfile", "sni_certfiles", "client_certificates"),
+        _check_certificate_is_given,
+    ),
+    (("client_certificates", "client_ca_file"), _check_client_certificates),
+    ((*_CERTIFICATE_FILES, "sni_certfiles"), _check_certificate_files),
     (
         ("proxy_headers", "proxy_headers_host", "proxy_headers_port"),
         _check_proxy_flags,

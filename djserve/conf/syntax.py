@@ -128,7 +128,14 @@ def _check_file_mode(text: str) -> None:
 
 
 def _check_log_format(text: str) -> None:
-    logging.Formatter(text)
+    formatter = logging.Formatter(text)
+    # A field that no record has would fail at each line, in a traceback of its own.
+    record = logging.LogRecord("djserve", logging.INFO, "", 0, "", (), None)
+    record.request_id = "-"  # as djserve's filter sets it
+    try:
+        formatter.format(record)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 RULES = {

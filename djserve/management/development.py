@@ -40,9 +40,13 @@ logger = logging.getLogger("djserve.server")
 OVERRIDES = {
     "ACCESS_LOG": None,
     "CERTFILE": None,
+    "CLIENT_CA_FILE": None,
+    "CLIENT_CERTIFICATES": "none",
     "KEYFILE": None,
+    "KEYFILE_PASSWORD": None,
     "PID_FILE": None,
     "SHUTDOWN_TIMEOUT": 0.3,
+    "SNI_CERTFILES": (),
     "WORKERS": 1,
 }
 

@@ -63,8 +63,12 @@ def text_for(setting: Setting) -> str:
 @pytest.mark.parametrize("key", settings_by_key())
 def test_every_setting_has_a_flag_that_sets_it(key: str) -> None:
     setting = settings_by_key()[key]
+    certificate = "--certfile /dev/null "
     needed = {
-        "KEYFILE": "--certfile /dev/null ",
+        "KEYFILE": certificate,
+        "SNI_CERTFILES": certificate,
+        "CLIENT_CERTIFICATES": f"{certificate} --client-ca-file /dev/null ",
+        "CLIENT_CA_FILE": f"{certificate} --client-certificates required ",
         "PROXY_HEADERS_HOST": "--proxy-headers ",
     }
     needed["PROXY_HEADERS_PORT"] = "--proxy-headers "

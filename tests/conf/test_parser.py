@@ -190,6 +190,44 @@ def test_certificate_and_key_that_can_be_read_are_taken(tmp_path: Path) -> None:
     assert (tls.certfile, tls.keyfile) == tuple(map(str, paths))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("SNI_CERTFILES", [__file__]), ("CLIENT_CERTIFICATES", "required")],
+)
+def test_what_needs_a_certificate_is_refused_without_one(
+    key: str, value: object
+) -> None:
+    problems = problems_of({key: value})
+
+    assert problems[0] == (
+        f"DJSERVE['{key}']: expected a certificate beside it, got none"
+    )
+
+
+def test_client_certificates_need_authorities() -> None:
+    settings = {"CERTFILE": __file__, "CLIENT_CERTIFICATES": "required"}
+    (problem,) = problems_of(settings)
+
+    assert problem.startswith("DJSERVE['CLIENT_CERTIFICATES']: expected a file with")
+
+
+def test_authorities_that_nobody_asks_for_are_refused() -> None:
+    (problem,) = problems_of({"CERTFILE": __file__, "CLIENT_CA_FILE": __file__})
+
+    assert problem.startswith("DJSERVE['CLIENT_CA_FILE']: expected CLIENT_CERTIFICATES")
+
+
+@pytest.mark.parametrize("key", ["CLIENT_CA_FILE", "SNI_CERTFILES"])
+def test_other_certificate_files_must_be_readable(key: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "none.pem")
+    value = [path] if key == "SNI_CERTFILES" else path
+    settings = {"CERTFILE": __file__, "CLIENT_CERTIFICATES": "required", key: value}
+
+    assert f"DJSERVE['{key}']: expected a readable file" in "\n".join(
+        problems_of(settings)
+    )
+
+
 def test_wrong_certificate_setting_is_reported_once() -> None:
     problems = problems_of({"CERTFILE": 5, "KEYFILE": "missing.pem"})
 

@@ -34,6 +34,7 @@ GOOD = [
     ("file", "access.log"),
     ("file", "-"),
     ("log-format", "%(message)s"),
+    ("log-format", "%(asctime)s %(request_id)s %(message)s"),
 ]
 
 BAD = [
@@ -67,6 +68,8 @@ BAD = [
     ("file", "a\0b"),
     ("log-format", "plain"),
     ("log-format", "%(message"),
+    ("log-format", "%(mesage)s"),
+    ("log-format", "%(message)d"),
 ]
 
 

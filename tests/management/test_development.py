@@ -16,6 +16,7 @@ import httpx
 import pytest
 from django.test import override_settings
 
+from djserve.conf.schema import TLSConfig
 from djserve.errors import ConfigError
 from djserve.management import development
 from djserve.management.development import (
@@ -64,7 +65,7 @@ def server(reactor: Reactor, ends: list[tuple[float, int]]) -> DevelopmentServer
 
 
 def serve_in_thread(server: DevelopmentServer) -> threading.Thread:
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     return thread
 
@@ -218,5 +219,8 @@ def test_another_installed_reactor_is_left_alone(
 
 
 def test_certificate_of_production_is_not_even_read(tmp_path: Path) -> None:
-    with override_settings(DJSERVE={"KEYFILE": str(tmp_path / "missing.pem")}):
-        assert load_development_config({}).tls.keyfile is None
+    missing = str(tmp_path / "missing.pem")
+    names = ("CERTFILE", "KEYFILE", "CLIENT_CA_FILE")
+    given = {"CLIENT_CERTIFICATES": "required", "SNI_CERTFILES": [missing]}
+    with override_settings(DJSERVE=dict.fromkeys(names, missing) | given):
+        assert load_development_config({}).tls == TLSConfig()
