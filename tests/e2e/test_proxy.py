@@ -1,0 +1,350 @@
+"""nginx and HAProxy, with the files of deploy/, in front of two servers with Redis."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websockets.exceptions
+import websockets.sync.client
+
+pytestmark = pytest.mark.e2e
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+
+# A chat of one room: what one says is heard by all, on whichever server they are.
+# The first message tells which server it is.
+APPLICATION = """
+import json
+import os
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.routing import ProtocolTypeRouter
+from django.conf import settings
+
+settings.configure(
+    SECRET_KEY="only for a test",
+    ALLOWED_HOSTS=["*"],
+    CHANNEL_LAYERS={
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {"hosts": [os.environ["REDIS"]]},
+        }
+    },
+)
+
+import django
+
+django.setup()
+
+
+class Chat(AsyncWebsocketConsumer):
+    async def connect(self):
+        await self.channel_layer.group_add("room", self.channel_name)
+        await self.accept()
+        await self.send(os.environ["NAME"])
+
+    async def disconnect(self, code):
+        await self.channel_layer.group_discard("room", self.channel_name)
+
+    async def receive(self, text_data=None, bytes_data=None):
+        await self.channel_layer.group_send(
+            "room", {"type": "said", "text": text_data}
+        )
+
+    async def said(self, event):
+        await self.send(event["text"])
+
+
+async def tell(scope, receive, send):
+    headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+    body = json.dumps(
+        {
+            "client": scope["client"][0],
+            "scheme": scope["scheme"],
+            "server": os.environ["NAME"],
+            "request_id": headers.get("x-request-id", ""),
+        }
+    ).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+application = ProtocolTypeRouter({"http": tell, "websocket": Chat.as_asgi()})
+"""
+
+Start = Callable[..., Any]
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+def wait_for(condition: Callable[[], object], timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def can_connect(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def running(words: list[str], port: int, log: Path) -> Iterator[None]:
+    """Run a program until the end of the block, once its port is open."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=output)
+    try:
+        wait_for(lambda: can_connect(port) or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def redis(require_program: Callable[..., str], tmp_path: Path) -> Iterator[str]:
+    (port,) = free_ports(1)
+    words = [require_program("redis-server"), "--port", str(port), "--save", ""]
+    with running([*words, "--dir", str(tmp_path)], port, tmp_path / "redis.log"):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+class Pair:
+    """Two servers: their processes, their ports, and those of their metrics."""
+
+    def __init__(self, servers: list[Any], ports: list[int], health: list[int]) -> None:
+        self.servers = servers
+        self.ports = ports
+        self.health = health
+
+
+@pytest.fixture
+def start_pair(
+    start_server: Start, redis: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Pair]:
+    """Give ``start_pair(*options)``: two servers that share one Redis."""
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    (tmp_path / "app.py").write_text(APPLICATION)
+
+    def start(*options: str) -> Pair:
+        one, two, *health = free_ports(4)
+        servers = [
+            start_server(
+                *("-m", "djserve", "app:application", "--workers", "2"),
+                *("--bind", f"127.0.0.1:{port}", "--lifespan", "off"),
+                *("--metrics-bind", f"127.0.0.1:{probe}"),
+                *("--websocket-drain-time", "0.5"),
+                *options,
+                port=port,
+                cwd=tmp_path,
+                env={"NAME": name, "REDIS": redis},
+            )
+            for name, port, probe in zip("ab", (one, two), health, strict=True)
+        ]
+        wait_for(lambda: all("Supervisor" in server.output for server in servers))
+        return Pair(servers, [one, two], health)
+
+    return start
+
+
+def adapt(name: str, front: int, pair: Pair, folder: Path) -> Path:
+    """Copy a file of deploy/ with the ports of this test in the place of its own."""
+    text = (DEPLOY / name).read_text()
+    text = re.sub(r"\b8080\b", str(front), text)
+    for old, new in zip((8001, 8002), pair.ports, strict=True):
+        text = text.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
+    for old, new in zip((9001, 9002), pair.health, strict=True):
+        text = text.replace(f"port {old}", f"port {new}")
+    text = text.replace("/run/nginx.pid", str(folder / "nginx.pid"))
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def nginx(
+    start_pair: Callable[..., Pair],
+    require_program: Callable[..., str],
+    tmp_path: Path,
+) -> Iterator[tuple[int, Pair]]:
+    """nginx in front of two servers that believe its headers."""
+    pair = start_pair("--proxy-headers")
+    (front,) = free_ports(1)
+    path = adapt("nginx.conf", front, pair, tmp_path)
+    program = require_program("nginx")
+    words = [program, "-c", str(path), "-p", str(tmp_path)]
+    options = f"daemon off; error_log {tmp_path}/error.log;"
+    with running([*words, "-g", options], front, tmp_path / "nginx.log"):
+        yield front, pair
+
+
+@pytest.fixture
+def haproxy(
+    start_pair: Callable[..., Pair],
+    require_program: Callable[..., str],
+    tmp_path: Path,
+) -> Iterator[tuple[int, Pair]]:
+    """HAProxy in front of two servers that take the PROXY protocol."""
+    pair = start_pair("--proxy-protocol")
+    (front,) = free_ports(1)
+    path = adapt("haproxy.cfg", front, pair, tmp_path)
+    program = require_program("haproxy")
+    with running([program, "-db", "-f", str(path)], front, tmp_path / "haproxy.log"):
+        wait_for(lambda: len({ask(front)["server"] for _ in range(4)}) == 2)
+        yield front, pair
+
+
+def ask(port: int, **headers: str) -> dict[str, str]:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers=headers)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        answer: dict[str, str] = json.loads(response.read())
+    return answer
+
+
+def connect(port: int) -> websockets.sync.client.ClientConnection:
+    return websockets.sync.client.connect(f"ws://127.0.0.1:{port}/", open_timeout=20)
+
+
+def test_nginx_tells_the_client_and_names_the_request(nginx: tuple[int, Pair]) -> None:
+    front, _ = nginx
+    answer = ask(front, **{"X-Forwarded-For": "203.0.113.9"})
+
+    assert answer["client"] == "203.0.113.9"
+    assert re.fullmatch(r"[0-9a-f]{32}", answer["request_id"])
+
+
+def test_message_crosses_from_one_server_to_the_other_behind_nginx(
+    nginx: tuple[int, Pair],
+) -> None:
+    front, pair = nginx
+    assert {ask(front)["server"] for _ in range(4)} == {"a", "b"}
+    first, second = pair.ports
+    with connect(first) as one, connect(second) as two, connect(front) as third:
+        names = [client.recv(timeout=10) for client in (one, two, third)]
+        one.send("hello")
+
+        assert names[:2] == ["a", "b"]
+        assert two.recv(timeout=10) == "hello"
+        assert third.recv(timeout=10) == "hello"
+
+
+def test_haproxy_tells_the_client_by_the_proxy_protocol(
+    haproxy: tuple[int, Pair],
+) -> None:
+    front, _ = haproxy
+    with socket.create_connection(
+        ("127.0.0.1", front), source_address=("127.0.0.7", 0)
+    ) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        client.settimeout(10)
+        answer = b""
+        while data := client.recv(65536):
+            answer += data
+
+    assert b'"client": "127.0.0.7"' in answer
+
+
+def connect_to(name: str, front: int) -> websockets.sync.client.ClientConnection:
+    """Connect through the proxy until it has chosen this server."""
+    others = []
+    for _ in range(20):
+        client = connect(front).__enter__()
+        if client.recv(timeout=10) == name:
+            break
+        # Closed later: the proxy chooses the server with the fewest connections.
+        others.append(client)
+    else:
+        pytest.fail(f"the proxy never chose {name}")
+    for other in others:
+        other.close()
+    return client
+
+
+class Listener:
+    """A user who comes back when the server says so, and keeps what was heard."""
+
+    def __init__(self, client: websockets.sync.client.ClientConnection, front: int):
+        self._client = client
+        self._front = front
+        self.heard: list[list[int]] = [[]]
+        self.codes: list[int | None] = []
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while not self.codes or self.codes[-1] == 1012:
+            try:
+                while True:
+                    self.heard[-1].append(int(self._client.recv(timeout=20)))
+            except websockets.exceptions.ConnectionClosed as error:
+                self.codes.append(error.rcvd.code if error.rcvd else None)
+            if self.codes[-1] == 1012:
+                self._client = connect_to("b", self._front)
+                self.heard.append([])
+
+    def end(self) -> None:
+        self._client.close()
+        self._thread.join(30)
+
+
+def test_drained_server_loses_no_message_behind_haproxy(
+    haproxy: tuple[int, Pair],
+) -> None:
+    front, pair = haproxy
+    speaker = connect_to("b", front)
+    steady = Listener(connect_to("b", front), front)
+    moved = Listener(connect_to("a", front), front)
+    for number in range(300):
+        if number == 100:
+            pair.servers[0].process.terminate()
+        speaker.send(str(number))
+        time.sleep(0.01)
+    wait_for(lambda: steady.heard[-1][-1:] == [299] == moved.heard[-1][-1:])
+    for client in (steady, moved):
+        client.end()
+    speaker.close()
+
+    assert steady.heard == [list(range(300))]
+    assert moved.codes[0] == 1012
+    for heard in moved.heard:
+        # Nothing is missing from the first to the last that a connection has heard.
+        assert heard == list(range(heard[0], heard[-1] + 1))
+    assert len(moved.heard) == 2
+    assert pair.servers[0].process.wait(30) == 0
+
+
+def test_requests_through_haproxy_do_not_fail_while_a_server_stops(
+    haproxy: tuple[int, Pair],
+) -> None:
+    front, pair = haproxy
+    answers = []
+    for number in range(150):
+        if number == 20:
+            pair.servers[0].process.terminate()
+        answers.append(ask(front)["server"])
+        time.sleep(0.01)
+
+    assert len(answers) == 150
+    assert set(answers[-20:]) == {"b"}
