@@ -97,6 +97,9 @@ class DevelopmentServer:
             )
         except ListenError as error:
             raise error.__cause__ or OSError(str(error)) from None
+        except OverflowError as error:
+            # Django lets any number through; what it shows in one line is an OSError.
+            raise OSError(str(error)) from error
         self.server_port: int = self._sockets[0].getsockname()[1]
         # The server takes the open sockets over, under the names of their descriptors.
         bind = tuple(f"fd://{sock.fileno()}" for sock in self._sockets)

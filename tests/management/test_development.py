@@ -224,3 +224,10 @@ def test_certificate_of_production_is_not_even_read(tmp_path: Path) -> None:
     given = {"CLIENT_CERTIFICATES": "required", "SNI_CERTFILES": [missing]}
     with override_settings(DJSERVE=dict.fromkeys(names, missing) | given):
         assert load_development_config({}).tls == TLSConfig()
+
+
+def test_port_beyond_the_last_is_an_error_of_binding(reactor: Reactor) -> None:
+    with pytest.raises(OSError, match="port must be 0-65535"):
+        DevelopmentServer(
+            ("127.0.0.1", 99999), load_development_config({}), reactor, None
+        )
