@@ -14,16 +14,11 @@ import httptools
 
 from djserve.errors import ProtocolError
 from djserve.interfaces import RequestHead
-from djserve.protocols.headers import is_token, split_list
+from djserve.protocols.headers import is_authority, is_token, split_list
 
 if TYPE_CHECKING:
     from djserve.conf.schema import HTTPConfig
     from djserve.interfaces import Headers
-
-# RFC 9110 section 4.2.1, RFC 3986 section 3.2: reg-name, IPv4 or [IPv6], and a port.
-_is_authority = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]{0,5})?"
-).fullmatch
 
 _split_absolute = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE).fullmatch
 
@@ -204,7 +199,7 @@ class HeadParser:
 
     def _check_host(self, value: bytes) -> None:
         if value != self._last_host:
-            if not _is_authority(value):
+            if not is_authority(value):
                 raise ProtocolError(f"Invalid Host {value!r:.100}")
             self._last_host = value
 
@@ -242,7 +237,7 @@ def _apply_target_form(head: RequestHead, target: bytes) -> None:
     if target == b"*" and head.method == "OPTIONS":
         return
     parts = _split_absolute(target)
-    if not parts or b"#" in target or not parts[1] or not _is_authority(parts[1]):
+    if not parts or b"#" in target or not parts[1] or not is_authority(parts[1]):
         raise ProtocolError(f"Invalid request target {target!r:.100}")
     path, _, head.query = parts[2].partition(b"?")
     head.raw_path = path or b"/"
