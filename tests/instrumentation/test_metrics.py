@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from djserve.errors import ConfigError
+from djserve.instrumentation.board import (
+    BUCKETS,
+    Board,
+    Field,
+    duration_index,
+    request_index,
+)
+from djserve.instrumentation.metrics import CONTENT_TYPE, render, require_client
+
+Samples = dict[tuple[str, tuple[str, ...]], float]
+
+
+@pytest.fixture
+def boards() -> Iterator[list[Board]]:
+    """Three boards: two of workers, one of those that have ended."""
+    boards = [Board(), Board(), Board()]
+    yield boards
+    for board in boards:
+        board.close()
+
+
+def parse_samples(data: bytes) -> Samples:
+    """Read the text as Prometheus does: values by name and labels, those in order."""
+    return {
+        (
+            sample.name,
+            tuple(label for _, label in sorted(sample.labels.items())),
+        ): sample.value
+        for family in text_string_to_metric_families(data.decode())
+        for sample in family.samples
+    }
+
+
+def render_boards(boards: list[Board], restarts: int = 0) -> Samples:
+    first, second, retired = boards
+    return parse_samples(render([("1", first), ("2", second)], retired, restarts))
+
+
+def test_counters_include_workers_that_have_ended(boards: list[Board]) -> None:
+    for board in boards:
+        board.numbers[Field.CONNECTIONS_TOTAL] = 2
+        board.numbers[Field.BYTES_SENT] = 10
+
+    samples = render_boards(boards)
+    assert samples["djserve_connections_total", ()] == 6
+    assert samples["djserve_response_bytes_total", ()] == 30
+
+
+def test_gauges_are_those_of_live_workers(boards: list[Board]) -> None:
+    for board in boards:
+        board.numbers[Field.CALLS] = 3
+        board.numbers[Field.WEBSOCKETS] = 5
+
+    samples = render_boards(boards)
+    assert samples["djserve_requests_in_flight", ()] == 6
+    assert samples["djserve_websockets_open", ()] == 10
+    assert samples["djserve_workers", ()] == 2
+
+
+def test_requests_have_method_status_and_protocol(boards: list[Board]) -> None:
+    boards[0].numbers[request_index("GET", 200, "1.1")] = 1
+    boards[1].numbers[request_index("POST", 0, "2")] = 2
+    boards[2].numbers[request_index("GET", 200, "1.1")] = 4
+
+    samples = render_boards(boards)
+    assert samples["djserve_requests_total", ("GET", "HTTP/1.1", "200")] == 5
+    assert samples["djserve_requests_total", ("POST", "HTTP/2", "0")] == 2
+
+
+def test_durations_are_a_cumulated_histogram(boards: list[Board]) -> None:
+    for board, seconds in zip(boards, (0.0005, 0.3, 60.0), strict=True):
+        board.numbers[duration_index(seconds)] += 1
+        board.numbers[Field.DURATION_SUM] = int(seconds * 1e9)
+
+    samples = render_boards(boards)
+    name = "djserve_request_duration_seconds"
+    buckets = [samples[f"{name}_bucket", (str(bound),)] for bound in BUCKETS]
+    below = BUCKETS.index(0.5)
+    assert buckets == [1] * below + [2] * (len(BUCKETS) - below)
+    assert samples[f"{name}_bucket", ("+Inf",)] == samples[f"{name}_count", ()] == 3
+    assert samples[f"{name}_sum", ()] == pytest.approx(60.3005)
+
+
+def test_lag_is_told_for_each_worker(boards: list[Board]) -> None:
+    boards[1].numbers[Field.LOOP_LAG] = 1_500_000_000
+
+    samples = render_boards(boards)
+    assert samples["djserve_loop_lag_seconds", ("1",)] == 0
+    assert samples["djserve_loop_lag_seconds", ("2",)] == 1.5
+
+
+def test_messages_have_their_direction(boards: list[Board]) -> None:
+    boards[0].numbers[Field.MESSAGES_RECEIVED] = 3
+    boards[2].numbers[Field.MESSAGES_SENT] = 4
+
+    samples = render_boards(boards)
+    assert samples["djserve_websocket_messages_total", ("received",)] == 3
+    assert samples["djserve_websocket_messages_total", ("sent",)] == 4
+
+
+def test_restarts_are_told(boards: list[Board]) -> None:
+    samples = render_boards(boards, restarts=7)
+
+    assert samples["djserve_worker_restarts_total", ()] == 7
+
+
+def test_metrics_go_on_without_a_worker(boards: list[Board]) -> None:
+    boards[0].numbers[Field.CONNECTIONS_TOTAL] = 2
+    samples = parse_samples(render([], boards[0]))
+
+    assert samples["djserve_workers", ()] == 0
+    assert samples["djserve_connections_total", ()] == 2
+
+
+def test_content_type_is_that_of_the_text_format() -> None:
+    assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
+
+
+def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_client()
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+
+    with pytest.raises(ConfigError, match="prometheus-client"):
+        require_client()

@@ -1,0 +1,103 @@
+"""Beats of a real server's loop, which is blocked where a test needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from djserve.asgi.types import Receive, Scope, Send
+from djserve.conf.parser import parse
+from djserve.instrumentation.board import Board, Field
+from djserve.net.reactor import Reactor
+from djserve.server.heartbeat import INTERVAL, Heartbeat
+from djserve.server.lifecycle import Server
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    board = Board()
+    yield board
+    board.close()
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    reactor = Reactor()
+    yield reactor
+    reactor.dispose()
+
+
+@pytest.fixture
+def server(reactor: Reactor) -> Server:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("not called")
+
+    return Server(application, parse({}), reactor)
+
+
+def run_until_next_beat(board: Board, reactor: Reactor) -> None:
+    before = board.numbers[Field.HEARTBEAT]
+    deadline = time.monotonic() + 10
+    while board.numbers[Field.HEARTBEAT] == before:
+        assert time.monotonic() < deadline
+        reactor.loop.run_until_complete(asyncio.sleep(0.01))
+
+
+def test_first_beat_is_at_once(board: Board, server: Server, reactor: Reactor) -> None:
+    before = time.monotonic()
+    Heartbeat(board, server).start(reactor.loop)
+
+    assert before <= board.numbers[Field.HEARTBEAT] / 1e9 <= time.monotonic()
+    assert board.numbers[Field.LOOP_LAG] < 1e9
+
+
+def test_beats_go_on_with_the_loop(
+    board: Board, server: Server, reactor: Reactor
+) -> None:
+    Heartbeat(board, server).start(reactor.loop)
+    first = board.numbers[Field.HEARTBEAT]
+    run_until_next_beat(board, reactor)
+
+    assert board.numbers[Field.HEARTBEAT] - first >= INTERVAL * 1e9 * 0.9
+
+
+def test_blocked_loop_is_a_late_beat(
+    board: Board, server: Server, reactor: Reactor
+) -> None:
+    Heartbeat(board, server).start(reactor.loop)
+    reactor.loop.call_soon(time.sleep, INTERVAL + 0.3)
+    run_until_next_beat(board, reactor)
+
+    assert board.numbers[Field.LOOP_LAG] >= 0.25e9
+    assert board.numbers[Field.LOOP_LAG_WORST] == board.numbers[Field.LOOP_LAG]
+
+
+def test_worst_lag_is_kept(board: Board, server: Server, reactor: Reactor) -> None:
+    board.numbers[Field.LOOP_LAG_WORST] = 10**15
+    Heartbeat(board, server).start(reactor.loop)
+
+    assert board.numbers[Field.LOOP_LAG_WORST] == 10**15
+
+
+def test_stop_is_seen_at_the_next_beat(
+    board: Board, server: Server, reactor: Reactor
+) -> None:
+    Heartbeat(board, server).start(reactor.loop)
+    assert board.numbers[Field.IS_DRAINING] == 0
+
+    server.stop()
+    run_until_next_beat(board, reactor)
+    assert board.numbers[Field.IS_DRAINING] == 1
+
+
+def test_threads_are_told_where_there_are_any(
+    board: Board, server: Server, reactor: Reactor
+) -> None:
+    Heartbeat(board, server, lambda: (8, 5, 2)).start(reactor.loop)
+
+    assert board.numbers[Field.THREADS] == 8
+    assert board.numbers[Field.THREADS_RUNNING] == 5
+    assert board.numbers[Field.THREADS_QUEUED] == 2

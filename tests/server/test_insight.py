@@ -1,0 +1,182 @@
+"""Metrics and health as a probe sees them: over sockets, and over ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from djserve.asgi.types import Message, Receive, Scope, Send
+from djserve.errors import ConfigError, ListenError
+from djserve.instrumentation.metrics import CONTENT_TYPE
+from djserve.server.insight import InsightServer, answer_health, answer_in_front
+
+
+class Health:
+    """What a server knows of itself; the test says what it is."""
+
+    def __init__(self, *, alive: bool = True, ready: bool = True) -> None:
+        self.alive = alive
+        self.ready = ready
+
+    def metrics(self) -> bytes:
+        return b"djserve_workers 1.0\n"
+
+    def is_alive(self) -> bool:
+        return self.alive
+
+    def is_ready(self) -> bool:
+        return self.ready
+
+
+@pytest.fixture
+def health() -> Health:
+    return Health()
+
+
+@pytest.fixture
+def port(health: Health) -> Iterator[int]:
+    server = InsightServer("127.0.0.1:0", health)
+    ((_, port),) = server.addresses
+    yield port
+    server.close()
+
+
+def fetch(port: int, path: str, method: str = "GET") -> tuple[int, bytes, str | None]:
+    """Return the status, the content and its type."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.read(), response.getheader("Content-Type")
+    finally:
+        connection.close()
+
+
+def ask_application(path: str, kind: str = "http") -> list[Any]:
+    """Return what is sent by an application with the answers in front of it."""
+    sent: list[Any] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "from.application"})  # type: ignore[arg-type]
+
+    async def receive() -> Message:
+        raise AssertionError("no content is read")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def read_metrics() -> bytes:
+        return b"figures\n"
+
+    answer = answer_in_front(application, "/metrics", Health(), read_metrics)
+    scope: Scope = {"type": kind, "path": path}
+    asyncio.run(answer(scope, receive, send))  # type: ignore[arg-type]
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("path", "alive", "ready", "status"),
+    [
+        ("/healthz", True, False, 200),
+        ("/healthz", False, True, 503),
+        ("/readyz", False, True, 200),
+        ("/readyz", True, False, 503),
+    ],
+)
+def test_health_is_a_status(path: str, alive: bool, ready: bool, status: int) -> None:
+    assert answer_health(path, Health(alive=alive, ready=ready))[0] == status
+
+
+@pytest.mark.e2e
+def test_metrics_are_found_at_their_address(port: int) -> None:
+    expected = (200, b"djserve_workers 1.0\n", CONTENT_TYPE)
+
+    assert fetch(port, "/metrics") == fetch(port, "/metrics?all=1") == expected
+
+
+@pytest.mark.e2e
+def test_health_is_asked_anew_each_time(port: int, health: Health) -> None:
+    assert fetch(port, "/readyz")[:2] == (200, b"ready\n")
+
+    health.ready = False
+    assert fetch(port, "/readyz")[:2] == (503, b"not ready\n")
+
+
+@pytest.mark.e2e
+def test_head_has_no_content(port: int) -> None:
+    assert fetch(port, "/healthz", "HEAD")[:2] == (200, b"")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/metrics/", 404), ("POST", "/metrics", 501)],
+)
+def test_nothing_else_is_there(method: str, path: str, status: int, port: int) -> None:
+    assert fetch(port, path, method)[0] == status
+
+
+@pytest.mark.e2e
+def test_silent_client_holds_up_nobody(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), 10):
+        assert fetch(port, "/healthz")[0] == 200
+
+
+@pytest.mark.e2e
+def test_unix_socket_is_answered_too(tmp_path: Path) -> None:
+    server = InsightServer(f"unix:{tmp_path}/metrics", Health())
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(f"{tmp_path}/metrics")
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    server.close()
+
+    assert answer.startswith(b"HTTP/1.0 200 ")
+    assert answer.endswith(b"\r\n\r\nok\n")
+
+
+@pytest.mark.e2e
+def test_closed_server_answers_nobody() -> None:
+    server = InsightServer("127.0.0.1:0", Health())
+    ((_, port),) = server.addresses
+    server.close()
+
+    with pytest.raises(ConnectionRefusedError):
+        fetch(port, "/healthz")
+
+
+@pytest.mark.e2e
+def test_address_in_use_is_one_clear_error(port: int) -> None:
+    with pytest.raises(ListenError):
+        InsightServer(f"127.0.0.1:{port}", Health())
+
+
+def test_endpoint_is_refused() -> None:
+    with pytest.raises(ConfigError, match="METRICS_BIND cannot be an endpoint"):
+        InsightServer("tcp:port=9000", Health())
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [("/metrics", b"figures\n"), ("/healthz", b"ok\n"), ("/readyz", b"ready\n")],
+)
+def test_paths_are_answered_in_front(path: str, content: bytes) -> None:
+    start, body = ask_application(path)
+
+    assert start["status"] == 200
+    assert (b"content-length", b"%d" % len(content)) in start["headers"]
+    assert body == {"type": "http.response.body", "body": content}
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/", "http"), ("/healthz/", "http"), ("/metrics", "websocket")]
+)
+def test_the_rest_is_the_applications(path: str, kind: str) -> None:
+    assert ask_application(path, kind) == [{"type": "from.application"}]

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from djserve.asgi.types import Application, Message, Receive, Scope, Send
+from djserve.conf.parser import parse
+from djserve.instrumentation.board import Board, Field
+from djserve.instrumentation.meter import Meter
+from djserve.instrumentation.request_id import current_request_id
+from djserve.instrumentation.slow_log import SlowLog
+from djserve.server.observation import (
+    CallRegister,
+    count_messages,
+    has_metrics,
+    name_context,
+    observe,
+    open_logs,
+    wants_figures,
+)
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    board = Board()
+    yield board
+    board.close()
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send each message back, twice, until the client has gone."""
+    while (message := await receive())["type"].endswith(".receive"):
+        answer: Message = {"type": "websocket.send", "text": message["text"]}
+        await send(answer)
+        await send(answer)
+
+
+def converse(application: Application, kind: str, texts: list[str]) -> list[Any]:
+    """Run the application with a client that sends texts; return what it gets."""
+    waiting: list[Message] = [
+        {"type": f"{kind}.receive", "text": text} for text in texts
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Message:
+        return waiting.pop(0) if waiting else {"type": f"{kind}.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {"type": kind, "headers": [(b"x-request-id", b"ab-1")]}
+    asyncio.run(application(scope, receive, send))  # type: ignore[arg-type]
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("settings", "figures", "metrics"),
+    [
+        ({}, False, False),
+        ({"METRICS_BIND": "127.0.0.1:9000"}, True, True),
+        ({"METRICS_PATH": "/metrics"}, True, True),
+        ({"CONTROL_SOCKET": "/run/djserve"}, True, False),
+        ({"WORKER_MAX_REQUESTS": 10}, True, False),
+        ({"WORKER_MAX_AGE": 10}, False, False),
+    ],
+    ids=["default", "bind", "path", "control", "requests", "age"],
+)
+def test_figures_are_kept_for_who_reads_them(
+    settings: dict[str, Any], figures: bool, metrics: bool
+) -> None:
+    config = parse(settings)
+
+    assert wants_figures(config) is figures
+    assert has_metrics(config) is metrics
+
+
+def test_logs_are_those_that_are_configured(board: Board) -> None:
+    config = parse({"METRICS_PATH": "/metrics", "SLOW_REQUEST_TIME": 2})
+
+    assert list(map(type, open_logs(config, board))) == [Meter, SlowLog]
+    assert list(map(type, open_logs(config, None))) == [SlowLog]
+    assert list(open_logs(parse({}), board)) == []
+
+
+def test_nothing_is_put_around_the_application_by_default(board: Board) -> None:
+    assert observe(echo, parse({}), board) is echo
+    assert observe(echo, parse({"METRICS_PATH": "/metrics"}), None) is echo
+
+
+def test_messages_are_counted_where_metrics_are_wanted(board: Board) -> None:
+    application = observe(echo, parse({"METRICS_PATH": "/metrics"}), board)
+    sent = converse(application, "websocket", ["a", "b", "c"])
+
+    assert [message["text"] for message in sent] == ["a", "a", "b", "b", "c", "c"]
+    assert board.numbers[Field.MESSAGES_RECEIVED] == 3
+    assert board.numbers[Field.MESSAGES_SENT] == 6
+
+
+def test_messages_of_http_are_not_counted(board: Board) -> None:
+    sent = converse(count_messages(echo, board), "http", ["a"])
+
+    assert len(sent) == 2
+    assert not any(board.numbers)
+
+
+def test_request_is_named_in_its_context() -> None:
+    names = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        names.append(current_request_id.get())
+
+    converse(observe(application, parse({"REQUEST_ID": True}), None), "http", [])
+    converse(name_context(application), "lifespan", [])
+    assert names == ["ab-1", "-"]
+
+
+def test_running_call_is_registered_until_it_ends() -> None:
+    register = CallRegister()
+    during = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        during.extend(register)
+        assert during[0][1] is asyncio.current_task()
+
+    converse(register.put_around(application), "http", [])
+    ((scope, _, beginning),) = during
+    assert scope["type"] == "http"
+    assert 0 <= time.perf_counter() - beginning < 60
+    assert list(register) == []
+
+
+def test_call_that_raises_is_forgotten() -> None:
+    register = CallRegister()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        raise LookupError
+
+    with contextlib.suppress(LookupError):
+        converse(register.put_around(application), "http", [])
+    assert list(register) == []
+
+
+def test_lifespan_is_no_call() -> None:
+    register = CallRegister()
+    during = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        during.append(list(register))
+
+    converse(register.put_around(application), "lifespan", [])
+    assert during == [[]]
