@@ -166,7 +166,7 @@ def _listen_tcp(
         sock.setblocking(False)
         sock.bind(name)
         sock.listen(backlog)
-    except OSError:
+    except (OSError, OverflowError):
         sock.close()
         raise
     return sock
