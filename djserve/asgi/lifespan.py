@@ -116,8 +116,15 @@ class Lifespan:
             )
             raise LifespanError(message) from self._error
         # The specification's way to say "not supported" is to raise; Django's and
-        # Channels' applications do.
-        logger.debug("The application has no lifespan", exc_info=self._error)
+        # Channels' applications do. One that took the event has one, and it broke.
+        if self._error is not None and self._events.empty():
+            error_logger.error(
+                "The lifespan call failed while starting; the application is served "
+                "all the same (--lifespan on would stop the start)",
+                exc_info=self._error,
+            )
+        else:
+            logger.debug("The application has no lifespan", exc_info=self._error)
         return {}
 
     async def _end_task(self) -> None:

@@ -159,6 +159,19 @@ def test_auto_goes_on_quietly_without_a_lifespan(
     assert errors(caplog) == []
 
 
+def test_auto_goes_on_after_a_broken_start_but_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise ValueError("no database")
+
+    assert start(application, "auto") == {}
+    (message,) = errors(caplog)
+    assert message.startswith("The lifespan call failed while starting")
+    assert "ValueError: no database" in caplog.text
+
+
 @pytest.mark.parametrize("application", WITHOUT_LIFESPAN)
 def test_on_requires_a_lifespan(application: Application) -> None:
     with pytest.raises(LifespanError, match="has no lifespan"):
