@@ -111,9 +111,9 @@ class Applications:
         await respond(send, b"late")
 
     async def read_slowly(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
+        message = await receive()
         await self.hold.wait()
-        content = await read(receive)
+        content = await read(receive) if message.get("more_body") else b""
         await respond(send, b"%d" % len(content))
 
     async def fail(self, scope: Scope, receive: Receive, send: Send) -> None:

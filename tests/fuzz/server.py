@@ -107,7 +107,7 @@ class CheckedFactory(ConnectionFactory):
         super().__init__(*args, **options)
         self.exchanges: list[CheckedExchange] = []
         self.heads: list[RequestHead | None] = []
-        self.refused: list[ProtocolError] = []
+        self.refused: list[RequestHead | None] = []
 
     def open_exchange(
         self, head: RequestHead, info: ConnectionInfo, stream: Stream
@@ -123,7 +123,7 @@ class CheckedFactory(ConnectionFactory):
     def request_refused(
         self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError
     ) -> None:
-        self.refused.append(error)
+        self.refused.append(head)
         if not self.heads or self.heads[-1] is not head:
             self.heads.append(head)
         super().request_refused(head, info, error)
@@ -337,7 +337,11 @@ class Case:
             self.faults.append(f"{transport.most_waiting} bytes waited for the peer")
 
     def _refusals(self) -> int:
-        return len(self.factory.refused)
+        """Count what was refused without an exchange, that is without its own entry."""
+        opened = [exchange.head for exchange in self.factory.exchanges]
+        return sum(
+            all(head is not other for other in opened) for head in self.factory.refused
+        )
 
 
 _DISTURBANCES = [

@@ -43,7 +43,7 @@ def send(
 
 
 def test_no_stream_of_requests_breaks_the_server(run_attack: RunAttack) -> None:
-    run_attack(attack, 2000)
+    run_attack(attack, 800)
 
 
 @pytest.mark.parametrize("token", TOKENS, ids=repr)

@@ -36,7 +36,7 @@ def converse(loop: asyncio.AbstractEventLoop, rng: random.Random) -> list[str]:
 
 
 def test_no_stream_of_frames_breaks_the_server(run_attack: RunAttack) -> None:
-    run_attack(attack, 1500)
+    run_attack(attack, 800)
 
 
 def test_honest_client_is_never_wronged(run_attack: RunAttack) -> None:

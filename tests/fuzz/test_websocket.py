@@ -46,7 +46,7 @@ def attack(loop: asyncio.AbstractEventLoop, rng: random.Random) -> list[str]:
 
 
 def test_no_stream_of_frames_breaks_the_server(run_attack: RunAttack) -> None:
-    run_attack(attack, 700)
+    run_attack(attack, 400)
 
 
 def test_check_tells_a_message_that_was_not_sent() -> None:
