@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from djserve.management.status_page import format_age, format_status
+
+CALL = {
+    "method": "GET",
+    "path": "/report",
+    "view": "shop.views.report",
+    "age": 2.34,
+    "where": "thread",
+    "stack": ['File "views.py", line 3, in report', "    rows = list(query)"],
+}
+
+
+def make_worker(**fields: Any) -> dict[str, Any]:
+    worker = {
+        "number": 1,
+        "process": 4242,
+        "state": "ready",
+        "generation": 1,
+        "age": 61.0,
+        "memory": 50 * 2**20,
+        "blocked": 0.0,
+        "requests": 1234567,
+        "connections": 2,
+        "websockets": 3,
+        "in_flight": 1,
+        "thread_queue": 5,
+        "calls": [],
+    }
+    return {**worker, **fields}
+
+
+def make_status(*workers: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    status = {
+        "version": "1.2",
+        "supervisor": 4000,
+        "target": 2,
+        "restarts": 3,
+        "generation": 4,
+        "reload": {"state": "none", "problems": []},
+        "is_stopping": False,
+        "workers": list(workers),
+    }
+    return {**status, **fields}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (59.9, "59s"),
+        (60, "1m00s"),
+        (185, "3m05s"),
+        (3600, "1h00m"),
+        (7499, "2h04m"),
+        (86400, "1d00h"),
+        (3 * 86400 + 2 * 3600 + 3599, "3d02h"),
+    ],
+)
+def test_age_has_two_units(seconds: float, text: str) -> None:
+    assert format_age(seconds) == text
+
+
+def test_first_line_sums_the_fleet_up() -> None:
+    assert format_status(make_status(make_worker())).splitlines()[0] == (
+        "djserve 1.2, supervisor 4000: 1 of 2 workers, generation 4, 3 restarts"
+    )
+
+
+def test_worker_is_a_row_below_its_titles() -> None:
+    page = format_status(make_status(make_worker(), make_worker(number=12)))
+    _, titles, first, second = page.splitlines()
+
+    assert len(titles) == len(first) == len(second)
+    assert titles.split()[:5] == ["WORKER", "PROCESS", "STATE", "AGE", "MEMORY"]
+    expected = "1 4242 ready 1m01s 50 MiB 2 3 1234567 1 5"
+    assert first.split() == expected.split()
+    assert second.split() == f"12{expected[1:]}".split()
+
+
+def test_fleet_without_workers_has_titles_alone() -> None:
+    lines = format_status(make_status()).splitlines()
+
+    assert len(lines) == 2
+    assert lines[1].startswith("WORKER")
+
+
+def test_draining_and_a_failed_reload_are_told() -> None:
+    failed = {"state": "failed", "problems": ["No module named 'shop'", "Stopped"]}
+    page = format_status(make_status(is_stopping=True, reload=failed))
+
+    assert "\nDraining\n" in page
+    assert "The last reload failed: No module named 'shop'\nStopped\n" in page
+
+
+def test_running_request_is_told_with_its_view() -> None:
+    page = format_status(make_status(make_worker(calls=[CALL])))
+
+    assert page.splitlines()[-1] == (
+        "Worker 1: GET /report in shop.views.report, 2.3 s, on the thread"
+    )
+
+
+def test_stack_is_told_where_it_is_asked_for() -> None:
+    page = format_status(make_status(make_worker(calls=[CALL])), stacks=True)
+
+    assert page.splitlines()[-2:] == [
+        '    File "views.py", line 3, in report',
+        "        rows = list(query)",
+    ]
+
+
+def test_request_without_a_view_has_its_path_alone() -> None:
+    page = format_status(make_status(make_worker(calls=[{**CALL, "view": ""}])))
+
+    assert "GET /report, 2.3 s" in page
+
+
+def test_ready_worker_that_does_not_answer_is_blocked() -> None:
+    page = format_status(make_status(make_worker(calls=None, blocked=7.5)))
+
+    assert page.splitlines()[-1] == (
+        "Worker 1 does not answer: its event loop has been blocked for 7.5 s"
+    )
+
+
+def test_starting_worker_need_not_answer() -> None:
+    page = format_status(make_status(make_worker(calls=None, state="starting")))
+
+    assert "does not answer" not in page
