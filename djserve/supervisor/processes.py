@@ -74,6 +74,10 @@ class Launcher:
         except OSError:
             ours.close()
             raise
+        except KeyError as error:
+            ours.close()
+            # A user or group that the system does not know.
+            raise OSError(error.args[0]) from error
         finally:
             theirs.close()
         return Loader(process, ours)

@@ -43,13 +43,6 @@ SLEEPER = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)
 
 
 @pytest.fixture
-def worker() -> Iterator[Worker]:
-    worker = Worker(7, 1, 0.0)
-    yield worker
-    worker.close()
-
-
-@pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A process that waits to be ended."""
     process = subprocess.Popen(SLEEPER, stdout=subprocess.PIPE)
@@ -111,6 +104,14 @@ def test_program_that_is_not_there_leaves_no_descriptor_open(tmp_path: Path) -> 
         launcher.start()
 
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("setting", ["USER", "GROUP"])
+def test_name_that_the_system_does_not_know_is_its_error(setting: str) -> None:
+    config = parse({setting: "nobody-of-this-name"}).workers
+
+    with pytest.raises(OSError, match="nobody-of-this-name"):
+        Launcher(config, [], SLEEPER).start()
 
 
 def test_worker_is_named_by_number_and_process(worker: Worker) -> None:
