@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +14,9 @@ import pytest
 
 from djserve.conf.parser import parse
 from djserve.net.binding import bind_all
+from djserve.net.channel import Channel, Message
 from djserve.supervisor.fleet import Fleet
-from djserve.supervisor.processes import Launcher
+from djserve.supervisor.processes import Launcher, Loader, Worker
 from djserve.supervisor.watcher import Watcher
 
 APPLICATION = """
@@ -110,3 +113,70 @@ def make_crew(project: Path) -> Iterator[MakeCrew]:
     for crew in crews:
         crew.end()
     signal.signal(signal.SIGCHLD, old)
+
+
+@pytest.fixture
+def hear() -> Callable[[Channel], Message]:
+    """Give ``hear(channel)``: the next message, EOFError once the peer is gone."""
+    heard: dict[Channel, list[Message]] = {}
+
+    def hear(channel: Channel) -> Message:
+        waiting = heard.setdefault(channel, [])
+        deadline = time.monotonic() + DEADLINE
+        while not waiting:
+            assert time.monotonic() < deadline, "nothing came"
+            channel.flush()
+            select.select([channel], [], [], 0.05)
+            waiting += channel.receive()
+        return waiting.pop(0)
+
+    return hear
+
+
+@pytest.fixture
+def make_launcher(project: Path) -> Iterator[Callable[..., Launcher]]:
+    """Give ``make_launcher(*options)``: one whose loaders load app.py."""
+    sockets = bind_all(parse({"BIND": ["127.0.0.1:0"]}))
+
+    def make(*options: str) -> Launcher:
+        arguments = [sys.executable, "-m", "djserve", "app:application", *options]
+        numbers = [sock.fileno() for sock in sockets]
+        return Launcher(parse({}).workers, numbers, arguments, str(project))
+
+    yield make
+    for sock in sockets:
+        sock.close()
+
+
+@pytest.fixture
+def start_loader(
+    make_launcher: Callable[..., Launcher],
+) -> Iterator[Callable[..., Loader]]:
+    """Give ``start_loader(*options)``: a loader process, ended after the test."""
+    loaders: list[Loader] = []
+
+    def start(*options: str) -> Loader:
+        loaders.append(make_launcher(*options).start())
+        return loaders[-1]
+
+    yield start
+    for loader in loaders:
+        loader.close()
+        end(loader.process)
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    """A worker that has no process yet."""
+    worker = Worker(7, 1, time.monotonic())
+    yield worker
+    worker.close()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that was told to end; kill it where it does not."""
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
