@@ -63,7 +63,7 @@ def ask_application(path: str, kind: str = "http") -> list[Any]:
     sent: list[Any] = []
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "from.application"})  # type: ignore[arg-type]
+        await send({"type": "from.application"})
 
     async def receive() -> Message:
         raise AssertionError("no content is read")

@@ -121,7 +121,7 @@ def test_request_is_named_in_its_context() -> None:
 
 def test_running_call_is_registered_until_it_ends() -> None:
     register = CallRegister()
-    during = []
+    during: list[Any] = []
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         during.extend(register)
@@ -147,7 +147,7 @@ def test_call_that_raises_is_forgotten() -> None:
 
 def test_lifespan_is_no_call() -> None:
     register = CallRegister()
-    during = []
+    during: list[Any] = []
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         during.append(list(register))
