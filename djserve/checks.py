@@ -114,13 +114,20 @@ def check_application(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
 def check_channel_layers(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report channel layers that live in one process where there are several."""
     config = _load_or_none()
-    if config is None or config.workers.workers == 1:
+    return [] if config is None else find_layer_problems(config)
+
+
+def find_layer_problems(config: ServerConfig) -> list[CheckMessage]:
+    """Judge the channel layers by a configuration, the settings' own or another."""
+    workers = config.workers.workers
+    if workers == 1:
         return []
     layers = getattr(settings, "CHANNEL_LAYERS", None) or {}
+    number = "several" if workers is None else workers
     return [
         Warning(
             f"The channel layer {alias!r} keeps its messages in one process, but there "
-            f"are {config.workers.workers} workers: groups will not reach all clients.",
+            f"are {number} workers: groups will not reach all clients.",
             hint="Use channels_redis, or set DJSERVE['WORKERS'] to 1.",
             id="djserve.W002",
         )

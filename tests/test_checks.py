@@ -140,11 +140,12 @@ def test_missing_application_says_what_is_served_instead() -> None:
         (2, {"default": REDIS}, []),
         (2, {"default": REDIS, "other": IN_MEMORY}, ["djserve.W002"]),
         (2, {}, []),
+        (None, {"default": IN_MEMORY}, ["djserve.W002"]),
         (1, {"default": IN_MEMORY}, []),
     ],
 )
 def test_channel_layer_of_one_process(
-    workers: int, layers: dict[str, Any], expected: list[str]
+    workers: int | None, layers: dict[str, Any], expected: list[str]
 ) -> None:
     with override_settings(DJSERVE={"WORKERS": workers}, CHANNEL_LAYERS=layers):
         assert ids(checks.check_channel_layers(None)) == expected

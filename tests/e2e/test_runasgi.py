@@ -114,6 +114,19 @@ def test_failed_check_ends_with_2(project: Path) -> None:
     assert "admin.E408" in result.stderr
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_workers_of_the_command_line_are_judged_too(
+    project: Path, start_server: Callable[..., Any], free_port: int, workers: str
+) -> None:
+    backend = "channels.layers.InMemoryChannelLayer"
+    add_settings(project, f'CHANNEL_LAYERS = {{"default": {{"BACKEND": "{backend}"}}}}')
+    arguments = ("manage.py", "runasgi", str(free_port), "--workers", workers)
+    server = start_server(*arguments, port=free_port, cwd=project, env=ENVIRONMENT)
+    server.stop()
+
+    assert server.output.count("djserve.W002") == (workers == "2")
+
+
 def test_broken_application_ends_with_2(project: Path) -> None:
     (project / "mysite" / "asgi.py").write_text("1 / 0\n")
     result = run_to_end(project)

@@ -7,7 +7,7 @@ wins. Nothing starts with a wrong setting or a failed system check.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import (
     BaseCommand,
@@ -18,6 +18,7 @@ from django.core.management.base import (
 from django.db import connections
 
 import djserve
+from djserve.checks import find_layer_problems
 from djserve.conf.loader import load
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import Flag
@@ -27,6 +28,9 @@ from djserve.management.production import create_program
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.lifecycle import ExitCode
 from djserve.supervisor import run
+
+if TYPE_CHECKING:
+    from djserve.conf.schema import ServerConfig
 
 DEFAULT_HOST = "127.0.0.1"
 
@@ -79,6 +83,7 @@ class Command(BaseCommand):
         config = load(mapping)
         if not options["skip_checks"]:
             self._run_checks()
+            self._check_command_line(config)
         return run(config, create_program(config))
 
     def _run_checks(self) -> None:
@@ -88,6 +93,13 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=ExitCode.CONFIG_WRONG) from None
         # A check may have asked a database; its connection is not for this thread.
         connections.close_all()
+
+    def _check_command_line(self, config: ServerConfig) -> None:
+        """Tell what the checks could not: they know the settings alone."""
+        if load().workers.workers != 1:
+            return
+        for message in find_layer_problems(config):
+            self.stderr.write(str(message), self.style.WARNING)
 
 
 def read_options(options: dict[str, Any]) -> dict[str, Any]:
