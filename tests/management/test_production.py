@@ -1,0 +1,175 @@
+"""The project as the supervisor's program; what it changes, it changes in a process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.test import override_settings
+
+from djserve.conf.parser import parse
+from djserve.handlers import shared_pool
+from djserve.management.production import (
+    create_program,
+    describe_view,
+    read_thread_stats,
+)
+
+Script = Callable[..., str]
+
+SETTINGS = """
+ALLOWED_HOSTS = ["*"]
+SECRET_KEY = "for tests"
+INSTALLED_APPS = ["djserve"]
+ROOT_URLCONF = "urls"
+DATABASES = {
+    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"},
+    "unused": {"ENGINE": "django.db.backends.sqlite3", "NAME": "unused.sqlite3"},
+}
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "unused": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
+}
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+"""
+
+
+@pytest.fixture
+def run_in_project(tmp_path: Path) -> Script:
+    """Give ``run_in_project(code, settings="")``: what the code prints, errors too."""
+
+    def run(code: str, settings: str = "") -> str:
+        (tmp_path / "settings.py").write_text(SETTINGS + settings)
+        (tmp_path / "urls.py").write_text("urlpatterns = []\n")
+        return subprocess.run(
+            [sys.executable, "-c", f"import django\ndjango.setup()\n{code}"],
+            check=True,
+            cwd=tmp_path,
+            env={"DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+        ).stdout
+
+    return run
+
+
+LOAD = """
+from djserve.conf.loader import load
+from djserve.management.production import create_program
+loaded = create_program(load()).load()
+print(callable(loaded.application), *loaded.notes, sep="; ")
+"""
+
+
+@pytest.mark.e2e
+def test_program_loads_the_project(run_in_project: Script) -> None:
+    output = run_in_project(LOAD)
+
+    assert output.startswith("True; Application: django.core.asgi.get_asgi_application")
+    assert output.endswith(" handler\n")
+    assert "DEBUG" not in output
+
+
+@pytest.mark.e2e
+def test_debug_in_production_is_warned_of(run_in_project: Script) -> None:
+    output = run_in_project(LOAD, "DEBUG = True\n")
+
+    assert "DEBUG is on: errors show settings and source to everyone" in output
+
+
+@pytest.mark.e2e
+def test_project_that_cannot_be_imported_is_a_configuration_error(
+    run_in_project: Script,
+) -> None:
+    code = f"""
+from djserve.errors import ConfigError
+try:
+    {LOAD.strip().replace(chr(10), chr(10) + "    ")}
+except ConfigError as error:
+    print("refused:", *error.problems)
+"""
+    output = run_in_project(code, 'ASGI_APPLICATION = "nowhere.application"\n')
+
+    assert output.startswith("refused:")
+    assert "nowhere" in output
+
+
+@pytest.mark.e2e
+def test_database_connections_are_closed_before_a_fork(run_in_project: Script) -> None:
+    code = """
+from django.db import connections
+from djserve.management.production import close_handles
+connections["default"].ensure_connection()
+close_handles()
+print(connections["default"].connection)
+print([each.alias for each in connections.all(initialized_only=True)])
+connections["default"].ensure_connection()
+print(connections["default"].is_usable())
+"""
+    assert run_in_project(code) == "None\n['default']\nTrue\n"
+
+
+@pytest.mark.e2e
+def test_cache_and_channel_layer_are_made_anew_after_a_fork(
+    run_in_project: Script,
+) -> None:
+    code = """
+from channels.layers import get_channel_layer
+from django.core.cache import caches
+from djserve.management.production import close_handles
+before = caches["default"], get_channel_layer()
+assert before == (caches["default"], get_channel_layer())
+close_handles()
+print(before[0] is caches["default"], before[1] is get_channel_layer())
+"""
+    assert run_in_project(code) == "False False\n"
+
+
+@pytest.mark.e2e
+def test_project_without_channels_has_no_layers_to_forget(
+    run_in_project: Script,
+) -> None:
+    code = """
+import sys
+from djserve.management.production import close_handles
+close_handles()
+print("channels.layers" in sys.modules)
+"""
+    assert run_in_project(code) == "False\n"
+
+
+@override_settings(ROOT_URLCONF="demo_project.urls")
+@pytest.mark.parametrize(
+    ("scope", "view"),
+    [
+        ({"type": "http", "path": "/status/"}, "demo_project.status.views.index"),
+        (
+            {"type": "http", "path": "/app/status/", "root_path": "/app"},
+            "demo_project.status.views.index",
+        ),
+        ({"type": "http", "path": "/no/such/page"}, ""),
+        ({"type": "websocket", "path": "/status/"}, ""),
+    ],
+    ids=["view", "below-a-prefix", "no-view", "websocket"],
+)
+def test_request_is_described_by_its_view(scope: dict[str, str], view: str) -> None:
+    assert describe_view(scope) == view
+
+
+def test_threads_are_those_of_the_shared_pool() -> None:
+    stats = shared_pool().stats()
+
+    assert read_thread_stats() == (stats.threads, stats.running, stats.queued)
+
+
+def test_program_knows_what_a_fork_must_not_share() -> None:
+    program = create_program(parse({}))
+
+    assert program.before_fork.__name__ == "close_handles"
+    assert program.describe is describe_view
+    assert program.thread_stats is read_thread_stats
