@@ -57,8 +57,11 @@ class Desk:
     def _hear(self, guest: Channel) -> None:
         try:
             requests = guest.receive()
-        except (EOFError, ValueError):
-            # Gone, or what it sends is no JSON.
+        except (EOFError, ValueError, RecursionError):
+            # Gone, or what it sends is no JSON, or nested beyond reason.
+            self._leave(guest)
+            return
+        if not all(isinstance(request, dict) for request in requests):
             self._leave(guest)
             return
         for request in requests:

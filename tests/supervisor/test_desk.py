@@ -1,0 +1,140 @@
+"""A desk at a real control socket, asked by clients in other threads."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from djserve.net.control import ask
+from djserve.supervisor.desk import Desk
+
+MakeCrew = Callable[..., Any]
+
+
+class Office:
+    """A desk for a fleet, and the loop that its supervisor would run."""
+
+    def __init__(self, crew: Any, path: str) -> None:
+        self.crew = crew
+        self.path = path
+        self.orders: list[str] = []
+        self.desk = Desk(
+            path,
+            crew.fleet,
+            crew.watcher,
+            reload=lambda: self.orders.append("reload"),
+            drain=lambda: self.orders.append("drain"),
+        )
+
+    def turn(self) -> None:
+        self.crew.watcher.run(0.02)
+        self.desk.turn()
+
+    def ask(self, **request: object) -> Any:
+        """Return the answer to one request."""
+        answers: list[object] = []
+        client = threading.Thread(
+            target=lambda: answers.append(ask(self.path, request, 10))
+        )
+        client.start()
+        while client.is_alive():
+            self.turn()
+        return answers[0]
+
+    def send_raw(self, data: bytes) -> bytes:
+        """Send bytes and return what comes back until the desk hangs up."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.connect(self.path)
+            sock.sendall(data)
+            sock.settimeout(0.01)
+            for _ in range(500):
+                self.turn()
+                try:
+                    return sock.recv(65536)
+                except TimeoutError:
+                    continue
+        pytest.fail("neither an answer nor an end")
+
+
+@pytest.fixture
+def office(make_crew: MakeCrew, tmp_path: Path) -> Iterator[Office]:
+    """The desk of a fleet without processes."""
+    office = Office(make_crew(2), str(tmp_path / "control"))
+    yield office
+    office.desk.close()
+
+
+def test_status_is_that_of_the_fleet(office: Office) -> None:
+    status = office.ask(command="status")
+
+    assert status["supervisor"] == os.getpid()
+    assert status["target"] == 2
+
+
+@pytest.mark.parametrize("command", ["reload", "drain"])
+def test_order_is_carried_out(office: Office, command: str) -> None:
+    assert office.ask(command=command) == {"ok": True}
+    assert office.orders == [command]
+
+
+def test_number_of_workers_is_changed(office: Office) -> None:
+    assert office.ask(command="scale", workers=5) == {"ok": True}
+    assert office.crew.fleet.target == 5
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{"command": "dance"}, {"command": "scale", "workers": "5"}, {}],
+)
+def test_what_is_not_understood_is_refused(
+    office: Office, request_: dict[str, object]
+) -> None:
+    assert office.ask(**request_)["error"].startswith("unknown command")
+    assert office.crew.fleet.target == 2
+
+
+@pytest.mark.parametrize(
+    "data", [b"no JSON\n", b"\xff\n", b"[" * 100_000 + b"\n", b"5\n", b'["status"]\n']
+)
+def test_guest_that_sends_no_request_is_shown_out(office: Office, data: bytes) -> None:
+    assert office.send_raw(data) == b""
+    assert office.ask(command="reload") == {"ok": True}
+
+
+def test_guest_that_leaves_at_once_disturbs_nobody(office: Office) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect(office.path)
+    office.turn()
+
+    assert office.ask(command="reload") == {"ok": True}
+
+
+def test_closed_desk_removes_its_file_and_hangs_up(office: Office) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect(office.path)
+        office.turn()
+        office.desk.close()
+
+        assert sock.recv(1) == b""
+    assert not Path(office.path).exists()
+
+
+@pytest.mark.e2e
+def test_status_tells_what_real_workers_are_doing(
+    make_crew: MakeCrew, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "control")
+    crew = make_crew(1, CONTROL_SOCKET=path).start()
+    office = Office(crew, path)
+    status = office.ask(command="status")
+    office.desk.close()
+
+    (worker,) = status["workers"]
+    assert worker["process"] in crew.ids()
+    assert worker["calls"] == []
