@@ -1,0 +1,152 @@
+"""What is told of workers: asked over real channels, read from real boards."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import djserve
+from djserve.instrumentation.board import Field
+from djserve.net.channel import Channel
+from djserve.supervisor.processes import Worker, WorkerState
+from djserve.supervisor.status import (
+    REPORT_TIMEOUT,
+    FleetInsight,
+    Reports,
+    describe_fleet,
+    describe_worker,
+    render_figures,
+)
+
+MakeCrew = Callable[..., Any]
+
+CALL = {"path": "/", "age": 1.5}
+
+
+@pytest.fixture
+def far_end(worker: Worker) -> Iterator[Channel]:
+    """The channel that the worker's process would have."""
+    channel = Channel.adopt(os.dup(worker.take_descriptors()[0]))
+    yield channel
+    channel.close()
+
+
+def test_workers_are_asked_what_they_do(worker: Worker, far_end: Channel) -> None:
+    Reports().ask([worker], lambda calls: None)
+
+    assert far_end.receive() == [{"command": "report", "id": 1}]
+
+
+def test_answers_are_passed_on_once_all_have_come(worker: Worker) -> None:
+    reports, told = Reports(), list[object]()
+    reports.ask([worker], told.append)
+    assert told == []
+    reports.take(1, worker, [CALL])
+
+    assert told == [{7: [CALL]}]
+
+
+def test_without_workers_the_answer_is_there_at_once() -> None:
+    told: list[object] = []
+    Reports().ask([], told.append)
+
+    assert told == [{}]
+
+
+def test_worker_that_does_not_answer_in_time_is_left_out(worker: Worker) -> None:
+    reports, told = Reports(), list[object]()
+    now = time.monotonic()
+    reports.ask([worker], told.append)
+    reports.tick(now)
+    assert told == []
+    reports.tick(now + REPORT_TIMEOUT + 1)
+    assert told == [{}]
+    reports.take(1, worker, [CALL])
+
+    assert told == [{}]
+
+
+def test_worker_is_described_by_its_board(worker: Worker) -> None:
+    worker.pid = os.getpid()
+    worker.board.numbers[Field.REQUESTS] = 12
+    worker.board.numbers[Field.WEBSOCKETS] = 3
+    status = describe_worker(worker, worker.started_at + 5.04, [CALL])
+
+    assert (status["number"], status["process"]) == (7, os.getpid())
+    assert (status["requests"], status["websockets"]) == (12, 3)
+    assert (status["age"], status["calls"]) == (5.0, [CALL])
+    assert status["memory"] > 2**20
+
+
+def test_only_a_worker_that_serves_can_be_blocked(worker: Worker) -> None:
+    now = worker.started_at + 60
+    assert describe_worker(worker, now, None)["blocked"] == 0.0
+    worker.state = WorkerState.READY
+    worker.ready_at = now - 2.5
+
+    assert describe_worker(worker, now, None)["blocked"] == 2.5
+
+
+def test_fleet_is_described_before_it_has_workers(make_crew: MakeCrew) -> None:
+    status = describe_fleet(make_crew(2).fleet, {})
+
+    assert status["version"] == djserve.__version__
+    assert (status["target"], status["generation"]) == (2, 0)
+    assert status["reload"]["state"] == "none"
+    assert status["workers"] == []
+
+
+@pytest.mark.e2e
+def test_fleet_is_described_with_its_workers(make_crew: MakeCrew) -> None:
+    crew = make_crew(2).start()
+    first = crew.fleet.workers[0]
+    status = describe_fleet(crew.fleet, {first.number: [CALL]})
+
+    assert {worker["process"] for worker in status["workers"]} == crew.ids()
+    assert [worker["calls"] for worker in status["workers"]] == [[CALL], None]
+
+
+def test_figures_of_ended_workers_are_kept(make_crew: MakeCrew) -> None:
+    pytest.importorskip("prometheus_client")
+    fleet = make_crew(1).fleet
+    before = render_figures(fleet)
+    fleet.retired.numbers[Field.BYTES_SENT] = 987654321
+
+    assert b"9.87654321e+08" not in before
+    assert b"9.87654321e+08" in render_figures(fleet)
+
+
+def test_figures_are_written_down_by_the_supervisors_thread(
+    make_crew: MakeCrew,
+) -> None:
+    pytest.importorskip("prometheus_client")
+    insight = FleetInsight(make_crew(1).fleet)
+    seen: list[bytes] = []
+    reader = threading.Thread(target=lambda: seen.append(insight.metrics()))
+    reader.start()
+    while reader.is_alive():
+        insight.turn()
+        reader.join(0.01)
+
+    assert b"djserve" in seen[0]
+
+
+@pytest.mark.e2e
+def test_fleet_is_ready_while_a_worker_serves(make_crew: MakeCrew) -> None:
+    crew = make_crew(1)
+    insight = FleetInsight(crew.fleet)
+    seen = [insight.is_ready()]
+    crew.start()
+    insight.turn()
+    seen.append(insight.is_ready())
+    crew.fleet.stop()
+    insight.turn()
+    seen.append(insight.is_ready())
+
+    assert seen == [False, True, False]
+    assert insight.is_alive()
