@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from django.test import override_settings
 
 from djserve.conf.parser import parse
-from djserve.handlers import shared_pool
+from djserve.handlers import runtime
+from djserve.handlers.runtime import close_shared_pool, make_lease, shared_pool
 from djserve.management.production import (
     create_program,
     describe_view,
@@ -161,10 +163,20 @@ def test_request_is_described_by_its_view(scope: dict[str, str], view: str) -> N
     assert describe_view(scope) == view
 
 
-def test_threads_are_those_of_the_shared_pool() -> None:
-    stats = shared_pool().stats()
+def test_threads_are_those_of_the_shared_pool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    close_shared_pool(5)
+    monkeypatch.setattr(runtime, "_configured", parse({"THREADS": 1}))
+    gate = threading.Event()
+    leases = [make_lease(shared_pool()) for _ in range(3)]
+    futures = [lease.submit(gate.wait, 5) for lease in leases]
+    stats = read_thread_stats()
+    gate.set()
 
-    assert read_thread_stats() == (stats.threads, stats.running, stats.queued)
+    assert stats == (1, 1, 2)
+    assert all(future.result(5) for future in futures)
+    close_shared_pool(5)
 
 
 def test_program_knows_what_a_fork_must_not_share() -> None:

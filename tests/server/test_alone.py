@@ -60,7 +60,11 @@ def request(alone: Alone, path: str) -> tuple[int, bytes]:
         sent.append(message)
 
     scope: Scope = {"type": "http", "path": path}
-    asyncio.run(alone.put_around(application)(scope, receive, send))
+
+    async def call() -> None:
+        await alone.put_around(application)(scope, receive, send)
+
+    asyncio.run(call())
     return sent[0]["status"], sent[1]["body"]
 
 
