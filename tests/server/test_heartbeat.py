@@ -64,6 +64,18 @@ def test_beats_go_on_with_the_loop(
     assert board.numbers[Field.HEARTBEAT] - first >= INTERVAL * 1e9 * 0.9
 
 
+def test_beat_in_time_has_no_lag(
+    board: Board, server: Server, reactor: Reactor
+) -> None:
+    Heartbeat(board, server).start(reactor.loop)
+    lags = []
+    for _ in range(3):
+        run_until_next_beat(board, reactor)
+        lags.append(board.numbers[Field.LOOP_LAG])
+
+    assert min(lags) < INTERVAL * 1e9 / 2
+
+
 def test_blocked_loop_is_a_late_beat(
     board: Board, server: Server, reactor: Reactor
 ) -> None:
