@@ -36,3 +36,18 @@ def parallel_consumers(
             leave_lease(token)
 
     return with_lease
+
+
+def refuse_websockets(application: Application) -> Application:
+    """Return an application without WebSockets that answers a handshake with 403.
+
+    Django's handler raises: anyone could fill the log with its tracebacks.
+    """
+
+    async def with_refusal(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        else:
+            await application(scope, receive, send)
+
+    return with_refusal

@@ -10,7 +10,8 @@ from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.asgi import get_asgi_application
 
 from djserve.errors import ConfigError
-from djserve.handlers.consumers import parallel_consumers
+from djserve.handlers.consumers import parallel_consumers, refuse_websockets
+from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.replace import replace_handler
 from djserve.server.loading import import_application
 
@@ -73,4 +74,6 @@ def _prepare(application: Application, path: str, config: ServerConfig) -> Proje
         return Project(application, path, "Django's, as HANDLER says")
     application, is_replaced = replace_handler(application)
     handler = "djserve's" if is_replaced else "the project's own"
+    if isinstance(application, ASGIHandler):
+        application = refuse_websockets(application)
     return Project(parallel_consumers(application), path, handler)

@@ -51,9 +51,17 @@ def test_project_is_served_and_stops_cleanly(
     arguments = ("manage.py", "runasgi", str(free_port))
     server = start_server(*arguments, port=free_port, cwd=project, env=ENVIRONMENT)
     response = httpx.get(f"{server.url}/admin/login/")
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+    }
+    refused = httpx.get(f"{server.url}/ws/", headers=handshake)
     code = server.stop()
 
     assert code == 0
+    assert refused.status_code == 403
     assert "Django administration" in response.text
     assert response.headers["server"] == "djserve"
     assert "run by djserve's handler" in server.output

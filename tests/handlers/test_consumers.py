@@ -13,6 +13,7 @@ from channels.generic.websocket import WebsocketConsumer
 from channels.testing import WebsocketCommunicator
 
 from djserve.handlers import parallel_consumers
+from djserve.handlers.consumers import refuse_websockets
 from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads import ThreadPool
 
@@ -104,3 +105,31 @@ def test_only_sockets_are_given_a_lease(
     name = thread_name(lambda app: parallel_consumers(app, pool), kind)
 
     assert name.startswith("djserve-") is ours
+
+
+async def answer_of(kind: str) -> list[Any]:
+    sent: list[Any] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "answer"})
+
+    async def receive() -> Any:
+        return {"type": f"{kind}.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    await refuse_websockets(application)({"type": kind}, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [
+        ("websocket", ["websocket.close"]),
+        ("http", ["answer"]),
+        ("lifespan", ["answer"]),
+    ],
+)
+def test_only_websockets_are_refused(kind: str, sent: list[str]) -> None:
+    assert asyncio.run(answer_of(kind)) == sent
