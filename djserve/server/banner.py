@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from djserve.conf.schema import ServerConfig
 
+
 def start_lines(
     config: ServerConfig, urls: Sequence[str], loop: str, notes: Sequence[str] = ()
 ) -> Iterator[str]:
