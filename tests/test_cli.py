@@ -32,7 +32,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     served: list[ServerConfig] = []
 
     def launch(
-        application: Any, config: ServerConfig, reactor: object, notes: object, stats: object
+        application: Any,
+        config: ServerConfig,
+        reactor: object,
+        notes: object,
+        stats: object,
     ) -> ExitCode:
         served.append(config)
         return ExitCode.OK

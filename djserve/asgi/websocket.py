@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         WebSocketEntry,
     )
     from djserve.conf.schema import WebSocketConfig
-    from djserve.interfaces import Headers, RequestHead, Stream
+    from djserve.interfaces import RequestHead, Stream
 
     Actions = dict[str, Callable[["WebSocketExchange", Message], None]]
 

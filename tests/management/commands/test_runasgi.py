@@ -33,7 +33,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     served: list[Any] = []
 
     def launch(
-        application: Any, config: ServerConfig, reactor: object, notes: list[str], stats: object
+        application: Any,
+        config: ServerConfig,
+        reactor: object,
+        notes: list[str],
+        stats: object,
     ) -> ExitCode:
         served.extend((application, config, notes))
         return ExitCode.OK
