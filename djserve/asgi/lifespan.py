@@ -124,7 +124,7 @@ class Lifespan:
                 exc_info=self._error,
             )
         else:
-            logger.debug("The application has no lifespan", exc_info=self._error)
+            logger.debug("The application has no lifespan")
         return {}
 
     async def _end_task(self) -> None:

@@ -97,6 +97,7 @@ class ConnectionFactory:
             connection = self._detect_preface(transport, info)
         else:
             connection = self._open_http1(transport, info)
+        logger.debug("Connection from %s", info.client or "a unix socket")
         self.connections.add(connection)
         self.opened += 1
         if self._is_draining:

@@ -192,6 +192,14 @@ class Server:
         """Drain within the deadline, cancel what is left, shut the application down."""
         self._stop_listening()
         timeout = self._config.lifecycle.shutdown_timeout
+        if self.connection_count and self._says_how_it_stops():
+            logger.info(
+                "Stopping: %d connections with %d application calls have %g seconds "
+                "to end; a second signal ends them at once",
+                self.connection_count,
+                len(self._calls),
+                timeout,
+            )
         drained = asyncio.ensure_future(self._drain())
         forced = asyncio.ensure_future(self._stop_now.wait())
         await asyncio.wait(
@@ -211,11 +219,16 @@ class Server:
     async def _force(self) -> None:
         calls = await self._calls.cancel_all(CANCEL_TIMEOUT)
         connections = self._factory.abort()
-        logger.warning(
+        logger.log(
+            logging.WARNING if self._says_how_it_stops() else logging.DEBUG,
             "Stopped with %d application calls and %d connections still open",
             calls,
             connections,
         )
+
+    def _says_how_it_stops(self) -> bool:
+        # A shorter deadline is a development server's, which stops at each change.
+        return self._config.lifecycle.shutdown_timeout >= 1
 
     def _stop_listening(self) -> None:
         for listener in self.listeners:
