@@ -189,8 +189,9 @@ def test_request_under_way_finishes(run: Callable[..., Running], site: Site) -> 
 def test_deadline_cancels_what_still_runs(
     run: Callable[..., Running], site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "djserve")
     site.holds = True
-    running = run(site, lifecycle=LifecycleConfig(shutdown_timeout=0.2))
+    running = run(site, lifecycle=LifecycleConfig(shutdown_timeout=1))
     with running.connect() as client:
         client.sendall(GET)
         assert site.entered.wait(10)
@@ -199,7 +200,24 @@ def test_deadline_cancels_what_still_runs(
         assert receive_all(client)[:12] in (b"", b"HTTP/1.1 503")
     assert running.wait() is ExitCode.OK
     assert site.events == ["startup", "cancelled", "shutdown"]
+    assert "1 connections with 1 application calls have 1 seconds" in caplog.text
     assert "Stopped with 1 application calls" in caplog.text
+
+
+def test_short_deadline_of_development_is_no_news(
+    run: Callable[..., Running], site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "djserve")
+    site.holds = True
+    running = run(site, lifecycle=LifecycleConfig(shutdown_timeout=0.2))
+    with running.connect() as client:
+        client.sendall(GET)
+        assert site.entered.wait(10)
+        running.stop()
+        receive_all(client)
+    assert running.wait() is ExitCode.OK
+
+    assert "Stop" not in caplog.text
 
 
 def test_second_stop_is_at_once(run: Callable[..., Running], site: Site) -> None:
