@@ -92,6 +92,7 @@ class HTTP2Connection:
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended, for whatever reason."""
         self.is_lingering = True
+        self.output.stop()
         self._streams.fail(exc)
         self._owner.connection_lost(self)
 
@@ -205,8 +206,9 @@ class HTTP2Connection:
                 self._streams.call_soon(self._transport.close)
 
     def _end_writing(self) -> None:
-        self.output.flush()
-        self._transport.write_eof()
+        if not self.output.is_stopped:
+            self.output.flush()
+            self._transport.write_eof()
 
     def _discard(self, size: int) -> None:
         self._discarded += size

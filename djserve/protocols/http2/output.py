@@ -46,6 +46,7 @@ class Output:
         "_scheduler",
         "_transport",
         "is_paused",
+        "is_stopped",
         "pauses",
     )
 
@@ -63,6 +64,7 @@ class Output:
         self._is_scheduled = False
         self._is_reading_paused = False
         self.is_paused = False
+        self.is_stopped = False
         self.pauses = 0
 
     @property
@@ -81,7 +83,7 @@ class Output:
 
     def wake(self) -> None:
         """Write what there is in the loop's next turn."""
-        if not self._is_busy and not self._is_scheduled:
+        if not (self._is_busy or self._is_scheduled or self.is_stopped):
             self._is_scheduled = True
             self._call_soon(self._run)
 
@@ -119,9 +121,13 @@ class Output:
             self._transport.resume_reading()
         self.flush()
 
+    def stop(self) -> None:
+        """The transport is gone: write nothing any more, not even what is scheduled."""
+        self.is_stopped = True
+
     def flush(self) -> None:
         """Write now: control frames in any case, content as far as it may go."""
-        if self._is_busy:
+        if self._is_busy or self.is_stopped:
             return
         self._is_busy = True
         codec = self._codec

@@ -457,3 +457,12 @@ def test_second_drain_changes_nothing(open_wire: type[Wire]) -> None:
 
     assert len(wire.goaways) == 1
     assert wire.requests[0].events == ["drain"]
+
+
+def test_lost_transport_gets_no_end_of_ours(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.transport.feed(wire.window(0, 0))
+    wire.transport.lose()
+    wire.turn()
+
+    assert not wire.transport.is_eof_written

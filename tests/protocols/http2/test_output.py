@@ -62,6 +62,19 @@ def test_content_stops_within_one_write_of_a_full_transport(
     assert 0 < len(wire.responses[1].content) < 100_000
 
 
+def test_nothing_is_written_to_a_lost_transport(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.requests[0].answer()
+    wire.transport.lose()
+    # The loop's transports raise at a write once they are lost.
+    wire.transport.is_closing = False
+    wire.transport.writes.clear()
+    wire.turn()
+
+    assert not wire.transport.writes
+
+
 def test_peer_that_reads_nothing_is_not_read_either(open_wire: type[Wire]) -> None:
     # CVE-2019-9512's kind: answers that have no content are not held by any window.
     wire = open_wire(
