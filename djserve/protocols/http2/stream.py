@@ -93,10 +93,6 @@ class HTTP2Stream(Responder):
         """Whether the request is still some exchange's, and no upgraded stream."""
         return self.exchange is not None and self._tunnel is None
 
-    @property
-    def is_upgraded(self) -> bool:
-        return self._tunnel is not None
-
     def content_received(self, data: bytes, credit: int, is_complete: bool) -> None:
         """Take a part of the request's content, or with ``is_complete`` the last."""
         self._is_request_complete |= is_complete
@@ -136,6 +132,18 @@ class HTTP2Stream(Responder):
             self._tunnel.drain()
         elif self.exchange is not None:
             self.exchange.drain()
+
+    def end(self) -> None:
+        """The stream has ended and its table has let it go: tell whoever uses it.
+
+        An upgraded stream takes no bytes from here on, but is told later
+        (interfaces.Transport: never within ``close``).
+        """
+        if self._tunnel is None:
+            self.connection_lost(None)
+        else:
+            self._tunnel.is_closing = True
+            self.table.call_soon(lambda: self.connection_lost(None))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The stream has ended, with or without its table."""

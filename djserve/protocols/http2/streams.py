@@ -330,9 +330,5 @@ class StreamTable:
         self.ended_count += 1
         self.output.discard(stream)
         self.codec.acknowledge(stream.take_unread())
-        if stream.is_upgraded:
-            # interfaces.Transport: connection_lost comes later, never within close().
-            self.call_soon(lambda: stream.connection_lost(None))
-        else:
-            stream.connection_lost(None)
+        stream.end()
         self._on_end()

@@ -195,6 +195,20 @@ def test_broken_tunnel_is_told_later(open_wire: type[Wire], is_ours: bool) -> No
     assert wire.resets == ({1: ErrorCodes.CANCEL} if is_ours else {})
 
 
+def test_last_words_on_a_reset_tunnel_are_dropped(open_wire: type[Wire]) -> None:
+    wire, receiver = open_wire(), Receiver()
+    transport = upgrade(wire, receiver)
+    wire.transport.feed(wire.reset(1))
+    transport.write(b"bye")
+    transport.close()
+    wire.turn().feed(wire.headers(3))
+    wire.requests[1].answer()
+    wire.turn()
+
+    assert receiver.events == ["lost"]
+    assert (wire.responses[1].content, wire.responses[3].content) == (b"", b"ok")
+
+
 def test_time_and_drain_reach_the_receiver(open_wire: type[Wire]) -> None:
     wire, receiver = open_wire(), Receiver()
     upgrade(wire, receiver)
