@@ -75,8 +75,18 @@ class Responder:
     def is_writable(self) -> bool:
         return self.queue.size <= STREAM_BUFFER_SIZE and not self.table.output.is_paused
 
+    @property
+    def is_pushed(self) -> bool:
+        """Whether the request is our own promise (RFC 9113 section 8.4)."""
+        return self.stream_id % 2 == 0
+
     def send_informational(self, status: int, headers: Headers) -> None:
-        """Send an interim response (RFC 9110 section 15.2)."""
+        """Send an interim response (RFC 9110 section 15.2).
+
+        None goes out on a pushed stream: clients, h2's among them, expect the response.
+        """
+        if self.is_pushed:
+            return
         table = self.table
         block = table.codec.encoder.encode_response(build_block(status, headers), b"")
         table.codec.send_block(self.state, block, is_last=False, interim=True)

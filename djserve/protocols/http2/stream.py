@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from djserve.protocols.http2.request import Request
     from djserve.protocols.http2.streams import StreamTable
 
-_EXTENSIONS: dict[str, dict[str, Any]] = {
-    "http.response.early_hint": {},
+_EXTENSIONS_WHEN_PUSHED: dict[str, dict[str, Any]] = {
     "http.response.trailers": {},
     "http.response.pathsend": {},
     "http.response.zerocopysend": {},
 }
+_EXTENSIONS = {**_EXTENSIONS_WHEN_PUSHED, "http.response.early_hint": {}}
 _EXTENSIONS_WITH_PUSH = {**_EXTENSIONS, "http.response.push": {}}
 
 
@@ -196,6 +196,8 @@ class HTTP2Stream(Responder):
 
     @property
     def extensions(self) -> Mapping[str, dict[str, Any]]:
+        if self.is_pushed:
+            return _EXTENSIONS_WHEN_PUSHED
         if self.table.can_push(self.stream_id):
             return _EXTENSIONS_WITH_PUSH
         return _EXTENSIONS

@@ -77,6 +77,18 @@ def test_early_hints_come_before_the_response(wire: Wire, stream: Stream) -> Non
     assert (wire.responses[1].interim, wire.responses[1].status) == ([103], 200)
 
 
+def test_pushed_response_has_no_early_hints(wire: Wire, stream: Stream) -> None:
+    stream.push("/a", [(b"expect", b"100-continue")])
+    pushed = wire.requests[1].stream
+    pushed.request_content()
+    pushed.send_informational(103, [(b"link", b"</a>")])
+    pushed.send_response(200, [], b"ok", more=False)
+    wire.turn()
+
+    assert "http.response.early_hint" not in pushed.extensions
+    assert (wire.responses[2].interim, wire.responses[2].content) == ([], b"ok")
+
+
 def test_trailers_end_the_response(wire: Wire, stream: Stream) -> None:
     stream.send_response(200, [], b"content", more=True)
     stream.send_trailers([(b"X-Sum", b"1")])
