@@ -22,6 +22,9 @@ class Frame(NamedTuple):
     stream_id: int
     payload: bytes
 
+    def encode(self) -> bytes:
+        return kinds.frame(*self)
+
 
 class FrameCheck:
     """Read a server's frames in their order; keep what is wrong in ``faults``."""
@@ -35,8 +38,11 @@ class FrameCheck:
         self._block_of = 0
         self._block = b""
 
-    def read(self, data: bytes) -> None:
-        """Check all frames in ``data``, but for one that is cut off at the end."""
+    def read(self, data: bytes) -> int:
+        """Check all frames in ``data``, but for one that is cut off at the end.
+
+        Returns the size of those that are whole.
+        """
         position = 0
         while len(data) - position >= 9:
             size = int.from_bytes(data[position : position + 3], "big")
@@ -47,6 +53,7 @@ class FrameCheck:
                 break
             self._take(Frame(kind, flags, stream_id, data[position + 9 : end]))
             position = end
+        return position
 
     def _take(self, frame: Frame) -> None:
         if not self.frames and frame.kind != kinds.SETTINGS:

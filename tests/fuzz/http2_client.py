@@ -11,9 +11,13 @@ from h2.events import ConnectionTerminated, DataReceived, StreamReset
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
+from tests.fuzz.http2_bytes import PUSH_PROMISE
+from tests.fuzz.http2_check import FrameCheck
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.fuzz.http2_check import Frame
     from tests.fuzz.server import Case
 
 _BLAMES = (ErrorCodes.PROTOCOL_ERROR, ErrorCodes.FLOW_CONTROL_ERROR)
@@ -22,15 +26,19 @@ _BLAMES = (ErrorCodes.PROTOCOL_ERROR, ErrorCodes.FLOW_CONTROL_ERROR)
 class HonestClient:
     """Say whatever RFC 9113 allows, in any order; ``faults`` is what came back wrong.
 
-    ``speak`` yields chunks for ``Case.run`` and reads what the server has written.
+    ``speak`` yields chunks for ``Case.run``; ``listen`` reads what the server has
+    written.
     """
 
     def __init__(self, case: Case) -> None:
-        self.faults: list[str] = []
+        self._check = FrameCheck()
+        self.faults = self._check.faults
         self._case = case
         self._rng = case.rng
         self._read_size = 0
         self._open: list[int] = []
+        # Streams that the client has reset, and what was promised on them.
+        self._given_up: set[int] = set()
         self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding=None))
 
     def speak(self) -> Iterator[bytes]:
@@ -38,7 +46,7 @@ class HonestClient:
         self._h2.initiate_connection()
         yield self._h2.data_to_send()
         for _ in range(self._rng.choice((2, 10, 30))):
-            if not self._listen():
+            if not self.listen():
                 return
             try:
                 self._act()
@@ -48,15 +56,23 @@ class HonestClient:
             if data := self._h2.data_to_send():
                 yield data
 
-    def _listen(self) -> bool:
+    def listen(self) -> bool:
         """Read what has come; False at the connection's end."""
         received = self._case.transport.received
-        data = bytes(received[self._read_size :])
-        self._read_size = len(received)
+        seen = len(self._check.frames)
+        self._read_size += self._check.read(bytes(received[self._read_size :]))
+        return all(self._hear(frame) for frame in self._check.frames[seen:])
+
+    def _hear(self, frame: Frame) -> bool:
+        """Take one frame; False at the connection's end."""
+        if frame.kind == PUSH_PROMISE and frame.stream_id in self._given_up:
+            self._given_up.add(int.from_bytes(frame.payload[:4], "big"))
         try:
-            events = self._h2.receive_data(data) if data else []
+            # h2 minds some of what crosses a reset, such as interim responses. RFC 9113
+            # section 5.1: such frames are to be ignored.
+            events = self._h2.receive_data(frame.encode())
         except ProtocolError as error:
-            if not _is_picky(error):
+            if not (frame.stream_id in self._given_up or _is_picky(error)):
                 self.faults.append(f"h2 takes offence: {error!r}")
             return False
         for event in events:
@@ -83,6 +99,7 @@ class HonestClient:
         elif choice < 8:
             self._send_content(rng.choice(self._open))
         elif choice == 8:
+            self._given_up.add(self._open[-1])
             h2.reset_stream(self._open.pop(), ErrorCodes.CANCEL)
         elif choice == 9:
             stream_id = rng.choice((None, rng.choice(self._open)))
@@ -116,7 +133,7 @@ class HonestClient:
 
 
 def _is_picky(error: ProtocolError) -> bool:
-    """Tell what h2 minds and RFC 9113 does not.
+    """Tell what h2 minds anywhere and RFC 9113 does not.
 
     Frames after GOAWAY (section 6.8), and an empty DATA frame where the window is below
     zero (section 6.9.1).

@@ -32,6 +32,7 @@ def converse(loop: asyncio.AbstractEventLoop, rng: random.Random) -> list[str]:
     case = Case(loop, rng, alpn="h2", is_tame=rng.random() < 0.3)
     client = HonestClient(case)
     case.run(client.speak())
+    client.listen()
     return case.faults + client.faults
 
 
