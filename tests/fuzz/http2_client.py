@@ -36,6 +36,7 @@ class HonestClient:
         self._case = case
         self._rng = case.rng
         self._read_size = 0
+        self._is_over = False
         self._open: list[int] = []
         # Streams that the client has reset, and what was promised on them.
         self._given_up: set[int] = set()
@@ -61,7 +62,10 @@ class HonestClient:
         received = self._case.transport.received
         seen = len(self._check.frames)
         self._read_size += self._check.read(bytes(received[self._read_size :]))
-        return all(self._hear(frame) for frame in self._check.frames[seen:])
+        self._is_over = self._is_over or not all(
+            self._hear(frame) for frame in self._check.frames[seen:]
+        )
+        return not self._is_over
 
     def _hear(self, frame: Frame) -> bool:
         """Take one frame; False at the connection's end."""

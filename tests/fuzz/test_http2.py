@@ -41,7 +41,7 @@ def test_no_stream_of_frames_breaks_the_server(run_attack: RunAttack) -> None:
 
 
 def test_honest_client_is_never_wronged(run_attack: RunAttack) -> None:
-    run_attack(converse, 50)
+    run_attack(converse, 300)
 
 
 def test_check_tells_content_after_the_end() -> None:
