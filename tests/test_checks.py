@@ -3,6 +3,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,6 +96,8 @@ def test_daphne_beside_djserve_is_an_error(
     (tmp_path / "daphne").mkdir()
     (tmp_path / "daphne" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "daphne"]:
+        monkeypatch.delitem(sys.modules, name)
 
     with override_settings(INSTALLED_APPS=["djserve", "daphne", APPS]):
         (message,) = checks.check_installed_apps(None)

@@ -30,6 +30,8 @@ def run_attack(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunAttack]:
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         asyncio.set_event_loop(loop)
+        # In debug mode the loop would log what a busy machine delays.
+        loop.slow_callback_duration = 3600
 
         def run(attack: Attack, count: int) -> None:
             for seed in _choose_seeds(count):

@@ -337,10 +337,13 @@ ABUSES: list[tuple[Abuse, int]] = [
 
 def test_abuse_costs_neither_memory_nor_others_time(victim: Victim) -> None:
     costs = {}
-    before = victim.memory()
+    start = victim.memory()
     for abuse, inherent in ABUSES:
+        before = victim.memory()
         abuse(victim)
         victim.check_others()
         costs[abuse.__name__] = growth = victim.memory() - before
         assert growth < GROWTH_LIMIT * SCALE + inherent * SCALE, costs
         victim.close()
+    # What each costs once must not come together to much.
+    assert victim.memory() - start < 3 * GROWTH_LIMIT * SCALE, costs
