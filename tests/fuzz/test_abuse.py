@@ -346,4 +346,4 @@ def test_abuse_costs_neither_memory_nor_others_time(victim: Victim) -> None:
         assert growth < GROWTH_LIMIT * SCALE + inherent * SCALE, costs
         victim.close()
     # What each costs once must not come together to much.
-    assert victim.memory() - start < 3 * GROWTH_LIMIT * SCALE, costs
+    assert victim.memory() - start < 2 * GROWTH_LIMIT * SCALE, costs
