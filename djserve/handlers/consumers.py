@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from djserve.handlers.channels_connections import defer_connection_checks
 from djserve.handlers.hops import enter_lease, inherits_threads, leave_lease
 from djserve.handlers.runtime import make_lease, shared_pool
 
@@ -24,6 +25,7 @@ def parallel_consumers(
 
     Other scopes are passed on unchanged. ``pool`` is the process's own by default.
     """
+    defer_connection_checks()
 
     async def with_lease(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket" or inherits_threads():

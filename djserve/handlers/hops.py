@@ -279,6 +279,14 @@ def inherits_threads() -> bool:
     return SyncToAsync.thread_sensitive_context.get(None) is not None
 
 
+def current_lease() -> Lease | None:
+    """Return the lease that thread-sensitive calls of this context go to, if any."""
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    if getattr(AsyncToSync.executors, "current", None) is not None:
+        return None
+    return context.lease if isinstance(context, LeaseContext) else None
+
+
 class LeaseContext(ThreadSensitiveContext):
     """A thread-sensitive context whose calls go to a lease.
 
@@ -288,6 +296,7 @@ class LeaseContext(ThreadSensitiveContext):
 
     def __init__(self, lease: Lease) -> None:
         super().__init__(executor=lease)
+        self.lease = lease
 
 
 def enter_lease(lease: Lease) -> Token[ThreadSensitiveContext]:

@@ -114,6 +114,15 @@ class Lease(Executor):
                 self.is_active = True
                 self._pool.admit(self)
 
+    def precede(self, job: Job) -> None:
+        """Have ``job`` run in the thread before the next one; takes none by itself.
+
+        Asked for again before that, it still runs once.
+        """
+        with self._pool.lock:
+            if not self._jobs or self._jobs[-1] != job:
+                self._jobs.append(job)
+
     def withdraw(self, job: Job) -> bool:
         """Take back a job; False where it runs already or has run."""
         with self._pool.lock:
