@@ -496,6 +496,7 @@ async def _leave(application: Any, path: str, when: str) -> Any:
     """Request a path and go away when an event has happened."""
     client = Client(path)
     project.EVENTS.clear()
+    project.LEFT.clear()
     request = asyncio.create_task(client.request(application))
     if when == "first part":
         client.on_send = client.leave_at_content
@@ -504,7 +505,11 @@ async def _leave(application: Any, path: str, when: str) -> Any:
         while when not in project.EVENTS:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         client.gone.set()
-    async with asyncio.timeout(10):
+        # The handler shall know before the view goes on.
+        for _ in range(20):
+            await asyncio.sleep(0)
+        project.LEFT.set()
+    async with asyncio.timeout(60):
         result = await request
     result["events"] = list(project.EVENTS)
     result["response"] = bool(client.sent)

@@ -9,9 +9,15 @@ from typing import Any
 
 async def wait_until(condition: Callable[[], bool]) -> None:
     """Wait for what a thread brings about."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 (there is no event to wait for)
             await asyncio.sleep(0.001)
+
+
+async def settle() -> None:
+    """Let the loop do all that is ready, and what that makes ready in turn."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 class Conversation:
@@ -63,8 +69,8 @@ class Conversation:
         asyncio.run(self.request(application))
 
     async def request(self, application: Any) -> None:
-        """Make the request; fails where it takes longer than ten seconds."""
-        async with asyncio.timeout(10):
+        """Make the request; fails where it takes longer than a minute."""
+        async with asyncio.timeout(60):
             await application(self.scope, self.receive, self.send)
 
     def leave(self, *args: Any) -> None:

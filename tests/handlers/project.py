@@ -35,6 +35,7 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
 EVENTS: list[str] = []
+LEFT = threading.Event()
 """What happened, in order; cleared by ``compare.py`` before each request."""
 
 THREADS: dict[str, int] = {}
@@ -347,7 +348,7 @@ def close_breaks(request: HttpRequest) -> HttpResponse:
 async def waits(request: HttpRequest) -> HttpResponse:
     note("view begins")
     try:
-        await asyncio.sleep(30)
+        await asyncio.sleep(300)
     except asyncio.CancelledError:
         note("view cancelled")
         raise
@@ -356,7 +357,7 @@ async def waits(request: HttpRequest) -> HttpResponse:
 
 async def catches_cancellation(request: HttpRequest) -> HttpResponse:
     try:
-        await asyncio.sleep(30)
+        await asyncio.sleep(300)
     except asyncio.CancelledError:
         note("view cancelled")
     return HttpResponse("in spite of it")
@@ -364,7 +365,7 @@ async def catches_cancellation(request: HttpRequest) -> HttpResponse:
 
 def sleeps(request: HttpRequest) -> HttpResponse:
     note("view begins")
-    time.sleep(0.2)
+    assert LEFT.wait(60)
     note("view ends")
     return HttpResponse("dropped")
 

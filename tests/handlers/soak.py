@@ -3,14 +3,15 @@
     python tests/handlers/soak.py [--seconds 60] [scenario ...]
 
 Each scenario keeps few threads busy with requests that block them; it fails where a
-request does not end, or where a view on the loop has to wait meanwhile.
-``test_handler.py`` runs each for a moment.
+request does not end, or where a view on the loop has to wait until they do.
+``test_handler.py`` runs a few rounds of each.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -22,32 +23,60 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
 THREADS = 3
-PATIENCE = 10.0
-"""Seconds that a round of requests may take."""
+PINGS = 5
+"""How often a view on the loop is asked for while the threads are blocked."""
+PATIENCE = 120.0
+"""Seconds after which a round of requests is taken to hang."""
 
-gate: asyncio.Event
+
+class Gate:
+    """What a round's requests wait for, and how many of them do."""
+
+    def __init__(self) -> None:
+        self.for_loop = asyncio.Event()
+        self.for_threads = threading.Event()
+        self._standing = threading.Semaphore(0)
+
+    def arrive(self) -> None:
+        """Called by each request, in a thread or on the loop, before it waits."""
+        self._standing.release()
+
+    async def wait_for(self, count: int) -> None:
+        """Return once so many requests wait."""
+        for _ in range(count):
+            while not self._standing.acquire(blocking=False):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+    async def pass_on_loop(self) -> None:
+        """Wait until the gate is opened."""
+        self.arrive()
+        await self.for_loop.wait()
+
+
+gate: Gate
 
 
 def blocks(request: HttpRequest) -> HttpResponse:
-    time.sleep(0.02)
+    gate.arrive()
+    assert gate.for_threads.wait(PATIENCE)
     return HttpResponse("blocked")
 
 
 async def holds(request: HttpRequest) -> HttpResponse:
     await sync_to_async(time.sleep)(0)
-    await gate.wait()
+    await gate.pass_on_loop()
     await sync_to_async(time.sleep)(0)
     return HttpResponse("held a thread")
 
 
 def waits_by_loop(request: HttpRequest) -> HttpResponse:
-    async_to_sync(gate.wait)()
+    async_to_sync(gate.pass_on_loop)()
     return HttpResponse("waited")
 
 
 def opens_by_loop(request: HttpRequest) -> HttpResponse:
     async def open_gate() -> None:
-        gate.set()
+        gate.for_loop.set()
 
     async_to_sync(open_gate)()
     return HttpResponse("opened")
@@ -64,6 +93,10 @@ urlpatterns = [
     path("opens/", opens_by_loop),
     path("ping/", ping),
 ]
+
+
+Ping = Callable[[], Coroutine[Any, Any, None]]
+Round = Callable[[Any, Ping], Coroutine[Any, Any, None]]
 
 
 async def request(application: Any, url: str) -> None:
@@ -92,31 +125,34 @@ async def request(application: Any, url: str) -> None:
     assert messages[0]["status"] == 200, messages
 
 
-async def more_blocked_views_than_threads(application: Any) -> None:
+async def more_blocked_views_than_threads(application: Any, ping: Ping) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(8 * THREADS):
             group.create_task(request(application, "/blocks/"))
+        await gate.wait_for(THREADS)
+        await ping()
+        gate.for_threads.set()
 
 
-async def async_views_that_hold_threads(application: Any) -> None:
+async def async_views_that_hold_threads(application: Any, ping: Ping) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(8 * THREADS):
             group.create_task(request(application, "/holds/"))
-        await asyncio.sleep(0.02)
+        await gate.wait_for(8 * THREADS)
+        await ping()
         # Must find a thread although many are held.
         group.create_task(request(application, "/opens/"))
 
 
-async def views_that_wait_for_each_other(application: Any) -> None:
+async def views_that_wait_for_each_other(application: Any, ping: Ping) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(4 * THREADS):
             group.create_task(request(application, "/waits/"))
-        await asyncio.sleep(0.02)
+        await gate.wait_for(THREADS)
+        await ping()
         # Stands in the queue behind those that wait for it.
         group.create_task(request(application, "/opens/"))
 
-
-Round = Callable[[Any], Coroutine[Any, Any, None]]
 
 SCENARIOS: dict[str, Round] = {
     "blocked": more_blocked_views_than_threads,
@@ -125,31 +161,31 @@ SCENARIOS: dict[str, Round] = {
 }
 
 
-async def soak(application: Any, scenario: Round, seconds: float) -> dict[str, float]:
-    """Repeat a scenario, and measure how long a view on the loop takes meanwhile."""
-    global gate
-    slowest, pings, rounds = 0.0, 0, 0
-    stopped = asyncio.Event()
+async def soak(
+    application: Any, scenario: Round, *, rounds: int = 1, seconds: float = 0
+) -> dict[str, float]:
+    """Repeat a scenario, and measure how long a view on the loop takes meanwhile.
 
-    async def keep_pinging() -> None:
+    Goes on for so many rounds, and until the time is over.
+    """
+    global gate
+    slowest, pings, done = 0.0, 0, 0
+
+    async def ping() -> None:
         nonlocal slowest, pings
-        while not stopped.is_set():
+        for _ in range(PINGS):
             begin = time.perf_counter()
             await request(application, "/ping/")
             slowest = max(slowest, time.perf_counter() - begin)
             pings += 1
-            await asyncio.sleep(0.005)
 
-    pinging = asyncio.create_task(keep_pinging())
     end = time.monotonic() + seconds
-    while rounds == 0 or time.monotonic() < end:
-        gate = asyncio.Event()
+    while done < rounds or time.monotonic() < end:
+        gate = Gate()
         async with asyncio.timeout(PATIENCE):
-            await scenario(application)
-        rounds += 1
-    stopped.set()
-    await pinging
-    return {"rounds": rounds, "pings": pings, "slowest ping": slowest}
+            await scenario(application, ping)
+        done += 1
+    return {"rounds": done, "pings": pings, "slowest ping": slowest}
 
 
 def main() -> None:
@@ -165,7 +201,9 @@ def main() -> None:
     for name in options.scenarios or SCENARIOS:
         pool = make_pool(THREADS)
         application = ASGIHandler(pool)
-        result = asyncio.run(soak(application, SCENARIOS[name], options.seconds))
+        result = asyncio.run(
+            soak(application, SCENARIOS[name], seconds=options.seconds)
+        )
         print(f"{name}: {result} {pool.stats()}")
 
 

@@ -37,7 +37,7 @@ async def uses_a_thread(request: HttpRequest) -> HttpResponse:
 async def waits(request: HttpRequest) -> HttpResponse:
     try:
         await sync_to_async(EVENTS.append)("view begins")
-        await asyncio.sleep(30)
+        await asyncio.sleep(300)
     finally:
         EVENTS.append("view cancelled")
     return HttpResponse()
@@ -93,7 +93,7 @@ DEFAULT_MIDDLEWARE = [
 def pool() -> Iterator[ThreadPool]:
     pool = make_pool(2)
     yield pool
-    assert pool.close(5)
+    assert pool.close(60)
 
 
 @pytest.fixture(autouse=True)

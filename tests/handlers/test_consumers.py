@@ -16,6 +16,7 @@ from djserve.handlers import parallel_consumers
 from djserve.handlers.consumers import refuse_websockets
 from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads import ThreadPool
+from tests.handlers.conversation import wait_until
 
 SOCKETS = 4
 
@@ -24,7 +25,7 @@ SOCKETS = 4
 def pool() -> Iterator[ThreadPool]:
     pool = make_pool(SOCKETS)
     yield pool
-    assert pool.close(5)
+    assert pool.close(60)
 
 
 class Meeting(WebsocketConsumer):
@@ -33,7 +34,7 @@ class Meeting(WebsocketConsumer):
     barrier: threading.Barrier
 
     def receive(self, text_data: str | None = None, bytes_data: Any = None) -> None:
-        self.barrier.wait(5)
+        self.barrier.wait(60)
         self.send(text_data=f"met {text_data}")
 
 
@@ -44,11 +45,11 @@ class Echo(WebsocketConsumer):
 
 async def converse(application: Any, texts: list[str]) -> list[str]:
     socket = WebsocketCommunicator(application, "/")
-    connected, _ = await socket.connect(timeout=5)
+    connected, _ = await socket.connect(timeout=60)
     assert connected
     for text in texts:
         await socket.send_to(text_data=text)
-    answers = [await socket.receive_from(timeout=5) for _ in texts]
+    answers = [await socket.receive_from(timeout=60) for _ in texts]
     await socket.disconnect()
     return answers
 
@@ -78,11 +79,10 @@ def test_messages_of_one_socket_keep_their_order(pool: ThreadPool) -> None:
 def test_idle_socket_holds_no_thread(pool: ThreadPool) -> None:
     async def main() -> None:
         socket = WebsocketCommunicator(parallel_consumers(Echo.as_asgi(), pool), "/")
-        await socket.connect(timeout=5)
+        await socket.connect(timeout=60)
         await socket.send_to(text_data="hello")
-        await socket.receive_from(timeout=5)
-        await asyncio.sleep(0.05)
-        assert (pool.stats().running, pool.stats().parked) == (0, 0)
+        await socket.receive_from(timeout=60)
+        await wait_until(lambda: pool.stats().running == pool.stats().parked == 0)
         await socket.disconnect()
 
     asyncio.run(main())

@@ -35,7 +35,7 @@ def stream(file_message: Any = None, *, use_thread: bool = True) -> tuple[Any, i
         parked.append(pool.stats().parked)
 
     async def never() -> Any:
-        await asyncio.sleep(30)
+        await asyncio.sleep(300)
 
     async def main() -> None:
         mailbox = Mailbox(asyncio.get_running_loop())
@@ -49,7 +49,7 @@ def stream(file_message: Any = None, *, use_thread: bool = True) -> tuple[Any, i
         hops.release()
 
     asyncio.run(main())
-    assert pool.close(5)
+    assert pool.close(60)
     return sent, parked[-1]
 
 

@@ -27,6 +27,7 @@ from djserve.handlers.hops import (
 )
 from djserve.handlers.leases import Lease
 from djserve.handlers.threads import ThreadPool
+from tests.handlers.conversation import wait_until
 
 COLOUR: ContextVar[str] = ContextVar("colour", default="none")
 LOCAL = Local()
@@ -39,7 +40,7 @@ Run = Callable[[Work], Any]
 def pool() -> Iterator[ThreadPool]:
     pool = ThreadPool(2, count_blocked=count_blocked)
     yield pool
-    assert pool.close(5)
+    assert pool.close(60)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def run(pool: ThreadPool) -> Run:
             lease = Lease(pool, held=True)
             token = enter_lease(lease)
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     return await work(
                         LeasedHops(lease, Mailbox(asyncio.get_running_loop()))
                     )
@@ -163,7 +164,7 @@ def test_cancelled_call_is_waited_for(run: Run) -> None:
             ended.append(True)
 
         task = asyncio.create_task(hops.run(in_thread))
-        await asyncio.to_thread(begun.wait, 5)
+        await asyncio.to_thread(begun.wait, 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -177,7 +178,7 @@ def test_cancelled_call_that_has_not_begun_never_runs(run: Run) -> None:
 
     async def work(hops: LeasedHops) -> None:
         gate = threading.Event()
-        first = asyncio.create_task(hops.run(gate.wait, 5))
+        first = asyncio.create_task(hops.run(gate.wait, 60))
         second = asyncio.create_task(hops.run(ran.append, True))
         await asyncio.sleep(0.01)
         second.cancel()
@@ -200,7 +201,7 @@ def test_cancellation_reaches_the_coroutine_that_a_call_waits_for(run: Run) -> N
         async def on_loop() -> None:
             begun.set()
             try:
-                await asyncio.sleep(30)
+                await asyncio.sleep(300)
             except asyncio.CancelledError:
                 cancelled.append(True)
                 raise
@@ -311,7 +312,7 @@ def test_thread_that_waits_in_async_to_sync_is_counted(run: Run) -> None:
 
         task = asyncio.create_task(hops.run(async_to_sync(wait)))
         await begun.wait()
-        await asyncio.sleep(0.05)
+        await wait_until(lambda: count_blocked([ident]) > 0)
         waiting = count_blocked([ident])
         gate.set()
         await task

@@ -16,7 +16,7 @@ from djserve.handlers.threads import ThreadPool
 def pool() -> Iterator[ThreadPool]:
     pool = ThreadPool(2)
     yield pool
-    assert pool.close(5)
+    assert pool.close(60)
 
 
 def occupy(pool: ThreadPool) -> threading.Event:
@@ -25,17 +25,17 @@ def occupy(pool: ThreadPool) -> threading.Event:
 
     def wait() -> None:
         begun.set()
-        gate.wait(5)
+        gate.wait(60)
 
     Lease(pool, held=False).post(wait)
-    assert begun.wait(5)
+    assert begun.wait(60)
     return gate
 
 
 def test_held_lease_runs_all_its_jobs_in_one_thread(pool: ThreadPool) -> None:
     lease = Lease(pool, held=True)
 
-    idents = {lease.submit(threading.get_ident).result(5) for _ in range(5)}
+    idents = {lease.submit(threading.get_ident).result(60) for _ in range(5)}
 
     assert len(idents) == 1
     lease.release()
@@ -44,7 +44,7 @@ def test_held_lease_runs_all_its_jobs_in_one_thread(pool: ThreadPool) -> None:
 def test_two_leases_that_are_held_have_different_threads(pool: ThreadPool) -> None:
     first, second = Lease(pool, held=True), Lease(pool, held=True)
 
-    idents = {lease.submit(threading.get_ident).result(5) for lease in (first, second)}
+    idents = {lease.submit(threading.get_ident).result(60) for lease in (first, second)}
 
     assert len(idents) == 2
     first.release()
@@ -56,26 +56,26 @@ def test_jobs_run_in_the_order_of_their_posting(pool: ThreadPool) -> None:
     order: list[int] = []
     for number in range(20):
         lease.post(lambda number=number: order.append(number))  # type: ignore[misc]
-    lease.submit(int).result(5)
+    lease.submit(int).result(60)
 
     assert order == list(range(20))
 
 
 def test_released_lease_prefers_the_thread_that_it_had(pool: ThreadPool) -> None:
     lease, other = Lease(pool, held=True), Lease(pool, held=True)
-    ident = lease.submit(threading.get_ident).result(5)
-    other.submit(int).result(5)
+    ident = lease.submit(threading.get_ident).result(60)
+    other.submit(int).result(60)
     lease.release()
     other.release()
 
-    assert lease.submit(threading.get_ident).result(5) == ident
+    assert lease.submit(threading.get_ident).result(60) == ident
 
 
 def test_first_action_runs_once_before_the_first_job(pool: ThreadPool) -> None:
     calls: list[str] = []
     lease = Lease(pool, held=True, on_first=lambda: calls.append("first"))
     for _ in range(2):
-        lease.submit(calls.append, "job").result(5)
+        lease.submit(calls.append, "job").result(60)
     lease.release()
 
     assert calls == ["first", "job", "job"]
@@ -89,7 +89,7 @@ def test_idle_action_runs_in_the_thread_before_it_is_given_back(
         pool, held=False, on_idle=lambda: idents.append(threading.get_ident())
     )
 
-    ident = lease.submit(threading.get_ident).result(5)
+    ident = lease.submit(threading.get_ident).result(60)
 
     assert idents == [ident]
 
@@ -98,7 +98,7 @@ def test_lease_without_a_job_was_not_used(pool: ThreadPool) -> None:
     lease = Lease(pool, held=True, on_first=int)
 
     used = [lease.was_used]
-    lease.submit(int).result(5)
+    lease.submit(int).result(60)
     lease.release()
 
     assert [*used, lease.was_used] == [False, True]
@@ -116,7 +116,7 @@ def test_withdrawn_job_never_runs(pool: ThreadPool) -> None:
     assert lease.withdraw(job)
     for gate in gates:
         gate.set()
-    lease.submit(int).result(5)
+    lease.submit(int).result(60)
 
     assert ran == []
 
@@ -128,7 +128,7 @@ def test_job_that_has_run_cannot_be_withdrawn(pool: ThreadPool) -> None:
         pass
 
     lease.post(job)
-    lease.submit(int).result(5)
+    lease.submit(int).result(60)
 
     assert not lease.withdraw(job)
 
@@ -137,7 +137,7 @@ def test_submitted_call_that_raises_fails_its_future(pool: ThreadPool) -> None:
     future = Lease(pool, held=False).submit(int, "not a number")
 
     with pytest.raises(ValueError, match="not a number"):
-        future.result(5)
+        future.result(60)
 
 
 def test_submitted_call_can_be_cancelled_while_it_waits(pool: ThreadPool) -> None:
@@ -152,7 +152,7 @@ def test_submitted_call_can_be_cancelled_while_it_waits(pool: ThreadPool) -> Non
 def test_result_is_told_once_the_thread_is_idle_again(pool: ThreadPool) -> None:
     lease = Lease(pool, held=False)
     for _ in range(50):
-        lease.submit(int).result(5)
+        lease.submit(int).result(60)
 
     assert pool.stats().threads == 1
 
@@ -173,5 +173,5 @@ def test_job_that_raises_does_not_end_its_thread(pool: ThreadPool) -> None:
     lease = Lease(pool, held=True)
     lease.post(lambda: int("not a number"))  # type: ignore[arg-type,return-value]
 
-    assert lease.submit(str, 1).result(5) == "1"
+    assert lease.submit(str, 1).result(60) == "1"
     lease.release()

@@ -19,7 +19,7 @@ def _own_runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(runtime, "_pool", None)
     yield
     if runtime._pool is not None:
-        runtime._pool[1].close(5)
+        runtime._pool[1].close(60)
 
 
 def test_number_of_threads_is_a_setting() -> None:
@@ -77,7 +77,7 @@ def test_lease_closes_old_connections_before_its_thread_goes_back(
     monkeypatch.setattr(runtime, "close_old_connections", lambda: calls.append("close"))
     pool = runtime.make_pool(1)
     lease = runtime.make_lease(pool, on_first=lambda: calls.append("first"))
-    lease.submit(calls.append, "job").result(5)
-    pool.close(5)
+    lease.submit(calls.append, "job").result(60)
+    pool.close(60)
 
     assert calls == ["first", "job", "close"]

@@ -35,7 +35,7 @@ def stream(parts: Iterator[bytes], send: Send) -> None:
         mailbox = Mailbox(asyncio.get_running_loop())
         hops = LeasedHops(Lease(pool, held=True), mailbox)
         response = StreamingHttpResponse(parts)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             try:
                 await send_sync_stream(send, response, CHUNK, hops, mailbox)
             finally:
@@ -44,7 +44,7 @@ def stream(parts: Iterator[bytes], send: Send) -> None:
     try:
         asyncio.run(main())
     finally:
-        assert pool.close(5)
+        assert pool.close(60)
 
 
 def test_parts_arrive_in_order_and_end_with_an_empty_message() -> None:
@@ -67,7 +67,7 @@ def test_part_is_sent_before_the_next_one_is_there() -> None:
 
     def parts() -> Iterator[bytes]:
         yield b"first"
-        assert seen.wait(5)
+        assert seen.wait(60)
         yield b"second"
 
     async def send(message: Any) -> None:

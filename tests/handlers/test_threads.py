@@ -25,11 +25,11 @@ def make_pool() -> Iterator[MakePool]:
 
     yield make
     for pool in pools:
-        assert pool.close(5)
+        assert pool.close(60)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -39,19 +39,20 @@ def test_no_more_jobs_run_at_a_time_than_the_size_says(make_pool: MakePool) -> N
     pool = make_pool(2)
     running, most = 0, 0
     lock = threading.Lock()
+    pair = threading.Barrier(2)
 
     def job() -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-        time.sleep(0.005)
+        pair.wait(60)
         with lock:
             running -= 1
 
     futures = [Lease(pool, held=False).submit(job) for _ in range(20)]
     for future in futures:
-        future.result(5)
+        future.result(60)
 
     assert most == 2
     assert pool.stats().threads == 2
@@ -60,12 +61,12 @@ def test_no_more_jobs_run_at_a_time_than_the_size_says(make_pool: MakePool) -> N
 def test_jobs_wait_in_a_queue_that_is_measured(make_pool: MakePool) -> None:
     pool = make_pool(1)
     gate = threading.Event()
-    Lease(pool, held=False).submit(gate.wait, 5)
+    Lease(pool, held=False).submit(gate.wait, 60)
     future = Lease(pool, held=False).submit(time.sleep, 0)
     assert (pool.queued, pool.stats().running) == (1, 1)
     time.sleep(0.02)
     gate.set()
-    future.result(5)
+    future.result(60)
 
     stats = pool.stats()
     assert (stats.queued, stats.waits) == (0, 1)
@@ -76,7 +77,7 @@ def test_thread_that_is_held_but_idle_is_not_waited_for(make_pool: MakePool) -> 
     pool = make_pool(1)
     leases = [Lease(pool, held=True) for _ in range(5)]
     for lease in leases:
-        lease.submit(int).result(5)
+        lease.submit(int).result(60)
 
     assert pool.stats().parked == 5
     assert pool.stats().queued == 0
@@ -88,14 +89,14 @@ def test_thread_that_is_held_but_idle_is_not_waited_for(make_pool: MakePool) -> 
 def test_held_thread_gets_its_next_job_in_turn(make_pool: MakePool) -> None:
     pool = make_pool(1)
     lease = Lease(pool, held=True)
-    ident = lease.submit(threading.get_ident).result(5)
+    ident = lease.submit(threading.get_ident).result(60)
     gate = threading.Event()
-    Lease(pool, held=False).submit(gate.wait, 5)
+    Lease(pool, held=False).submit(gate.wait, 60)
     future = lease.submit(threading.get_ident)
     assert pool.queued == 1
     gate.set()
 
-    assert future.result(5) == ident
+    assert future.result(60) == ident
     lease.release()
 
 
@@ -109,22 +110,24 @@ def test_blocked_threads_let_others_run(make_pool: MakePool) -> None:
 
     pool = make_pool(2, count_blocked=count)
     for _ in range(2):
-        Lease(pool, held=False).submit(gate.wait, 5)
+        Lease(pool, held=False).submit(gate.wait, 60)
     opening = Lease(pool, held=False).submit(gate.set)
 
-    opening.result(5)
+    opening.result(60)
     assert len(asked[0]) == 2
 
 
 def test_bound_is_back_when_nothing_waits(make_pool: MakePool) -> None:
-    pool = make_pool(1, count_blocked=lambda idents: 1)
+    blocked = 1
+    pool = make_pool(1, count_blocked=lambda idents: blocked)
     gate = threading.Event()
-    Lease(pool, held=False).submit(gate.wait, 5)
-    Lease(pool, held=False).submit(gate.set).result(5)
-    time.sleep(3 * threads.WATCH_INTERVAL)
+    Lease(pool, held=False).submit(gate.wait, 60)
+    Lease(pool, held=False).submit(gate.set).result(60)
+    wait_for(lambda: pool._capacity == 1 and pool.stats().running == 0)
+    blocked = 0
     gate.clear()
 
-    Lease(pool, held=False).submit(gate.wait, 5)
+    Lease(pool, held=False).submit(gate.wait, 60)
     Lease(pool, held=False).submit(int)
     assert pool.queued == 1
     gate.set()
@@ -137,11 +140,11 @@ def test_threads_beyond_the_size_end_when_they_are_not_used(
     pool = make_pool(1)
     leases = [Lease(pool, held=True) for _ in range(4)]
     for lease in leases:
-        lease.submit(int).result(5)
+        lease.submit(int).result(60)
     for lease in leases:
         lease.release()
         time.sleep(0.001)
-    Lease(pool, held=False).submit(int).result(5)
+    Lease(pool, held=False).submit(int).result(60)
 
     wait_for(lambda: pool.stats().threads <= 2)
 
@@ -150,18 +153,18 @@ def test_closing_ends_all_threads_in_order(make_pool: MakePool) -> None:
     ended: list[int] = []
     pool = make_pool(3, on_thread_end=lambda: ended.append(threading.get_ident()))
     gate = threading.Event()
-    futures = [Lease(pool, held=False).submit(gate.wait, 5) for _ in range(3)]
+    futures = [Lease(pool, held=False).submit(gate.wait, 60) for _ in range(3)]
     assert not pool.close(0)
     gate.set()
     for future in futures:
-        future.result(5)
+        future.result(60)
 
-    assert pool.close(5)
+    assert pool.close(60)
     assert len(ended) == 3
 
 
 def test_closed_pool_still_runs_jobs(make_pool: MakePool) -> None:
     pool = make_pool(1)
-    assert pool.close(5)
+    assert pool.close(60)
 
-    assert Lease(pool, held=False).submit(str, 7).result(5) == "7"
+    assert Lease(pool, held=False).submit(str, 7).result(60) == "7"
