@@ -34,6 +34,7 @@ class Setting:
     choices: tuple[str, ...]
     metavar: str
     syntax: str
+    none_word: str
 
     @property
     def key(self) -> str:

@@ -15,11 +15,13 @@ def setting(
     choices: tuple[str, ...] = (),
     metavar: str = "",
     syntax: str = "",
+    none_word: str = "",
 ) -> Any:
     """Declare a setting: a dataclass field with what the generators need beside it.
 
     ``flags`` replaces the flag derived from the name. ``minimum`` is inclusive.
     ``syntax`` names the rule in ``conf.syntax`` that the text must obey.
+    ``none_word`` stands for None on the command line, where that cannot be typed.
     """
     metadata = {
         "help": help,
@@ -28,5 +30,6 @@ def setting(
         "choices": choices,
         "metavar": metavar,
         "syntax": syntax,
+        "none_word": none_word,
     }
     return field(default=default, metadata=metadata)

@@ -22,10 +22,8 @@ _A_YEAR = str(365 * 24 * 3600)
 _NO_LIMIT = str(2**63 - 1)
 
 # What Daphne's users write for "never" or "no limit", where our setting knows no such
-# value: option, Daphne's text, the text or None that means the same here. "auto" is
-# the command line's word for None.
+# value: option, Daphne's text, the text or None that means the same here.
 _DAPHNE_VALUES: dict[str, dict[str, str | None]] = {
-    "WORKERS": {"auto": None},
     "REQUEST_TIMEOUT": {"0": None},
     "WEBSOCKET_TIMEOUT": {"-1": None},
     "WEBSOCKET_CONNECT_TIMEOUT": {"-1": _A_YEAR},
@@ -209,7 +207,8 @@ def describe_value(setting: Setting) -> str:
         return "{" + ",".join(setting.choices) + "}"
     if setting.metavar:
         return setting.metavar
-    return "SECONDS" if setting.kind is float else "N"
+    noun = "SECONDS" if setting.kind is float else "N"
+    return f"{noun}|{setting.none_word}" if setting.none_word else noun
 
 
 def describe_default(setting: Setting) -> str:
@@ -244,6 +243,8 @@ def _translate(setting: Setting, value: Any) -> Any:
     flag = _as_flag(setting.long_flag, value)
     special = _DAPHNE_VALUES.get(setting.key, {})
     text = str(flag.value).strip()
+    if setting.none_word and text == setting.none_word:
+        return Flag(flag.name, None)
     return Flag(flag.name, special[text]) if text in special else flag
 
 

@@ -213,7 +213,9 @@ def _expected_text(setting: Setting) -> str:
 
 
 def _or_none(setting: Setting) -> str:
-    return " or None" if setting.optional else ""
+    if setting.optional:
+        return " or None"
+    return f" or {setting.none_word}" if setting.none_word else ""
 
 
 _READERS: dict[type, _Reader] = {

@@ -13,9 +13,10 @@ class WorkersConfig:
 
     workers: int | None = setting(
         1,
-        "Worker processes; auto on the command line, None here, is one for each CPU.",
+        "Worker processes; auto, or None in the settings, is one for each CPU.",
         flags=("-w", "--workers"),
         minimum=1,
+        none_word="auto",
     )
     supervisor: str = setting(
         "auto",

@@ -118,6 +118,18 @@ def test_help_shows_groups_and_defaults() -> None:
     assert "--lifespan {auto,on,off}" in text
 
 
+def test_word_for_none_is_offered_and_understood() -> None:
+    text = " ".join(make_parser().format_help().split())
+
+    assert "--workers N|auto" in text
+    assert "None" not in text.partition("Worker processes")[0]
+    assert mapping_of("--workers auto")["WORKERS"].value is None
+    assert config_of("--workers auto").workers.workers is None
+    assert problems_of("--workers automatic") == [
+        "--workers: expected a whole number from 1 up or auto, got 'automatic'"
+    ]
+
+
 def test_excluded_setting_has_no_flag() -> None:
     text = make_parser(exclude={"BIND", "WORKERS"}).format_help()
 
