@@ -110,8 +110,9 @@ class _Collector:
     def _durations(self) -> Metric:
         from prometheus_client.core import HistogramMetricFamily
 
-        columns = zip(*(board.durations() for board in self._all), strict=True)
-        counts = [sum(column) for column in columns]
+        nothing = [0] * (len(BUCKETS) + 1)
+        boards = (board.durations() for board in self._all)
+        counts = [sum(column) for column in zip(nothing, *boards, strict=True)]
         cumulated = 0
         buckets = []
         for bound, count in zip([*map(str, BUCKETS), "+Inf"], counts, strict=True):

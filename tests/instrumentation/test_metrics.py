@@ -121,6 +121,13 @@ def test_metrics_go_on_without_a_worker(boards: list[Board]) -> None:
     assert samples["djserve_connections_total", ()] == 2
 
 
+def test_metrics_can_be_read_before_there_is_any_board() -> None:
+    samples = parse_samples(render([]))
+
+    assert samples["djserve_workers", ()] == 0
+    assert samples["djserve_request_duration_seconds_count", ()] == 0
+
+
 def test_content_type_is_that_of_the_text_format() -> None:
     assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
 

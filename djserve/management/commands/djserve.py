@@ -94,7 +94,10 @@ class Command(BaseCommand):
         self._ask({"command": "scale", "workers": options["workers"]})
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        return ask(self._path, request, TIMEOUT)
+        answer = ask(self._path, request, TIMEOUT)
+        if "error" in answer:
+            raise CommandError(f"The supervisor refused: {answer['error']}")
+        return answer
 
 
 def _configured_path() -> str:

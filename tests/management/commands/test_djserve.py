@@ -54,7 +54,7 @@ class Desk:
 
     def close(self) -> None:
         self._closing.set()
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         self._listener.close()
 
@@ -139,6 +139,13 @@ def test_wrong_number_of_workers_is_not_sent(workers: str, desk: Desk) -> None:
         desk.run("scale", workers)
 
     assert desk.requests == []
+
+
+def test_refused_request_is_an_error_with_its_reason(desk: Desk) -> None:
+    desk.answers = [{"error": "unknown command 'drain'"}]
+
+    with pytest.raises(CommandError, match="refused: unknown command 'drain'"):
+        desk.run("drain")
 
 
 def test_socket_of_the_settings_is_the_default(desk: Desk) -> None:
