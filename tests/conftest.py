@@ -87,7 +87,7 @@ class ServerProcess:
                 pytest.fail(f"Server did not listen in {timeout} s:\n{self.output}")
             time.sleep(0.05)
 
-    def stop(self, timeout: float = 15) -> int:
+    def stop(self, timeout: float = 120) -> int:
         """Ask for a clean stop and return the exit code; kill a server that hangs."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -100,7 +100,7 @@ class ServerProcess:
 
     def _accepts(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            socket.create_connection(("127.0.0.1", self.port), 60).close()
         except OSError:
             return False
         return True
@@ -125,7 +125,7 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         python: str = sys.executable,
         env: Mapping[str, str] | None = None,
         cwd: Path = ROOT,
-        timeout: float = 30,
+        timeout: float = 120,
     ) -> ServerProcess:
         log = tmp_path / f"server-{len(started)}.log"
         with log.open("wb") as output:

@@ -74,7 +74,7 @@ def run(environment: Path, *command: str) -> str:
         cwd=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
@@ -117,7 +117,7 @@ def test_installed_command_serves_an_application(
     command = ("-m", "djserve", "hello:application", "--bind", bind)
     start_server(*command, port=free_port, python=python, cwd=tmp_path)
 
-    connection = http.client.HTTPConnection("127.0.0.1", free_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", free_port, timeout=60)
     connection.request("GET", "/from/the/wheel")
     response = connection.getresponse()
     body = response.read()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.goals import GOALS
+from benchmarks.goals import GOALS, goal_scenarios
 from benchmarks.processes import BenchmarkError
-from benchmarks.profiles import QUICK
-from benchmarks.runner import contenders
+from benchmarks.profiles import GOALS_ONLY, QUICK
+from benchmarks.profiling import HOT_PATHS
+from benchmarks.runner import contenders, estimate
 from benchmarks.scenarios import BY_NAME, SCENARIOS, select
 
 
@@ -34,6 +35,7 @@ def test_unknown_name_is_an_error() -> None:
 def test_goals_and_profiles_name_scenarios_that_exist() -> None:
     assert {goal.scenario for goal in GOALS} <= BY_NAME.keys()
     assert BY_NAME.keys() >= QUICK.left_out
+    assert BY_NAME.keys() >= {*HOT_PATHS}
 
 
 def test_only_the_servers_that_are_named_take_part() -> None:
@@ -41,3 +43,34 @@ def test_only_the_servers_that_are_named_take_part() -> None:
 
     assert contenders(scenario, ("uvicorn", "djserve")) == ["djserve", "uvicorn"]
     assert contenders(scenario, ()) == [*scenario.contenders]
+
+
+def test_run_for_the_goals_measures_whom_they_name() -> None:
+    chosen = {each.name: contenders(each, ()) for each in goal_scenarios()}
+
+    assert {goal.scenario for goal in GOALS} <= chosen.keys()
+    assert set(chosen["http2_hello"]) == {"djserve", "granian", "gunicorn"}
+    assert chosen["memory_upload"] == ["djserve"]
+
+
+def test_run_for_the_goals_fits_into_its_time() -> None:
+    plan = GOALS_ONLY
+    assert plan.minutes
+
+    count, minutes = estimate(
+        goal_scenarios(),
+        (),
+        lambda each: plan.steady_rounds if each.is_steady else plan.rounds,
+        plan.seconds,
+    )
+
+    assert count > 100
+    assert minutes < plan.minutes
+
+
+def test_estimate_counts_loads_and_what_comes_beside_them() -> None:
+    scenario = BY_NAME["access_log_cost"]
+    count, minutes = estimate([scenario], ("djserve",), lambda each: 3, seconds=5)
+
+    assert count == 3
+    assert minutes == 3 * (2 * 5 + scenario.overhead) / 60

@@ -8,7 +8,14 @@ import pytest
 
 from benchmarks.goals import judge
 from benchmarks.model import Cell, Results, Row, Sample
-from benchmarks.tables import BEGIN, END, render, rewrite_block
+from benchmarks.tables import (
+    GOALS_BLOCK,
+    RESULTS_BLOCK,
+    marks,
+    render,
+    render_verdicts,
+    rewrite_block,
+)
 
 
 def make_results(**rows: Row) -> Results:
@@ -84,6 +91,39 @@ def test_limit_is_met_up_to_its_size(growth: float, is_met: bool) -> None:
     assert [verdict.is_met for verdict in judge(make_results(row=row))] == [is_met]
 
 
+def make_idle(costs: list[float]) -> list[Row]:
+    """Return the rows of idle connections, with these microseconds for a request."""
+    rows = []
+    for count, cost in zip((1, 1000, 10_000), costs, strict=True):
+        row = make_row(f"http1_idle_{count}", djserve=[])
+        row.cells["djserve"].add(Sample(1e6 / cost, busy=1.0))
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("costs", "answer"),
+    [([20, 20.2, 20.4], "no (+2 %"), ([20, 22, 25], "yes (+25 %")],
+    ids=["within the noise", "grows"],
+)
+def test_cost_beside_idle_connections_is_said_to_grow(
+    costs: list[float], answer: str
+) -> None:
+    rows = make_idle(costs)
+    text = render_verdicts(make_results(**{row.name: row for row in rows}))
+    head, _, line = parse_table(text)
+
+    assert head[1:] == ["beside 1", "beside 1,000", "beside 10,000", "grows"]
+    assert line[:4] == ["djserve", *(f"{cost:.3g}" for cost in costs)]
+    assert line[4].startswith(answer)
+
+
+def test_goal_that_is_missed_leads_to_its_explanation() -> None:
+    row = make_row("http1_hello", djserve=[129], granian=[100])
+
+    assert parse_table(render_verdicts(make_results(row=row)))[2][-1].startswith("[no]")
+
+
 def test_results_survive_json(tmp_path: Path) -> None:
     results = make_results(row=make_row("work", djserve=[1.5, 2]))
     results.write(tmp_path / "results.json")
@@ -93,23 +133,26 @@ def test_results_survive_json(tmp_path: Path) -> None:
 
 def test_block_of_a_page_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    rewrite_block(page, r"new \1")
+    begin, end = marks("some")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    rewrite_block(page, "some", r"new \1")
 
-    assert page.read_text() == f"before\n{BEGIN}\n\nnew \\1\n{END}\nafter\n"
+    assert page.read_text() == f"before\n{begin}\n\nnew \\1\n{end}\nafter\n"
 
 
 def test_page_without_marks_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n")
 
-    with pytest.raises(ValueError, match="0 marked blocks"):
-        rewrite_block(page, "new")
+    with pytest.raises(ValueError, match="0 blocks 'some'"):
+        rewrite_block(page, "some", "new")
 
 
-def test_page_of_the_documentation_has_its_block(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [GOALS_BLOCK, RESULTS_BLOCK])
+def test_page_of_the_documentation_has_its_blocks(tmp_path: Path, name: str) -> None:
     page = tmp_path / "performance.md"
     page.write_text(Path("docs/performance.md").read_text("utf-8"), "utf-8")
-    rewrite_block(page, "new")
+    begin, end = marks(name)
+    rewrite_block(page, name, "new")
 
-    assert f"{BEGIN}\n\nnew\n{END}" in page.read_text("utf-8")
+    assert f"{begin}\n\nnew\n{end}" in page.read_text("utf-8")

@@ -101,14 +101,14 @@ class Socket(WebsocketCommunicator):
     async def frame(self, type: str) -> dict[str, Any]:
         """Return the next frame of a type; others before it are passed over."""
         while True:
-            frame: dict[str, Any] = await self.receive_json_from(timeout=3)
+            frame: dict[str, Any] = await self.receive_json_from(timeout=60)
             if frame["type"] == type:
                 return frame
 
     async def close_code(self) -> int:
         """Return the code of the close; frames before it are passed over."""
         while True:
-            message = await self.receive_output(timeout=3)
+            message = await self.receive_output(timeout=60)
             if message["type"] == "websocket.close":
                 code: int = message["code"]
                 return code

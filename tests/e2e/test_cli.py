@@ -54,7 +54,7 @@ def shop(tmp_path: Path) -> Path:
 def run_to_end(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "djserve", *arguments]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=30
+        command, cwd=folder, capture_output=True, text=True, timeout=300
     )
 
 
@@ -65,10 +65,10 @@ def test_application_is_served_over_http_and_websocket(
     arguments = ("-m", "djserve", application, "-p", str(free_port))
     server = start_server(*arguments, port=free_port, cwd=shop)
 
-    assert httpx.get(f"{server.url}/path").text == "/path"  # type: ignore[attr-defined]
-    with connect(f"ws://127.0.0.1:{free_port}/") as websocket:
+    assert httpx.get(f"{server.url}/path", timeout=60).text == "/path"  # type: ignore[attr-defined]
+    with connect(f"ws://127.0.0.1:{free_port}/", open_timeout=60) as websocket:
         websocket.send("hello")
-        assert websocket.recv(timeout=5) == "hello"
+        assert websocket.recv(timeout=60) == "hello"
 
 
 def test_start_is_told_and_requests_are_logged(
@@ -96,13 +96,13 @@ def test_interrupt_closes_websockets_and_ends_with_0(
 ) -> None:
     arguments = ("-m", "djserve", "shop:app", "-p", str(free_port))
     server = start_server(*arguments, port=free_port, cwd=shop)
-    with connect(f"ws://127.0.0.1:{free_port}/") as websocket:
+    with connect(f"ws://127.0.0.1:{free_port}/", open_timeout=60) as websocket:
         server.process.send_signal(signal.SIGINT)  # type: ignore[attr-defined]
         with pytest.raises(ConnectionClosedError):
-            websocket.recv(timeout=5)
+            websocket.recv(timeout=60)
 
     assert websocket.close_code == 1012
-    assert server.process.wait(10) == 0  # type: ignore[attr-defined]
+    assert server.process.wait(120) == 0  # type: ignore[attr-defined]
 
 
 def test_unix_socket_is_served_and_removed(
@@ -111,7 +111,9 @@ def test_unix_socket_is_served_and_removed(
     path = shop / "djserve.sock"
     arguments = ("-m", "djserve", "shop:app", "-p", str(free_port), "-u", str(path))
     start_server(*arguments, "-b", "127.0.0.1", port=free_port, cwd=shop)
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+    with httpx.Client(
+        transport=httpx.HTTPTransport(uds=str(path)), timeout=60
+    ) as client:
         assert client.get("http://shop/unix").text == "/unix"
 
 

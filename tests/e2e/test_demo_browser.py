@@ -87,7 +87,7 @@ class Site:
         """Open a page, in a browser window of its own, signed in as somebody."""
         page = self._browser.new_context(**context).new_page()
         page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         if name is None:
             page.goto(self.server.url + path)
             return page
@@ -140,7 +140,7 @@ def manage(data: Path, *args: str) -> None:
         env={**os.environ, "DEMO_DATA_DIR": str(data)},
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -220,7 +220,7 @@ def test_message_written_while_the_server_is_away_arrives_once(site: Site) -> No
     site.restart()
 
     for page in (ana, ben):
-        expect(message(page, "Is anybody there?")).to_have_count(1, timeout=20_000)
+        expect(message(page, "Is anybody there?")).to_have_count(1, timeout=60_000)
         page.wait_for_selector(CONNECTED)
     expect(ana.locator(".pending")).to_have_count(0)
     ana.reload()
@@ -370,5 +370,5 @@ def test_status_page_draws_what_it_measures(site: Site) -> None:
     expect(page.locator("[data-chart=connections] [data-value]")).to_have_text("4")
     expect(page.locator("[data-chart=latency] path.series")).to_have_count(3)
     expect(page.locator("[data-chart=latency] [data-value]")).to_have_text(
-        re.compile(r"^[\d.]+ / [\d.]+ / [\d.]+$"), timeout=8000
+        re.compile(r"^[\d.]+ / [\d.]+ / [\d.]+$"), timeout=60_000
     )

@@ -43,11 +43,13 @@ class Site:
             env={**os.environ, **self.env},
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=300,
         )
 
     def sign_in(self, name: str, server: int) -> httpx.Client:
-        client = httpx.Client(base_url=f"http://127.0.0.1:{self.ports[server]}")
+        client = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.ports[server]}", timeout=60
+        )
         client.get("/accounts/login/")
         answer = client.post(
             "/accounts/login/",
@@ -74,7 +76,7 @@ def websocket(client: httpx.Client, path: str) -> ClientConnection:
 def frame(connection: ClientConnection, type: str) -> dict[str, Any]:
     """Return the next frame of a type."""
     while True:
-        found: dict[str, Any] = json.loads(connection.recv(timeout=10))
+        found: dict[str, Any] = json.loads(connection.recv(timeout=60))
         if found["type"] == type:
             return found
 
@@ -105,7 +107,7 @@ def redis(require_program: Callable[..., str], tmp_path: Path) -> Iterator[str]:
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
     yield f"redis://127.0.0.1:{port}/0"
     process.terminate()
-    process.wait(10)
+    process.wait(120)
 
 
 @pytest.fixture
@@ -130,7 +132,7 @@ def site(
     )
     yield site
     worker.terminate()
-    worker.wait(10)
+    worker.wait(120)
 
 
 def test_processes_work_as_one_site(site: Site) -> None:

@@ -214,7 +214,7 @@ class Server:
         self.port = self._wait_for_port()
 
     def _wait_for_port(self) -> int:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and self.process.poll() is None:
             if found := re.search(r"http://127\.0\.0\.1:(\d+)/", self.output()):
                 return int(found[1])
@@ -233,7 +233,7 @@ class Server:
             return receive_all(client).partition(b"\r\n\r\n")[2].decode()
 
     def wait_until_ended(self, fault: str) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while self.ask(fault) != "ended":
             assert time.monotonic() < deadline, f"The call did not end: {fault}"
             time.sleep(0.02)
@@ -244,7 +244,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("faults"))
     yield server
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(20) == 0
+    assert server.process.wait(120) == 0
 
 
 def request(path: str, query: str = "", fields: bytes = b"") -> bytes:

@@ -111,7 +111,7 @@ class Server:
         self.url = f"{self.scheme}://127.0.0.1:{self.port}"
 
     def _wait_for_address(self) -> tuple[str, int]:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and self.process.poll() is None:
             if found := re.search(r"(https?)://127\.0\.0\.1:(\d+)/", self.output()):
                 return found[1], int(found[2])
@@ -123,11 +123,11 @@ class Server:
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(20) == 0, self.output()
+        assert self.process.wait(120) == 0, self.output()
         assert "Traceback" not in self.output()
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), 20)
+        return socket.create_connection(("127.0.0.1", self.port), 60)
 
     def peak_memory(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -167,9 +167,9 @@ def receive_all(client: socket.socket) -> bytes:
 
 
 def curl(*arguments: str, content: bytes = b"") -> bytes:
-    command = ["curl", "-sS", "--max-time", "30", *arguments]
+    command = ["curl", "-sS", "--max-time", "120", *arguments]
     return subprocess.run(
-        command, input=content, capture_output=True, check=True, timeout=60
+        command, input=content, capture_output=True, check=True, timeout=300
     ).stdout
 
 
@@ -177,7 +177,7 @@ def curl(*arguments: str, content: bytes = b"") -> bytes:
 
 
 def test_httpx_gets_posts_and_streams(server: Server) -> None:
-    with httpx.Client(base_url=server.url, timeout=20) as client:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         assert client.get("/path").text == "/path"
         assert client.post("/echo", content=b"x" * 100_000).content == b"x" * 100_000
         parts = (b"part" * 1000 for _ in range(50))
@@ -186,7 +186,7 @@ def test_httpx_gets_posts_and_streams(server: Server) -> None:
 
 
 def test_http_client_keeps_its_connection(server: Server) -> None:
-    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     client.connect()
     local = client.sock.getsockname()
     for number in range(5):
@@ -212,12 +212,11 @@ def test_curl_waits_for_continue(
     server: Server, require_program: Callable[..., str]
 ) -> None:
     require_program("curl")
-    waits = ("--expect100-timeout", "20", "-H", "Expect: 100-continue", "-i")
-    began = time.monotonic()
+    # Without the interim response it would wait longer than it may take in all.
+    waits = ("--expect100-timeout", "600", "-H", "Expect: 100-continue", "-i")
     answer = curl(*waits, "--data-binary", "@-", f"{server.url}/echo", content=b"abc")
 
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
-    assert time.monotonic() - began < 10
 
 
 def test_curl_over_a_unix_socket(
@@ -246,7 +245,7 @@ def test_a_hundred_clients_at_once(server: Server) -> None:
     async def drive() -> list[str]:
         limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
         async with httpx.AsyncClient(
-            base_url=server.url, limits=limits, timeout=30
+            base_url=server.url, limits=limits, timeout=60
         ) as client:
 
             async def ask(number: int) -> str:
@@ -268,7 +267,7 @@ def test_tls(start: Callable[..., Server], tmp_path: Path) -> None:
     server = start("--certfile", str(tmp_path / "pem"))
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    with httpx.Client(base_url=server.url, verify=context, timeout=20) as client:
+    with httpx.Client(base_url=server.url, verify=context, timeout=60) as client:
         assert "'https'" in client.get("/scope").text
         assert client.post("/echo", content=b"x" * MIB).content == b"x" * MIB
         assert len(client.get("/stream?40").content) == 40 * 65536
@@ -304,7 +303,7 @@ def upload_head(path: str, size: int, *fields: str) -> bytes:
 
 
 def test_upload_to_a_slow_application_takes_no_memory(server: Server) -> None:
-    httpx.post(f"{server.url}/count", content=b"x" * 4 * MIB, timeout=20)
+    httpx.post(f"{server.url}/count", content=b"x" * 4 * MIB, timeout=60)
     before = server.peak_memory()
     piece = b"x" * MIB
     with server.connect() as client:
@@ -319,7 +318,7 @@ def test_upload_to_a_slow_application_takes_no_memory(server: Server) -> None:
 
 
 def test_download_by_a_slow_reader_takes_no_memory(server: Server) -> None:
-    httpx.get(f"{server.url}/stream?64", timeout=20)
+    httpx.get(f"{server.url}/stream?64", timeout=60)
     before = server.peak_memory()
     parts, size = UPLOAD_SIZE // 65536, 0
     with server.connect() as client:
@@ -410,7 +409,7 @@ def test_reader_that_stalls_is_dropped(start: Callable[..., Server]) -> None:
     server = start("--write-timeout", "0.3")
     with server.connect() as client:
         client.sendall(b"GET /stream?10000 HTTP/1.1\r\nHost: a\r\n\r\n")
-        deadline = time.monotonic() + 15
-        while httpx.get(f"{server.url}/disconnects").text != "1":
+        deadline = time.monotonic() + 120
+        while httpx.get(f"{server.url}/disconnects", timeout=60).text != "1":
             assert time.monotonic() < deadline
             time.sleep(0.05)

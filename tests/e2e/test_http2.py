@@ -108,7 +108,7 @@ class Server:
         context.set_alpn_protocols(["h2"])
         if "cert" in tls:
             context.load_cert_chain(tls["cert"])
-        sock = socket.create_connection(("127.0.0.1", self.port), 10)
+        sock = socket.create_connection(("127.0.0.1", self.port), 60)
         return context.wrap_socket(sock, server_hostname=name)
 
     def memory(self) -> int:
@@ -225,7 +225,7 @@ def client(server: Server) -> Iterator[Client]:
 
 def run(*command: str) -> str:
     result = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False
+        command, capture_output=True, text=True, timeout=300, check=False
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -309,7 +309,7 @@ def test_prior_knowledge_may_be_turned_off(
         f"http://127.0.0.1:{server.port}/",
     ]
 
-    assert subprocess.run(command, timeout=30, check=False).returncode != 0
+    assert subprocess.run(command, timeout=300, check=False).returncode != 0
 
 
 def test_http2_may_be_turned_off(serve: Callable[..., Server]) -> None:
@@ -342,7 +342,7 @@ def test_h2load(server: Server, require_program: Callable[..., str]) -> None:
 def test_httpx(server: Server) -> None:
     async def fetch_many() -> list[httpx.Response]:
         verify = ssl.create_default_context(cafile=str(server.ca))
-        async with httpx.AsyncClient(http2=True, verify=verify) as client:
+        async with httpx.AsyncClient(http2=True, verify=verify, timeout=60) as client:
             return await asyncio.gather(
                 *[client.get(f"{server.url}/{number}") for number in range(50)]
             )
@@ -524,7 +524,7 @@ def test_new_certificate_is_used_without_dropping_connections(
         leaf.private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")
         if how == "signal":
             server.process.process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 120
         while True:
             with server.connect() as new:
                 if "renewed.example" in names(new):
@@ -541,7 +541,7 @@ def test_broken_certificate_is_not_loaded(
     server = serve()
     (folder / "cert.pem").write_text("nonsense")
     server.process.process.send_signal(signal.SIGHUP)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 120
     while "Kept the certificates in use" not in server.process.output:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -588,7 +588,7 @@ def test_old_tls_is_refused(server: Server) -> None:
         context.minimum_version = ssl.TLSVersion.TLSv1
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with (
-        socket.create_connection(("127.0.0.1", server.port), 10) as sock,
+        socket.create_connection(("127.0.0.1", server.port), 60) as sock,
         pytest.raises(ssl.SSLError),
     ):
         context.wrap_socket(sock, server_hostname="localhost")

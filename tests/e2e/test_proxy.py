@@ -94,7 +94,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def wait_for(condition: Callable[[], object], timeout: float = 30) -> None:
+def wait_for(condition: Callable[[], object], timeout: float = 120) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -103,7 +103,7 @@ def wait_for(condition: Callable[[], object], timeout: float = 30) -> None:
 
 def can_connect(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
+        socket.create_connection(("127.0.0.1", port), 60).close()
     except OSError:
         return False
     return True
@@ -120,7 +120,7 @@ def running(words: list[str], port: int, log: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 @pytest.fixture
@@ -218,13 +218,13 @@ def haproxy(
 
 def ask(port: int, **headers: str) -> dict[str, str]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         answer: dict[str, str] = json.loads(response.read())
     return answer
 
 
 def connect(port: int) -> websockets.sync.client.ClientConnection:
-    return websockets.sync.client.connect(f"ws://127.0.0.1:{port}/", open_timeout=20)
+    return websockets.sync.client.connect(f"ws://127.0.0.1:{port}/", open_timeout=60)
 
 
 def test_nginx_tells_the_client_and_names_the_request(nginx: tuple[int, Pair]) -> None:
@@ -242,12 +242,12 @@ def test_message_crosses_from_one_server_to_the_other_behind_nginx(
     assert {ask(front)["server"] for _ in range(4)} == {"a", "b"}
     first, second = pair.ports
     with connect(first) as one, connect(second) as two, connect(front) as third:
-        names = [client.recv(timeout=10) for client in (one, two, third)]
+        names = [client.recv(timeout=60) for client in (one, two, third)]
         one.send("hello")
 
         assert names[:2] == ["a", "b"]
-        assert two.recv(timeout=10) == "hello"
-        assert third.recv(timeout=10) == "hello"
+        assert two.recv(timeout=60) == "hello"
+        assert third.recv(timeout=60) == "hello"
 
 
 def test_haproxy_tells_the_client_by_the_proxy_protocol(
@@ -258,7 +258,7 @@ def test_haproxy_tells_the_client_by_the_proxy_protocol(
         ("127.0.0.1", front), source_address=("127.0.0.7", 0)
     ) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        client.settimeout(10)
+        client.settimeout(60)
         answer = b""
         while data := client.recv(65536):
             answer += data
@@ -271,7 +271,7 @@ def connect_to(name: str, front: int) -> websockets.sync.client.ClientConnection
     others = []
     for _ in range(20):
         client = connect(front).__enter__()
-        if client.recv(timeout=10) == name:
+        if client.recv(timeout=60) == name:
             break
         # Closed later: the proxy chooses the server with the fewest connections.
         others.append(client)
@@ -297,7 +297,7 @@ class Listener:
         while not self.codes or self.codes[-1] == 1012:
             try:
                 while True:
-                    self.heard[-1].append(int(self._client.recv(timeout=20)))
+                    self.heard[-1].append(int(self._client.recv(timeout=60)))
             except websockets.exceptions.ConnectionClosed as error:
                 self.codes.append(error.rcvd.code if error.rcvd else None)
             if self.codes[-1] == 1012:
@@ -306,7 +306,7 @@ class Listener:
 
     def end(self) -> None:
         self._client.close()
-        self._thread.join(30)
+        self._thread.join(60)
 
 
 def test_drained_server_loses_no_message_behind_haproxy(
@@ -332,7 +332,7 @@ def test_drained_server_loses_no_message_behind_haproxy(
         # Nothing is missing from the first to the last that a connection has heard.
         assert heard == list(range(heard[0], heard[-1] + 1))
     assert len(moved.heard) == 2
-    assert pair.servers[0].process.wait(30) == 0
+    assert pair.servers[0].process.wait(120) == 0
 
 
 def test_requests_through_haproxy_do_not_fail_while_a_server_stops(

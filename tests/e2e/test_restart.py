@@ -68,7 +68,7 @@ def start(start_server: Start, folder: Path, free_port: int) -> Start:
     return start
 
 
-def wait_for(condition: Callable[[], object], timeout: float = 40) -> None:
+def wait_for(condition: Callable[[], object], timeout: float = 120) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -91,19 +91,19 @@ class Load:
     def end(self) -> Counter[str]:
         self._is_over.set()
         for thread in self._threads:
-            thread.join(20)
+            thread.join(60)
         return self.seen
 
     def _keep_alive(self) -> None:
         """One request after the other, on one connection as long as it is kept."""
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         while not self._is_over.is_set():
             self._request(client)
         client.close()
 
     def _fresh(self) -> None:
         while not self._is_over.is_set():
-            client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+            client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
             self._request(client)
             client.close()
 
@@ -130,11 +130,11 @@ class Load:
 
     def _echo(self) -> None:
         url = f"ws://127.0.0.1:{self.port}/"
-        with websockets.sync.client.connect(url, open_timeout=20) as client:
+        with websockets.sync.client.connect(url, open_timeout=60) as client:
             self.seen["opened"] += 1
             while not self._is_over.is_set():
                 client.send("text")
-                assert client.recv(timeout=20) == "text"
+                assert client.recv(timeout=60) == "text"
                 time.sleep(0.01)
 
 
@@ -228,7 +228,7 @@ def test_http2_streams_survive_reloads(
     ) as client:
         time.sleep(0.3)
         server.process.send_signal(signal.SIGHUP)
-        output, _ = client.communicate(timeout=60)
+        output, _ = client.communicate(timeout=120)
 
     assert Counter(output.splitlines()) == {"2 200": 3000}
 
@@ -257,7 +257,7 @@ def test_change_of_a_file_reloads(start: Start, folder: Path) -> None:
 
 
 def fetch(port: int) -> str:
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     client.request("GET", "/", headers={"Connection": "close"})
     return client.getresponse().read().decode()
 
@@ -265,7 +265,7 @@ def fetch(port: int) -> str:
 def test_idle_connection_may_send_one_more_request(start: Start) -> None:
     server = start("--drain-idle-timeout", "5")
     with socket.create_connection(("127.0.0.1", server.port)) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
         client.sendall(request)
         client.recv(65536)

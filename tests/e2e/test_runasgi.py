@@ -41,7 +41,7 @@ def run_to_end(project: Path, *arguments: str) -> subprocess.CompletedProcess[st
         env={**os.environ, **ENVIRONMENT},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -50,14 +50,14 @@ def test_project_is_served_and_stops_cleanly(
 ) -> None:
     arguments = ("manage.py", "runasgi", str(free_port))
     server = start_server(*arguments, port=free_port, cwd=project, env=ENVIRONMENT)
-    response = httpx.get(f"{server.url}/admin/login/")
+    response = httpx.get(f"{server.url}/admin/login/", timeout=60)
     handshake = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
     }
-    refused = httpx.get(f"{server.url}/ws/", headers=handshake)
+    refused = httpx.get(f"{server.url}/ws/", headers=handshake, timeout=60)
     code = server.stop()
 
     assert code == 0
@@ -83,7 +83,7 @@ def test_settings_and_flags_are_one_configuration(
     )
     arguments = ("manage.py", "runasgi", "-p", str(free_port), "--access-log", str(log))
     server = start_server(*arguments, port=free_port, cwd=project, env=ENVIRONMENT)
-    response = httpx.get(f"{server.url}/admin/login/")
+    response = httpx.get(f"{server.url}/admin/login/", timeout=60)
     server.stop()
 
     assert response.headers["server"] == "mine"
@@ -161,7 +161,9 @@ def test_development_https_is_trusted_by_its_authority(
     server = start_server(*arguments, port=free_port, cwd=project, env=environment)
     authority = tmp_path / "data" / "djserve" / "ca.pem"
     context = ssl.create_default_context(cafile=str(authority))
-    response = httpx.get(f"https://127.0.0.1:{free_port}/admin/login/", verify=context)
+    response = httpx.get(
+        f"https://127.0.0.1:{free_port}/admin/login/", verify=context, timeout=60
+    )
     server.stop()
 
     assert "Django administration" in response.text

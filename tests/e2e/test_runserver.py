@@ -44,7 +44,7 @@ async def application(scope, receive, send):
             )
             await asyncio.sleep(0.05)
     elif scope["path"] == "/asleep":
-        await sync_to_async(time.sleep)(60)
+        await sync_to_async(time.sleep)(600)
     else:
         await http(scope, receive, send)
 """
@@ -100,14 +100,13 @@ def curl(url: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["curl", "-sN", url], stdout=subprocess.DEVNULL)
 
 
-def wait_for(server: Any, text: str, *, start: int = 0, timeout: float = 20) -> float:
-    """Return when ``text`` was found in the output after ``start``; fail without it."""
+def wait_for(server: Any, text: str, *, start: int = 0, timeout: float = 120) -> None:
+    """Return once ``text`` is in the output after ``start``; fail without it."""
     deadline = time.monotonic() + timeout
     while text not in server.output[start:]:
         if time.monotonic() > deadline:
             pytest.fail(f"{text!r} is missing in:\n{server.output[start:]}")
         time.sleep(0.01)
-    return time.monotonic()
 
 
 def touch(path: Path, text: str | None = None) -> None:
@@ -120,11 +119,11 @@ def touch(path: Path, text: str | None = None) -> None:
 
 def test_http_websocket_and_static_files_are_served(run_server: Any) -> None:
     server = run_server("--noreload")
-    page = httpx.get(f"{server.url}/admin/login/")
-    style = httpx.get(f"{server.url}/static/admin/css/base.css")
-    with connect(f"ws://127.0.0.1:{server.port}/chat") as websocket:
+    page = httpx.get(f"{server.url}/admin/login/", timeout=60)
+    style = httpx.get(f"{server.url}/static/admin/css/base.css", timeout=60)
+    with connect(f"ws://127.0.0.1:{server.port}/chat", open_timeout=60) as websocket:
         websocket.send("hello")
-        assert websocket.recv(timeout=5) == "hello"
+        assert websocket.recv(timeout=60) == "hello"
     server.stop()
 
     assert "Django administration" in page.text
@@ -149,7 +148,7 @@ def test_banner_is_djangos_with_djserve_in_it(run_server: Any) -> None:
 def test_static_files_can_be_left_out(run_server: Any) -> None:
     server = run_server("--noreload", "--nostatic")
 
-    response = httpx.get(f"{server.url}/static/admin/css/base.css")
+    response = httpx.get(f"{server.url}/static/admin/css/base.css", timeout=60)
     assert response.status_code == 404
 
 
@@ -160,13 +159,13 @@ def test_static_files_without_debug_need_insecure(
     add_settings(project, "DEBUG = False", 'ALLOWED_HOSTS = ["127.0.0.1"]')
     server = run_server("--noreload", option)
 
-    response = httpx.get(f"{server.url}/static/admin/css/base.css")
+    response = httpx.get(f"{server.url}/static/admin/css/base.css", timeout=60)
     assert response.status_code == status
 
 
 def test_wsgi_server_of_django_is_there(run_server: Any) -> None:
     server = run_server("--noreload", "--noasgi")
-    response = httpx.get(f"{server.url}/admin/login/")
+    response = httpx.get(f"{server.url}/admin/login/", timeout=60)
 
     assert response.status_code == 200
     assert response.headers["server"].startswith("WSGIServer")
@@ -183,7 +182,7 @@ def test_settings_for_production_do_not_reach_it(
     )
     server = run_server("--noreload")
 
-    assert httpx.get(server.url).headers["server"] == "mine"
+    assert httpx.get(server.url, timeout=60).headers["server"] == "mine"
     assert not (project / "log").exists()
     assert not (project / "pid").exists()
 
@@ -192,7 +191,7 @@ def test_options_of_daphnes_runserver_are_taken(run_server: Any) -> None:
     options = ("--http_timeout", "1", "--websocket_handshake_timeout", "2")
     server = run_server("--noreload", "--nothreading", *options)
 
-    assert httpx.get(f"{server.url}/asleep", timeout=10).status_code == 503
+    assert httpx.get(f"{server.url}/asleep", timeout=60).status_code == 503
 
 
 def test_port_in_use_is_one_line_and_code_1(project: Path) -> None:
@@ -204,7 +203,7 @@ def test_port_in_use_is_one_line_and_code_1(project: Path) -> None:
             env={**os.environ, **ENVIRONMENT},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=300,
         )
 
     assert result.returncode == 1
@@ -213,32 +212,43 @@ def test_port_in_use_is_one_line_and_code_1(project: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--noreload",)], ids=["reload", "noreload"])
-def test_interrupt_ends_within_a_second(
+def test_interrupt_does_not_wait_for_open_connections(
     options: tuple[str, ...],
     run_server: Any,
     children: list[subprocess.Popen[bytes]],
 ) -> None:
     server = run_server(*options)
     children += [curl(f"{server.url}/events"), curl(f"{server.url}/asleep")]
-    with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+    with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=60) as websocket:
         wait_for(server, "CONNECT")
-        started = time.monotonic()
         server.process.send_signal(signal.SIGINT)
-        code = server.process.wait(10)
+        code = server.process.wait(120)
         with pytest.raises(ConnectionClosedError):
-            websocket.recv(timeout=5)
+            websocket.recv(timeout=60)
 
+    # It has ended at all: the call in the thread takes far longer than the wait.
     assert code == 0
-    assert time.monotonic() - started < 1.5
     assert "Traceback" not in server.output
 
 
-def measure_reload(server: Any, file: Path) -> float:
-    """Touch a file; return the seconds from its being noticed to the next banner."""
-    before = len(server.output)
-    touch(file)
-    noticed = wait_for(server, "changed, reloading.", start=before)
-    return wait_for(server, "Quit the server", start=before) - noticed
+def save(server: Any, file: Path, text: str | None = None) -> int:
+    """Save a file until the reloader notices; return where its output begins.
+
+    A change before the reloader's first look at the files would go unnoticed.
+    """
+    before, deadline = len(server.output), time.monotonic() + 120
+    while "changed, reloading." not in server.output[before:]:
+        assert time.monotonic() < deadline, server.output[before:]
+        touch(file, text)
+        look = time.monotonic() + 2
+        while time.monotonic() < look and "reloading." not in server.output[before:]:
+            time.sleep(0.01)
+    return before
+
+
+def reload(server: Any, file: Path) -> None:
+    """Save a file, and return with the banner of the new process."""
+    wait_for(server, "Quit the server", start=save(server, file))
 
 
 def test_reload_does_not_wait_for_open_connections(
@@ -247,19 +257,16 @@ def test_reload_does_not_wait_for_open_connections(
     file = project / "mysite" / "urls.py"
     server = run_server()
     wait_for(server, "Quit the server")
-    time.sleep(1.5)  # The reloader's first look at the files.
-    alone = measure_reload(server, file)
+    reload(server, file)
     children += [curl(f"{server.url}/events"), curl(f"{server.url}/asleep")]
-    with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
-        time.sleep(1.5)
-        busy = measure_reload(server, file)
+    with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=60) as websocket:
+        # The call in the thread takes far longer than the banner is waited for.
+        reload(server, file)
         with pytest.raises(ConnectionClosedError):
-            websocket.recv(timeout=5)
+            websocket.recv(timeout=60)
 
     assert websocket.close_code == 1012
-    # A second more, on a machine whose load may have doubled in the meantime.
-    assert busy < 2 * alone + 1
-    assert httpx.get(f"{server.url}/admin/login/").status_code == 200
+    assert httpx.get(f"{server.url}/admin/login/", timeout=60).status_code == 200
 
 
 # Errors in settings.py end Django's runserver, before it is known which one that is.
@@ -270,17 +277,14 @@ def test_next_save_recovers_from_an_error(
     file = project / name
     server = run_server("--http_timeout", "30")
     wait_for(server, "Quit the server")
-    time.sleep(1.5)
-    before, good = len(server.output), file.read_text()
-    touch(file, f"{good}\ndef broken(:\n")
+    good = file.read_text()
+    before = save(server, file, f"{good}\ndef broken(:\n")
     wait_for(server, "SyntaxError", start=before)
     assert "def broken(:" in server.output[before:]
 
-    time.sleep(1.5)
-    before = len(server.output)
-    touch(file, good)
+    before = save(server, file, good)
     wait_for(server, "Quit the server", start=before)
-    assert httpx.get(f"{server.url}/admin/login/").status_code == 200
+    assert httpx.get(f"{server.url}/admin/login/", timeout=60).status_code == 200
 
 
 def test_another_apps_command_keeps_its_say(project: Path, run_server: Any) -> None:
@@ -297,7 +301,7 @@ def test_another_apps_command_keeps_its_say(project: Path, run_server: Any) -> N
     add_settings(project, 'INSTALLED_APPS.insert(1, "quiet")')
     server = run_server("--noreload")
 
-    response = httpx.get(f"{server.url}/static/admin/css/base.css")
+    response = httpx.get(f"{server.url}/static/admin/css/base.css", timeout=60)
     assert response.status_code == 404
     assert response.headers["server"] == "djserve"
 
@@ -310,7 +314,9 @@ def test_development_https_is_shown_and_served(
     server = start_server(*command, port=free_port, cwd=project, env=environment)
     authority = tmp_path / "data" / "djserve" / "ca.pem"
     context = ssl.create_default_context(cafile=str(authority))
-    response = httpx.get(f"https://127.0.0.1:{free_port}/admin/login/", verify=context)
+    response = httpx.get(
+        f"https://127.0.0.1:{free_port}/admin/login/", verify=context, timeout=60
+    )
 
     assert "Django administration" in response.text
     assert f"at https://127.0.0.1:{free_port}/" in server.output

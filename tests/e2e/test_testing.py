@@ -45,14 +45,14 @@ class LiveTests({base}):
 
     def test_websocket_shares_the_database(self):
         User.objects.create(username="anna")
-        with connect(self.live_server_ws_url) as websocket:
+        with connect(self.live_server_ws_url, open_timeout=60) as websocket:
             websocket.send("ben")
-            self.assertEqual(websocket.recv(timeout=10), "2")
+            self.assertEqual(websocket.recv(timeout=60), "2")
         self.assertEqual(User.objects.count(), 2)
 
     def test_log_in(self):
         User.objects.create_superuser("anna", password="secret-anna")
-        with httpx.Client(base_url=self.live_server_url) as client:
+        with httpx.Client(base_url=self.live_server_url, timeout=60) as client:
             client.get("/admin/login/")
             form = {{
                 "username": "anna",
@@ -68,13 +68,13 @@ class LiveTests({base}):
 
     def test_requests_at_the_same_time(self):
         with ThreadPoolExecutor(8) as pool:
-            pages = pool.map(
-                httpx.get, [f"{{self.live_server_url}}/admin/login/"] * 24
-            )
+            url = f"{{self.live_server_url}}/admin/login/"
+            pages = pool.map(lambda _: httpx.get(url, timeout=60), range(24))
             self.assertEqual({{page.status_code for page in pages}}, {{200}})
 
     def test_static_files(self):
-        style = httpx.get(f"{{self.live_server_url}}/static/admin/css/base.css")
+        url = f"{{self.live_server_url}}/static/admin/css/base.css"
+        style = httpx.get(url, timeout=60)
         self.assertEqual(style.headers["content-type"], "text/css")
 
 class OtherTests(TestCase):
@@ -89,12 +89,12 @@ from websockets.sync.client import connect
 
 def test_http(djserve_live_server):
     url = f"{djserve_live_server.url}/admin/login/"
-    assert httpx.get(url).status_code == 200
+    assert httpx.get(url, timeout=60).status_code == 200
 
 def test_websocket(djserve_live_server):
-    with connect(djserve_live_server.ws_url) as websocket:
+    with connect(djserve_live_server.ws_url, open_timeout=60) as websocket:
         websocket.send("ben")
-        assert websocket.recv(timeout=10) == "1"
+        assert websocket.recv(timeout=60) == "1"
     assert User.objects.get().username == "ben"
 """
 

@@ -89,7 +89,7 @@ class Victim:
         client = socket.socket()
         if window:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(("127.0.0.1", self.server.port))
         self.clients.append(client)
         return client

@@ -340,7 +340,7 @@ def test_exit_of_the_process_writes_what_waits(path: Path) -> None:
         "from djserve.instrumentation.access_log import LineFile\n"
         "LineFile(sys.argv[1], lambda delay, call: None).write('last\\n')\n"
     )
-    subprocess.run([sys.executable, "-c", program, str(path)], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True, timeout=300)
 
     assert path.read_text() == "last\n"
 

@@ -52,7 +52,7 @@ def test_child_process_writes_what_its_parent_reads(board: Board) -> None:
         [sys.executable, "-c", code],
         check=True,
         pass_fds=[board.descriptor],
-        timeout=60,
+        timeout=300,
     )
 
     assert board.numbers[Field.CALLS] == 7

@@ -244,7 +244,7 @@ def test_unhandled_deferred_of_a_process_is_logged() -> None:
         "fail(ValueError('nobody listens'))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300
     )
 
     assert done.stderr.startswith("djserve.twisted CRITICAL")

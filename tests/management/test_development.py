@@ -93,9 +93,9 @@ def test_settings_for_production_are_left_out() -> None:
 def test_port_is_bound_before_it_serves(server: DevelopmentServer) -> None:
     server.set_app(application)
     thread = serve_in_thread(server)
-    response = httpx.get(f"http://127.0.0.1:{server.server_port}/")
+    response = httpx.get(f"http://127.0.0.1:{server.server_port}/", timeout=60)
     server.stop_within(3)
-    thread.join(5)
+    thread.join(60)
 
     assert response.text == "hello"
     assert not thread.is_alive()
@@ -109,9 +109,9 @@ def test_requests_are_shown(
         caplog_logger = logging.getLogger("djserve.development")
         caplog_logger.addHandler(caplog.handler)
         thread = serve_in_thread(server)
-        httpx.get(f"http://127.0.0.1:{server.server_port}/shown")
+        httpx.get(f"http://127.0.0.1:{server.server_port}/shown", timeout=60)
         server.stop_within(0)
-        thread.join(5)
+        thread.join(60)
         caplog_logger.removeHandler(caplog.handler)
 
     assert any("HTTP GET /shown 200" in message for message in caplog.messages)
@@ -133,9 +133,9 @@ def test_end_of_the_process_is_bounded(
 ) -> None:
     server.set_app(application)
     thread = serve_in_thread(server)
-    httpx.get(f"http://127.0.0.1:{server.server_port}/")
+    httpx.get(f"http://127.0.0.1:{server.server_port}/", timeout=60)
     server.stop_within(3)
-    thread.join(5)
+    thread.join(60)
     server.stop_within(4)
 
     assert ends == [

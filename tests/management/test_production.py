@@ -54,7 +54,7 @@ def run_in_project(tmp_path: Path) -> Script:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=300,
         ).stdout
 
     return run
@@ -175,7 +175,7 @@ def test_threads_are_those_of_the_shared_pool(
     gate.set()
 
     assert stats == (1, 1, 2)
-    assert all(future.result(5) for future in futures)
+    assert all(future.result(60) for future in futures)
     close_shared_pool(5)
 
 

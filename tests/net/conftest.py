@@ -12,7 +12,7 @@ from djserve.net.reactor import Reactor, new_event_loop
 
 Scenario = Callable[[Reactor], Awaitable[Any]]
 
-TIMEOUT = 10
+TIMEOUT = 60
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])

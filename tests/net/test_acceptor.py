@@ -54,7 +54,7 @@ def test_accepting_begins_before_the_loop_runs(is_uvloop: bool) -> None:
     sock, port = open_socket()
     close = accept_connections(loop, sock, Greeter, backlog=50)
 
-    with socket.create_connection(("127.0.0.1", port), 1) as client:
+    with socket.create_connection(("127.0.0.1", port), 60) as client:
         client.setblocking(False)
         data = loop.run_until_complete(loop.sock_recv(client, 10))
 
@@ -104,7 +104,7 @@ def test_closing_in_a_shortage_ends_the_retries() -> None:
     loop.close()
 
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), 1)
+        socket.create_connection(("127.0.0.1", port), 60)
 
 
 def test_accepted_connection_sends_without_delay(run_on_reactor: Run) -> None:

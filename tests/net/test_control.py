@@ -50,14 +50,14 @@ def test_only_the_owner_may_open_it(listener: ControlListener, path: str) -> Non
 def test_request_is_answered(listener: ControlListener, path: str) -> None:
     answer_once(listener, {"workers": 2})
 
-    assert ask(path, {"command": "status"}, timeout=10) == {"workers": 2}
+    assert ask(path, {"command": "status"}, timeout=60) == {"workers": 2}
 
 
 def test_supervisor_that_hangs_up_is_told(listener: ControlListener, path: str) -> None:
     answer_once(listener, None)
 
     with pytest.raises(ConfigError, match="did not answer"):
-        ask(path, {"command": "status"}, timeout=10)
+        ask(path, {"command": "status"}, timeout=60)
 
 
 def test_absent_supervisor_is_told(path: str) -> None:

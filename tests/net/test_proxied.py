@@ -35,7 +35,7 @@ class Recorder(asyncio.Protocol):
 class Bench:
     """A listener on a loop of its own, and blocking clients for it."""
 
-    def __init__(self, trusts: Callable[[str], bool], timeout: float = 5) -> None:
+    def __init__(self, trusts: Callable[[str], bool], timeout: float = 60) -> None:
         self.made: list[Recorder] = []
         self.loop = asyncio.new_event_loop()
         sock = socket.create_server(("127.0.0.1", 0))
@@ -53,7 +53,7 @@ class Bench:
                 for part in parts:
                     writer.write(part)
                     await asyncio.sleep(0.02)
-                return await asyncio.wait_for(reader.read(), 10)
+                return await asyncio.wait_for(reader.read(), 60)
             except ConnectionResetError:
                 return b""
             finally:

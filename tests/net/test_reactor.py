@@ -35,7 +35,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-X", "dev", "-W", "error", "-c", SETUP + code],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=300,
     )
 
 
@@ -92,7 +92,7 @@ def test_reactor_is_thrown_away_without_a_trace() -> None:
         reactor.callWhenRunning(reactor.callLater, 0.01, reactor.stop)
         thread = threading.Thread(target=reactor.run, args=(False,))
         thread.start()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
         reactor.dispose()
 
@@ -468,7 +468,7 @@ def test_stopping_the_reactor_ends_ports_and_connections(run_on_reactor: Run) ->
 
     assert isinstance(collector.ended.result, error.ConnectionLost)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", number), 1)
+        socket.create_connection(("127.0.0.1", number), 60)
 
 
 def test_loop_wakes_for_a_call_from_another_thread(run_on_reactor: Run) -> None:

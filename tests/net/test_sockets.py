@@ -48,7 +48,7 @@ def test_tcp_socket_listens_on_a_port_of_the_kernels_choice(opened: ExitStack) -
 def test_port_can_be_bound_again_after_connections(opened: ExitStack) -> None:
     sock = open_one(opened, TCPAddress("127.0.0.1", 0))
     port = sock.getsockname()[1]
-    client = opened.enter_context(socket.create_connection(("127.0.0.1", port), 1))
+    client = opened.enter_context(socket.create_connection(("127.0.0.1", port), 60))
     sock.setblocking(True)
     # The side that closes first keeps the port in TIME_WAIT.
     sock.accept()[0].close()

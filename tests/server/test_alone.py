@@ -129,7 +129,7 @@ def test_metrics_have_an_address_of_their_own(
     start_server(
         "-m", "djserve", "tea:application", *bind, port=free_port, cwd=tmp_path
     )
-    connection = http.client.HTTPConnection("127.0.0.1", free_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", free_port, timeout=60)
     connection.request("GET", "/metrics")
     content = connection.getresponse().read()
     connection.close()

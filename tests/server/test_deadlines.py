@@ -85,7 +85,7 @@ def test_sweep_goes_on_until_it_is_stopped() -> None:
         target.action = lambda now: enough.set() if len(target.times) == 3 else None
         sweep = Sweep(lambda: [target], 0.001)
         sweep.start(asyncio.get_running_loop())
-        await asyncio.wait_for(enough.wait(), 10)
+        await asyncio.wait_for(enough.wait(), 60)
         sweep.stop()
         sweep.stop()
         await asyncio.sleep(0.01)
@@ -106,7 +106,7 @@ def test_sweep_survives_failures(caplog: pytest.LogCaptureFixture) -> None:
 
         sweep = Sweep(targets, 0.001)
         sweep.start(asyncio.get_running_loop())
-        await asyncio.wait_for(enough.wait(), 10)
+        await asyncio.wait_for(enough.wait(), 60)
         sweep.stop()
 
     asyncio.run(run())

@@ -7,7 +7,6 @@ import os
 import queue
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -17,7 +16,7 @@ EXIT_WITH_A_BUSY_THREAD = """
 import sys, time
 from concurrent.futures import ThreadPoolExecutor
 from djserve.server.ending import exit_within
-ThreadPoolExecutor().submit(time.sleep, 60)
+ThreadPoolExecutor().submit(time.sleep, 600)
 print("flushed", end="")
 {close}
 exit_within(0.1, 3)
@@ -36,15 +35,16 @@ def test_process_is_ended_after_the_timeout(
     monkeypatch.setattr(sys, "stdout", stdout)
     exit_within(0.01, 3)
 
-    assert codes.get(timeout=5) == 3
+    assert codes.get(timeout=60) == 3
 
 
 @pytest.mark.parametrize("close", ["", "sys.stdout.close()"], ids=["open", "closed"])
 def test_process_ends_though_a_thread_is_busy(close: str) -> None:
     code = EXIT_WITH_A_BUSY_THREAD.format(close=close)
-    started = time.monotonic()
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    # The thread takes longer than the process may.
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=300
+    )
 
     assert result.returncode == 3
     assert result.stdout == b"flushed"
-    assert time.monotonic() - started < 30

@@ -289,12 +289,12 @@ async def test_drain_waits_for_the_last_connection() -> None:
     assert not drained.done()
 
     busy.lose()
-    await asyncio.wait_for(drained, 1)
+    await asyncio.wait_for(drained, 60)
 
 
 @on_loop
 async def test_drain_of_nothing_is_done_at_once() -> None:
-    await asyncio.wait_for(Site().factory.drain(), 1)
+    await asyncio.wait_for(Site().factory.drain(), 60)
 
 
 @on_loop

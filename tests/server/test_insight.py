@@ -49,7 +49,7 @@ def port(health: Health) -> Iterator[int]:
 
 def fetch(port: int, path: str, method: str = "GET") -> tuple[int, bytes, str | None]:
     """Return the status, the content and its type."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path)
         response = connection.getresponse()
@@ -110,7 +110,7 @@ def test_health_is_asked_anew_each_time(port: int, health: Health) -> None:
 
 @pytest.mark.e2e
 def test_head_has_no_content(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), 10) as client:
+    with socket.create_connection(("127.0.0.1", port), 60) as client:
         client.sendall(b"HEAD /healthz HTTP/1.0\r\n\r\n")
         answer = b"".join(iter(lambda: client.recv(4096), b""))
 
@@ -129,7 +129,7 @@ def test_nothing_else_is_there(method: str, path: str, status: int, port: int) -
 
 @pytest.mark.e2e
 def test_silent_client_holds_up_nobody(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), 10):
+    with socket.create_connection(("127.0.0.1", port), 60):
         assert fetch(port, "/healthz")[0] == 200
 
 
@@ -137,7 +137,7 @@ def test_silent_client_holds_up_nobody(port: int) -> None:
 def test_unix_socket_is_answered_too(tmp_path: Path) -> None:
     server = InsightServer(f"unix:{tmp_path}/metrics", Health())
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(f"{tmp_path}/metrics")
         client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
         answer = b"".join(iter(lambda: client.recv(4096), b""))

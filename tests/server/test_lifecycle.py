@@ -21,6 +21,7 @@ from djserve.conf.schema import (
     TLSConfig,
 )
 from djserve.net.reactor import Reactor
+from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 
 if TYPE_CHECKING:
@@ -97,14 +98,14 @@ class Running:
         return int(self.server.urls[0].rstrip("/").rpartition(":")[2])
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), 10)
+        return socket.create_connection(("127.0.0.1", self.port), 60)
 
     def stop(self) -> None:
         with contextlib.suppress(RuntimeError):
             self.reactor.loop.call_soon_threadsafe(self.server.stop)
 
     def wait(self) -> ExitCode:
-        self.thread.join(20)
+        self.thread.join(60)
         assert not self.thread.is_alive()
         assert self.exit_code is not None
         return self.exit_code
@@ -122,14 +123,14 @@ def run() -> Iterator[Callable[..., Running]]:
 
     def start(application: Application, **groups: Any) -> Running:
         started.append(Running(application, **groups))
-        assert started[-1].ready.wait(20)
+        assert started[-1].ready.wait(120)
         return started[-1]
 
     yield start
     for running in started:
         running.stop()
         running.stop()
-        running.thread.join(20)
+        running.thread.join(60)
         assert not running.thread.is_alive()
 
 
@@ -143,7 +144,7 @@ def receive_all(client: socket.socket) -> bytes:
 
 def test_server_serves_and_stops(run: Callable[..., Running], site: Site) -> None:
     running = run(site)
-    client = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+    client = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
     client.request("GET", "/")
     assert client.getresponse().read() == b"ok"
     client.close()
@@ -171,7 +172,7 @@ def test_request_under_way_finishes(run: Callable[..., Running], site: Site) -> 
     running = run(site)
     with running.connect() as client:
         client.sendall(GET)
-        assert site.entered.wait(10)
+        assert site.entered.wait(60)
         running.stop()
         with pytest.raises(ConnectionRefusedError):
             for _ in range(500):
@@ -196,7 +197,7 @@ def test_deadline_cancels_what_still_runs(
     running = run(site, lifecycle=LifecycleConfig(shutdown_timeout=1))
     with running.connect() as client:
         client.sendall(GET)
-        assert site.entered.wait(10)
+        assert site.entered.wait(60)
         running.stop()
 
         assert receive_all(client)[:12] in (b"", b"HTTP/1.1 503")
@@ -214,7 +215,7 @@ def test_short_deadline_of_development_is_no_news(
     running = run(site, lifecycle=LifecycleConfig(shutdown_timeout=0.2))
     with running.connect() as client:
         client.sendall(GET)
-        assert site.entered.wait(10)
+        assert site.entered.wait(60)
         running.stop()
         receive_all(client)
     assert running.wait() is ExitCode.OK
@@ -224,16 +225,15 @@ def test_short_deadline_of_development_is_no_news(
 
 def test_second_stop_is_at_once(run: Callable[..., Running], site: Site) -> None:
     site.holds = True
-    running = run(site, lifecycle=LifecycleConfig(shutdown_timeout=60))
+    running = run(site, lifecycle=LifecycleConfig(shutdown_timeout=600))
     with running.connect() as client:
         client.sendall(GET)
-        assert site.entered.wait(10)
+        assert site.entered.wait(60)
         running.stop()
-        began = time.monotonic()
         running.stop()
+        # Far earlier than the timeout of the first stop.
         assert running.wait() is ExitCode.OK
 
-    assert time.monotonic() - began < 5
     assert site.events == ["startup", "cancelled", "shutdown"]
 
 
@@ -293,7 +293,7 @@ def test_stop_during_a_slow_startup_ends_it() -> None:
             events.append("cancelled")
 
     running = Running(app)
-    assert entered.wait(10)
+    assert entered.wait(60)
     running.stop()
 
     assert running.wait() is ExitCode.OK
@@ -338,11 +338,21 @@ def test_state_of_the_lifespan_is_in_each_scope(run: Callable[..., Running]) -> 
     assert running.wait() is ExitCode.OK
 
 
-def test_short_timeouts_are_kept(run: Callable[..., Running], site: Site) -> None:
+def test_short_timeouts_are_kept(
+    run: Callable[..., Running], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    tick = HTTP1Connection.tick
+
+    def count(connection: HTTP1Connection, now: float) -> None:
+        looks.append(now)
+        tick(connection, now)
+
+    monkeypatch.setattr(HTTP1Connection, "tick", count)
     running = run(site, http=HTTPConfig(header_timeout=0.1))
-    began = time.monotonic()
     with running.connect() as client:
         client.sendall(GET[:10])
 
         assert receive_all(client).startswith(b"HTTP/1.1 408 ")
-    assert time.monotonic() - began < 5
+    # They are 25 ms apart or more: the default would be met after hundreds of them.
+    assert len(looks) < 200

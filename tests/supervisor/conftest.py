@@ -32,7 +32,7 @@ async def application(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 """
 
-DEADLINE = 30.0
+DEADLINE = 120.0
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def worker() -> Iterator[Worker]:
 def end(process: subprocess.Popen[bytes]) -> None:
     """Wait for a process that was told to end; kill it where it does not."""
     try:
-        process.wait(10)
+        process.wait(120)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

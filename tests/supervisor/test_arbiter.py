@@ -42,7 +42,7 @@ class Supervised:
 
     def wait_for(self, text: str, count: int = 1) -> None:
         """Return once the text has been printed so many times."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self.output.count(text) < count:
             assert time.monotonic() < deadline, self.output
             time.sleep(0.02)
@@ -54,7 +54,7 @@ class Supervised:
         if self.process.poll() is None:
             self.signal(signal.SIGQUIT)
         try:
-            self.process.wait(20)
+            self.process.wait(120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -86,7 +86,7 @@ def test_start_is_announced_once_and_a_reload_is_not(supervise: Supervise) -> No
     supervised.wait_for("All workers run the new code")
     supervised.signal(signal.SIGTERM)
 
-    assert supervised.process.wait(30) == 0
+    assert supervised.process.wait(120) == 0
     assert supervised.output.count("Listening on") == 1
 
 
@@ -96,7 +96,7 @@ def test_address_that_is_taken_ends_with_its_exit_code(
     with socket.create_server(("127.0.0.1", free_port)):
         supervised = supervise()
 
-        assert supervised.process.wait(30) == 1
+        assert supervised.process.wait(120) == 1
     assert "Cannot listen on" in supervised.output
 
 
@@ -105,7 +105,7 @@ def test_control_socket_that_cannot_be_made_ends_with_its_exit_code(
 ) -> None:
     supervised = supervise("--control-socket", str(tmp_path / "missing" / "control"))
 
-    assert supervised.process.wait(30) == 1
+    assert supervised.process.wait(120) == 1
     assert "Cannot listen on" in supervised.output
 
 
@@ -123,7 +123,7 @@ def test_application_that_never_served_ends_the_supervisor(
 ) -> None:
     (project / "app.py").write_text(code)
 
-    assert supervise().process.wait(30) == exit_code
+    assert supervise().process.wait(120) == exit_code
 
 
 def test_files_go_with_the_supervisor(supervise: Supervise, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_files_go_with_the_supervisor(supervise: Supervise, tmp_path: Path) -> N
     assert control.is_socket()
     supervised.signal(signal.SIGTERM)
 
-    assert supervised.process.wait(30) == 0
+    assert supervised.process.wait(120) == 0
     assert not control.exists()
     assert not pid.exists()
 
@@ -144,7 +144,7 @@ def test_third_request_to_stop_kills_a_blocked_worker(
 ) -> None:
     supervised = supervise()
     supervised.wait_for("Supervisor")
-    client = http.client.HTTPConnection("127.0.0.1", free_port, timeout=30)
+    client = http.client.HTTPConnection("127.0.0.1", free_port, timeout=60)
     client.request("GET", "/block")
     # The worker has read the request once another is not answered any more.
     with pytest.raises(TimeoutError):
@@ -159,7 +159,7 @@ def test_third_request_to_stop_kills_a_blocked_worker(
     other.close()
 
     # Long before WORKER_HANG_TIMEOUT would end it.
-    assert supervised.process.wait(15) == 0
+    assert supervised.process.wait(120) == 0
 
 
 def test_successor_that_cannot_start_leaves_the_supervisor_serving(
@@ -170,7 +170,7 @@ def test_successor_that_cannot_start_leaves_the_supervisor_serving(
     (project / "app.py").write_text("def broken(:\n")
     supervised.signal(signal.SIGUSR2)
     supervised.wait_for("The successor ended with 2; serving on")
-    client = http.client.HTTPConnection("127.0.0.1", free_port, timeout=30)
+    client = http.client.HTTPConnection("127.0.0.1", free_port, timeout=60)
     client.request("GET", "/")
 
     assert client.getresponse().status == 200
@@ -186,5 +186,5 @@ def test_reload_does_not_keep_it_from_ending(supervise: Supervise) -> None:
     supervised.wait_for("Stopping")
     supervised.signal(signal.SIGHUP)
 
-    assert supervised.process.wait(30) == 0
+    assert supervised.process.wait(120) == 0
     assert supervised.output.count("Reloading") == 1

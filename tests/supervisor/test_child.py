@@ -32,7 +32,7 @@ def find_obstacle_after(code: str) -> str:
     )
     command = [sys.executable, "-c", program]
     return subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=30
+        command, capture_output=True, text=True, check=True, timeout=300
     ).stdout.strip()
 
 
@@ -90,7 +90,7 @@ def test_loader_tells_what_is_wrong_with_the_application(
 
     assert message["event"] == "failed"
     assert "SyntaxError" in message["problems"][0]
-    assert loader.process.wait(30) == 2
+    assert loader.process.wait(120) == 2
 
 
 def test_without_preload_nothing_is_loaded(
@@ -157,7 +157,7 @@ def test_loader_that_is_told_to_quit_waits_for_its_workers(
     assert loader.process.poll() is None
     worker.channel.send({"command": "stop"})
 
-    assert loader.process.wait(30) == 0
+    assert loader.process.wait(120) == 0
 
 
 def test_loader_ends_with_its_supervisor(start_loader: StartLoader, hear: Hear) -> None:
@@ -165,7 +165,7 @@ def test_loader_ends_with_its_supervisor(start_loader: StartLoader, hear: Hear) 
     hear(loader.channel)
     loader.close()
 
-    assert loader.process.wait(30) == 0
+    assert loader.process.wait(120) == 0
 
 
 def test_signals_of_the_terminal_do_not_end_a_loader(
@@ -177,4 +177,4 @@ def test_signals_of_the_terminal_do_not_end_a_loader(
         loader.process.send_signal(number)
     loader.quit()
 
-    assert loader.process.wait(30) == 0
+    assert loader.process.wait(120) == 0

@@ -130,10 +130,10 @@ class InThread:
 
     def view(self, request: Request) -> None:
         self._is_there.set()
-        assert self._may_end.wait(30)
+        assert self._may_end.wait(120)
 
     def inspect(self, register: CallRegister) -> list[Report]:
-        assert self._is_there.wait(30)
+        assert self._is_there.wait(120)
         try:
             return inspect_calls(register, describe)
         finally:

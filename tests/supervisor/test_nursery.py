@@ -38,7 +38,7 @@ class Home:
         self.ended_loaders[loader] = code
 
     def run_until(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < deadline, vars(self)
             self.watcher.run(0.02)
@@ -142,7 +142,7 @@ def test_what_a_loader_said_is_known_when_its_end_is_told(
     (project / "app.py").write_text("def broken(:\n")
     home = make_home()
     loader = home.nursery.start_loader(home.count)
-    loader.process.wait(30)
+    loader.process.wait(120)
     home.nursery.poll()
 
     assert home.ended_loaders == {loader: 2}

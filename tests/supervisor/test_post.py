@@ -73,7 +73,7 @@ class Running:
 
     def connect(self) -> http.client.HTTPConnection:
         address = self.server.urls[0].removeprefix("http://").rstrip("/")
-        return http.client.HTTPConnection(address, timeout=30)
+        return http.client.HTTPConnection(address, timeout=60)
 
     def request(self, path: str) -> http.client.HTTPConnection:
         """Send a request, and leave the answer for later."""
@@ -87,7 +87,7 @@ class Running:
     def end(self) -> None:
         # The end of the supervisor ends the server, where it has not ended before.
         self.channel.close()
-        self._thread.join(30)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         self._theirs.close()
         self.board.close()
@@ -139,14 +139,14 @@ def test_order_to_stop_ends_the_server(run: Run) -> None:
     running = run()
     running.channel.send({"command": "stop"})
 
-    assert running.exit_codes.get(timeout=30) is ExitCode.OK
+    assert running.exit_codes.get(timeout=60) is ExitCode.OK
 
 
 def test_end_of_the_supervisor_ends_the_server(run: Run) -> None:
     running = run()
     running.channel.close()
 
-    assert running.exit_codes.get(timeout=30) is ExitCode.OK
+    assert running.exit_codes.get(timeout=60) is ExitCode.OK
 
 
 def test_metrics_are_those_that_the_supervisor_tells(run: Run, hear: Hear) -> None:

@@ -59,7 +59,7 @@ def test_loader_finds_its_directory_channel_and_sockets(tmp_path: Path) -> None:
     config = parse({}).workers
     loader = Launcher(config, [reader], arguments, str(tmp_path)).start()
     inode = os.fstat(reader).st_ino
-    assert loader.process.wait(30) == 0
+    assert loader.process.wait(120) == 0
     (message,) = loader.channel.receive()
 
     assert message["directory"] == str(tmp_path)
@@ -73,7 +73,7 @@ def test_loader_finds_its_directory_channel_and_sockets(tmp_path: Path) -> None:
 def test_loader_forks_only_once_it_has_loaded_without_an_obstacle() -> None:
     arguments = [sys.executable, "-c", ""]
     loader = Launcher(parse({}).workers, [], arguments).start()
-    loader.process.wait(30)
+    loader.process.wait(120)
     seen = [loader.can_fork]
     loader.is_loaded = True
     seen.append(loader.can_fork)
@@ -88,7 +88,7 @@ def test_loader_forks_only_once_it_has_loaded_without_an_obstacle() -> None:
 def test_preload_that_is_off_is_an_expected_obstacle() -> None:
     arguments = [sys.executable, "-c", ""]
     loader = Launcher(parse({}).workers, [], arguments).start()
-    loader.process.wait(30)
+    loader.process.wait(120)
     loader.obstacle = PRELOAD_OFF
 
     assert not loader.is_obstacle_unexpected
@@ -135,7 +135,7 @@ def test_worker_that_starts_is_ended_by_a_signal(
     worker.pid = sleeper.pid
     worker.tell_to_stop()
 
-    assert sleeper.wait(30) == -signal.SIGTERM
+    assert sleeper.wait(120) == -signal.SIGTERM
 
 
 def test_worker_that_serves_is_only_asked_to_end(

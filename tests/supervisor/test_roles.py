@@ -84,7 +84,7 @@ def test_process_with_its_birth_in_the_environment_is_a_child(project: Path) -> 
         env={**os.environ, "DJSERVE_LOADER": str(theirs.fileno())},
         pass_fds=[theirs.fileno()],
         capture_output=True,
-        timeout=30,
+        timeout=300,
     )
     theirs.close()
 

@@ -24,7 +24,7 @@ def name_itself(role: str, file: str, before: str = "") -> str:
     )
     command = [sys.executable, "-c", program]
     return subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=30
+        command, capture_output=True, text=True, check=True, timeout=300
     ).stdout.strip()
 
 

@@ -97,7 +97,7 @@ def test_worker_writes_the_stacks_of_its_threads(
     start()
     hear(worker.channel)
     worker.ask_for_stacks()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while "run_until_stopped" not in worker.read_stacks():
         assert time.monotonic() < deadline, worker.read_stacks()
         time.sleep(0.01)
@@ -124,7 +124,7 @@ def test_worker_that_cannot_load_by_itself_tells_why(
 
     assert message["event"] == "failed"
     assert "SyntaxError" in message["problems"][0]
-    assert loader.process.wait(30) == 2
+    assert loader.process.wait(120) == 2
 
 
 @pytest.mark.skipif(not os.path.exists("/proc"), reason="only Linux has /proc")

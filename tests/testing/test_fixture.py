@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 def test_project_is_served_under_an_allowed_name() -> None:
     with serve_project() as server:
         assert "localhost" in settings.ALLOWED_HOSTS
-        assert httpx.get(f"{server.url}/accounts/login/").status_code == 200
+        assert httpx.get(f"{server.url}/accounts/login/", timeout=60).status_code == 200
 
     assert server.ws_url == f"ws://localhost:{server.port}"
     assert "localhost" not in settings.ALLOWED_HOSTS

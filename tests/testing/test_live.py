@@ -43,35 +43,38 @@ async def failing_start(scope: Any, receive: Any, send: Any) -> None:
 
 def test_http_is_served_at_the_url() -> None:
     with LiveServer(echo) as server:
-        response = httpx.get(f"{server.url}/some/path")
+        response = httpx.get(f"{server.url}/some/path", timeout=60)
 
     assert response.text == "/some/path"
 
 
 def test_websocket_is_served_at_the_ws_url() -> None:
-    with LiveServer(echo) as server, connect(f"{server.ws_url}/") as websocket:
+    with (
+        LiveServer(echo) as server,
+        connect(f"{server.ws_url}/", open_timeout=60) as websocket,
+    ):
         websocket.send("hello")
 
-        assert websocket.recv(timeout=5) == "hello"
+        assert websocket.recv(timeout=60) == "hello"
 
 
 def test_name_with_two_addresses_has_one_port() -> None:
     with LiveServer(echo, host="localhost") as server:
         assert server.url == f"http://localhost:{server.port}"
-        assert httpx.get(f"{server.url}/").status_code == 200
+        assert httpx.get(f"{server.url}/", timeout=60).status_code == 200
 
 
 def test_server_can_listen_on_ipv6() -> None:
     with LiveServer(echo, host="::1") as server:
         assert server.ws_url == f"ws://[::1]:{server.port}"
-        assert httpx.get(f"{server.url}/six").text == "/six"
+        assert httpx.get(f"{server.url}/six", timeout=60).text == "/six"
 
 
 def test_two_servers_run_side_by_side() -> None:
     with LiveServer(echo) as one, LiveServer(echo) as other:
         assert one.port != other.port
-        assert httpx.get(f"{one.url}/1").text == "/1"
-        assert httpx.get(f"{other.url}/2").text == "/2"
+        assert httpx.get(f"{one.url}/1", timeout=60).text == "/1"
+        assert httpx.get(f"{other.url}/2", timeout=60).text == "/2"
 
 
 def test_stop_ends_the_thread_and_may_be_repeated() -> None:
@@ -82,7 +85,7 @@ def test_stop_ends_the_thread_and_may_be_repeated() -> None:
     names = [thread.name for thread in threading.enumerate()]
     assert "djserve-live-server" not in names
     with pytest.raises(httpx.ConnectError):
-        httpx.get(server.url)
+        httpx.get(server.url, timeout=60)
 
 
 def test_server_that_was_never_started_can_be_stopped() -> None:
@@ -91,11 +94,11 @@ def test_server_that_was_never_started_can_be_stopped() -> None:
 
 def test_open_websocket_is_closed_by_stop() -> None:
     server = LiveServer(echo).start()
-    with connect(f"{server.ws_url}/") as websocket:
+    with connect(f"{server.ws_url}/", open_timeout=60) as websocket:
         server.stop()
 
         with pytest.raises(ConnectionClosedError):
-            websocket.recv(timeout=5)
+            websocket.recv(timeout=60)
         assert websocket.close_code == 1012
 
 
@@ -123,4 +126,4 @@ def test_failed_lifespan_is_an_error() -> None:
 
 def test_settings_are_applied() -> None:
     with LiveServer(echo, settings={"SERVER_NAME": "mine"}) as server:
-        assert httpx.get(server.url).headers["server"] == "mine"
+        assert httpx.get(server.url, timeout=60).headers["server"] == "mine"

@@ -41,7 +41,7 @@ def stopped() -> Iterator[list[DjserveProcess]]:
     yield processes
     for process in processes:
         process.terminate()
-        process.join(10)
+        process.join(60)
         process.close()
 
 
@@ -57,11 +57,11 @@ def test_process_tells_its_port_and_serves(stopped: list[DjserveProcess]) -> Non
     stopped.append(process)
     process.start()
 
-    assert process.ready.wait(10)
-    response = httpx.get(f"http://127.0.0.1:{process.port.value}/")
+    assert process.ready.wait(120)
+    response = httpx.get(f"http://127.0.0.1:{process.port.value}/", timeout=60)
     assert (response.text, response.headers["server"]) == ("hello", "child")
     process.terminate()
-    process.join(10)
+    process.join(60)
     assert torn_down.is_set()
 
 
@@ -75,7 +75,7 @@ def test_process_serves_until_it_is_terminated() -> None:
     )
 
     def terminate() -> None:
-        process.ready.wait(10)
+        process.ready.wait(120)
         os.kill(os.getpid(), signal.SIGTERM)
 
     client = threading.Thread(target=terminate)
@@ -94,7 +94,7 @@ def test_address_in_use_is_told_to_the_parent() -> None:
         process = DjserveProcess("127.0.0.1", get_application, port=port)
         process.run()
 
-    error, _ = process.errors.get(timeout=10)
+    error, _ = process.errors.get(timeout=60)
     assert "LISTEN_FAILED" in str(error)
 
 
@@ -103,7 +103,7 @@ def test_failure_is_told_to_the_parent(stopped: list[DjserveProcess]) -> None:
     stopped.append(process)
     process.start()
 
-    error, text = process.errors.get(timeout=10)
+    error, text = process.errors.get(timeout=60)
     assert repr(error) == "ValueError('no application')"
     assert "Traceback" in text
     assert not process.ready.is_set()

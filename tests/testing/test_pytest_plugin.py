@@ -22,7 +22,7 @@ def test_fixture_serves_the_project_with_its_database(
     djserve_live_server: ProjectServer,
 ) -> None:
     User.objects.create_user("anna", password="secret-anna")
-    with httpx.Client(base_url=djserve_live_server.url) as client:
+    with httpx.Client(base_url=djserve_live_server.url, timeout=60) as client:
         client.get("/accounts/login/")
         form = {
             "username": "anna",

@@ -50,29 +50,36 @@ class TestOwnApplication(DjserveLiveServerTestCase):
     def test_server_sees_the_rows_of_the_test(self) -> None:
         User.objects.create(username="anna")
 
-        assert httpx.get(self.live_server_url).text == "1"
+        assert httpx.get(self.live_server_url, timeout=60).text == "1"
 
     def test_test_sees_the_rows_of_the_server(self) -> None:
-        with connect(f"{self.live_server_ws_url}/") as websocket:
+        with connect(f"{self.live_server_ws_url}/", open_timeout=60) as websocket:
             websocket.send("ben")
-            assert websocket.recv(timeout=5) == "added"
+            assert websocket.recv(timeout=60) == "added"
 
         assert User.objects.get().username == "ben"
 
 
 class TestProject(DjserveLiveServerTestCase):
     def test_views_are_served(self) -> None:
-        assert httpx.get(f"{self.live_server_url}/accounts/login/").status_code == 200
+        assert (
+            httpx.get(f"{self.live_server_url}/accounts/login/", timeout=60).status_code
+            == 200
+        )
 
     def test_static_files_are_served(self) -> None:
-        response = httpx.get(f"{self.live_server_url}/static/demo/css/site.css")
+        response = httpx.get(
+            f"{self.live_server_url}/static/demo/css/site.css", timeout=60
+        )
 
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/css")
 
     def test_settings_of_a_test_are_those_of_the_server(self) -> None:
         with override_settings(LOGIN_REDIRECT_URL="/elsewhere/"):
-            response = httpx.get(f"{self.live_server_url}/", follow_redirects=False)
+            response = httpx.get(
+                f"{self.live_server_url}/", follow_redirects=False, timeout=60
+            )
 
         assert response.status_code < 400
 
@@ -81,7 +88,9 @@ class TestWithoutStaticFiles(DjserveLiveServerTestCase):
     serve_static = False
 
     def test_static_files_are_not_served(self) -> None:
-        response = httpx.get(f"{self.live_server_url}/static/demo/css/site.css")
+        response = httpx.get(
+            f"{self.live_server_url}/static/demo/css/site.css", timeout=60
+        )
 
         assert response.status_code == 404
 
@@ -97,7 +106,9 @@ class TestLikeChannels(ChannelsLiveServerTestCase):
         assert self.serve_static
 
     def test_static_files_are_in_front_of_the_application(self) -> None:
-        response = httpx.get(f"{self.live_server_url}/static/demo/css/site.css")
+        response = httpx.get(
+            f"{self.live_server_url}/static/demo/css/site.css", timeout=60
+        )
 
         assert response.status_code == 200
 
@@ -118,7 +129,7 @@ def test_settings_of_the_project_apply_save_its_addresses() -> None:
     thread.start()
     try:
         assert thread.error is None
-        response = httpx.head(f"http://127.0.0.1:{thread.port}/")
+        response = httpx.head(f"http://127.0.0.1:{thread.port}/", timeout=60)
         assert response.headers["server"] == "project"
     finally:
         thread.terminate()

@@ -48,7 +48,7 @@ def test_uploaded_picture_gets_its_thumbnail(
     async def scenario() -> None:
         worker = asyncio.create_task(listen(router, "media"))
         await database_sync_to_async(attachments.receive)(ana, lobby, picture())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await done.wait()
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)

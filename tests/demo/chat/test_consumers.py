@@ -249,7 +249,7 @@ def test_typing_is_shown_to_others_and_throttled(
         await typist.send_json_to(new_message("done"))
         types = []
         while "message" not in types:
-            types.append((await guest.receive_json_from(timeout=3))["type"])
+            types.append((await guest.receive_json_from(timeout=60))["type"])
         await typist.disconnect()
         await guest.disconnect()
         return types
