@@ -11,23 +11,33 @@ from pathlib import Path
 from typing import NoReturn
 
 from benchmarks import processes, servers
+from benchmarks.goals import goal_scenarios
 from benchmarks.model import Results, Row
 from benchmarks.options import build_parser
 from benchmarks.plots import plot_all
 from benchmarks.processes import ROOT, BenchmarkError
-from benchmarks.profiles import NORMAL, QUICK, Profile
-from benchmarks.profiling import profile
+from benchmarks.profiles import GOALS_ONLY, NORMAL, QUICK, Profile
+from benchmarks.profiling import HOT_PATHS, profile
 from benchmarks.runner import (
     conditions_for,
     describe_machine,
     describe_versions,
+    estimate,
     run_scenarios,
 )
 from benchmarks.scenarios import Scenario, select
-from benchmarks.tables import render, render_group, render_problems, rewrite_block
+from benchmarks.tables import (
+    GOALS_BLOCK,
+    RESULTS_BLOCK,
+    render,
+    render_group,
+    render_problems,
+    render_verdicts,
+    rewrite_block,
+)
 
 RESULTS = ROOT / "benchmarks" / "results"
-PROFILES = ROOT / "benchmarks" / "profiles"
+PROFILES = RESULTS / "profiles"
 PAGE = ROOT / "docs" / "performance.md"
 IMAGES = ROOT / "docs" / "images"
 LOAD_LIMIT = 0.7
@@ -57,11 +67,15 @@ def perform(options: argparse.Namespace) -> int:
     if options.report:
         report(Results.read(options.report), options)
         return 0
-    chosen = select(options.scenarios)
     servers.raise_open_file_limit()
-    warn_if_not_alone()
     if options.profile:
-        return write_profiles(chosen, options)
+        warn_if_not_alone()
+        return write_profiles(select(options.scenarios or [*HOT_PATHS]), options)
+    chosen = choose(options)
+    say(describe_plan(chosen, options))
+    if options.plan:
+        return 0
+    warn_if_not_alone()
     results = measure(chosen, options)
     report(results, options)
     ours = [row.cells["djserve"] for row in results.rows if "djserve" in row.cells]
@@ -76,14 +90,46 @@ def warn_if_not_alone() -> None:
 
 
 def profile_of(options: argparse.Namespace) -> Profile:
+    if options.goals:
+        return GOALS_ONLY
     return QUICK if options.quick else NORMAL
+
+
+def choose(options: argparse.Namespace) -> list[Scenario]:
+    """Return what to measure; raises BenchmarkError for a name that nothing has."""
+    chosen = select(options.scenarios)
+    if options.goals:
+        names = {each.name for each in chosen}
+        return [each for each in goal_scenarios() if each.name in names]
+    if options.scenarios:
+        return chosen
+    return [each for each in chosen if each.name not in profile_of(options).left_out]
+
+
+def rounds_of(scenario: Scenario, options: argparse.Namespace) -> int:
+    plan = profile_of(options)
+    usual = plan.steady_rounds if scenario.is_steady else plan.rounds
+    return int(options.rounds or usual)
+
+
+def describe_plan(chosen: list[Scenario], options: argparse.Namespace) -> str:
+    """Say how much is to be measured, and how long that takes."""
+    plan = profile_of(options)
+    count, minutes = estimate(
+        chosen,
+        options.servers,
+        lambda scenario: rounds_of(scenario, options),
+        options.seconds or plan.seconds,
+    )
+    text = f"{len(chosen)} scenarios, {count} measurements: about {minutes:.0f} minutes"
+    if plan.minutes is None:
+        return text
+    return f"{text}; one round only of what is left if {plan.minutes:g} do not suffice"
 
 
 def measure(chosen: list[Scenario], options: argparse.Namespace) -> Results:
     """Run the scenarios; the results so far are on the disk after each."""
     plan = profile_of(options)
-    if not options.scenarios:
-        chosen = [each for each in chosen if each.name not in plan.left_out]
     seconds = options.seconds or plan.seconds
     results = Results(
         machine=describe_machine(),
@@ -96,8 +142,7 @@ def measure(chosen: list[Scenario], options: argparse.Namespace) -> Results:
     )
 
     def rounds(scenario: Scenario) -> int:
-        usual = plan.steady_rounds if scenario.is_steady else plan.rounds
-        return int(options.rounds or usual)
+        return rounds_of(scenario, options)
 
     with conditions_for(plan, seconds) as conditions:
         for row in run_scenarios(
@@ -122,8 +167,9 @@ def output_folder(options: argparse.Namespace) -> Path:
         return Path(options.output)
     if options.report:
         return Path(options.report).parent
-    is_whole = not options.scenarios and not options.servers and not options.quick
-    return RESULTS if is_whole else RESULTS / "partial"
+    if options.scenarios or options.servers or options.quick:
+        return RESULTS / "partial"
+    return RESULTS / "goals" if options.goals else RESULTS
 
 
 def report(results: Results, options: argparse.Namespace) -> None:
@@ -138,17 +184,25 @@ def report(results: Results, options: argparse.Namespace) -> None:
         say("No pictures: matplotlib is not installed")
         pictures = []
     if options.publish:
-        rewrite_block(PAGE, text)
-        IMAGES.mkdir(exist_ok=True)
-        for picture in pictures:
-            shutil.copy(picture, IMAGES)
+        publish(results, pictures)
     say(render_problems(results))
     say(f"Results are in {folder}")
 
 
+def publish(results: Results, pictures: list[Path]) -> None:
+    """Put the verdicts into the documentation, and all figures of a broader run."""
+    rewrite_block(PAGE, GOALS_BLOCK, render_verdicts(results))
+    if results.options["profile"] == GOALS_ONLY.name:
+        return
+    rewrite_block(PAGE, RESULTS_BLOCK, render(results))
+    IMAGES.mkdir(exist_ok=True)
+    for picture in pictures:
+        shutil.copy(picture, IMAGES)
+
+
 def write_profiles(chosen: list[Scenario], options: argparse.Namespace) -> int:
     """Write one text for each scenario that has a server under load."""
-    PROFILES.mkdir(exist_ok=True)
+    PROFILES.mkdir(parents=True, exist_ok=True)
     plan = profile_of(options)
     with conditions_for(plan, options.seconds or 5) as conditions:
         for scenario in chosen:

@@ -55,15 +55,20 @@ class Cell:
         return (max(self.values) - min(self.values)) / 2 / abs(self.median)
 
     @property
-    def cost(self) -> float | None:
-        """Microseconds of the server's CPU for one of what is counted a second.
+    def costs(self) -> list[float]:
+        """Microseconds of the server's CPU for one of what is counted, by round.
 
         Other work on the machine takes time from a server, but puts little on this.
         """
-        if not self.busy or len(self.busy) != len(self.values):
-            return None
+        if len(self.busy) != len(self.values):
+            return []
         pairs = zip(self.busy, self.values, strict=True)
-        return statistics.median(busy / value * 1e6 for busy, value in pairs)
+        return [busy / value * 1e6 for busy, value in pairs]
+
+    @property
+    def cost(self) -> float | None:
+        """The median of ``costs``."""
+        return statistics.median(self.costs) if self.costs else None
 
     @property
     def is_idle(self) -> bool:

@@ -1,4 +1,4 @@
-"""How thorough a run is: the normal profile, and the quick one."""
+"""How thorough a run is: the normal profile, the quick one, that of the goals."""
 
 from __future__ import annotations
 
@@ -49,4 +49,16 @@ QUICK = Profile(
     left_out=frozenset(
         {"http1_tls_new", "http1_idle_1", "http1_idle_1000", "http1_idle_10000"}
     ),
+)
+
+GOALS_ONLY = Profile(
+    name="goals",
+    minutes=25,
+    rounds=3,
+    steady_rounds=1,
+    seconds=5,
+    fanout_connections=1000,
+    idle_connections=10_000,
+    transfer_size=1024 * MIB,
+    memory_transfer_size=1024 * MIB,
 )

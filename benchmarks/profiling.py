@@ -12,11 +12,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import processes
+from benchmarks.measures import Conditions
 from benchmarks.model import Sample
 from benchmarks.processes import BenchmarkError, Server
-from benchmarks.scenarios import Conditions, Scenario
+from benchmarks.scenarios import Scenario
 
 LINES = 40
+
+HOT_PATHS = (
+    *("http1_hello", "http2_hello", "websocket_echo", "websocket_echo_16k"),
+    *("channels_echo", "django_sync", "django_query", "django_async"),
+)
+"""What is sampled where no scenario is named."""
+
 _LIBRARY = re.compile(r"\(.*?(?:site-packages|lib/python[\d.]+)/")
 
 

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.certificates import write_certificate
+from benchmarks.measures import Conditions
 from benchmarks.model import Cell, Results, Row, Sample
 from benchmarks.processes import BenchmarkError, run
 from benchmarks.profiles import Profile
-from benchmarks.scenarios import Conditions, Scenario
+from benchmarks.scenarios import Scenario, seconds_of
 from benchmarks.servers import Unsupported, cores, module
 
 PACKAGES = (
@@ -110,6 +111,19 @@ def run_scenarios(
                 progress.note(row, contender, outcome)
         results.rows.append(row)
         yield row
+
+
+def estimate(
+    scenarios: list[Scenario],
+    servers: tuple[str, ...],
+    rounds: Callable[[Scenario], int],
+    seconds: int,
+) -> tuple[int, float]:
+    """Return how many measurements these make, and about how many minutes."""
+    counts = [rounds(each) * len(contenders(each, servers)) for each in scenarios]
+    times = (seconds_of(each, seconds) for each in scenarios)
+    total = sum(count * time for count, time in zip(counts, times, strict=True))
+    return sum(counts), total / 60
 
 
 def contenders(scenario: Scenario, servers: tuple[str, ...]) -> list[str]:

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from benchmarks.goals import judge
+from benchmarks.idle import Growth, growth_of
 from benchmarks.model import Cell, Results, Row
 from benchmarks.servers import COMMANDS
 
@@ -18,8 +19,7 @@ TITLES = {
     "granian": "Granian",
 }
 
-BEGIN = "<!-- benchmark table: begin (written by python -m benchmarks) -->"
-END = "<!-- benchmark table: end -->"
+GOALS_BLOCK, RESULTS_BLOCK = "goals table", "benchmark table"
 
 LEGEND = (
     "Each cell is the median of the rounds and, after ±, half the distance from the"
@@ -35,6 +35,9 @@ LEGEND = (
 )
 
 
+MISSED = "[no](#where-the-limits-are)"
+
+
 def title_of(contender: str) -> str:
     return TITLES.get(contender, contender)
 
@@ -44,7 +47,17 @@ def render(results: Results) -> str:
     parts = [f"{render_machine(results)}\n{LEGEND}"]
     for group, rows in groupby(results.rows, key=lambda row: row.group):
         parts.append(render_group(group, [*rows]))
-    parts += [render_goals(results), render_problems(results)]
+    parts += [render_idle(results), render_goals(results), render_problems(results)]
+    return join(parts)
+
+
+def render_verdicts(results: Results) -> str:
+    """Return what a run says of the goals, without the figures of the others."""
+    parts = [render_machine(results), render_goals(results), render_idle(results)]
+    return join([*parts, render_problems(results)])
+
+
+def join(parts: list[str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -121,10 +134,32 @@ def render_goals(results: Results) -> str:
     ]
     lines += [
         f"| {verdict.title} | {verdict.goal} | {verdict.measured} |"
-        f" {'yes' if verdict.is_met else 'no'} |"
+        f" {'yes' if verdict.is_met else MISSED} |"
         for verdict in verdicts
     ]
     return "\n".join(lines)
+
+
+def render_idle(results: Results) -> str:
+    """Return what a request costs beside more and more idle connections."""
+    growths = [growth for name in COMMANDS if (growth := growth_of(results, name))]
+    if not growths:
+        return ""
+    heads = [f"beside {count:,}" for count in growths[0].costs]
+    lines = [["server CPU per request, µs", *heads, "grows"]]
+    lines.append(["---", *["---:"] * len(heads), "---"])
+    lines += [idle_line(growth) for growth in growths]
+    return "\n".join(
+        ["### Idle connections\n", *(f"| {' | '.join(c)} |" for c in lines)]
+    )
+
+
+def idle_line(growth: Growth) -> list[str]:
+    figures = [format_number(cost) for cost in growth.costs.values()]
+    answer = "yes" if growth.is_real else "no"
+    change = f"{growth.change:+.0%}, rounds differ by ±{growth.spread:.0%}"
+    shown = f"{answer} ({change})".replace("%", " %")
+    return [title_of(growth.contender), *figures, shown]
 
 
 def render_problems(results: Results) -> str:
@@ -138,11 +173,18 @@ def render_problems(results: Results) -> str:
     return "\n".join(["### What did not work\n", *lines]) if lines else ""
 
 
-def rewrite_block(page: Path, text: str) -> None:
+def marks(name: str) -> tuple[str, str]:
+    """Return the comments between which a page has the block of this name."""
+    begin = f"<!-- {name}: begin (written by python -m benchmarks) -->"
+    return begin, f"<!-- {name}: end -->"
+
+
+def rewrite_block(page: Path, name: str, text: str) -> None:
     """Put the text between a page's two marks; raises ValueError where they miss."""
     before = page.read_text("utf-8")
-    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    after, count = pattern.subn(lambda _: f"{BEGIN}\n\n{text}\n{END}", before)
+    begin, end = marks(name)
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    after, count = pattern.subn(lambda _: f"{begin}\n\n{text}\n{end}", before)
     if count != 1:
-        raise ValueError(f"{page} has {count} marked blocks, expected 1")
+        raise ValueError(f"{page} has {count} blocks {name!r}, expected 1")
     page.write_text(after, "utf-8")
