@@ -18,6 +18,7 @@ from djserve.asgi.websocket import WebSocketExchange
 from djserve.errors import ProtocolError
 from djserve.instrumentation.events import format_client
 from djserve.instrumentation.request_id import name_request
+from djserve.net.latency import shorten_queues
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.protocols.http2.connection import HTTP2Connection
@@ -117,6 +118,7 @@ class ConnectionFactory:
                 self._fields,
                 asyncio.get_running_loop().call_soon,
             )
+        shorten_queues(transport)
         return HTTP2Connection(transport, info, self._http2)
 
     def _detect_preface(self, transport: Transport, info: ConnectionInfo) -> Connection:

@@ -1,7 +1,9 @@
 """What is sent, and when: frames by priority, within the windows and the transport.
 
 Everything of one turn of the loop goes out in one write. DATA is made only when it can
-be sent: up to the windows, and while the transport takes more.
+be sent: up to the windows, while the transport takes more, and so much in one turn. A
+client that reads as fast as we write would otherwise never let the loop go on to what
+other streams and connections ask for.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     from djserve.protocols.http2.codec import FrameCodec
     from djserve.protocols.http2.responder import Responder
 
-# Bytes of frames for one write; the transport's own buffer is about as large.
-_BATCH_SIZE = 64 * 1024
+# Bytes of content in one turn of the loop; the transport's buffer is about as large.
+_TURN_SIZE = 64 * 1024
 
 # A frame with less content than this is no progress that pays for a window update.
 _WORTHY_SIZE = 1024
@@ -45,6 +47,7 @@ class Output:
         "_is_scheduled",
         "_scheduler",
         "_transport",
+        "_turn_left",
         "is_paused",
         "is_stopped",
         "pauses",
@@ -63,6 +66,7 @@ class Output:
         self._is_busy = False
         self._is_scheduled = False
         self._is_reading_paused = False
+        self._turn_left = _TURN_SIZE
         self.is_paused = False
         self.is_stopped = False
         self.pauses = 0
@@ -83,9 +87,8 @@ class Output:
 
     def wake(self) -> None:
         """Write what there is in the loop's next turn."""
-        if not (self._is_busy or self._is_scheduled or self.is_stopped):
-            self._is_scheduled = True
-            self._call_soon(self._run)
+        if not self._is_busy:
+            self._schedule()
 
     def can_send_now(self, stream: Responder, size: int) -> bool:
         """Say whether content may go out ahead of what is queued: nothing is."""
@@ -126,14 +129,17 @@ class Output:
         self.is_stopped = True
 
     def flush(self) -> None:
-        """Write now: control frames in any case, content as far as it may go."""
+        """Write now: control frames in any case, content as far as it may go.
+
+        What is left of it when this turn has had its share waits for the next.
+        """
         if self._is_busy or self.is_stopped:
             return
         self._is_busy = True
         codec = self._codec
         try:
             while True:
-                if not self.is_paused:
+                if self._turn_left > 0 and not self.is_paused:
                     self._fill()
                 if not codec.has_output():
                     break
@@ -143,8 +149,14 @@ class Output:
         if self.is_paused and not self._is_reading_paused:
             self._check_backlog()
 
+    def _schedule(self) -> None:
+        if not (self._is_scheduled or self.is_stopped):
+            self._is_scheduled = True
+            self._call_soon(self._run)
+
     def _run(self) -> None:
         self._is_scheduled = False
+        self._turn_left = _TURN_SIZE
         self.flush()
 
     def _check_backlog(self) -> None:
@@ -153,31 +165,34 @@ class Output:
             self._transport.pause_reading()
 
     def _fill(self) -> None:
-        """Make frames for one write."""
+        """Make frames for one write, up to what this turn has left."""
         scheduler, codec = self._scheduler, self._codec
-        budget = _BATCH_SIZE
-        while budget > 0 and scheduler and codec.outbound_flow_control_window > 0:
+        while (
+            scheduler and self._turn_left > 0 and codec.outbound_flow_control_window > 0
+        ):
             stream = scheduler.next()
             window = min(
                 codec.outbound_flow_control_window,
                 stream.state.outbound_flow_control_window,
                 codec.max_outbound_frame_size,
             )
-            if window <= 0:
+            if window > 0:
+                self._turn_left -= self._send_frame(stream, window)
+            else:
                 scheduler.discard(stream)
-                continue
-            size = self._send_frame(stream, window)
-            budget -= size
+        if self._turn_left <= 0:
+            self._schedule()
 
     def _send_frame(self, stream: Responder, window: int) -> int:
         data = stream.queue.take(window)
         size = len(data)
         if size >= _WORTHY_SIZE:
             self._codec.controls.earn(_CONTROLS_PER_FRAME)
+        stream.sent_size += size
         is_whole = not stream.queue.size
         if is_whole:
             self._scheduler.discard(stream)
         else:
-            self._scheduler.sent(stream, size)
+            self._scheduler.sent(stream)
         stream.send_frame(data, is_whole)
         return size

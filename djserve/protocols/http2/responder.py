@@ -30,8 +30,8 @@ STREAM_BUFFER_SIZE = 16 * 1024
 class Responder:
     """The sending half of ``stream.HTTP2Stream``.
 
-    ``state`` is h2's part of the stream. The scheduler keeps ``is_queued`` and
-    ``turn``.
+    ``state`` is h2's part of the stream. ``level`` is the scheduler's: in which of its
+    queues it is, if any.
     """
 
     __slots__ = (
@@ -42,7 +42,7 @@ class Responder:
         "_takes_trailers",
         "_trailers",
         "exchange",
-        "is_queued",
+        "level",
         "method",
         "priority",
         "queue",
@@ -50,7 +50,6 @@ class Responder:
         "state",
         "stream_id",
         "table",
-        "turn",
     )
 
     def __init__(self, table: StreamTable, state: H2Stream, request: Request) -> None:
@@ -61,8 +60,7 @@ class Responder:
         self.priority = request.priority
         self.exchange: Exchange | None = None
         self.queue = ContentQueue()
-        self.is_queued = False
-        self.turn = 0
+        self.level: int | None = None
         self.sent_size = 0
         self._has_no_content = False
         self._remaining = -1
@@ -143,7 +141,6 @@ class Responder:
     def send_frame(self, data: bytes, is_whole: bool) -> None:
         """Send content that was taken; ``is_whole``: nothing waits any more."""
         is_last = is_whole and self._is_ending and self._trailers is None
-        self.sent_size += len(data)
         self.table.codec.send_content(self.state, data, is_last)
         if is_whole and self._is_ending:
             self._end_sent()

@@ -4,11 +4,13 @@ RFC 9218 section 10 leaves the algorithm to the server. Taken literally, one lon
 download would keep every later response of its urgency waiting, and all of lower
 urgency; here none waits for ever:
 
-- A non-incremental stream goes first in its urgency until it is complete or has had a
-  long turn; then the others get theirs. Small responses fit in one turn, so they are
-  sent whole and in order.
+- A non-incremental stream goes first in its urgency until it is complete or has had
+  its long turn. From then on it lets all shorter ones by, and shares frame by frame
+  with others like it. Small responses fit in one turn: they are sent whole, in order,
+  and at once however many downloads go on beside them.
 - An incremental stream's turn is one frame.
-- Every few turns the next lower urgency with anything to send gets one.
+- Every few turns the next lower level (a later urgency, or the long ones of the same)
+  with anything to send gets one.
 """
 
 from __future__ import annotations
@@ -19,53 +21,59 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from djserve.protocols.http2.responder import Responder
 
-# Bytes in a non-incremental stream's turn.
+# Bytes that a response may have sent and still be a short one.
 LONG_TURN = 128 * 1024
 
-# Of so many turns, one goes to a lower urgency.
+# Of so many turns, one goes to a lower level.
 COURTESY_INTERVAL = 8
+
+# Each urgency has two levels: the short ones, then the long ones.
+_LEVELS = 16
 
 
 class Scheduler:
     """Keep the streams that have something to send and may send it."""
 
-    __slots__ = ("_queues", "_turns")
+    __slots__ = ("_count", "_queues", "_turns")
 
     def __init__(self) -> None:
-        self._queues: list[deque[Responder]] = [deque() for _ in range(8)]
+        self._queues: list[deque[Responder]] = [deque() for _ in range(_LEVELS)]
+        self._count = 0
         self._turns = 0
 
     def __bool__(self) -> bool:
-        return any(self._queues)
+        return self._count > 0
 
     def add(self, stream: Responder) -> None:
-        """Put a stream last of its urgency; nothing happens if it is queued."""
-        if not stream.is_queued:
-            stream.is_queued = True
-            stream.turn = 0
-            self._queues[stream.priority.urgency].append(stream)
+        """Put a stream last of its level; nothing happens if it is queued."""
+        if stream.level is None:
+            stream.level = _level_of(stream)
+            self._queues[stream.level].append(stream)
+            self._count += 1
 
     def discard(self, stream: Responder) -> None:
         """Take a stream out, wherever it stands."""
-        if stream.is_queued:
-            stream.is_queued = False
-            self._queues[stream.priority.urgency].remove(stream)
+        if stream.level is not None:
+            self._queues[stream.level].remove(stream)
+            self._count -= 1
+            stream.level = None
 
     def next(self) -> Responder:
         """Return the stream whose turn it is; it stays queued. There must be one."""
         self._turns += 1
         waiting = [queue for queue in self._queues if queue]
         if len(waiting) > 1 and self._turns % COURTESY_INTERVAL == 0:
-            # The courtesy goes round among the lower urgencies.
+            # The courtesy goes round among the lower levels.
             lower = self._turns // COURTESY_INTERVAL % (len(waiting) - 1)
             return waiting[1 + lower][0]
         return waiting[0][0]
 
-    def sent(self, stream: Responder, size: int) -> None:
+    def sent(self, stream: Responder) -> None:
         """Note that a queued stream sent a frame and has more to send."""
-        stream.turn += size
-        if stream.priority.incremental or stream.turn >= LONG_TURN:
-            stream.turn = 0
-            queue = self._queues[stream.priority.urgency]
-            if queue[0] is stream:
-                queue.rotate(-1)
+        if stream.priority.incremental or stream.sent_size >= LONG_TURN:
+            self.discard(stream)
+            self.add(stream)
+
+
+def _level_of(stream: Responder) -> int:
+    return stream.priority.urgency * 2 + (stream.sent_size >= LONG_TURN)

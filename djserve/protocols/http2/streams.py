@@ -212,7 +212,7 @@ class StreamTable:
     def priority_updated(self, stream_id: int, value: bytes) -> None:
         stream = self._streams.get(stream_id)
         if stream is not None:
-            was_queued = stream.is_queued
+            was_queued = stream.level is not None
             self.output.discard(stream)
             stream.priority = parse_priority(value)
             if was_queued:

@@ -44,6 +44,41 @@ def test_one_write_is_bounded(open_wire: type[Wire]) -> None:
     assert len(wire.responses[1].content) == 1_000_000
 
 
+def test_one_turn_is_bounded_and_lets_others_in(open_wire: type[Wire]) -> None:
+    wire = open_wire(client_settings=open_wire.setting(4, 2**30))
+    wire.feed(wire.headers(1), wire.headers(3), wire.window(0, 2**30))
+    wire.transport.writes.clear()
+    wire.log.clear()
+    long, short = wire.requests
+    long.stream.send_response(200, [], b"x" * 1_000_000, more=True)
+    assert sum(map(len, wire.transport.writes)) < 100_000
+    assert not long.stream.is_writable
+
+    # A whole turn before the next part of the long one, the short one is answered.
+    short.answer()
+    wire.turn()
+    order = [frame.stream_id for frame in wire.log if frame.kind == frames.DATA]
+    assert order.index(3) <= 10
+    assert len(wire.responses[1].content) == 1_000_000
+    assert long.stream.is_writable
+
+
+def test_parts_of_one_turn_are_bounded_together(open_wire: type[Wire]) -> None:
+    wire = open_wire(client_settings=open_wire.setting(4, 2**30))
+    wire.feed(wire.headers(1), wire.window(0, 2**30))
+    wire.transport.writes.clear()
+    stream = wire.requests[0].stream
+    stream.send_response(200, [], b"", more=True)
+    parts = 0
+    while stream.is_writable and parts < 100:
+        stream.send_data(b"x" * 20_000, more=True)
+        parts += 1
+
+    assert parts < 6
+    wire.turn()
+    assert stream.is_writable
+
+
 def test_content_stops_within_one_write_of_a_full_transport(
     open_wire: type[Wire],
 ) -> None:

@@ -71,6 +71,38 @@ def test_long_response_lets_others_of_its_urgency_by(wire: Wire) -> None:
     assert order(wire) == [3] * frames_in_turn + [5] + [3] * frames_in_turn
 
 
+def test_short_response_passes_all_long_ones(wire: Wire) -> None:
+    respond(wire, 3, b"", 4 * LONG_TURN)
+    respond(wire, 5, b"", 4 * LONG_TURN)
+    wire.feed(wire.window(0, 3 * LONG_TURN)).log.clear()
+    respond(wire, 7, b"", FRAME_SIZE)
+    wire.feed(wire.window(0, 2**20))
+
+    # One turn may be a courtesy.
+    assert order(wire).index(7) <= 1
+
+
+def test_long_responses_share_frame_by_frame(wire: Wire) -> None:
+    respond(wire, 3, b"", 4 * LONG_TURN)
+    respond(wire, 5, b"", 4 * LONG_TURN)
+    wire.feed(wire.window(0, 3 * LONG_TURN)).log.clear()
+    wire.feed(wire.window(0, 6 * FRAME_SIZE))
+
+    assert sorted(order(wire)) == [3, 3, 3, 5, 5, 5]
+
+
+def test_long_response_is_not_starved_by_short_ones(open_wire: type[Wire]) -> None:
+    wire = open_wire(client_settings=open_wire.setting(4, 2**30))
+    wire.feed(wire.headers(1))
+    wire.requests[0].answer(b"x" * (2 * LONG_TURN))
+    wire.feed(wire.window(0, LONG_TURN)).log.clear()
+    for stream_id in range(3, 43, 2):
+        respond(wire, stream_id, b"", FRAME_SIZE)
+    wire.feed(wire.window(0, 10 * FRAME_SIZE))
+
+    assert 1 in order(wire)
+
+
 def test_lower_urgency_is_not_starved(wire: Wire) -> None:
     respond(wire, 3, b"u=0", 40 * FRAME_SIZE)
     respond(wire, 5, b"u=7", FRAME_SIZE)
