@@ -259,9 +259,23 @@ class ConnectionFactory:
             asyncio.get_running_loop().call_soon(connection.drain)
 
     def _end_idle(self, upgraded: set[Connection]) -> None:
+        """Drain what is left, each connection in a turn of the loop of its own.
+
+        What peers have sent is then read first: to a peer, a close that meets its
+        request looks like a failure, and with many connections in one turn some would.
+        """
         self._is_ending_idle = True
-        for connection in self.connections.difference(upgraded):
-            connection.drain()
+        loop = asyncio.get_running_loop()
+        left = list(self.connections.difference(upgraded))
+
+        def drain_next() -> None:
+            if left:
+                connection = left.pop()
+                if connection in self.connections:
+                    connection.drain()
+                loop.call_soon(drain_next)
+
+        loop.call_soon(loop.call_soon, drain_next)
 
     def abort(self) -> int:
         """Drop every connection; return how many there were."""

@@ -15,7 +15,7 @@ import pytest
 from djserve.asgi.application import ApplicationCalls
 from djserve.asgi.origin import OriginPolicy
 from djserve.asgi.scope import ScopeBuilder
-from djserve.conf.schema import HTTPConfig, ProxyConfig, ServerConfig
+from djserve.conf.schema import DrainConfig, HTTPConfig, ProxyConfig, ServerConfig
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
@@ -290,6 +290,22 @@ async def test_drain_waits_for_the_last_connection() -> None:
 
     busy.lose()
     await asyncio.wait_for(drained, 60)
+
+
+@on_loop
+async def test_request_that_meets_the_end_of_idle_connections_is_answered() -> None:
+    site = Site(ServerConfig(drain=DrainConfig(drain_idle_timeout=0)))
+    transports = [site.connect(), site.connect()]
+    draining = asyncio.ensure_future(site.factory.drain())
+    while not any(transport.is_closing for transport in transports):
+        await asyncio.sleep(0)
+    (late,) = (transport for transport in transports if not transport.is_closing)
+    late.feed(GET)
+    await until(lambda: late.is_closing)
+    draining.cancel()
+
+    assert late.data.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close\r\n" in late.data
 
 
 @on_loop
