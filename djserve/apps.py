@@ -6,10 +6,11 @@ from django.apps import AppConfig
 from django.core.checks import register
 
 from djserve import checks
+from djserve.instrumentation.tracing_context import prepare_with
 
 
 class DjserveConfig(AppConfig):
-    """Register the system checks."""
+    """Register the system checks, and what traces need of Django."""
 
     name = "djserve"
     verbose_name = "djserve"
@@ -20,3 +21,10 @@ class DjserveConfig(AppConfig):
 
         for check in (*checks.CHECKS, check_database_pools):
             register(check, checks.TAG)
+        prepare_with(_trace_django)
+
+
+def _trace_django() -> None:
+    from djserve.handlers.tracing import trace_django
+
+    trace_django()

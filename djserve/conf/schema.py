@@ -18,6 +18,7 @@ from djserve.conf.schema_process import MetricsConfig as MetricsConfig
 from djserve.conf.schema_process import UnixSocketConfig as UnixSocketConfig
 from djserve.conf.schema_process import WorkersConfig as WorkersConfig
 from djserve.conf.schema_tls import TLSConfig as TLSConfig
+from djserve.conf.schema_tracing import TracingConfig as TracingConfig
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -275,5 +276,6 @@ class ServerConfig:
     drain: DrainConfig = field(default_factory=DrainConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
     django: DjangoConfig = field(default_factory=DjangoConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)

@@ -119,10 +119,14 @@ class AccessLog:
 
 
 def format_entry(record: RequestRecord, method: str, date: str) -> str:
-    """Return a record's line: the combined log format, then the seconds it took."""
+    """Return a record's line: the combined log format, then the seconds it took.
+
+    Where tracing is on, the trace comes last.
+    """
     referer, agent = _find_fields(record.head.headers)
     line = _format_common(record, method, date)
-    return f'{line} "{referer}" "{agent}" {record.duration:.6f}\n'
+    trace = f" trace={record.trace_id}" if record.trace_id else ""
+    return f'{line} "{referer}" "{agent}" {record.duration:.6f}{trace}\n'
 
 
 def format_common(record: RequestRecord, method: str, date: str) -> str:

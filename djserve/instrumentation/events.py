@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     from djserve.interfaces import RequestHead
 
 
@@ -14,10 +16,20 @@ class RequestRecord:
     ``client`` and ``scheme`` are as in the scope, so the forwarded ones behind a proxy.
     ``status`` is the response's status, for a closed WebSocket its close code, and 0
     where there is none. ``size`` counts the bytes of content sent. ``duration`` is in
-    seconds since the head arrived.
+    seconds since the head arrived. ``scope`` is the application's, None where it has
+    not seen the request; ``trace_id`` is filled in where tracing is on.
     """
 
-    __slots__ = ("client", "duration", "head", "scheme", "size", "status")
+    __slots__ = (
+        "client",
+        "duration",
+        "head",
+        "scheme",
+        "scope",
+        "size",
+        "status",
+        "trace_id",
+    )
 
     def __init__(
         self,
@@ -34,6 +46,8 @@ class RequestRecord:
         self.status = status
         self.size = size
         self.duration = duration
+        self.scope: MutableMapping[str, Any] | None = None
+        self.trace_id = ""
 
 
 class RequestLog(Protocol):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from djserve.instrumentation.request_id import current_request_id, find_request_id
+from djserve.instrumentation.tracing_context import current_trace_id
 
 if TYPE_CHECKING:
     from djserve.instrumentation.events import RequestRecord
@@ -31,6 +32,9 @@ class JSONFormatter(logging.Formatter):
         request_id = current_request_id.get()
         if request_id != "-":
             entry["request_id"] = request_id
+        trace_id = current_trace_id.get()
+        if trace_id:
+            entry["trace_id"] = trace_id
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry)
@@ -55,6 +59,8 @@ def format_json(record: RequestRecord, method: str, date: str) -> str:
         "request_id": find_request_id(head.headers) or None,
         "worker": os.getpid(),
     }
+    if record.trace_id:
+        entry["trace_id"] = record.trace_id
     return json.dumps(entry) + "\n"
 
 

@@ -25,13 +25,15 @@ class SlowLog:
             return
         head = record.head
         name = find_request_id(head.headers)
+        trace = f", trace {record.trace_id}" if record.trace_id else ""
         logger.warning(
-            "%s %s took %.3f seconds (status %s%s)",
+            "%s %s took %.3f seconds (status %s%s%s)",
             escape(head.method),
             request_target(head),
             record.duration,
             record.status or "-",
             f", request {name}" if name else "",
+            trace,
         )
 
     def websocket_connecting(self, record: RequestRecord) -> None:

@@ -12,12 +12,14 @@ import asyncio
 import logging
 import os
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from djserve.conf.loader import load
 from djserve.errors import ConfigError, ListenError
 from djserve.instrumentation.development_log import DevelopmentLog
+from djserve.instrumentation.fan_out import combine
 from djserve.instrumentation.logging import configure, configure_development
 from djserve.net.address import TCPAddress
 from djserve.net.reactor import Reactor, install
@@ -26,12 +28,14 @@ from djserve.net.twisted_log import redirect
 from djserve.server.ending import exit_within
 from djserve.server.launch import choose_origin_policy
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
+from djserve.server.tracing import open_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from djserve.asgi.types import Application
     from djserve.conf.schema import ServerConfig
+    from djserve.instrumentation.events import RequestLog
 
 logger = logging.getLogger("djserve.server")
 
@@ -91,6 +95,7 @@ class DevelopmentServer:
         self._style = style
         self._server: Server | None = None
         self._ended = threading.Event()
+        self._at_end = ExitStack()
         try:
             self._sockets = open_sockets(
                 TCPAddress(*address), backlog=config.bind.backlog
@@ -106,15 +111,23 @@ class DevelopmentServer:
         self._config = replace(config, bind=replace(config.bind, bind=bind))
 
     def set_app(self, application: Application) -> None:
-        """Take the application; the second step."""
+        """Take the application; the second step.
+
+        Raises ConfigError where it cannot be traced as it should be.
+        """
         configure(self._config.logging, django=True)
         configure_development()
         redirect()
+        logs: list[RequestLog] = [DevelopmentLog(self._style)]
+        tracing = self._at_end.enter_context(open_tracing(self._config))
+        if tracing is not None:
+            application = tracing.put_around(application)
+            logs.insert(0, tracing)
         self._server = _Server(
             application,
             self._config,
             self._reactor,
-            request_log=DevelopmentLog(self._style),
+            request_log=combine(logs),
             origin_policy=choose_origin_policy(self._config),
             on_ready=lambda server: self._close_sockets(),
         )
@@ -126,7 +139,8 @@ class DevelopmentServer:
         """
         assert self._server is not None, "set_app() first"
         try:
-            code = run_until_stopped(self._server, self._reactor)
+            with self._at_end:
+                code = run_until_stopped(self._server, self._reactor)
         finally:
             self._ended.set()
         if code is not ExitCode.OK:

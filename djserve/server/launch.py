@@ -27,6 +27,7 @@ from djserve.server.alone import Alone
 from djserve.server.banner import describe_loop, start_lines
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from djserve.server.observation import has_metrics, observe, open_logs
+from djserve.server.tracing import open_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -122,14 +123,18 @@ def serve_application(
 ) -> ExitCode:
     """Serve until a signal ends it, in a process whose logs are set up.
 
-    Raises ConfigError where the access log cannot be opened.
+    Raises ConfigError where the access log cannot be opened, or traces be made.
     """
     redirect()
-    with _access_log(config, reactor) as access_log:
-        logs: list[RequestLog] = [] if access_log is None else [access_log]
+    with _access_log(config, reactor) as access_log, open_tracing(config) as tracing:
+        logs: list[RequestLog] = [] if tracing is None else [tracing]
+        logs += [] if access_log is None else [access_log]
         logs += open_logs(config, watch.board)
+        application = observe(application, config, watch.board)
+        if tracing is not None:
+            application = tracing.put_around(application)
         server = Server(
-            watch.around(observe(application, config, watch.board)),
+            watch.around(application),
             config,
             reactor,
             request_log=combine(logs),

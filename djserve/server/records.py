@@ -22,6 +22,7 @@ class HTTPEntry:
     def __init__(self, log: RequestLog, head: RequestHead, scope: Scope) -> None:
         self._log = log
         self._record = RequestRecord(head, scope["client"], scope["scheme"])
+        self._record.scope = scope
         self._started = time.perf_counter()
 
     def finish(self, status: int, size: int) -> None:
@@ -42,6 +43,7 @@ class WebSocketEntry:
         self._log = log
         scheme = "https" if scope["scheme"] == "wss" else "http"
         self._record = RequestRecord(head, scope["client"], scheme)
+        self._record.scope = scope
         self._started = time.perf_counter()
         log.websocket_connecting(self._record)
 

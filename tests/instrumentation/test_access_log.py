@@ -107,6 +107,13 @@ def test_entry_has_the_combined_format_and_the_duration() -> None:
     )
 
 
+def test_trace_comes_last() -> None:
+    request = record()
+    request.trace_id = "0af7"
+
+    assert format_entry(request, "GET", DATE).endswith(" 0.012500 trace=0af7\n")
+
+
 def test_missing_values_are_dashes() -> None:
     entry = format_entry(record(client=None, status=0, size=0, duration=0), "GET", DATE)
 

@@ -18,6 +18,7 @@ from djserve.instrumentation.json_lines import (
     format_time,
 )
 from djserve.instrumentation.request_id import current_request_id
+from djserve.instrumentation.tracing_context import current_trace_id
 from djserve.interfaces import Headers, RequestHead
 
 
@@ -138,3 +139,21 @@ def test_time_is_in_utc_with_milliseconds() -> None:
 
     assert format_time(seconds) == "2024-02-28T23:30:00.250Z"
     assert format_time(0) == "1970-01-01T00:00:00.000Z"
+
+
+def test_log_record_of_a_traced_request_tells_the_trace() -> None:
+    def write() -> dict[str, Any]:
+        current_trace_id.set("0af7")
+        return format_record(make_log_record("a"))
+
+    assert copy_context().run(write)["trace_id"] == "0af7"
+    assert "trace_id" not in format_record(make_log_record("a"))
+
+
+def test_traced_request_tells_its_trace() -> None:
+    head = RequestHead("GET", b"/", b"", [], "1.1")
+    record = RequestRecord(head, None, "http")
+    record.trace_id = "0af7"
+
+    assert json.loads(format_json(record, "GET", ""))["trace_id"] == "0af7"
+    assert "trace_id" not in format_request()

@@ -65,3 +65,11 @@ def test_websocket_may_last(event: str, caplog: pytest.LogCaptureFixture) -> Non
     getattr(SlowLog(1), event)(make_record(3600, status=1000))
 
     assert caplog.records == []
+
+
+def test_trace_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    record = make_record(2)
+    record.trace_id = "0af7"
+    SlowLog(1).request_finished(record)
+
+    assert caplog.messages[0].endswith("(status 200, trace 0af7)")

@@ -108,7 +108,10 @@ class Command(find_next_command()):  # type: ignore[misc]
             # Django calls this with an address and serves by what it returns.
             self.server_cls = self._create_server
             options = {**options, "use_threading": False}
-        super().inner_run(*args, **options)
+        try:
+            super().inner_run(*args, **options)
+        except ConfigError as error:
+            raise CommandError("\n".join(error.problems)) from None
 
     def get_handler(self, *args: Any, **options: Any) -> Any:
         """Return the application that is served, static files in front of it."""

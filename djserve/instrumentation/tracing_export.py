@@ -1,0 +1,102 @@
+"""OpenTelemetry's own settings, the variables OTEL_*, to what sends spans away.
+
+A project that has set up a provider by itself keeps it. Else one is made where the
+server begins to run, after any fork: its threads would not survive one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import djserve
+from djserve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from opentelemetry.trace import Tracer
+
+GROUP = "opentelemetry_traces_exporter"
+
+# Seconds at the end for the last spans to be sent.
+SHUTDOWN_TIMEOUT = 5.0
+
+
+def require_tracing() -> None:
+    """Raise ConfigError where OpenTelemetry's interface is not installed."""
+    try:
+        import opentelemetry.trace  # noqa: F401
+    except ImportError:
+        raise _missing("opentelemetry-api") from None
+
+
+class Export:
+    """Where this process's spans go, from its start to ``close``. Raises ConfigError.
+
+    ``tracer`` makes the spans.
+    """
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        require_tracing()
+        from opentelemetry import trace
+
+        self._provider: Any = None
+        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            self._provider = make_provider(environ)
+            trace.set_tracer_provider(self._provider)
+        self.tracer: Tracer = trace.get_tracer("djserve", djserve.__version__)
+
+    def close(self) -> None:
+        """Send what waits, and wait for that for a moment."""
+        if self._provider is None:
+            return
+        # Its own timeouts are far longer than a server has to end.
+        thread = threading.Thread(target=self._provider.shutdown, daemon=True)
+        thread.start()
+        thread.join(SHUTDOWN_TIMEOUT)
+
+
+def make_provider(environ: Mapping[str, str]) -> Any:
+    """Return a provider of OpenTelemetry's SDK, which reads most variables itself."""
+    try:
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        raise _missing("opentelemetry-sdk") from None
+    exporters = [_load_exporter(name) for name in _exporter_names(environ)]
+    # Not at exit: Python would wait there, for as long as the collector is away.
+    provider = TracerProvider(shutdown_on_exit=False)
+    for exporter in exporters:
+        provider.add_span_processor(BatchSpanProcessor(exporter()))
+    return provider
+
+
+def _exporter_names(environ: Mapping[str, str]) -> Iterator[str]:
+    for name in environ.get("OTEL_TRACES_EXPORTER", "otlp").split(","):
+        name = name.strip()
+        if name == "otlp":
+            yield _name_otlp(environ)
+        elif name not in ("", "none"):
+            yield name
+
+
+def _name_otlp(environ: Mapping[str, str]) -> str:
+    protocol = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", protocol)
+    return "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
+
+
+def _load_exporter(name: str) -> Any:
+    for entry in metadata.entry_points(group=GROUP, name=name):
+        return entry.load()
+    known = sorted({entry.name for entry in metadata.entry_points(group=GROUP)})
+    problem = f"OTEL_TRACES_EXPORTER: no exporter {name!r} is installed"
+    raise ConfigError([f"{problem} (there are: {', '.join(known)})"])
+
+
+def _missing(package: str) -> ConfigError:
+    hint = 'install "djserve[otel]"'
+    return ConfigError([f"TRACING needs the package {package}: {hint}"])

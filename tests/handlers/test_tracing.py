@@ -1,0 +1,133 @@
+"""What Django tells the span of the request that it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.handlers.asgi import ASGIHandler as DjangoHandler
+from django.core.handlers.base import BaseHandler
+from django.core.signals import got_request_exception
+from django.http import HttpRequest, HttpResponse
+from django.test import AsyncRequestFactory, override_settings
+from django.urls import include, path
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from djserve.asgi.types import Message, Scope
+from djserve.handlers.handler import ASGIHandler
+from djserve.handlers.sync_lane import SyncChain
+from djserve.handlers.tracing import trace_django
+from djserve.instrumentation.tracing import ServerSpan
+
+
+def view(request: HttpRequest, number: int) -> HttpResponse:
+    return HttpResponse()
+
+
+async def async_view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    raise LookupError("lost")
+
+
+async def async_broken(request: HttpRequest) -> HttpResponse:
+    raise LookupError("lost")
+
+
+shop = [path("<int:number>/", view), path("async/", async_view)]
+urlpatterns = [
+    path("shop/", include(shop)),
+    path("broken/", broken),
+    path("async-broken/", async_broken),
+]
+
+
+@pytest.fixture(autouse=True)
+def _traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Trace Django for one test."""
+    for handler in (BaseHandler, ASGIHandler, SyncChain):
+        monkeypatch.setattr(handler, "resolve_request", handler.resolve_request)
+    receivers = list(got_request_exception.receivers)
+    trace_django()
+    with override_settings(
+        ROOT_URLCONF=sys.modules[__name__], MIDDLEWARE=[], DEBUG=False
+    ):
+        yield
+    got_request_exception.receivers[:] = receivers
+    got_request_exception.sender_receivers_cache.clear()
+
+
+def serve(handler: Any, url: str, **changes: Any) -> ReadableSpan:
+    """Let a handler answer one request; return the request's span."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    request: Any = AsyncRequestFactory().get(url)
+    scope = request.scope | changes
+
+    async def run(scope: Scope) -> None:
+        span = ServerSpan(provider.get_tracer("test"), scope)
+        span.enter()
+        incoming: asyncio.Queue[Message] = asyncio.Queue()
+        incoming.put_nowait({"type": "http.request", "body": b""})
+
+        async def send(message: Message) -> None:
+            """Leave the response alone."""
+
+        await handler(scope, incoming.get, send)
+        span.release()
+        span.release()
+
+    contextvars.copy_context().run(asyncio.run, run(scope))
+    (span,) = exporter.get_finished_spans()
+    return span
+
+
+@pytest.mark.parametrize("handler", [ASGIHandler, DjangoHandler])
+@pytest.mark.parametrize(
+    ("url", "route"),
+    [
+        ("/shop/5/", "/shop/<int:number>/"),
+        ("/shop/async/", "/shop/async/"),
+        ("/broken/", "/broken/"),
+    ],
+)
+def test_span_has_the_route(handler: type[Any], url: str, route: str) -> None:
+    span = serve(handler(), url)
+
+    assert span.name == f"GET {route}"
+
+
+def test_route_has_the_mount_point() -> None:
+    span = serve(ASGIHandler(), "/mount/shop/async/", root_path="/mount")
+
+    assert span.name == "GET /mount/shop/async/"
+
+
+def test_path_that_is_not_found_has_no_route() -> None:
+    assert serve(ASGIHandler(), "/missing/").name == "GET"
+
+
+@pytest.mark.parametrize("handler", [ASGIHandler, DjangoHandler])
+@pytest.mark.parametrize("url", ["/broken/", "/async-broken/"])
+def test_exception_of_a_view_is_recorded(handler: type[Any], url: str) -> None:
+    span = serve(handler(), url)
+
+    assert span.attributes is not None
+    assert span.attributes["error.type"] == "LookupError"
+    assert [event.name for event in span.events] == ["exception"]
+
+
+def test_request_without_a_span_is_served_as_ever() -> None:
+    request: Any = AsyncRequestFactory().get("/shop/5/")
+
+    assert ASGIHandler().resolve_request(request).func is view
+    got_request_exception.send(sender=None, request=request)
