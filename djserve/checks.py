@@ -12,6 +12,7 @@ djserve.W004  DEBUG is on and the server listens beyond this machine
 djserve.W005  a setting of Daphne's has no effect
 djserve.W006  every client is believed to be a proxy
 djserve.W007  a database pool is smaller than THREADS (handlers/checks.py)
+djserve.W008  the Redis client gives up when the channel layer's reads do
 ============  ==========================================================
 """
 
@@ -24,10 +25,12 @@ import re
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from django.apps import AppConfig, apps
 from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.checks import CheckMessage, Error, Warning
+from django.utils.module_loading import import_string
 
 from djserve.conf.loader import load
 from djserve.conf.schema import ServerConfig
@@ -38,6 +41,13 @@ TAG = "djserve"
 _OLDEST_ASGIREF = (3, 13)
 
 _IN_MEMORY_LAYER = "channels.layers.InMemoryChannelLayer"
+_REDIS_LAYER = "channels_redis.core.RedisChannelLayer"
+
+# channels_redis waits for messages in reads of five seconds
+# (RedisChannelLayer.brpop_timeout), and since 8.0 redis-py gives up on an answer after
+# just as long (redis/_defaults.py): the two end at the same moment.
+_REDIS_READ_SECONDS = 5
+_FIRST_REDIS_WITH_TIMEOUT = (8, 0)
 
 _DAPHNE_SETTINGS = {
     "DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE": "WEBSOCKET_MESSAGE_SIZE_LIMIT",
@@ -132,7 +142,37 @@ def find_layer_problems(config: ServerConfig) -> list[CheckMessage]:
             id="djserve.W002",
         )
         for alias, layer in layers.items()
-        if layer.get("BACKEND") == _IN_MEMORY_LAYER
+        if _is_a(layer.get("BACKEND"), _IN_MEMORY_LAYER)
+    ]
+
+
+def check_redis_timeouts(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report Redis channel layers that lose their connections while nothing happens."""
+    try:
+        version = metadata.version("redis")
+    except metadata.PackageNotFoundError:
+        return []
+    return find_redis_problems(version)
+
+
+def find_redis_problems(version: str) -> list[CheckMessage]:
+    """Judge the channel layers by one version of redis-py."""
+    if _parse_version(version) < _FIRST_REDIS_WITH_TIMEOUT:
+        return []
+    layers = getattr(settings, "CHANNEL_LAYERS", None) or {}
+    return [
+        Warning(
+            f"The channel layer {alias!r} waits for messages in reads of five seconds, "
+            f"and redis-py {version} closes a connection after five seconds without an "
+            "answer: WebSockets on which nothing happens fail.",
+            hint='Write each host as {"address": "redis://...", "socket_timeout": 15}, '
+            "or add ?socket_timeout=15 to its address.",
+            id="djserve.W008",
+        )
+        for alias, layer in layers.items()
+        # A class derived from it may well read in another way.
+        if layer.get("BACKEND") == _REDIS_LAYER
+        and not all(map(_outlasts_reads, _hosts_of(layer)))
     ]
 
 
@@ -143,8 +183,7 @@ def check_asgiref(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
 
 def find_asgiref_problems(version: str) -> list[CheckMessage]:
     """Judge one version of asgiref."""
-    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    if numbers >= _OLDEST_ASGIREF:
+    if _parse_version(version) >= _OLDEST_ASGIREF:
         return []
     return [
         Warning(
@@ -209,6 +248,7 @@ CHECKS = (
     check_installed_apps,
     check_application,
     check_channel_layers,
+    check_redis_timeouts,
     check_asgiref,
     check_debug,
     check_daphne_settings,
@@ -222,6 +262,43 @@ def _load_or_none() -> ServerConfig | None:
         return load()
     except ConfigError:
         return None
+
+
+def _parse_version(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def _is_a(backend: object, path: str) -> bool:
+    """Say whether a channel layer's class is one, or derives from it."""
+    if backend == path:
+        return True
+    try:
+        return issubclass(import_string(str(backend)), import_string(path))
+    except (ImportError, TypeError):
+        # What cannot be imported is Channels' to report.
+        return False
+
+
+def _hosts_of(layer: dict[str, Any]) -> list[object]:
+    """Return the hosts as the settings have them; the default host for none."""
+    hosts = (layer.get("CONFIG") or {}).get("hosts")
+    return list(hosts) if isinstance(hosts, list | tuple) and hosts else [None]
+
+
+def _outlasts_reads(host: object) -> bool:
+    """Say whether the client waits longer for one host than the layer's reads last."""
+    if isinstance(host, dict) and "socket_timeout" not in host:
+        host = host.get("address")
+    if isinstance(host, str):
+        host = dict(parse_qsl(urlsplit(host).query))
+    if not isinstance(host, dict) or "socket_timeout" not in host:
+        return False
+    timeout = host["socket_timeout"]
+    try:
+        return timeout is None or float(timeout) > _REDIS_READ_SECONDS
+    except ValueError:
+        # Not a number: redis-py's to refuse.
+        return True
 
 
 def _index(names: list[str], name: str) -> int:

@@ -6,10 +6,12 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from channels_redis.core import RedisChannelLayer
 from django.core.checks import CheckMessage
 from django.test import override_settings
 
@@ -152,6 +154,83 @@ def test_channel_layer_of_one_process(
 ) -> None:
     with override_settings(DJSERVE={"WORKERS": workers}, CHANNEL_LAYERS=layers):
         assert ids(checks.check_channel_layers(None)) == expected
+
+
+def test_layer_derived_from_the_one_in_memory_lives_in_one_process_too() -> None:
+    layers = {"default": {"BACKEND": "demo_project.realtime.layers.MemoryChannelLayer"}}
+
+    with override_settings(DJSERVE={"WORKERS": 2}, CHANNEL_LAYERS=layers):
+        assert ids(checks.check_channel_layers(None)) == ["djserve.W002"]
+
+
+@pytest.mark.parametrize("backend", ["nowhere.Layer", "django.VERSION", None])
+def test_layer_that_is_no_class_is_left_to_channels(backend: object) -> None:
+    layers = {"default": {"BACKEND": backend}}
+
+    with override_settings(DJSERVE={"WORKERS": 2}, CHANNEL_LAYERS=layers):
+        assert checks.check_channel_layers(None) == []
+
+
+URL = "redis://127.0.0.1:6379/0"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        (None, ["djserve.W008"]),
+        ([], ["djserve.W008"]),
+        ([("127.0.0.1", 6379)], ["djserve.W008"]),
+        ([URL], ["djserve.W008"]),
+        ([f"{URL}?socket_timeout=15"], []),
+        ([{"address": URL}], ["djserve.W008"]),
+        ([{"address": URL, "socket_timeout": 15}], []),
+        ([{"address": URL, "socket_timeout": None}], []),
+        ([{"address": URL, "socket_timeout": 5}], ["djserve.W008"]),
+        ([{"address": f"{URL}?socket_timeout=3"}], ["djserve.W008"]),
+        ([{"address": f"{URL}?socket_timeout=15"}], []),
+        ([f"{URL}?socket_timeout=soon"], []),
+        ([f"{URL}?socket_timeout=15", URL], ["djserve.W008"]),
+        ([{"sentinels": [("127.0.0.1", 26379)], "socket_timeout": 15}], []),
+    ],
+)
+def test_redis_client_must_outlast_the_reads_of_the_layer(
+    hosts: object, expected: list[str]
+) -> None:
+    layers = {"default": {**REDIS, "CONFIG": {"hosts": hosts}}}
+
+    with override_settings(CHANNEL_LAYERS=layers):
+        assert ids(checks.find_redis_problems("8.0.0")) == expected
+        assert checks.find_redis_problems("7.4.1") == []
+
+
+@override_settings(CHANNEL_LAYERS={"default": REDIS, "other": IN_MEMORY})
+def test_redis_layer_without_any_host_has_the_default_timeout() -> None:
+    messages = checks.find_redis_problems("8.1.0")
+
+    assert ids(messages) == ["djserve.W008"]
+    assert "'default'" in messages[0].msg
+    assert "socket_timeout" in str(messages[0].hint)
+
+
+@override_settings(CHANNEL_LAYERS={"default": REDIS})
+def test_project_is_judged_by_the_redis_that_is_installed() -> None:
+    expected = checks.find_redis_problems(metadata.version("redis"))
+
+    assert ids(checks.check_redis_timeouts(None)) == ids(expected)
+
+
+@override_settings(CHANNEL_LAYERS={"default": REDIS})
+def test_no_redis_installed_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", find)
+
+    assert checks.check_redis_timeouts(None) == []
+
+
+def test_installed_layer_still_reads_for_five_seconds() -> None:
+    assert RedisChannelLayer.brpop_timeout == checks._REDIS_READ_SECONDS
 
 
 @pytest.mark.parametrize(
