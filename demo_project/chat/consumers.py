@@ -96,7 +96,7 @@ class RoomConsumer(CommandConsumer):
     # Events of the channel layer.
 
     async def message_changed(self, event: dict[str, Any]) -> None:
-        await self.send_event("message", message=event["message"])
+        await self.send(text_data=event["frame"])
 
     async def presence_changed(self, event: dict[str, Any]) -> None:
         await self.send_event(

@@ -10,10 +10,14 @@ that it missed something.
 from __future__ import annotations
 
 import uuid
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import models
 from django.urls import reverse
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
 
 class Room(models.Model):
@@ -109,6 +113,12 @@ class Message(models.Model):
     ``nonce`` is made by the author's client, so a message that is sent again after a
     lost connection is recognised and not doubled.
     """
+
+    # What the text names, carries and links to, once ``events.with_details`` or the
+    # service has loaded it: these lists cost no query, unlike the relations below.
+    named: list[User]
+    files: list[Attachment]
+    links: list[LinkPreview]
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="messages")
     author = models.ForeignKey(

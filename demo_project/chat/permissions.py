@@ -27,6 +27,8 @@ def readable_rooms(viewer: Viewer) -> QuerySet[Room]:
 
 def can_read(viewer: Viewer, room: Room) -> bool:
     """Whether the viewer may see the room."""
+    if room.kind == Room.Kind.PUBLIC:
+        return True
     return readable_rooms(viewer).filter(pk=room.pk).exists()
 
 

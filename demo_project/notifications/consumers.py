@@ -10,13 +10,13 @@ from demo_project.chat.services.reading import unread_by_slug
 from demo_project.notifications import services
 from demo_project.notifications.forms import MarkReadForm
 from demo_project.realtime.consumer import CommandConsumer, CommandForm
-from demo_project.realtime.groups import inbox_group
+from demo_project.realtime.groups import INBOX_TOPIC, inbox_group
 
 
 class InboxConsumer(CommandConsumer):
     """Send what is new for one person, on whichever page."""
 
-    topic = "inbox"
+    topic = INBOX_TOPIC
 
     async def admit(self) -> list[str] | None:
         return [inbox_group(self.account.pk)] if self.account is not None else None

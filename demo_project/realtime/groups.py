@@ -15,6 +15,9 @@ from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.db import transaction
 
+INBOX_TOPIC = "inbox"
+"""The presence topic of the socket that every page of a signed-in user holds."""
+
 Event: TypeAlias = dict[str, Any]
 Delivery: TypeAlias = tuple[str, Event]
 

@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from demo_project.realtime.database import writing
 from demo_project.realtime.models import Connection
 
 # Clients ping every 20 seconds, but a browser may hold the timers of a background tab
@@ -18,20 +19,26 @@ from demo_project.realtime.models import Connection
 EXPIRY = timedelta(seconds=150)
 
 
+@writing()
 def opened(topic: str, user: User | None) -> uuid.UUID:
     """Note a new connection and return its id."""
     row = Connection.objects.create(topic=topic, user=user, seen_at=timezone.now())
     return row.id
 
 
+@writing()
 def touched(connection_id: uuid.UUID, topic: str, user: User | None) -> None:
     """Note a sign of life; a row that was swept in the meantime comes back."""
+    row = Connection.objects.filter(id=connection_id)
+    if row.update(seen_at=timezone.now()):
+        return
     Connection.objects.update_or_create(
         id=connection_id,
         defaults={"topic": topic, "user": user, "seen_at": timezone.now()},
     )
 
 
+@writing()
 def closed(connection_id: uuid.UUID) -> None:
     """Note that a connection has ended."""
     Connection.objects.filter(id=connection_id).delete()
@@ -52,9 +59,12 @@ def people(topic: str) -> dict[str, Any]:
     }
 
 
-def online(user_ids: Iterable[int]) -> set[int]:
-    """Return those of the users who have any page open."""
-    return set(live().filter(user__in=user_ids).values_list("user", flat=True))
+def online(user_ids: Iterable[int], topic: str | None = None) -> set[int]:
+    """Return those of the users who have any page open, or one on a topic."""
+    rows = live().filter(user__in=user_ids)
+    if topic is not None:
+        rows = rows.filter(topic=topic)
+    return set(rows.values_list("user", flat=True))
 
 
 def sweep() -> list[str]:

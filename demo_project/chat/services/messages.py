@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from demo_project.background import jobs
@@ -20,10 +20,11 @@ from demo_project.chat.models import (
     Message,
     Room,
 )
-from demo_project.chat.services.versions import next_version
+from demo_project.chat.services.versions import advance, next_version
 from demo_project.chat.text import links, mentioned_names
 from demo_project.notifications import services as notifications
-from demo_project.realtime.errors import Forbidden, Invalid, TooMany
+from demo_project.realtime.database import writing
+from demo_project.realtime.errors import Forbidden, Invalid, Refused, TooMany
 
 TEXT_LIMIT = 4000
 ATTACHMENT_LIMIT = 4
@@ -33,6 +34,8 @@ CHANGES_PAGE = 100
 
 RATE_MESSAGES = 10
 RATE_WINDOW = timedelta(seconds=10)
+
+_FILE_GONE = "A file of this message is no longer there. Attach it again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,6 @@ class Changes:
     is_reset: bool = False
 
 
-@transaction.atomic
 def post(
     author: User,
     room: Room,
@@ -69,33 +71,16 @@ def post(
 
     Raises Forbidden, TooMany (rate limit of the user) or Invalid.
     """
-    if not permissions.can_post(author, room):
-        raise Forbidden("You cannot write in this room.")
-    nonce = nonce or uuid.uuid4()
-    # Locks the room: a second frame with the same nonce waits here and then finds the
-    # first one's message.
-    version = next_version(room.pk)
-    sent = Message.objects.filter(author=author, nonce=nonce).first()
-    if sent is not None:
-        transaction.set_rollback(True)
+    message = Message(room=room, author=author, text=text, nonce=nonce or uuid.uuid4())
+    try:
+        _post_new(message, attachment_ids)
+    except (IntegrityError, Refused):
+        # A repetition fails by its nonce, or before that by its rate or by its files,
+        # which are sent already. Asked only now: repetitions are rare.
+        sent = Message.objects.filter(author=author, nonce=message.nonce).first()
+        if sent is None:
+            raise
         return sent
-    attachments = _own_uploads(author, room, attachment_ids)
-    text = _checked_text(text, required=not attachments)
-    _check_rate(author)
-    message = Message.objects.create(
-        room=room,
-        author=author,
-        position=version,
-        version=version,
-        nonce=nonce,
-        text=text,
-    )
-    Attachment.objects.filter(pk__in=attachments).update(message=message)
-    _find_links(message)
-    _mention(message)
-    _mark_own_as_read(message)
-    events.announce_change(message.pk)
-    events.announce_activity(message)
     return message
 
 
@@ -116,8 +101,10 @@ def edit(editor: User, message: Message, text: str) -> Message:
     message.edited_at = timezone.now()
     message.version = version
     message.save(update_fields=["text", "edited_at", "version"])
-    _find_links(message)
-    _mention(message)
+    links_kept = [preview.pk for preview in _find_links(message)]
+    message.previews.exclude(pk__in=links_kept).delete()
+    # Before those no longer named are dropped: who was named knows already.
+    message.mentions.set(_mention(message))
     events.announce_change(message.pk)
     return message
 
@@ -186,6 +173,30 @@ def find(room: Room, message_id: int) -> Message:
     return message
 
 
+def _post_new(message: Message, attachment_ids: Sequence[uuid.UUID]) -> None:
+    # What can be done before and after the transaction is: it holds the room's lock,
+    # and in SQLite that of the whole database.
+    uploads = _own_uploads(message, attachment_ids)
+    message.text = _checked_text(message.text, required=not uploads)
+    _check_rate(message.author)
+    _save(message, uploads)
+    events.announce_new(message)
+
+
+@writing()
+def _save(message: Message, uploads: list[Attachment]) -> None:
+    room = advance(message.room_id)
+    if not permissions.can_post(message.author, room):
+        raise Forbidden("You cannot write in this room.")
+    message.room = room
+    message.position = message.version = room.version
+    message.save(force_insert=True)
+    message.files = _attach(message, uploads)
+    message.links = _find_links(message)
+    message.named = _mention(message)
+    _mark_own_as_read(message)
+
+
 def _checked_text(text: str, *, required: bool) -> str:
     text = text.strip()
     if required and not text:
@@ -203,44 +214,73 @@ def _check_rate(author: User) -> None:
         raise TooMany("You are writing too fast. Wait a few seconds.")
 
 
-def _own_uploads(author: User, room: Room, ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
-    """Return the ids, if they all are unsent uploads of the author in this room."""
+def _own_uploads(message: Message, ids: Sequence[uuid.UUID]) -> list[Attachment]:
+    """Return the files, if they all are unsent uploads of the author in this room."""
     wanted = set(ids)
+    if not wanted:
+        return []
     if len(wanted) > ATTACHMENT_LIMIT:
         raise Invalid(f"A message carries at most {ATTACHMENT_LIMIT} files.")
-    unsent = Attachment.objects.filter(
-        pk__in=wanted, uploader=author, room=room, message=None
+    found = Attachment.objects.filter(
+        pk__in=wanted, uploader=message.author, room=message.room_id, message=None
     )
-    found = list(unsent.values_list("pk", flat=True))
     if len(found) != len(wanted):
-        raise Invalid("A file of this message is no longer there. Attach it again.")
-    return found
+        raise Invalid(_FILE_GONE)
+    return list(found)
 
 
-def _find_links(message: Message) -> None:
+def _attach(message: Message, uploads: list[Attachment]) -> list[Attachment]:
+    """Give the uploads to the message; return them as the worker left them."""
+    if not uploads:
+        return []
+    ids = [upload.pk for upload in uploads]
+    unsent = Attachment.objects.filter(pk__in=ids, message=None)
+    # Another message may have taken one since it was looked up.
+    if unsent.update(message=message) != len(ids):
+        raise Invalid(_FILE_GONE)
+    return list(message.attachments.all())
+
+
+def _find_links(message: Message) -> list[LinkPreview]:
+    """Note what the text links to, and have new links' titles found."""
     urls = [url for url in links(message.text) if len(url) <= 500][:PREVIEW_LIMIT]
-    message.previews.exclude(url__in=urls).delete()
+    previews = []
     for url in urls:
         preview, is_new = LinkPreview.objects.get_or_create(message=message, url=url)
+        previews.append(preview)
         if is_new:
             jobs.enqueue("media", {"type": "preview.title", "id": preview.pk})
+    return previews
 
 
-def _mention(message: Message) -> None:
+def _mention(message: Message) -> list[User]:
     """Note whom the text names; notify those whom it did not name before."""
-    before = set(message.mentions.values_list("pk", flat=True))
+    named = _named_users(message)
+    before = set(message.mentions.values_list("pk", flat=True)) if named else set()
+    message.mentions.add(*named)
+    for user in named:
+        if user.pk not in {*before, message.author_id}:
+            _notify_named(user, message)
+    return named
+
+
+def _named_users(message: Message) -> list[User]:
     names = mentioned_names(message.text)
+    if not names:
+        return []
     named = User.objects.filter(username__in=names, is_active=True)
     if message.room.kind != Room.Kind.PUBLIC:
         named = named.filter(memberships__room=message.room)
-    message.mentions.set(named)
-    for user in named.exclude(pk__in=before).exclude(pk=message.author_id):
-        notifications.notify(
-            user,
-            kind="mention",
-            text=f"{message.author} mentioned you in {message.room}",
-            url=f"{message.room.get_absolute_url()}#message-{message.pk}",
-        )
+    return list(named)
+
+
+def _notify_named(user: User, message: Message) -> None:
+    notifications.notify(
+        user,
+        kind="mention",
+        text=f"{message.author} mentioned you in {message.room}",
+        url=f"{message.room.get_absolute_url()}#message-{message.pk}",
+    )
 
 
 def _mark_own_as_read(message: Message) -> None:

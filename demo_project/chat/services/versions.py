@@ -9,7 +9,12 @@ from demo_project.chat.models import Room
 
 
 def next_version(room_id: int) -> int:
-    """Return the room's next version; the room stays locked until the commit.
+    """Return the room's next version; the room stays locked until the commit."""
+    return advance(room_id).version
+
+
+def advance(room_id: int) -> Room:
+    """Give out the room's next version, and return the room as it is now.
 
     The update comes before the read on purpose: it takes the row's lock, so two
     senders never read the same number, and the later one commits later.
@@ -19,4 +24,4 @@ def next_version(room_id: int) -> int:
             "A version is only good inside the transaction that uses it."
         )
     Room.objects.filter(pk=room_id).update(version=F("version") + 1)
-    return Room.objects.values_list("version", flat=True).get(pk=room_id)
+    return Room.objects.get(pk=room_id)

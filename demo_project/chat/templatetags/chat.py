@@ -37,8 +37,8 @@ def sidebar(context: dict[str, Any]) -> dict[str, Any]:
 
 @register.filter
 def as_html(message: Message) -> SafeString:
-    """Render a message's text."""
-    mentioned = {user.username.lower(): user.pk for user in message.mentions.all()}
+    """Render the text of a message that has its details (events.with_details)."""
+    mentioned = {user.username.lower(): user.pk for user in message.named}
     return render(message.text, mentioned)
 
 
