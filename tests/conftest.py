@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -50,13 +51,35 @@ def find_program(name: str, env: str = "") -> str:
     pytest.skip(reason)
 
 
+# Below those that the kernel gives to outgoing connections and to whoever asks for any:
+# nobody comes upon such a port by chance before its server does.
+_QUIET_PORTS = range(10_000, 32_000)
+# The order of the tests seeds the module's generator, the same in each run.
+_chance = random.SystemRandom()
+_given_ports: set[int] = set()
+
+
 @pytest.fixture
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
+    return find_free_port()
+
+
+def find_free_port() -> int:
+    while True:
+        port = _chance.choice(_QUIET_PORTS)
+        if port not in _given_ports and _can_bind(port):
+            _given_ports.add(port)
+            return port
+
+
+def _can_bind(port: int) -> bool:
     with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    return port
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import uuid
@@ -21,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from demo_project.chat.management.commands.demo_setup import PASSWORD
+from tests.conftest import find_free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -91,18 +91,10 @@ def send(connection: ClientConnection, text: str, *attachments: str) -> None:
     connection.send(json.dumps(command))
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
 @pytest.fixture
 def redis(require_program: Callable[..., str], tmp_path: Path) -> Iterator[str]:
     program = require_program("redis-server")
-    (port,) = free_ports(1)
+    port = find_free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
     yield f"redis://127.0.0.1:{port}/0"
@@ -114,7 +106,7 @@ def redis(require_program: Callable[..., str], tmp_path: Path) -> Iterator[str]:
 def site(
     redis: str, start_server: Callable[..., Any], tmp_path: Path
 ) -> Iterator[Site]:
-    ports = free_ports(2)
+    ports = [find_free_port() for _ in range(2)]
     env = {
         "DEMO_DATA_DIR": str(tmp_path / "data"),
         "REDIS_URL": redis,

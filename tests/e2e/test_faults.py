@@ -204,7 +204,7 @@ class Server:
             "-p",
             "0",
             "-t",
-            "1.5",
+            "3",
         ]
         env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         with self.log.open("wb") as output:
@@ -225,7 +225,7 @@ class Server:
         return self.log.read_text(errors="replace")
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), 15)
+        return socket.create_connection(("127.0.0.1", self.port), 60)
 
     def ask(self, query: str = "") -> str:
         with self.connect() as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -19,6 +20,8 @@ import pytest
 import websockets.sync.client
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.conftest import find_free_port
+
 pytestmark = pytest.mark.e2e
 
 SETTINGS = """
@@ -32,7 +35,7 @@ DJSERVE = {"WORKERS": 2}
 
 URLS = """
 import asyncio
-import time
+from pathlib import Path
 
 from django.core.asgi import get_asgi_application
 from django.http import HttpResponse
@@ -46,7 +49,8 @@ def index(request):
 
 
 def slow(request):
-    time.sleep(3)
+    Path("begun").touch()
+    open("gate").close()  # a FIFO: until somebody writes to it
     return HttpResponse("slow")
 
 
@@ -119,8 +123,7 @@ def start(
     """Give ``start(*options)``: the project, served with metrics."""
 
     def start(*options: str) -> Site:
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            metrics = sock.getsockname()[1]
+        metrics = find_free_port()
         server = start_server(
             *("manage.py", "runasgi", f"127.0.0.1:{free_port}"),
             *("--metrics-bind", f"127.0.0.1:{metrics}", "--metrics-path", "/metrics"),
@@ -165,7 +168,13 @@ def test_counters_equal_those_of_the_load_tool(
     ).stdout
     counted = re.search(r"(\d+) succeeded", output)
     assert counted is not None
-    wait_for(lambda: site.samples()[("djserve_connections_total", "")] >= 8)
+    # A worker may still be noting what it has just answered.
+    wait_for(
+        lambda: (
+            site.samples()[("djserve_requests_total", "200")] - before >= 2000
+            and site.samples()[("djserve_connections_total", "")] >= 8
+        )
+    )
     after = site.samples()
 
     assert after[("djserve_requests_total", "200")] - before == int(counted[1]) == 2000
@@ -191,6 +200,7 @@ def test_websockets_and_their_messages_are_counted(start: Callable[..., Site]) -
         for _ in range(5):
             client.send("text")
             client.recv(timeout=60)
+        wait_for(lambda: site.samples()[("djserve_websocket_messages_total", "")] >= 10)
         samples = site.samples()
 
     assert samples[("djserve_websockets_open", "")] == 1
@@ -235,10 +245,12 @@ def test_one_process_tells_its_metrics_too(
 
 def test_status_shows_a_running_view_with_its_stack(start: Callable[..., Site]) -> None:
     site = start()
+    os.mkfifo(site.folder / "gate")
     with socket.create_connection(("127.0.0.1", site.server.port)) as client:
         client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        time.sleep(0.3)
+        wait_for((site.folder / "begun").exists)
         page = site.manage("status", "--stacks").stdout
+        (site.folder / "gate").open("w").close()
 
     assert "2 of 2 workers" in page
     assert "GET /slow in site_urls.slow" in page

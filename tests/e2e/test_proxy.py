@@ -18,6 +18,8 @@ import pytest
 import websockets.exceptions
 import websockets.sync.client
 
+from tests.conftest import find_free_port
+
 pytestmark = pytest.mark.e2e
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -86,19 +88,11 @@ application = ProtocolTypeRouter({"http": tell, "websocket": Chat.as_asgi()})
 Start = Callable[..., Any]
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
-def wait_for(condition: Callable[[], object], timeout: float = 120) -> None:
-    deadline = time.monotonic() + timeout
+def wait_for(condition: Callable[[], object], interval: float = 0.05) -> None:
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+        time.sleep(interval)
 
 
 def can_connect(port: int) -> bool:
@@ -125,7 +119,7 @@ def running(words: list[str], port: int, log: Path) -> Iterator[None]:
 
 @pytest.fixture
 def redis(require_program: Callable[..., str], tmp_path: Path) -> Iterator[str]:
-    (port,) = free_ports(1)
+    port = find_free_port()
     words = [require_program("redis-server"), "--port", str(port), "--save", ""]
     with running([*words, "--dir", str(tmp_path)], port, tmp_path / "redis.log"):
         yield f"redis://127.0.0.1:{port}/0"
@@ -149,7 +143,7 @@ def start_pair(
     (tmp_path / "app.py").write_text(APPLICATION)
 
     def start(*options: str) -> Pair:
-        one, two, *health = free_ports(4)
+        one, two, *health = [find_free_port() for _ in range(4)]
         servers = [
             start_server(
                 *("-m", "djserve", "app:application", "--workers", "2"),
@@ -191,7 +185,7 @@ def nginx(
 ) -> Iterator[tuple[int, Pair]]:
     """nginx in front of two servers that believe its headers."""
     pair = start_pair("--proxy-headers")
-    (front,) = free_ports(1)
+    front = find_free_port()
     path = adapt("nginx.conf", front, pair, tmp_path)
     program = require_program("nginx")
     words = [program, "-c", str(path), "-p", str(tmp_path)]
@@ -208,7 +202,7 @@ def haproxy(
 ) -> Iterator[tuple[int, Pair]]:
     """HAProxy in front of two servers that take the PROXY protocol."""
     pair = start_pair("--proxy-protocol")
-    (front,) = free_ports(1)
+    front = find_free_port()
     path = adapt("haproxy.cfg", front, pair, tmp_path)
     program = require_program("haproxy")
     with running([program, "-db", "-f", str(path)], front, tmp_path / "haproxy.log"):
@@ -316,17 +310,25 @@ def test_drained_server_loses_no_message_behind_haproxy(
     speaker = connect_to("b", front)
     steady = Listener(connect_to("b", front), front)
     moved = Listener(connect_to("a", front), front)
-    for number in range(300):
-        if number == 100:
-            pair.servers[0].process.terminate()
-        speaker.send(str(number))
-        time.sleep(0.01)
-    wait_for(lambda: steady.heard[-1][-1:] == [299] == moved.heard[-1][-1:])
+    sent: list[int] = []
+
+    def speak_until(condition: Callable[[], object]) -> None:
+        def speak_on() -> object:
+            sent.append(len(sent))
+            speaker.send(str(sent[-1]))
+            return condition()
+
+        wait_for(speak_on, interval=0.01)
+
+    speak_until(lambda: len(sent) == 100)
+    pair.servers[0].process.terminate()
+    speak_until(lambda: len(moved.heard) == 2 and len(moved.heard[1]) >= 50)
+    wait_for(lambda: steady.heard[-1][-1:] == sent[-1:] == moved.heard[-1][-1:])
     for client in (steady, moved):
         client.end()
     speaker.close()
 
-    assert steady.heard == [list(range(300))]
+    assert steady.heard == [sent]
     assert moved.codes[0] == 1012
     for heard in moved.heard:
         # Nothing is missing from the first to the last that a connection has heard.
@@ -339,12 +341,13 @@ def test_requests_through_haproxy_do_not_fail_while_a_server_stops(
     haproxy: tuple[int, Pair],
 ) -> None:
     front, pair = haproxy
-    answers = []
-    for number in range(150):
-        if number == 20:
-            pair.servers[0].process.terminate()
-        answers.append(ask(front)["server"])
-        time.sleep(0.01)
+    answers = [ask(front)["server"] for _ in range(20)]
+    pair.servers[0].process.terminate()
 
-    assert len(answers) == 150
-    assert set(answers[-20:]) == {"b"}
+    def has_ended() -> bool:
+        answers.append(ask(front)["server"])
+        return pair.servers[0].process.poll() is not None
+
+    wait_for(has_ended, interval=0.01)
+    assert set(answers) == {"a", "b"}
+    assert {ask(front)["server"] for _ in range(20)} == {"b"}

@@ -88,6 +88,12 @@ class Load:
         for thread in self._threads:
             thread.start()
 
+    def wait_for_more(self, answers: int) -> None:
+        """Return after so many more answers, with both WebSockets open."""
+        enough = self.seen["status 200"] + answers
+        wait_for(lambda: self.seen["status 200"] >= enough)
+        wait_for(lambda: self.seen["opened"] == 2 + self.seen["closed 1012"])
+
     def end(self) -> Counter[str]:
         self._is_over.set()
         for thread in self._threads:
@@ -166,6 +172,8 @@ def test_reloads_under_load_fail_nothing(load: Callable[..., Any]) -> None:
         wait_for(
             lambda: server.output.count("All workers run the new code") >= number  # noqa: B023
         )
+        clients.wait_for_more(40)
+    wait_for(lambda: clients.seen["closed 1012"] >= 4)
     seen = clients.end()
 
     assert failures(seen) == {}
@@ -177,10 +185,14 @@ def test_more_and_fewer_workers_under_load_fail_nothing(
     load: Callable[..., Any],
 ) -> None:
     server, clients = load()
-    for number, ready in ((signal.SIGTTIN, 3), (signal.SIGTTOU, 2)):
-        server.process.send_signal(number)
-        wait_for(lambda: f"of workers is now {ready}" in server.output)  # noqa: B023
-        time.sleep(1.5)
+    server.process.send_signal(signal.SIGTTIN)
+    wait_for(lambda: "of workers is now 3" in server.output)
+    wait_for(lambda: server.output.count("is ready") == 3)
+    clients.wait_for_more(200)
+    server.process.send_signal(signal.SIGTTOU)
+    wait_for(lambda: "of workers is now 2" in server.output)
+    wait_for(lambda: "has ended" in server.output)
+    clients.wait_for_more(200)
     seen = clients.end()
 
     assert failures(seen) == {}
@@ -202,6 +214,7 @@ def test_killed_worker_fails_what_it_had_and_nothing_else(
         pids = re.findall(r"process (\d+)\) is ready", server.output)
         os.kill(int(pids[number]), signal.SIGKILL)
         wait_for(lambda: server.output.count("is ready") == len(pids) + 1)  # noqa: B023
+    wait_for(lambda: clients.seen["status 200"] > 100)
     seen = clients.end()
 
     # Three clients with a request each, two WebSockets, three kills.
@@ -221,16 +234,18 @@ def test_http2_streams_survive_reloads(
     words = ["--http2", "--insecure", "--silent", "--parallel", "--parallel-max", "4"]
     seen = ["-o", os.devnull, "-w", "%{http_version} %{http_code}\n"]
     with subprocess.Popen(
-        [curl, *words, *seen, url],
+        [curl, "--max-time", "120", *words, *seen, url],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     ) as client:
-        time.sleep(0.3)
+        assert client.stdout is not None
+        first = client.stdout.readline()
         server.process.send_signal(signal.SIGHUP)
-        output, _ = client.communicate(timeout=120)
+        output = first + client.stdout.read()
 
     assert Counter(output.splitlines()) == {"2 200": 3000}
+    wait_for(lambda: "All workers run the new code" in server.output)
 
 
 def test_broken_code_is_told_and_service_goes_on(start: Start, folder: Path) -> None:
@@ -263,15 +278,14 @@ def fetch(port: int) -> str:
 
 
 def test_idle_connection_may_send_one_more_request(start: Start) -> None:
-    server = start("--drain-idle-timeout", "5")
+    server = start("--drain-idle-timeout", "300", "--shutdown-timeout", "600")
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.settimeout(60)
         request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
         client.sendall(request)
         client.recv(65536)
         server.process.terminate()
-        wait_for(lambda: "Stopping" in server.output)
-        time.sleep(0.3)
+        wait_for(lambda: "1 connections with 0 application calls" in server.output)
         client.sendall(request)
         answer = client.recv(65536)
 
