@@ -137,6 +137,8 @@ class FrameReader:
             self._in_lane = not self._is_discarding and self._parser is None
             if self._in_lane:
                 self._read_lane()
+                if self._position == len(self._buffer):
+                    break
             if not self._may_read() or not self._read_frame():
                 break
         self._is_busy = False
@@ -175,9 +177,11 @@ class FrameReader:
             end = start + length
             if end > size or length > limit:
                 return
-            payload = unmask(data[start - 4 : start], data[start:end])
-            message: str | bytes = payload
-            if first == _TEXT:
+            payload = unmask(data[start - 4 : start], data, start, end)
+            message: str | bytes
+            if first == _BINARY:
+                message = bytes(payload)
+            else:
                 try:
                     message = payload.decode()
                 except UnicodeDecodeError:

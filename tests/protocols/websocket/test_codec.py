@@ -109,15 +109,18 @@ def test_unmasking_is_the_same_at_every_size(size: int) -> None:
     payload = os.urandom(size)
     key = os.urandom(4)
 
-    assert unmask(key, payload) == bytes(b ^ key[i % 4] for i, b in enumerate(payload))
+    data = b"head" + payload + b"tail"
+    plain = bytes(b ^ key[i % 4] for i, b in enumerate(payload))
+
+    assert unmask(key, data, 4, 4 + size) == plain
 
 
 def test_unmasking_works_without_native_code(monkeypatch: pytest.MonkeyPatch) -> None:
     payload = os.urandom(1001)
-    native = unmask(KEY, payload)
+    native = unmask(KEY, payload, 1, len(payload))
     monkeypatch.setattr(codec, "_nvx", None)
 
-    assert unmask(KEY, payload) == native
+    assert unmask(KEY, payload, 1, len(payload)) == native
 
 
 # Autobahn's inside, as far as the reader relies on it.
