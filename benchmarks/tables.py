@@ -20,6 +20,7 @@ TITLES = {
 }
 
 GOALS_BLOCK, RESULTS_BLOCK = "goals table", "benchmark table"
+BREAKDOWN_BLOCK = "breakdown table"
 
 LEGEND = (
     "Each cell is the median of the rounds and, after ±, half the distance from the"

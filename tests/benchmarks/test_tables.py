@@ -9,6 +9,7 @@ import pytest
 from benchmarks.goals import judge
 from benchmarks.model import Cell, Results, Row, Sample
 from benchmarks.tables import (
+    BREAKDOWN_BLOCK,
     GOALS_BLOCK,
     RESULTS_BLOCK,
     marks,
@@ -148,7 +149,7 @@ def test_page_without_marks_is_refused(tmp_path: Path) -> None:
         rewrite_block(page, "some", "new")
 
 
-@pytest.mark.parametrize("name", [GOALS_BLOCK, RESULTS_BLOCK])
+@pytest.mark.parametrize("name", [GOALS_BLOCK, RESULTS_BLOCK, BREAKDOWN_BLOCK])
 def test_page_of_the_documentation_has_its_blocks(tmp_path: Path, name: str) -> None:
     page = tmp_path / "performance.md"
     page.write_text(Path("docs/performance.md").read_text("utf-8"), "utf-8")
