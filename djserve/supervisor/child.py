@@ -72,7 +72,7 @@ def run_child(birth: Birth, config: ServerConfig, program: Program) -> ExitCode:
     configure(config.logging, django=uses_django())
     set_title("loader")
     channel = Channel.adopt(birth.channel)
-    loader = _Loader(channel, config, program)
+    loader = _Loader(channel, config, program, birth.sockets)
     return loader.run()
 
 
@@ -89,6 +89,7 @@ def find_obstacle() -> str:
         return "one of its libraries has started threads"
     if "twisted.internet.reactor" in sys.modules:
         return "it has imported Twisted's reactor"
+        self._sockets = sockets
     return ""
 
 
@@ -102,7 +103,13 @@ def _count_native_threads() -> int:
 class _Loader:
     """The loader's side of the conversation with the supervisor."""
 
-    def __init__(self, channel: Channel, config: ServerConfig, program: Program):
+    def __init__(
+        self,
+        channel: Channel,
+        config: ServerConfig,
+        program: Program,
+        sockets: tuple[int, ...],
+    ) -> None:
         self._channel = channel
         self._config = config
         self._program = program
@@ -175,15 +182,26 @@ class _Loader:
                     signal.set_wakeup_fd(-1)
                     os.close(reader)
                     os.close(writer)
+    def _quit(self) -> None:
+        """End once all workers have ended; make no further ones.
+
+        While any process has the sockets open, the kernel takes connections on them
+        that nobody would accept: they have to be refused instead.
+        """
+        self._is_told_to_quit = True
+        sockets, self._sockets = self._sockets, ()
+        for number in sockets:
+            os.close(number)
+
                     return assignment
         return None
 
     def _obey(self, order: Message) -> Assignment | None:
         if order["command"] == "quit":
-            self._is_told_to_quit = True
+            self._quit()
             return None
         descriptors = tuple(self._channel.take_descriptor() for _ in range(3))
-        assignment = Assignment(order["number"], *descriptors)
+        assignment = Assignment(order["number"], *descriptors, self._sockets)
         if order["command"] == "become":
             self._channel.close()
             return assignment

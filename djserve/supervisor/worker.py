@@ -7,6 +7,7 @@ at the channel, is the end of the worker too: it drains and stops.
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from djserve.supervisor.titles import set_title
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
+    from djserve.server.lifecycle import Server
     from djserve.supervisor.program import Loaded, Program
 
 STACK_SIGNAL = signal.SIGUSR2
@@ -31,12 +33,16 @@ HANDLED_BY_LOADER = (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1)
 
 @dataclass(frozen=True)
 class Assignment:
-    """A worker's number, and the descriptors that it shares with its supervisor."""
+    """A worker's number, and the descriptors that it shares with its supervisor.
+
+    ``sockets`` listen; the worker's listeners make copies of them.
+    """
 
     number: int
     channel: int
     board: int
     stacks: int
+    sockets: tuple[int, ...] = ()
 
 
 def run_worker(
@@ -59,7 +65,15 @@ def run_worker(
         if loaded.config is not None:
             config = replace(loaded.config, bind=config.bind)
         post = Post(channel, board, reactor.loop, config, program)
-        watch = Watch(post.server_ready, board, post.put_around)
+
+        def server_ready(server: Server) -> None:
+            # The drain closes the listeners' copies. With these open, the kernel would
+            # go on taking connections that nobody accepts.
+            for number in assignment.sockets:
+                os.close(number)
+            post.server_ready(server)
+
+        watch = Watch(server_ready, board, post.put_around)
         signals = (signal.SIGTERM,)
         return serve_application(loaded.application, config, reactor, watch, signals)
     except ConfigError as error:

@@ -297,7 +297,9 @@ async def test_request_that_meets_the_end_of_idle_connections_is_answered() -> N
     site = Site(ServerConfig(drain=DrainConfig(drain_idle_timeout=0)))
     transports = [site.connect(), site.connect()]
     draining = asyncio.ensure_future(site.factory.drain())
-    while not any(transport.is_closing for transport in transports):
+    for _ in range(100_000):
+        if any(transport.is_closing for transport in transports):
+            break
         await asyncio.sleep(0)
     (late,) = (transport for transport in transports if not transport.is_closing)
     late.feed(GET)
