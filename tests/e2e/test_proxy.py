@@ -1,4 +1,4 @@
-"""nginx and HAProxy, with the files of deploy/, in front of two servers with Redis."""
+"""nginx, HAProxy and Caddy, with the files of deploy/, before two servers and Redis."""
 
 from __future__ import annotations
 
@@ -172,6 +172,7 @@ def adapt(name: str, front: int, pair: Pair, folder: Path) -> Path:
     for old, new in zip((9001, 9002), pair.health, strict=True):
         text = text.replace(f"port {old}", f"port {new}")
     text = text.replace("/run/nginx.pid", str(folder / "nginx.pid"))
+    text = text.replace("example.com {", f"http://127.0.0.1:{front} {{")
     path = folder / name
     path.write_text(text)
     return path
@@ -210,6 +211,26 @@ def haproxy(
         yield front, pair
 
 
+@pytest.fixture
+def caddy(
+    start_pair: Callable[..., Pair],
+    require_program: Callable[..., str],
+    tmp_path: Path,
+) -> Iterator[tuple[int, Pair]]:
+    """Caddy in front of two servers that tell their health at their own address."""
+    pair = start_pair("--proxy-headers", "--metrics-path", "/metrics")
+    front = find_free_port()
+    path = adapt("Caddyfile", front, pair, tmp_path)
+    # The other tests' Caddy would want the same port for its administration.
+    path.write_text("{\n\tadmin off\n}\n" + path.read_text())
+    words = ["env", f"HOME={tmp_path}", f"XDG_DATA_HOME={tmp_path}"]
+    words += [require_program("caddy"), "run", "--adapter", "caddyfile"]
+    words += ["--config", str(path)]
+    with running(words, front, tmp_path / "caddy.log"):
+        wait_for(lambda: len({ask(front)["server"] for _ in range(4)}) == 2)
+        yield front, pair
+
+
 def ask(port: int, **headers: str) -> dict[str, str]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers=headers)
     with urllib.request.urlopen(request, timeout=60) as response:
@@ -244,20 +265,48 @@ def test_message_crosses_from_one_server_to_the_other_behind_nginx(
         assert third.recv(timeout=60) == "hello"
 
 
+def ask_from(host: str, port: int, path: str = "/", head: str = "") -> bytes:
+    """Return the whole answer to a request that comes from another address."""
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{head}"
+    with socket.create_connection(
+        ("127.0.0.1", port), 60, source_address=(host, 0)
+    ) as client:
+        client.sendall(request.encode() + b"Connection: close\r\n\r\n")
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def test_message_crosses_behind_caddy(caddy: tuple[int, Pair]) -> None:
+    front, pair = caddy
+    with connect(pair.ports[0]) as one, connect(front) as other:
+        one.recv(timeout=60)
+        other.recv(timeout=60)
+        one.send("hello")
+
+        assert other.recv(timeout=60) == "hello"
+
+
 def test_haproxy_tells_the_client_by_the_proxy_protocol(
     haproxy: tuple[int, Pair],
 ) -> None:
     front, _ = haproxy
-    with socket.create_connection(
-        ("127.0.0.1", front), source_address=("127.0.0.7", 0)
-    ) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        client.settimeout(60)
-        answer = b""
-        while data := client.recv(65536):
-            answer += data
+
+    assert b'"client": "127.0.0.7"' in ask_from("127.0.0.7", front)
+
+
+def test_caddy_tells_the_client_and_names_the_request(caddy: tuple[int, Pair]) -> None:
+    front, _ = caddy
+    answer = ask_from("127.0.0.7", front, head="X-Forwarded-For: 203.0.113.9\r\n")
 
     assert b'"client": "127.0.0.7"' in answer
+    assert re.search(rb'"request_id": "[0-9a-f]{8}-[0-9a-f-]{27}"', answer)
+
+
+def test_caddy_keeps_metrics_and_health_inside(caddy: tuple[int, Pair]) -> None:
+    front, pair = caddy
+
+    assert ask_from("127.0.0.1", front, "/metrics").startswith(b"HTTP/1.1 404 ")
+    inside = ask_from("127.0.0.1", pair.ports[1], "/readyz")
+    assert inside.startswith(b"HTTP/1.1 200 ")
 
 
 def connect_to(name: str, front: int) -> websockets.sync.client.ClientConnection:
@@ -337,10 +386,11 @@ def test_drained_server_loses_no_message_behind_haproxy(
     assert pair.servers[0].process.wait(120) == 0
 
 
-def test_requests_through_haproxy_do_not_fail_while_a_server_stops(
-    haproxy: tuple[int, Pair],
+@pytest.mark.parametrize("proxy", ["haproxy", "caddy"])
+def test_requests_through_a_proxy_do_not_fail_while_a_server_stops(
+    proxy: str, request: pytest.FixtureRequest
 ) -> None:
-    front, pair = haproxy
+    front, pair = request.getfixturevalue(proxy)
     answers = [ask(front)["server"] for _ in range(20)]
     pair.servers[0].process.terminate()
 
