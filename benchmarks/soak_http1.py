@@ -123,13 +123,12 @@ async def _is_closed(
     Clients with a pool of connections do so too. The kernel is asked: what it has may
     not have come to the loop's notice yet.
     """
-    descriptor = writer.get_extra_info("socket").fileno()
-    while descriptor >= 0 and select.select([descriptor], [], [], 0)[0]:
-        if reader.at_eof():
-            return True
-        await asyncio.sleep(0)
+    while not reader.at_eof() and not writer.is_closing():
         descriptor = writer.get_extra_info("socket").fileno()
-    return reader.at_eof()
+        if not select.select([descriptor], [], [], 0)[0]:
+            return False
+        await asyncio.sleep(0)
+    return True
 
 
 async def _read_response(reader: asyncio.StreamReader) -> bytes:

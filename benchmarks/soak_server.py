@@ -55,6 +55,10 @@ class SoakServer:
             await asyncio.sleep(0.01)
         return time.monotonic() - started
 
+    def pids(self) -> list[int]:
+        """Return the processes: supervisor, loader, workers."""
+        return _with_children(self.process.pid)
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the supervisor."""
         self.process.send_signal(number)
@@ -81,12 +85,13 @@ class SoakServer:
 
 
 @contextlib.contextmanager
-def serve(options: list[str], *, tls: bool) -> Iterator[SoakServer]:
-    """Start two workers, not awaited, and end them with the block."""
+def serve(options: list[str], *, tls: bool, workers: int = 2) -> Iterator[SoakServer]:
+    """Start a server, not awaited, and end it with the block."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         port = free_port()
-        words = ["-m", "django", "runasgi", f"127.0.0.1:{port}", "--workers", "2"]
+        words = ["-m", "django", "runasgi", f"127.0.0.1:{port}"]
+        words += ["--supervisor", "on", "--workers", str(workers)]
         certificate = None
         if tls:
             certificate, key = write_certificate(folder)
@@ -131,6 +136,14 @@ def client_ports(pid: int, server_port: int) -> set[int]:
         if local == server_port and f"socket:[{fields[9]}]" in held:
             ports.add(remote)
     return ports - {0}
+
+
+def _with_children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [
+        pid,
+        *(each for child in text.split() for each in _with_children(int(child))),
+    ]
 
 
 def _is_stopped(pid: int) -> bool:
