@@ -15,7 +15,6 @@ from djserve.errors import ListenError
 from djserve.interfaces import ConnectionInfo
 from djserve.net.acceptor import accept_connections, tls_options
 from djserve.net.address import EndpointAddress, UnixAddress, parse_address
-from djserve.net.endpoints import listen_on_endpoint
 from djserve.net.proxied import ProxiedListener
 from djserve.net.sockets import (
     open_sockets,
@@ -95,6 +94,9 @@ async def open_listeners(
     except ValueError as error:
         raise ListenError(address_text, str(error)) from error
     if isinstance(address, EndpointAddress):
+        # Few servers have one, and all of Twisted's endpoints come with it.
+        from djserve.net.endpoints import listen_on_endpoint
+
         bound, close = await listen_on_endpoint(
             reactor, address.description, open_connection, handshake_timeout, alpn
         )

@@ -1,6 +1,8 @@
 """Connections to protocols, request heads to exchanges: who talks to whom.
 
 The only module that knows the wire protocols, the ASGI side and their settings all.
+HTTP/2 and WebSocket are imported with the first connection that speaks them, or by
+``load_protocols``: they are a quarter of a server's start.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import asyncio
 import logging
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from djserve.asgi.forwarded import ProxyHeaders, TrustedProxies
 from djserve.asgi.http import HTTPExchange
@@ -21,11 +23,7 @@ from djserve.instrumentation.request_id import name_request
 from djserve.net.latency import shorten_queues
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
-from djserve.protocols.http2.connection import HTTP2Connection
 from djserve.protocols.http2.preface import PrefaceDetector
-from djserve.protocols.http2.response import ServerFields
-from djserve.protocols.http2.streams import HTTP2Service
-from djserve.protocols.websocket.handshake import check_handshake
 from djserve.server.records import HTTPEntry, WebSocketEntry, record_refusal
 
 if TYPE_CHECKING:
@@ -44,8 +42,18 @@ if TYPE_CHECKING:
         Stream,
         Transport,
     )
+    from djserve.protocols.http2.connection import HTTP2Connection
+    from djserve.protocols.http2.streams import HTTP2Service
 
 logger = logging.getLogger("djserve")
+
+
+def load_protocols(*, websocket: bool = True) -> None:
+    """Import HTTP/2, and WebSocket, before a connection waits for them."""
+    import djserve.protocols.http2.connection
+
+    if websocket:
+        import djserve.protocols.websocket.handshake  # noqa: F401
 
 
 class ConnectionFactory:
@@ -72,7 +80,7 @@ class ConnectionFactory:
             ProxyHeaders(config.proxy) if config.proxy.proxy_headers else None
         )
         self._defaults = ResponseDefaults(config.http.server_name)
-        self._fields = ServerFields(config.http.server_name)
+        self._date = b""
         self._http2: HTTP2Service | None = None
         self._prior_knowledge = _trusted_with_prior_knowledge(config)
         self._names_requests = config.logging.request_id
@@ -110,16 +118,26 @@ class ConnectionFactory:
         return HTTP1Connection(transport, info, self, self._config.http, self._defaults)
 
     def _open_http2(self, transport: Transport, info: ConnectionInfo) -> Connection:
+        from djserve.protocols.http2.connection import HTTP2Connection
+
         if self._http2 is None:
-            self._http2 = HTTP2Service(
-                self,
-                self._config.http,
-                self._config.http2,
-                self._fields,
-                asyncio.get_running_loop().call_soon,
-            )
+            self._http2 = self._start_http2()
         shorten_queues(transport)
         return HTTP2Connection(transport, info, self._http2)
+
+    def _start_http2(self) -> HTTP2Service:
+        from djserve.protocols.http2.response import ServerFields
+        from djserve.protocols.http2.streams import HTTP2Service
+
+        fields = ServerFields(self._config.http.server_name)
+        fields.set_date(self._date)
+        return HTTP2Service(
+            self,
+            self._config.http,
+            self._config.http2,
+            fields,
+            asyncio.get_running_loop().call_soon,
+        )
 
     def _detect_preface(self, transport: Transport, info: ConnectionInfo) -> Connection:
         def choose(detector: PrefaceDetector, is_http2: bool) -> Connection:
@@ -186,6 +204,8 @@ class ConnectionFactory:
         stream: Stream,
         forwarded: Forwarded | None,
     ) -> Exchange:
+        from djserve.protocols.websocket.handshake import check_handshake
+
         handshake = check_handshake(head)
         scope = self._scopes.build_websocket(
             head, info, handshake.subprotocols, forwarded
@@ -220,9 +240,10 @@ class ConnectionFactory:
 
     def tick(self, now: float) -> None:
         """Renew the Date field (RFC 9110 section 6.6.1)."""
-        date = formatdate(time.time(), usegmt=True).encode("ascii")
-        self._defaults.set_date(date)
-        self._fields.set_date(date)
+        self._date = formatdate(time.time(), usegmt=True).encode("ascii")
+        self._defaults.set_date(self._date)
+        if self._http2 is not None:
+            self._http2.fields.set_date(self._date)
 
     async def drain(self) -> None:
         """Ask every connection for its end and wait until the last has gone.
@@ -255,7 +276,7 @@ class ConnectionFactory:
         """Let a connection end by itself, after a request that is on its way."""
         if isinstance(connection, HTTP1Connection) and not self._is_ending_idle:
             connection.retire()
-        elif self._is_ending_idle or isinstance(connection, HTTP2Connection):
+        elif self._is_ending_idle or _is_http2(connection):
             asyncio.get_running_loop().call_soon(connection.drain)
 
     def _end_idle(self, upgraded: set[Connection]) -> None:
@@ -283,6 +304,11 @@ class ConnectionFactory:
         for connection in connections:
             connection.abort_transport()
         return len(connections)
+
+
+def _is_http2(connection: Connection) -> TypeGuard[HTTP2Connection]:
+    # Without its class, which may not be there: what is none of the others.
+    return not isinstance(connection, HTTP1Connection | PrefaceDetector)
 
 
 def _is_upgraded(connection: Connection) -> bool:

@@ -23,7 +23,6 @@ from djserve.instrumentation.fan_out import combine, reopen_log_files
 from djserve.instrumentation.logging import configure
 from djserve.net.reactor import install
 from djserve.net.twisted_log import redirect
-from djserve.server.alone import Alone
 from djserve.server.banner import describe_loop, start_lines
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from djserve.server.observation import has_metrics, observe, open_logs
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from djserve.instrumentation.board import Board
     from djserve.instrumentation.events import RequestLog
     from djserve.net.reactor import Reactor
+    from djserve.server.alone import Alone
     from djserve.server.heartbeat import ThreadStats
 
 logger = logging.getLogger("djserve.server")
@@ -100,7 +100,7 @@ def launch(
     process id file cannot be opened.
     """
     configure(config.logging, django=uses_django())
-    alone = Alone(config, reactor, thread_stats) if has_metrics(config) else None
+    alone = _create_insight(config, reactor, thread_stats)
 
     def on_ready(server: Server) -> None:
         if alone is not None:
@@ -112,6 +112,16 @@ def launch(
         watch = Watch(on_ready, alone.board, alone.put_around)
     with pid_file(config.lifecycle.pid_file):
         return serve_application(application, config, reactor, watch)
+
+
+def _create_insight(
+    config: ServerConfig, reactor: Reactor, thread_stats: ThreadStats | None
+) -> Alone | None:
+    if not has_metrics(config):
+        return None
+    from djserve.server.alone import Alone
+
+    return Alone(config, reactor, thread_stats)
 
 
 def serve_application(

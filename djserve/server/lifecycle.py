@@ -15,10 +15,9 @@ from djserve.asgi.lifespan import Lifespan
 from djserve.asgi.scope import ScopeBuilder
 from djserve.errors import ConfigError, LifespanError, ListenError
 from djserve.net.binding import unix_file
-from djserve.net.certificates import Certificates
 from djserve.net.listeners import Listener, open_listeners
 from djserve.server.deadlines import Sweep, choose_interval
-from djserve.server.factory import ConnectionFactory
+from djserve.server.factory import ConnectionFactory, load_protocols
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from djserve.conf.schema import ProxyConfig, ServerConfig
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import Ticking
+    from djserve.net.certificates import Certificates
     from djserve.net.reactor import Reactor
 
 logger = logging.getLogger("djserve")
@@ -165,7 +165,7 @@ class Server:
         config = self._config
         alpn = ("h2", "http/1.1") if config.http2.http2 else ("http/1.1",)
         if config.tls.certfile is not None:
-            self.certificates = Certificates(config.tls, alpn)
+            self.certificates = _load_certificates(config, alpn)
         context = None if self.certificates is None else self.certificates.context
         self._scopes.state = await self._lifespan.startup()
         try:
@@ -240,6 +240,15 @@ class Server:
         if self.certificates is not None:
             yield self.certificates
         yield from self._factory.connections
+
+
+def _load_certificates(config: ServerConfig, alpn: Sequence[str]) -> Certificates:
+    from djserve.net.certificates import Certificates
+
+    if config.http2.http2:
+        # Browsers choose it wherever it is offered.
+        load_protocols(websocket=False)
+    return Certificates(config.tls, alpn)
 
 
 def _trusts_proxy(config: ProxyConfig) -> Callable[[str], bool] | None:

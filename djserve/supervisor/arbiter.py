@@ -21,9 +21,10 @@ from djserve.server.insight import InsightServer
 from djserve.server.launch import pid_file, uses_django
 from djserve.server.lifecycle import ExitCode
 from djserve.server.observation import has_metrics
+from djserve.supervisor.birth import count_workers
 from djserve.supervisor.desk import Desk
 from djserve.supervisor.fleet import Fleet
-from djserve.supervisor.processes import Launcher, count_workers, start_successor
+from djserve.supervisor.processes import Launcher, start_successor
 from djserve.supervisor.reloading import Reloader
 from djserve.supervisor.signals import SignalQueue
 from djserve.supervisor.status import FleetInsight

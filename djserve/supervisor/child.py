@@ -14,13 +14,13 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from djserve.errors import ConfigError
 from djserve.instrumentation.logging import configure
 from djserve.net.channel import Channel, Message
+from djserve.server.factory import load_protocols
 from djserve.server.launch import uses_django
 from djserve.server.lifecycle import ExitCode
 from djserve.supervisor.titles import set_title
@@ -28,36 +28,13 @@ from djserve.supervisor.worker import Assignment, run_worker
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
+    from djserve.supervisor.birth import Birth
     from djserve.supervisor.program import Loaded, Program
 
-VARIABLE = "DJSERVE_LOADER"
 PRELOAD_OFF = "PRELOAD is off"
 
 # Sent by the terminal to the whole process group; the supervisor decides what follows.
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTTIN, signal.SIGTTOU)
-
-
-@dataclass(frozen=True)
-class Birth:
-    """What a child finds in its environment."""
-
-    channel: int
-    sockets: tuple[int, ...]
-
-    def to_text(self) -> str:
-        """Return the value of the environment variable."""
-        return ",".join(map(str, (self.channel, *self.sockets)))
-
-    @classmethod
-    def take(cls, environ: MutableMapping[str, str] = os.environ) -> Birth | None:
-        """Remove the variable and return its meaning, None in any other process."""
-        text = environ.pop(VARIABLE, None)
-        if text is None:
-            return None
-        channel, *sockets = map(int, text.split(","))
-        for number in (channel, *sockets):
-            os.set_inheritable(number, False)
-        return cls(channel, tuple(sockets))
 
 
 def run_child(birth: Birth, config: ServerConfig, program: Program) -> ExitCode:
@@ -156,6 +133,7 @@ class _Loader:
 
     def _prepare_fork(self) -> None:
         self._program.before_fork()
+        load_protocols()
         signal.signal(signal.SIGCHLD, lambda *_: None)
         gc.collect()
         # What is loaded by now stays for good; untouched by the collector of a worker,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from djserve.instrumentation.board import Board, Field, create_memory
 from djserve.net.channel import Channel, open_pair
-from djserve.supervisor.child import PRELOAD_OFF, VARIABLE, Birth
+from djserve.supervisor.birth import VARIABLE, Birth
+from djserve.supervisor.child import PRELOAD_OFF
 from djserve.supervisor.worker import STACK_SIGNAL
 
 if TYPE_CHECKING:
@@ -225,16 +226,6 @@ def resident_memory(pid: int | None) -> int:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
-
-
-def count_workers(configured: int | None) -> int:
-    """Return the number of workers; None stands for one on each usable CPU."""
-    if configured is not None:
-        return configured
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
 
 
 def start_successor(

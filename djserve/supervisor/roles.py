@@ -7,9 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from djserve.server.launch import launch, prepare_reactor
-from djserve.supervisor.arbiter import Arbiter
-from djserve.supervisor.child import Birth, run_child
-from djserve.supervisor.processes import count_workers
+from djserve.supervisor.birth import Birth, count_workers
 from djserve.supervisor.systemd import adopt_activation
 from djserve.supervisor.upgrade import Inheritance
 
@@ -29,11 +27,16 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
     """
     birth = Birth.take()
     if birth is not None:
+        from djserve.supervisor.child import run_child
+
         return run_child(birth, config, program)
     given = config
     config = adopt_activation(config)
     inheritance = Inheritance.take()
     if needs_supervisor(config) or inheritance is not None:
+        # A server alone needs nothing of it.
+        from djserve.supervisor.arbiter import Arbiter
+
         return Arbiter(config, inheritance).run()
     reactor = prepare_reactor()
     loaded = program.load()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from djserve.net.channel import Channel, Message
-from djserve.supervisor.child import PRELOAD_OFF, Birth
+from djserve.supervisor.child import PRELOAD_OFF
 from djserve.supervisor.processes import Loader, Worker
 
 pytestmark = pytest.mark.e2e
@@ -34,25 +34,6 @@ def find_obstacle_after(code: str) -> str:
     return subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=300
     ).stdout.strip()
-
-
-def test_birth_survives_the_environment() -> None:
-    reader, writer = os.pipe()
-    birth = Birth(reader, (writer,))
-    for number in (reader, writer):
-        os.set_inheritable(number, True)
-    environ = {"DJSERVE_LOADER": birth.to_text()}
-    assert Birth.take(environ) == birth
-    assert environ == {}
-
-    assert not os.get_inheritable(reader)
-    assert not os.get_inheritable(writer)
-    os.close(reader)
-    os.close(writer)
-
-
-def test_other_processes_are_no_children() -> None:
-    assert Birth.take({}) is None
 
 
 @pytest.mark.parametrize(

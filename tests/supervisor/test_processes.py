@@ -19,7 +19,6 @@ from djserve.supervisor.processes import (
     Worker,
     WorkerState,
     command_line,
-    count_workers,
     resident_memory,
     working_directory,
 )
@@ -29,7 +28,7 @@ pytestmark = pytest.mark.e2e
 LOADER = """
 import os
 from djserve.net.channel import Channel
-from djserve.supervisor.child import VARIABLE, Birth
+from djserve.supervisor.birth import VARIABLE, Birth
 birth = Birth.take()
 channel = Channel.adopt(birth.channel)
 channel.send({
@@ -169,11 +168,6 @@ def test_closed_worker_leaves_no_descriptor_open() -> None:
 def test_memory_of_a_process_is_told_in_bytes() -> None:
     assert 2**20 < resident_memory(os.getpid()) < 2**40
     assert resident_memory(None) == 0
-
-
-def test_number_of_workers_is_that_of_the_usable_cpus() -> None:
-    assert count_workers(3) == 3
-    assert count_workers(None) == len(os.sched_getaffinity(0))
 
 
 def test_directory_keeps_the_name_that_the_shell_knows(

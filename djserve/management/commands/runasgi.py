@@ -23,7 +23,6 @@ from djserve.conf.loader import load
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import Flag
 from djserve.errors import ConfigError
-from djserve.management.https import find_development_certificate, trust_line
 from djserve.management.production import create_program
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.lifecycle import ExitCode
@@ -78,13 +77,17 @@ class Command(BaseCommand):
     def _serve(self, options: dict[str, Any]) -> ExitCode:
         mapping = read_options(options)
         if options["dev_https"]:
-            certificate = find_development_certificate(mapping)
-            self.stdout.write(trust_line(certificate))
+            self._add_certificate(mapping)
         config = load(mapping)
         if not options["skip_checks"]:
             self._run_checks()
             self._check_command_line(config)
         return run(config, create_program(config))
+
+    def _add_certificate(self, mapping: dict[str, Any]) -> None:
+        from djserve.management.https import find_development_certificate, trust_line
+
+        self.stdout.write(trust_line(find_development_certificate(mapping)))
 
     def _run_checks(self) -> None:
         try:

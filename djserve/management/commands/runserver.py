@@ -30,7 +30,6 @@ from djserve.management.development import (
     choose_reactor,
     load_development_config,
 )
-from djserve.management.https import find_development_certificate, trust_line
 
 # Daphne's command stands in the same place, with the same flags.
 COMPETITORS = frozenset({"daphne", "djserve"})
@@ -160,6 +159,8 @@ class Command(find_next_command()):  # type: ignore[misc]
             raise CommandError("\n".join(error.problems)) from None
 
     def _add_certificate(self, mapping: dict[str, Any]) -> None:
+        from djserve.management.https import find_development_certificate, trust_line
+
         try:
             certificate = find_development_certificate(mapping)
         except ConfigError as error:

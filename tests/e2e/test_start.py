@@ -1,0 +1,142 @@
+"""What a plain start imports: the time until the first answer is mostly that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import websockets.sync.client
+
+pytestmark = pytest.mark.e2e
+
+TIMEOUT = 120
+
+APPLICATION = """
+import sys
+
+
+async def application(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": " ".join(sys.modules)})
+        return
+    names = " ".join(sys.modules).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": names})
+"""
+
+UNNEEDED = {
+    # WebSocket
+    "autobahn",
+    "cbor2",
+    "cffi",
+    "djserve.protocols.websocket.codec",
+    # HTTP/2
+    "djserve.protocols.http2.connection",
+    "h2",
+    "hpack",
+    # Endpoint strings and TLS of djserve's own
+    "djserve.net.certificates",
+    "djserve.net.endpoints",
+    "twisted.internet.endpoints",
+    # Metrics, traces, reloading, the supervisor
+    "djserve.supervisor.arbiter",
+    "djserve.supervisor.child",
+    "http.server",
+    "opentelemetry",
+    "prometheus_client",
+    "watchfiles",
+    # What only some applications need
+    "channels",
+    "django",
+}
+
+SETTINGS = """
+SECRET_KEY = "only for a test"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "site_urls"
+INSTALLED_APPS = ["djserve"]
+"""
+
+URLS = """
+import sys
+
+from django.http import HttpResponse
+from django.urls import path
+
+urlpatterns = [path("", lambda request: HttpResponse(" ".join(sys.modules)))]
+"""
+
+MANAGE = """
+import sys
+
+from django.core.management import execute_from_command_line
+
+execute_from_command_line(sys.argv)
+"""
+
+
+@pytest.fixture
+def serve(
+    tmp_path: Path,
+    start_server: Callable[..., Any],
+    free_port: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Any]:
+    """Give ``serve(*options)`` for the command djserve, without Django."""
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    (tmp_path / "site_app.py").write_text(APPLICATION)
+
+    def serve(*options: str) -> Any:
+        words = ("site_app:application", "--bind", f"127.0.0.1:{free_port}", *options)
+        return start_server("-m", "djserve", *words, port=free_port, cwd=tmp_path)
+
+    return serve
+
+
+def read_modules(url: str, **options: Any) -> set[str]:
+    return set(httpx.get(url, timeout=TIMEOUT, **options).text.split())
+
+
+def test_plain_start_imports_what_http_needs_alone(serve: Callable[..., Any]) -> None:
+    modules = read_modules(serve().url)
+
+    assert "djserve.protocols.http1.connection" in modules
+    assert modules & UNNEEDED == set()
+
+
+def test_first_websocket_brings_what_it_needs(serve: Callable[..., Any]) -> None:
+    url = f"ws://127.0.0.1:{serve().port}/"
+    with websockets.sync.client.connect(url, open_timeout=TIMEOUT) as client:
+        modules = set(str(client.recv(TIMEOUT)).split())
+
+    assert "djserve.protocols.websocket.codec" in modules
+    assert "h2" not in modules
+
+
+def test_forked_workers_have_everything_before_they_are_asked(
+    serve: Callable[..., Any],
+) -> None:
+    modules = read_modules(serve("--workers", "2").url)
+
+    assert modules >= {"h2", "autobahn", "djserve.protocols.websocket.codec"}
+
+
+def test_project_s_start_imports_what_http_needs_alone(
+    tmp_path: Path,
+    start_server: Callable[..., Any],
+    free_port: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "site_settings")
+    (tmp_path / "site_settings.py").write_text(SETTINGS)
+    (tmp_path / "site_urls.py").write_text(URLS)
+    (tmp_path / "manage.py").write_text(MANAGE)
+    command = ("manage.py", "runasgi", str(free_port))
+    server = start_server(*command, port=free_port, cwd=tmp_path)
+
+    assert read_modules(server.url) & UNNEEDED == {"channels", "django"}
