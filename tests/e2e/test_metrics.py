@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,16 @@ class Site:
                 found[key] = found.get(key, 0) + sample.value
         return found
 
+    def counters(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """Return all that may only grow: counters, and the parts of histograms."""
+        text = fetch(f"{self.metrics_url}/metrics")[1]
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            if family.type in ("counter", "histogram")
+            for sample in family.samples
+        }
+
     def manage(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run ``manage.py djserve ...``."""
         socket_path = ("--control-socket", str(self.folder / "control"))
@@ -179,6 +190,38 @@ def test_counters_equal_those_of_the_load_tool(
 
     assert after[("djserve_requests_total", "200")] - before == int(counted[1]) == 2000
     assert after[("djserve_request_duration_seconds_count", "")] >= 2000
+
+
+def test_counters_only_grow_while_workers_come_and_go(
+    start: Callable[..., Site], require_program: Callable[..., str]
+) -> None:
+    site = start("--worker-max-requests", "400")
+    words = [require_program("h2load"), "--h1", "-n", "4000", "-c", "8", "-t", "1"]
+    scrapes = [site.counters()]
+    with subprocess.Popen(
+        [*words, site.server.url + "/"], stdout=subprocess.PIPE, text=True
+    ) as load:
+        while load.poll() is None:
+            scrapes.append(site.counters())
+        output = load.stdout.read() if load.stdout else ""
+    counted = re.search(r"(\d+) succeeded", output)
+    assert counted is not None
+    requests = frozenset(
+        {"method": "GET", "status": "200", "protocol": "HTTP/1.1"}.items()
+    )
+    total = ("djserve_requests_total", requests)
+    wait_for(lambda: site.counters()[total] >= 4000)
+    scrapes.append(site.counters())
+
+    assert len(scrapes) > 3
+    for before, after in pairwise(scrapes):
+        assert {name for name in before if after[name] < before[name]} == set()
+    assert "it has answered" in site.server.output
+    assert scrapes[-1][total] == int(counted[1]) == 4000
+    count = ("djserve_request_duration_seconds_count", frozenset[tuple[str, str]]())
+    assert scrapes[-1][count] == 4000
+    size = ("djserve_response_bytes_total", frozenset[tuple[str, str]]())
+    assert scrapes[-1][size] == 4000 * len("index")
 
 
 def test_counters_outlive_their_workers(start: Callable[..., Site]) -> None:
