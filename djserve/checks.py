@@ -5,6 +5,7 @@ djserve.E001  a setting in DJSERVE is wrong (one message for each)
 djserve.E002  Daphne's app is installed beside djserve's
 djserve.E003  djserve comes after django.contrib.staticfiles
 djserve.E004  ASGI_APPLICATION names nothing that can be imported
+djserve.E005  ASGI_APPLICATION names the WSGI application
 djserve.W001  ASGI_APPLICATION is missing
 djserve.W002  several workers, and a channel layer that lives in one process
 djserve.W003  asgiref is too old for pooled threads
@@ -111,12 +112,24 @@ def check_application(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
         ]
     problem = _find_path_problem(path)
     if not problem:
-        return []
+        return _check_interface(path)
     return [
         Error(
             f"ASGI_APPLICATION {path!r} {problem}.",
             hint='It has the form "mysite.asgi.application".',
             id="djserve.E004",
+        )
+    ]
+
+
+def _check_interface(path: object) -> list[CheckMessage]:
+    if path != getattr(settings, "WSGI_APPLICATION", None):
+        return []
+    return [
+        Error(
+            f"ASGI_APPLICATION {path!r} is the WSGI application.",
+            hint='Name the ASGI application, as in "mysite.asgi.application".',
+            id="djserve.E005",
         )
     ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
 import pkgutil
 import traceback
@@ -18,7 +19,7 @@ from asgiref.compatibility import guarantee_single_callable
 from djserve.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import ModuleType
 
     from djserve.asgi.types import Application
@@ -53,9 +54,46 @@ def import_application(module_name: str, attribute: str) -> Application:
         kind = type(target).__name__
         problem = f"{module_name}:{attribute} is not an application but a {kind}"
         raise ConfigError([f"{problem}: it cannot be called"])
+    problem = _find_wrong_interface(target)
+    if problem:
+        raise ConfigError([f"{module_name}:{attribute} {problem}"])
     # An ASGI 2 application takes the scope alone and returns what takes the rest.
     application: Application = guarantee_single_callable(target)  # type: ignore[no-untyped-call]
     return application
+
+
+def _find_wrong_interface(target: Callable[..., Any]) -> str:
+    """Say why a callable is no ASGI application, "" where it may be one."""
+    if _takes(target, 3) or _takes(target, 1):
+        return ""
+    if _takes(target, 2) and not inspect.iscoroutinefunction(target):
+        return (
+            "is a WSGI application, it takes environ and start_response: name the ASGI "
+            'application, as in "mysite.asgi:application"'
+        )
+    return (
+        "is no ASGI application: it has to take three arguments, scope, receive and "
+        f"send, but is {_name_signature(target)}"
+    )
+
+
+def _takes(target: Callable[..., Any], number: int) -> bool:
+    """Tell whether a callable can be given so many arguments, or nobody knows."""
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*range(number))
+    except TypeError:
+        return False
+    return True
+
+
+def _name_signature(target: Callable[..., Any]) -> str:
+    name = getattr(target, "__name__", type(target).__name__)
+    parameters = inspect.signature(target).parameters
+    return f"{name}({', '.join(map(str, parameters.values()))})"
 
 
 def _describe_bad_name(name: str) -> str:

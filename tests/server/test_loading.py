@@ -146,6 +146,68 @@ def test_attribute_that_cannot_be_called_is_told(write_module: WriteModule) -> N
     assert "shop:number is not an application but a int" in problem_with("shop:number")
 
 
+INTERFACES = """
+def wsgi(environ, start_response):
+    return [b""]
+
+class WSGI:
+    def __call__(self, environ, start_response):
+        return [b""]
+
+wsgi_object = WSGI()
+
+def none():
+    return None
+
+async def two(receive, send):
+    return None
+
+def returning(scope, receive, send):
+    return two(receive, send)
+
+class Object:
+    async def __call__(self, scope, receive, send):
+        return None
+
+object_ = Object()
+anything = lambda *arguments: None
+builtin = max
+"""
+
+
+@pytest.mark.parametrize("name", ["wsgi", "wsgi_object"])
+def test_wsgi_application_is_told_apart(write_module: WriteModule, name: str) -> None:
+    write_module("shop_wsgi.py", INTERFACES)
+
+    problem = problem_with(f"shop_wsgi:{name}")
+    assert problem == (
+        f"shop_wsgi:{name} is a WSGI application, it takes environ and start_response: "
+        'name the ASGI application, as in "mysite.asgi:application"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "signature"), [("none", "none()"), ("two", "two(receive, send)")]
+)
+def test_callable_with_other_arguments_is_no_application(
+    write_module: WriteModule, name: str, signature: str
+) -> None:
+    write_module("shop_other.py", INTERFACES)
+
+    problem = problem_with(f"shop_other:{name}")
+    assert problem.startswith(f"shop_other:{name} is no ASGI application: ")
+    assert problem.endswith(f"but is {signature}")
+
+
+@pytest.mark.parametrize("name", ["returning", "object_", "anything", "builtin"])
+def test_whatever_may_be_an_application_is_taken(
+    write_module: WriteModule, name: str
+) -> None:
+    write_module("shop_good.py", INTERFACES)
+
+    assert callable(load_application(f"shop_good:{name}"))
+
+
 def test_traceback_has_the_users_code_alone(write_module: WriteModule) -> None:
     file = write_module("broken.py", "def fail():\n    raise ValueError('x')\nfail()\n")
 
