@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from demo_project.chat.management.commands.demo_setup import PASSWORD
+from tests.e2e.demo_site import CONNECTED, Site, manage, message, say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
-ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM_ARGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-CONNECTED = "#connection[data-state=connected]"
 OLD_MESSAGES = """
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -48,110 +31,9 @@ with transaction.atomic():
 """
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if path is None:
-        reason = "chromium is not installed"
-        if os.environ.get("DJSERVE_REQUIRE_ALL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    expect.set_options(timeout=60_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory as demo_setup makes it."""
-    path = tmp_path_factory.mktemp("demo")
-    manage(path, "demo_setup")
-    return path
-
-
-class Site:
-    """A running demo and the people who look at it."""
-
-    def __init__(self, server: Callable[[], Any], browser: Browser, data: Path) -> None:
-        self._start = server
-        self._browser = browser
-        self.data = data
-        self.problems: list[str] = []
-        self.server = server()
-
-    def restart(self) -> None:
-        self.server = self._start()
-
-    def visit(self, path: str, name: str | None = None, **context: Any) -> Page:
-        """Open a page, in a browser window of its own, signed in as somebody."""
-        page = self._browser.new_context(**context).new_page()
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.set_default_timeout(60_000)
-        if name is None:
-            page.goto(self.server.url + path)
-            return page
-        page.goto(f"{self.server.url}/accounts/login/?next={path}")
-        page.get_by_label("Username").fill(name)
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("main").get_by_role("button", name="Sign in").click()
-        page.wait_for_url(self.server.url + path)
-        return page
-
-    def join(self, slug: str, name: str | None = None, **context: Any) -> Page:
-        """Open a room and wait for its sockets."""
-        page = self.visit(f"/rooms/{slug}/", name, **context)
-        page.wait_for_selector(CONNECTED, state="attached")
-        return page
-
-
 @pytest.fixture
-def site(
-    browser: Browser,
-    prepared: Path,
-    tmp_path: Path,
-    start_server: Callable[..., Any],
-    free_port: int,
-) -> Iterator[Site]:
-    data = tmp_path / "data"
-    shutil.copytree(prepared, data)
-
-    def start() -> Any:
-        return start_server(
-            "manage.py",
-            "runasgi",
-            f"127.0.0.1:{free_port}",
-            port=free_port,
-            env={"DEMO_DATA_DIR": str(data)},
-        )
-
-    site = Site(start, browser, data)
-    yield site
-    for context in browser.contexts:
-        context.close()
-    assert site.problems == []
-    assert "Traceback" not in site.server.output
-
-
-def manage(data: Path, *args: str) -> None:
-    subprocess.run(
-        [sys.executable, "manage.py", *args],
-        cwd=ROOT,
-        env={**os.environ, "DEMO_DATA_DIR": str(data)},
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
-
-
-def say(page: Page, text: str) -> None:
-    page.get_by_role("textbox", name="Message", exact=True).fill(text)
-    page.keyboard.press("Enter")
-
-
-def message(page: Page, text: str) -> Any:
-    return page.locator(".message[data-id]", has_text=text)
+def site(open_site: Callable[..., Site]) -> Site:
+    return open_site()
 
 
 def test_two_people_chat(site: Site) -> None:
@@ -181,7 +63,7 @@ def test_presence_follows_a_closed_window(site: Site) -> None:
 def test_mention_rings_the_bell_until_it_is_read_on_one_tab(site: Site) -> None:
     ana, ben = site.join("lobby", "ana"), site.join("channels", "ben")
     other_tab = ben.context.new_page()
-    other_tab.goto(site.server.url)
+    other_tab.goto(site.url)
     say(ana, "Look here, @ben")
 
     for page in (ben, other_tab):
@@ -313,7 +195,7 @@ def test_older_messages_load_on_scroll_and_keep_the_place(site: Site) -> None:
 def test_signing_out_ends_the_other_tab(site: Site) -> None:
     ana = site.join("lobby", "ana")
     other_tab = ana.context.new_page()
-    other_tab.goto(site.server.url)
+    other_tab.goto(site.url)
     other_tab.locator("details.menu summary").click()
     other_tab.get_by_role("button", name="Sign out").click()
 

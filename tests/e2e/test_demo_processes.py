@@ -92,24 +92,13 @@ def send(connection: ClientConnection, text: str, *attachments: str) -> None:
 
 
 @pytest.fixture
-def redis(require_program: Callable[..., str], tmp_path: Path) -> Iterator[str]:
-    program = require_program("redis-server")
-    port = find_free_port()
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    yield f"redis://127.0.0.1:{port}/0"
-    process.terminate()
-    process.wait(120)
-
-
-@pytest.fixture
 def site(
-    redis: str, start_server: Callable[..., Any], tmp_path: Path
+    redis_url: str, start_server: Callable[..., Any], tmp_path: Path
 ) -> Iterator[Site]:
     ports = [find_free_port() for _ in range(2)]
     env = {
         "DEMO_DATA_DIR": str(tmp_path / "data"),
-        "REDIS_URL": redis,
+        "REDIS_URL": redis_url,
         "DEMO_INPROCESS_WORKER": "0",
     }
     site = Site(env, ports)
