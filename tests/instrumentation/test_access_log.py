@@ -11,9 +11,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from djserve.conf.schema import LoggingConfig
 from djserve.errors import ConfigError
+from djserve.instrumentation import access_log
 from djserve.instrumentation.access_log import (
     BATCH_LIMIT,
     AccessLog,
@@ -158,6 +161,42 @@ def test_peer_cannot_break_out_of_its_field(
 
     assert field in path.read_text()
     assert path.read_text().count("\n") == 1
+
+
+def format_plainly(request: RequestRecord) -> str:
+    """Format with empty stores, which nothing is put into."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(access_log, "KNOWN_LIMIT", 0)
+        for name in ("_known_hosts", "_known_agents", "_known_paths"):
+            patch.setattr(access_log, name, {})
+        return format_entry(request, "GET", DATE)
+
+
+@given(st.binary(), st.binary(), st.binary(max_size=400), st.text(max_size=9))
+def test_remembered_fields_are_those_that_are_escaped_anew(
+    path: bytes, query: bytes, agent: bytes, host: str
+) -> None:
+    request = record(path, query, [(b"user-agent", agent)], client=(host, 1))
+
+    assert [format_entry(request, "GET", DATE) for _ in range(2)] == [
+        format_plainly(request)
+    ] * 2
+
+
+def test_stores_of_fields_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    stores: dict[str, dict[Any, str]] = {
+        name: {} for name in ("_known_hosts", "_known_agents", "_known_paths")
+    }
+    monkeypatch.setattr(access_log, "KNOWN_LIMIT", 10)
+    for name, store in stores.items():
+        monkeypatch.setattr(access_log, name, store)
+    for number in range(30):
+        agent = [(b"user-agent", b"%d" % number)]
+        client = (str(number), 1)
+        format_entry(record(b"/%d" % number, b"", agent, client=client), "GET", DATE)
+    format_entry(record(b"/" * 300, b"", [(b"user-agent", b"x" * 300)]), "GET", DATE)
+
+    assert [len(store) for store in stores.values()] == [10, 10, 10]
 
 
 @pytest.mark.parametrize(
