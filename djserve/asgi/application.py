@@ -12,6 +12,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from djserve.asgi.unrouted import is_unrouted, log_unrouted
 from djserve.errors import ApplicationError, ClientDisconnected
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ class ApplicationCalls:
                 # Nobody asked for it: the application let one of its own through.
                 log_fault(exchange.scope, error)
                 error = ApplicationError("The application raised CancelledError")
+        elif is_unrouted(exchange.scope, error):
+            error = log_unrouted(exchange.scope)
         elif not _is_disconnect(error):
             log_fault(exchange.scope, error)
         exchange.application_failed(error)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from djserve.asgi.application import log_fault
 from djserve.asgi.http_messages import take_body
 from djserve.asgi.inbox import Inbox
+from djserve.asgi.unrouted import refusal_status
 from djserve.asgi.waiters import wait, wake
 from djserve.asgi.websocket_messages import (
     CLOSE_ABNORMAL,
@@ -213,7 +214,7 @@ class WebSocketExchange:
                 CLOSE_SERVICE_RESTART if is_cancelled else CLOSE_INTERNAL_ERROR, ""
             )
         elif self._is_undecided():
-            self._refuse(503 if is_cancelled else 500)
+            self._refuse(refusal_status(error))
         elif not self._has_ended():
             self._stream.abort()
             self._disconnect(CLOSE_ABNORMAL, "")

@@ -9,6 +9,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from djserve.asgi.unrouted import is_unrouted
 from djserve.errors import ClientDisconnected
 from djserve.instrumentation.tracing_context import prepare
 
@@ -84,7 +85,7 @@ class Tracing:
             try:
                 await application(scope, receive, noting_send)
             except BaseException as error:
-                if not _is_none_of_its_own(error):
+                if not _is_none_of_its_own(error) and not is_unrouted(scope, error):
                     span.record_fault(error)
                 raise
             finally:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import websockets.exceptions
 import websockets.sync.client
+from channels.routing import URLRouter
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -115,6 +116,9 @@ class Site:
 
     async def refused(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close"})
+
+    async def unrouted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await URLRouter([])(scope, receive, send)
 
 
 async def answer(
@@ -313,6 +317,19 @@ def test_refused_websocket_has_its_status(
 
     (server,) = spans.wait()
     assert attributes(server)["http.response.status_code"] == 403
+
+
+def test_websocket_without_a_route_is_no_fault(
+    serve: Callable[..., Traced], spans: Spans
+) -> None:
+    url = f"ws://{serve().address}/unrouted"
+    with pytest.raises(websockets.exceptions.InvalidStatus):
+        websockets.sync.client.connect(url, open_timeout=TIMEOUT)
+
+    (server,) = spans.wait()
+    assert attributes(server)["http.response.status_code"] == 404
+    assert server.status.status_code is StatusCode.UNSET
+    assert server.events == ()
 
 
 def test_stream_of_http2_has_a_span(

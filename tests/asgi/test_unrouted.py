@@ -1,0 +1,115 @@
+"""What Channels raises for a path without a route, and what looks like it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, cast
+
+import pytest
+from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.urls import path
+
+from djserve.asgi.types import Application, Receive, Scope, Send
+from djserve.asgi.unrouted import is_unrouted, log_unrouted, refusal_status
+from djserve.errors import ApplicationError, ProtocolError
+
+
+async def consumer(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ValueError("No route found for path 'of my own'.")
+
+
+async def refused(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ProtocolError("No route", 404)
+
+
+OWN: Any = consumer
+INNER: Any = URLRouter([path("a/", cast("Any", refused))])
+ROUTER = URLRouter([path("own/", OWN), path("inner/", INNER)])
+
+
+def error_of(application: Application, url: str, **changes: Any) -> BaseException:
+    async def unused(*args: Any) -> Any:
+        raise NotImplementedError
+
+    scope = {"type": "websocket", "path": url, "root_path": "", "headers": []}
+    try:
+        asyncio.run(application(scope | changes, unused, unused))  # type: ignore[arg-type]
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+@pytest.mark.parametrize(
+    "application",
+    [
+        ROUTER,
+        ProtocolTypeRouter({"websocket": ROUTER}),
+        ProtocolTypeRouter({"websocket": AuthMiddlewareStack(ROUTER)}),
+    ],
+    ids=["alone", "by-type", "authenticated"],
+)
+@pytest.mark.parametrize("url", ["/missing/", "/inner/missing/"])
+def test_path_without_a_route_is_recognised(application: Any, url: str) -> None:
+    error = error_of(application, url)
+
+    assert is_unrouted({"type": "websocket"}, error)
+
+
+def test_path_outside_the_mount_point_is_recognised() -> None:
+    error = error_of(ROUTER, "/elsewhere/", root_path="/mount")
+
+    assert is_unrouted({"type": "websocket"}, error)
+
+
+def test_same_words_of_a_consumer_are_its_own_fault() -> None:
+    error = error_of(ROUTER, "/own/")
+
+    assert str(error).startswith("No route found for path ")
+    assert not is_unrouted({"type": "websocket"}, error)
+
+
+def test_other_faults_of_the_router_are_faults() -> None:
+    error = error_of(ROUTER, None)  # type: ignore[arg-type]
+
+    assert isinstance(error, ValueError)
+    assert not is_unrouted({"type": "websocket"}, error)
+
+
+def test_http_has_answers_of_its_own() -> None:
+    assert not is_unrouted({"type": "http"}, error_of(ROUTER, "/missing/"))
+
+
+def test_exception_that_was_never_raised_comes_from_nowhere() -> None:
+    error = ValueError("No route found for path 'a'.")
+
+    assert not is_unrouted({"type": "websocket"}, error)
+    assert not is_unrouted({"type": "websocket"}, KeyError("a"))
+
+
+def test_log_has_one_line_that_nobody_can_forge(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scope = {"path": "/a\nb", "client": ("192.0.2.1", 5000)}
+    with caplog.at_level(logging.WARNING, "djserve.error"):
+        error = log_unrouted(scope)
+
+    assert caplog.messages == [
+        "No route for a WebSocket to /a\\x0ab from 192.0.2.1:5000"
+    ]
+    assert caplog.records[0].exc_info is None
+    assert error.status == 404
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ProtocolError("No route", 404), 404),
+        (asyncio.CancelledError(), 503),
+        (ApplicationError("no decision"), 500),
+        (LookupError(), 500),
+    ],
+)
+def test_refusal_says_whose_fault_it_was(error: BaseException, status: int) -> None:
+    assert refusal_status(error) == status
