@@ -122,6 +122,17 @@ USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [PACKAGE_DIR / "static"]
+if not DEBUG:
+    # `collectstatic` compresses them for WhiteNoise; before that it serves them as they
+    # lie in the apps. A proxy that serves STATIC_ROOT itself comes first, and asks it
+    # for nothing.
+    MIDDLEWARE.insert(1, "whitenoise.middleware.WhiteNoiseMiddleware")
+    STORAGES = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+    }
+    STATIC_ROOT.mkdir(exist_ok=True)
+    WHITENOISE_USE_FINDERS = not any(STATIC_ROOT.iterdir())
 # Uploads have no URL of their own: a view serves them to those who may read the room.
 MEDIA_ROOT = DATA_DIR / "media"
 FILE_UPLOAD_HANDLERS = [

@@ -12,6 +12,6 @@ urlpatterns = [
     path("notifications/", include("demo_project.notifications.urls")),
     path("status/", include("demo_project.status.urls")),
     path("", include("demo_project.chat.urls")),
-    # Adds nothing where DEBUG is off: there a proxy serves STATIC_ROOT.
+    # Adds nothing where DEBUG is off: there WhiteNoise or a proxy serves them.
     *staticfiles_urlpatterns(),
 ]
