@@ -25,6 +25,9 @@ KILL_INTERVAL = 2.0
 SCALINGS = 3
 SETTLE_TIME = 2.0
 SHOWN = 20
+JUDGE = "h2load over HTTP/1.1"
+ONLOOKER = "h2load over HTTP/2"
+"""Sends nothing again and gives up at GOAWAY: what it counts is no demand."""
 
 
 @dataclass
@@ -144,13 +147,12 @@ async def soak(server: SoakServer, act: Act, seconds: float) -> tuple[Tally, Out
     tally = Tally()
     async with load(server.target, tally):
         await asyncio.sleep(SETTLE_TIME)
-        beside = asyncio.create_task(
-            run_h2load(server.target, seconds, http1=server.target.certificate is None)
-        )
+        is_http1 = server.target.certificate is None
+        beside = asyncio.create_task(run_h2load(server.target, seconds, is_http1))
         outcome = await act(server, seconds)
         counts = await beside
-    tally.events["h2load, succeeded"] = counts["succeeded"]
-    tally.events["h2load, failed"] = counts["failed"]
+    for what in ("succeeded", "failed"):
+        tally.events[f"{JUDGE if is_http1 else ONLOOKER}, {what}"] = counts[what]
     return tally, outcome
 
 
@@ -161,8 +163,9 @@ def find_problems(tally: Tally, outcome: Outcome, code: int) -> list[str]:
         for failure in tally.failures
         if failure.port not in outcome.casualties
     ]
-    if not outcome.casualties and tally.events["h2load, failed"]:
-        problems.append(f"h2load counts {tally.events['h2load, failed']} failures")
+    failed = tally.events[f"{JUDGE}, failed"]
+    if failed and not outcome.casualties:
+        problems.append(f"h2load counts {failed} failures")
     for what in ("HTTP/1.1", "HTTP/2", "WebSocket message"):
         if not tally.requests[what]:
             problems.append(f"{what}: there was no load")

@@ -62,14 +62,14 @@ def _clients(
     ]
 
 
-async def run_h2load(target: Target, seconds: float, http1: bool) -> dict[str, int]:
+async def run_h2load(target: Target, seconds: float, is_http1: bool) -> dict[str, int]:
     """Run h2load beside the clients; return its counts of requests by outcome."""
     program = shutil.which("h2load")
     if program is None:
         raise BenchmarkError("h2load is not installed")
     scheme = "https" if target.certificate else "http"
     words = [program, "-D", f"{seconds:.0f}", "-c", "2", "-t", "1"]
-    words += ["--h1"] if http1 else ["-m", "2"]
+    words += ["--h1"] if is_http1 else ["-m", "2"]
     process = await asyncio.create_subprocess_exec(
         *words,
         f"{scheme}://127.0.0.1:{target.port}/slow/",
