@@ -248,8 +248,8 @@ class ConnectionFactory:
     async def drain(self) -> None:
         """Ask every connection for its end and wait until the last has gone.
 
-        Idle HTTP/1.1 connections may send one more request for a moment. WebSockets
-        are closed one after the other, so that not all clients come back at once.
+        Connections may send some more requests for a moment. WebSockets are closed one
+        after the other, so that not all clients come back at once.
         """
         self._is_draining = True
         self._drained = asyncio.Event()
@@ -258,10 +258,14 @@ class ConnectionFactory:
         upgraded = [c for c in self.connections if _is_upgraded(c)]
         for connection in self.connections.difference(upgraded):
             self._retire(connection)
+        sockets = [connection.drain for connection in upgraded]
+        for connection in self.connections:
+            if _is_http2(connection):
+                sockets += connection.defer_drains()
         spread = min(self._config.drain.websocket_drain_time, longest)
         timers = [
-            loop.call_later(spread * index / len(upgraded), connection.drain)
-            for index, connection in enumerate(upgraded)
+            loop.call_later(spread * index / len(sockets), drain_socket)
+            for index, drain_socket in enumerate(sockets)
         ]
         grace = min(self._config.drain.drain_idle_timeout, longest)
         timers.append(loop.call_later(grace, self._end_idle, set(upgraded)))
@@ -274,10 +278,10 @@ class ConnectionFactory:
 
     def _retire(self, connection: Connection) -> None:
         """Let a connection end by itself, after a request that is on its way."""
-        if isinstance(connection, HTTP1Connection) and not self._is_ending_idle:
-            connection.retire()
-        elif self._is_ending_idle or _is_http2(connection):
+        if self._is_ending_idle:
             asyncio.get_running_loop().call_soon(connection.drain)
+        elif isinstance(connection, HTTP1Connection) or _is_http2(connection):
+            connection.retire()
 
     def _end_idle(self, upgraded: set[Connection]) -> None:
         """Drain what is left, each connection in a turn of the loop of its own.

@@ -11,11 +11,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from h2.connection import H2Connection
 
 from djserve.asgi.application import ApplicationCalls
 from djserve.asgi.origin import OriginPolicy
 from djserve.asgi.scope import ScopeBuilder
-from djserve.conf.schema import DrainConfig, HTTPConfig, ProxyConfig, ServerConfig
+from djserve.conf.schema import (
+    DrainConfig,
+    HTTPConfig,
+    LifecycleConfig,
+    ProxyConfig,
+    ServerConfig,
+)
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
@@ -31,6 +38,10 @@ HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
 )
+
+# The payload of a close frame with code 1012, and a first GOAWAY.
+SERVICE_RESTART = b"\x03\xf4Service Restart"
+GOAWAY = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00"
 
 
 def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -82,6 +93,8 @@ class Site:
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.accept"})
+            if scope["path"] == "/stay":
+                await receive()
         else:
             await send({"type": "http.response.start", "status": 200})
             await send({"type": "http.response.body", "body": b"ok"})
@@ -308,6 +321,42 @@ async def test_request_that_meets_the_end_of_idle_connections_is_answered() -> N
 
     assert late.data.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"connection: close\r\n" in late.data
+
+
+def open_websockets(count: int) -> bytes:
+    """Return what an HTTP/2 client sends to open WebSockets on one connection."""
+    client = H2Connection()
+    client.initiate_connection()
+    for stream_id in range(1, 2 * count, 2):
+        fields = [(":method", "CONNECT"), (":protocol", "websocket")]
+        fields += [(":scheme", "http"), (":authority", "a"), (":path", "/stay")]
+        client.send_headers(stream_id, [*fields, ("sec-websocket-version", "13")])
+    return bytes(client.data_to_send())
+
+
+@on_loop
+async def test_websockets_on_one_connection_are_closed_over_the_drain_time() -> None:
+    drain = DrainConfig(drain_idle_timeout=0, websocket_drain_time=1000)
+    lifecycle = LifecycleConfig(shutdown_timeout=9000)
+    site = Site(ServerConfig(drain=drain, lifecycle=lifecycle))
+    transport = await site.send(open_websockets(3), "127.0.0.1")
+    draining = asyncio.ensure_future(site.factory.drain())
+    await until(lambda: SERVICE_RESTART in transport.data)
+    await until(lambda: GOAWAY in transport.data)
+    await settle()
+    draining.cancel()
+
+    assert transport.data.count(SERVICE_RESTART) == 1
+
+
+@on_loop
+async def test_all_websockets_on_one_connection_are_told_of_the_restart() -> None:
+    drain = DrainConfig(drain_idle_timeout=0, websocket_drain_time=0.1)
+    site = Site(ServerConfig(drain=drain))
+    transport = await site.send(open_websockets(3), "127.0.0.1")
+    draining = asyncio.ensure_future(site.factory.drain())
+    await until(lambda: transport.data.count(SERVICE_RESTART) == 3)
+    draining.cancel()
 
 
 @on_loop

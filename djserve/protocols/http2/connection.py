@@ -12,12 +12,15 @@ from djserve.protocols.http2.streams import HTTP2Service, StreamTable
 from djserve.protocols.http2.timeouts import ConnectionTimeouts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from djserve.interfaces import ConnectionInfo, Transport
 
 # After GOAWAY, what the peer still sends is dropped, up to here.
 _DISCARD_LIMIT = 256 * 1024
 
 _DRAIN_PING = b"djserveD"
+_QUIET_PING = b"djserveQ"
 _ALIVE_PING = b"djserveA"
 
 
@@ -25,8 +28,10 @@ class HTTP2Connection:
     """Carry a connection's streams between transport and owner (Connection)."""
 
     __slots__ = (
+        "_asked_at",
         "_discarded",
         "_info",
+        "_is_retiring",
         "_owner",
         "_streams",
         "_timeouts",
@@ -44,11 +49,14 @@ class HTTP2Connection:
         self._info = info
         self._owner = service.owner
         self._streams = StreamTable(
-            transport, info, service, self._end_drained, self._ping_answered
+            transport, info, service, self._stream_ended, self._ping_answered
         )
         self.output = self._streams.output
         self._timeouts = ConnectionTimeouts(self, service.http, service.http2)
         self._discarded = 0
+        self._is_retiring = False
+        # The count of requests when we last asked for quiet and had no answer yet.
+        self._asked_at: int | None = None
         self.awaits_drain = False
         self.is_lingering = False
         # Counts the chunks that the peer sends, for the timeouts.
@@ -107,19 +115,39 @@ class HTTP2Connection:
         finally:
             self.output.release()
 
+    def retire(self) -> None:
+        """End at a moment when no stream is open and all responses have been read.
+
+        Many clients, those on h2 among them, fail whatever is under way when GOAWAY
+        comes. At that moment nothing is, and what crosses with GOAWAY may safely be
+        asked again, as it names the last stream that was taken. Where streams never
+        cease, ``drain`` must follow.
+        """
+        self._is_retiring = True
+
+    def defer_drains(self) -> list[Callable[[], None]]:
+        """Return what drains each upgraded stream; ``drain`` leaves these alone."""
+        return self._streams.defer_drains()
+
     def drain(self) -> None:
-        """End soon, in two steps (RFC 9113 section 6.8).
+        """End soon: at once where idle, else in two steps (RFC 9113 section 6.8).
 
         The first GOAWAY says that the end comes; streams that are on their way are
         still taken. The second, when the peer has seen the first, names the last one.
         """
+        self._is_retiring = True
         if self._streams.is_draining or self.is_lingering:
             return
-        self.awaits_drain = True
-        self._streams.codec.go_away(ErrorCodes.NO_ERROR, last=WINDOW_LIMIT)
-        self._streams.codec.ping(_DRAIN_PING)
-        self._streams.drain()
-        self.output.wake()
+        if self._streams:
+            self.awaits_drain = True
+            # The PING stands first: h2's clients take no frame after GOAWAY, and would
+            # drop with it what else came in the same read.
+            self._streams.codec.ping(_DRAIN_PING)
+            self._streams.codec.go_away(ErrorCodes.NO_ERROR, last=WINDOW_LIMIT)
+            self._streams.drain()
+            self.output.wake()
+        else:
+            self._end_idle()
 
     def abort_transport(self) -> None:
         """Drop the connection, with what is buffered."""
@@ -165,7 +193,9 @@ class HTTP2Connection:
         if self.awaits_drain:
             self.awaits_drain = False
             self._streams.codec.go_away(ErrorCodes.NO_ERROR)
-            self._end_drained()
+            self.output.wake()
+            if not self._streams:
+                self._streams.call_soon(self._linger)
 
     def fail(self, error: HTTP2Error) -> None:
         """End the connection for the peer's fault (RFC 9113 section 5.4.1)."""
@@ -175,7 +205,7 @@ class HTTP2Connection:
         self._linger()
 
     def close(self) -> None:
-        """End an idle connection."""
+        """End an idle connection: GOAWAY names the last stream that was taken."""
         self._streams.codec.go_away(ErrorCodes.NO_ERROR)
         self._linger()
 
@@ -188,12 +218,42 @@ class HTTP2Connection:
     def _ping_answered(self, data: bytes) -> None:
         if data == _DRAIN_PING:
             self.finish_drain()
+        elif data == _QUIET_PING and self._asked_at is not None:
+            # After what the client has sent right behind its answer.
+            self._streams.call_soon(self._check_quiet)
 
-    def _end_drained(self) -> None:
-        """Close once the drain is through and no stream is left."""
-        if self._streams.is_draining and not self.awaits_drain and not self._streams:
+    def _check_quiet(self) -> None:
+        asked_at, self._asked_at = self._asked_at, None
+        if self._streams or self._streams.is_draining or self.is_lingering:
+            return
+        if asked_at == self.request_count:
+            self._end_idle()
+        else:
+            self._ask_for_quiet()
+
+    def _ask_for_quiet(self) -> None:
+        """Have the client tell that it has read all responses."""
+        if self._asked_at is None:
+            self._asked_at = self.request_count
+            self._streams.codec.ping(_QUIET_PING)
+        self.output.wake()
+
+    def _stream_ended(self) -> None:
+        """Go on to the end with the last stream, where the connection is to end."""
+        if not self._is_retiring or self._streams or self.is_lingering:
+            return
+        if not self._streams.is_draining:
+            self._ask_for_quiet()
+        elif not self.awaits_drain:
             self.output.wake()
             self._streams.call_soon(self._linger)
+
+    def _end_idle(self) -> None:
+        """Name the last stream and take no other."""
+        self._streams.drain()
+        self._streams.codec.go_away(ErrorCodes.NO_ERROR)
+        self.output.wake()
+        self._streams.call_soon(self._linger)
 
     def _linger(self) -> None:
         """Send what is left and drop what still comes, so that GOAWAY arrives."""

@@ -59,7 +59,10 @@ class StreamReceiver(FrameSender):
         self._stream_limit = config.http2_stream_limit
 
     def find(self, stream_id: int) -> H2Stream | None:
-        """Return a stream, None where it has ended; idle ones have nothing to get."""
+        """Return a stream, None where it has ended; idle ones have nothing to get.
+
+        RFC 9113 section 6.8: what comes on those that GOAWAY has left out is ignored.
+        """
         state = self.streams.get(stream_id)
         if state is None:
             highest = (
@@ -67,7 +70,7 @@ class StreamReceiver(FrameSender):
                 if stream_id % 2
                 else self.highest_outbound_stream_id
             )
-            if stream_id > highest:
+            if highest < stream_id <= self.last_stream_id:
                 raise HTTP2Error(f"A frame on the idle stream {stream_id}")
         return state
 

@@ -50,6 +50,7 @@ class HTTP2Stream(Responder):
         "_unread",
         "awaits_continue",
         "head",
+        "is_drain_deferred",
         "received_size",
     )
 
@@ -64,6 +65,7 @@ class HTTP2Stream(Responder):
         self.head: RequestHead = request.build_head(is_complete)
         self.received_size = 0
         self.awaits_continue = self.head.expects_continue
+        self.is_drain_deferred = False
         self._timeouts: StreamTimeouts | None = None
         self._tunnel: Tunnel | None = None
         self._is_request_complete = is_complete
@@ -91,7 +93,11 @@ class HTTP2Stream(Responder):
     @property
     def is_refusable(self) -> bool:
         """Whether the request is still some exchange's, and no upgraded stream."""
-        return self.exchange is not None and self._tunnel is None
+        return self.exchange is not None and not self.is_upgraded
+
+    @property
+    def is_upgraded(self) -> bool:
+        return self._tunnel is not None
 
     def content_received(self, data: bytes, credit: int, is_complete: bool) -> None:
         """Take a part of the request's content, or with ``is_complete`` the last."""

@@ -126,6 +126,8 @@ class StreamTable:
                 # Its reset may have come together with its head.
                 if stream.exchange is not None:
                     stream.exchange.start()
+                if self.is_draining:
+                    stream.drain()
 
     def resume_writing(self) -> None:
         """Tell every stream that the transport takes more."""
@@ -143,11 +145,19 @@ class StreamTable:
                 stream.refuse(overdue)
         self._count_calls()
 
+    def defer_drains(self) -> list[Callable[[], None]]:
+        """Return what drains each upgraded stream; ``drain`` then leaves it alone."""
+        upgraded = [stream for stream in self._streams.values() if stream.is_upgraded]
+        for stream in upgraded:
+            stream.is_drain_deferred = True
+        return [stream.drain for stream in upgraded]
+
     def drain(self) -> None:
-        """Ask every stream for its end."""
+        """Ask every stream for its end, those that come later included."""
         self.is_draining = True
         for stream in list(self._streams.values()):
-            stream.drain()
+            if not stream.is_drain_deferred:
+                stream.drain()
 
     def fail(self, exc: Exception | None) -> None:
         """End every stream without a word on the wire."""

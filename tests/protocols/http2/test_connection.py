@@ -12,7 +12,7 @@ from djserve.protocols.http2 import frames
 
 if TYPE_CHECKING:
     from djserve.interfaces import RequestHead
-    from tests.protocols.http2.conftest import Request, Wire
+    from tests.protocols.http2.conftest import Frame, Request, Wire
 
 WINDOW_SIZE_SETTING = 4
 PUSH_SETTING = 2
@@ -269,17 +269,158 @@ def test_end_of_the_transport_ends_every_request(open_wire: type[Wire]) -> None:
 
 
 def test_drain_takes_what_was_on_its_way(open_wire: type[Wire]) -> None:
-    wire = open_wire(on_start=answer)
+    wire = open_wire()
+    wire.feed(wire.headers(1))
     wire.connection.drain()
     wire.turn()
     assert wire.goaways == [(2**31 - 1, 0)]
 
     ping = next(frame for frame in wire.log if frame.kind == frames.PING)
-    wire.feed(wire.headers(1))
+    wire.feed(wire.headers(3))
+    for request in wire.requests:
+        request.answer()
     wire.feed(wire.frame(frames.PING, frames.ACK, 0, ping.payload))
+    assert wire.responses[3].is_complete
+    assert wire.goaways[1:] == [(3, 0)]
+    assert wire.is_closed()
+
+
+def test_drain_asks_before_it_says_goodbye(open_wire: type[Wire]) -> None:
+    # h2's clients take no frame after GOAWAY.
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.connection.drain()
+    wire.turn()
+
+    assert wire.kinds()[-2:] == [frames.PING, frames.GOAWAY]
+
+
+def test_drain_ends_an_idle_connection_in_one_step(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_start=answer)
+    wire.feed(wire.headers(1))
+    wire.connection.drain()
+    wire.turn()
+
+    assert wire.goaways == [(1, 0)]
+    assert wire.is_closed()
+
+
+def answer_pings(wire: Wire) -> list[Frame]:
+    """Answer what PINGs there are; return the frames so far."""
+    log, wire.log[:] = list(wire.log), []
+    for frame in log:
+        if frame.kind == frames.PING:
+            wire.feed(wire.frame(frames.PING, frames.ACK, 0, frame.payload))
+    return log
+
+
+def test_retired_connection_takes_requests_while_it_has_streams(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.connection.retire()
+    wire.feed(wire.headers(3))
+    wire.requests[0].answer()
+    answer_pings(wire.turn())
+    assert not wire.goaways
+
+    wire.requests[1].answer()
+    answer_pings(wire.turn())
+    assert wire.goaways == [(3, 0)]
+    assert wire.is_closed()
+
+
+def test_retired_connection_ends_when_its_responses_have_been_read(
+    open_wire: type[Wire],
+) -> None:
+    # Clients on h2 fail what they have not read when they come to GOAWAY.
+    wire = open_wire(on_start=answer)
+    wire.connection.retire()
+    wire.feed(wire.headers(1) + wire.headers(3))
+    assert not wire.goaways
+
+    log = answer_pings(wire)
+    assert [frame.kind for frame in log].count(frames.PING) == 1
+    assert wire.goaways == [(3, 0)]
+
+
+def test_retired_connection_goes_on_with_requests_that_come_before_the_answer(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    wire.connection.retire()
+    wire.feed(wire.headers(1))
+    wire.requests[0].answer()
+    wire.turn().feed(wire.headers(3))
+    answer_pings(wire)
+    assert not wire.goaways
+
+    wire.requests[1].answer()
+    answer_pings(wire.turn())
+    assert wire.goaways == [(3, 0)]
+
+
+def test_retired_connection_asks_again_after_a_request_in_between(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(on_start=answer)
+    wire.connection.retire()
+    wire.feed(wire.headers(1))
+    ping = next(frame for frame in wire.log if frame.kind == frames.PING)
+    wire.log.clear()
+    wire.feed(wire.frame(frames.PING, frames.ACK, 0, ping.payload) + wire.headers(3))
+    assert not wire.goaways
+
+    answer_pings(wire)
+    assert wire.goaways == [(3, 0)]
+
+
+def test_retired_connection_may_send_its_first_request(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_start=answer)
+    wire.connection.retire()
+    wire.turn()
+    assert not wire.goaways
+    wire.feed(wire.headers(1))
+    answer_pings(wire)
+
     assert wire.responses[1].is_complete
+    assert wire.goaways == [(1, 0)]
+
+
+def test_drain_ends_what_was_retired(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.connection.retire()
+    wire.connection.drain()
+    wire.turn()
+    assert wire.goaways == [(2**31 - 1, 0)]
+
+    wire.requests[0].answer()
+    wire.tick(0.0, 1.0)
     assert wire.goaways[1:] == [(1, 0)]
     assert wire.is_closed()
+
+
+@pytest.mark.parametrize("kind", ["content", "reset", "window"])
+def test_frames_of_a_stream_that_goaway_left_out_are_ignored(
+    open_wire: type[Wire], kind: str
+) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.connection.drain()
+    wire.tick(0.0, 1.0)
+    late = {
+        "content": wire.data(3, b"late", end=True),
+        "reset": wire.reset(3),
+        "window": wire.window(3, 100),
+    }
+    wire.feed(wire.headers(3, end=False), late[kind])
+    wire.requests[0].answer()
+    wire.turn()
+
+    assert wire.responses[1].is_complete
+    assert wire.last_code == 0
 
 
 def test_drain_waits_for_running_streams_and_takes_no_new_ones(

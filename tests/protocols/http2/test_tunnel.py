@@ -52,6 +52,10 @@ class Receiver:
         self.events.append("drain")
 
 
+def void(value: object) -> None:
+    """Take a value that nobody wants."""
+
+
 def upgrade(wire: Wire, receiver: Receiver, early: bytes = b"") -> Transport:
     wire.feed(wire.headers(1, end=False, base=CONNECT))
     if early:
@@ -217,6 +221,39 @@ def test_time_and_drain_reach_the_receiver(open_wire: type[Wire]) -> None:
 
     assert receiver.events == ["tick 1", "drain"]
     assert not wire.requests[0].events
+
+
+def test_deferred_drain_is_left_to_whoever_asked(open_wire: type[Wire]) -> None:
+    wire, receiver = open_wire(), Receiver()
+    upgrade(wire, receiver)
+    (drain,) = wire.connection.defer_drains()
+    wire.connection.drain()
+    wire.turn()
+    assert (wire.goaways, receiver.events) == ([(2**31 - 1, 0)], [])
+
+    drain()
+    assert receiver.events == ["drain"]
+
+
+def test_deferred_drain_of_an_ended_stream_does_nothing(open_wire: type[Wire]) -> None:
+    wire, receiver = open_wire(), Receiver()
+    upgrade(wire, receiver)
+    (drain,) = wire.connection.defer_drains()
+    wire.feed(wire.reset(1))
+    drain()
+
+    assert receiver.events == ["lost"]
+
+
+def test_tunnel_that_comes_while_draining_is_drained(open_wire: type[Wire]) -> None:
+    receiver = Receiver()
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.connection.drain()
+    wire.on_start = lambda request: void(request.stream.upgrade([], receiver))
+    wire.feed(wire.headers(3, end=False, base=CONNECT))
+
+    assert receiver.events == ["drain"]
 
 
 def test_end_of_the_connection_is_told_once(open_wire: type[Wire]) -> None:
