@@ -40,12 +40,32 @@ _SPECIAL_FIELDS = frozenset(
 )
 
 
+_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
+
+# Field names as peers write them, and what is made of them: lower case, or nothing
+# where the field is dropped. Peers write few, and the same ones in every request
+# (benchmark: http1_new).
+_KNOWN_NAMES_LIMIT = 512
+_KNOWN_NAME_SIZE_LIMIT = 64
+_known_names: dict[bytes, bytes] = {}
+
+
+def _lower_name(name: bytes) -> bytes:
+    """Return the name in lower case, or b"" if the field is to be dropped."""
+    # CVE-2015-0219: WSGI-like names fold "_" and "-" together, so that a client could
+    # speak in a proxy's name.
+    lowered = b"" if b"_" in name else name.lower()
+    if len(_known_names) < _KNOWN_NAMES_LIMIT and len(name) <= _KNOWN_NAME_SIZE_LIMIT:
+        _known_names[name] = lowered
+    return lowered
+
+
 class HeadParser:
     """Parse the request heads of one connection, one after the other."""
 
     __slots__ = (
         "_config",
-        "_field_count",
+        "_dropped",
         "_headers",
         "_is_complete",
         "_is_upgrade",
@@ -53,7 +73,6 @@ class HeadParser:
         "_parser",
         "_seen_fields",
         "_seen_headers",
-        "_special",
         "_target",
         "keep_alive",
     )
@@ -125,15 +144,13 @@ class HeadParser:
         self._target = url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        self._field_count += 1
-        if name in _SPECIAL_FIELDS:
-            self._special.append((name, value))
-        elif b"_" in name:
-            # CVE-2015-0219: WSGI-like names fold "_" and "-" together, so that a client
-            # could speak in a proxy's name.
-            return
-        self._headers.append((name, value.rstrip(b" \t")))
+        known = _known_names.get(name)
+        if known is None:
+            known = _lower_name(name)
+        if known:
+            self._headers.append((known, value.rstrip(b" \t")))
+        else:
+            self._dropped += 1
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -146,56 +163,63 @@ class HeadParser:
     def _reset(self) -> None:
         self._target = b""
         self._headers: Headers = []
-        self._special: Headers = []
-        self._field_count = 0
+        self._dropped = 0
         self._is_complete = False
         self._is_upgrade = False
 
     def _build_head(
         self, parser: httptools.HttpRequestParser, block: bytes
     ) -> RequestHead:
-        if self._field_count > self._config.header_count_limit:
+        headers = self._headers
+        if len(headers) + self._dropped > self._config.header_count_limit:
             raise ProtocolError("Too many header fields", 431)
         method = parser.get_method()
         target = self._target
-        version = parser.get_http_version()
         line_end = block.find(b"\r\n")
+        version = _VERSIONS.get(block[line_end - 8 : line_end])
         # llhttp takes several spaces, and versions beyond 1.1, in a request line.
-        if line_end != len(method) + len(target) + 10 or version[:2] != "1.":
+        if version is None or line_end != len(method) + len(target) + 10:
             raise ProtocolError("Malformed request line")
         raw_path, _, query = target.partition(b"?")
-        head = RequestHead(
-            method.decode("ascii"), raw_path, query, self._headers, version
-        )
-        hosts = 0
-        for name, value in self._special:
-            if name == b"host":
-                hosts += 1
-                self._check_host(value.rstrip(b" \t"))
-            elif name != b"connection":
-                _apply_framing(head, name, value.strip(b" \t"))
-            elif version == "1.0" and b"close" in split_list(value):
-                # RFC 9112 section 9.3: close wins; with llhttp keep-alive does.
-                self.keep_alive = False
+        head = RequestHead(method.decode("ascii"), raw_path, query, headers, version)
+        is_plain = self._apply_fields(head)
         if not self._is_upgrade:
             # RFC 9110 section 7.8: without Connection: Upgrade it is not meant for us.
             head.upgrade = None
         if head.upgrade and head.has_body:
             raise ProtocolError("A WebSocket handshake has no content")
-        if hosts != 1 and (hosts or version == "1.1"):
-            raise ProtocolError(f"{hosts} Host fields in the request, expected one")
         if raw_path[:1] != b"/":
             _apply_target_form(head, target)
         elif b"#" in target:
             raise ProtocolError("Fragment in the request target")
-        elif version == "1.1" and self.keep_alive and self._is_plain():
+        elif is_plain and version == "1.1" and self.keep_alive:
             self._seen_fields = block[line_end + 2 :]
-            self._seen_headers = self._headers.copy()
+            self._seen_headers = headers.copy()
         return head
 
-    def _is_plain(self) -> bool:
-        """Whether no field matters to the server beside Host and a kept connection."""
-        return all(name in (b"host", b"connection") for name, _ in self._special)
+    def _apply_fields(self, head: RequestHead) -> bool:
+        """Apply the fields that the server itself obeys.
+
+        Return whether there is none beside Host and Connection.
+        """
+        version = head.http_version
+        hosts = 0
+        is_plain = True
+        for name, value in [
+            pair for pair in head.headers if pair[0] in _SPECIAL_FIELDS
+        ]:
+            if name == b"host":
+                hosts += 1
+                self._check_host(value)
+            elif name != b"connection":
+                is_plain = False
+                _apply_framing(head, name, value.strip(b" \t"))
+            elif version == "1.0" and b"close" in split_list(value):
+                # RFC 9112 section 9.3: close wins; with llhttp keep-alive does.
+                self.keep_alive = False
+        if hosts != 1 and (hosts or version == "1.1"):
+            raise ProtocolError(f"{hosts} Host fields in the request, expected one")
+        return is_plain
 
     def _check_host(self, value: bytes) -> None:
         if value != self._last_host:

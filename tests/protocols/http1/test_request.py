@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from djserve.conf.schema import HTTPConfig
 from djserve.errors import ProtocolError
 from djserve.interfaces import RequestHead
+from djserve.protocols.http1 import request
 from djserve.protocols.http1.request import HeadParser
 
 
@@ -432,3 +435,32 @@ def test_repeated_heads_share_no_list() -> None:
     heads[1].headers.append((b"x", b"y"))
 
     assert heads[2].headers == [(b"host", b"a")]
+
+
+# Names that are remembered must give what each name by itself gives.
+
+NAMES = st.text("aA-_zZ0!", min_size=1, max_size=70).map(str.encode)
+
+
+@given(st.lists(NAMES, max_size=8))
+def test_remembered_names_give_what_new_ones_give(names: list[bytes]) -> None:
+    block = build(*(name + b": 1" for name in names))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request, "_known_names", {})
+        first, second = (result_of(HeadParser(HTTPConfig()), block) for _ in range(2))
+        patch.setattr(request, "_KNOWN_NAMES_LIMIT", 0)
+        patch.setattr(request, "_known_names", {})
+        plain = result_of(HeadParser(HTTPConfig()), block)
+
+    assert first == second == plain
+
+
+def test_remembered_names_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: dict[bytes, bytes] = {}
+    monkeypatch.setattr(request, "_known_names", known)
+    monkeypatch.setattr(request, "_KNOWN_NAMES_LIMIT", 10)
+    for number in range(30):
+        parse(b"X-%d: 1" % number, b"Y" * 65 + b": 1")
+
+    assert len(known) == 10
+    assert max(map(len, known)) < 65
