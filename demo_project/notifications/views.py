@@ -24,10 +24,12 @@ def index(request: HttpRequest) -> HttpResponse:
     """Show the newest notifications; works without scripts."""
     assert isinstance(request.user, User)
     notes = services.latest(request.user)
-    newest = services.newest_serial(request.user)
-    return render(
-        request, "notifications/index.html", {"notes": notes, "newest": newest}
-    )
+    context = {
+        "notes": notes,
+        "newest": services.newest_serial(request.user),
+        "unread": services.unread_count(request.user),
+    }
+    return render(request, "notifications/index.html", context)
 
 
 @login_required

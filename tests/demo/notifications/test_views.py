@@ -110,6 +110,16 @@ def test_page_marks_as_read(ana: User) -> None:
     assert services.unread_count(ana) == 0
 
 
+def test_page_offers_to_mark_only_what_is_unread(ana: User) -> None:
+    services.notify(ana, "Tea is ready")
+    client = Client()
+    client.force_login(ana)
+
+    assert b"Mark all read" in client.get("/notifications/").content
+    services.mark_read(ana, 1)
+    assert b"Mark all read" not in client.get("/notifications/").content
+
+
 def test_admin_action_asks_for_the_text_and_notifies(ana: User, ben: User) -> None:
     client = Client()
     client.force_login(User.objects.create_superuser("root"))

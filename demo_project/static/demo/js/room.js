@@ -9,6 +9,7 @@ import { Sync } from "./sync.js";
 import { Timeline } from "./timeline.js";
 
 const TYPING_SHOWN_MS = 4500;
+const READ_MS = 2000;
 const room = document.getElementById("room").dataset;
 const me = document.body.dataset.user ?? "";
 
@@ -97,11 +98,22 @@ viewport.addEventListener("scroll", () => {
 document.addEventListener("visibilitychange", () => reportRead());
 
 let reported = Number(room.readPosition || -1);
+let readTimer = null;
 function reportRead() {
   const position = timeline.newestPosition();
-  if (!me || document.hidden || position <= reported || !timeline.isAtBottom()) return;
-  if (socket.send("read", { position })) reported = position;
+  if (readTimer || !me || document.hidden || position <= reported || !timeline.isAtBottom()) return;
+  if (!socket.send("read", { position })) return;
+  reported = position;
+  // In a lively room each message would be a frame of every reader.
+  readTimer = setTimeout(reportReadNow, READ_MS);
 }
+
+function reportReadNow() {
+  clearTimeout(readTimer);
+  readTimer = null;
+  reportRead();
+}
+addEventListener("pagehide", reportReadNow);
 
 // --- older messages, when the top comes into view
 
