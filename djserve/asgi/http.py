@@ -234,13 +234,13 @@ class HTTPExchange:
             self._stream.send_trailers(self._trailers)
             self._complete()
 
-    def _on_early_hint(self, message: Message) -> None:
-        self._stream.send_informational(103, take_links(message))
-
-    def _on_push(self, message: Message) -> None:
-        if "http.response.push" not in self._stream.extensions:
+    def _on_offered(self, message: Message) -> None:
+        if message["type"] not in self._stream.extensions:
             raise UnexpectedMessage(message["type"], self._state_name())
-        self._stream.push(take_push_path(message), list(message.get("headers", ())))
+        if message["type"] == "http.response.push":
+            self._stream.push(take_push_path(message), list(message.get("headers", ())))
+        else:
+            self._stream.send_informational(103, take_links(message))
 
     async def _on_pathsend(self, message: Message) -> None:
         with await FileRange.open(take_file_path(message)) as file:
@@ -277,19 +277,19 @@ class HTTPExchange:
 
     _WAITING: ClassVar[dict[str, Action]] = {
         "http.response.start": _on_start,
-        "http.response.early_hint": _on_early_hint,
-        "http.response.push": _on_push,
+        "http.response.early_hint": _on_offered,
+        "http.response.push": _on_offered,
     }
     _STARTED: ClassVar[dict[str, Action]] = {
         "http.response.body": _on_first_body,
         "http.response.pathsend": _on_pathsend,
         "http.response.zerocopysend": _on_zerocopysend,
-        "http.response.push": _on_push,
+        "http.response.push": _on_offered,
     }
     _STREAMING: ClassVar[dict[str, Action]] = {
         "http.response.body": _on_body,
         "http.response.zerocopysend": _on_zerocopysend,
-        "http.response.push": _on_push,
+        "http.response.push": _on_offered,
     }
     _TRAILERS: ClassVar[dict[str, Action]] = {"http.response.trailers": _on_trailers}
     _COMPLETE: ClassVar[dict[str, Action]] = {}

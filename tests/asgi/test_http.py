@@ -486,6 +486,14 @@ async def test_early_hints_are_sent_at_once() -> None:
 
 
 @on_loop
+async def test_early_hints_are_for_those_who_were_offered_them() -> None:
+    hint = {"type": "http.response.early_hint", "links": [b"<a>"]}
+    peer = await Peer(Recorder(hint, START, BODY)).send(b"GET / HTTP/1.0\r\n\r\n")
+
+    assert peer.status == 500
+
+
+@on_loop
 async def test_request_timeout_answers_503_and_cancels() -> None:
     cancelled: list[bool] = []
 
