@@ -66,7 +66,6 @@ def find_obstacle() -> str:
         return "one of its libraries has started threads"
     if "twisted.internet.reactor" in sys.modules:
         return "it has imported Twisted's reactor"
-        self._sockets = sockets
     return ""
 
 
@@ -90,6 +89,7 @@ class _Loader:
         self._channel = channel
         self._config = config
         self._program = program
+        self._sockets = sockets
         self._loaded: Loaded | None = None
         self._children: set[int] = set()
         self._is_told_to_quit = False
@@ -160,17 +160,6 @@ class _Loader:
                     signal.set_wakeup_fd(-1)
                     os.close(reader)
                     os.close(writer)
-    def _quit(self) -> None:
-        """End once all workers have ended; make no further ones.
-
-        While any process has the sockets open, the kernel takes connections on them
-        that nobody would accept: they have to be refused instead.
-        """
-        self._is_told_to_quit = True
-        sockets, self._sockets = self._sockets, ()
-        for number in sockets:
-            os.close(number)
-
                     return assignment
         return None
 
@@ -192,6 +181,17 @@ class _Loader:
         self._children.add(pid)
         self._tell({"event": "forked", "number": assignment.number, "pid": pid})
         return None
+
+    def _quit(self) -> None:
+        """End once all workers have ended; make no further ones.
+
+        While any process has the sockets open, the kernel takes connections on them
+        that nobody would accept: they have to be refused instead.
+        """
+        self._is_told_to_quit = True
+        sockets, self._sockets = self._sockets, ()
+        for number in sockets:
+            os.close(number)
 
     def _reap(self) -> None:
         for pid in list(self._children):
