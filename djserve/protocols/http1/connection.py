@@ -63,7 +63,7 @@ class HTTP1Connection(HTTP1Stream):
         self._config = config
         self._parser = HeadParser(config)
         self._limits = HeadLimits(config)
-        self._timeouts = HTTP1Timeouts(self, config)
+        self._timeouts = HTTP1Timeouts(config)
         self._buffer = b""
         self._body: BodyDecoder | None = None
         self._discarded = 0
@@ -121,7 +121,7 @@ class HTTP1Connection(HTTP1Stream):
             return
         if self._exchange is not None:
             self._exchange.tick(now)
-        self._timeouts.tick(now)
+        self._timeouts.tick(self, now)
 
     def retire(self) -> None:
         """Let the next response be the last one, and wait for its request until then.

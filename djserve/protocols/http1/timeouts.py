@@ -20,13 +20,16 @@ LINGER_TIMEOUT = 2.0
 
 
 class HTTP1Timeouts:
-    """Close what waits too long: silent, idle, trickling and stalled peers."""
+    """Close what waits too long: silent, idle, trickling and stalled peers.
+
+    Each tick is handed the connection: a reference to it would be a cycle, which only
+    the garbage collector ends (benchmark: http1_new).
+    """
 
     __slots__ = (
         "_body_since",
         "_body_size",
         "_config",
-        "_connection",
         "_mark",
         "_since",
         "_write_key",
@@ -34,8 +37,7 @@ class HTTP1Timeouts:
         "pauses",
     )
 
-    def __init__(self, connection: HTTP1Connection, config: HTTPConfig) -> None:
-        self._connection = connection
+    def __init__(self, config: HTTPConfig) -> None:
         self._config = config
         self._mark = -1
         self._since = 0.0
@@ -45,10 +47,9 @@ class HTTP1Timeouts:
         self._write_since = 0.0
         self.pauses = 0
 
-    def tick(self, now: float) -> None:
+    def tick(self, connection: HTTP1Connection, now: float) -> None:
         """Act on what is overdue at the monotonic time ``now``."""
-        connection = self._connection
-        if self._is_write_stalled(now):
+        if self._is_write_stalled(connection, now):
             connection.abort_transport()
         elif self._mark != connection.mark:
             self._mark = connection.mark
@@ -58,18 +59,17 @@ class HTTP1Timeouts:
             if now - self._since >= LINGER_TIMEOUT:
                 connection.close()
         elif connection.is_idle:
-            self._check_idle(now - self._since)
+            self._check_idle(connection, now - self._since)
         elif connection.is_reading_head:
             if now - self._since >= self._config.header_timeout:
                 connection.refuse(ProtocolError("The request head is late", 408))
         elif connection.is_reading_body:
-            self._check_body_rate(now)
+            self._check_body_rate(connection, now)
         else:
             self._body_since = now
             self._body_size = connection.body_size
 
-    def _check_idle(self, waited: float) -> None:
-        connection = self._connection
+    def _check_idle(self, connection: HTTP1Connection, waited: float) -> None:
         limit = (
             self._config.keep_alive_timeout
             if connection.request_count
@@ -78,23 +78,23 @@ class HTTP1Timeouts:
         if waited >= limit:
             connection.close()
 
-    def _check_body_rate(self, now: float) -> None:
+    def _check_body_rate(self, connection: HTTP1Connection, now: float) -> None:
         elapsed = now - self._body_since
         if elapsed < self._config.body_timeout:
             return
-        size = self._connection.body_size
+        size = connection.body_size
         if size - self._body_size < self._config.body_min_rate * elapsed:
-            self._connection.refuse(ProtocolError("The content is too slow", 408))
+            connection.refuse(ProtocolError("The content is too slow", 408))
         self._body_since = now
         self._body_size = size
 
-    def _is_write_stalled(self, now: float) -> bool:
+    def _is_write_stalled(self, connection: HTTP1Connection, now: float) -> bool:
         """Whether the peer has taken no byte of what is buffered for too long.
 
         The buffer only shrinks while writing is paused, so an unchanged size within one
         pause means that nothing moved.
         """
-        key = (self.pauses, self._connection.get_write_buffer_size())
+        key = (self.pauses, connection.get_write_buffer_size())
         if key != self._write_key or key[1] == 0:
             self._write_key = key
             self._write_since = now

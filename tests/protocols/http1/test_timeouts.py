@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -248,3 +249,17 @@ def test_stalled_peer_of_a_closing_connection_is_dropped(
     wire.tick(0.0, 30.0)
 
     assert wire.transport.is_aborted
+
+
+def test_connection_that_has_ended_is_in_no_cycle(open_wire: type[Wire]) -> None:
+    connection = open_wire(on_start=answer).feed(GET).tick(0.0).connection
+    connection.connection_lost(None)
+    own = "djserve.protocols.http1."
+    parts = [
+        part
+        for part in gc.get_referents(connection)
+        if type(part).__module__.startswith(own)
+    ]
+
+    assert len(parts) > 2
+    assert not any(connection in gc.get_referents(part) for part in parts)
