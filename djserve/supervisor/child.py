@@ -167,8 +167,9 @@ class _Loader:
         if order["command"] == "quit":
             self._quit()
             return None
-        descriptors = tuple(self._channel.take_descriptor() for _ in range(3))
-        assignment = Assignment(order["number"], *descriptors, self._sockets)
+        descriptors = [self._channel.take_descriptor() for _ in range(3)]
+        channel, board, stacks = descriptors
+        assignment = Assignment(order["number"], channel, board, stacks, self._sockets)
         if order["command"] == "become":
             self._channel.close()
             return assignment
