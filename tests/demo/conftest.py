@@ -19,6 +19,12 @@ from demo_project.routing import websocket_urlpatterns
 
 T = TypeVar("T")
 
+# Channels' own clients give up after a second, which a busy machine needs at times.
+PATIENCE = 60
+for _name in ("connect", "receive_from", "receive_json_from", "receive_output", "wait"):
+    getattr(WebsocketCommunicator, _name).__defaults__ = (PATIENCE,)
+WebsocketCommunicator.disconnect.__defaults__ = (1000, PATIENCE)
+
 
 @pytest.fixture(autouse=True)
 def database(transactional_db: None) -> None:

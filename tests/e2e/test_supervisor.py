@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.e2e.open_python import open_interpreter, open_packages
 
 pytestmark = pytest.mark.e2e
 
@@ -254,17 +258,40 @@ def test_successor_takes_the_sockets_over(start: Start, tmp_path: Path) -> None:
     wait_for(lambda: not is_running(successor))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
-def test_workers_run_as_another_user(start: Start, tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:3]):
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may read; those of pytest are root's own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         folder.chmod(0o755)
-    try:
-        subprocess.run([sys.executable, "-c", ""], user="nobody", check=True)
-    except PermissionError:
-        pytest.skip("this interpreter is in a folder of root's own")
-    server = start("--user", "nobody")
+        yield folder
 
-    assert int(get(server.url).split()[1]) not in (0, os.geteuid())
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
+def test_workers_run_as_another_user(
+    start_server: StartServer, open_folder: Path, free_port: int
+) -> None:
+    (open_folder / "app.py").write_text(APPLICATION)
+    open_packages(open_folder / "packages")
+    server = start_server(
+        *("-m", "djserve", "app:application", "--workers", "2", "--user", "nobody"),
+        *("--bind", f"127.0.0.1:{free_port}"),
+        python=str(open_interpreter(open_folder / "python", "nobody")),
+        port=free_port,
+        cwd=open_folder,
+        env={
+            "DJANGO_SETTINGS_MODULE": "",
+            "LD_LIBRARY_PATH": str(open_folder / "python" / "lib"),
+            "PYTHONPATH": str(open_folder / "packages"),
+        },
+    )
+    wait_for(lambda: "Supervisor" in server.output)
+    nobody = pwd.getpwnam("nobody")
+
+    assert int(get(server.url).split()[1]) == nobody.pw_uid != os.geteuid()
+    for pid in workers_of(server):
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert re.search(rf"^Uid:(\s+{nobody.pw_uid}){{4}}$", status, re.M)
 
 
 def test_log_files_are_opened_anew(start: Start, tmp_path: Path) -> None:

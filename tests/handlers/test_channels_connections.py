@@ -96,7 +96,7 @@ def converse(pool: ThreadPool, talk: Talk) -> list[tuple[BaseDatabaseWrapper, An
         connected, _ = await socket.connect(timeout=60)
         assert connected
         await talk(socket)
-        await socket.disconnect()
+        await socket.disconnect(timeout=60)
 
     asyncio.run(main())
     return Consumer.seen

@@ -50,7 +50,7 @@ async def converse(application: Any, texts: list[str]) -> list[str]:
     for text in texts:
         await socket.send_to(text_data=text)
     answers = [await socket.receive_from(timeout=60) for _ in texts]
-    await socket.disconnect()
+    await socket.disconnect(timeout=60)
     return answers
 
 
@@ -83,7 +83,7 @@ def test_idle_socket_holds_no_thread(pool: ThreadPool) -> None:
         await socket.send_to(text_data="hello")
         await socket.receive_from(timeout=60)
         await wait_until(lambda: pool.stats().running == pool.stats().parked == 0)
-        await socket.disconnect()
+        await socket.disconnect(timeout=60)
 
     asyncio.run(main())
 

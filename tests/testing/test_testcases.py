@@ -6,8 +6,10 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.contrib.auth.models import User
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import override_settings
 from websockets.sync.client import connect
 
@@ -133,3 +135,11 @@ def test_settings_of_the_project_apply_save_its_addresses() -> None:
         assert response.headers["server"] == "project"
     finally:
         thread.terminate()
+        # Its own close() leaves a database in memory open.
+        closing = SyncToAsync.single_thread_executor.submit(close_for_good)
+        closing.result(60)
+
+
+def close_for_good() -> None:
+    for connection in connections.all(initialized_only=True):
+        BaseDatabaseWrapper.close(connection)
