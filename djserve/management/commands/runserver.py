@@ -30,6 +30,11 @@ from djserve.management.development import (
     choose_reactor,
     load_development_config,
 )
+from djserve.management.settings_errors import (
+    SettingsWatch,
+    are_settings_broken,
+    is_parent,
+)
 
 # Daphne's command stands in the same place, with the same flags.
 COMPETITORS = frozenset({"daphne", "djserve"})
@@ -89,7 +94,7 @@ class Command(find_next_command()):  # type: ignore[misc]
         """Run the server, under the reloader or not; called by ``handle``."""
         exit_code = 0
         try:
-            super().run(**options)
+            self._run_through_errors(options)
         except SystemExit as end:
             exit_code = end.code if isinstance(end.code, int) else 1
             raise
@@ -97,6 +102,23 @@ class Command(find_next_command()):  # type: ignore[misc]
             # Under the reloader, the server is in another thread and runs on.
             if self._server is not None:
                 self._server.stop_within(exit_code)
+
+    def _run_through_errors(self, options: dict[str, Any]) -> None:
+        """Run, and start again after the settings could not be loaded for a while."""
+        while True:
+            try:
+                super().run(**options)
+            except SystemExit as end:
+                if end.code != 1 or not (options["use_reloader"] and is_parent()):
+                    raise
+                watch = SettingsWatch()
+                if not are_settings_broken():
+                    raise
+                error = "The settings cannot be loaded; waiting for a change of a file."
+                self.stderr.write(self.style.ERROR(error))
+                watch.wait()
+            else:
+                return
 
     def inner_run(self, *args: Any, **options: Any) -> None:
         """Check the project and serve it; called anew for each reload."""

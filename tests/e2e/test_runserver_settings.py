@@ -1,0 +1,104 @@
+"""``manage.py runserver`` while its settings are broken, and mended again."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+TIMEOUT = 120
+ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """The settings of a new project with djserve among its apps."""
+    command = [sys.executable, "-m", "django", "startproject", "mysite", str(tmp_path)]
+    subprocess.run(command, check=True)
+    settings = tmp_path / "mysite" / "settings.py"
+    with settings.open("a") as file:
+        file.write('INSTALLED_APPS = ["djserve", *INSTALLED_APPS]\n')
+        file.write('ASGI_APPLICATION = "mysite.asgi.application"\n')
+    return settings
+
+
+def save(path: Path, text: str) -> None:
+    """Write a file so that the reloader, which compares times, must see it."""
+    later = path.stat().st_mtime + 2
+    path.write_text(text)
+    os.utime(path, (later, later))
+
+
+def wait_for(condition: Callable[[], object], server: Any) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert server.process.poll() is None, server.output
+        assert time.monotonic() < deadline, server.output
+        time.sleep(0.05)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=TIMEOUT).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("def (", "SyntaxError"),
+        ("import nothing_there", "ModuleNotFoundError"),
+        (
+            "from django.core.exceptions import ImproperlyConfigured as Wrong\n"
+            "raise Wrong('no key')",
+            "ImproperlyConfigured: no key",
+        ),
+    ],
+    ids=["syntax", "import", "configuration"],
+)
+def test_error_in_the_settings_is_shown_and_the_next_save_recovers(
+    settings: Path,
+    start_server: Callable[..., Any],
+    free_port: int,
+    line: str,
+    told: str,
+) -> None:
+    command = ("manage.py", "runserver", str(free_port))
+    folder = settings.parent.parent
+    server = start_server(*command, port=free_port, cwd=folder, env=ENVIRONMENT)
+    wait_for(lambda: answers(server.url), server)
+    good = settings.read_text()
+
+    save(settings, f"{good}{line}\n")
+    wait_for(lambda: "waiting for a change of a file" in server.output, server)
+    assert told in server.output
+    save(settings, good)
+    wait_for(lambda: answers(server.url), server)
+
+
+def test_port_in_use_still_ends_the_command(settings: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run(
+            [sys.executable, "manage.py", "runserver", port],
+            cwd=settings.parent.parent,
+            env={**os.environ, **ENVIRONMENT},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+
+    assert ended.returncode == 1
+    assert "already in use" in ended.stderr
+    assert "waiting" not in ended.stderr
