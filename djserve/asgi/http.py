@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar
 
 from djserve.asgi.application import log_fault
 from djserve.asgi.files import FileRange
 from djserve.asgi.http_messages import (
     add_length,
+    error_response,
     take_body,
     take_file_path,
     take_links,
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 # Content that waits for the application: reading pauses above this.
 INBOX_LIMIT = 128 * 1024
-
-_ERROR_HEADERS: Headers = [(b"content-type", b"text/plain; charset=utf-8")]
 
 
 class HTTPExchange:
@@ -58,6 +56,7 @@ class HTTPExchange:
         "_stream",
         "_trailers",
         "_writers",
+        "on_disconnect",
         "scope",
     )
 
@@ -87,6 +86,8 @@ class HTTPExchange:
         self._status = 0
         self._headers: Headers = []
         self._has_trailers = False
+        # For who only wants to know that; a ``receive`` that waits costs a task.
+        self.on_disconnect: Callable[[], object] | None = None
 
     # Upward: the stream calls these.
 
@@ -128,8 +129,9 @@ class HTTPExchange:
         self._finish_entry(exc)
         self._actions = self._DISCONNECTED
         self._chunks.clear()
-        if self._readers:
-            wake(self._readers)
+        wake(self._readers)
+        if self.on_disconnect is not None:
+            self.on_disconnect()
         self.resume_writing()
         self._calls.abandon(self)
 
@@ -154,7 +156,7 @@ class HTTPExchange:
         Parts that have arrived are handed over as one.
         """
         while True:
-            if self._has_ended():
+            if self.has_ended():
                 return {"type": "http.disconnect"}
             if not self._is_request_delivered and (
                 self._chunks or self._is_request_complete
@@ -190,7 +192,7 @@ class HTTPExchange:
 
     def application_finished(self) -> None:
         """Answer for an application that has returned."""
-        if not self._has_ended():
+        if not self.has_ended():
             error = ApplicationError(
                 "The application returned without a complete response"
             )
@@ -199,7 +201,7 @@ class HTTPExchange:
 
     def application_failed(self, error: BaseException) -> None:
         """Answer 500 where nothing was sent yet; else break the response off."""
-        if self._has_ended():
+        if self.has_ended():
             return
         if self._is_unanswered():
             is_cancelled = isinstance(error, asyncio.CancelledError)
@@ -296,13 +298,11 @@ class HTTPExchange:
     # Equal to _COMPLETE in what it allows; told apart by identity.
     _DISCONNECTED: ClassVar[dict[str, Action]] = {}
 
-    # Private.
-
     def _is_unanswered(self) -> bool:
         """Whether nothing of the final response is on its way yet."""
         return self._actions is self._WAITING or self._actions is self._STARTED
 
-    def _has_ended(self) -> bool:
+    def has_ended(self) -> bool:
         return self._actions is self._COMPLETE or self._actions is self._DISCONNECTED
 
     def _complete(self) -> None:
@@ -325,11 +325,11 @@ class HTTPExchange:
         return "COMPLETE"
 
     def _send_error(self, status: int) -> None:
-        body = HTTPStatus(status).phrase.encode("ascii")
+        headers, body = error_response(status)
         self._status = status
         self._size = len(body)
         self._complete()
-        self._stream.send_response(status, _ERROR_HEADERS, body, more=False)
+        self._stream.send_response(status, headers, body, more=False)
 
     def _take_content(self) -> Message:
         chunks = self._chunks
@@ -346,5 +346,5 @@ class HTTPExchange:
 
     async def _writable(self) -> None:
         """Wait until the peer takes more or has gone."""
-        while not self._stream.is_writable and not self._has_ended():
+        while not self._stream.is_writable and not self.has_ended():
             await wait(self._writers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from djserve.errors import ApplicationError, ProtocolError
@@ -9,6 +10,12 @@ from djserve.errors import ApplicationError, ProtocolError
 if TYPE_CHECKING:
     from djserve.asgi.types import Message
     from djserve.interfaces import Headers
+
+
+def error_response(status: int) -> tuple[Headers, bytes]:
+    """Return header and content of the server's own answer."""
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    return headers, HTTPStatus(status).phrase.encode("ascii")
 
 
 def take_status(message: Message) -> int:

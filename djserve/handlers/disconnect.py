@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
+from djserve.asgi.http import HTTPExchange
+
 if TYPE_CHECKING:
     from djserve.asgi.types import Receive
 
@@ -26,6 +28,7 @@ class Disconnect:
         self.happened = False
         self.on_happen: Callable[[], object] | None = None
         self._receive = receive
+        self._exchange: HTTPExchange | None = None
         self._listener: asyncio.Task[None] | None = None
         self._worker: asyncio.Task[Any] | None = None
         self._error: Exception | None = None
@@ -65,13 +68,25 @@ class Disconnect:
 
     def listen(self) -> None:
         """Listen from now on."""
-        if self._listener is None and not self.happened:
-            loop = asyncio.get_running_loop()
-            self._listener = loop.create_task(self._listen())
+        if self._listener is not None or self._exchange is not None or self.happened:
+            return
+        loop = asyncio.get_running_loop()
+        exchange = getattr(self._receive, "__self__", None)
+        if type(exchange) is HTTPExchange:
+            # djserve's own: it calls, and no task has to wait for it.
+            self._exchange = exchange
+            exchange.on_disconnect = self._happen
+            if exchange.has_ended():
+                loop.call_soon(self._happen)
+            return
+        self._listener = loop.create_task(self._listen())
 
     def close(self) -> None:
         """Listen no longer."""
-        if self._listener is not None:
+        if self._exchange is not None:
+            self._exchange.on_disconnect = None
+            self._exchange = None
+        elif self._listener is not None:
             self._listener.cancel()
             self._listener = None
 
@@ -89,8 +104,11 @@ class Disconnect:
                 self._error = AssertionError(
                     f"Invalid ASGI message after request body: {message['type']}"
                 )
-        self.happened = True
         self._listener = None
+        self._happen()
+
+    def _happen(self) -> None:
+        self.happened = True
         if self._worker is not None:
             self._worker.cancel()
         if self.on_happen is not None:

@@ -201,7 +201,7 @@ class ASGIHandler(asgi.ASGIHandler):
 
     def _is_overloaded(self) -> bool:
         limit = self.config.django.thread_queue_limit
-        return limit is not None and self.pool.queued >= limit
+        return limit is not None and self.pool.excess >= limit
 
     def _current_mailbox(self) -> Mailbox:
         loop = asyncio.get_running_loop()

@@ -47,6 +47,9 @@ class Hops(Protocol):
     def hold(self) -> None:
         """Keep the thread for the next call; called in it."""
 
+    def leave_tidy(self) -> None:
+        """The call has closed the thread's old connections by itself; called in it."""
+
     async def run(self, fn: Callable[..., T], *args: Any) -> T:
         """Call ``fn`` in the thread; the exception being handled is visible there."""
 
@@ -62,6 +65,9 @@ class InheritedHops:
 
     def hold(self) -> None:
         """The thread is not ours to hold."""
+
+    def leave_tidy(self) -> None:
+        """Nothing is closed after a call."""
 
     async def run(self, fn: Callable[..., T], *args: Any) -> T:
         return await sync_to_async(fn, thread_sensitive=True)(*args)
@@ -87,6 +93,9 @@ class LeasedHops:
 
     def hold(self) -> None:
         self.lease.is_held = True
+
+    def leave_tidy(self) -> None:
+        self.lease.is_tidy = True
 
     async def run(self, fn: Callable[..., T], *args: Any) -> T:
         if getattr(AsyncToSync.executors, "current", None) is not None:
@@ -154,6 +163,7 @@ class Call:
         "_mailbox",
         "_tasks",
         "_value",
+        "on_finish",
     )
 
     def __init__(
@@ -172,6 +182,8 @@ class Call:
         self._tasks: list[asyncio.Task[Any]] = []
         self._value: Any = None
         self._error: BaseException | None = None
+        self.on_finish: Callable[[], object] | None = None
+        """Called on the loop once the call has ended, however it did."""
 
     def __call__(self) -> Callable[[], None]:
         """Run in the thread; what is returned tells the loop."""
@@ -241,6 +253,8 @@ class Call:
             return self._fn(*self._args)
 
     def _finish(self) -> None:
+        if self.on_finish is not None:
+            self.on_finish()
         if self._future.done():
             return
         if self._error is None:

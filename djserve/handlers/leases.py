@@ -55,18 +55,17 @@ class Worker:
             if lease is None:
                 run_safely(self._pool.on_thread_end)
                 return
-            self._serve(lease)
+            while lease is not None:
+                lease = self._serve(lease)
 
-    def _serve(self, lease: Lease) -> None:
-        pool = self._pool
-        while True:
-            then = run_safely(lease.next_job())
-            if not lease.is_held and not lease.has_jobs:
-                run_safely(lease.on_idle)
-            is_done = pool.finish(self, lease)
-            run_safely(then)
-            if is_done:
-                return
+    def _serve(self, lease: Lease) -> Lease | None:
+        """Run a lease's next job; return the lease to go on with, if any."""
+        then = run_safely(lease.next_job())
+        if not lease.is_held and not lease.has_jobs:
+            lease.tidy()
+        following = self._pool.finish(self, lease)
+        run_safely(then)
+        return following
 
 
 class Lease(Executor):
@@ -94,6 +93,8 @@ class Lease(Executor):
         self.last_worker: Worker | None = None
         self.queued_at = 0.0
         self.on_idle = on_idle
+        self.is_tidy = False
+        """Set by a job that has done already what ``on_idle`` is for."""
         if on_first is not None:
             self._jobs.append(partial(_call, on_first))
 
@@ -138,6 +139,13 @@ class Lease(Executor):
             return self._jobs.popleft()
         except IndexError:
             return None
+
+    def tidy(self) -> None:
+        """Called by the worker before it gives the thread back."""
+        if self.is_tidy:
+            self.is_tidy = False
+        else:
+            run_safely(self.on_idle)
 
     def release(self) -> None:
         """Hold the thread no longer: it goes back now, or after the running job.

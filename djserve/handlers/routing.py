@@ -8,32 +8,43 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.handlers.asgi import get_script_prefix
 from django.http import HttpRequest
-from django.urls import ResolverMatch, get_resolver
+from django.urls import ResolverMatch, URLPattern, URLResolver, get_resolver
+from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.translation import get_language
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Scope
 
 ATTRIBUTE = "_djserve_route"
+FOLLOWS_LANGUAGE = "_djserve_follows_language"
 
 
 class Route(NamedTuple):
-    """What a path was resolved to, and what the resolution depended on."""
+    """What a path was resolved to, and what the resolution depended on.
+
+    ``language`` is None where the URLs are the same in all languages.
+    """
 
     match: ResolverMatch
     path_info: str
     urlconf: Any
-    language: str | None
+    language: tuple[str | None] | None
 
     @property
     def is_async(self) -> bool:
-        return iscoroutinefunction(self.match.func)
+        view = self.match.func
+        try:
+            return _is_async(view)
+        except TypeError:
+            # A view that is a callable object without a hash.
+            return iscoroutinefunction(view)
 
 
 async def find_route(scope: Scope) -> Route | None:
@@ -61,24 +72,57 @@ def reusable_match(request: HttpRequest) -> ResolverMatch | None:
         or hasattr(request, "urlconf")
         or request.path_info != route.path_info
         or route.urlconf != settings.ROOT_URLCONF
-        # Prefixes and patterns may be translated.
-        or (settings.USE_I18N and get_language() != route.language)
+        or (route.language is not None and (get_language(),) != route.language)
     ):
         return None
     return route.match
 
 
+@lru_cache(maxsize=4096)
+def _is_async(view: Any) -> bool:
+    return iscoroutinefunction(view)
+
+
 def _resolve(scope: Scope) -> Route | None:
     path = _path_info(scope)
     urlconf = settings.ROOT_URLCONF
-    language = get_language() if settings.USE_I18N else None
     try:
-        match = get_resolver(urlconf).resolve(path)
+        resolver = get_resolver(urlconf)
+        language = (get_language(),) if follows_language(resolver) else None
+        match = resolver.resolve(path)
     except Exception:
         # Not found, or a converter or the import of a view failed. Django comes to
         # the same point later and knows how to answer.
         return None
     return Route(match, path, urlconf, language)
+
+
+def follows_language(resolver: URLResolver) -> bool:
+    """Whether prefixes or patterns may be translated; asked once for each resolver.
+
+    Asking for the language costs as much as a resolution.
+    """
+    known: bool | None = resolver.__dict__.get(FOLLOWS_LANGUAGE)
+    if known is None:
+        known = not _is_fixed(resolver)
+        setattr(resolver, FOLLOWS_LANGUAGE, known)
+    return known and settings.USE_I18N
+
+
+def _is_fixed(entry: URLPattern | URLResolver) -> bool:
+    """Whether an entry, and all below it, are Django's own kinds with plain text."""
+    pattern: Any = entry.pattern
+    text = {RegexPattern: "_regex", RoutePattern: "_route"}.get(type(pattern))
+    if text is None or not isinstance(getattr(pattern, text), str):
+        return False
+    # A converter of the project may look at anything.
+    if any(map(_is_foreign, pattern.converters.values())):
+        return False
+    return isinstance(entry, URLPattern) or all(map(_is_fixed, entry.url_patterns))
+
+
+def _is_foreign(converter: object) -> bool:
+    return type(converter).__module__ != "django.urls.converters"
 
 
 def _path_info(scope: Scope) -> str:

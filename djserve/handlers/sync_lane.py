@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.core import signals
 from django.core.handlers.asgi import get_script_prefix
 from django.core.handlers.base import BaseHandler
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
 
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.files import offers_file_sending, plan_file
 from djserve.handlers.hops import Call, LeasedHops
+from djserve.handlers.leases import Lease
 from djserve.handlers.routing import attach_route, reusable_match
 from djserve.handlers.sending import send_content, start_message
 
@@ -78,8 +79,12 @@ class Work:
 
     def close(self) -> None:
         """Close the response, in the thread; its signal ends the request there."""
-        if self.response is not None:
-            self.response.close()
+        response = self.response
+        if response is not None:
+            response.close()
+            # Which has sent request_finished.
+            if type(response).close in (HttpResponse.close, HttpResponseBase.close):
+                self._exchange.hops.leave_tidy()
         self._exchange.body.close()
 
     def _get_response(self) -> HttpResponseBase:
@@ -108,11 +113,14 @@ async def serve_sync(handler: ASGIHandler, exchange: Exchange) -> None:
     The view of a client that goes away runs on to its end; its response is dropped.
     """
     head: asyncio.Future[None] = exchange.mailbox.loop.create_future()
-    deliver = partial(exchange.mailbox.put, partial(_settle, head))
+    settle = partial(_settle, head)
+    deliver = partial(exchange.mailbox.put, settle)
     work = Work(handler, exchange, deliver)
     exchange.disconnect.listen()
     if isinstance(exchange.hops, LeasedHops):
-        await _run_leased(work, exchange, exchange.hops, head)
+        call = Call(exchange.mailbox, work.run, ())
+        call.on_finish = settle
+        await _run_leased(call, work, exchange, exchange.hops.lease, head)
     else:
         await exchange.hops.run(work.run)
         await _send_whole(work, exchange)
@@ -126,33 +134,35 @@ async def serve_sync(handler: ASGIHandler, exchange: Exchange) -> None:
 
 
 async def _run_leased(
-    work: Work, exchange: Exchange, hops: LeasedHops, head: asyncio.Future[None]
+    call: Call,
+    work: Work,
+    exchange: Exchange,
+    lease: Lease,
+    head: asyncio.Future[None],
 ) -> None:
     """Run the work, and send the response while the thread still closes it."""
-    call = Call(hops.mailbox, work.run, ())
-    call.future.add_done_callback(partial(_settle, head))
     # Of use where the view turns out to be asynchronous.
     exchange.disconnect.on_happen = call.cancel_coroutine
-    hops.lease.post(call)
+    lease.post(call)
     try:
         await head
     except asyncio.CancelledError:
-        await call.abandon(hops.lease)
+        await call.abandon(lease)
         raise
     call.restore_context()
     try:
         await _send_whole(work, exchange)
     finally:
-        await _finish(call, exchange, hops)
+        await _finish(call, exchange, lease)
 
 
-async def _finish(call: Call, exchange: Exchange, hops: LeasedHops) -> None:
+async def _finish(call: Call, exchange: Exchange, lease: Lease) -> None:
     exchange.disconnect.on_happen = None
     try:
         if call.future.done():
             call.future.result()
         else:
-            await call.wait(hops.lease)
+            await call.wait(lease)
     except asyncio.CancelledError:
         # Raised by the view's coroutine because of us, or else by our own server.
         if not exchange.disconnect.happened:
@@ -165,6 +175,6 @@ async def _send_whole(work: Work, exchange: Exchange) -> None:
         await send_content(exchange.send, work.content, exchange.chunk_size)
 
 
-def _settle(future: asyncio.Future[None], *args: Any) -> None:
+def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)

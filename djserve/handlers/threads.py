@@ -15,11 +15,18 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from djserve.handlers.leases import Action, Lease, Worker
+from djserve.handlers.width import LockProbe, Width
 
 CountBlocked: TypeAlias = Callable[[Iterable[int]], int]
 
 WATCH_INTERVAL = 0.05
 """Seconds that a job waits before the pool asks which of its threads are blocked."""
+
+PACE = 0.002
+"""Seconds between looks at a queue that another thread might be allowed to serve."""
+
+SLOW = 0.005
+"""Seconds after which a job no longer counts as one that is about to end."""
 
 SPARE_TIME = 5.0
 """Seconds that a thread beyond the pool's size is kept, idle, before it ends."""
@@ -47,6 +54,8 @@ class PoolStats:
 class ThreadPool:
     """At most ``size`` threads at work, a queue of leases, and what both cost.
 
+    Fewer run where more would only take turns (``width``). Jobs that are slow do not
+    count against that, only against the size: they hold nobody up.
     ``count_blocked`` tells how many of some threads wait for the event loop; each of
     them lets one more thread run, or the coroutine that they wait for might wait for
     a thread in turn. ``on_thread_end`` runs in each thread before it ends.
@@ -66,7 +75,8 @@ class ThreadPool:
         self.on_thread_end = on_thread_end
         self._count_blocked = count_blocked
         self._capacity = size
-        self._running = 0
+        # With the time when each began with what it runs.
+        self._busy: dict[Worker, float] = {}
         self._parked = 0
         self._started = 0
         self._closed = False
@@ -78,6 +88,7 @@ class ThreadPool:
         self._waits = 0
         self._wait_seconds = 0.0
         self._longest_wait = 0.0
+        self._width = Width(size)
         self._contended = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -86,13 +97,18 @@ class ThreadPool:
         """How many leases wait for a thread."""
         return len(self._queue)
 
+    @property
+    def excess(self) -> int:
+        """How many leases would wait even if ``size`` threads ran."""
+        return max(0, len(self._queue) - max(0, self.size - len(self._busy)))
+
     def stats(self) -> PoolStats:
         """Return the figures of this moment."""
         with self.lock:
             return PoolStats(
                 size=self.size,
                 threads=len(self._workers),
-                running=self._running,
+                running=len(self._busy),
                 parked=self._parked,
                 queued=len(self._queue),
                 waits=self._waits,
@@ -107,6 +123,8 @@ class ThreadPool:
         """
         with self.lock:
             self._closed = True
+            # The watcher ends too.
+            self._contended.set()
             threads = [worker.thread for worker in self._workers]
             for worker in self._idle:
                 self._retire(worker)
@@ -120,32 +138,37 @@ class ThreadPool:
 
     def admit(self, lease: Lease) -> None:
         """Start a lease that has jobs, or queue it."""
-        if self._running < self._capacity and not self._queue:
+        if not self._queue and self._has_room():
             self._start(lease)
             return
         lease.queued_at = time.monotonic()
         self._queue.append(lease)
-        self._contended.set()
-        if self._watcher is None:
-            self._watcher = threading.Thread(
-                target=self._watch, name="djserve-watch", daemon=True
-            )
-            self._watcher.start()
+        if not self._contended.is_set():
+            self._contended.set()
+            if self._watcher is None:
+                self._watcher = threading.Thread(
+                    target=self._watch, name="djserve-watch", daemon=True
+                )
+                self._watcher.start()
 
-    def finish(self, worker: Worker, lease: Lease) -> bool:
-        """Take note that a worker has run a lease's jobs; False where it has more."""
+    def finish(self, worker: Worker, lease: Lease) -> Lease | None:
+        """Take note that a worker has run a lease's jobs; return what it runs next.
+
+        That is the same lease where it has more, or one from the queue: a thread that
+        is awake need not be woken.
+        """
         with self.lock:
             if lease.has_jobs:
-                return False
+                self._busy[worker] = time.monotonic()
+                return lease
             lease.is_active = False
-            self._running -= 1
+            del self._busy[worker]
             if lease.is_held:
                 self._parked += 1
-            else:
-                lease.worker = None
-                self._settle(worker)
-            self._dispatch()
-        return True
+                self._dispatch()
+                return None
+            lease.worker = None
+            return self._hand_over(worker)
 
     def unpark(self, lease: Lease) -> None:
         """Take a parked thread back from its lease."""
@@ -155,12 +178,12 @@ class ThreadPool:
             self._settle(worker)
 
     def _start(self, lease: Lease) -> None:
-        self._running += 1
         worker = lease.worker
         if worker is None:
             worker = lease.worker = lease.last_worker = self._take(lease.last_worker)
         else:
             self._parked -= 1
+        self._busy[worker] = time.monotonic()
         worker.assign(lease)
 
     def _take(self, preferred: Worker | None) -> Worker:
@@ -189,32 +212,86 @@ class ThreadPool:
         self._workers.discard(worker)
         worker.assign(None)
 
+    def _hand_over(self, worker: Worker) -> Lease | None:
+        """Return the lease that a worker goes on with; None where it is idle now."""
+        if self._queue and self._has_room() and self._suits(worker, self._queue[0]):
+            lease = self._next_in_queue()
+            lease.worker = lease.last_worker = worker
+            self._busy[worker] = time.monotonic()
+            return lease
+        self._settle(worker)
+        self._dispatch()
+        return None
+
+    def _suits(self, worker: Worker, lease: Lease) -> bool:
+        """Whether a lease may run in a thread, and would not rather have another."""
+        last = lease.last_worker
+        return lease.worker is None and (last is worker or last not in self._idle)
+
+    def _has_room(self) -> bool:
+        """Whether another job may start beside those that run."""
+        running = len(self._busy)
+        width = self._width.value
+        return running < self._capacity and (
+            running < width or running < width + self._slow()
+        )
+
+    def _slow(self) -> int:
+        """Count the jobs that run for long: they compute much, or they wait."""
+        since = time.monotonic() - SLOW
+        return sum(begun < since for begun in self._busy.values())
+
     def _dispatch(self) -> None:
-        while self._queue and self._running < self._capacity:
-            lease = self._queue.popleft()
-            waited = time.monotonic() - lease.queued_at
-            self._waits += 1
-            self._wait_seconds += waited
-            self._longest_wait = max(self._longest_wait, waited)
-            self._start(lease)
+        while self._queue and self._has_room():
+            self._start(self._next_in_queue())
+
+    def _next_in_queue(self) -> Lease:
+        lease = self._queue.popleft()
+        waited = time.monotonic() - lease.queued_at
+        self._waits += 1
+        self._wait_seconds += waited
+        self._longest_wait = max(self._longest_wait, waited)
+        return lease
 
     def _watch(self) -> None:
-        while True:
+        probe = LockProbe()
+        while self._is_watched():
             self._contended.wait()
-            time.sleep(WATCH_INTERVAL)
-            self._compensate()
+            self._look(probe)
+            self._revise()
+        probe.close()
 
-    def _compensate(self) -> None:
-        """Let a thread run for each one that is blocked, as long as jobs wait."""
+    def _is_watched(self) -> bool:
+        with self.lock:
+            if not self._closed or self._queue:
+                return True
+            self._watcher = None
+            return False
+
+    def _look(self, probe: LockProbe) -> None:
+        # No hurry where no other thread may start anyway.
+        is_full = len(self._busy) >= self._capacity
+        was_held = probe.nap(4 * PACE if is_full else PACE)
+        if probe.can_tell:
+            self._width.take_note(was_held)
+
+    def _revise(self) -> None:
+        """Let more threads run where those that do get too little done."""
         with self.lock:
             if not self._queue:
                 self._capacity = self.size
-                self._contended.clear()
+                if not self._closed:
+                    self._contended.clear()
                 return
-            if time.monotonic() - self._queue[0].queued_at < WATCH_INTERVAL:
+            self._dispatch()
+            if not self._queue or not self._is_overdue():
                 return
             idents = [worker.thread.ident or 0 for worker in self._workers]
+        # Let a thread run for each one that is blocked, as long as jobs wait.
         blocked = self._count_blocked(idents) if self._count_blocked else 0
         with self.lock:
             self._capacity = self.size + blocked
             self._dispatch()
+
+    def _is_overdue(self) -> bool:
+        return time.monotonic() - self._queue[0].queued_at >= WATCH_INTERVAL

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from djserve.asgi.application import ApplicationCalls
-from djserve.asgi.http import INBOX_LIMIT
+from djserve.asgi.http import INBOX_LIMIT, HTTPExchange
 from djserve.asgi.scope import ScopeBuilder
 from djserve.conf.schema import HTTPConfig, ServerConfig
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
@@ -879,3 +879,28 @@ def test_client_that_goes_is_logged_once(
         return peer
 
     assert asyncio.run(drive()).log.lines == [line]
+
+
+def on_exchange(app: Application) -> tuple[Application, list[HTTPExchange]]:
+    """Return an application that also keeps the exchanges that call it."""
+    exchanges: list[HTTPExchange] = []
+
+    async def keeping(scope: Scope, receive: Any, send: Send) -> None:
+        exchanges.append(receive.__self__)
+        await app(scope, receive, send)
+
+    return keeping, exchanges
+
+
+@on_loop
+async def test_disconnect_is_told_to_who_asked_for_it() -> None:
+    told: list[str] = []
+    app, exchanges = on_exchange(Recorder(reads=2))
+    peer = await Peer(app).send(GET)
+    exchanges[0].on_disconnect = lambda: told.append("gone")
+    assert not exchanges[0].has_ended()
+    peer.transport.lose()
+    await peer.finish()
+
+    assert told == ["gone"]
+    assert exchanges[0].has_ended()

@@ -9,6 +9,7 @@ import pytest
 
 from djserve.asgi.http_messages import (
     add_length,
+    error_response,
     take_body,
     take_file_path,
     take_links,
@@ -108,3 +109,10 @@ def test_refusal_is_taken_once() -> None:
 @pytest.mark.parametrize("exc", [None, ConnectionResetError()])
 def test_lost_client_is_no_refusal(exc: Exception | None) -> None:
     assert take_refusal(exc) == 0
+
+
+def test_own_answer_names_the_status() -> None:
+    headers, content = error_response(503)
+
+    assert headers == [(b"content-type", b"text/plain; charset=utf-8")]
+    assert content == b"Service Unavailable"

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
+from djserve.asgi.application import ApplicationCalls
+from djserve.asgi.scope import ScopeBuilder
+from djserve.conf.schema import ServerConfig
 from djserve.handlers.disconnect import Disconnect
+from djserve.interfaces import ConnectionInfo
+from djserve.server.factory import ConnectionFactory
+from djserve.testing.transport import MemoryTransport
 
 
 class Client:
@@ -170,3 +176,46 @@ def test_what_is_no_task_is_told() -> None:
         return told
 
     assert asyncio.run(main()) == ["gone"]
+
+
+async def serve_waiting(
+    transport: MemoryTransport, outcome: list[object], is_late: bool = False
+) -> None:
+    """Serve one request whose work waits until its client has gone."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        disconnect = Disconnect(receive)
+        await receive()
+        if is_late:
+            await receive()
+        try:
+            outcome.append(await disconnect.cancels(asyncio.sleep(300)))
+            outcome.append(len(asyncio.all_tasks()))
+        finally:
+            disconnect.close()
+
+    loop = asyncio.get_running_loop()
+    calls = ApplicationCalls(application, loop, 10.0)
+    factory = ConnectionFactory(ServerConfig(), calls, ScopeBuilder())
+    info = ConnectionInfo(("192.0.2.1", 50000), ("192.0.2.2", 80))
+    transport.set_protocol(factory.open_connection(transport, info))
+    transport.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    await asyncio.sleep(0)
+    transport.lose()
+    async with asyncio.timeout(60):
+        await calls.wait(60)
+
+
+def test_server_of_our_own_tells_without_a_task_that_listens() -> None:
+    outcome: list[object] = []
+    asyncio.run(serve_waiting(MemoryTransport(), outcome))
+
+    # This test's task, and that of the application.
+    assert outcome == [False, 2]
+
+
+def test_client_that_had_gone_before_is_told_of_soon() -> None:
+    outcome: list[object] = []
+    asyncio.run(serve_waiting(MemoryTransport(), outcome, is_late=True))
+
+    assert outcome == [False, 2]

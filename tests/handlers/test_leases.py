@@ -175,3 +175,19 @@ def test_job_that_raises_does_not_end_its_thread(pool: ThreadPool) -> None:
 
     assert lease.submit(str, 1).result(60) == "1"
     lease.release()
+
+
+def test_job_that_leaves_its_thread_tidy_saves_the_idle_action(
+    pool: ThreadPool,
+) -> None:
+    calls: list[str] = []
+    lease = Lease(pool, held=False, on_idle=lambda: calls.append("idle"))
+
+    def job(is_tidy: bool) -> None:
+        calls.append("job")
+        lease.is_tidy = is_tidy
+
+    for is_tidy in (True, False):
+        lease.submit(job, is_tidy).result(60)
+
+    assert calls == ["job", "job", "idle"]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
-from django.urls import path
+from django.urls import include, path, register_converter
 from django.utils import translation
+from django.utils.translation import gettext_lazy
 from django.views import View
 
 from djserve.handlers.routing import (
@@ -50,6 +51,34 @@ urlpatterns = [
     path("class/", ClassView.as_view()),
     path("number/<int:number>/", view),
 ]
+
+
+class Year:
+    regex = "[0-9]{4}"
+
+    def to_python(self, value: str) -> int:
+        return int(value)
+
+    def to_url(self, value: int) -> str:
+        return str(value)
+
+
+register_converter(Year, "year")
+
+
+class Translated:
+    urlpatterns = [path("", include([path(gettext_lazy("sync/"), view)]))]
+
+
+class Converted:
+    urlpatterns = [path("<year:number>/", view)]
+
+
+class Callable:
+    __hash__ = None  # type: ignore[assignment]
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
 
 
 def find(url: str, **scope: Any) -> Route | None:
@@ -120,8 +149,34 @@ def test_changed_urls_are_resolved_again() -> None:
     assert reusable_match(request) is None
 
 
-def test_changed_language_is_resolved_again() -> None:
+@pytest.mark.parametrize(
+    ("urls", "url"),
+    [(Translated, "/sync/"), (Converted, "/2024/")],
+    ids=["translated pattern", "the project's converter"],
+)
+def test_changed_language_is_resolved_again_where_it_matters(
+    urls: type, url: str
+) -> None:
+    with override_settings(USE_I18N=True, ROOT_URLCONF=urls):
+        with translation.override("en"):
+            request = attach(url, RequestFactory().get(url))
+        with translation.override("de"):
+            assert reusable_match(request) is None
+
+
+def test_language_does_not_matter_to_plain_urls() -> None:
     with override_settings(USE_I18N=True), translation.override("en"):
         request = attach("/sync/", RequestFactory().get("/sync/"))
         with translation.override("de"):
-            assert reusable_match(request) is None
+            assert reusable_match(request) is not None
+
+
+def test_view_without_a_hash_is_known_too() -> None:
+    class Urls:
+        urlpatterns = [path("", Callable())]
+
+    with override_settings(ROOT_URLCONF=Urls):
+        route = find("/")
+
+    assert route is not None
+    assert not route.is_async

@@ -23,6 +23,7 @@ from django.urls import path
 
 from djserve.handlers import ASGIHandler
 from djserve.handlers.files import PATHSEND
+from djserve.handlers.leases import Lease
 from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads import ThreadPool
 from tests.handlers.conversation import Conversation, settle, wait_until
@@ -135,7 +136,7 @@ def test_request_is_one_job_of_one_thread(pool: ThreadPool) -> None:
     jobs: list[Any] = []
     finish = pool.finish
 
-    def count(*args: Any) -> bool:
+    def count(*args: Any) -> Lease | None:
         jobs.append(args)
         return finish(*args)
 

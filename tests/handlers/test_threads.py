@@ -11,6 +11,7 @@ import pytest
 from djserve.handlers import threads
 from djserve.handlers.leases import Lease
 from djserve.handlers.threads import ThreadPool
+from djserve.handlers.width import LockProbe
 
 MakePool = Callable[..., ThreadPool]
 
@@ -168,3 +169,99 @@ def test_closed_pool_still_runs_jobs(make_pool: MakePool) -> None:
     assert pool.close(60)
 
     assert Lease(pool, held=False).submit(str, 7).result(60) == "7"
+
+
+def narrow(pool: ThreadPool) -> None:
+    """Let one job run at a time, as after a while in which all of them computed."""
+    for _ in range(100):
+        pool._width.take_note(was_held=True)
+
+
+def find_held(probe: LockProbe, seconds: float) -> bool:
+    time.sleep(0.001)
+    return True
+
+
+def test_job_waits_for_one_that_is_about_to_end(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "SLOW", 3600)
+    monkeypatch.setattr(LockProbe, "nap", find_held)
+    pool = make_pool(4)
+    narrow(pool)
+    gate, order = threading.Event(), list[str]()
+    first = Lease(pool, held=False).submit(gate.wait, 60)
+    second = Lease(pool, held=False).submit(order.append, "second")
+    assert (pool.queued, pool.excess) == (1, 0)
+    gate.set()
+    second.result(60)
+
+    assert first.done()
+    assert pool.stats().threads == 1
+
+
+def test_slow_jobs_hold_up_no_others(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LockProbe, "nap", find_held)
+    pool = make_pool(4)
+    narrow(pool)
+    gate = threading.Event()
+    for _ in range(3):
+        Lease(pool, held=False).submit(gate.wait, 60)
+
+    Lease(pool, held=False).submit(gate.set).result(60)
+    assert pool.stats().threads == 4
+
+
+def test_jobs_that_wait_widen_the_pool_again(make_pool: MakePool) -> None:
+    pool = make_pool(4)
+    narrow(pool)
+    barrier = threading.Barrier(4)
+    futures = [Lease(pool, held=False).submit(barrier.wait, 60) for _ in range(4)]
+
+    assert sorted(future.result(60) for future in futures) == [0, 1, 2, 3]
+
+
+def test_thread_goes_on_with_the_queue_without_sleeping(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    gate = threading.Event()
+    first = Lease(pool, held=False).submit(gate.wait, 60)
+    futures = [Lease(pool, held=False).submit(threading.get_ident) for _ in range(20)]
+    gate.set()
+
+    assert first.result(60)
+    assert len({future.result(60) for future in futures}) == 1
+
+
+def test_held_lease_in_the_queue_is_served_by_its_own_thread(
+    make_pool: MakePool,
+) -> None:
+    pool = make_pool(1)
+    held = Lease(pool, held=True)
+    ident = held.submit(threading.get_ident).result(60)
+    gate = threading.Event()
+    other = Lease(pool, held=False).submit(threading.get_ident)
+    blocker = Lease(pool, held=False).submit(gate.wait, 60)
+    again = held.submit(threading.get_ident)
+    gate.set()
+
+    assert other.result(60) != ident
+    assert blocker.result(60)
+    assert again.result(60) == ident
+    held.release()
+
+
+def test_watcher_ends_with_the_pool(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    gate = threading.Event()
+    Lease(pool, held=False).submit(gate.wait, 60)
+    queued = Lease(pool, held=False).submit(int)
+    gate.set()
+    queued.result(60)
+    watcher = pool._watcher
+    assert watcher is not None
+    assert pool.close(60)
+    watcher.join(60)
+
+    assert not watcher.is_alive()

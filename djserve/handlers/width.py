@@ -1,0 +1,100 @@
+"""How many threads are worth running at once, by how sought the interpreter's lock is.
+
+Python runs one thread at a time. Where jobs compute, a second thread adds nothing but
+turns to take, and threads that write to one database wait for each other's locks in
+naps; where jobs wait for something else, each thread adds its share. Knows neither
+jobs nor queues.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+SCHEDULE = "/proc/thread-self/schedstat"
+"""Nanoseconds that a thread has run, and has waited for a CPU (Linux)."""
+
+GRACE = 0.0002
+"""Seconds that a wake-up may be late by itself; a timer alone takes a third of it."""
+
+OFTEN = 0.9
+"""From here on the lock is always wanted: one thread less would lose nothing."""
+
+SELDOM = 0.6
+"""Up to here there is time in which no thread runs Python: one more could use it."""
+
+NEITHER = (OFTEN + SELDOM) / 2
+
+MEMORY = 8
+"""Looks that weigh in the average."""
+
+
+class Width:
+    """A number of threads from 1 to ``most``, by looks at the interpreter's lock."""
+
+    def __init__(self, most: int) -> None:
+        self.value = self._most = most
+        self._held = NEITHER
+
+    def take_note(self, was_held: bool) -> None:
+        """Adapt to one look: whether a thread that wanted the lock had to wait."""
+        self._held += (was_held - self._held) / MEMORY
+        if self._held > OFTEN:
+            self.value = max(1, self.value // 2)
+            # What this does must show before the next step.
+            self._held = NEITHER
+        elif self._held < SELDOM and self.value < self._most:
+            self.value = min(self._most, 2 * self.value)
+            self._held = NEITHER
+
+
+class LockProbe:
+    """A thread that naps, and learns when it wakes whether Python was busy meanwhile.
+
+    To be used in one thread, and closed.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._schedule = open_schedule() if has_interpreter_lock() else None
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether waiting for the lock can be told from waiting for a CPU."""
+        return self._schedule is not None
+
+    def nap(self, seconds: float) -> bool:
+        """Sleep; True where the interpreter's lock was then held by another thread.
+
+        The sleeper needs the lock when it wakes: it is as late as it had to wait for
+        that, and for a CPU that other processes use.
+        """
+        begun, waited = self._now(), self._waited_for_cpu()
+        time.sleep(seconds)
+        late = self._now() - begun - seconds
+        return late - (self._waited_for_cpu() - waited) > GRACE
+
+    def close(self) -> None:
+        if self._schedule is not None:
+            os.close(self._schedule)
+
+    def _waited_for_cpu(self) -> float:
+        if self._schedule is None:
+            return 0.0
+        return int(os.pread(self._schedule, 64, 0).split()[1]) / 1e9
+
+
+def open_schedule() -> int | None:
+    """Return a file descriptor for this thread's figures, None where there are none."""
+    try:
+        return os.open(SCHEDULE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def has_interpreter_lock() -> bool:
+    """Whether one thread at a time runs Python; not so in free-threaded builds."""
+    is_enabled: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+    return is_enabled()

@@ -1,0 +1,104 @@
+"""The number of threads worth running, and the look that it rests on."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from djserve.handlers import width
+from djserve.handlers.width import LockProbe, Width, has_interpreter_lock
+
+
+def note(adapted: Width, *looks: bool) -> int:
+    for was_held in looks:
+        adapted.take_note(was_held)
+    return adapted.value
+
+
+def test_all_threads_may_run_at_first() -> None:
+    assert Width(12).value == 12
+
+
+def test_width_falls_to_one_while_the_lock_is_always_held() -> None:
+    adapted = Width(12)
+
+    values = [note(adapted, *[True] * 10) for _ in range(5)]
+
+    assert values == sorted(values, reverse=True)
+    assert (values[0] < 12, values[-1]) == (True, 1)
+
+
+def test_width_rises_to_the_most_when_the_lock_is_free() -> None:
+    adapted = Width(12)
+    note(adapted, *[True] * 60)
+
+    assert note(adapted, False) == 1
+    assert note(adapted, *[False] * 12) == 12
+
+
+def test_width_stays_where_the_lock_is_held_now_and_then() -> None:
+    adapted = Width(12)
+    note(adapted, *[True] * 8)
+    before = adapted.value
+
+    assert note(adapted, *[True, True, True, False] * 20) == before
+
+
+def test_one_thread_is_never_too_many() -> None:
+    assert note(Width(1), *[True] * 50) == 1
+
+
+@pytest.fixture
+def probe() -> LockProbe:
+    probe = LockProbe()
+    if not probe.can_tell:
+        pytest.skip("this system has no figures on threads, or Python no lock")
+    return probe
+
+
+def test_lock_that_a_thread_keeps_is_seen(probe: LockProbe) -> None:
+    stop = threading.Event()
+
+    def compute() -> None:
+        while not stop.is_set():
+            sum(range(1000))
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    looks = [probe.nap(0.001) for _ in range(40)]
+    stop.set()
+    thread.join()
+    probe.close()
+
+    assert sum(looks) > 20
+
+
+def test_lock_of_threads_that_wait_is_seen_to_be_free(probe: LockProbe) -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    looks = [probe.nap(0.001) for _ in range(40)]
+    stop.set()
+    thread.join()
+    probe.close()
+
+    assert sum(looks) < 20
+
+
+def test_nothing_can_be_told_without_the_figures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(width, "SCHEDULE", "/nonexistent")
+    probe = LockProbe()
+    probe.nap(0.0)
+    probe.close()
+
+    assert not probe.can_tell
+
+
+def test_nothing_can_be_told_without_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys._is_gil_enabled", lambda: False, raising=False)
+
+    assert not has_interpreter_lock()
+    assert not LockProbe().can_tell
