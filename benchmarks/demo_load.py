@@ -30,7 +30,7 @@ from benchmarks.processes import BenchmarkError
 
 PING_SECONDS = 20.0
 WELCOME_TIMEOUT = 60.0
-DRAIN_SECONDS = 30.0
+DRAIN_SECONDS = 120.0
 STOP_TIMEOUT = 60.0
 TALK_SECONDS = 1.0
 
@@ -99,6 +99,7 @@ class Tally:
     sent_in: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     latencies: list[float] = field(default_factory=list)
     errors: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    last_at: float = 0.0
     _awaited: int = -1
     _complete: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -107,9 +108,14 @@ class Tally:
         self.sent_in[room] += 1
 
     def note_delivered(self, nonce: str) -> None:
-        self.latencies.append(time.perf_counter() - self.sent_at[nonce])
+        self.last_at = time.perf_counter()
+        self.latencies.append(self.last_at - self.sent_at[nonce])
         if len(self.latencies) == self._awaited:
             self._complete.set()
+
+    def pace(self) -> float:
+        """Return messages a second, from the first sent to the last delivered."""
+        return len(self.sent_at) / (self.last_at - min(self.sent_at.values()))
 
     async def wait_for(self, deliveries: int) -> None:
         """Return once that many have come."""
@@ -218,6 +224,7 @@ class Outcome:
 
     verdict: Verdict
     sent: int
+    pace: float
     latencies: list[float]
     errors: dict[str, int]
     cpu_seconds: float
@@ -229,6 +236,7 @@ class Outcome:
         cuts = statistics.quantiles(self.latencies, n=100)
         return [
             f"messages    {self.sent}, to {verdict.expected} deliveries",
+            f"pace        {self.pace:.0f} messages a second, until the last came",
             f"missing     {verdict.missing}",
             f"doubled     {verdict.doubled}",
             f"overtaken   {verdict.overtaken}",
@@ -249,9 +257,10 @@ async def measure(site: Site, rate: float, seconds: float) -> Outcome:
     used = site.server.cpu_seconds() - before
     # All of it before the stop: what is written during that counts for nothing.
     verdict, sent = judge(load.members, load.tally), len(load.tally.sent_at)
-    latencies, errors = [*load.tally.latencies], {**load.tally.errors}
+    pace, latencies = load.tally.pace(), [*load.tally.latencies]
+    errors = {**load.tally.errors}
     stopped = await load.stop_server()
-    return Outcome(verdict, sent, latencies, errors, used, stopped)
+    return Outcome(verdict, sent, pace, latencies, errors, used, stopped)
 
 
 def parse_options() -> argparse.Namespace:

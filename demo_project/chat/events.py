@@ -7,21 +7,14 @@ makes the page: it says nothing of who looks at it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import Prefetch, QuerySet
 from django.template.loader import render_to_string
 
 from demo_project.chat.models import Message
-from demo_project.realtime import presence
-from demo_project.realtime.groups import (
-    INBOX_TOPIC,
-    Delivery,
-    inbox_group,
-    publish,
-    room_group,
-)
+from demo_project.chat.presence import members_online
+from demo_project.realtime.groups import Delivery, inbox_group, publish, room_group
 
 
 def with_details(messages: QuerySet[Message]) -> QuerySet[Message]:
@@ -56,13 +49,13 @@ def announce_new(message: Message) -> None:
 
     The other members' open pages are told that the room has something new.
     """
-    members = message.room.memberships.exclude(user=message.author_id)
     event = {
         "type": "room.activity",
         "slug": message.room.slug,
         "position": message.position,
     }
-    activity = _to_online(members.values_list("user", flat=True), event)
+    others = members_online(message.room_id) - {message.author_id}
+    activity = [(inbox_group(user_id), event) for user_id in sorted(others)]
     publish([_change(message), *activity])
 
 
@@ -76,8 +69,3 @@ def _change(message: Message) -> Delivery:
     # Encoded here, once, and not again for each connection.
     frame = json.dumps({"type": "message", "message": payload(message)})
     return room_group(message.room_id), {"type": "message.changed", "frame": frame}
-
-
-def _to_online(user_ids: Iterable[int], event: dict[str, Any]) -> list[Delivery]:
-    online = sorted(presence.online(user_ids, topic=INBOX_TOPIC))
-    return [(inbox_group(user_id), event) for user_id in online]

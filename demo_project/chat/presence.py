@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from demo_project.realtime import presence
-from demo_project.realtime.groups import publish_one, room_group
+from demo_project.realtime.groups import INBOX_TOPIC, publish_one, room_group
 
 
 def room_topic(room_id: int) -> str:
@@ -22,6 +22,16 @@ def announce_people(room_id: int) -> None:
 def people_in(room_id: int) -> dict[str, Any]:
     """Return those present."""
     return presence.people(room_topic(room_id))
+
+
+def members_online(room_id: int) -> set[int]:
+    """Return the members of a room who have any page open.
+
+    Asked with every message, so it is one plain join.
+    """
+    inboxes = presence.live().filter(topic=INBOX_TOPIC)
+    members = inboxes.filter(user__memberships__room=room_id)
+    return set(members.values_list("user", flat=True))
 
 
 def sweep_connections() -> None:

@@ -59,12 +59,9 @@ def people(topic: str) -> dict[str, Any]:
     }
 
 
-def online(user_ids: Iterable[int], topic: str | None = None) -> set[int]:
-    """Return those of the users who have any page open, or one on a topic."""
-    rows = live().filter(user__in=user_ids)
-    if topic is not None:
-        rows = rows.filter(topic=topic)
-    return set(rows.values_list("user", flat=True))
+def online(user_ids: Iterable[int]) -> set[int]:
+    """Return those of the users who have any page open."""
+    return set(live().filter(user__in=user_ids).values_list("user", flat=True))
 
 
 def sweep() -> list[str]:
