@@ -41,7 +41,10 @@ def accept_connections(
     sock.setblocking(False)
     if isinstance(loop, asyncio.BaseEventLoop):
         sock.listen(backlog)
-        return _AcceptLoop(loop, sock, build_protocol, options).close
+        opener = Opener(loop, options)
+        return AcceptLoop(
+            loop, sock, lambda connection, _: opener.open(connection, build_protocol)
+        ).close
     server: asyncio.Server = _result_of(
         loop.create_server(build_protocol, sock=sock, backlog=backlog, **options)
     )
@@ -75,31 +78,30 @@ def _result_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
     raise RuntimeError("The event loop could not start to listen at once")
 
 
-class _AcceptLoop:
-    """Accept on asyncio's own loop, which is not left to its ``create_server``.
+class AcceptLoop:
+    """Accept from a listening socket on a loop; ``accepted`` gets what comes.
 
-    Out of file descriptors, asyncio 3.11 to 3.13 logs one error and sets one timer for
-    each place in the backlog, every second. uvloop closes the connections that it
-    cannot take and goes on.
+    It is called with each connection and its peer's address. asyncio's own
+    ``create_server`` is not used: out of file descriptors, 3.11 to 3.13 log one error
+    and set one timer for each place in the backlog, every second.
     """
 
     def __init__(
         self,
-        loop: asyncio.BaseEventLoop,
+        loop: AbstractEventLoop,
         sock: socket.socket,
-        build_protocol: Callable[[], asyncio.BaseProtocol],
-        options: dict[str, Any],
+        accepted: Callable[[socket.socket, Any], object],
     ) -> None:
         self._loop = loop
         self._sock = sock
-        self._build_protocol = build_protocol
-        self._options = options
-        self._opening: set[asyncio.Task[Any]] = set()
+        self._accepted = accepted
         self._retry: asyncio.TimerHandle | None = None
         self._next_log = 0.0
+        sock.setblocking(False)
         loop.add_reader(sock, self._accept)
 
     def close(self) -> None:
+        """Accept nothing more; what was accepted goes on."""
         if self._retry is not None:
             self._retry.cancel()
         if self._sock.fileno() >= 0:
@@ -109,7 +111,7 @@ class _AcceptLoop:
     def _accept(self) -> None:
         for _ in range(_ACCEPT_BATCH):
             try:
-                connection, _address = self._sock.accept()
+                connection, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -119,22 +121,7 @@ class _AcceptLoop:
                     return
             else:
                 connection.setblocking(False)
-                self._open(connection)
-
-    def _open(self, connection: socket.socket) -> None:
-        task = self._loop.create_task(
-            self._loop.connect_accepted_socket(
-                self._build_protocol, connection, **self._options
-            )
-        )
-        self._opening.add(task)
-        task.add_done_callback(self._opened)
-
-    def _opened(self, task: asyncio.Task[Any]) -> None:
-        self._opening.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # A failed handshake is the peer's affair; the transport is closed already.
-            logger.debug("A connection could not be opened: %s", error)
+                self._accepted(connection, address)
 
     def _pause(self, error: OSError) -> None:
         """Leave the waiting connections in the kernel's queue for a moment."""
@@ -147,3 +134,35 @@ class _AcceptLoop:
     def _resume(self) -> None:
         self._retry = None
         self._loop.add_reader(self._sock, self._accept)
+
+
+class Opener:
+    """Put accepted sockets on the loop's own transports.
+
+    ``options`` are for ``connect_accepted_socket``.
+    """
+
+    def __init__(self, loop: AbstractEventLoop, options: dict[str, Any]) -> None:
+        self._loop = loop
+        self._options = options
+        self._opening: set[asyncio.Task[Any]] = set()
+
+    def open(
+        self,
+        connection: socket.socket,
+        build_protocol: Callable[[], asyncio.BaseProtocol],
+    ) -> None:
+        """Serve a connection; a TLS handshake goes on in the background."""
+        task = self._loop.create_task(
+            self._loop.connect_accepted_socket(
+                build_protocol, connection, **self._options
+            )
+        )
+        self._opening.add(task)
+        task.add_done_callback(self._opened)
+
+    def _opened(self, task: asyncio.Task[Any]) -> None:
+        self._opening.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A failed handshake is the peer's affair; the transport is closed already.
+            logger.debug("A connection could not be opened: %s", error)

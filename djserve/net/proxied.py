@@ -6,10 +6,10 @@ follows may be TLS.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from djserve.net.acceptor import AcceptLoop, Opener
 from djserve.net.proxy_protocol import (
     BadHeader,
     ProxyHeader,
@@ -18,6 +18,7 @@ from djserve.net.proxy_protocol import (
 )
 
 if TYPE_CHECKING:
+    import asyncio
     import socket
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     BuildProtocol = Callable[[ProxyHeader | None], asyncio.BaseProtocol]
 
 logger = logging.getLogger("djserve.net")
-
-ACCEPT_BATCH = 64
-RETRY_DELAY = 1.0
 
 
 class ProxiedListener:
@@ -48,62 +46,25 @@ class ProxiedListener:
         timeout: float,
     ) -> None:
         self._loop = loop
-        self._sock = sock
         self._build_protocol = build_protocol
         self._trusts = trusts
-        self._options = options
         self._timeout = timeout
-        self._opening: set[asyncio.Task[Any]] = set()
-        self._retry: asyncio.TimerHandle | None = None
-        sock.setblocking(False)
-        loop.add_reader(sock, self._accept)
+        self._opener = Opener(loop, options)
+        self._accepting = AcceptLoop(loop, sock, self._accepted)
 
     def close(self) -> None:
         """Accept nothing more; what was accepted goes on."""
-        if self._retry is not None:
-            self._retry.cancel()
-        if self._sock.fileno() >= 0:
-            self._loop.remove_reader(self._sock)
-            self._sock.close()
+        self._accepting.close()
 
-    def _accept(self) -> None:
-        for _ in range(ACCEPT_BATCH):
-            try:
-                connection, address = self._sock.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                self._pause(error)
-                return
-            connection.setblocking(False)
-            host = address[0] if isinstance(address, tuple) else ""
-            if self._trusts(host):
-                _HeaderReader(self._loop, connection, self._open, self._timeout)
-            else:
-                self._open(connection, None)
-
-    def _pause(self, error: OSError) -> None:
-        """Leave the waiting connections in the kernel's queue for a moment."""
-        logger.warning("Cannot accept connections for now: %s", error.strerror)
-        self._loop.remove_reader(self._sock)
-        self._retry = self._loop.call_later(
-            RETRY_DELAY, self._loop.add_reader, self._sock, self._accept
-        )
+    def _accepted(self, connection: socket.socket, address: Any) -> None:
+        host = address[0] if isinstance(address, tuple) else ""
+        if self._trusts(host):
+            _HeaderReader(self._loop, connection, self._open, self._timeout)
+        else:
+            self._open(connection, None)
 
     def _open(self, connection: socket.socket, header: ProxyHeader | None) -> None:
-        task = self._loop.create_task(
-            self._loop.connect_accepted_socket(
-                lambda: self._build_protocol(header), connection, **self._options
-            )
-        )
-        self._opening.add(task)
-        task.add_done_callback(self._opened)
-
-    def _opened(self, task: asyncio.Task[Any]) -> None:
-        self._opening.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # A failed handshake is the peer's affair; the transport is closed already.
-            logger.debug("A connection could not be opened: %s", error)
+        self._opener.open(connection, lambda: self._build_protocol(header))
 
 
 class _HeaderReader:
