@@ -31,6 +31,7 @@ pytestmark = pytest.mark.e2e
 MIB = 1 << 20
 UPLOAD_SIZE = 128 * MIB
 MEMORY_LIMIT = 16 * MIB
+WAIT_LIMIT = 4 * MIB
 
 APPLICATION = """
 async def app(scope, receive, send):
@@ -441,13 +442,13 @@ def test_large_download_beside_small_requests(server: Server, client: Client) ->
     client.fetch("/")
     before = server.memory()
     stream_id = client.request(f"/stream?{UPLOAD_SIZE // 65536}")
-    size, times = 0, []
+    size, waits = 0, []
     for number in range(50):
-        began = time.monotonic()
         assert client.fetch(f"/{number}") == b"/%d" % number
-        times.append(time.monotonic() - began)
-        size += sum(len(e.data) for e in client.events if hasattr(e, "data"))
+        # What came of the download before the answer.
+        waits.append(sum(len(e.data) for e in client.events if hasattr(e, "data")))
         client.events.clear()
+    size += sum(waits)
     while True:
         try:
             client.wait_for(h2.events.StreamEnded, stream_id)
@@ -461,7 +462,8 @@ def test_large_download_beside_small_requests(server: Server, client: Client) ->
 
     assert size >= UPLOAD_SIZE
     assert server.memory() - before < MEMORY_LIMIT
-    assert sorted(times)[-2] < 1.0
+    print(sorted(waits))
+    assert sorted(waits)[-2] < WAIT_LIMIT
 
 
 def test_large_upload_stays_out_of_memory(
@@ -593,3 +595,61 @@ def test_old_tls_is_refused(server: Server) -> None:
         pytest.raises(ssl.SSLError),
     ):
         context.wrap_socket(sock, server_hostname="localhost")
+
+
+# Twisted's endpoint strings.
+
+
+@pytest.fixture
+def endpoint_server(
+    folder: Path, start_server: Callable[..., Any], free_port: int
+) -> Server:
+    """The application behind an endpoint that brings its own TLS."""
+    pem = folder / "cert.pem"
+    endpoint = f"ssl:{free_port}:interface=127.0.0.1:privateKey={pem}:certKey={pem}"
+    process = start_server(
+        *("-m", "djserve", "application:app", "--bind", endpoint),
+        port=free_port,
+        env={"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": ""},
+    )
+    return Server(process, free_port, folder / "ca.pem")
+
+
+def test_endpoint_with_tls_of_its_own_offers_http2(endpoint_server: Server) -> None:
+    with endpoint_server.connect() as sock:
+        assert sock.selected_alpn_protocol() == "h2"
+        scope = Client(sock).fetch("/scope").decode()
+
+    assert scope.startswith("('2', 'https', None,")
+
+
+def test_large_bodies_go_both_ways_through_an_endpoint(
+    endpoint_server: Server, require_program: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"x" * (8 * MIB))
+    command = [require_program("curl"), "-s", "--http2", "--cacert"]
+    command.append(str(endpoint_server.ca))
+    url = endpoint_server.url
+    upload = run(*command, "--data-binary", f"@{tmp_path}/file", f"{url}/count")
+    download = run(*command, f"{url}/stream?{8 * MIB // 65536}")
+
+    assert upload == str(8 * MIB)
+    assert len(download) == 8 * MIB
+
+
+def test_stop_finishes_what_runs_behind_an_endpoint(endpoint_server: Server) -> None:
+    with endpoint_server.connect() as sock:
+        client = Client(sock)
+        client.fetch("/first")
+        stream_id = client.request("/count", end=False)
+        client.fetch("/second")
+        endpoint_server.process.process.send_signal(signal.SIGTERM)
+        sent = sock.recv(65536)
+        assert sent[3] == 6
+        client.h2.send_data(stream_id, b"abc", end_stream=True)
+        client.flush()
+        rest = sent
+        while data := sock.recv(65536):
+            rest += data
+
+    assert b"\0\0\x01\0\x01" + stream_id.to_bytes(4, "big") + b"3" in rest

@@ -253,6 +253,12 @@ class Case:
         if self.rng.random() < 0.2 and not self.transport.is_lost:
             self.connection.drain()
 
+    def _retire(self) -> None:
+        """Do what a stopping server does first; ``_drain`` may follow."""
+        retire = getattr(self.connection, "retire", None)
+        if retire and self.rng.random() < 0.3 and not self.transport.is_lost:
+            retire()
+
     def _end(self) -> None:
         if self.rng.random() < 0.1:
             self.transport.deliver_eof()
@@ -354,6 +360,7 @@ _DISTURBANCES = [
     Case._release,
     Case._hold,
     Case._drain,
+    Case._retire,
     Case._end,
     Case._break,
 ]

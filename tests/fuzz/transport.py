@@ -108,12 +108,16 @@ class StrictTransport:
     def write_eof(self) -> None:
         if not self._can_write_eof:
             self.faults.append("write_eof where there is none")
+        if self.is_lost or self.is_ended:
+            self.faults.append("write_eof after the end")
         self.is_eof_written = True
 
     def pause_reading(self) -> None:
+        self._check_reading("pause_reading")
         self.is_paused = True
 
     def resume_reading(self) -> None:
+        self._check_reading("resume_reading")
         self.is_paused = False
 
     def get_write_buffer_size(self) -> int:
@@ -121,6 +125,10 @@ class StrictTransport:
 
     def set_protocol(self, receiver: Receiver, /) -> None:
         self.receiver = receiver
+
+    def _check_reading(self, name: str) -> None:
+        if self.is_lost or self.is_ended:
+            self.faults.append(f"{name} after the end")
 
     def _call(self) -> Receiver:
         assert self.receiver is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,3 +111,39 @@ def test_early_priorities_are_few(open_wire: type[Wire]) -> None:
         wire.feed(wire.frame(0x10, 0, 0, update))
 
     assert len(wire.connection._streams._early_priorities) == 32
+
+
+def test_stalled_responses_hold_a_message_each_and_no_copy(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(
+        client_settings=open_wire.setting(4, 0), http2_call_limit=5, write_timeout=30
+    )
+    chunk = b"x" * 1_000_000
+    wire.feed(*[wire.headers(stream_id) for stream_id in range(1, 13, 2)])
+    assert wire.resets == {11: ErrorCodes.REFUSED_STREAM}
+    tracemalloc.start()
+    try:
+        for request in wire.requests:
+            request.stream.send_response(200, [], chunk, more=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert not any(request.stream.is_writable for request in wire.requests)
+    assert peak < len(chunk)
+
+
+def test_stalled_responses_end_by_the_write_timeout(open_wire: type[Wire]) -> None:
+    wire = open_wire(client_settings=open_wire.setting(4, 0), write_timeout=30)
+    chunk = bytearray(1_000_000)
+    wire.feed(wire.headers(1), wire.headers(3))
+    for request in wire.requests:
+        request.stream.send_response(200, [], memoryview(chunk), more=False)  # type: ignore[arg-type]
+    wire.tick(0.0, 29.0)
+    assert not wire.resets
+    wire.tick(30.0)
+
+    assert set(wire.resets.values()) == {ErrorCodes.ENHANCE_YOUR_CALM}
+    # No view of it is left anywhere, or this would raise BufferError.
+    chunk.clear()
