@@ -60,8 +60,8 @@ def run(*words: str) -> None:
 def namespace(name: str, number: int, key: int) -> Iterator[Machine]:
     """Make a machine that a cable connects with this one (RFC 2544's addresses)."""
     space, cable = f"djserve-{key}-{name}", f"dj{key}{name}"
-    base = f"198.18.{key % 256}.{number * 4}"[: -len(str(number * 4))]
-    ours, theirs = (f"{base}{number * 4 + offset}" for offset in (1, 2))
+    network = f"198.18.{key % 256}"
+    ours, theirs = (f"{network}.{number * 4 + offset}" for offset in (1, 2))
     run("ip", "netns", "add", space)
     try:
         run(*f"ip link add {cable} type veth peer name eth0 netns {space}".split())
