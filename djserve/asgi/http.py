@@ -121,8 +121,7 @@ class HTTPExchange:
 
     def resume_writing(self) -> None:
         """The way down takes more again."""
-        if self._writers:
-            wake(self._writers)
+        wake(self._writers)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone before the response, or gets the server's own answer."""
@@ -310,13 +309,14 @@ class HTTPExchange:
         if self._readers:
             wake(self._readers)
         if self._entry is not None:
-            self._finish_entry()
+            self._entry.finish(self._status, self._size)
+            self._entry = None
 
-    def _finish_entry(self, exc: Exception | None = None) -> None:
-        entry, self._entry = self._entry, None
-        if entry is not None:
+    def _finish_entry(self, exc: Exception | None) -> None:
+        if self._entry is not None:
             status = 0 if self._actions is self._STARTED else self._status
-            entry.finish(take_refusal(exc) or status, self._size)
+            self._entry.finish(take_refusal(exc) or status, self._size)
+            self._entry = None
 
     def _state_name(self) -> str:
         for name in ("WAITING", "STARTED", "STREAMING", "TRAILERS"):
