@@ -212,6 +212,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--only", choices=["cleartext", "tls"])
     options = parser.parse_args()
+    # So that the server is ended too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = list(SCENARIOS) if options.scenario == "all" else [options.scenario]
     kinds = [False, True] if options.only is None else [options.only == "tls"]
     try:
@@ -219,6 +221,8 @@ def main() -> int:
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0 if all(met) else 1
 
 

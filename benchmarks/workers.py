@@ -13,6 +13,7 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -145,12 +146,16 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
     options = parser.parse_args()
+    # So that the server is ended too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         compare_rates(options.rounds, options.seconds)
         compare_memory()
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
