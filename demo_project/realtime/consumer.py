@@ -30,9 +30,10 @@ TOO_MANY_FRAMES = 4429
 Handler: TypeAlias = Callable[[Any, dict[str, Any]], Awaitable[None]]
 """A method of the consumer that takes a form's clean values."""
 
-# Channel layers forget a group's members after a day (group_expiry); well before that
-# a connection joins again.
-_REJOIN_SECONDS = 3600.0
+# Channel layers forget a group's members after a day (group_expiry), and the one in
+# memory drops whoever left a message waiting for a minute, as a consumer may that was
+# kept busy. So a connection joins again every now and then.
+_REJOIN_SECONDS = 60.0
 
 
 class CommandForm(forms.Form):

@@ -7,12 +7,14 @@ from functools import partial
 from typing import Any
 
 import pytest
+from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 from django.test import Client
 
 from demo_project.chat.models import Room
 from demo_project.realtime import consumer
+from demo_project.realtime.groups import room_group
 from demo_project.realtime.limits import TokenBucket
 
 LOBBY = "/ws/rooms/lobby/"
@@ -81,6 +83,30 @@ def test_flood_of_frames_closes_the_connection(
         return code
 
     assert run(scenario) == 4429
+
+
+def test_connection_that_its_group_forgot_joins_again_with_a_ping(
+    run: Callable[..., Any],
+    socket: Callable[..., Any],
+    lobby: Room,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(consumer, "_REJOIN_SECONDS", -1.0)
+    client = socket(LOBBY)
+
+    async def scenario() -> str:
+        await client.open()
+        await client.frame("welcome")
+        layer = get_channel_layer()
+        layer.groups.clear()
+        await client.send_json_to({"type": "ping"})
+        await client.frame("pong")
+        event = {"type": "person.typing", "user": 1, "name": "ana"}
+        await layer.group_send(room_group(lobby.pk), event)
+        name: str = (await client.frame("typing"))["name"]
+        return name
+
+    assert run(scenario) == "ana"
 
 
 @pytest.mark.parametrize(
