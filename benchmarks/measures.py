@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -112,13 +113,15 @@ def measure_wsgi(path: str, conditions: Conditions) -> Sample:
     )
 
 
-def measure_http2(server: str, conditions: Conditions) -> Sample:
-    with started(server, with_tls(HELLO, http2=True), conditions) as running:
+def measure_http2(
+    server: str, conditions: Conditions, *, launch: Launch = HELLO, path: str = "/"
+) -> Sample:
+    with started(server, with_tls(launch, http2=True), conditions, path) as running:
         return _sample(
             conditions,
             running,
             lambda begin: loads.h2load(
-                running.url, conditions.seconds, conditions.load_core
+                running.url + path, conditions.seconds, conditions.load_core
             ),
         )
 
@@ -224,16 +227,25 @@ def measure_start(
 def measure_access_log(server: str, conditions: Conditions) -> Sample:
     """Return the share of the throughput, in per cent, that an access log takes.
 
-    Throughput is that of a whole second of CPU, and both figures come right after each
-    other, so that other work on the machine meets them alike.
+    Throughput is that of a whole second of CPU. A server with the log and one without
+    are loaded by turns, a second each, so that other work on the machine meets both.
     """
     logged = replace(HELLO, access_log=Path("-"))
-    samples = (
-        measure_http(server, conditions),
-        measure_http(server, conditions, launch=logged),
-    )
-    without, with_log = (sample.value / (sample.busy or 1) for sample in samples)
-    return Sample((1 - with_log / without) * 100)
+    with (
+        started(server, HELLO, conditions) as without,
+        started(server, logged, conditions) as with_log,
+    ):
+        costs: dict[Server, list[float]] = {without: [], with_log: []}
+        for running in (without, with_log) * (conditions.seconds + 1):
+            costs[running].append(_cost_of_a_second(running, conditions))
+    plain, logging = (statistics.fmean(each[1:]) for each in costs.values())
+    return Sample((1 - plain / logging) * 100)
+
+
+def _cost_of_a_second(server: Server, conditions: Conditions) -> float:
+    url, core = server.url + "/", conditions.load_core
+    rate, busy = server.busy_during(lambda begin: loads.wrk(url, 1, core))
+    return busy / rate
 
 
 def measure_masking(method: str, conditions: Conditions, *, size: int) -> Sample:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import masking
+from benchmarks.http2_measures import measure_mixed
 from benchmarks.measures import (
     BROADCAST,
     CHANNELS,
@@ -35,6 +36,7 @@ from benchmarks.processes import BenchmarkError
 from benchmarks.servers import RAW_ECHO, SERVERS, Launch
 
 HTTP2_SERVERS = ("djserve", "daphne", "uvicorn", "hypercorn", "granian", "gunicorn")
+MIXED_CONTENDERS = ("djserve", "hypercorn", "granian", "gunicorn")
 SYNC_CONTENDERS = (*SERVERS, "gunicorn gthread", WSGI_IN_PROCESS)
 
 Measure = Callable[[str, Conditions], Sample]
@@ -105,6 +107,22 @@ def _django(
     )
 
 
+def _mixed(direction: str, figure: str, title: str, unit: str) -> Scenario:
+    suffix = "" if figure == "rate" else f"_{figure}"
+    return Scenario(
+        name=f"http2_mixed_{direction}{suffix}",
+        title=f"{title} {direction} of 1 GiB on one connection",
+        group="HTTP/2",
+        unit=unit,
+        measure=partial(measure_mixed, direction=direction, figure=figure),
+        contenders=MIXED_CONTENDERS,
+        less_is_better=figure != "rate",
+        is_steady=True,
+        loads=0,
+        overhead=15,
+    )
+
+
 def _masking(size: int, title: str) -> Scenario:
     return Scenario(
         name=f"websocket_mask_{size}",
@@ -155,6 +173,23 @@ SCENARIOS: tuple[Scenario, ...] = (
         unit="requests/s",
         measure=measure_http2,
         contenders=HTTP2_SERVERS,
+    ),
+    Scenario(
+        name="http2_django",
+        title="Django's sync view over TLS, 8 connections with 16 streams",
+        group="HTTP/2",
+        unit="requests/s",
+        measure=partial(measure_http2, launch=DJANGO, path="/sync/"),
+        contenders=HTTP2_SERVERS,
+    ),
+    *(
+        scenario
+        for direction in ("download", "upload")
+        for scenario in (
+            _mixed(direction, "rate", "100 small requests beside a", "MiB/s"),
+            _mixed(direction, "p99", "Their 99th percentile beside a", "ms"),
+            _mixed(direction, "memory", "Growth during a mixed", "MiB"),
+        )
     ),
     Scenario(
         name="download",
