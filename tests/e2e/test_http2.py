@@ -462,7 +462,6 @@ def test_large_download_beside_small_requests(server: Server, client: Client) ->
 
     assert size >= UPLOAD_SIZE
     assert server.memory() - before < MEMORY_LIMIT
-    print(sorted(waits))
     assert sorted(waits)[-2] < WAIT_LIMIT
 
 

@@ -29,8 +29,6 @@ def name_itself(role: str, file: str, before: str = "") -> str:
 
 
 def test_command_line_is_the_role() -> None:
-    pytest.importorskip("setproctitle")
-
     assert name_itself("supervisor", "cmdline") == "djserve: supervisor"
 
 

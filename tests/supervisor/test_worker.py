@@ -129,7 +129,6 @@ def test_worker_that_cannot_load_by_itself_tells_why(
 
 @pytest.mark.skipif(not os.path.exists("/proc"), reason="only Linux has /proc")
 def test_worker_shows_its_number(start: Start, hear: Hear, worker: Worker) -> None:
-    pytest.importorskip("setproctitle")
     start()
     hear(worker.channel)
     name = Path(f"/proc/{worker.pid}/cmdline").read_text().strip("\0")
