@@ -188,8 +188,8 @@ def render(breakdowns: list[Breakdown], socket_write: float) -> str:
         f" {versions.get('djserve', '')}, Uvicorn {versions.get('uvicorn', '-')},"
         f" load average {machine['load']}; the least of"
         f" {ROUNDS} medians of {REQUESTS:,} requests each.\n"
-        f"A `write` to a real connection, on uvloop, takes {socket_write:.1f} µs more: it"
-        " is a system call.\n\n"
+        f"A `write` to a real connection, on uvloop, takes {socket_write:.1f} µs more,"
+        " as a system call.\n\n"
         f"{rows}\n"
     )
 
