@@ -39,7 +39,7 @@ def require_client() -> None:
         import prometheus_client  # noqa: F401
     except ImportError:
         problem = "METRICS_BIND and METRICS_PATH need the package prometheus-client"
-        raise ConfigError([problem]) from None
+        raise ConfigError([f'{problem}: install "djserve[metrics]"']) from None
 
 
 def render(

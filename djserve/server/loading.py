@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import inspect
 import os
 import pkgutil
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from djserve.asgi.types import Application
+
+_USUAL_NAMES = ("application", "app", "asgi")
 
 
 def load_application(name: str) -> Application:
@@ -102,10 +105,28 @@ def _describe_bad_name(name: str) -> str:
     if module.endswith(".py"):
         path = os.path.normpath(module.removesuffix(".py"))
         return f"{problem}; did you mean '{path.replace(os.sep, '.')}:application'?"
-    if "." in module:
-        parent, _, attribute = module.rpartition(".")
-        return f"{problem}; did you mean '{parent}:{attribute}'?"
-    return f"{problem}; did you mean '{module or 'mysite.asgi'}:application'?"
+    return f"{problem}; did you mean '{_guess_name(module)}'?"
+
+
+def _guess_name(module: str) -> str:
+    """Return what somebody may have meant who left the colon out."""
+    if not module:
+        return "mysite.asgi:application"
+    if _exists(f"{module}.asgi"):
+        return f"{module}.asgi:application"
+    parent, _, last = module.rpartition(".")
+    if parent and last != "asgi" and not _exists(module):
+        return f"{parent}:{last}"
+    return f"{module}:application"
+
+
+def _exists(module: str) -> bool:
+    """Tell whether there is such a module; imports the packages above it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except Exception:
+        # Whatever such a package raises is told when it is named rightly.
+        return False
 
 
 def _import_module(name: str) -> ModuleType:
@@ -169,4 +190,6 @@ def _public_names(target: object) -> list[str]:
 
 def _suggest(name: str, names: list[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
+    if not close and name in _USUAL_NAMES:
+        close = [usual for usual in _USUAL_NAMES if usual in names]
     return f"; did you mean {close[0]!r}?" if close else ""

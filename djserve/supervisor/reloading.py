@@ -35,7 +35,8 @@ class Reloader:
 
     def __init__(self, paths: Sequence[str]) -> None:
         if importlib.util.find_spec("watchfiles") is None:
-            raise ConfigError(["--reload needs the package watchfiles"])
+            problem = "--reload needs the package watchfiles"
+            raise ConfigError([f'{problem}: install "djserve[reload]"'])
         self._paths = [os.path.abspath(path) for path in paths or (".",)]
         for path in self._paths:
             if not os.path.exists(path):

@@ -88,7 +88,12 @@ def test_asgi_2_application_is_wrapped(write_module: WriteModule) -> None:
 @pytest.mark.parametrize(
     ("name", "suggestion"),
     [
-        ("mysite.asgi", "'mysite:asgi'"),
+        ("mysite.asgi", "'mysite.asgi:application'"),
+        ("mysite.main", "'mysite:main'"),
+        ("demo_project", "'demo_project.asgi:application'"),
+        ("demo_project.asgi", "'demo_project.asgi:application'"),
+        ("json.decoder", "'json.decoder:application'"),
+        ("json.decoder.JSONDecoder", "'json.decoder:JSONDecoder'"),
         ("mysite.asgi.application", "'mysite.asgi:application'"),
         ("mysite/asgi.py", "'mysite.asgi:application'"),
         ("./app.py", "'app:application'"),
@@ -138,6 +143,12 @@ def test_missing_attribute_is_named_with_a_near_one(write_module: WriteModule) -
     assert problem_with("shop:ap2") == (
         "shop has no attribute 'ap2'; did you mean 'app2'?"
     )
+
+
+def test_usual_name_is_tried_for_another_usual_name(write_module: WriteModule) -> None:
+    write_module("shop_usual.py", APPLICATION)
+
+    assert problem_with("shop_usual:application").endswith("; did you mean 'app'?")
 
 
 def test_attribute_that_cannot_be_called_is_told(write_module: WriteModule) -> None:
