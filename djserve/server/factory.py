@@ -270,11 +270,23 @@ class ConnectionFactory:
         grace = min(self._config.drain.drain_idle_timeout, longest)
         timers.append(loop.call_later(grace, self._end_idle, set(upgraded)))
         try:
-            if self.connections:
+            if self._has_preludes:
+                await asyncio.sleep(grace)
+            while self.connections:
+                self._drained.clear()
                 await self._drained.wait()
         finally:
             for timer in timers:
                 timer.cancel()
+
+    @property
+    def _has_preludes(self) -> bool:
+        """Whether something precedes the first request: handshake or proxy's header.
+
+        Connections that are there yet come here afterwards.
+        """
+        config = self._config
+        return config.tls.certfile is not None or config.proxy.proxy_protocol
 
     def _retire(self, connection: Connection) -> None:
         """Let a connection end by itself, after a request that is on its way."""

@@ -22,6 +22,7 @@ from djserve.conf.schema import (
     LifecycleConfig,
     ProxyConfig,
     ServerConfig,
+    TLSConfig,
 )
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
@@ -362,6 +363,29 @@ async def test_all_websockets_on_one_connection_are_told_of_the_restart() -> Non
 @on_loop
 async def test_drain_of_nothing_is_done_at_once() -> None:
     await asyncio.wait_for(Site().factory.drain(), 60)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ServerConfig(tls=TLSConfig(certfile="a.pem")),
+        ServerConfig(proxy=ProxyConfig(proxy_protocol=True)),
+    ],
+    ids=["TLS", "PROXY protocol"],
+)
+@on_loop
+async def test_drain_awaits_connections_that_are_still_to_come(
+    config: ServerConfig,
+) -> None:
+    site = Site(config)
+    draining = asyncio.ensure_future(site.factory.drain())
+    await settle()
+    assert not draining.done()
+
+    transport = await site.send(GET)
+    assert b"connection: close\r\n" in transport.data
+    transport.lose()
+    await asyncio.wait_for(draining, 60)
 
 
 @on_loop
