@@ -15,6 +15,7 @@ from djserve.errors import ListenError
 from djserve.instrumentation.fan_out import reopen_log_files
 from djserve.instrumentation.logging import configure
 from djserve.instrumentation.metrics import require_client
+from djserve.instrumentation.tracing_export import require_tracing
 from djserve.net.binding import BoundSocket, bind_all
 from djserve.server.banner import start_lines
 from djserve.server.insight import InsightServer
@@ -122,6 +123,8 @@ class Arbiter:
                 stack.callback(Reloader(workers.reload_paths).close)
             if has_metrics(self._config):
                 require_client()
+            if self._config.tracing.tracing:
+                require_tracing()
             address = self._config.metrics.metrics_bind
             if address is not None:
                 self._insight = FleetInsight(self._fleet)

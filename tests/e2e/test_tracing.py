@@ -256,3 +256,22 @@ def test_wrong_exporter_stops_the_start_in_one_line(
     assert "Server ended with 2" in str(caught.value)
     assert "no exporter 'carrier-pigeon' is installed" in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_missing_library_stops_the_start_in_one_line(
+    serve: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: str,
+) -> None:
+    hiding = "import sys\nsys.modules['opentelemetry'] = None\n"
+    (tmp_path / "sitecustomize.py").write_text(hiding)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "plain_app.py").write_text("def app(scope, receive, send): ...\n")
+
+    with pytest.raises(pytest.fail.Exception) as caught:
+        words = ("--bind", "127.0.0.1:{port}", "--tracing", "--workers", workers)
+        serve("-m", "djserve", "plain_app:app", *words)
+    assert "Server ended with 2" in str(caught.value)
+    assert str(caught.value).count("TRACING needs the package opentelemetry-api") == 1
