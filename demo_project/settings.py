@@ -7,6 +7,7 @@ SQLite, and channel layers in memory, so one server process.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,14 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
 }
 if REDIS_URL:
     # The layer waits for events in reads of five seconds; the client's own timeout must
-    # be longer than that, or an idle connection looks like a dead Redis.
-    redis_host = {"address": REDIS_URL, "socket_timeout": 15}
+    # be longer than that, or an idle connection looks like a dead Redis. On Python 3.11
+    # there is to be none: with one, redis-py sends through asyncio.wait_for(), which
+    # loses cancellations there, and tasks go on that were to end. TCP notices instead.
+    redis_host = {
+        "address": REDIS_URL,
+        "socket_timeout": 15 if sys.version_info >= (3, 12) else None,
+        "socket_keepalive": True,
+    }
     CHANNEL_LAYERS["default"] = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         "CONFIG": {"hosts": [redis_host], "capacity": 500},

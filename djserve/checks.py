@@ -23,6 +23,7 @@ import importlib.util
 import ipaddress
 import os
 import re
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
@@ -44,11 +45,13 @@ _OLDEST_ASGIREF = (3, 13)
 _IN_MEMORY_LAYER = "channels.layers.InMemoryChannelLayer"
 _REDIS_LAYER = "channels_redis.core.RedisChannelLayer"
 
-# channels_redis waits for messages in reads of five seconds
-# (RedisChannelLayer.brpop_timeout), and since 8.0 redis-py gives up on an answer after
-# just as long (redis/_defaults.py): the two end at the same moment.
+# channels_redis waits in reads of five seconds (RedisChannelLayer.brpop_timeout), and
+# since 8.0 redis-py waits just as long for an answer (redis/_defaults.py).
 _REDIS_READ_SECONDS = 5
 _FIRST_REDIS_WITH_TIMEOUT = (8, 0)
+# With a timeout redis-py sends through asyncio.wait_for(), which on Python 3.11 loses
+# a cancellation that comes as the awaited ends: what was to stop would live on.
+_ADVISED_REDIS_TIMEOUT = 15 if sys.version_info >= (3, 12) else None
 
 _DAPHNE_SETTINGS = {
     "DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE": "WEBSOCKET_MESSAGE_SIZE_LIMIT",
@@ -178,8 +181,8 @@ def find_redis_problems(version: str) -> list[CheckMessage]:
             f"The channel layer {alias!r} waits for messages in reads of five seconds, "
             f"and redis-py {version} closes a connection after five seconds without an "
             "answer: WebSockets on which nothing happens fail.",
-            hint='Write each host as {"address": "redis://...", "socket_timeout": 15}, '
-            "or add ?socket_timeout=15 to its address.",
+            hint='Write each host as {"address": "redis://...", "socket_timeout": '
+            f"{_ADVISED_REDIS_TIMEOUT}}}.",
             id="djserve.W008",
         )
         for alias, layer in layers.items()

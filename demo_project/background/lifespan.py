@@ -9,7 +9,6 @@ only the clock runs here.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from functools import partial
 from typing import Any
@@ -26,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 CLOCK_SECONDS = 15.0
 RETRY_SECONDS = 5.0
+CANCEL_SECONDS = 1.0
 
 
 class Lifespan:
@@ -87,8 +87,13 @@ async def _send_nowhere(message: dict[str, Any]) -> None:
 
 
 async def _stop(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    """End the tasks, however often that takes.
+
+    A cancellation can get lost on its way: on Python 3.11 asyncio.wait_for() drops one
+    that comes as the awaited is done, and redis-py sends its commands through that.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_SECONDS)

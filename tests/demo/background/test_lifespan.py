@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from PIL import Image
 
-from demo_project.background import consumers
+from demo_project.background import consumers, lifespan
 from demo_project.background.lifespan import Lifespan, listen
 from demo_project.chat.models import Attachment, Room
 from demo_project.chat.services import attachments
@@ -55,6 +55,33 @@ def test_uploaded_picture_gets_its_thumbnail(
 
     run(scenario)
     assert str(Attachment.objects.get().thumbnail).endswith(".webp")
+
+
+def test_task_that_loses_a_cancellation_ends_all_the_same(monkeypatch: Any) -> None:
+    monkeypatch.setattr(lifespan, "CANCEL_SECONDS", 0.01)
+
+    async def scenario() -> int:
+        lost = 0
+        started = asyncio.Event()
+
+        async def deaf() -> None:
+            nonlocal lost
+            started.set()
+            while lost < 3:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    lost += 1
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(deaf())
+        await started.wait()
+        async with asyncio.timeout(60):
+            await lifespan._stop([task])
+        assert task.cancelled()
+        return lost
+
+    assert asyncio.run(scenario()) == 3
 
 
 def test_lifespan_starts_and_stops_its_tasks(run: Callable[..., Any]) -> None:
