@@ -120,7 +120,7 @@ async def settle() -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Return once the condition holds: the drain's timers are the loop's."""
-    for _ in range(1000):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)

@@ -148,7 +148,7 @@ def test_third_request_to_stop_kills_a_blocked_worker(
     client.request("GET", "/block")
     # The worker has read the request once another is not answered any more.
     with pytest.raises(TimeoutError):
-        other = http.client.HTTPConnection("127.0.0.1", free_port, timeout=0.5)
+        other = http.client.HTTPConnection("127.0.0.1", free_port, timeout=3)
         other.request("GET", "/")
         other.getresponse()
     for count in range(1, 4):

@@ -40,7 +40,7 @@ class Office:
         """Return the answer to one request."""
         answers: list[object] = []
         client = threading.Thread(
-            target=lambda: answers.append(ask(self.path, request, 10))
+            target=lambda: answers.append(ask(self.path, request, 60))
         )
         client.start()
         while client.is_alive():
@@ -53,7 +53,7 @@ class Office:
             sock.connect(self.path)
             sock.sendall(data)
             sock.settimeout(0.01)
-            for _ in range(500):
+            for _ in range(3000):
                 self.turn()
                 try:
                     return sock.recv(65536)
