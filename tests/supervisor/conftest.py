@@ -26,7 +26,7 @@ async def application(scope, receive, send):
     if scope["type"] != "http":
         raise ValueError("HTTP only")
     if scope["path"] == "/block":
-        time.sleep(60)
+        time.sleep(600)
     body = str(os.getpid()).encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})

@@ -142,7 +142,8 @@ def test_files_go_with_the_supervisor(supervise: Supervise, tmp_path: Path) -> N
 def test_third_request_to_stop_kills_a_blocked_worker(
     supervise: Supervise, free_port: int
 ) -> None:
-    supervised = supervise()
+    never = ("--worker-hang-timeout", "600", "--shutdown-timeout", "600")
+    supervised = supervise(*never)
     supervised.wait_for("Supervisor")
     client = http.client.HTTPConnection("127.0.0.1", free_port, timeout=60)
     client.request("GET", "/block")
@@ -158,7 +159,7 @@ def test_third_request_to_stop_kills_a_blocked_worker(
     client.close()
     other.close()
 
-    # Long before WORKER_HANG_TIMEOUT would end it.
+    # Long before one of the timeouts would end it.
     assert supervised.process.wait(120) == 0
 
 
