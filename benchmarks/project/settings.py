@@ -20,6 +20,9 @@ DATABASES = {
 }
 DEBUG = False
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DJSERVE: dict[str, object] = {"HANDLER": os.environ.get("BENCH_HANDLER", "djserve")}
+if os.environ.get("BENCH_THREADS"):
+    DJSERVE["THREADS"] = int(os.environ["BENCH_THREADS"])
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -11,4 +11,8 @@ urlpatterns = [
     path("async/", views.asynchronous),
     path("query/", views.query),
     path("session/", views.session),
+    path("slow/", views.slow),
+    path("to-async/", views.to_async),
+    path("to-thread/", views.to_thread),
+    path("connections/", views.connections),
 ]
