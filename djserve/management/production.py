@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from functools import partial
@@ -43,8 +44,19 @@ def load(config: ServerConfig) -> Loaded:
     configure(config.logging, django=True)
     if settings.DEBUG:
         logger.warning("DEBUG is on: errors show settings and source to everyone")
+    keep_loaded()
     note = f"Application: {project.path}, run by {project.handler} handler"
     return Loaded(project.application, [note])
+
+
+def keep_loaded() -> None:
+    """Spare the garbage collector what is loaded by now: it stays for good.
+
+    A full collection holds up all that the process does, the longer the more has been
+    imported (benchmark: django_shows slow-views).
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def close_handles() -> None:

@@ -185,3 +185,19 @@ def test_program_knows_what_a_fork_must_not_share() -> None:
     assert program.before_fork.__name__ == "close_handles"
     assert program.describe is describe_view
     assert program.thread_stats is read_thread_stats
+
+
+@pytest.mark.e2e
+def test_what_is_loaded_is_kept_from_the_garbage_collector(
+    run_in_project: Script,
+) -> None:
+    code = """
+import gc
+from djserve.conf.loader import load
+from djserve.management.production import create_program
+
+create_program(load()).load()
+print(gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 10_000)
+"""
+
+    assert run_in_project(code).splitlines()[-1] == "True True"
