@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks import processes, transfers
-from benchmarks.http2_mixed import MIB
-from benchmarks.measures import TRANSFER, Conditions, started, with_tls
+from benchmarks.measures import MIB, TRANSFER, Conditions, started, with_tls
 from benchmarks.model import Sample
 from benchmarks.processes import BenchmarkError, Server
 from benchmarks.servers import module

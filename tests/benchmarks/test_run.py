@@ -47,6 +47,27 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
     assert processes_with(marker) == []
 
 
+@pytest.mark.parametrize("option", ["--list", "--help"])
+def test_bare_python_can_say_what_there_is(option: str) -> None:
+    # -S leaves out what is installed: the first run only makes the environment.
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "benchmarks", option],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_plan_measures_nothing() -> None:
+    done = run("--goals", "--plan")
+
+    assert done.returncode == 0, done.stderr
+    assert "about" in done.stdout
+    assert "[   1/" not in done.stdout
+
+
 def test_unknown_scenario_is_refused() -> None:
     done = run("nonsense")
 
