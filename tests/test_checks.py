@@ -127,13 +127,13 @@ def test_application_path(path: object, expected: list[str]) -> None:
         assert ids(checks.check_application(None)) == expected
 
 
-@override_settings()
 def test_wsgi_application_in_its_place_is_an_error() -> None:
     path = "demo_project.asgi.application"
     with override_settings(ASGI_APPLICATION=path, WSGI_APPLICATION=path):
         assert ids(checks.check_application(None)) == ["djserve.E005"]
 
 
+@override_settings()
 def test_missing_application_says_what_is_served_instead() -> None:
     from django.conf import settings
 
