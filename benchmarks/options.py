@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("scenarios", nargs="*", metavar="scenario", help="what to measure")
     add("--list", action="store_true", help="list the scenarios and end")
     add("--quick", action="store_true", help="less of all: some ten minutes")
-    add("--goals", action="store_true", help="what the goals need: some 20 minutes")
+    add("--goals", action="store_true", help="what the goals need: some 25 minutes")
     add("--plan", action="store_true", help="say how long it would take, and end")
     add("--rounds", type=positive, help="measurements of each server")
     add("--seconds", type=positive, help="seconds of load in each measurement")

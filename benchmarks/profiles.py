@@ -53,7 +53,7 @@ QUICK = Profile(
 
 GOALS_ONLY = Profile(
     name="goals",
-    minutes=25,
+    minutes=27,
     rounds=3,
     steady_rounds=1,
     seconds=5,

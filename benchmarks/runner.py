@@ -31,32 +31,44 @@ Say = Callable[[str], None]
 
 
 class Progress:
-    """Say where the run is: one line for each measurement."""
+    """Say where the run is: one line for each measurement.
 
-    def __init__(self, total: int, say: Say) -> None:
-        self._total = total
+    Times are those that the scenarios are expected to take, so that long measurements
+    at the beginning do not look like a slow machine.
+    """
+
+    def __init__(self, count: int, seconds: float, say: Say) -> None:
+        self._count = count
+        self._seconds = seconds
         self._done = 0
+        self._done_seconds = 0.0
         self._say = say
         self._started = time.monotonic()
 
     def is_late(self, minutes: float | None) -> bool:
         """Whether all would not be done in this time, at the pace so far."""
-        if minutes is None or not self._total:
+        if minutes is None or not self._done:
             return False
-        elapsed = (time.monotonic() - self._started) / 60
-        return elapsed / minutes > self._done / self._total
+        return self._elapsed() + self._left() > minutes * 60
 
-    def leave_out(self, count: int) -> None:
-        self._total -= count
+    def leave_out(self, count: int, seconds: float) -> None:
+        self._count -= count
+        self._seconds -= count * seconds
 
-    def note(self, row: Row, contender: str, outcome: str) -> None:
+    def note(self, row: Row, contender: str, outcome: str, seconds: float) -> None:
         self._done += 1
-        elapsed = time.monotonic() - self._started
-        left = elapsed / self._done * (self._total - self._done)
+        self._done_seconds += seconds
         self._say(
-            f"[{self._done:4}/{self._total}, {left / 60:4.1f} min left] "
+            f"[{self._done:4}/{self._count}, {self._left() / 60:4.1f} min left] "
             f"{row.name:20} {contender:16} {outcome}"
         )
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+    def _left(self) -> float:
+        pace = self._elapsed() / self._done_seconds
+        return pace * (self._seconds - self._done_seconds)
 
 
 @contextlib.contextmanager
@@ -94,13 +106,13 @@ def run_scenarios(
 ) -> Iterator[Row]:
     """Measure each scenario in turn; yield its row, which is in ``results`` by then."""
     plans = [(scenario, contenders(scenario, servers)) for scenario in scenarios]
-    total = sum(rounds(scenario) * len(names) for scenario, names in plans)
-    progress = Progress(total, say)
+    total, minutes_in_all = estimate(scenarios, servers, rounds, conditions.seconds)
+    progress = Progress(total, minutes_in_all * 60, say)
     for scenario, names in plans:
         row = new_row(scenario, names)
-        count = rounds(scenario)
+        count, seconds = rounds(scenario), seconds_of(scenario, conditions.seconds)
         if count > 1 and progress.is_late(minutes):
-            progress.leave_out((count - 1) * len(names))
+            progress.leave_out((count - 1) * len(names), seconds)
             count = 1
         for number in range(count):
             # Nobody always goes first, when the machine may still be busy with ending
@@ -108,7 +120,7 @@ def run_scenarios(
             start = number % len(names) if names else 0
             for contender in names[start:] + names[:start]:
                 outcome = measure_once(scenario, contender, conditions, row)
-                progress.note(row, contender, outcome)
+                progress.note(row, contender, outcome, seconds)
         results.rows.append(row)
         yield row
 
