@@ -269,9 +269,9 @@ class ThreadPool:
             return False
 
     def _look(self, probe: LockProbe) -> None:
-        # No hurry where no other thread may start anyway.
-        is_full = len(self._busy) >= self._capacity
-        was_held = probe.nap(4 * PACE if is_full else PACE)
+        # No hurry where all threads wait, and no other may start anyway.
+        is_calm = len(self._busy) >= self._capacity and not probe.was_held
+        was_held = probe.nap(4 * PACE if is_calm else PACE)
         if probe.can_tell:
             self._width.take_note(was_held)
 

@@ -27,7 +27,7 @@ SELDOM = 0.6
 
 NEITHER = (OFTEN + SELDOM) / 2
 
-MEMORY = 8
+MEMORY = 12
 """Looks that weigh in the average."""
 
 
@@ -42,7 +42,7 @@ class Width:
         """Adapt to one look: whether a thread that wanted the lock had to wait."""
         self._held += (was_held - self._held) / MEMORY
         if self._held > OFTEN:
-            self.value = max(1, self.value // 2)
+            self.value = max(1, 3 * self.value // 4)
             # What this does must show before the next step.
             self._held = NEITHER
         elif self._held < SELDOM and self.value < self._most:
@@ -57,6 +57,8 @@ class LockProbe:
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.was_held = False
+        """What the last nap found."""
         self._now = now
         self._schedule = open_schedule() if has_interpreter_lock() else None
 
@@ -74,7 +76,8 @@ class LockProbe:
         begun, waited = self._now(), self._waited_for_cpu()
         time.sleep(seconds)
         late = self._now() - begun - seconds
-        return late - (self._waited_for_cpu() - waited) > GRACE
+        self.was_held = late - (self._waited_for_cpu() - waited) > GRACE
+        return self.was_held
 
     def close(self) -> None:
         if self._schedule is not None:

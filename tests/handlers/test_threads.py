@@ -173,7 +173,7 @@ def test_closed_pool_still_runs_jobs(make_pool: MakePool) -> None:
 
 def narrow(pool: ThreadPool) -> None:
     """Let one job run at a time, as after a while in which all of them computed."""
-    for _ in range(100):
+    for _ in range(300):
         pool._width.take_note(was_held=True)
 
 

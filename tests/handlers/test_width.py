@@ -23,7 +23,7 @@ def test_all_threads_may_run_at_first() -> None:
 def test_width_falls_to_one_while_the_lock_is_always_held() -> None:
     adapted = Width(12)
 
-    values = [note(adapted, *[True] * 10) for _ in range(5)]
+    values = [note(adapted, *[True] * 20) for _ in range(12)]
 
     assert values == sorted(values, reverse=True)
     assert (values[0] < 12, values[-1]) == (True, 1)
@@ -31,15 +31,15 @@ def test_width_falls_to_one_while_the_lock_is_always_held() -> None:
 
 def test_width_rises_to_the_most_when_the_lock_is_free() -> None:
     adapted = Width(12)
-    note(adapted, *[True] * 60)
+    note(adapted, *[True] * 200)
 
     assert note(adapted, False) == 1
-    assert note(adapted, *[False] * 12) == 12
+    assert note(adapted, *[False] * 40) == 12
 
 
 def test_width_stays_where_the_lock_is_held_now_and_then() -> None:
     adapted = Width(12)
-    note(adapted, *[True] * 8)
+    note(adapted, *[True] * 12)
     before = adapted.value
 
     assert note(adapted, *[True, True, True, False] * 20) == before
