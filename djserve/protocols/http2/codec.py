@@ -272,6 +272,7 @@ class FrameCodec(StreamReceiver):
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, RemoteSettingsChanged):
+            self.note_settings()
             self.events.settings_changed()
         elif isinstance(event, SettingsAcknowledged):
             self.events.settings_acknowledged()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
-from h2.stream import H2Stream, StreamInputs, StreamState
+from h2.stream import H2Stream, StreamClosedBy, StreamInputs, StreamState
 
 from djserve.protocols.http2 import frames
 from djserve.protocols.http2.blocks import BlockDecoder, BlockEncoder
@@ -39,6 +39,9 @@ _RESETS_REMEMBERED = 512
 # States in which the peer may send content.
 RECEIVING = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
 
+# States of a request that the peer has made and we have not answered to the end.
+RECEIVED = (StreamState.OPEN, StreamState.HALF_CLOSED_REMOTE)
+
 
 class FrameSender(H2Connection):
     """The sending half of ``codec.FrameCodec``.
@@ -57,14 +60,13 @@ class FrameSender(H2Connection):
         self.controls = Allowance("control frames", config.http2_control_frame_limit)
         self.reset_by_us: dict[int, None] = {}
         self._connection_window = config.http2_connection_window_size
+        self._stream_window = min(config.http2_stream_window_size, WINDOW_LIMIT)
         self.local_settings = Settings(
             client=False,
             initial_values={
                 SettingCodes.MAX_CONCURRENT_STREAMS: config.http2_stream_limit,
                 SettingCodes.MAX_HEADER_LIST_SIZE: http.header_size_limit,
-                SettingCodes.INITIAL_WINDOW_SIZE: min(
-                    config.http2_stream_window_size, WINDOW_LIMIT
-                ),
+                SettingCodes.INITIAL_WINDOW_SIZE: self._stream_window,
                 SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
             },
         )
@@ -90,17 +92,18 @@ class FrameSender(H2Connection):
     ) -> None:
         """Send a header block that was encoded just now."""
         machine = state.state_machine
-        machine.process_input(
-            StreamInputs.SEND_INFORMATIONAL_HEADERS
-            if interim
-            else StreamInputs.SEND_HEADERS
-        )
+        if interim:
+            machine.process_input(StreamInputs.SEND_INFORMATIONAL_HEADERS)
+        elif machine.state in RECEIVED and not machine.headers_sent:
+            # All that h2 would do, on the way of every response.
+            machine.headers_sent = True
+        else:
+            machine.process_input(StreamInputs.SEND_HEADERS)
         self._data_to_send += frames.encode_headers(
             state.stream_id, block, is_last, self.max_outbound_frame_size
         )
         if is_last:
-            machine.process_input(StreamInputs.SEND_END_STREAM)
-            self._forget_closed(state)
+            self._end_sending(state)
 
     def send_content(self, state: H2Stream, data: bytes, is_last: bool) -> None:
         """Send DATA that both windows and the frame size have room for."""
@@ -112,8 +115,7 @@ class FrameSender(H2Connection):
         state.outbound_flow_control_window -= size
         self.outbound_flow_control_window -= size
         if is_last:
-            state.state_machine.process_input(StreamInputs.SEND_END_STREAM)
-            self._forget_closed(state)
+            self._end_sending(state)
 
     def reset(self, stream_id: int, code: int) -> None:
         """Reset a stream, if it has not ended."""
@@ -154,6 +156,16 @@ class FrameSender(H2Connection):
         self._data_to_send += frames.pack_header(
             4, frames.WINDOW_UPDATE, 0, stream_id
         ) + increment.to_bytes(4, "big")
+
+    def _end_sending(self, state: H2Stream) -> None:
+        machine = state.state_machine
+        if machine.state is StreamState.HALF_CLOSED_REMOTE:
+            # All that h2 would do, at the end of nearly every response.
+            machine.state = StreamState.CLOSED
+            machine.stream_closed_by = StreamClosedBy.SEND_END_STREAM
+        else:
+            machine.process_input(StreamInputs.SEND_END_STREAM)
+        self._forget_closed(state)
 
     def _forget_closed(self, state: H2Stream) -> None:
         if state.state_machine.state is StreamState.CLOSED:

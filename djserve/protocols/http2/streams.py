@@ -255,7 +255,7 @@ class StreamTable:
             stream_id % 2 == 1
             and not self._is_peer_going
             and not self.is_draining
-            and bool(self.codec.remote_settings.enable_push)
+            and self.codec.peer_takes_push
         )
 
     def push(self, parent: HTTP2Stream, path: str, headers: Headers) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import h2.config
 import h2.connection
 import h2.events
 import pytest
+from h2.stream import H2StreamStateMachine, StreamInputs
+from hpack import Encoder
 
 from djserve.conf.schema import HTTP2Config, HTTPConfig
 from djserve.protocols.http2 import frames
+from djserve.protocols.http2.codec import FrameCodec
 from djserve.protocols.http2.sending import WINDOW_LIMIT, FrameSender
+
+GET = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")]
 
 
 def open_pair(**config: int) -> tuple[FrameSender, h2.connection.H2Connection]:
@@ -71,3 +78,31 @@ def test_reset_of_an_ended_stream_is_nothing() -> None:
     sender.reset(1, 8)
 
     assert not sender.has_output()
+
+
+class Unheard:
+    """Hears of requests and wants nothing of them."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *values: None
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+@pytest.mark.parametrize("has_content", [True, False])
+def test_short_way_leaves_a_stream_as_h2_does(
+    is_complete: bool, has_content: bool
+) -> None:
+    codec = FrameCodec(Unheard(), HTTPConfig(), HTTP2Config())
+    codec.block_received(1, Encoder().encode(GET), is_complete)
+    state = codec.streams[1]
+    codec.send_block(state, b"\x88", not has_content)
+    if has_content:
+        codec.send_content(state, b"x", is_last=True)
+
+    machine = H2StreamStateMachine(1)
+    machine.process_input(StreamInputs.RECV_HEADERS)
+    if is_complete:
+        machine.process_input(StreamInputs.RECV_END_STREAM)
+    machine.process_input(StreamInputs.SEND_HEADERS)
+    machine.process_input(StreamInputs.SEND_END_STREAM)
+    assert vars(state.state_machine) == vars(machine)
