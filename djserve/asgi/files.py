@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Self
 from djserve.errors import ApplicationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from typing import Any
+
+    from djserve.asgi.types import Message
 
 # One hop to a thread for each piece: large enough to make it cheap beside the copy.
 PIECE_SIZE = 256 * 1024
@@ -85,6 +87,26 @@ class FileRange:
         self._offset += len(data)
         self.remaining -= len(data)
         return data
+
+    async def send_pieces(
+        self, send: Callable[[Message], Awaitable[None]], more: bool
+    ) -> None:
+        """Send what remains, a piece at a time; ``more`` tells of content after it.
+
+        By the application's own ``send``: the client may go while the file is read.
+        """
+        while True:
+            data = await self.read()
+            is_last = not self.remaining
+            await send(
+                {
+                    "type": "http.response.body",
+                    "body": data,
+                    "more_body": more or not is_last,
+                }
+            )
+            if is_last:
+                return
 
     def skip(self) -> None:
         """Read nothing more: the response has no content."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # Content that waits for the application: reading pauses above this.
 INBOX_LIMIT = 128 * 1024
+TURN_SIZE = 256 * 1024  # of a response's content, until others have their turn
 
 
 class HTTPExchange:
@@ -224,10 +225,12 @@ class HTTPExchange:
         )
         self._after_body(len(body), more)
 
-    def _on_body(self, message: Message) -> None:
+    def _on_body(self, message: Message) -> Awaitable[None] | None:
         body, more = take_body(message)
         self._stream.send_data(body, more or self._has_trailers)
+        turns = self._size // TURN_SIZE
         self._after_body(len(body), more)
+        return self._yield() if self._size // TURN_SIZE > turns else None
 
     def _on_trailers(self, message: Message) -> None:
         self._trailers.extend(message.get("headers", ()))
@@ -257,14 +260,7 @@ class HTTPExchange:
             self._headers = add_length(self._headers, file.remaining)
         if self.scope["method"] == "HEAD":
             file.skip()
-        while True:
-            data = await file.read()
-            more_body = more or file.remaining > 0
-            part = {"type": "http.response.body", "body": data, "more_body": more_body}
-            # Not at once: the client may have gone while the file was read.
-            await self.send(part)
-            if not file.remaining:
-                return
+        await file.send_pieces(self.send, more)
 
     def _after_body(self, size: int, more: bool) -> None:
         self._size += size
@@ -319,10 +315,9 @@ class HTTPExchange:
             self._entry = None
 
     def _state_name(self) -> str:
-        for name in ("WAITING", "STARTED", "STREAMING", "TRAILERS"):
-            if getattr(self, f"_{name}") is self._actions:
-                return name
-        return "COMPLETE"
+        names = ("WAITING", "STARTED", "STREAMING", "TRAILERS")
+        tables = {id(getattr(self, f"_{name}")): name for name in names}
+        return tables.get(id(self._actions), "COMPLETE")
 
     def _send_error(self, status: int) -> None:
         headers, body = error_response(status)
@@ -343,6 +338,11 @@ class HTTPExchange:
         more = bool(self._chunks) or not self._is_request_complete
         self._is_request_delivered = not more
         return {"type": "http.request", "body": body, "more_body": more}
+
+    async def _yield(self) -> None:
+        """Let others on: a peer that reads as fast as we write never says stop."""
+        await asyncio.sleep(0)
+        await self._writable()
 
     async def _writable(self) -> None:
         """Wait until the peer takes more or has gone."""

@@ -197,3 +197,21 @@ def test_skipped_file_is_not_read(path: Path) -> None:
             return await file.read()
 
     assert asyncio.run(read()) == b""
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_pieces_are_sent_one_at_a_time_and_the_last_says_so(
+    tmp_path: Path, more: bool
+) -> None:
+    (tmp_path / "large").write_bytes(bytes(PIECE_SIZE + 1))
+    sent: list[tuple[int, bool]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append((len(message["body"]), message["more_body"]))
+
+    async def run() -> None:
+        with await FileRange.open(str(tmp_path / "large")) as file:
+            await file.send_pieces(send, more)
+
+    asyncio.run(run())
+    assert sent == [(PIECE_SIZE, True), (1, more)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from djserve.asgi.application import ApplicationCalls
-from djserve.asgi.http import INBOX_LIMIT, HTTPExchange
+from djserve.asgi.http import INBOX_LIMIT, TURN_SIZE, HTTPExchange
 from djserve.asgi.scope import ScopeBuilder
 from djserve.conf.schema import HTTPConfig, ServerConfig
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
@@ -551,6 +551,24 @@ async def test_drain_lets_the_application_finish() -> None:
     go.set()
     assert await peer.finish() == b"ok"
     assert peer.transport.is_closing
+
+
+@on_loop
+async def test_response_that_is_read_at_once_leaves_turns_to_others() -> None:
+    turns: list[int] = []
+    untaken: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        for number in range(40):
+            asyncio.get_running_loop().call_soon(turns.append, number)
+            await send({**MORE, "body": bytes(TURN_SIZE // 4)})
+            untaken.append(number + 1 - len(turns))
+        await send(BODY)
+
+    peer = await Peer(app).send(GET)
+    assert (await peer.finish()).endswith(b"2\r\nok\r\n0\r\n\r\n")
+    assert max(untaken) == 3
 
 
 # Files. The bytes themselves are test_files.py's.
