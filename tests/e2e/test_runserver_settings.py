@@ -39,6 +39,17 @@ def save(path: Path, text: str) -> None:
     os.utime(path, (later, later))
 
 
+def save_until_noticed(path: Path, text: str, server: Any) -> None:
+    """Save a file until the reloader notices: its first look sees no change."""
+    deadline = time.monotonic() + TIMEOUT
+    while "changed, reloading." not in server.output:
+        assert time.monotonic() < deadline, server.output
+        save(path, text)
+        look = time.monotonic() + 3
+        while time.monotonic() < look and "reloading." not in server.output:
+            time.sleep(0.05)
+
+
 def wait_for(condition: Callable[[], object], server: Any) -> None:
     deadline = time.monotonic() + TIMEOUT
     while not condition():
@@ -80,7 +91,7 @@ def test_error_in_the_settings_is_shown_and_the_next_save_recovers(
     wait_for(lambda: answers(server.url), server)
     good = settings.read_text()
 
-    save(settings, f"{good}{line}\n")
+    save_until_noticed(settings, f"{good}{line}\n", server)
     wait_for(lambda: "waiting for a change of a file" in server.output, server)
     assert told in server.output
     save(settings, good)
