@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -90,10 +91,12 @@ def machines() -> Iterator[list[Machine]]:
         yield found
 
 
-def wait_for(condition: Callable[[], object]) -> None:
+def wait_for(
+    condition: Callable[[], object], tell: Callable[[], object] = lambda: ""
+) -> None:
     deadline = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"waited in vain {tell()}"
         time.sleep(0.05)
 
 
@@ -219,6 +222,12 @@ class Person(threading.Thread):
     def has_said_all(self) -> bool:
         return self._to_say.empty() and not self._unaccepted
 
+    def tell(self) -> str:
+        """Return where this person is and what it waits for, and in which call."""
+        frame = sys._current_frames().get(self.ident or 0)
+        state = (self.homes, self.codes, self.problems, self._unaccepted, self.heard)
+        return f"{self.name} {state} {''.join(traceback.format_stack(frame)[-4:])}"
+
     def run(self) -> None:
         while not self._over.is_set():
             try:
@@ -325,7 +334,7 @@ def test_no_message_is_lost_while_a_machine_is_drained(
             text = f"Number {number} of {person.name}"
             texts.add(text)
             person.say(text)
-            wait_for(lambda: person.has_said_all)  # noqa: B023
+            wait_for(lambda: person.has_said_all, person.tell)  # noqa: B023
     last = first + len(texts)
     wait_for(lambda: all(last in person.heard for person in people))
 
