@@ -15,6 +15,8 @@ from djserve.errors import ApplicationError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from djserve.asgi.types import Message
+
 CONTENT = b"0123456789"
 
 
@@ -206,7 +208,7 @@ def test_pieces_are_sent_one_at_a_time_and_the_last_says_so(
     (tmp_path / "large").write_bytes(bytes(PIECE_SIZE + 1))
     sent: list[tuple[int, bool]] = []
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: Message) -> None:
         sent.append((len(message["body"]), message["more_body"]))
 
     async def run() -> None:
