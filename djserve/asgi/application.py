@@ -38,6 +38,11 @@ class Conversation(Protocol):
         """The application has raised, or was cancelled."""
 
 
+# Calls that may end within their start, one after the other. The next waits for a turn
+# of the loop, or a peer that sends many requests ahead would leave none to others.
+AT_ONCE_LIMIT = 32
+
+
 class ApplicationCalls:
     """Start application calls and own their tasks until they end.
 
@@ -55,7 +60,9 @@ class ApplicationCalls:
         self._close_timeout = close_timeout
         self._running: dict[Conversation, asyncio.Task[None]] = {}
         self._abandoned: dict[Conversation, float | None] = {}
+        self._loop = loop
         self._create_task = _task_starter(loop)
+        self._ended_at_once = 0
 
     def __len__(self) -> int:
         return len(self._running)
@@ -67,9 +74,15 @@ class ApplicationCalls:
     def start(self, exchange: Conversation) -> None:
         """Run the application for ``exchange``."""
         coroutine = self._call(exchange)
-        task = self._create_task(coroutine)
+        if self._ended_at_once < AT_ONCE_LIMIT:
+            task = self._create_task(coroutine)
+        else:
+            self._ended_at_once = 0
+            task = self._loop.create_task(coroutine)
         # An eager task may have ended already.
-        if not task.done():
+        if task.done():
+            self._ended_at_once += 1
+        else:
             self._running[exchange] = task
 
     def abandon(self, exchange: Conversation) -> None:

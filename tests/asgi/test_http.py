@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from djserve.asgi.application import ApplicationCalls
+from djserve.asgi.application import AT_ONCE_LIMIT, ApplicationCalls
 from djserve.asgi.http import INBOX_LIMIT, TURN_SIZE, HTTPExchange
 from djserve.asgi.scope import ScopeBuilder
 from djserve.conf.schema import HTTPConfig, ServerConfig
@@ -569,6 +569,17 @@ async def test_response_that_is_read_at_once_leaves_turns_to_others() -> None:
     peer = await Peer(app).send(GET)
     assert (await peer.finish()).endswith(b"2\r\nok\r\n0\r\n\r\n")
     assert max(untaken) == 3
+
+
+@on_loop
+async def test_requests_that_are_answered_at_once_leave_turns_to_others() -> None:
+    peer = Peer(Recorder(START, BODY))
+    peer.transport.feed(GET * 10 * AT_ONCE_LIMIT)
+    assert peer.transport.data.count(b"HTTP/1.1 200") <= AT_ONCE_LIMIT
+
+    for _ in range(50 * AT_ONCE_LIMIT):
+        await asyncio.sleep(0)
+    assert peer.transport.data.count(b"HTTP/1.1 200") == 10 * AT_ONCE_LIMIT
 
 
 # Files. The bytes themselves are test_files.py's.
