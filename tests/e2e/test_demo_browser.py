@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.demo_site import CONNECTED, Site, manage, message, say
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.once]
 
 OLD_MESSAGES = """
 from django.contrib.auth.models import User
