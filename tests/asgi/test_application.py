@@ -12,6 +12,8 @@ import pytest
 
 from djserve.asgi.application import ApplicationCalls, log_fault
 from djserve.errors import ApplicationError, ClientDisconnected
+from tests.logs import own_records
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -64,7 +66,7 @@ def run_one(app: Application, **scope: Any) -> list[str]:
         exchange = Exchange(**scope)
         calls = ApplicationCalls(app, asyncio.get_running_loop(), 10.0)
         calls.start(exchange)
-        await calls.wait(10)
+        await calls.wait(PATIENCE)
         assert len(calls) == 0
         return exchange.ends
 
@@ -121,7 +123,7 @@ def test_fault_is_logged_once_with_its_traceback(
 ) -> None:
     assert run_one(raising(error)) == [type(error).__name__]
 
-    [record] = caplog.records
+    [record] = own_records(caplog)
     assert record.name == "djserve.error"
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
@@ -140,12 +142,12 @@ def test_disconnect_is_not_logged(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert run_one(raising(error)) == [type(error).__name__]
-    assert caplog.records == []
+    assert own_records(caplog) == []
 
 
 def test_cancellation_of_its_own_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
     assert run_one(raising(asyncio.CancelledError())) == ["ApplicationError"]
-    assert len(caplog.records) == 1
+    assert len(own_records(caplog)) == 1
 
 
 def test_operators_interrupt_is_passed_on() -> None:
@@ -159,17 +161,17 @@ def test_cancelling_all_waits_for_their_ends(caplog: pytest.LogCaptureFixture) -
     async def run() -> tuple[int, list[str]]:
         calls, exchange = start(calling(forever), 10.0)
         await asyncio.sleep(0)
-        return await calls.cancel_all(10), exchange.ends
+        return await calls.cancel_all(PATIENCE), exchange.ends
 
     assert asyncio.run(run()) == (1, ["CancelledError"])
-    assert caplog.records == []
+    assert own_records(caplog) == []
 
 
 def test_call_cancelled_before_its_first_step_ends_all_the_same() -> None:
     async def run() -> tuple[int, list[str]]:
         calls, exchange = start(calling(forever), 10.0)
         calls.cancel(exchange)
-        await asyncio.wait_for(calls.wait(10), 10)
+        await calls.wait(PATIENCE)
         return len(calls), exchange.ends
 
     assert asyncio.run(run()) == (0, ["CancelledError"])
@@ -178,7 +180,7 @@ def test_call_cancelled_before_its_first_step_ends_all_the_same() -> None:
 def test_cancelling_none_is_quick() -> None:
     async def run() -> int:
         calls = ApplicationCalls(raising(ValueError()), asyncio.get_running_loop(), 1.0)
-        return await calls.cancel_all(10)
+        return await calls.cancel_all(PATIENCE)
 
     assert asyncio.run(run()) == 0
 
@@ -188,7 +190,7 @@ def test_waiting_has_an_end() -> None:
         calls, _ = start(calling(forever), 10.0)
         await calls.wait(0.01)
         running = len(calls)
-        await calls.cancel_all(10)
+        await calls.cancel_all(PATIENCE)
         return running
 
     assert asyncio.run(run()) == 1
@@ -209,7 +211,7 @@ def test_abandoned_call_is_cancelled_after_its_time(
         return ends
 
     assert asyncio.run(run()) == [[], [], ["CancelledError"]]
-    [record] = caplog.records
+    [record] = own_records(caplog)
     assert "took longer than 5 s" in record.getMessage()
 
 
@@ -222,12 +224,12 @@ def test_abandoned_call_that_ends_in_time_is_forgotten(
         calls.abandon(exchange)
         calls.tick(0.0)
         event.set()
-        await calls.wait(10)
+        await calls.wait(PATIENCE)
         calls.tick(10.0)
         return exchange.ends
 
     assert asyncio.run(run()) == ["finished"]
-    assert caplog.records == []
+    assert own_records(caplog) == []
 
 
 def test_close_timeout_of_nought_lets_calls_run() -> None:
@@ -237,7 +239,7 @@ def test_close_timeout_of_nought_lets_calls_run() -> None:
         calls.tick(0.0)
         calls.tick(1e6)
         await asyncio.sleep(0)
-        return await calls.cancel_all(10)
+        return await calls.cancel_all(PATIENCE)
 
     assert asyncio.run(run()) == 1
 
@@ -249,7 +251,7 @@ def test_call_that_is_not_abandoned_is_left_alone() -> None:
         calls.tick(1e6)
         await asyncio.sleep(0)
         ends = list(exchange.ends)
-        await calls.cancel_all(10)
+        await calls.cancel_all(PATIENCE)
         return ends
 
     assert asyncio.run(run()) == []
@@ -259,7 +261,7 @@ def test_fault_names_the_request(caplog: pytest.LogCaptureFixture) -> None:
     log_fault({"method": "POST", "path": "/a"}, ValueError("x"))
     log_fault({"path": "/chat"}, ApplicationError("x"))
 
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [record.getMessage() for record in own_records(caplog)] == [
         "Application raised an exception in POST /a",
         "Application broke ASGI in WebSocket /chat",
     ]

@@ -18,6 +18,8 @@ from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessa
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
+from tests.logs import own_records
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -97,7 +99,7 @@ class Peer:
 
     async def finish(self) -> bytes:
         """Wait for every application call to end; return what came back."""
-        await self.calls.wait(10)
+        await self.calls.wait(PATIENCE)
         await self.settle()
         return self.content()
 
@@ -131,7 +133,7 @@ class Recorder:
 
 
 def errors_in(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.levelno >= logging.WARNING]
+    return own_records(caplog, logging.WARNING)
 
 
 # The request's content.

@@ -10,6 +10,8 @@ from django.core.handlers.asgi import ASGIHandler
 
 from djserve.asgi.lifespan import Lifespan
 from djserve.errors import LifespanError, UnexpectedMessage
+from tests.logs import own_records
+from tests.virtual_time import run_in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,7 +34,7 @@ def start(
             assert asyncio.all_tasks() <= {asyncio.current_task(), lifespan._task}
             await lifespan.shutdown()
 
-    return asyncio.run(main())
+    return run_in_virtual_time(main())
 
 
 def start_and_stop(application: Application, timeout: float = 5) -> None:
@@ -42,7 +44,7 @@ def start_and_stop(application: Application, timeout: float = 5) -> None:
         await lifespan.shutdown()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    asyncio.run(main())
+    run_in_virtual_time(main())
 
 
 def after_start(end: Callable[[Receive, Send], Awaitable[None]]) -> Application:
@@ -57,7 +59,7 @@ def after_start(end: Callable[[Receive, Send], Awaitable[None]]) -> Application:
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.message for r in caplog.records if r.levelno >= logging.WARNING]
+    return [r.message for r in own_records(caplog, logging.WARNING)]
 
 
 # Start-up
@@ -221,7 +223,7 @@ def test_cancelled_startup_cancels_the_application() -> None:
         await asyncio.gather(starting, return_exceptions=True)
         assert starting.cancelled()
 
-    asyncio.run(main())
+    run_in_virtual_time(main())
 
     assert ends == ["cancelled"]
 
@@ -338,10 +340,8 @@ def test_silent_shutdown_is_cancelled_and_logged(
 
 
 def test_call_that_hangs_after_its_answer_is_cancelled(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("djserve.asgi.lifespan.END_TIMEOUT", 0.01)
-
     async def end(receive: Receive, send: Send) -> None:
         await receive()
         await send(STOPPED)
@@ -353,10 +353,8 @@ def test_call_that_hangs_after_its_answer_is_cancelled(
 
 
 def test_call_that_refuses_cancellation_is_left_behind(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("djserve.asgi.lifespan.END_TIMEOUT", 0.01)
-
     async def end(receive: Receive, send: Send) -> None:
         try:
             await asyncio.Event().wait()
@@ -368,7 +366,7 @@ def test_call_that_refuses_cancellation_is_left_behind(
         await lifespan.startup()
         await lifespan.shutdown()
 
-    asyncio.run(main())
+    run_in_virtual_time(main())
 
     assert "The lifespan call does not end when it is cancelled" in errors(caplog)
 
@@ -391,6 +389,6 @@ def test_second_shutdown_does_nothing() -> None:
         await lifespan.shutdown()
         await lifespan.shutdown()
 
-    asyncio.run(main())
+    run_in_virtual_time(main())
 
     assert events == [{"type": "lifespan.shutdown"}]

@@ -13,6 +13,8 @@ from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessa
 from djserve.interfaces import Headers, RequestHead, WireProtocol
 from djserve.protocols.websocket.handshake import Handshake
 from djserve.testing.transport import MemoryTransport
+from tests.logs import own_records
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -115,7 +117,7 @@ class Conversation:
     async def run(self) -> None:
         """Run the application to its end."""
         self.exchange.start()
-        await self.calls.wait(5)
+        await self.calls.wait(PATIENCE)
 
     def feed(self, *messages: str | bytes) -> None:
         """Send messages as the peer."""
@@ -209,8 +211,8 @@ def test_wrong_accept_becomes_a_500(
 
     assert peer.stream.upgraded is None
     assert peer.stream.responses == [(500, TEXT, b"Internal Server Error", False)]
-    assert len(caplog.records) == 1
-    assert caplog.records[0].exc_info is not None
+    assert len(own_records(caplog)) == 1
+    assert own_records(caplog)[0].exc_info is not None
 
 
 def test_close_before_accept_is_a_403() -> None:
@@ -290,7 +292,7 @@ def test_no_decision_in_time_gets_503_and_cancels_the_application() -> None:
             peer.exchange.tick(now)
         assert peer.stream.responses == []
         peer.exchange.tick(105)
-        await peer.calls.wait(5)
+        await peer.calls.wait(PATIENCE)
         assert peer.stream.responses == [(503, TEXT, b"Service Unavailable", False)]
         assert len(peer.calls) == 0
         assert peer.entry.events == [503]
@@ -584,7 +586,7 @@ def test_call_that_outlives_its_client_is_cancelled() -> None:
         peer.transport.lose()
         for now in (0, 10):
             peer.calls.tick(now)
-        await peer.calls.wait(5)
+        await peer.calls.wait(PATIENCE)
         assert len(peer.calls) == 0
 
     asyncio.run(main())
@@ -638,7 +640,7 @@ def test_fault_before_accept_is_a_500_and_logged_once(
     peer = serve(application)
 
     assert [response[:1] for response in peer.stream.responses] == [(500,)]
-    assert len(caplog.records) == 1
+    assert len(own_records(caplog)) == 1
     assert peer.entry.events == [500]
 
 
@@ -658,7 +660,7 @@ def test_fault_after_accept_closes_with_1011_and_is_logged_once(
     peer = serve(application)
 
     assert peer.transport.take()[2:4] == b"\x03\xf3"
-    assert len(caplog.records) == 1
+    assert len(own_records(caplog)) == 1
     assert peer.entry.events == ["accepted", ("closed", 1011)]
 
 
@@ -673,14 +675,14 @@ def test_fault_within_a_denial_breaks_it_off(
     peer = serve(application)
 
     assert peer.stream.is_aborted
-    assert len(caplog.records) == 1
+    assert len(own_records(caplog)) == 1
 
 
 def test_return_after_accept_closes_with_1000(caplog: pytest.LogCaptureFixture) -> None:
     peer = serve(accepting(ACCEPT))
 
     assert peer.transport.take() == b"\x88\x02\x03\xe8"
-    assert caplog.records == []
+    assert own_records(caplog) == []
 
 
 @pytest.mark.parametrize("last", [CLOSE, {**PART, "more_body": False}])
@@ -689,7 +691,7 @@ def test_return_after_a_refusal_is_no_fault(
 ) -> None:
     serve(accepting(last) if last is CLOSE else accepting(START, last))
 
-    assert caplog.records == []
+    assert own_records(caplog) == []
 
 
 def test_exception_after_the_close_is_only_logged(
@@ -698,7 +700,7 @@ def test_exception_after_the_close_is_only_logged(
     peer = serve(accepting(ACCEPT, CLOSE, error=RuntimeError("broken")))
 
     assert peer.transport.take() == b"\x88\x02\x03\xe8"
-    assert len(caplog.records) == 1
+    assert len(own_records(caplog)) == 1
 
 
 @pytest.mark.parametrize("messages", [(), (ACCEPT,)], ids=["connecting", "open"])
@@ -714,7 +716,7 @@ def test_cancelled_call_asks_the_client_to_come_again(
         peer = Conversation(application)
         peer.exchange.start()
         await asyncio.sleep(0)
-        await peer.calls.cancel_all(5)
+        await peer.calls.cancel_all(PATIENCE)
         if messages:
             assert peer.transport.take()[2:4] == b"\x03\xf4"
         else:

@@ -28,6 +28,7 @@ from djserve.instrumentation.access_log import (
 )
 from djserve.instrumentation.events import RequestRecord
 from djserve.interfaces import RequestHead
+from tests.logs import own_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -430,7 +431,7 @@ def test_full_disk_is_reported_once(
         timers.run()
     file.close()
 
-    assert [r.levelname for r in caplog.records] == ["ERROR"]
+    assert [r.levelname for r in own_records(caplog)] == ["ERROR"]
     assert os.strerror(errno.ENOSPC) in caplog.text
 
 
@@ -447,7 +448,7 @@ def test_failure_is_reported_again_after_a_recovery(
         file.flush()
     file.close()
 
-    assert len(caplog.records) == 2
+    assert len(own_records(caplog)) == 2
 
 
 def test_close_of_a_lost_descriptor_raises_nothing(path: Path, timers: Timers) -> None:
@@ -510,6 +511,6 @@ def test_stuck_reader_loses_lines_but_never_half_a_line(
     os.close(reader)
 
     assert set(got.decode().splitlines()) == {"x" * 99}
-    assert [r.getMessage().split(": ")[1][:18] for r in caplog.records] == [
+    assert [r.getMessage().split(": ")[1][:18] for r in own_records(caplog)] == [
         "its reader is too "
     ]

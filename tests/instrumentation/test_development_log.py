@@ -14,6 +14,7 @@ from djserve.instrumentation.development_log import (
 )
 from djserve.instrumentation.events import RequestRecord
 from djserve.interfaces import RequestHead
+from tests.logs import own_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +116,7 @@ def test_request_below_the_level_is_not_formatted(
     with caplog.at_level(logging.WARNING, "djserve.development"):
         DevelopmentLog().request_finished(record())
 
-    assert caplog.messages == []
+    assert own_records(caplog) == []
 
 
 def test_each_step_of_a_websocket_has_a_line(

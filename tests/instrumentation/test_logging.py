@@ -18,6 +18,7 @@ from djserve.instrumentation.logging import (
     configure_development,
     redirect_twisted,
 )
+from tests.logs import own_records
 
 
 class BareRoot(logging.RootLogger):
@@ -174,6 +175,10 @@ def twisted() -> Any:
     )
 
 
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int, str]]:
+    return [(r.name, r.levelno, r.message) for r in own_records(caplog)]
+
+
 def test_failures_of_twisted_are_logged_with_their_traceback(
     twisted: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -183,7 +188,7 @@ def test_failures_of_twisted_are_logged_with_their_traceback(
     except ValueError:
         twisted.log.failure("Unhandled error in {what}", Failure(), what="Deferred")
 
-    assert caplog.record_tuples == [
+    assert told(caplog) == [
         ("djserve.twisted", logging.CRITICAL, "Unhandled error in Deferred")
     ]
     assert "ValueError: lost in a deferred" in caplog.text
@@ -206,7 +211,7 @@ def test_twisted_levels_are_mapped(
     with caplog.at_level(logging.DEBUG, "djserve.twisted"):
         getattr(twisted.log, method)("100%s of {it}", it="it")
 
-    assert caplog.record_tuples == [("djserve.twisted", level, "100%s of it")]
+    assert told(caplog) == [("djserve.twisted", level, "100%s of it")]
 
 
 def test_what_twisted_buffered_is_logged_and_nothing_twice(
@@ -217,7 +222,7 @@ def test_what_twisted_buffered_is_logged_and_nothing_twice(
     redirect_twisted(twisted)
     twisted.log.warn("late")
 
-    assert caplog.messages == ["early", "late"]
+    assert [record.message for record in own_records(caplog)] == ["early", "late"]
 
 
 def test_quiet_levels_are_not_formatted(twisted: Any) -> None:

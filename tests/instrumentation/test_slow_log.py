@@ -5,6 +5,7 @@ import pytest
 from djserve.instrumentation.events import RequestRecord
 from djserve.instrumentation.slow_log import SlowLog
 from djserve.interfaces import Headers, RequestHead
+from tests.logs import own_records
 
 
 def make_record(
@@ -19,7 +20,7 @@ def test_request_that_took_the_limit_is_a_warning(
 ) -> None:
     SlowLog(1.5).request_finished(make_record(1.5))
 
-    (record,) = caplog.records
+    (record,) = own_records(caplog)
     assert (record.name, record.levelname) == ("djserve.slow", "WARNING")
     assert record.message == "GET /report?year=1 took 1.500 seconds (status 200)"
 
@@ -27,7 +28,7 @@ def test_request_that_took_the_limit_is_a_warning(
 def test_fast_request_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     SlowLog(1.5).request_finished(make_record(1.499))
 
-    assert caplog.records == []
+    assert own_records(caplog) == []
 
 
 def test_request_without_a_response_has_no_status(
@@ -35,13 +36,13 @@ def test_request_without_a_response_has_no_status(
 ) -> None:
     SlowLog(1).request_finished(make_record(2, status=0))
 
-    assert caplog.messages[0].endswith("(status -)")
+    assert own_records(caplog)[0].message.endswith("(status -)")
 
 
 def test_request_id_is_told(caplog: pytest.LogCaptureFixture) -> None:
     SlowLog(1).request_finished(make_record(2, headers=[(b"x-request-id", b"ab-1")]))
 
-    assert caplog.messages[0].endswith("(status 200, request ab-1)")
+    assert own_records(caplog)[0].message.endswith("(status 200, request ab-1)")
 
 
 def test_peer_cannot_forge_a_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -49,7 +50,7 @@ def test_peer_cannot_forge_a_line(caplog: pytest.LogCaptureFixture) -> None:
     record.head.raw_path = b"/\x1b[2J\nforged"
     SlowLog(1).request_finished(record)
 
-    assert "/\\x1b[2J\\x0aforged" in caplog.messages[0]
+    assert "/\\x1b[2J\\x0aforged" in own_records(caplog)[0].message
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_peer_cannot_forge_a_line(caplog: pytest.LogCaptureFixture) -> None:
 def test_websocket_may_last(event: str, caplog: pytest.LogCaptureFixture) -> None:
     getattr(SlowLog(1), event)(make_record(3600, status=1000))
 
-    assert caplog.records == []
+    assert own_records(caplog) == []
 
 
 def test_trace_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -72,4 +73,4 @@ def test_trace_is_told(caplog: pytest.LogCaptureFixture) -> None:
     record.trace_id = "0af7"
     SlowLog(1).request_finished(record)
 
-    assert caplog.messages[0].endswith("(status 200, trace 0af7)")
+    assert own_records(caplog)[0].message.endswith("(status 200, trace 0af7)")

@@ -13,6 +13,7 @@ from djserve.conf.schema import TLSConfig
 from djserve.errors import ConfigError
 from djserve.net.certificates import Certificates
 from djserve.net.tls import ServerContext
+from tests.logs import own_records
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_unchanged_files_are_not_loaded_again(
         for now in (0.0, 10.0, 20.0):
             certificates.tick(now)
 
-    assert not caplog.records
+    assert own_records(caplog) == []
 
 
 def test_missing_file_is_no_change_for_the_better(

@@ -27,6 +27,7 @@ from djserve.conf.schema import (
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
+from tests.logs import own_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -213,7 +214,7 @@ def test_refused_request_is_told_to_both_logs(
     site = asyncio.run(drive())
     assert site.log.statuses == [400]
     assert "Refused a request from 192.0.2.1:50000: " in caplog.text
-    assert all(record.exc_info is None for record in caplog.records)
+    assert all(record.exc_info is None for record in own_records(caplog))
 
 
 @on_loop

@@ -20,6 +20,7 @@ from djserve.net.reactor import Reactor
 from djserve.server import launch as launching
 from djserve.server.launch import choose_origin_policy, launch, uses_django
 from djserve.server.lifecycle import ExitCode
+from tests.logs import own_records
 
 pytestmark = pytest.mark.e2e
 
@@ -54,7 +55,7 @@ def test_start_is_told_and_a_signal_stops(
         code = launch(nothing, parse({"BIND": ["127.0.0.1:0"]}), reactor, ["A note"])
 
     assert code is ExitCode.OK
-    lines = [record.getMessage() for record in caplog.records]
+    lines = [record.getMessage() for record in own_records(caplog)]
     assert any(line.startswith("Listening on http://127.0.0.1:") for line in lines)
     assert "A note" in lines
 

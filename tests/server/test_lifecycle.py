@@ -23,6 +23,7 @@ from djserve.conf.schema import (
 from djserve.net.reactor import Reactor
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
+from tests.logs import own_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -246,7 +247,7 @@ def test_address_in_use_is_one_clear_line(
 
         assert running.wait() is ExitCode.LISTEN_FAILED
     assert site.events == ["startup", "shutdown"]
-    [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    [record] = own_records(caplog, logging.ERROR)
     assert record.getMessage().startswith(f"Cannot listen on {address}: ")
     assert "\n" not in record.getMessage()
     assert record.exc_info is None
@@ -275,7 +276,7 @@ def test_failed_startup_is_one_clear_line(
 
     assert running.wait() is ExitCode.LIFESPAN_FAILED
     assert running.server.listeners == []
-    critical = [r for r in caplog.records if r.levelno == logging.CRITICAL]
+    critical = own_records(caplog, logging.CRITICAL)
     assert len(critical) == 1
     assert "No database" in critical[0].getMessage()
 
@@ -308,7 +309,7 @@ def test_wrong_certificate_is_one_clear_line(
 
     assert running.wait() is ExitCode.CONFIG_WRONG
     assert site.events == []
-    [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    [record] = own_records(caplog, logging.ERROR)
     assert "/nonexistent/cert.pem" in record.getMessage()
 
 
