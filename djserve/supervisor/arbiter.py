@@ -25,7 +25,8 @@ from djserve.server.observation import has_metrics
 from djserve.supervisor.birth import count_workers
 from djserve.supervisor.desk import Desk
 from djserve.supervisor.fleet import Fleet
-from djserve.supervisor.processes import Launcher, start_successor
+from djserve.supervisor.orphans import reap_others
+from djserve.supervisor.processes import Launcher, describe_end, start_successor
 from djserve.supervisor.reloading import Reloader
 from djserve.supervisor.signals import SignalQueue
 from djserve.supervisor.status import FleetInsight
@@ -240,6 +241,15 @@ class Arbiter:
             logger.error(
                 "The successor ended with %d; serving on", successor.returncode
             )
+        self._reap_orphans()
+
+    def _reap_orphans(self) -> None:
+        """Reap what this process has adopted: as process 1 of a container, say."""
+        own = self._fleet.child_pids
+        if self._successor is not None:
+            own.add(self._successor.pid)
+        for pid, code in reap_others(own):
+            logger.debug("Process %d, adopted, %s", pid, describe_end(code))
 
     _actions = {
         signal.SIGTERM: _stop,

@@ -79,6 +79,11 @@ class Fleet:
         """Whether a worker is being started in the place of another."""
         return any(worker.replaces for worker in self.workers)
 
+    @property
+    def child_pids(self) -> set[int]:
+        """The processes that were started here, and not forked by a loader."""
+        return {loader.process.pid for loader in self._nursery.loaders}
+
     def scale(self, target: int) -> None:
         """Change the number of workers."""
         self.target = max(1, target)
