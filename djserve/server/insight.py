@@ -6,6 +6,8 @@ loop can be seen; or on the server's own addresses, in front of the application.
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from djserve.asgi.types import Application, Message, Receive, Scope, Send
+
+logger = logging.getLogger("djserve")
 
 HEALTH_PATHS = ("/healthz", "/readyz")
 TEXT = "text/plain; charset=utf-8"
@@ -90,6 +94,11 @@ class _HTTPServer(ThreadingHTTPServer):
         connection.setblocking(True)
         # A unix socket's peer has no address, and a handler wants one.
         return connection, address or ("", 0)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A probe that gives up before its answer is nobody's fault here.
+        if not isinstance(sys.exception(), ConnectionError):
+            logger.exception("A probe could not be answered")
 
 
 class _Handler(BaseHTTPRequestHandler):
