@@ -52,14 +52,14 @@ class Export:
             trace.set_tracer_provider(self._provider)
         self.tracer: Tracer = trace.get_tracer("djserve", djserve.__version__)
 
-    def close(self) -> None:
-        """Send what waits, and wait for that for a moment."""
+    def close(self, longest: float = SHUTDOWN_TIMEOUT) -> None:
+        """Send what waits, and wait for that for ``longest`` seconds, or less."""
         if self._provider is None:
             return
         # Its own timeouts are far longer than a server has to end.
         thread = threading.Thread(target=self._provider.shutdown, daemon=True)
         thread.start()
-        thread.join(SHUTDOWN_TIMEOUT)
+        thread.join(min(longest, SHUTDOWN_TIMEOUT))
 
 
 def make_provider(environ: Mapping[str, str]) -> Any:

@@ -44,7 +44,8 @@ def open_tracing(config: ServerConfig) -> Iterator[Tracing | None]:
     try:
         yield tracing
     finally:
-        export.close()
+        # A collector that is away must not outlast the requests.
+        export.close(config.lifecycle.shutdown_timeout)
 
 
 def create_tracing(tracer: Any) -> Tracing:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import threading
 from importlib import metadata
 from typing import ClassVar
 
@@ -146,3 +147,29 @@ def test_last_spans_are_sent_at_the_end(entry_points: list[str]) -> None:
 
     (exporter,) = Exporter.made
     assert [span.name for span in exporter.get_finished_spans()] == ["a"]
+
+
+class SlowExporter(InMemorySpanExporter):
+    """A collector that is away, until the test has looked."""
+
+    has_looked = threading.Event()
+    has_ended = threading.Event()
+
+    def shutdown(self) -> None:
+        self.has_looked.wait(60)
+        self.has_ended.set()
+
+
+def test_end_waits_no_longer_than_it_may(
+    entry_points: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import djserve.instrumentation.tracing_export as module
+
+    monkeypatch.setattr(module, "SHUTDOWN_TIMEOUT", 600.0)
+    monkeypatch.setitem(globals(), "Exporter", SlowExporter)
+    export = Export({"OTEL_TRACES_EXPORTER": "known"})
+    export.close(longest=0.0)
+
+    assert not SlowExporter.has_ended.is_set()
+    SlowExporter.has_looked.set()
+    assert SlowExporter.has_ended.wait(60)
