@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from demo_project.chat.services import statements
 from demo_project.realtime import presence
 from demo_project.realtime.groups import INBOX_TOPIC, publish_one, room_group
 
@@ -29,9 +30,7 @@ def members_online(room_id: int) -> set[int]:
 
     Asked with every message, so it is one plain join.
     """
-    inboxes = presence.live().filter(topic=INBOX_TOPIC)
-    members = inboxes.filter(user__memberships__room=room_id)
-    return set(members.values_list("user", flat=True))
+    return statements.members_on_topic(room_id, INBOX_TOPIC, presence.oldest())
 
 
 def sweep_connections() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -44,19 +44,23 @@ def closed(connection_id: uuid.UUID) -> None:
     Connection.objects.filter(id=connection_id).delete()
 
 
+def oldest() -> datetime:
+    """Return the time since which a connection must have shown life."""
+    return timezone.now() - EXPIRY
+
+
 def live() -> QuerySet[Connection]:
     """Connections that have shown life lately."""
-    return Connection.objects.filter(seen_at__gt=timezone.now() - EXPIRY)
+    return Connection.objects.filter(seen_at__gt=oldest())
 
 
 def people(topic: str) -> dict[str, Any]:
     """Describe who is on a topic: people once each, guests as a number."""
-    rows = live().filter(topic=topic)
-    users = User.objects.filter(id__in=rows.values("user")).order_by("username")
-    return {
-        "people": [{"id": user.pk, "name": user.get_username()} for user in users],
-        "guests": rows.filter(user=None).count(),
-    }
+    rows = live().filter(topic=topic).values_list("user", "user__username")
+    present: list[tuple[int | None, str]] = list(rows.order_by("user__username"))
+    people = {pk: {"id": pk, "name": name} for pk, name in present if pk is not None}
+    guests = sum(pk is None for pk, _ in present)
+    return {"people": [*people.values()], "guests": guests}
 
 
 def online(user_ids: Iterable[int]) -> set[int]:
@@ -66,7 +70,7 @@ def online(user_ids: Iterable[int]) -> set[int]:
 
 def sweep() -> list[str]:
     """Delete rows that have run out; return the topics that lost one."""
-    stale = Connection.objects.filter(seen_at__lte=timezone.now() - EXPIRY)
+    stale = Connection.objects.filter(seen_at__lte=oldest())
     topics = sorted(set(stale.values_list("topic", flat=True)))
     stale.delete()
     return topics

@@ -16,10 +16,10 @@ from demo_project.chat import events, permissions
 from demo_project.chat.models import (
     Attachment,
     LinkPreview,
-    Membership,
     Message,
     Room,
 )
+from demo_project.chat.services import statements
 from demo_project.chat.services.versions import advance, next_version
 from demo_project.chat.text import links, mentioned_names
 from demo_project.notifications import services as notifications
@@ -194,7 +194,7 @@ def _save(message: Message, uploads: list[Attachment]) -> None:
     message.files = _attach(message, uploads)
     message.links = _find_links(message)
     message.named = _mention(message)
-    _mark_own_as_read(message)
+    statements.mark_read(room.pk, message.author_id, message.position)
 
 
 def _checked_text(text: str, *, required: bool) -> str:
@@ -209,8 +209,7 @@ def _checked_text(text: str, *, required: bool) -> str:
 def _check_rate(author: User) -> None:
     # Counted in the database, so the limit holds over all tabs and processes.
     since = timezone.now() - RATE_WINDOW
-    recent = Message.objects.filter(author=author, created_at__gt=since).count()
-    if recent >= RATE_MESSAGES:
+    if statements.count_messages(author.pk, since) >= RATE_MESSAGES:
         raise TooMany("You are writing too fast. Wait a few seconds.")
 
 
@@ -256,7 +255,9 @@ def _find_links(message: Message) -> list[LinkPreview]:
 def _mention(message: Message) -> list[User]:
     """Note whom the text names; notify those whom it did not name before."""
     named = _named_users(message)
-    before = set(message.mentions.values_list("pk", flat=True)) if named else set()
+    if not named:
+        return []
+    before = set(message.mentions.values_list("pk", flat=True))
     message.mentions.add(*named)
     for user in named:
         if user.pk not in {*before, message.author_id}:
@@ -280,10 +281,4 @@ def _notify_named(user: User, message: Message) -> None:
         kind="mention",
         text=f"{message.author} mentioned you in {message.room}",
         url=f"{message.room.get_absolute_url()}#message-{message.pk}",
-    )
-
-
-def _mark_own_as_read(message: Message) -> None:
-    Membership.objects.filter(room=message.room, user=message.author).update(
-        read_position=message.position
     )
