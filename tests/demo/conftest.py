@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 from asgiref.sync import async_to_sync
+from asgiref.testing import ApplicationCommunicator
 from channels.layers import channel_layers
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
@@ -19,10 +20,11 @@ from demo_project.routing import websocket_urlpatterns
 
 T = TypeVar("T")
 
-# Channels' own clients give up after a second, which a busy machine needs at times.
+# These clients give up after a second, which a busy machine needs at times.
 PATIENCE = 60
 for _name in ("connect", "receive_from", "receive_json_from", "receive_output", "wait"):
     getattr(WebsocketCommunicator, _name).__defaults__ = (PATIENCE,)
+ApplicationCommunicator.receive_output.__defaults__ = (PATIENCE,)
 WebsocketCommunicator.disconnect.__defaults__ = (1000, PATIENCE)
 
 
