@@ -192,7 +192,10 @@ class Arbiter:
             # are refused.
             for sock in self._sockets:
                 sock.close(keep_file=self._successor is not None)
-        if self._stops > 2:
+        elif self._stops == 2:
+            logger.info("Stopping at once")
+        else:
+            logger.warning("Killing the workers")
             self._fleet.kill()
         self._fleet.stop()
 

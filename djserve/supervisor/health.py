@@ -18,6 +18,9 @@ KILL_TIMEOUT = 1.0
 DUMP_TIME = 0.2
 """Seconds for a process to write its stacks."""
 
+DUMP_LIMIT = 2.0
+"""Seconds after which it is taken to write none: a machine may be too busy for it."""
+
 
 def check_loop(worker: Worker, config: WorkersConfig, now: float) -> None:
     """Look at a worker that is ready; called all the time."""
@@ -32,7 +35,7 @@ def check_loop(worker: Worker, config: WorkersConfig, now: float) -> None:
             worker.dumped_at = now
             worker.ask_for_stacks()
         return
-    if worker.dumped_at is not None and now - worker.dumped_at >= DUMP_TIME:
+    if worker.dumped_at is not None and _is_dumped(worker, now - worker.dumped_at):
         _log_stacks(worker, silence)
     if silence < first:
         blocked = now - worker.blocked_since
@@ -42,6 +45,12 @@ def check_loop(worker: Worker, config: WorkersConfig, now: float) -> None:
     limit = config.worker_hang_timeout
     if limit is not None and silence >= limit:
         _end(worker, limit, now)
+
+
+def _is_dumped(worker: Worker, elapsed: float) -> bool:
+    if elapsed < DUMP_TIME:
+        return False
+    return elapsed >= DUMP_LIMIT or worker.read_stacks() != ""
 
 
 def _log_stacks(worker: Worker, silence: float) -> None:

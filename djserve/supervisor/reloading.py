@@ -42,14 +42,16 @@ class Reloader:
             if not os.path.exists(path):
                 raise ConfigError([f"RELOAD_PATHS: {path!r} does not exist"])
         self._ended = threading.Event()
+        self._telling = threading.Lock()
         self._thread = threading.Thread(
             target=self._watch, name="djserve-reload", daemon=True
         )
         self._thread.start()
 
     def close(self) -> None:
-        """Watch no more."""
-        self._ended.set()
+        """Watch no more; no signal is sent once this has returned."""
+        with self._telling:
+            self._ended.set()
         self._thread.join(timeout=5)
 
     def _watch(self) -> None:
@@ -62,8 +64,14 @@ class Reloader:
             rust_timeout=INTERVAL,
         ):
             names = sorted({os.path.relpath(path) for _, path in changes})
-            logger.info("Changed: %s", ", ".join(names[:3]))
-            os.kill(os.getpid(), signal.SIGHUP)
+            self._tell(", ".join(names[:3]))
+
+    def _tell(self, names: str) -> None:
+        # Once nobody handles the signal any more, it would end the process.
+        with self._telling:
+            if not self._ended.is_set():
+                logger.info("Changed: %s", names)
+                os.kill(os.getpid(), signal.SIGHUP)
 
 
 def is_source(path: str) -> bool:

@@ -25,6 +25,7 @@ from djserve.management.development import (
     load_development_config,
 )
 from djserve.net.reactor import Reactor
+from tests.logs import own_records
 
 pytestmark = pytest.mark.e2e
 
@@ -215,7 +216,8 @@ def test_another_installed_reactor_is_left_alone(
     reactor.dispose()
 
     assert isinstance(reactor, Reactor)
-    assert caplog.messages == ["Another Twisted reactor is installed"]
+    messages = [record.message for record in own_records(caplog)]
+    assert messages == ["Another Twisted reactor is installed"]
 
 
 def test_certificate_of_production_is_not_even_read(tmp_path: Path) -> None:

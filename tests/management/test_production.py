@@ -166,17 +166,17 @@ def test_request_is_described_by_its_view(scope: dict[str, str], view: str) -> N
 def test_threads_are_those_of_the_shared_pool(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    close_shared_pool(5)
+    close_shared_pool(60)
     monkeypatch.setattr(runtime, "_configured", parse({"THREADS": 1}))
     gate = threading.Event()
     leases = [make_lease(shared_pool()) for _ in range(3)]
-    futures = [lease.submit(gate.wait, 5) for lease in leases]
+    futures = [lease.submit(gate.wait, 120) for lease in leases]
     stats = read_thread_stats()
     gate.set()
 
     assert stats == (1, 1, 2)
-    assert all(future.result(60) for future in futures)
-    close_shared_pool(5)
+    assert all(future.result(120) for future in futures)
+    close_shared_pool(60)
 
 
 def test_program_knows_what_a_fork_must_not_share() -> None:

@@ -20,13 +20,18 @@ from djserve.supervisor.processes import Launcher, Loader, Worker
 from djserve.supervisor.watcher import Watcher
 
 APPLICATION = """
-import os, time
+import asyncio, os, time
 
 async def application(scope, receive, send):
     if scope["type"] != "http":
         raise ValueError("HTTP only")
     if scope["path"] == "/block":
+        print("blocked", flush=True)
         time.sleep(600)
+    if scope["path"] == "/hold":
+        print("held", flush=True)
+        while not os.path.exists("released"):
+            await asyncio.sleep(0.01)
     body = str(os.getpid()).encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})

@@ -57,7 +57,7 @@ def test_application_that_asks_for_the_loop_is_not_forked(
 def test_killed_worker_is_replaced(
     make_crew: MakeCrew, caplog: pytest.LogCaptureFixture
 ) -> None:
-    crew = make_crew(2, WORKER_START_TIMEOUT=20).start()
+    crew = make_crew(2).start()
     (victim, other) = crew.fleet.ready
     os.kill(victim.pid, signal.SIGKILL)
     crew.run_until(lambda: len(crew.ids() - {victim.pid, other.pid}) == 1)

@@ -14,8 +14,14 @@ import pytest
 
 from djserve.conf.parser import parse
 from djserve.instrumentation.board import Field
-from djserve.supervisor.health import DUMP_TIME, KILL_TIMEOUT, check_loop
+from djserve.supervisor.health import (
+    DUMP_LIMIT,
+    DUMP_TIME,
+    KILL_TIMEOUT,
+    check_loop,
+)
 from djserve.supervisor.processes import Worker
+from tests.logs import own_records
 
 if TYPE_CHECKING:
     from djserve.conf.schema import WorkersConfig
@@ -90,9 +96,21 @@ def test_blocked_loop_is_logged_with_its_stacks(
     patient.wait_for_stacks()
     check_loop(patient.worker, limits(1, None), 101.5 + DUMP_TIME)
 
-    (message,) = caplog.messages
-    assert "has been blocked for 1.7 seconds" in message
-    assert "in busy_view" in message
+    (record,) = own_records(caplog)
+    assert "has been blocked for 1.7 seconds" in record.message
+    assert "in busy_view" in record.message
+
+
+def test_stacks_that_take_their_time_are_waited_for(
+    patient: Patient, caplog: pytest.LogCaptureFixture
+) -> None:
+    patient.worker.dumped_at = patient.worker.blocked_since = 101.5
+    check_loop(patient.worker, limits(1, None), 101.5 + DUMP_TIME)
+    assert own_records(caplog) == []
+    check_loop(patient.worker, limits(1, None), 101.5 + DUMP_LIMIT)
+
+    (record,) = own_records(caplog)
+    assert "has been blocked for 3.5 seconds" in record.message
 
 
 def test_loop_that_runs_on_is_told_with_the_time_it_was_blocked(
@@ -102,7 +120,7 @@ def test_loop_that_runs_on_is_told_with_the_time_it_was_blocked(
     patient.beat(103)
     check_loop(patient.worker, limits(1, 5), 103)
 
-    assert "ran on after 3.0 seconds" in caplog.messages[-1]
+    assert "ran on after 3.0 seconds" in own_records(caplog)[-1].message
     assert patient.worker.blocked_since is None
     assert patient.process.poll() is None
 
@@ -116,14 +134,17 @@ def test_loop_that_stays_blocked_is_killed_after_its_stacks_are_logged(
     check_loop(patient.worker, limits(None, 5), 105.0 + DUMP_TIME)
 
     assert patient.process.wait(120) == -signal.SIGKILL
-    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
-    assert "is replaced: it was blocked for 5 seconds" in caplog.messages[-1]
+    records = own_records(caplog)
+    assert [record.levelno for record in records] == [logging.ERROR] * 2
+    assert "is replaced: it was blocked for 5 seconds" in records[-1].message
 
 
 def test_kill_is_left_to_its_deadline(
     patient: Patient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for now in (105.0, 105.5, 105.7):
+    check_loop(patient.worker, limits(1, 5), 105.0)
+    patient.wait_for_stacks()
+    for now in (105.5, 105.7):
         check_loop(patient.worker, limits(1, 5), now)
 
     assert patient.worker.deadline == 105.5 + KILL_TIMEOUT

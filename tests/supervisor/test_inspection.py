@@ -99,7 +99,7 @@ def test_oldest_call_comes_first() -> None:
     reports = inspect_calls(calls, describe)
 
     assert [report["path"] for report in reports] == ["/9", "/5", "/2"]
-    assert 9 <= reports[0]["age"] < 60
+    assert 9 <= reports[0]["age"] <= round(9 + time.perf_counter() - now, 3)
 
 
 def test_only_the_oldest_of_very_many_calls_are_told() -> None:

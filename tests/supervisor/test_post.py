@@ -149,7 +149,10 @@ def test_end_of_the_supervisor_ends_the_server(run: Run) -> None:
     assert running.exit_codes.get(timeout=60) is ExitCode.OK
 
 
-def test_metrics_are_those_that_the_supervisor_tells(run: Run, hear: Hear) -> None:
+def test_metrics_are_those_that_the_supervisor_tells(
+    run: Run, hear: Hear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(post, "ANSWER_TIMEOUT", 120.0)
     running = run(METRICS_PATH="/metrics")
     connection = running.request("/metrics")
     assert hear(running.channel) == {"event": "metrics"}

@@ -11,6 +11,7 @@ import pytest
 from djserve.supervisor.fleet import Fleet
 from djserve.supervisor.processes import Launcher
 from djserve.supervisor.watcher import Watcher
+from tests.logs import own_records
 
 pytestmark = pytest.mark.e2e
 
@@ -127,4 +128,5 @@ def test_program_that_cannot_be_started_is_the_first_failure(
 
     assert fleet.rollout.outcome["state"] == "failed"
     assert fleet.first_failure == 1
-    assert caplog.messages[-1].startswith("No process can be started")
+    message = own_records(caplog)[-1].message
+    assert message.startswith("No process can be started")

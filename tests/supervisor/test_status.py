@@ -13,6 +13,7 @@ import pytest
 import djserve
 from djserve.instrumentation.board import Field
 from djserve.net.channel import Channel
+from djserve.supervisor import status as status_module
 from djserve.supervisor.processes import Worker, WorkerState
 from djserve.supervisor.status import (
     REPORT_TIMEOUT,
@@ -122,8 +123,9 @@ def test_figures_of_ended_workers_are_kept(make_crew: MakeCrew) -> None:
 
 
 def test_figures_are_written_down_by_the_supervisors_thread(
-    make_crew: MakeCrew,
+    make_crew: MakeCrew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(status_module, "REPORT_TIMEOUT", 120.0)
     pytest.importorskip("prometheus_client")
     insight = FleetInsight(make_crew(1).fleet)
     seen: list[bytes] = []

@@ -21,6 +21,7 @@ from djserve.management import production
 from djserve.management.commands import runasgi
 from djserve.server.lifecycle import ExitCode
 from djserve.supervisor import roles
+from tests.logs import own_records
 
 pytestmark = pytest.mark.django_db
 
@@ -167,7 +168,7 @@ def test_nothing_is_warned_of_in_production(
 ) -> None:
     run()
 
-    assert caplog.messages == []
+    assert own_records(caplog) == []
 
 
 def test_failure_of_the_server_is_the_exit_code(
