@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import shutil
@@ -11,7 +12,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,11 +55,27 @@ def find_program(name: str, env: str = "") -> str:
 
 
 # Below those that the kernel gives to outgoing connections and to whoever asks for any:
-# nobody comes upon such a port by chance before its server does.
-_QUIET_PORTS = range(10_000, 32_000)
+# nobody comes upon such a port by chance before its server does. Each run of the tests
+# claims a share of them, for several may go on at once.
+_PORT_SHARES = [range(start, start + 1000) for start in range(10_000, 32_000, 1000)]
 # The order of the tests seeds the module's generator, the same in each run.
 _chance = random.SystemRandom()
 _given_ports: set[int] = set()
+
+
+@cache
+def _own_ports() -> range:
+    """Claim a share by its first port, for as long as this process lives."""
+    for share in _PORT_SHARES:
+        claim = socket.socket()
+        try:
+            claim.bind(("127.0.0.1", share[0]))
+        except OSError:
+            claim.close()
+            continue
+        atexit.register(claim.close)
+        return share[1:]
+    raise RuntimeError("More runs of the tests at once than there are shares of ports")
 
 
 @pytest.fixture
@@ -67,7 +86,7 @@ def free_port() -> int:
 
 def find_free_port() -> int:
     while True:
-        port = _chance.choice(_QUIET_PORTS)
+        port = _chance.choice(_own_ports())
         if port not in _given_ports and _can_bind(port):
             _given_ports.add(port)
             return port
@@ -110,6 +129,14 @@ class ServerProcess:
                 pytest.fail(f"Server did not listen in {timeout} s:\n{self.output}")
             time.sleep(0.05)
 
+    def wait_for(self, text: str, count: int = 1) -> None:
+        """Return once the text is so often in the output; fail with it otherwise."""
+        deadline = time.monotonic() + 120
+        while self.output.count(text) < count:
+            if time.monotonic() > deadline:
+                pytest.fail(f"{text!r} is missing in:\n{self.output}")
+            time.sleep(0.01)
+
     def stop(self, timeout: float = 120) -> int:
         """Ask for a clean stop and return the exit code; kill a server that hangs."""
         if self.process.poll() is None:
@@ -149,6 +176,13 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
     "--bind", f"127.0.0.1:{free_port}", port=free_port)``. It returns once the port is
     open. Servers that still run at the test's end are stopped.
     """
+    with server_starter(tmp_path) as start:
+        yield start
+
+
+@contextmanager
+def server_starter(folder: Path) -> Iterator[StartServer]:
+    """Give what ``start_server`` gives, with the logs in a folder, for the block."""
     started: list[ServerProcess] = []
 
     def start(
@@ -159,7 +193,7 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         cwd: Path = ROOT,
         timeout: float = 120,
     ) -> ServerProcess:
-        log = tmp_path / f"server-{len(started)}.log"
+        log = folder / f"server-{len(started)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [python, *args],
@@ -173,6 +207,8 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         started[-1].wait_until_ready(timeout)
         return started[-1]
 
-    yield start
-    for server in started:
-        server.stop()
+    try:
+        yield start
+    finally:
+        for server in started:
+            server.stop()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import find_free_port
+from tests.conftest import find_free_port, server_starter
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from tests.e2e.demo_site import Site
+    from tests.e2e.demo_site import Prepared, Site
 
 CHROMIUM_ARGS = [
     "--headless",
@@ -29,63 +29,83 @@ CHROMIUM_ARGS = [
 ]
 
 
+# Not for the whole session: while Playwright runs, its event loop is the thread's
+# current one, and no other test could start its own.
 @pytest.fixture(scope="module")
 def browser(require_program: Callable[..., str]) -> Iterator[Browser]:
     from playwright.sync_api import expect, sync_playwright
 
+    from tests.e2e.demo_site import PATIENCE_MS
+
     path = require_program("chromium", env="CHROMIUM")
-    expect.set_options(timeout=60_000)
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
+        browser = playwright.chromium.launch(
+            executable_path=path, args=CHROMIUM_ARGS, timeout=4 * PATIENCE_MS
+        )
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory as demo_setup makes it."""
-    from tests.e2e.demo_site import manage
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    from tests.e2e.demo_site import prepare
 
-    path = tmp_path_factory.mktemp("demo")
-    manage(path, "demo_setup")
-    return path
+    return prepare(tmp_path_factory.mktemp("demo"))
+
+
+def serve_demo(
+    start: Callable[..., Any], data: Path, port: int, *options: str, **env: str
+) -> Any:
+    """Start runasgi with the demo on a data directory."""
+    address = f"127.0.0.1:{port}"
+    env = {"DEMO_DATA_DIR": str(data), **env}
+    return start("manage.py", "runasgi", address, *options, port=port, env=env)
 
 
 @pytest.fixture
 def open_site(
     browser: Browser,
-    prepared: Path,
+    prepared: Prepared,
     tmp_path: Path,
     start_server: Callable[..., Any],
     free_port: int,
 ) -> Iterator[Callable[..., Site]]:
-    """Give ``open_site(*options, scheme="http", env={})``: a demo served by runasgi."""
+    """Give ``open_site(*options, scheme="http", **env)``: a demo of the test's own."""
     from tests.e2e.demo_site import Site
 
-    data = tmp_path / "data"
-    shutil.copytree(prepared, data)
+    data = prepared.copy(tmp_path / "data")
     sites: list[Site] = []
 
     def open_site(*options: str, scheme: str = "http", **env: str) -> Site:
-        def start() -> Any:
-            return start_server(
-                "manage.py",
-                "runasgi",
-                f"127.0.0.1:{free_port}",
-                *options,
-                port=free_port,
-                env={"DEMO_DATA_DIR": str(data), **env},
-            )
-
-        sites.append(Site(start, browser, data, scheme))
+        serve = partial(serve_demo, start_server, data, free_port, *options, **env)
+        sites.append(Site(serve, browser, prepared, data, scheme))
         return sites[-1]
 
     yield open_site
-    for context in browser.contexts:
-        context.close()
     for site in sites:
-        assert site.problems == []
-        assert "Traceback" not in site.server.output
+        site.close()
+
+
+@pytest.fixture(scope="module")
+def shared_site(
+    browser: Browser, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    from tests.e2e.demo_site import Site
+
+    folder = tmp_path_factory.mktemp("site")
+    data = prepared.copy(folder / "data")
+    with server_starter(folder) as start:
+        serve = partial(serve_demo, start, data, find_free_port())
+        yield Site(serve, browser, prepared, data)
+
+
+@pytest.fixture
+def site(shared_site: Site) -> Iterator[Site]:
+    """A demo on which nobody has done anything, served by runasgi."""
+    shared_site.reset()
+    yield shared_site
+    shared_site.close()
 
 
 @pytest.fixture

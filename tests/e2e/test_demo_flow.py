@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from djserve.net.certificates import development_certificate
-from tests.e2e.demo_site import CONNECTED, Site, message, say
+from tests.e2e.demo_site import CONNECTED, Site, expect_shown, message, say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
@@ -22,20 +22,6 @@ NAMES = ("ana", "ben", "chen")
 UPLOAD_RATE = 1_000_000
 TEXTS = ".message[data-id] .text"
 
-# Notes that the connection was lost, and each value of a progress bar.
-WATCH = """
-window.progress = [];
-new MutationObserver(() => {
-    const state = document.getElementById("connection")?.dataset.state;
-    if (state === "reconnecting") document.documentElement.dataset.lost = "yes";
-}).observe(document, {subtree: true, attributeFilter: ["data-state"]});
-const look = () => {
-    const bar = document.querySelector("#uploads progress");
-    if (bar && bar.value !== window.progress.at(-1)) window.progress.push(bar.value);
-    requestAnimationFrame(look);
-};
-look();
-"""
 PROTOCOLS = """() => [
     ...performance.getEntriesByType("navigation"),
     ...performance.getEntriesByType("resource"),
@@ -99,11 +85,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
 
 @pytest.fixture
 def conversation(site: Site) -> Conversation:
-    pages = {name: site.visit("/", name) for name in NAMES}
-    for page in pages.values():
-        page.context.add_init_script(WATCH)
-        page.goto(f"{site.url}/rooms/lobby/")
-        page.wait_for_selector(CONNECTED)
+    pages = {name: site.join("lobby", name) for name in NAMES}
     return Conversation(site, pages, [])
 
 
@@ -142,7 +124,7 @@ def see_each_other(conversation: Conversation) -> None:
         expect(page.locator("#present li")).to_have_text(["Aana", "Bben", "Cchen"])
     field.press_sequentially("Hm")
     for page in others:
-        expect(page.locator("#typing")).to_have_text("ana is typing…")
+        expect_shown(page, "typing", "ana is typing…")
     conversation.say("ana", "Hello both, says ana.")
     for page in others:
         expect(page.locator("#typing")).to_have_text("")
@@ -153,7 +135,7 @@ def mention(conversation: Conversation) -> None:
 
     ben, ana = conversation.pages["ben"], conversation.pages["ana"]
     expect(ben.locator("#bell-count")).to_have_text("1")
-    expect(ben.locator("#toasts")).to_contain_text("chen mentioned you in Lobby")
+    expect_shown(ben, "toasts", "chen mentioned you in Lobby")
     expect(ana.locator("#bell-count")).to_be_hidden()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,27 +23,35 @@ ENV = {
 PLAIN = {**ENV, "DEMO_PLAIN_HTTP": "1"}
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("production")
+    manage(folder, "demo_setup", "--force", env=PLAIN)
+    return folder
+
+
+@pytest.fixture
+def data(original: Path, tmp_path: Path) -> Path:
+    """The data directory of ``serve``, as demo_setup makes it."""
+    shutil.copytree(original, tmp_path / "data")
+    return tmp_path / "data"
+
+
 @pytest.fixture
 def serve(
-    start_server: Callable[..., Any], free_port: int, tmp_path: Path
+    start_server: Callable[..., Any], free_port: int, data: Path
 ) -> Callable[..., httpx.Client]:
     """Give ``serve(env, *options)``: a client of a demo without DEBUG."""
 
     def serve(env: dict[str, str], *options: str) -> httpx.Client:
         address = f"127.0.0.1:{free_port}"
-        environ = {**env, "DEMO_DATA_DIR": str(tmp_path)}
+        environ = {**env, "DEMO_DATA_DIR": str(data)}
         start_server(
             "manage.py", "runasgi", address, *options, port=free_port, env=environ
         )
         return httpx.Client(base_url=f"http://{address}", timeout=60)
 
     return serve
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    manage(tmp_path, "demo_setup", "--force", env=PLAIN)
-    return tmp_path
 
 
 def test_pages_find_their_static_files_without_debug(

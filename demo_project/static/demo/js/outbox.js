@@ -2,6 +2,8 @@
 // connections and a reload of the page; the server knows a nonce that it has seen.
 
 const RATE_MS = 3000;
+const SENDING = "Sending…";
+const WAITING = "Waiting for a connection…";
 
 export class Outbox {
   constructor({ key, socket, timeline }) {
@@ -36,7 +38,14 @@ export class Outbox {
   send({ nonce, text, attachments, refused }) {
     if (refused) return;
     const sent = this.socket.send("send", { nonce, text, attachments });
-    if (!sent) this.timeline.markPending(nonce, "Waiting for a connection…", false);
+    this.timeline.markPending(nonce, sent ? SENDING : WAITING, false);
+  }
+
+  // The connection is lost, and with it perhaps what was on its way.
+  wait() {
+    for (const { nonce, refused } of this.waiting.values()) {
+      if (!refused) this.timeline.markPending(nonce, WAITING, false);
+    }
   }
 
   confirm(nonce) {

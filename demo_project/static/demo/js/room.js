@@ -49,7 +49,10 @@ const handlers = {
   error(frame) { if (!outbox.refuse(frame)) composer?.report(frame.detail); },
 };
 socket.addEventListener("frame", ({ detail }) => handlers[detail.type]?.(detail));
-socket.addEventListener("state", ({ detail }) => { if (detail === "ended") endComposer(); });
+socket.addEventListener("state", ({ detail }) => {
+  if (detail === "ended") endComposer();
+  if (detail === "reconnecting" || detail === "offline") outbox.wait();
+});
 watch(socket);
 
 const form = document.querySelector("form.composer");
