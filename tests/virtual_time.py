@@ -40,6 +40,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._patient.now
 
+    def block(self, seconds: float) -> None:
+        """Be what a callback is that does not return for so long."""
+        self._patient.now += seconds
+
 
 def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, as asyncio.run would, without waiting for timers."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-import socket
 from collections.abc import Callable
-from typing import Any
 
 PATIENCE = 120
 """Seconds after which what is waited for is taken never to come."""
@@ -25,9 +23,8 @@ async def settle(turns: int = 20) -> None:
         await asyncio.sleep(0)
 
 
-async def settle_with_data(transport: Any) -> None:
-    """Let the loop look at a connection often, once the kernel has data for it."""
-    sock: socket.socket = transport.get_extra_info("socket")
-    ready, _, _ = select.select([sock], [], [], PATIENCE)
+async def settle_with_data(descriptor: int) -> None:
+    """Let the loop look at a socket often, once the kernel has data for it."""
+    ready, _, _ = select.select([descriptor], [], [], PATIENCE)
     assert ready, "Nothing has come"
     await settle()

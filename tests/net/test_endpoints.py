@@ -9,6 +9,7 @@ import pytest
 from djserve.interfaces import ConnectionInfo
 from djserve.net.endpoints import EndpointConnection, listen_on_endpoint
 from djserve.net.reactor import Reactor
+from tests.waiting import settle_with_data
 
 Run = Callable[..., Any]
 
@@ -61,7 +62,7 @@ class Link:
             return opened.result()
 
         address, self._close = await listen_on_endpoint(
-            self._reactor, self._text, open_connection, 1.0, ["http/1.1"]
+            self._reactor, self._text, open_connection, 60.0, ["http/1.1"]
         )
         host, port = address.split(":")
         self.reader, self.writer = await asyncio.open_connection(host, int(port))
@@ -104,7 +105,7 @@ def test_transport_of_a_wrapped_endpoint_does_what_a_native_one_does(
             transport.set_protocol(successor)
             transport.pause_reading()
             link.writer.write(b"held")
-            await asyncio.sleep(0.02)
+            await settle_with_data(transport.transport.fileno())
             assert successor.data == b""
             transport.resume_reading()
             await successor.received.wait()

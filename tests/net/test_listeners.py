@@ -17,6 +17,7 @@ from djserve.net.listeners import Listener, open_listener_on, open_listeners
 from djserve.net.reactor import Reactor
 from djserve.net.sockets import open_sockets
 from djserve.net.tls import server_context
+from tests.waiting import settle_with_data
 
 Run = Callable[..., Any]
 
@@ -277,7 +278,7 @@ def test_paused_receiver_gets_nothing_until_it_resumes(run_on_reactor: Run) -> N
         receiver = await server.opened.get()
         receiver.transport.pause_reading()
         writer.write(b"held")
-        await asyncio.sleep(0.05)
+        await settle_with_data(receiver.transport.get_extra_info("socket").fileno())
         assert receiver.events == []
         receiver.transport.resume_reading()
         assert await reader.readexactly(4) == b"held"

@@ -11,6 +11,7 @@ import pytest
 
 from djserve.net.proxied import ProxiedListener
 from djserve.net.proxy_protocol import ProxyHeader
+from tests.waiting import settle
 
 V1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 5555 443\r\n"
 
@@ -52,7 +53,7 @@ class Bench:
             try:
                 for part in parts:
                     writer.write(part)
-                    await asyncio.sleep(0.02)
+                    await settle()
                 return await asyncio.wait_for(reader.read(), 60)
             except ConnectionResetError:
                 return b""
@@ -64,7 +65,7 @@ class Bench:
     def close(self) -> None:
         self.listener.close()
         self.listener.close()
-        self.loop.run_until_complete(asyncio.sleep(0.01))
+        self.loop.run_until_complete(settle())
         self.loop.close()
 
 

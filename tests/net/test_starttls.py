@@ -12,6 +12,7 @@ from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.protocols.basic import LineReceiver
 
 from djserve.net.reactor import Reactor
+from tests.waiting import wait_until
 
 Run = Callable[..., Any]
 
@@ -84,11 +85,6 @@ class Connecting(ClientFactory):
 
 async def wait(deferred: Any) -> Any:
     return await deferred.asFuture(asyncio.get_running_loop())
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - what is watched are plain lists
-        await asyncio.sleep(0.001)
 
 
 def server_factory(context: Any) -> Any:

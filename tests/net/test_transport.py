@@ -15,6 +15,7 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 from zope.interface.verify import verifyObject  # type: ignore[import-untyped]
 
 from djserve.net.reactor import Reactor
+from tests.waiting import settle, settle_with_data, wait_until
 
 Run = Callable[..., Any]
 
@@ -304,7 +305,7 @@ def test_half_closeable_protocol_answers_after_the_peers_end(
             await wait_until(lambda: link.peer.events == ["read"])
             link.peer.transport.pauseProducing()
             link.peer.transport.resumeProducing()
-            await asyncio.sleep(0.02)
+            await settle()
             assert link.peer.events == ["read"]
             link.peer.transport.write(b"answer")
             link.peer.transport.loseConnection()
@@ -334,11 +335,6 @@ def test_lost_write_connection_sends_everything_and_still_reads(
     run_on_reactor(scenario)
 
 
-async def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - what is watched are plain lists
-        await asyncio.sleep(0.001)
-
-
 # Reading with a brake
 
 
@@ -347,7 +343,7 @@ def test_paused_protocol_gets_nothing_until_it_resumes(run_on_reactor: Run) -> N
         async with Link(reactor) as link:
             link.peer.transport.pauseProducing()
             link.writer.write(b"held")
-            await asyncio.sleep(0.05)
+            await settle_with_data(link.peer.transport.fileno())
             assert link.peer.data == b""
             link.peer.transport.resumeProducing()
             await link.peer.received.wait()
@@ -379,7 +375,8 @@ def test_protocol_paused_at_its_start_gets_nothing_until_it_resumes(
             client.sendall(b"early")
             if ends:
                 client.shutdown(socket.SHUT_WR)
-            await asyncio.sleep(0.05)
+            await wait_until(lambda: peers)
+            await settle()
             assert peers[0].data == b""
             peers[0].transport.resumeProducing()
             await peers[0].received.wait()
@@ -433,7 +430,8 @@ def test_push_producer_is_paused_while_the_buffer_is_full(run_on_reactor: Run) -
             link.peer.transport.registerProducer(producer, True)
             producer.resumeProducing()
             link.peer.transport.loseConnection()
-            await asyncio.sleep(0.02)
+            await wait_until(lambda: producer.is_paused)
+            await settle()
             assert not link.peer.lost.done()
             assert len(await link.reader.read(-1)) == LARGE
             assert isinstance(await link.peer.lost, error.ConnectionDone)

@@ -28,6 +28,8 @@ from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
 from tests.logs import own_records
+from tests.virtual_time import run_in_virtual_time
+from tests.waiting import settle, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -47,11 +49,11 @@ GOAWAY = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00"
 
 
 def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test that is a coroutine on a loop of its own."""
+    """Run a test that is a coroutine on a loop of its own, whose clock is virtual."""
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(test(*args, **kwargs))
+        run_in_virtual_time(test(*args, **kwargs))
 
     return run
 
@@ -112,20 +114,6 @@ class Site:
         transport.feed(data)
         await settle()
         return transport
-
-
-async def settle() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds: the drain's timers are the loop's."""
-    for _ in range(6000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("The condition did not come true")
 
 
 def date_in(data: bytes) -> float:
@@ -293,7 +281,7 @@ async def test_drain_waits_for_the_last_connection() -> None:
     site.go.clear()
     idle, busy = site.connect(), await site.send(GET)
     drained = asyncio.ensure_future(site.factory.drain())
-    await until(lambda: idle.is_closing)
+    await wait_until(lambda: idle.is_closing)
     assert not busy.is_closing
 
     idle.lose()
@@ -304,7 +292,7 @@ async def test_drain_waits_for_the_last_connection() -> None:
     assert not drained.done()
 
     busy.lose()
-    await asyncio.wait_for(drained, 60)
+    await drained
 
 
 @on_loop
@@ -312,13 +300,13 @@ async def test_request_that_meets_the_end_of_idle_connections_is_answered() -> N
     site = Site(ServerConfig(drain=DrainConfig(drain_idle_timeout=0)))
     transports = [site.connect(), site.connect()]
     draining = asyncio.ensure_future(site.factory.drain())
-    for _ in range(100_000):
+    for _ in range(100):
         if any(transport.is_closing for transport in transports):
             break
         await asyncio.sleep(0)
     (late,) = (transport for transport in transports if not transport.is_closing)
     late.feed(GET)
-    await until(lambda: late.is_closing)
+    await wait_until(lambda: late.is_closing)
     draining.cancel()
 
     assert late.data.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -343,8 +331,8 @@ async def test_websockets_on_one_connection_are_closed_over_the_drain_time() -> 
     site = Site(ServerConfig(drain=drain, lifecycle=lifecycle))
     transport = await site.send(open_websockets(3), "127.0.0.1")
     draining = asyncio.ensure_future(site.factory.drain())
-    await until(lambda: SERVICE_RESTART in transport.data)
-    await until(lambda: GOAWAY in transport.data)
+    await wait_until(lambda: SERVICE_RESTART in transport.data)
+    await wait_until(lambda: GOAWAY in transport.data)
     await settle()
     draining.cancel()
 
@@ -357,13 +345,13 @@ async def test_all_websockets_on_one_connection_are_told_of_the_restart() -> Non
     site = Site(ServerConfig(drain=drain))
     transport = await site.send(open_websockets(3), "127.0.0.1")
     draining = asyncio.ensure_future(site.factory.drain())
-    await until(lambda: transport.data.count(SERVICE_RESTART) == 3)
+    await wait_until(lambda: transport.data.count(SERVICE_RESTART) == 3)
     draining.cancel()
 
 
 @on_loop
 async def test_drain_of_nothing_is_done_at_once() -> None:
-    await asyncio.wait_for(Site().factory.drain(), 60)
+    await Site().factory.drain()
 
 
 @pytest.mark.parametrize(
@@ -386,7 +374,7 @@ async def test_drain_awaits_connections_that_are_still_to_come(
     transport = await site.send(GET)
     assert b"connection: close\r\n" in transport.data
     transport.lose()
-    await asyncio.wait_for(draining, 60)
+    await draining
 
 
 @on_loop

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from djserve.errors import ConfigError
 from djserve.net.reactor import Reactor
 from djserve.server import launch as launching
 from djserve.server.launch import choose_origin_policy, launch, uses_django
-from djserve.server.lifecycle import ExitCode
+from djserve.server.lifecycle import ExitCode, Server
 from tests.logs import own_records
 
 pytestmark = pytest.mark.e2e
+
+Stopping = Callable[..., None]
 
 
 async def nothing(scope: Any, receive: Any, send: Any) -> None:
@@ -36,21 +38,34 @@ def reactor() -> Iterator[Reactor]:
     reactor.dispose()
 
 
-def stopping(reactor: Reactor, *actions: Any) -> None:
-    """Run the actions once the reactor runs, then stop as a terminal would."""
+@pytest.fixture
+def stopping(monkeypatch: pytest.MonkeyPatch) -> Stopping:
+    """Give ``stopping(*actions)``: what a server does when it is ready.
 
-    def act() -> None:
-        for action in actions:
-            action()
-        os.kill(os.getpid(), signal.SIGTERM)
+    It runs the actions and then stops, as a terminal would stop it.
+    """
 
-    reactor.callWhenRunning(lambda: reactor.loop.call_later(0.1, act))
+    def prepare(*actions: Callable[[], object]) -> None:
+        announce = launching._announce
+
+        def act() -> None:
+            for action in actions:
+                action()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        def announce_and_act(server: Server, *rest: Any) -> None:
+            announce(server, *rest)
+            asyncio.get_running_loop().call_soon(act)
+
+        monkeypatch.setattr(launching, "_announce", announce_and_act)
+
+    return prepare
 
 
 def test_start_is_told_and_a_signal_stops(
-    reactor: Reactor, caplog: pytest.LogCaptureFixture
+    reactor: Reactor, stopping: Stopping, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stopping(reactor)
+    stopping()
     with caplog.at_level(logging.INFO, "djserve"):
         code = launch(nothing, parse({"BIND": ["127.0.0.1:0"]}), reactor, ["A note"])
 
@@ -61,11 +76,11 @@ def test_start_is_told_and_a_signal_stops(
 
 
 def test_process_id_is_in_its_file_while_it_runs(
-    reactor: Reactor, tmp_path: Path
+    reactor: Reactor, stopping: Stopping, tmp_path: Path
 ) -> None:
     path = tmp_path / "djserve.pid"
     seen: list[str] = []
-    stopping(reactor, lambda: seen.append(path.read_text()))
+    stopping(lambda: seen.append(path.read_text()))
     config = parse({"BIND": ["127.0.0.1:0"], "PID_FILE": str(path)})
     launch(nothing, config, reactor)
 
@@ -74,10 +89,10 @@ def test_process_id_is_in_its_file_while_it_runs(
 
 
 def test_process_id_file_of_another_server_is_left(
-    reactor: Reactor, tmp_path: Path
+    reactor: Reactor, stopping: Stopping, tmp_path: Path
 ) -> None:
     path = tmp_path / "djserve.pid"
-    stopping(reactor, lambda: path.write_text("1\n"))
+    stopping(lambda: path.write_text("1\n"))
     config = parse({"BIND": ["127.0.0.1:0"], "PID_FILE": str(path)})
     launch(nothing, config, reactor)
 
@@ -85,10 +100,10 @@ def test_process_id_file_of_another_server_is_left(
 
 
 def test_process_id_file_may_be_gone_at_the_end(
-    reactor: Reactor, tmp_path: Path
+    reactor: Reactor, stopping: Stopping, tmp_path: Path
 ) -> None:
     path = tmp_path / "djserve.pid"
-    stopping(reactor, path.unlink)
+    stopping(path.unlink)
     config = parse({"BIND": ["127.0.0.1:0"], "PID_FILE": str(path)})
 
     assert launch(nothing, config, reactor) is ExitCode.OK
@@ -104,12 +119,11 @@ def test_process_id_file_that_cannot_be_written_stops_the_start(
 
 
 def test_access_log_is_opened_anew_by_a_signal(
-    reactor: Reactor, tmp_path: Path
+    reactor: Reactor, stopping: Stopping, tmp_path: Path
 ) -> None:
     path = tmp_path / "access.log"
     config = parse({"BIND": ["127.0.0.1:0"], "ACCESS_LOG": str(path)})
     stopping(
-        reactor,
         lambda: path.rename(tmp_path / "access.log.1"),
         lambda: os.kill(os.getpid(), signal.SIGUSR1),
     )

@@ -24,6 +24,7 @@ from djserve.net.reactor import Reactor
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from tests.logs import own_records
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -170,13 +171,14 @@ def test_idle_connection_is_closed_at_the_stop(
 
 def test_request_under_way_finishes(run: Callable[..., Running], site: Site) -> None:
     site.holds = True
-    running = run(site)
+    running = run(site, lifecycle=LifecycleConfig(shutdown_timeout=600))
     with running.connect() as client:
         client.sendall(GET)
         assert site.entered.wait(60)
         running.stop()
+        deadline = time.monotonic() + PATIENCE
         with pytest.raises(ConnectionRefusedError):
-            for _ in range(500):
+            while time.monotonic() < deadline:
                 # One that was in the queue when the listener closed is reset.
                 with contextlib.suppress(ConnectionResetError):
                     running.connect().close()
@@ -351,8 +353,12 @@ def test_short_timeouts_are_kept(
 
     monkeypatch.setattr(HTTP1Connection, "tick", count)
     running = run(site, http=HTTPConfig(header_timeout=0.1))
+    sent = threading.Event()
+    # The time does not begin before the bytes are there that are to be answered.
+    running.reactor.loop.call_soon_threadsafe(sent.wait, PATIENCE)
     with running.connect() as client:
         client.sendall(GET[:10])
+        sent.set()
 
         assert receive_all(client).startswith(b"HTTP/1.1 408 ")
     # They are 25 ms apart or more: the default would be met after hundreds of them.
