@@ -8,8 +8,9 @@ from typing import IO, TYPE_CHECKING
 from django.http import HttpResponseBase
 
 from djserve.handlers.disconnect import Disconnect
-from djserve.handlers.hops import Hops, Mailbox
+from djserve.handlers.hops import Hops
 from djserve.handlers.lifecycle import has_open_transaction
+from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.routing import Route
 from djserve.handlers.sending import start_message
 from djserve.handlers.streaming import send_async_stream, send_sync_stream

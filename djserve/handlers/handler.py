@@ -27,13 +27,13 @@ from djserve.handlers.hops import (
     Hops,
     InheritedHops,
     LeasedHops,
-    Mailbox,
     enter_lease,
     inherits_threads,
     leave_lease,
 )
 from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import prepare_thread
+from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.routing import find_route, reusable_match
 from djserve.handlers.runtime import current_config, make_lease, shared_pool
 from djserve.handlers.sending import GuardedSend, send_refusal

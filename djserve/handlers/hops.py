@@ -11,7 +11,6 @@ import asyncio
 import os
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context, ContextVar, Token, copy_context
 from functools import partial
@@ -27,6 +26,7 @@ from asgiref.sync import (
 )
 
 from djserve.handlers.leases import Lease
+from djserve.handlers.mailbox import Mailbox
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class LeasedHops:
             # A thread waits in async_to_sync for us: the lease's, which is not free.
             return await sync_to_async(fn, thread_sensitive=True)(*args)
         call = Call(self.mailbox, fn, args, sys.exc_info()[1])
-        self.lease.post(call)
+        self.mailbox.post(self.lease, call)
         return cast(T, await call.wait(self.lease))
 
     def release(self) -> None:
@@ -117,37 +117,6 @@ async def run_in_thread(fn: Callable[..., T], *args: Any) -> T:
     """Call ``fn`` in the thread of the request's synchronous code."""
     hops = CURRENT.get(None) or InheritedHops()
     return await hops.run(fn, *args)
-
-
-class Mailbox:
-    """What threads hand to one event loop; many results share one wake-up."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._deliveries: deque[Callable[[], None]] = deque()
-        self._woken = False
-
-    def put(self, delivery: Callable[[], None]) -> None:
-        """Have ``delivery`` called by the loop; from any thread."""
-        self._deliveries.append(delivery)
-        if self._woken:
-            return
-        self._woken = True
-        try:
-            self.loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:
-            # The loop is closed: nobody is left to wait for the result.
-            self._deliveries.clear()
-
-    def _deliver(self) -> None:
-        # Cleared first: what is put from now on wakes the loop again.
-        self._woken = False
-        while True:
-            try:
-                delivery = self._deliveries.popleft()
-            except IndexError:
-                return
-            delivery()
 
 
 class Call:

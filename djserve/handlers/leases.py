@@ -115,6 +115,22 @@ class Lease(Executor):
                 self.is_active = True
                 self._pool.admit(self)
 
+    def enlist(self, job: Job) -> bool:
+        """Take a job without waking a thread; True if ``begin`` must follow."""
+        with self._pool.lock:
+            self._jobs.append(job)
+            if self.is_active:
+                return False
+            self.is_active = True
+            self._pool.arriving += 1
+            return True
+
+    def begin(self) -> None:
+        """Have the jobs run that ``enlist`` has taken."""
+        with self._pool.lock:
+            self._pool.arriving -= 1
+            self._pool.admit(self)
+
     def precede(self, job: Job) -> None:
         """Have ``job`` run in the thread before the next one; takes none by itself.
 

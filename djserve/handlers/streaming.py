@@ -14,7 +14,8 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from djserve.handlers.hops import Hops, Mailbox
+from djserve.handlers.hops import Hops
+from djserve.handlers.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from django.http import HttpResponseBase, StreamingHttpResponse

@@ -143,7 +143,7 @@ async def _run_leased(
     """Run the work, and send the response while the thread still closes it."""
     # Of use where the view turns out to be asynchronous.
     exchange.disconnect.on_happen = call.cancel_coroutine
-    lease.post(call)
+    exchange.mailbox.post(lease, call)
     try:
         await head
     except asyncio.CancelledError:

@@ -79,6 +79,8 @@ class ThreadPool:
         self._busy: dict[Worker, float] = {}
         self._parked = 0
         self._started = 0
+        self.arriving = 0
+        """How many leases have jobs and are about to be admitted."""
         self._closed = False
         self._workers: set[Worker] = set()
         # With the time of their return, in its order. The last is taken first: its
@@ -100,7 +102,8 @@ class ThreadPool:
     @property
     def excess(self) -> int:
         """How many leases would wait even if ``size`` threads ran."""
-        return max(0, len(self._queue) - max(0, self.size - len(self._busy)))
+        waiting = len(self._queue) + self.arriving
+        return max(0, waiting - max(0, self.size - len(self._busy)))
 
     def stats(self) -> PoolStats:
         """Return the figures of this moment."""

@@ -13,8 +13,9 @@ from django.http import StreamingHttpResponse
 from djserve.handlers import exchange as module
 from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.exchange import Exchange
-from djserve.handlers.hops import LeasedHops, Mailbox
+from djserve.handlers.hops import LeasedHops
 from djserve.handlers.leases import Lease
+from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.threads import ThreadPool
 
 FILE = {"type": "http.response.pathsend", "path": "/some/file"}

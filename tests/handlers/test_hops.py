@@ -18,7 +18,6 @@ from djserve.handlers.hops import (
     CURRENT,
     InheritedHops,
     LeasedHops,
-    Mailbox,
     count_blocked,
     enter_lease,
     inherits_threads,
@@ -26,8 +25,9 @@ from djserve.handlers.hops import (
     run_in_thread,
 )
 from djserve.handlers.leases import Lease
+from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.threads import ThreadPool
-from tests.handlers.conversation import wait_until
+from tests.waiting import settle, wait_until
 
 COLOUR: ContextVar[str] = ContextVar("colour", default="none")
 LOCAL = Local()
@@ -180,7 +180,7 @@ def test_cancelled_call_that_has_not_begun_never_runs(run: Run) -> None:
         gate = threading.Event()
         first = asyncio.create_task(hops.run(gate.wait, 60))
         second = asyncio.create_task(hops.run(ran.append, True))
-        await asyncio.sleep(0.01)
+        await settle()
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
@@ -265,40 +265,6 @@ def test_thread_of_the_request_is_found_through_the_context(run: Run) -> None:
         )
 
     assert run(work)
-
-
-def test_many_results_share_a_wake_up() -> None:
-    async def main() -> tuple[int, int]:
-        loop = asyncio.get_running_loop()
-        wakes, delivered = 0, 0
-        original = loop.call_soon_threadsafe
-
-        def count(*args: Any, **kwargs: Any) -> Any:
-            nonlocal wakes
-            wakes += 1
-            return original(*args, **kwargs)
-
-        def deliver() -> None:
-            nonlocal delivered
-            delivered += 1
-
-        vars(loop)["call_soon_threadsafe"] = count
-        mailbox = Mailbox(loop)
-        for _ in range(10):
-            mailbox.put(deliver)
-        await asyncio.sleep(0)
-        mailbox.put(deliver)
-        await asyncio.sleep(0)
-        return wakes, delivered
-
-    assert asyncio.run(main()) == (2, 11)
-
-
-def test_result_for_a_closed_loop_is_dropped() -> None:
-    loop = asyncio.new_event_loop()
-    loop.close()
-
-    Mailbox(loop).put(lambda: pytest.fail("delivered"))
 
 
 def test_thread_that_waits_in_async_to_sync_is_counted(run: Run) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from django.http import StreamingHttpResponse
 
-from djserve.handlers.hops import LeasedHops, Mailbox
+from djserve.handlers.hops import LeasedHops
 from djserve.handlers.leases import Lease
+from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.streaming import WINDOW, send_async_stream, send_sync_stream
 from djserve.handlers.threads import ThreadPool
 
