@@ -6,18 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from tests.waiting import settle, wait_until
 
-async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what a thread brings about."""
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 (there is no event to wait for)
-            await asyncio.sleep(0.001)
-
-
-async def settle() -> None:
-    """Let the loop do all that is ready, and what that makes ready in turn."""
-    for _ in range(20):
-        await asyncio.sleep(0)
+__all__ = ["Conversation", "settle", "wait_until"]
 
 
 class Conversation:

@@ -20,7 +20,8 @@ from djserve.handlers import ASGIHandler
 from djserve.handlers.files import PATHSEND
 from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads import ThreadPool
-from tests.handlers.conversation import Conversation, wait_until
+from tests.handlers.conversation import Conversation
+from tests.waiting import wait_until
 
 EVENTS: list[Any] = []
 
@@ -59,15 +60,17 @@ async def file(request: HttpRequest) -> FileResponse:
 
 
 async def outlived(request: HttpRequest) -> HttpResponse:
+    answered = asyncio.Event()
+
     async def later() -> None:
-        await asyncio.sleep(0.01)
+        await answered.wait()
         EVENTS.append(await sync_to_async(lambda: threading.current_thread().name)())
 
-    TASKS.append(asyncio.create_task(later()))
+    TASKS[asyncio.create_task(later())] = answered
     return HttpResponse()
 
 
-TASKS: list[asyncio.Task[None]] = []
+TASKS: dict[asyncio.Task[None], asyncio.Event] = {}
 
 urlpatterns = [
     path("", hello),
@@ -203,7 +206,9 @@ def test_file_goes_through_python_otherwise(pool: ThreadPool) -> None:
 def test_task_that_outlives_its_request_still_has_threads(pool: ThreadPool) -> None:
     async def main() -> None:
         await Conversation("/outlived/").request(ASGIHandler(pool))
-        await asyncio.gather(*TASKS)
+        for task, answered in TASKS.items():
+            answered.set()
+            await task
 
     asyncio.run(main())
     assert EVENTS[0].startswith("djserve-")

@@ -16,7 +16,7 @@ from djserve.handlers import parallel_consumers
 from djserve.handlers.consumers import refuse_websockets
 from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads import ThreadPool
-from tests.handlers.conversation import wait_until
+from tests.waiting import wait_until
 
 SOCKETS = 4
 

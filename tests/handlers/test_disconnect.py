@@ -15,6 +15,7 @@ from djserve.handlers.disconnect import Disconnect
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
+from tests.waiting import settle
 
 
 class Client:
@@ -111,7 +112,7 @@ def test_cancellation_from_elsewhere_goes_on() -> None:
         client = Client()
         disconnect = Disconnect(client.receive)
         task = asyncio.create_task(disconnect.cancels(asyncio.sleep(300)))
-        await asyncio.sleep(0.01)
+        await settle()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -172,7 +173,7 @@ def test_what_is_no_task_is_told() -> None:
         disconnect.on_happen = lambda: told.append("gone")
         disconnect.listen()
         client.gone.set()
-        await asyncio.sleep(0.01)
+        await settle()
         return told
 
     assert asyncio.run(main()) == ["gone"]

@@ -26,7 +26,8 @@ from djserve.handlers.files import PATHSEND
 from djserve.handlers.leases import Lease
 from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads import ThreadPool
-from tests.handlers.conversation import Conversation, settle, wait_until
+from tests.handlers.conversation import Conversation
+from tests.waiting import settle, wait_until
 
 EVENTS: list[str] = []
 BEGUN = threading.Event()

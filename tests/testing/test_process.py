@@ -75,8 +75,8 @@ def test_process_serves_until_it_is_terminated() -> None:
     )
 
     def terminate() -> None:
-        process.ready.wait(120)
-        os.kill(os.getpid(), signal.SIGTERM)
+        if process.ready.wait(120):
+            os.kill(os.getpid(), signal.SIGTERM)
 
     client = threading.Thread(target=terminate)
     client.start()
