@@ -25,16 +25,20 @@ class ContentQueue:
         self._chunks.clear()
         self._offset = self.size = 0
 
-    def take(self, limit: int) -> bytes:
-        """Return the next content, at most ``limit`` bytes; there must be some."""
+    def take(self, limit: int) -> bytes | memoryview:
+        """Return the next content, at most ``limit`` bytes; there must be some.
+
+        A part of a chunk is a view of it, so that it is copied only where it is sent.
+        """
+        data: bytes | memoryview
         first = self._chunks[0]
         room = len(first) - self._offset
         if room > limit:
-            data = first[self._offset : self._offset + limit]
+            data = memoryview(first)[self._offset : self._offset + limit]
             self._offset += limit
         elif room == limit or len(self._chunks) == 1:
             self._chunks.popleft()
-            data = first[self._offset :] if self._offset else first
+            data = memoryview(first)[self._offset :] if self._offset else first
             self._offset = 0
         else:
             data = self._take_several(limit)

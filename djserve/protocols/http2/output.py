@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # Bytes of content in one turn of the loop; the transport's buffer is about as large.
 _TURN_SIZE = 64 * 1024
 
+# What every peer takes in a frame; a turn is at least as much.
+_FRAME_SIZE = 16 * 1024
+
 # A frame with less content than this is no progress that pays for a window update.
 _WORTHY_SIZE = 1024
 # One for the stream's window and one for the connection's.
@@ -174,25 +177,30 @@ class Output:
             window = min(
                 codec.outbound_flow_control_window,
                 stream.state.outbound_flow_control_window,
-                codec.max_outbound_frame_size,
+                # Nobody waits for the end of a frame: several go at once.
+                max(self._turn_left, _FRAME_SIZE)
+                if scheduler.has_one
+                else codec.max_outbound_frame_size,
             )
             if window > 0:
-                self._turn_left -= self._send_frame(stream, window)
+                self._turn_left -= self._send_content(stream, window)
             else:
                 scheduler.discard(stream)
         if self._turn_left <= 0:
             self._schedule()
 
-    def _send_frame(self, stream: Responder, window: int) -> int:
+    def _send_content(self, stream: Responder, window: int) -> int:
         data = stream.queue.take(window)
         size = len(data)
         if size >= _WORTHY_SIZE:
-            self._codec.controls.earn(_CONTROLS_PER_FRAME)
+            full, rest = divmod(size, self._codec.max_outbound_frame_size)
+            count = full + (rest >= _WORTHY_SIZE)
+            self._codec.controls.earn(_CONTROLS_PER_FRAME * count)
         stream.sent_size += size
         is_whole = not stream.queue.size
         if is_whole:
             self._scheduler.discard(stream)
         else:
             self._scheduler.sent(stream)
-        stream.send_frame(data, is_whole)
+        stream.send_content(data, is_whole)
         return size

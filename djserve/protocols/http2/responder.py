@@ -138,7 +138,7 @@ class Responder:
             self._trailers = fields.literal
         self._queue(b"", more=False)
 
-    def send_frame(self, data: bytes, is_whole: bool) -> None:
+    def send_content(self, data: bytes | memoryview, is_whole: bool) -> None:
         """Send content that was taken; ``is_whole``: nothing waits any more."""
         is_last = is_whole and self._is_ending and self._trailers is None
         self.table.codec.send_content(self.state, data, is_last)

@@ -34,45 +34,60 @@ _LEVELS = 16
 class Scheduler:
     """Keep the streams that have something to send and may send it."""
 
-    __slots__ = ("_count", "_queues", "_turns")
+    __slots__ = ("_levels", "_queues", "_turns")
 
     def __init__(self) -> None:
         self._queues: list[deque[Responder]] = [deque() for _ in range(_LEVELS)]
-        self._count = 0
+        # A bit for each level that has a stream (benchmark: http2_mixed_download).
+        self._levels = 0
         self._turns = 0
 
     def __bool__(self) -> bool:
-        return self._count > 0
+        return self._levels > 0
+
+    @property
+    def has_one(self) -> bool:
+        """Whether a single stream is queued."""
+        levels = self._levels
+        return not levels & (levels - 1) and (
+            len(self._queues[levels.bit_length() - 1]) == 1
+        )
 
     def add(self, stream: Responder) -> None:
         """Put a stream last of its level; nothing happens if it is queued."""
         if stream.level is None:
             stream.level = _level_of(stream)
             self._queues[stream.level].append(stream)
-            self._count += 1
+            self._levels |= 1 << stream.level
 
     def discard(self, stream: Responder) -> None:
         """Take a stream out, wherever it stands."""
         if stream.level is not None:
-            self._queues[stream.level].remove(stream)
-            self._count -= 1
+            queue = self._queues[stream.level]
+            queue.remove(stream)
+            if not queue:
+                self._levels ^= 1 << stream.level
             stream.level = None
 
     def next(self) -> Responder:
         """Return the stream whose turn it is; it stays queued. There must be one."""
         self._turns += 1
-        waiting = [queue for queue in self._queues if queue]
-        if len(waiting) > 1 and self._turns % COURTESY_INTERVAL == 0:
+        highest = self._levels & -self._levels
+        lower_levels = self._levels ^ highest
+        if lower_levels and self._turns % COURTESY_INTERVAL == 0:
             # The courtesy goes round among the lower levels.
+            waiting = [queue for queue in self._queues if queue]
             lower = self._turns // COURTESY_INTERVAL % (len(waiting) - 1)
             return waiting[1 + lower][0]
-        return waiting[0][0]
+        return self._queues[highest.bit_length() - 1][0]
 
     def sent(self, stream: Responder) -> None:
         """Note that a queued stream sent a frame and has more to send."""
         if stream.priority.incremental or stream.sent_size >= LONG_TURN:
-            self.discard(stream)
-            self.add(stream)
+            level = _level_of(stream)
+            if level != stream.level or len(self._queues[level]) > 1:
+                self.discard(stream)
+                self.add(stream)
 
 
 def _level_of(stream: Responder) -> int:

@@ -36,6 +36,9 @@ _DEFAULT_WINDOW = 65535
 # Streams that we have reset and whose late frames are therefore no fault of the peer's.
 _RESETS_REMEMBERED = 512
 
+# Content from this size on is not copied into h2's buffer first.
+_LARGE_SIZE = 1024
+
 # States in which the peer may send content.
 RECEIVING = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
 
@@ -59,6 +62,8 @@ class FrameSender(H2Connection):
         self.resets = Allowance("stream resets", config.http2_reset_limit)
         self.controls = Allowance("control frames", config.http2_control_frame_limit)
         self.reset_by_us: dict[int, None] = {}
+        # What stands before h2's own buffer: earlier buffers, and content between.
+        self._parts: list[bytes | bytearray | memoryview] = []
         self._connection_window = config.http2_connection_window_size
         self._stream_window = min(config.http2_stream_window_size, WINDOW_LIMIT)
         self.local_settings = Settings(
@@ -81,11 +86,21 @@ class FrameSender(H2Connection):
             self.increment_flow_control_window(increment)
 
     def take_output(self) -> bytes:
-        """Return what is to be sent, and forget it."""
-        return self.data_to_send()
+        """Return what is to be sent, and forget it.
+
+        Large content is copied here and nowhere else (benchmark:
+        http2_mixed_download).
+        """
+        if not self._parts:
+            return self.data_to_send()
+        self._parts.append(self._data_to_send)
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self._data_to_send = bytearray()
+        return data
 
     def has_output(self) -> bool:
-        return bool(self._data_to_send)
+        return bool(self._data_to_send or self._parts)
 
     def send_block(
         self, state: H2Stream, block: bytes, is_last: bool, interim: bool = False
@@ -105,15 +120,27 @@ class FrameSender(H2Connection):
         if is_last:
             self._end_sending(state)
 
-    def send_content(self, state: H2Stream, data: bytes, is_last: bool) -> None:
-        """Send DATA that both windows and the frame size have room for."""
+    def send_content(
+        self, state: H2Stream, data: bytes | memoryview, is_last: bool
+    ) -> None:
+        """Send DATA that both windows have room for, in as many frames as it takes.
+
+        ``data`` must not change until it is taken.
+        """
         size = len(data)
+        state.outbound_flow_control_window -= size
+        self.outbound_flow_control_window -= size
+        if size > self.max_outbound_frame_size:
+            data = self._send_full_frames(state.stream_id, data)
+            size = len(data)
         self._data_to_send += frames.pack_header(
             size, frames.DATA, frames.END_STREAM if is_last else 0, state.stream_id
         )
-        self._data_to_send += data
-        state.outbound_flow_control_window -= size
-        self.outbound_flow_control_window -= size
+        if size < _LARGE_SIZE:
+            self._data_to_send += data
+        else:
+            self._parts += (self._data_to_send, data)
+            self._data_to_send = bytearray()
         if is_last:
             self._end_sending(state)
 
@@ -151,6 +178,18 @@ class FrameSender(H2Connection):
             )
         text = reason.encode("ascii", "backslashreplace")[:256]
         self._data_to_send += frames.encode_goaway(last, code, text)
+
+    def _send_full_frames(self, stream_id: int, data: bytes | memoryview) -> memoryview:
+        """Send all but the last frame; return what that one has to hold."""
+        size = self.max_outbound_frame_size
+        header = frames.pack_header(size, frames.DATA, 0, stream_id)
+        content = memoryview(data)
+        self._parts.append(self._data_to_send)
+        self._data_to_send = bytearray()
+        while len(content) > size:
+            self._parts += (header, content[:size])
+            content = content[size:]
+        return content
 
     def _send_window_update(self, stream_id: int, increment: int) -> None:
         self._data_to_send += frames.pack_header(

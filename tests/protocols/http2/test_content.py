@@ -18,7 +18,7 @@ def test_content_comes_out_whole_and_in_order(
     queue = ContentQueue()
     for chunk in chunks:
         queue.append(chunk)
-    taken: list[bytes] = []
+    taken: list[bytes | memoryview] = []
     while queue.size:
         limit = limits[len(taken) % len(limits)]
         taken.append(queue.take(limit))
@@ -41,6 +41,16 @@ def test_whole_chunk_is_not_copied() -> None:
     queue.append(chunk)
 
     assert queue.take(100) is chunk
+
+
+def test_parts_of_a_chunk_are_not_copied() -> None:
+    queue = ContentQueue()
+    chunk = bytes(100)
+    queue.append(chunk)
+    parts = [queue.take(60), queue.take(60)]
+
+    assert [len(part) for part in parts] == [60, 40]
+    assert all(isinstance(part, memoryview) and part.obj is chunk for part in parts)
 
 
 def test_cleared_queue_is_empty() -> None:

@@ -33,6 +33,20 @@ def test_long_response_is_written_before_the_turn_ends(open_wire: type[Wire]) ->
     assert wire.requests[0].stream.is_writable
 
 
+def test_turn_of_a_single_response_is_one_write_of_whole_frames(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(client_settings=open_wire.setting(4, 2**30))
+    wire.feed(wire.headers(1), wire.window(0, 2**30))
+    wire.transport.writes.clear()
+    wire.requests[0].answer(b"x" * 65536 * 3)
+    wire.turn()
+    sizes = [len(frame.payload) for frame in wire.log if frame.kind == frames.DATA]
+
+    assert len(wire.transport.writes) == 3
+    assert sizes == [16384] * 12
+
+
 def test_one_write_is_bounded(open_wire: type[Wire]) -> None:
     wire = open_wire(client_settings=open_wire.setting(4, 2**30))
     wire.feed(wire.headers(1), wire.window(0, 2**30))

@@ -73,6 +73,46 @@ def test_output_is_taken_once() -> None:
     assert not sender.has_output()
 
 
+@pytest.mark.parametrize("size", [0, 1, 1023, 1024, 16384, 16385, 32768, 50_000])
+def test_content_of_any_size_goes_out_in_frames_that_the_peer_takes(size: int) -> None:
+    sender, client = open_pair()
+    client.send_headers(1, GET, end_stream=True)
+    sender.receive_data(client.data_to_send())
+    client.receive_data(sender.take_output())
+    state = sender.streams[1]
+    content = bytes(range(256)) * 200
+    sender.ping(b"12345678")
+    sender.send_block(state, b"\x88", is_last=False)
+    sender.send_content(state, content[:size], is_last=True)
+    events = client.receive_data(sender.take_output())
+    parts = [event for event in events if isinstance(event, h2.events.DataReceived)]
+
+    assert isinstance(events[0], h2.events.PingReceived)
+    assert b"".join(part.data for part in parts) == content[:size]
+    assert isinstance(events[-1], h2.events.StreamEnded)
+    assert [part.stream_ended is not None for part in parts].count(True) == 1
+    assert len(parts) == (max(size, 1) + 16383) // 16384
+    assert sender.outbound_flow_control_window == 65535 - size
+    assert state.outbound_flow_control_window == 65535 - size
+    assert not sender.has_output()
+
+
+def test_what_is_sent_after_content_stands_behind_it() -> None:
+    sender, client = open_pair()
+    client.send_headers(1, GET)
+    sender.receive_data(client.data_to_send())
+    client.receive_data(sender.take_output())
+    sender.send_block(sender.streams[1], b"\x88", is_last=False)
+    for size in (20_000, 10, 3000):
+        sender.send_content(sender.streams[1], bytes(size), is_last=False)
+        sender.ping(b"12345678")
+    sender.reset(1, 8)
+    kinds = [type(event) for event in client.receive_data(sender.take_output())][1:]
+
+    data, ping = h2.events.DataReceived, h2.events.PingReceived
+    assert kinds == [data, data, ping, data, ping, data, ping, h2.events.StreamReset]
+
+
 def test_reset_of_an_ended_stream_is_nothing() -> None:
     sender, _ = open_pair()
     sender.reset(1, 8)
