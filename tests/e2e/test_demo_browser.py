@@ -72,15 +72,18 @@ def test_mention_rings_the_bell_until_it_is_read_on_one_tab(site: Site) -> None:
 
 def test_notification_comes_as_a_server_sent_event_too(site: Site) -> None:
     ana, ben = site.join("lobby", "ana"), site.visit("/", "ben")
-    ben.evaluate("""() => new Promise((opened) => {
+    mark = ben.locator("html")
+    ben.evaluate("""() => {
+        const { dataset } = document.documentElement;
         const source = new EventSource("/notifications/stream/");
-        window.heard = new Promise((heard) => source.addEventListener(
-            "notification", (event) => { source.close(); heard(event.data); }));
-        source.onopen = opened;
-    })""")
+        source.onopen = () => { dataset.stream = "open"; };
+        source.addEventListener("notification", ({ data }) => { dataset.note = data; });
+    }""")
+    expect(mark).to_have_attribute("data-stream", "open")
     say(ana, "Do you stream, @ben")
 
-    note = json.loads(ben.evaluate("window.heard"))
+    expect(mark).to_have_attribute("data-note", re.compile("text"))
+    note = json.loads(mark.get_attribute("data-note") or "")
     assert note["text"] == "ana mentioned you in Lobby"
 
 

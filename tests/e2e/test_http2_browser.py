@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from djserve.net.certificates import development_certificate
+from tests.e2e.demo_site import PATIENCE_MS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
-
-CHROMIUM_ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
 
 APPLICATION = """
 PAGE = b'<!doctype html><title>Page</title><link rel="icon" href="data:,">'
@@ -57,20 +54,6 @@ WEBSOCKET = """(size) => new Promise((resolve, reject) => {
 })"""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if path is None:
-        reason = "chromium is not installed"
-        if os.environ.get("DJSERVE_REQUIRE_ALL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def url(tmp_path: Path, start_server: Callable[..., Any], free_port: int) -> str:
     (tmp_path / "application.py").write_text(APPLICATION)
@@ -91,16 +74,19 @@ def url(tmp_path: Path, start_server: Callable[..., Any], free_port: int) -> str
     return f"https://localhost:{free_port}/"
 
 
-def test_page_and_its_requests_use_http2(browser: Browser, url: str) -> None:
+@pytest.fixture
+def page(browser: Browser, url: str) -> Iterator[Page]:
     page = browser.new_page(ignore_https_errors=True)
-    page.goto(url)
+    page.goto(url, timeout=PATIENCE_MS)
+    yield page
+    page.close()
 
+
+def test_page_and_its_requests_use_http2(page: Page) -> None:
     assert set(page.evaluate(PROTOCOLS)) == {"h2"}
 
 
-def test_websocket_shares_the_pages_connection(browser: Browser, url: str) -> None:
-    page = browser.new_page(ignore_https_errors=True)
-    page.goto(url)
+def test_websocket_shares_the_pages_connection(page: Page) -> None:
     told = page.evaluate("async () => (await fetch('/told')).text()")
     greeting, size, code, was_clean = page.evaluate(WEBSOCKET, 300_000)
 
