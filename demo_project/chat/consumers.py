@@ -34,8 +34,7 @@ class RoomConsumer(CommandConsumer):
         return [room_group(room.pk)]
 
     async def opened(self) -> None:
-        await self._send_state("welcome")
-        await database_sync_to_async(announce_people)(self.room.pk)
+        await self._send_state("welcome", await self._arrive())
 
     async def closed(self) -> None:
         await database_sync_to_async(announce_people)(self.room.pk)
@@ -80,8 +79,7 @@ class RoomConsumer(CommandConsumer):
 
     async def ping(self, data: dict[str, Any]) -> None:
         """Answer with the room's state, so that a client which missed events knows."""
-        await self.touch()
-        await self._send_state("pong")
+        await self._send_state("pong", await self.touch_and(self._state))
 
     commands = {
         "send": (forms.SendForm, send_message),
@@ -121,14 +119,18 @@ class RoomConsumer(CommandConsumer):
         slug = self.scope["url_route"]["kwargs"]["slug"]
         return permissions.readable_rooms(self.user).filter(slug=slug).first()
 
-    async def _send_state(self, type: str) -> None:
-        state = await self._state()
+    async def _send_state(self, type: str, state: dict[str, Any] | None) -> None:
         if state is None:
             await self.close(code=ACCESS_LOST)
         else:
             await self.send_event(type, **state)
 
     @database_sync_to_async
+    def _arrive(self) -> dict[str, Any] | None:
+        # The others' event comes to this client too, after its welcome.
+        announce_people(self.room.pk)
+        return self._state()
+
     def _state(self) -> dict[str, Any] | None:
         """Return what a client compares with its own, None where the room is gone."""
         versions = Room.objects.filter(pk=self.room.pk).values_list(

@@ -22,12 +22,12 @@ class InboxConsumer(CommandConsumer):
         return [inbox_group(self.account.pk)] if self.account is not None else None
 
     async def opened(self) -> None:
-        await self.send_event("welcome", **await self._snapshot())
+        snapshot = await database_sync_to_async(self._snapshot)()
+        await self.send_event("welcome", **snapshot)
 
     async def ping(self, data: dict[str, Any]) -> None:
         """Answer with the whole list: an event that was lost costs 20 seconds."""
-        await self.touch()
-        await self.send_event("pong", **await self._snapshot())
+        await self.send_event("pong", **await self.touch_and(self._snapshot))
 
     async def mark_read(self, data: dict[str, Any]) -> None:
         await database_sync_to_async(services.mark_read)(self.account, data["up_to"])
@@ -51,7 +51,6 @@ class InboxConsumer(CommandConsumer):
     async def room_read(self, event: dict[str, Any]) -> None:
         await self.send_event(**event)
 
-    @database_sync_to_async
     def _snapshot(self) -> dict[str, Any]:
         assert self.account is not None  # admit() refused guests
         notes = [note.as_dict() for note in services.latest(self.account)]
