@@ -52,12 +52,15 @@ class RequestHead:
     bytes (absolute-form already reduced). ``http_version`` is "1.0", "1.1" or "2".
     ``content_length`` is None where the length is not known beforehand; ``has_body``
     says whether any content may follow. ``upgrade`` is the protocol asked for, in lower
-    case (b"websocket"), or None.
+    case (b"websocket"), or None. ``field_lines`` are the bytes that ``headers`` were
+    made of, where the next request is likely to have the same ones, else b"": what is
+    made of them may be kept.
     """
 
     __slots__ = (
         "content_length",
         "expects_continue",
+        "field_lines",
         "has_body",
         "headers",
         "http_version",
@@ -83,6 +86,7 @@ class RequestHead:
         self.content_length: int | None = None
         self.has_body = False
         self.expects_continue = False
+        self.field_lines = b""
         self.upgrade: bytes | None = None
 
 

@@ -305,14 +305,14 @@ class HTTPExchange:
         if self._readers:
             wake(self._readers)
         if self._entry is not None:
-            self._entry.finish(self._status, self._size)
-            self._entry = None
+            (finish, head, started), self._entry = self._entry, None
+            finish(head, self.scope, started, self._status, self._size)
 
     def _finish_entry(self, exc: Exception | None) -> None:
         if self._entry is not None:
+            (finish, head, started), self._entry = self._entry, None
             status = 0 if self._actions is self._STARTED else self._status
-            self._entry.finish(take_refusal(exc) or status, self._size)
-            self._entry = None
+            finish(head, self.scope, started, take_refusal(exc) or status, self._size)
 
     def _state_name(self) -> str:
         names = ("WAITING", "STARTED", "STREAMING", "TRAILERS")

@@ -24,7 +24,7 @@ from djserve.net.latency import shorten_queues
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.protocols.http2.preface import PrefaceDetector
-from djserve.server.records import HTTPEntry, WebSocketEntry, record_refusal
+from djserve.server.records import WebSocketEntry, choose_finish, record_refusal
 
 if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls
@@ -75,6 +75,7 @@ class ConnectionFactory:
         self._calls = calls
         self._scopes = scopes
         self._log = request_log
+        self._note = choose_finish(request_log)
         self._origin_policy = origin_policy
         self._proxy_headers = (
             ProxyHeaders(config.proxy) if config.proxy.proxy_headers else None
@@ -170,7 +171,7 @@ class ConnectionFactory:
         if head.upgrade is not None:
             return self._open_websocket(head, info, stream, forwarded)
         scope = self._scopes.build_http(head, info, stream, forwarded)
-        entry = None if self._log is None else HTTPEntry(self._log, head, scope)
+        entry = None if self._note is None else (self._note, head, time.perf_counter())
         return HTTPExchange(
             scope, stream, self._calls, self._config.http.request_timeout, entry
         )

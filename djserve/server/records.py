@@ -3,43 +3,42 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
+from djserve.instrumentation.access_log import AccessLog
 from djserve.instrumentation.events import RequestRecord
 from djserve.interfaces import RequestHead
 
 if TYPE_CHECKING:
-    from djserve.asgi.types import Scope
+    from djserve.asgi.types import FinishRequest, Scope
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import ConnectionInfo
 
 
-class HTTPEntry(RequestRecord):
-    """One HTTP request's record, logged at its end.
+def choose_finish(log: RequestLog | None) -> FinishRequest | None:
+    """Return what logs a request's end; the access log alone needs no record."""
+    if log is None:
+        return None
+    if isinstance(log, AccessLog) and log.is_combined:
+        return log.http_finished
+    return partial(_finish_record, log)
 
-    A record itself, filled in at the end: every object and every field costs every
-    request (benchmark: access_log_cost).
-    """
 
-    __slots__ = ("_log", "_started")
-
-    scope: Scope
-
-    def __init__(self, log: RequestLog, head: RequestHead, scope: Scope) -> None:
-        self._log = log
-        self.head = head
-        self.scope = scope
-        self._started = time.perf_counter()
-
-    def finish(self, status: int, size: int) -> None:
-        """Log the request; ``size`` is in bytes."""
-        self.duration = time.perf_counter() - self._started
-        self.status = status
-        self.size = size
-        self.client = self.scope["client"]
-        self.scheme = self.scope["scheme"]
-        self.trace_id = ""
-        self._log.request_finished(self)
+def _finish_record(
+    log: RequestLog,
+    head: RequestHead,
+    scope: Scope,
+    started: float,
+    status: int,
+    size: int,
+) -> None:
+    duration = time.perf_counter() - started
+    record = RequestRecord(
+        head, scope["client"], scope["scheme"], status, size, duration
+    )
+    record.scope = scope
+    log.request_finished(record)
 
 
 class WebSocketEntry:

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import os
 import re
-import subprocess
-import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,43 +12,18 @@ from hypothesis import strategies as st
 
 from djserve.conf.schema import LoggingConfig
 from djserve.errors import ConfigError
-from djserve.instrumentation import access_log
-from djserve.instrumentation.access_log import (
-    BATCH_LIMIT,
-    AccessLog,
-    LineFile,
-    LineLogger,
-    format_date,
-    format_entry,
-    open_access_log,
-)
+from djserve.instrumentation.access_file import BATCH_LIMIT, LineFile, LineLogger
+from djserve.instrumentation.access_line import format_date
+from djserve.instrumentation.access_log import AccessLog, open_access_log
 from djserve.instrumentation.events import RequestRecord
 from djserve.interfaces import RequestHead
-from tests.logs import own_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from djserve.interfaces import Headers
-
-DATE = "10/Oct/2000:13:55:36 -0700"
-
-
-class Timers:
-    """The event loop's call_later: calls that wait until the test runs them."""
-
-    def __init__(self) -> None:
-        self.calls: list[Callable[[], None]] = []
-
-    def call_later(self, delay: float, call: Callable[[], None]) -> None:
-        assert 0.1 <= delay <= 1
-        self.calls.append(call)
-
-    def run(self) -> None:
-        calls, self.calls = self.calls, []
-        for call in calls:
-            call()
+    from tests.instrumentation.conftest import Timers
 
 
 def record(
@@ -70,23 +41,6 @@ def record(
 
 
 @pytest.fixture
-def timers() -> Timers:
-    return Timers()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "access.log"
-
-
-@pytest.fixture
-def lines(path: Path, timers: Timers) -> Iterator[LineFile]:
-    file = LineFile(str(path), timers.call_later)
-    yield file
-    file.close()
-
-
-@pytest.fixture
 def access_logger() -> Iterator[logging.Logger]:
     logger = logging.getLogger("djserve.access")
     yield logger
@@ -94,44 +48,7 @@ def access_logger() -> Iterator[logging.Logger]:
     logger.setLevel(logging.NOTSET)
 
 
-# The line
-
-
-def test_entry_has_the_combined_format_and_the_duration() -> None:
-    headers = [
-        (b"host", b"example.com"),
-        (b"user-agent", b"curl/8.0"),
-        (b"referer", b"http://example.com/start"),
-    ]
-    entry = format_entry(record(b"/a", b"b=1", headers), "GET", DATE)
-
-    assert entry == (
-        f'192.0.2.1 - - [{DATE}] "GET /a?b=1 HTTP/1.1" 200 5 '
-        '"http://example.com/start" "curl/8.0" 0.012500\n'
-    )
-
-
-def test_trace_comes_last() -> None:
-    request = record()
-    request.trace_id = "0af7"
-
-    assert format_entry(request, "GET", DATE).endswith(" 0.012500 trace=0af7\n")
-
-
-def test_missing_values_are_dashes() -> None:
-    entry = format_entry(record(client=None, status=0, size=0, duration=0), "GET", DATE)
-
-    assert entry == f'- - - [{DATE}] "GET / HTTP/1.1" - - "-" "-" 0.000000\n'
-
-
-@pytest.mark.parametrize(
-    ("version", "name"), [("1.0", "HTTP/1.0"), ("2", "HTTP/2.0"), ('3"', 'HTTP/3\\"')]
-)
-def test_entry_names_the_protocol(version: str, name: str) -> None:
-    request = record()
-    request.head.http_version = version
-
-    assert f'"GET / {name}"' in format_entry(request, "GET", DATE)
+# Requests and WebSockets
 
 
 HOSTILE = b'x" 200 1\r\n1.1.1.1 - - [\x1b[2J\x00\xff\\'
@@ -164,60 +81,103 @@ def test_peer_cannot_break_out_of_its_field(
     assert path.read_text().count("\n") == 1
 
 
-def format_plainly(request: RequestRecord) -> str:
-    """Format with empty stores, which nothing is put into."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(access_log, "KNOWN_LIMIT", 0)
-        for name in ("_known_hosts", "_known_agents", "_known_paths"):
-            patch.setattr(access_log, name, {})
-        return format_entry(request, "GET", DATE)
+def write_both_ways(request: RequestRecord, started: float) -> list[str]:
+    """Return the line of a record, and the one that is written without."""
+    ended = started + request.duration
+    request.duration = ended - started
+    file = LineFile(os.devnull, lambda delay, call: None)
+    log = AccessLog(file, clock=lambda: 1.5, timer=lambda: ended)
+    log.request_finished(request)
+    scope = {"client": request.client}
+    log.http_finished(request.head, scope, started, request.status, request.size)
+    lines = [*file.lines]
+    file.close()
+    return lines
 
 
-@given(st.binary(), st.binary(), st.binary(max_size=400), st.text(max_size=9))
-def test_remembered_fields_are_those_that_are_escaped_anew(
-    path: bytes, query: bytes, agent: bytes, host: str
+@given(
+    path=st.binary(),
+    query=st.binary(),
+    headers=st.lists(
+        st.tuples(st.sampled_from([b"user-agent", b"referer", b"accept"]), st.binary()),
+        max_size=4,
+    ),
+    method=st.text(max_size=9),
+    client=st.none() | st.tuples(st.text(max_size=9), st.integers(0, 65535)),
+    status=st.integers(0, 999),
+    size=st.integers(0),
+    duration=st.floats(0, 1e6),
+    started=st.floats(0, 1e6),
+)
+def test_line_without_a_record_is_that_of_the_record(
+    started: float, **values: Any
 ) -> None:
-    request = record(path, query, [(b"user-agent", agent)], client=(host, 1))
+    plain, quick = write_both_ways(record(**values), started)
 
-    assert [format_entry(request, "GET", DATE) for _ in range(2)] == [
-        format_plainly(request)
-    ] * 2
+    assert quick == plain
 
 
-def test_stores_of_fields_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    stores: dict[str, dict[Any, str]] = {
-        name: {} for name in ("_known_hosts", "_known_agents", "_known_paths")
-    }
-    monkeypatch.setattr(access_log, "KNOWN_LIMIT", 10)
-    for name, store in stores.items():
-        monkeypatch.setattr(access_log, name, store)
-    for number in range(30):
-        agent = [(b"user-agent", b"%d" % number)]
-        client = (str(number), 1)
-        format_entry(record(b"/%d" % number, b"", agent, client=client), "GET", DATE)
-    format_entry(record(b"/" * 300, b"", [(b"user-agent", b"x" * 300)]), "GET", DATE)
+def test_line_without_a_record_follows_the_clock(lines: LineFile, path: Path) -> None:
+    clock = iter([100.25, 101.0, 90.5])
+    timer = iter([7.0, 7.74, 7.75, 8.7, 8.8])
+    log = AccessLog(lines, clock=lambda: next(clock), timer=lambda: next(timer))
+    for _ in range(5):
+        log.http_finished(record().head, {"client": None}, 7.0, 200, 5)
+    log.flush()
 
-    assert [len(store) for store in stores.values()] == [10, 10, 10]
+    dates = re.findall(r"\[(.*?)\]", path.read_text())
+    assert dates == [format_date(second) for second in (100, 100, 101, 101, 90)]
+
+
+def test_both_ways_share_the_date(lines: LineFile, path: Path) -> None:
+    clock = iter([100.0, 101.0])
+    log = AccessLog(lines, clock=lambda: next(clock), timer=lambda: 7.0)
+    request = record()
+    log.http_finished(request.head, {"client": request.client}, 7.0, 200, 5)
+    log.request_finished(request)
+    log.http_finished(request.head, {"client": request.client}, 7.0, 200, 5)
+    log.flush()
+
+    dates = re.findall(r"\[(.*?)\]", path.read_text())
+    assert dates == [format_date(second) for second in (100, 101, 101)]
+
+
+def test_lines_without_records_are_written_as_the_others(
+    lines: LineFile, path: Path, timers: Timers
+) -> None:
+    log, request = AccessLog(lines), record()
+    for _ in range(BATCH_LIMIT + 1):
+        log.http_finished(request.head, {"client": None}, 0.0, 200, 5)
+    assert path.read_text().count("\n") == BATCH_LIMIT
+
+    timers.run()
+    assert path.read_text().count("\n") == BATCH_LIMIT + 1
+
+
+def test_logger_gets_lines_without_records_at_once(
+    access_logger: logging.Logger,
+) -> None:
+    stream = io.StringIO()
+    access_logger.addHandler(logging.StreamHandler(stream))
+    access_logger.setLevel(logging.INFO)
+    log = AccessLog(LineLogger(access_logger))
+    for count in (1, 2):
+        log.http_finished(record(b"/100%s").head, {"client": None}, 0.0, 200, 5)
+        assert stream.getvalue().count('"GET /100%s HTTP/1.1" 200 5') == count
 
 
 @pytest.mark.parametrize(
-    ("zone", "date"),
-    [
-        ("UTC0", "01/Jan/2000:00:00:05 +0000"),
-        ("EST5", "31/Dec/1999:19:00:05 -0500"),
-        ("IST-5:30", "01/Jan/2000:05:30:05 +0530"),
-    ],
+    ("line_format", "is_combined"), [("combined", True), ("common", False)]
 )
-def test_date_is_local_with_its_offset(
-    zone: str, date: str, monkeypatch: pytest.MonkeyPatch
+def test_only_the_combined_format_is_written_without_a_record(
+    line_format: str, is_combined: bool, timers: Timers
 ) -> None:
-    monkeypatch.setenv("TZ", zone)
-    time.tzset()
-    try:
-        assert format_date(946684805) == date
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+    config = LoggingConfig(access_log=os.devnull, access_log_format=line_format)
+    log = open_access_log(config, timers.call_later)
+    assert log is not None
+    log.close()
+
+    assert log.is_combined is is_combined
 
 
 def test_date_follows_the_clock(lines: LineFile, path: Path) -> None:
@@ -331,186 +291,3 @@ def test_file_that_cannot_be_opened_refuses_the_start(
 
     with pytest.raises(ConfigError, match=r"cannot be opened: No such file"):
         open_access_log(config, timers.call_later)
-
-
-# Batches
-
-
-def test_lines_wait_for_one_write(lines: LineFile, path: Path, timers: Timers) -> None:
-    lines.write("one\n")
-    lines.write("two\n")
-    assert (path.read_text(), len(timers.calls)) == ("", 1)
-
-    timers.run()
-
-    assert (path.read_text(), timers.calls) == ("one\ntwo\n", [])
-
-
-def test_full_batch_is_written_at_once(lines: LineFile, path: Path) -> None:
-    for _ in range(BATCH_LIMIT):
-        lines.write("x\n")
-
-    assert path.read_text() == "x\n" * BATCH_LIMIT
-
-
-def test_next_line_is_scheduled_after_a_flush(lines: LineFile, timers: Timers) -> None:
-    lines.write("one\n")
-    timers.run()
-    lines.write("two\n")
-
-    assert len(timers.calls) == 1
-
-
-def test_existing_file_is_appended_to(path: Path, timers: Timers) -> None:
-    path.write_text("old\n")
-    file = LineFile(str(path), timers.call_later)
-    file.write("new\n")
-    file.close()
-
-    assert path.read_text() == "old\nnew\n"
-
-
-def test_what_comes_after_close_is_dropped(
-    lines: LineFile, path: Path, timers: Timers
-) -> None:
-    lines.write("one\n")
-    lines.close()
-    lines.write("two\n")
-    timers.run()
-
-    assert path.read_text() == "one\n"
-
-
-def test_exit_of_the_process_writes_what_waits(path: Path) -> None:
-    program = (
-        "import sys\n"
-        "from djserve.instrumentation.access_log import LineFile\n"
-        "LineFile(sys.argv[1], lambda delay, call: None).write('last\\n')\n"
-    )
-    subprocess.run([sys.executable, "-c", program, str(path)], check=True, timeout=300)
-
-    assert path.read_text() == "last\n"
-
-
-# Rotation
-
-
-def test_reopen_follows_a_rename(lines: LineFile, path: Path) -> None:
-    lines.write("old\n")
-    path.rename(path.with_suffix(".1"))
-    lines.reopen()
-    lines.write("new\n")
-    lines.flush()
-
-    assert path.with_suffix(".1").read_text() == "old\n"
-    assert path.read_text() == "new\n"
-
-
-def test_failed_reopen_keeps_the_old_file(
-    lines: LineFile, path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path.rename(path.with_suffix(".1"))
-    path.mkdir()
-    lines.reopen()
-    lines.write("still here\n")
-    lines.flush()
-
-    assert path.with_suffix(".1").read_text() == "still here\n"
-    assert "cannot be reopened: Is a directory" in caplog.text
-
-
-# Failures
-
-
-def test_full_disk_is_reported_once(
-    timers: Timers, caplog: pytest.LogCaptureFixture
-) -> None:
-    file = LineFile("/dev/full", timers.call_later)
-    for _ in range(3):
-        file.write("lost\n")
-        timers.run()
-    file.close()
-
-    assert [r.levelname for r in own_records(caplog)] == ["ERROR"]
-    assert os.strerror(errno.ENOSPC) in caplog.text
-
-
-def test_failure_is_reported_again_after_a_recovery(
-    path: Path, timers: Timers, caplog: pytest.LogCaptureFixture
-) -> None:
-    path.symlink_to("/dev/full")
-    file = LineFile(str(path), timers.call_later)
-    for target in ("/dev/full", "/dev/null", "/dev/full"):
-        path.unlink()
-        path.symlink_to(target)
-        file.reopen()
-        file.write("line\n")
-        file.flush()
-    file.close()
-
-    assert len(own_records(caplog)) == 2
-
-
-def test_close_of_a_lost_descriptor_raises_nothing(path: Path, timers: Timers) -> None:
-    file = LineFile(str(path), timers.call_later)
-    os.close(file._file.fileno())
-    file.close()
-
-    assert file._file.closed
-
-
-@pytest.fixture
-def pipe(tmp_path: Path, timers: Timers) -> Iterator[tuple[LineFile, int]]:
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    file = LineFile(str(fifo), timers.call_later)
-    os.set_blocking(file._file.fileno(), False)
-    yield file, reader
-    file.close()
-
-
-def test_closed_pipe_raises_nothing(
-    pipe: tuple[LineFile, int], timers: Timers, caplog: pytest.LogCaptureFixture
-) -> None:
-    file, reader = pipe
-    os.close(reader)
-    file.write("lost\n")
-    timers.run()
-
-    assert "cannot be written: Broken pipe" in caplog.text
-
-
-def test_slow_reader_gets_every_line_later(
-    pipe: tuple[LineFile, int], timers: Timers
-) -> None:
-    file, reader = pipe
-    sent = "".join(f"{number:0100d}\n" for number in range(2000))
-    file.write(sent)
-    got = b""
-    while timers.calls:
-        timers.run()
-        got += os.read(reader, 1 << 20)
-    os.close(reader)
-
-    assert got.decode() == sent
-
-
-def test_stuck_reader_loses_lines_but_never_half_a_line(
-    pipe: tuple[LineFile, int], caplog: pytest.LogCaptureFixture
-) -> None:
-    file, reader = pipe
-    for _ in range(4):
-        file.write(("x" * 99 + "\n") * 6000)
-        file.flush()
-    got = b""
-    while file._rest:
-        got += os.read(reader, 1 << 20)
-        file.flush()
-    got += os.read(reader, 1 << 20)
-    os.close(reader)
-
-    assert set(got.decode().splitlines()) == {"x" * 99}
-    assert [r.getMessage().split(": ")[1][:18] for r in own_records(caplog)] == [
-        "its reader is too "
-    ]

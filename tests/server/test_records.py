@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from djserve.instrumentation.access_file import LineFile
+from djserve.instrumentation.access_line import FORMATS
+from djserve.instrumentation.access_log import AccessLog
 from djserve.interfaces import ConnectionInfo, RequestHead
-from djserve.server.records import HTTPEntry, WebSocketEntry, record_refusal
+from djserve.server.records import WebSocketEntry, choose_finish, record_refusal
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Scope
@@ -51,10 +56,12 @@ def log() -> Log:
 
 
 def test_request_is_logged_at_its_end(log: Log) -> None:
-    entry = HTTPEntry(log, HEAD, SCOPE)
+    finish = choose_finish(log)
+    assert finish is not None
+    started = time.perf_counter()
     assert log.events == []
 
-    entry.finish(200, 5)
+    finish(HEAD, SCOPE, started, 200, 5)
     [record] = log.records
     assert log.events == [("finished", 200, 5)]
     assert (record.head, record.client, record.scheme) == (
@@ -63,6 +70,21 @@ def test_request_is_logged_at_its_end(log: Log) -> None:
         "http",
     )
     assert 0 <= record.duration < 60
+    assert record.scope is SCOPE
+
+
+@pytest.mark.parametrize("name", ["combined", "common", "json"])
+def test_access_log_is_told_without_a_record_where_it_can_be(name: str) -> None:
+    file = LineFile(os.devnull, lambda delay, call: None)
+    log = AccessLog(file, FORMATS[name])
+    finish = choose_finish(log)
+    assert finish is not None
+    finish(HEAD, SCOPE, time.perf_counter(), 200, 5)
+    [line] = file.lines
+    file.close()
+
+    assert (finish == log.http_finished) is (name == "combined")
+    assert "/a?b=c" in line
 
 
 def test_websocket_is_logged_from_the_handshake_to_its_end(log: Log) -> None:

@@ -23,7 +23,8 @@ from opentelemetry.trace import StatusCode
 from djserve.asgi.types import Application, Message, Receive, Scope, Send
 from djserve.conf.parser import parse
 from djserve.errors import ConfigError
-from djserve.instrumentation.access_log import AccessLog, LineLogger
+from djserve.instrumentation.access_file import LineLogger
+from djserve.instrumentation.access_log import AccessLog
 from djserve.instrumentation.events import RequestRecord
 from djserve.instrumentation.fan_out import combine
 from djserve.instrumentation.tracing import DISCONNECTED

@@ -126,13 +126,15 @@ class HeadParser:
             return None
         method, path, query = match.groups(b"")
         self.keep_alive = True
-        return RequestHead(
+        head = RequestHead(
             "GET" if method == b"GET" else "HEAD",
             path,
             query,
             self._seen_headers.copy(),
             "1.1",
         )
+        head.field_lines = self._seen_fields
+        return head
 
     def close(self) -> None:
         """Drop the parser, which refers back to this object."""
@@ -193,7 +195,7 @@ class HeadParser:
         elif b"#" in target:
             raise ProtocolError("Fragment in the request target")
         elif is_plain and version == "1.1" and self.keep_alive:
-            self._seen_fields = block[line_end + 2 :]
+            self._seen_fields = head.field_lines = block[line_end + 2 :]
             self._seen_headers = headers.copy()
         return head
 

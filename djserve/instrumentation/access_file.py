@@ -1,0 +1,165 @@
+"""Where the access log's lines go: a file, standard output or a logger.
+
+Lines go to a file in batches; the loop is asked for the time to write them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+from typing import IO, TYPE_CHECKING, Any
+
+from djserve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    CallLater = Callable[[float, Callable[[], None]], Any]
+
+STDOUT = 1
+
+FLUSH_INTERVAL = 0.1
+BATCH_LIMIT = 256
+# Lines kept for a reader that is too slow; more are dropped and counted.
+BACKLOG_LIMIT = 1024 * 1024
+
+error_logger = logging.getLogger("djserve.error")
+
+
+class LineLogger:
+    """Lines to a logger, at level INFO."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self.lines: list[str] = []
+
+    def write(self, line: str) -> None:
+        self._logger.info(line[:-1])
+
+    def see_to_lines(self) -> None:
+        """Log what was put into ``lines``."""
+        for line in self.lines:
+            self.write(line)
+        self.lines.clear()
+
+    def flush(self) -> None:
+        """Do nothing: a logger's handlers flush."""
+
+    reopen = close = flush
+
+
+class LineFile:
+    """Lines to a file or standard output, in one write for many.
+
+    A line is on its way after FLUSH_INTERVAL seconds, after BATCH_LIMIT lines, or when
+    the process exits, whichever is first. A write that fails is reported once until
+    one succeeds again; its lines are lost and nothing is raised.
+    """
+
+    def __init__(self, path: str, call_later: CallLater) -> None:
+        self._path = path
+        self._call_later = call_later
+        # Whoever appends a line itself calls ``see_to_lines`` after the first one, and
+        # where BATCH_LIMIT is reached.
+        self.lines: list[str] = []
+        self._rest = b""
+        self._is_scheduled = False
+        self._is_failing = False
+        try:
+            self._file = _open(path)
+        except OSError as exc:
+            problem = f"Access log {path!r}: cannot be opened: {exc.strerror}."
+            raise ConfigError([problem]) from exc
+        atexit.register(self.flush)
+
+    def write(self, line: str) -> None:
+        self.lines.append(line)
+        self.see_to_lines()
+
+    def see_to_lines(self) -> None:
+        """Write ``lines`` out where they are many; else see that it is done in time."""
+        if len(self.lines) >= BATCH_LIMIT:
+            self.flush()
+        elif not self._is_scheduled:
+            self._is_scheduled = True
+            self._call_later(FLUSH_INTERVAL, self._flush_in_time)
+
+    def flush(self) -> None:
+        """Write out what waits, as far as the file takes it without blocking."""
+        if self._file.closed:
+            self.lines.clear()
+            return
+        data = self._rest + "".join(self.lines).encode("ascii", "replace")
+        self.lines.clear()
+        try:
+            self._rest = _write_all(self._file, data) if data else b""
+        except OSError as exc:
+            self._rest = b""
+            self._report_failure(f"cannot be written: {exc.strerror}")
+            return
+        if len(self._rest) > BACKLOG_LIMIT:
+            # Cut at a line's end, so that what follows is whole lines.
+            self._rest = self._rest[: self._rest.index(b"\n") + 1]
+            self._report_failure("its reader is too slow")
+        elif data and not self._rest:
+            self._is_failing = False
+
+    def reopen(self) -> None:
+        """Open the path anew; the old file stays in use where that fails."""
+        self.flush()
+        try:
+            new_file = _open(self._path)
+        except OSError as exc:
+            self._report_failure(f"cannot be reopened: {exc.strerror}")
+            return
+        _close(self._file)
+        self._file = new_file
+
+    def close(self) -> None:
+        """Write out what waits and close the file."""
+        self.flush()
+        _close(self._file)
+        atexit.unregister(self.flush)
+
+    def _flush_in_time(self) -> None:
+        self._is_scheduled = False
+        self.flush()
+        if self._rest and not self._file.closed:
+            self._is_scheduled = True
+            self._call_later(FLUSH_INTERVAL, self._flush_in_time)
+
+    def _report_failure(self, reason: str) -> None:
+        if not self._is_failing:
+            self._is_failing = True
+            error_logger.error(
+                "Access log %s: %s; lines are lost until it recovers",
+                self._path,
+                reason,
+            )
+
+
+def _open(path: str) -> IO[bytes]:
+    if path != "-":
+        return open(path, "ab", buffering=0)
+    # Our own file object on the descriptor: closing it leaves standard output open.
+    return open(STDOUT, "wb", buffering=0, closefd=False)
+
+
+def _close(file: IO[bytes]) -> None:
+    try:
+        file.close()
+    except OSError:
+        # Nothing of ours is buffered in it, and the descriptor is gone either way.
+        pass
+
+
+def _write_all(file: IO[bytes], data: bytes) -> bytes:
+    """Write what the file takes and return the rest; raises OSError."""
+    view = memoryview(data)
+    while view:
+        # None: a non-blocking pipe is full (io.RawIOBase.write).
+        written: int | None = file.write(view)
+        if not written:
+            break
+        view = view[written:]
+    return bytes(view)

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from djserve.instrumentation.access_file import BATCH_LIMIT, LineFile
+from tests.logs import own_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.instrumentation.conftest import Timers
+
+# Batches
+
+
+def test_lines_wait_for_one_write(lines: LineFile, path: Path, timers: Timers) -> None:
+    lines.write("one\n")
+    lines.write("two\n")
+    assert (path.read_text(), len(timers.calls)) == ("", 1)
+
+    timers.run()
+
+    assert (path.read_text(), timers.calls) == ("one\ntwo\n", [])
+
+
+def test_full_batch_is_written_at_once(lines: LineFile, path: Path) -> None:
+    for _ in range(BATCH_LIMIT):
+        lines.write("x\n")
+
+    assert path.read_text() == "x\n" * BATCH_LIMIT
+
+
+def test_next_line_is_scheduled_after_a_flush(lines: LineFile, timers: Timers) -> None:
+    lines.write("one\n")
+    timers.run()
+    lines.write("two\n")
+
+    assert len(timers.calls) == 1
+
+
+def test_existing_file_is_appended_to(path: Path, timers: Timers) -> None:
+    path.write_text("old\n")
+    file = LineFile(str(path), timers.call_later)
+    file.write("new\n")
+    file.close()
+
+    assert path.read_text() == "old\nnew\n"
+
+
+def test_what_comes_after_close_is_dropped(
+    lines: LineFile, path: Path, timers: Timers
+) -> None:
+    lines.write("one\n")
+    lines.close()
+    lines.write("two\n")
+    timers.run()
+
+    assert path.read_text() == "one\n"
+
+
+def test_exit_of_the_process_writes_what_waits(path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from djserve.instrumentation.access_file import LineFile\n"
+        "LineFile(sys.argv[1], lambda delay, call: None).write('last\\n')\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True, timeout=300)
+
+    assert path.read_text() == "last\n"
+
+
+# Rotation
+
+
+def test_reopen_follows_a_rename(lines: LineFile, path: Path) -> None:
+    lines.write("old\n")
+    path.rename(path.with_suffix(".1"))
+    lines.reopen()
+    lines.write("new\n")
+    lines.flush()
+
+    assert path.with_suffix(".1").read_text() == "old\n"
+    assert path.read_text() == "new\n"
+
+
+def test_failed_reopen_keeps_the_old_file(
+    lines: LineFile, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.rename(path.with_suffix(".1"))
+    path.mkdir()
+    lines.reopen()
+    lines.write("still here\n")
+    lines.flush()
+
+    assert path.with_suffix(".1").read_text() == "still here\n"
+    assert "cannot be reopened: Is a directory" in caplog.text
+
+
+# Failures
+
+
+def test_full_disk_is_reported_once(
+    timers: Timers, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = LineFile("/dev/full", timers.call_later)
+    for _ in range(3):
+        file.write("lost\n")
+        timers.run()
+    file.close()
+
+    assert [r.levelname for r in own_records(caplog)] == ["ERROR"]
+    assert os.strerror(errno.ENOSPC) in caplog.text
+
+
+def test_failure_is_reported_again_after_a_recovery(
+    path: Path, timers: Timers, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.symlink_to("/dev/full")
+    file = LineFile(str(path), timers.call_later)
+    for target in ("/dev/full", "/dev/null", "/dev/full"):
+        path.unlink()
+        path.symlink_to(target)
+        file.reopen()
+        file.write("line\n")
+        file.flush()
+    file.close()
+
+    assert len(own_records(caplog)) == 2
+
+
+def test_close_of_a_lost_descriptor_raises_nothing(path: Path, timers: Timers) -> None:
+    file = LineFile(str(path), timers.call_later)
+    os.close(file._file.fileno())
+    file.close()
+
+    assert file._file.closed
+
+
+@pytest.fixture
+def pipe(tmp_path: Path, timers: Timers) -> Iterator[tuple[LineFile, int]]:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    file = LineFile(str(fifo), timers.call_later)
+    os.set_blocking(file._file.fileno(), False)
+    yield file, reader
+    file.close()
+
+
+def test_closed_pipe_raises_nothing(
+    pipe: tuple[LineFile, int], timers: Timers, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, reader = pipe
+    os.close(reader)
+    file.write("lost\n")
+    timers.run()
+
+    assert "cannot be written: Broken pipe" in caplog.text
+
+
+def test_slow_reader_gets_every_line_later(
+    pipe: tuple[LineFile, int], timers: Timers
+) -> None:
+    file, reader = pipe
+    sent = "".join(f"{number:0100d}\n" for number in range(2000))
+    file.write(sent)
+    got = b""
+    while timers.calls:
+        timers.run()
+        got += os.read(reader, 1 << 20)
+    os.close(reader)
+
+    assert got.decode() == sent
+
+
+def test_stuck_reader_loses_lines_but_never_half_a_line(
+    pipe: tuple[LineFile, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    file, reader = pipe
+    for _ in range(4):
+        file.write(("x" * 99 + "\n") * 6000)
+        file.flush()
+    got = b""
+    while file._rest:
+        got += os.read(reader, 1 << 20)
+        file.flush()
+    got += os.read(reader, 1 << 20)
+    os.close(reader)
+
+    assert set(got.decode().splitlines()) == {"x" * 99}
+    assert [r.getMessage().split(": ")[1][:18] for r in own_records(caplog)] == [
+        "its reader is too "
+    ]
