@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 VARIABLE = "DJSERVE_LOADER"
@@ -30,6 +30,11 @@ class Birth:
         for number in (channel, *sockets):
             os.set_inheritable(number, False)
         return cls(channel, tuple(sockets))
+
+
+def is_child(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether a supervisor has started this process, before its birth is taken."""
+    return VARIABLE in environ
 
 
 def count_workers(configured: int | None) -> int:

@@ -10,6 +10,8 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+
+from tests.conftest import find_free_port, server_starter
 
 pytestmark = pytest.mark.e2e
 
@@ -109,7 +113,7 @@ class Server:
         context.set_alpn_protocols(["h2"])
         if "cert" in tls:
             context.load_cert_chain(tls["cert"])
-        sock = socket.create_connection(("127.0.0.1", self.port), 60)
+        sock = socket.create_connection(("127.0.0.1", self.port), 120)
         return context.wrap_socket(sock, server_hostname=name)
 
     def memory(self) -> int:
@@ -123,13 +127,36 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
+def fill(folder: Path, authority: trustme.CA) -> Path:
+    """Put the application and its certificate into a folder."""
+    (folder / "application.py").write_text(APPLICATION)
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    leaf = authority.issue_cert("localhost", "127.0.0.1")
+    leaf.private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")
+    return folder
+
+
+def serve_folder(
+    start_server: Callable[..., Any],
+    folder: Path,
+    port: int,
+    *flags: str,
+    tls: bool = True,
+) -> Server:
+    certificate = ["--certfile", str(folder / "cert.pem")] if tls else []
+    process = start_server(
+        *("-m", "djserve", "application:app", "--bind", f"127.0.0.1:{port}"),
+        *certificate,
+        *flags,
+        port=port,
+        env={"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": ""},
+    )
+    return Server(process, port, folder / "ca.pem")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, authority: trustme.CA) -> Path:
-    (tmp_path / "application.py").write_text(APPLICATION)
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    leaf = authority.issue_cert("localhost", "127.0.0.1")
-    leaf.private_key_and_cert_chain_pem.write_to_path(tmp_path / "cert.pem")
-    return tmp_path
+    return fill(tmp_path, authority)
 
 
 @pytest.fixture
@@ -137,23 +164,7 @@ def serve(
     folder: Path, start_server: Callable[..., Any], free_port: int
 ) -> Callable[..., Server]:
     """Give ``serve(*flags)``: the application over TLS."""
-
-    def start(*flags: str, tls: bool = True) -> Server:
-        certificate = ["--certfile", str(folder / "cert.pem")] if tls else []
-        process = start_server(
-            "-m",
-            "djserve",
-            "application:app",
-            "--bind",
-            f"127.0.0.1:{free_port}",
-            *certificate,
-            *flags,
-            port=free_port,
-            env={"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": ""},
-        )
-        return Server(process, free_port, folder / "ca.pem")
-
-    return start
+    return partial(serve_folder, start_server, folder, free_port)
 
 
 class Client:
@@ -185,12 +196,15 @@ class Client:
 
     def wait_for(self, kind: type[Any], stream_id: int | None = None) -> Any:
         """Return the next event of a kind, keeping the others."""
+        looked_at = 0
         while True:
-            for index, event in enumerate(self.events):
+            for index in range(looked_at, len(self.events)):
+                event: Any = self.events[index]
                 if isinstance(event, kind) and (
                     stream_id is None or event.stream_id == stream_id
                 ):
                     return self.events.pop(index)
+            looked_at = len(self.events)
             data = self.sock.recv(65536)
             assert data, f"closed before {kind.__name__}: {self.events}"
             for event in self.h2.receive_data(data):
@@ -212,16 +226,38 @@ class Client:
         )
 
 
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA
+) -> Iterator[Server]:
+    """A server for the tests that leave it as it was."""
+    folder = fill(tmp_path_factory.mktemp("http2"), authority)
+    with server_starter(folder) as start:
+        yield serve_folder(start, folder, find_free_port())
+
+
 @pytest.fixture
-def server(serve: Callable[..., Server]) -> Server:
+def own_server(serve: Callable[..., Server]) -> Server:
     return serve()
+
+
+@contextmanager
+def connected(server: Server) -> Iterator[Client]:
+    with server.connect() as sock:
+        assert sock.selected_alpn_protocol() == "h2"
+        yield Client(sock)
 
 
 @pytest.fixture
 def client(server: Server) -> Iterator[Client]:
-    with server.connect() as sock:
-        assert sock.selected_alpn_protocol() == "h2"
-        yield Client(sock)
+    with connected(server) as client:
+        yield client
+
+
+@pytest.fixture
+def own_client(own_server: Server) -> Iterator[Client]:
+    with connected(own_server) as client:
+        yield client
 
 
 def run(*command: str) -> str:
@@ -343,12 +379,12 @@ def test_h2load(server: Server, require_program: Callable[..., str]) -> None:
 def test_httpx(server: Server) -> None:
     async def fetch_many() -> list[httpx.Response]:
         verify = ssl.create_default_context(cafile=str(server.ca))
-        async with httpx.AsyncClient(http2=True, verify=verify, timeout=60) as client:
+        async with httpx.AsyncClient(http2=True, verify=verify, timeout=120) as client:
             return await asyncio.gather(
                 *[client.get(f"{server.url}/{number}") for number in range(50)]
             )
 
-    responses = asyncio.run(fetch_many())
+    responses = asyncio.run(fetch_many(), debug=False)
     assert {response.http_version for response in responses} == {"HTTP/2"}
     assert [r.text for r in responses] == [f"/{number}" for number in range(50)]
 
@@ -367,8 +403,9 @@ def test_fault_of_one_application_call_leaves_the_connection_serving(
 
 
 def test_stop_sends_goaway_and_finishes_what_runs(
-    server: Server, client: Client
+    own_server: Server, own_client: Client
 ) -> None:
+    server, client = own_server, own_client
     stream_id = client.request("/count", end=False)
     client.fetch("/first")
     server.process.process.send_signal(signal.SIGTERM)
@@ -438,7 +475,10 @@ def test_websocket_is_closed_in_order(client: Client) -> None:
 # Large bodies.
 
 
-def test_large_download_beside_small_requests(server: Server, client: Client) -> None:
+def test_large_download_beside_small_requests(
+    own_server: Server, own_client: Client
+) -> None:
+    server, client = own_server, own_client
     client.fetch("/")
     before = server.memory()
     stream_id = client.request(f"/stream?{UPLOAD_SIZE // 65536}")
@@ -466,10 +506,11 @@ def test_large_download_beside_small_requests(server: Server, client: Client) ->
 
 
 def test_large_upload_stays_out_of_memory(
-    server: Server, require_program: Callable[..., str], tmp_path: Path
+    own_server: Server, require_program: Callable[..., str], tmp_path: Path
 ) -> None:
     with (tmp_path / "file").open("wb") as file:
         file.truncate(UPLOAD_SIZE)
+    server = own_server
     curl = [require_program("curl"), "-s", "--http2", "--cacert", str(server.ca)]
     run(*curl, f"{server.url}/")
     before = server.memory()
@@ -523,7 +564,8 @@ def test_new_certificate_is_used_without_dropping_connections(
         client = Client(old)
         client.fetch("/before")
         leaf = authority.issue_cert("localhost", "renewed.example")
-        leaf.private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")
+        leaf.private_key_and_cert_chain_pem.write_to_path(folder / "new.pem")
+        (folder / "new.pem").replace(folder / "cert.pem")
         if how == "signal":
             server.process.process.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + 120
@@ -590,7 +632,7 @@ def test_old_tls_is_refused(server: Server) -> None:
         context.minimum_version = ssl.TLSVersion.TLSv1
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with (
-        socket.create_connection(("127.0.0.1", server.port), 60) as sock,
+        socket.create_connection(("127.0.0.1", server.port), 120) as sock,
         pytest.raises(ssl.SSLError),
     ):
         context.wrap_socket(sock, server_hostname="localhost")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import h2.config
 import h2.connection
 import h2.events
 import h2.settings
 import pytest
+
+from tests.conftest import find_free_port, server_starter
 
 pytestmark = pytest.mark.e2e
 
@@ -45,7 +45,7 @@ class Downloader:
     def __init__(self, port: int) -> None:
         self.sock = socket.socket()
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
-        self.sock.settimeout(60)
+        self.sock.settimeout(120)
         self.sock.connect(("127.0.0.1", port))
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration())
         self.h2.local_settings = h2.settings.Settings(
@@ -92,22 +92,27 @@ class Downloader:
         return self.received[large] - before
 
 
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server."""
+    folder, port = tmp_path_factory.mktemp("fairness"), find_free_port()
+    (folder / "application.py").write_text(APPLICATION)
+    with server_starter(folder) as start:
+        start(
+            *("-m", "djserve", "application:app", "--bind", f"127.0.0.1:{port}"),
+            port=port,
+            env={"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": ""},
+        )
+        yield port
+
+
 @pytest.fixture
-def open_client(
-    tmp_path: Path, start_server: Callable[..., Any], free_port: int
-) -> Iterator[Callable[[], Downloader]]:
+def open_client(port: int) -> Iterator[Callable[[], Downloader]]:
     """Give ``open_client()``: a connection with prior knowledge."""
-    (tmp_path / "application.py").write_text(APPLICATION)
-    address = f"127.0.0.1:{free_port}"
-    start_server(
-        *("-m", "djserve", "application:app", "--bind", address),
-        port=free_port,
-        env={"PYTHONPATH": str(tmp_path), "DJANGO_SETTINGS_MODULE": ""},
-    )
     clients: list[Downloader] = []
 
     def open_one() -> Downloader:
-        clients.append(Downloader(free_port))
+        clients.append(Downloader(port))
         return clients[-1]
 
     yield open_one

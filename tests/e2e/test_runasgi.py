@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.e2e.project import add_settings, make_project
+
 pytestmark = pytest.mark.e2e
 
 ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
@@ -21,17 +23,9 @@ ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A new project with djserve among its apps."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    command = [sys.executable, "-m", "django", "startproject", "mysite", str(folder)]
-    subprocess.run(command, check=True)
+    folder = make_project(tmp_path / "project")
     add_settings(folder, 'INSTALLED_APPS.insert(0, "djserve")')
     return folder
-
-
-def add_settings(project: Path, *lines: str) -> None:
-    with (project / "mysite" / "settings.py").open("a") as file:
-        file.writelines(f"{line}\n" for line in lines)
 
 
 def run_to_end(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -50,14 +44,14 @@ def test_project_is_served_and_stops_cleanly(
 ) -> None:
     arguments = ("manage.py", "runasgi", str(free_port))
     server = start_server(*arguments, port=free_port, cwd=project, env=ENVIRONMENT)
-    response = httpx.get(f"{server.url}/admin/login/", timeout=60)
+    response = httpx.get(f"{server.url}/admin/login/", timeout=120)
     handshake = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
     }
-    refused = httpx.get(f"{server.url}/ws/", headers=handshake, timeout=60)
+    refused = httpx.get(f"{server.url}/ws/", headers=handshake, timeout=120)
     code = server.stop()
 
     assert code == 0
@@ -83,7 +77,7 @@ def test_settings_and_flags_are_one_configuration(
     )
     arguments = ("manage.py", "runasgi", "-p", str(free_port), "--access-log", str(log))
     server = start_server(*arguments, port=free_port, cwd=project, env=ENVIRONMENT)
-    response = httpx.get(f"{server.url}/admin/login/", timeout=60)
+    response = httpx.get(f"{server.url}/admin/login/", timeout=120)
     server.stop()
 
     assert response.headers["server"] == "mine"
@@ -130,6 +124,7 @@ def test_workers_of_the_command_line_are_judged_too(
     add_settings(project, f'CHANNEL_LAYERS = {{"default": {{"BACKEND": "{backend}"}}}}')
     arguments = ("manage.py", "runasgi", str(free_port), "--workers", workers)
     server = start_server(*arguments, port=free_port, cwd=project, env=ENVIRONMENT)
+    server.wait_for("Listening on")
     server.stop()
 
     assert server.output.count("djserve.W002") == (workers == "2")
@@ -162,7 +157,7 @@ def test_development_https_is_trusted_by_its_authority(
     authority = tmp_path / "data" / "djserve" / "ca.pem"
     context = ssl.create_default_context(cafile=str(authority))
     response = httpx.get(
-        f"https://127.0.0.1:{free_port}/admin/login/", verify=context, timeout=60
+        f"https://127.0.0.1:{free_port}/admin/login/", verify=context, timeout=120
     )
     server.stop()
 

@@ -19,6 +19,8 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
+from tests.e2e.project import LOOK_OFTEN, add_settings, make_project
+
 pytestmark = pytest.mark.e2e
 
 ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
@@ -53,10 +55,7 @@ async def application(scope, receive, send):
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A new project with djserve among its apps and a WebSocket in its application."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    command = [sys.executable, "-m", "django", "startproject", "mysite", str(folder)]
-    subprocess.run(command, check=True)
+    folder = make_project(tmp_path / "project")
     (folder / "mysite" / "asgi.py").write_text(ASGI)
     (folder / "shop").mkdir()
     (folder / "shop" / "models.py").write_text("from django.db import models\n")
@@ -64,13 +63,9 @@ def project(tmp_path: Path) -> Path:
         folder,
         'INSTALLED_APPS = ["djserve", "shop", *INSTALLED_APPS]',
         'ASGI_APPLICATION = "mysite.asgi.application"',
+        LOOK_OFTEN,
     )
     return folder
-
-
-def add_settings(project: Path, *lines: str) -> None:
-    with (project / "mysite" / "settings.py").open("a") as file:
-        file.writelines(f"{line}\n" for line in lines)
 
 
 @pytest.fixture
@@ -119,11 +114,11 @@ def touch(path: Path, text: str | None = None) -> None:
 
 def test_http_websocket_and_static_files_are_served(run_server: Any) -> None:
     server = run_server("--noreload")
-    page = httpx.get(f"{server.url}/admin/login/", timeout=60)
-    style = httpx.get(f"{server.url}/static/admin/css/base.css", timeout=60)
-    with connect(f"ws://127.0.0.1:{server.port}/chat", open_timeout=60) as websocket:
+    page = httpx.get(f"{server.url}/admin/login/", timeout=120)
+    style = httpx.get(f"{server.url}/static/admin/css/base.css", timeout=120)
+    with connect(f"ws://127.0.0.1:{server.port}/chat", open_timeout=120) as websocket:
         websocket.send("hello")
-        assert websocket.recv(timeout=60) == "hello"
+        assert websocket.recv(timeout=120) == "hello"
     server.stop()
 
     assert "Django administration" in page.text
@@ -148,7 +143,7 @@ def test_banner_is_djangos_with_djserve_in_it(run_server: Any) -> None:
 def test_static_files_can_be_left_out(run_server: Any) -> None:
     server = run_server("--noreload", "--nostatic")
 
-    response = httpx.get(f"{server.url}/static/admin/css/base.css", timeout=60)
+    response = httpx.get(f"{server.url}/static/admin/css/base.css", timeout=120)
     assert response.status_code == 404
 
 
@@ -159,13 +154,13 @@ def test_static_files_without_debug_need_insecure(
     add_settings(project, "DEBUG = False", 'ALLOWED_HOSTS = ["127.0.0.1"]')
     server = run_server("--noreload", option)
 
-    response = httpx.get(f"{server.url}/static/admin/css/base.css", timeout=60)
+    response = httpx.get(f"{server.url}/static/admin/css/base.css", timeout=120)
     assert response.status_code == status
 
 
 def test_wsgi_server_of_django_is_there(run_server: Any) -> None:
     server = run_server("--noreload", "--noasgi")
-    response = httpx.get(f"{server.url}/admin/login/", timeout=60)
+    response = httpx.get(f"{server.url}/admin/login/", timeout=120)
 
     assert response.status_code == 200
     assert response.headers["server"].startswith("WSGIServer")
@@ -182,7 +177,7 @@ def test_settings_for_production_do_not_reach_it(
     )
     server = run_server("--noreload")
 
-    assert httpx.get(server.url, timeout=60).headers["server"] == "mine"
+    assert httpx.get(server.url, timeout=120).headers["server"] == "mine"
     assert not (project / "log").exists()
     assert not (project / "pid").exists()
 
@@ -191,7 +186,7 @@ def test_options_of_daphnes_runserver_are_taken(run_server: Any) -> None:
     options = ("--http_timeout", "1", "--websocket_handshake_timeout", "2")
     server = run_server("--noreload", "--nothreading", *options)
 
-    assert httpx.get(f"{server.url}/asleep", timeout=60).status_code == 503
+    assert httpx.get(f"{server.url}/asleep", timeout=120).status_code == 503
 
 
 def test_port_in_use_is_one_line_and_code_1(project: Path) -> None:
@@ -211,6 +206,19 @@ def test_port_in_use_is_one_line_and_code_1(project: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.fixture
+def heard_interrupt() -> Iterator[None]:
+    """Let new processes hear SIGINT, though whoever started the tests ignores it.
+
+    A shell without job control does so for what it runs in the background, and children
+    inherit that. A handler becomes the default in them.
+    """
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
+@pytest.mark.usefixtures("heard_interrupt")
 @pytest.mark.parametrize("options", [(), ("--noreload",)], ids=["reload", "noreload"])
 def test_interrupt_does_not_wait_for_open_connections(
     options: tuple[str, ...],
@@ -219,12 +227,12 @@ def test_interrupt_does_not_wait_for_open_connections(
 ) -> None:
     server = run_server(*options)
     children += [curl(f"{server.url}/events"), curl(f"{server.url}/asleep")]
-    with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=60) as websocket:
+    with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=120) as websocket:
         wait_for(server, "CONNECT")
         server.process.send_signal(signal.SIGINT)
         code = server.process.wait(120)
         with pytest.raises(ConnectionClosedError):
-            websocket.recv(timeout=60)
+            websocket.recv(timeout=120)
 
     # It has ended at all: the call in the thread takes far longer than the wait.
     assert code == 0
@@ -259,14 +267,28 @@ def test_reload_does_not_wait_for_open_connections(
     wait_for(server, "Quit the server")
     reload(server, file)
     children += [curl(f"{server.url}/events"), curl(f"{server.url}/asleep")]
-    with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=60) as websocket:
+    with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=120) as websocket:
         # The call in the thread takes far longer than the banner is waited for.
         reload(server, file)
         with pytest.raises(ConnectionClosedError):
-            websocket.recv(timeout=60)
+            websocket.recv(timeout=120)
+
+    assert httpx.get(f"{server.url}/admin/login/", timeout=120).status_code == 200
+
+
+def test_reload_tells_websockets_to_come_back(project: Path, run_server: Any) -> None:
+    # The server may be slow to say so, and nothing else is waited for here.
+    with (project / "mysite" / "asgi.py").open("a") as file:
+        file.write("from djserve.management import development\n")
+        file.write("development.CLOSE_TIMEOUT = 120\n")
+    server = run_server()
+    wait_for(server, "Quit the server")
+    with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=120) as websocket:
+        reload(server, project / "mysite" / "urls.py")
+        with pytest.raises(ConnectionClosedError):
+            websocket.recv(timeout=120)
 
     assert websocket.close_code == 1012
-    assert httpx.get(f"{server.url}/admin/login/", timeout=60).status_code == 200
 
 
 # Errors in settings.py end Django's runserver, before it is known which one that is.
@@ -284,7 +306,7 @@ def test_next_save_recovers_from_an_error(
 
     before = save(server, file, good)
     wait_for(server, "Quit the server", start=before)
-    assert httpx.get(f"{server.url}/admin/login/", timeout=60).status_code == 200
+    assert httpx.get(f"{server.url}/admin/login/", timeout=120).status_code == 200
 
 
 def test_another_apps_command_keeps_its_say(project: Path, run_server: Any) -> None:
@@ -301,7 +323,7 @@ def test_another_apps_command_keeps_its_say(project: Path, run_server: Any) -> N
     add_settings(project, 'INSTALLED_APPS.insert(1, "quiet")')
     server = run_server("--noreload")
 
-    response = httpx.get(f"{server.url}/static/admin/css/base.css", timeout=60)
+    response = httpx.get(f"{server.url}/static/admin/css/base.css", timeout=120)
     assert response.status_code == 404
     assert response.headers["server"] == "djserve"
 
@@ -315,7 +337,7 @@ def test_development_https_is_shown_and_served(
     authority = tmp_path / "data" / "djserve" / "ca.pem"
     context = ssl.create_default_context(cafile=str(authority))
     response = httpx.get(
-        f"https://127.0.0.1:{free_port}/admin/login/", verify=context, timeout=60
+        f"https://127.0.0.1:{free_port}/admin/login/", verify=context, timeout=120
     )
 
     assert "Django administration" in response.text

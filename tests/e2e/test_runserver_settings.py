@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.e2e.project import LOOK_OFTEN, add_settings, make_project
+
 pytestmark = pytest.mark.e2e
 
 TIMEOUT = 120
@@ -23,13 +25,14 @@ ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
 @pytest.fixture
 def settings(tmp_path: Path) -> Path:
     """The settings of a new project with djserve among its apps."""
-    command = [sys.executable, "-m", "django", "startproject", "mysite", str(tmp_path)]
-    subprocess.run(command, check=True)
-    settings = tmp_path / "mysite" / "settings.py"
-    with settings.open("a") as file:
-        file.write('INSTALLED_APPS = ["djserve", *INSTALLED_APPS]\n')
-        file.write('ASGI_APPLICATION = "mysite.asgi.application"\n')
-    return settings
+    project = make_project(tmp_path / "project")
+    add_settings(
+        project,
+        'INSTALLED_APPS = ["djserve", *INSTALLED_APPS]',
+        'ASGI_APPLICATION = "mysite.asgi.application"',
+        LOOK_OFTEN,
+    )
+    return project / "mysite" / "settings.py"
 
 
 def save(path: Path, text: str) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.project import add_settings, make_project
+
 pytestmark = pytest.mark.e2e
 
 ASGI = """
@@ -45,14 +47,14 @@ class LiveTests({base}):
 
     def test_websocket_shares_the_database(self):
         User.objects.create(username="anna")
-        with connect(self.live_server_ws_url, open_timeout=60) as websocket:
+        with connect(self.live_server_ws_url, open_timeout=120) as websocket:
             websocket.send("ben")
-            self.assertEqual(websocket.recv(timeout=60), "2")
+            self.assertEqual(websocket.recv(timeout=120), "2")
         self.assertEqual(User.objects.count(), 2)
 
     def test_log_in(self):
         User.objects.create_superuser("anna", password="secret-anna")
-        with httpx.Client(base_url=self.live_server_url, timeout=60) as client:
+        with httpx.Client(base_url=self.live_server_url, timeout=120) as client:
             client.get("/admin/login/")
             form = {{
                 "username": "anna",
@@ -69,12 +71,12 @@ class LiveTests({base}):
     def test_requests_at_the_same_time(self):
         with ThreadPoolExecutor(8) as pool:
             url = f"{{self.live_server_url}}/admin/login/"
-            pages = pool.map(lambda _: httpx.get(url, timeout=60), range(24))
+            pages = pool.map(lambda _: httpx.get(url, timeout=120), range(24))
             self.assertEqual({{page.status_code for page in pages}}, {{200}})
 
     def test_static_files(self):
         url = f"{{self.live_server_url}}/static/admin/css/base.css"
-        style = httpx.get(url, timeout=60)
+        style = httpx.get(url, timeout=120)
         self.assertEqual(style.headers["content-type"], "text/css")
 
 class OtherTests(TestCase):
@@ -89,12 +91,12 @@ from websockets.sync.client import connect
 
 def test_http(djserve_live_server):
     url = f"{djserve_live_server.url}/admin/login/"
-    assert httpx.get(url, timeout=60).status_code == 200
+    assert httpx.get(url, timeout=120).status_code == 200
 
 def test_websocket(djserve_live_server):
-    with connect(djserve_live_server.ws_url, open_timeout=60) as websocket:
+    with connect(djserve_live_server.ws_url, open_timeout=120) as websocket:
         websocket.send("ben")
-        assert websocket.recv(timeout=60) == "1"
+        assert websocket.recv(timeout=120) == "1"
     assert User.objects.get().username == "ben"
 """
 
@@ -107,15 +109,15 @@ sys.modules["daphne"] = None
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A new project with Channels and djserve among its apps."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    command = [sys.executable, "-m", "django", "startproject", "mysite", str(folder)]
-    subprocess.run(command, check=True)
+    folder = make_project(tmp_path / "project")
     (folder / "mysite" / "asgi.py").write_text(ASGI)
-    with (folder / "mysite" / "settings.py").open("a") as file:
-        file.write('INSTALLED_APPS = ["djserve", "channels", *INSTALLED_APPS]\n')
-        file.write('ASGI_APPLICATION = "mysite.asgi.application"\n')
-        file.write(WITHOUT_DAPHNE)
+    add_settings(
+        folder,
+        'INSTALLED_APPS = ["djserve", "channels", *INSTALLED_APPS]',
+        'ASGI_APPLICATION = "mysite.asgi.application"',
+        'PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]',
+        WITHOUT_DAPHNE,
+    )
     return folder
 
 
@@ -128,7 +130,7 @@ def run(project: Path, *command: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert result.returncode == 0, result.stdout
     return result.stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from djserve.supervisor.birth import Birth, count_workers
+from djserve.supervisor.birth import Birth, count_workers, is_child
 
 
 def test_birth_survives_the_environment() -> None:
@@ -13,6 +13,7 @@ def test_birth_survives_the_environment() -> None:
     for number in (reader, writer):
         os.set_inheritable(number, True)
     environ = {"DJSERVE_LOADER": birth.to_text()}
+    assert is_child(environ)
     assert Birth.take(environ) == birth
     assert environ == {}
 
@@ -23,6 +24,7 @@ def test_birth_survives_the_environment() -> None:
 
 
 def test_other_processes_are_no_children() -> None:
+    assert not is_child({})
     assert Birth.take({}) is None
 
 

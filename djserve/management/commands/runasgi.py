@@ -27,6 +27,7 @@ from djserve.management.production import create_program
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.lifecycle import ExitCode
 from djserve.supervisor import run
+from djserve.supervisor.birth import is_child
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
@@ -99,7 +100,8 @@ class Command(BaseCommand):
 
     def _check_command_line(self, config: ServerConfig) -> None:
         """Tell what the checks could not: they know the settings alone."""
-        if load().workers.workers != 1:
+        # The supervisor's command line is also that of each process that it starts.
+        if is_child() or load().workers.workers != 1:
             return
         for message in find_layer_problems(config):
             self.stderr.write(str(message), self.style.WARNING)
