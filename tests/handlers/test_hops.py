@@ -14,6 +14,7 @@ import pytest
 from asgiref.local import Local
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
+from djserve.handlers import hops
 from djserve.handlers.hops import (
     CURRENT,
     InheritedHops,
@@ -265,6 +266,20 @@ def test_thread_of_the_request_is_found_through_the_context(run: Run) -> None:
         )
 
     assert run(work)
+
+
+@pytest.mark.parametrize("variable", [hops._EXECUTORS, None], ids=["quick", "plain"])
+def test_parent_that_waits_for_the_task_is_found(
+    variable: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look() -> bool:
+        return hops.has_waiting_thread()
+
+    monkeypatch.setattr(hops, "_EXECUTORS", variable)
+
+    assert not asyncio.run(look())
+    assert async_to_sync(look)()
+    assert not asyncio.run(look())
 
 
 def test_thread_that_waits_in_async_to_sync_is_counted(run: Run) -> None:
