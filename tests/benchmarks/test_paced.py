@@ -17,19 +17,29 @@ ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Give ``serve(answer)``: a port where each request gets it, after 10 ms."""
+    """Give ``serve(answer)``: a port where each request gets it, after 10 ms.
+
+    One for /last gets it only after four for /endless have come.
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     servers: list[asyncio.Server] = []
 
     def start(answer: bytes) -> int:
+        endless = asyncio.Semaphore(0)
+
         async def converse(
             reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         ) -> None:
-            while await reader.readline():
+            while line := await reader.readline():
                 await reader.readuntil(b"\r\n\r\n")
                 await asyncio.sleep(0.01)
+                if b" /endless " in line:
+                    endless.release()
+                if b" /last " in line:
+                    for _ in range(4):
+                        await endless.acquire()
                 writer.write(answer)
             writer.close()
 
@@ -67,10 +77,11 @@ def test_request_waits_from_when_it_was_due(serve: Serve) -> None:
 
 
 def test_work_without_a_rate_goes_on_as_it_is_answered(serve: Serve) -> None:
-    endless = Work("endless", "/", connections=2)
-    paced = Work("paced", "/", connections=1, rate=10)
+    endless = Work("endless", "/endless", connections=2)
+    paced = Work("paced", "/last", connections=1, rate=10)
     run_paced(serve(ANSWER), [endless, paced], 0.3)
 
+    # A connection sends again when it has an answer.
     assert len(endless.latencies) >= 2
     assert len(paced.latencies) == 3
 
