@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -71,7 +70,7 @@ def _complete(launch: Launch, conditions: Conditions) -> Launch:
         changes["django"] = str(conditions.folder)
     if launch.certificate:
         changes |= {"certificate": conditions.certificate, "key": conditions.key}
-    if launch.access_log:
+    if launch.access_log and not launch.access_log.is_absolute():
         changes["access_log"] = conditions.folder / "access.log"
     return replace(launch, **changes)  # type: ignore[arg-type] # by their names
 
@@ -222,30 +221,6 @@ def measure_start(
     begun = time.perf_counter()
     with started(server, launch, conditions, path):
         return Sample((time.perf_counter() - begun) * 1000)
-
-
-def measure_access_log(server: str, conditions: Conditions) -> Sample:
-    """Return the share of the throughput, in per cent, that an access log takes.
-
-    Throughput is that of a whole second of CPU. A server with the log and one without
-    are loaded by turns, a second each, so that other work on the machine meets both.
-    """
-    logged = replace(HELLO, access_log=Path("-"))
-    with (
-        started(server, HELLO, conditions) as without,
-        started(server, logged, conditions) as with_log,
-    ):
-        costs: dict[Server, list[float]] = {without: [], with_log: []}
-        for running in (without, with_log) * (conditions.seconds + 1):
-            costs[running].append(_cost_of_a_second(running, conditions))
-    plain, logging = (statistics.fmean(each[1:]) for each in costs.values())
-    return Sample((1 - plain / logging) * 100)
-
-
-def _cost_of_a_second(server: Server, conditions: Conditions) -> float:
-    url, core = server.url + "/", conditions.load_core
-    rate, busy = server.busy_during(lambda begin: loads.wrk(url, 1, core))
-    return busy / rate
 
 
 def measure_masking(method: str, conditions: Conditions, *, size: int) -> Sample:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import masking
+from benchmarks.access_log_cost import measure_access_log
 from benchmarks.http2_measures import measure_mixed
 from benchmarks.measures import (
     BROADCAST,
@@ -18,7 +19,6 @@ from benchmarks.measures import (
     HELLO,
     WSGI_IN_PROCESS,
     Conditions,
-    measure_access_log,
     measure_download,
     measure_download_memory,
     measure_http,
