@@ -257,12 +257,12 @@ class ConnectionFactory:
         loop = asyncio.get_running_loop()
         longest = self._config.lifecycle.shutdown_timeout / 2
         upgraded = [c for c in self.connections if _is_upgraded(c)]
-        for connection in self.connections.difference(upgraded):
-            self._retire(connection)
         sockets = [connection.drain for connection in upgraded]
         for connection in self.connections:
             if _is_http2(connection):
                 sockets += connection.defer_drains()
+        for connection in self.connections.difference(upgraded):
+            self._retire(connection)
         spread = min(self._config.drain.websocket_drain_time, longest)
         timers = [
             loop.call_later(spread * index / len(sockets), drain_socket)

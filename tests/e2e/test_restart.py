@@ -232,8 +232,6 @@ def test_http2_streams_survive_reloads(
     server = start("--certfile", str(folder / "a.pem"))
     url = f"https://127.0.0.1:{server.port}/?[1-3000]"
     words = ["--http2", "--insecure", "--silent", "--parallel", "--parallel-max", "4"]
-    # What crosses with GOAWAY was not processed; curl asks again only if told to.
-    words += ["--retry", "3", "--retry-all-errors"]
     seen = ["-o", os.devnull, "-w", "%{http_version} %{http_code}\n"]
     with subprocess.Popen(
         [curl, "--max-time", "120", *words, *seen, url],

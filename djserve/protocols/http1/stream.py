@@ -214,14 +214,16 @@ class HTTP1Stream:
         self._transport.close()
 
     def _end_sending(self) -> None:
-        """Say that nothing more comes; close where that cannot be said alone."""
+        """Say that nothing more comes; below TLS, the response alone has to say it.
+
+        To close there would answer what is on its way to us with a reset, and the peer
+        might never read the response.
+        """
         self.is_lingering = True
         self.mark += 1
         if self._transport.can_write_eof():
             self._transport.write_eof()
-            self.resume_reading()
-        else:
-            self._transport.close()
+        self.resume_reading()
 
     def _frame(self, head: ResponseHead, data: bytes, more: bool) -> bytes:
         """Return ``data`` as the framing wants it, and account for it."""

@@ -76,6 +76,8 @@ class HTTP2Connection:
         try:
             self._streams.codec.receive(data)
             self._streams.start_exchanges()
+            if self._is_retiring and self._streams.is_multiplexed:
+                self._announce_end()
         except HTTP2Error as error:
             self.fail(error)
         finally:
@@ -116,14 +118,18 @@ class HTTP2Connection:
             self.output.release()
 
     def retire(self) -> None:
-        """End at a moment when no stream is open and all responses have been read.
+        """End after a request that is on its way, in the manner that suits the peer.
 
         Many clients, those on h2 among them, fail whatever is under way when GOAWAY
-        comes. At that moment nothing is, and what crosses with GOAWAY may safely be
-        asked again, as it names the last stream that was taken. Where streams never
-        cease, ``drain`` must follow.
+        comes. To a peer that asks for one thing after the other it is said when no
+        stream is open and all responses have been read; what crosses may safely be
+        asked again, as GOAWAY names the last stream that was taken. A peer with several
+        streams at once has no such moment: its end is announced in two steps with the
+        next streams. Where none come, ``drain`` must follow.
         """
         self._is_retiring = True
+        if self._streams and self._streams.is_multiplexed:
+            self._announce_end()
 
     def defer_drains(self) -> list[Callable[[], None]]:
         """Return what drains each upgraded stream; ``drain`` leaves these alone."""
@@ -136,17 +142,9 @@ class HTTP2Connection:
         still taken. The second, when the peer has seen the first, names the last one.
         """
         self._is_retiring = True
-        if self._streams.is_draining or self.is_lingering:
-            return
         if self._streams:
-            self.awaits_drain = True
-            # The PING stands first: h2's clients take no frame after GOAWAY, and would
-            # drop with it what else came in the same read.
-            self._streams.codec.ping(_DRAIN_PING)
-            self._streams.codec.go_away(ErrorCodes.NO_ERROR, last=WINDOW_LIMIT)
-            self._streams.drain()
-            self.output.wake()
-        else:
+            self._announce_end()
+        elif not self._streams.is_draining and not self.is_lingering:
             self._end_idle()
 
     def abort_transport(self) -> None:
@@ -248,6 +246,18 @@ class HTTP2Connection:
             self.output.wake()
             self._streams.call_soon(self._linger)
 
+    def _announce_end(self) -> None:
+        """Take the first of the two steps."""
+        if self._streams.is_draining or self.is_lingering:
+            return
+        self.awaits_drain = True
+        # The PING stands first: h2's clients take no frame after GOAWAY, and would drop
+        # with it what else came in the same read.
+        self._streams.codec.ping(_DRAIN_PING)
+        self._streams.codec.go_away(ErrorCodes.NO_ERROR, last=WINDOW_LIMIT)
+        self._streams.drain()
+        self.output.wake()
+
     def _end_idle(self) -> None:
         """Name the last stream and take no other."""
         self._streams.drain()
@@ -260,15 +270,18 @@ class HTTP2Connection:
         if not self.is_lingering:
             self.is_lingering = True
             self.output.wake()
-            if self._transport.can_write_eof():
-                self._streams.call_soon(self._end_writing)
-            else:
-                self._streams.call_soon(self._transport.close)
+            self._streams.call_soon(self._end_writing)
 
     def _end_writing(self) -> None:
+        """Say that nothing more comes; below TLS, GOAWAY alone has to say it.
+
+        To close there would answer what is on its way to us with a reset, and the peer
+        might never read GOAWAY.
+        """
         if not self.output.is_stopped:
             self.output.flush()
-            self._transport.write_eof()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
 
     def _discard(self, size: int) -> None:
         self._discarded += size

@@ -80,6 +80,7 @@ class StreamTable:
         "ended_count",
         "fields",
         "is_draining",
+        "is_multiplexed",
         "output",
         "request_count",
     )
@@ -110,6 +111,8 @@ class StreamTable:
         self._is_peer_going = False
         self.awaits_settings = True
         self.is_draining = False
+        # Whether the peer has ever had several streams open at once.
+        self.is_multiplexed = False
         self.request_count = 0
         self.ended_count = 0
 
@@ -188,6 +191,8 @@ class StreamTable:
         if early is not None:
             stream.priority = parse_priority(early)
         self._streams[state.stream_id] = stream
+        if len(self._streams) > 1:
+            self.is_multiplexed = True
         self._open_exchange(stream, request, is_complete)
 
     def content_received(

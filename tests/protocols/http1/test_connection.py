@@ -276,12 +276,17 @@ def test_early_response_with_close_lets_the_peer_read_it(
     assert wire.statuses == [200]
 
 
-def test_early_response_without_half_close_closes(open_wire: type[Wire]) -> None:
+def test_early_response_without_half_close_lets_the_peer_read_it(
+    open_wire: type[Wire],
+) -> None:
     data = post(b"x" * 100, b"Connection: close")
     wire = open_wire(on_start=echo, can_write_eof=False).feed(data[:-50])
+    assert not wire.transport.is_closing
 
-    assert wire.transport.is_closing
+    wire.feed(b"x" * 50 + GET)
     assert wire.statuses == [200]
+    wire.tick(0.0, 2.0)
+    assert wire.transport.is_closing
 
 
 # Expect: 100-continue.

@@ -314,35 +314,58 @@ def answer_pings(wire: Wire) -> list[Frame]:
     return log
 
 
-def test_retired_connection_takes_requests_while_it_has_streams(
-    open_wire: type[Wire],
-) -> None:
-    wire = open_wire()
-    wire.feed(wire.headers(1))
-    wire.connection.retire()
-    wire.feed(wire.headers(3))
-    wire.requests[0].answer()
-    answer_pings(wire.turn())
-    assert not wire.goaways
-
-    wire.requests[1].answer()
-    answer_pings(wire.turn())
-    assert wire.goaways == [(3, 0)]
-    assert wire.is_closed()
-
-
 def test_retired_connection_ends_when_its_responses_have_been_read(
     open_wire: type[Wire],
 ) -> None:
     # Clients on h2 fail what they have not read when they come to GOAWAY.
-    wire = open_wire(on_start=answer)
+    wire = open_wire()
+    wire.feed(wire.headers(1))
     wire.connection.retire()
-    wire.feed(wire.headers(1) + wire.headers(3))
     assert not wire.goaways
 
+    wire.requests[0].answer()
+    wire.turn()
+    assert not wire.goaways
     log = answer_pings(wire)
     assert [frame.kind for frame in log].count(frames.PING) == 1
-    assert wire.goaways == [(3, 0)]
+    assert wire.goaways == [(1, 0)]
+    assert wire.is_closed()
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+def test_retired_connection_of_streams_at_once_takes_what_crosses(
+    open_wire: type[Wire], is_answered: bool
+) -> None:
+    wire = open_wire(on_start=answer if is_answered else None)
+    wire.feed(wire.headers(1) + wire.headers(3))
+    wire.connection.retire()
+    wire.feed(wire.headers(5))
+    assert wire.goaways == [(2**31 - 1, 0)]
+
+    # It answers the PING only behind what crossed with GOAWAY.
+    wire.feed(wire.headers(7))
+    answer_pings(wire)
+    for request in wire.requests:
+        if not is_answered:
+            request.answer()
+    wire.turn()
+    assert wire.goaways == [(2**31 - 1, 0), (7, 0)]
+    assert all(wire.responses[number].is_complete for number in (1, 3, 5, 7))
+    assert wire.is_closed()
+
+
+def test_retired_connection_of_streams_at_once_is_told_with_the_next(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(on_start=answer)
+    wire.feed(wire.headers(1) + wire.headers(3))
+    wire.connection.retire()
+    wire.turn()
+    assert not wire.goaways
+
+    wire.feed(wire.headers(5))
+    assert wire.goaways == [(2**31 - 1, 0)]
+    assert wire.responses[5].is_complete
 
 
 def test_retired_connection_goes_on_with_requests_that_come_before_the_answer(
@@ -578,14 +601,16 @@ def test_lingering_connection_is_closed_soon(open_wire: type[Wire]) -> None:
     assert wire.transport.is_closing
 
 
-def test_transport_without_a_half_close_is_closed(
+def test_transport_without_a_half_close_waits_for_the_peer(
     open_wire: type[Wire], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wire = open_wire()
     monkeypatch.setattr(wire.transport, "can_write_eof", lambda: False)
     wire.feed(b"\0" * 9)
-
     assert wire.goaways
+    assert not wire.transport.is_closing
+
+    wire.tick(0.0, 2.0)
     assert wire.transport.is_closing
 
 
