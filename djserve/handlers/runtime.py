@@ -11,6 +11,7 @@ from djserve.conf.schema import DjangoConfig, ServerConfig
 from djserve.handlers.hops import count_blocked
 from djserve.handlers.leases import Action, Lease
 from djserve.handlers.threads import ThreadPool
+from djserve.handlers.width import count_cpus
 
 _configured: ServerConfig | None = None
 _pool: tuple[int, ThreadPool] | None = None
@@ -39,15 +40,7 @@ def thread_count(config: DjangoConfig) -> int:
         return config.threads
     # Views wait (for a database, for other services) more than they compute: several
     # for each CPU. Each thread may hold a connection to each database: not too many.
-    return min(32, 4 * available_cpus() + 4)
-
-
-def available_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
+    return min(32, 4 * count_cpus() + 4)
 
 
 def make_pool(size: int) -> ThreadPool:

@@ -1,9 +1,9 @@
-"""How many threads are worth running at once, by how sought the interpreter's lock is.
+"""How many threads are worth running at once, by how sought lock and CPU are.
 
-Python runs one thread at a time. Where jobs compute, a second thread adds nothing but
-turns to take, and threads that write to one database wait for each other's locks in
-naps; where jobs wait for something else, each thread adds its share. Knows neither
-jobs nor queues.
+Python runs one thread at a time, and a CPU too. Where jobs compute, a second thread
+adds nothing but turns to take, and threads that write to one database wait for each
+other's locks in naps; where jobs wait for something else, each thread adds its share.
+Knows neither jobs nor queues.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ SCHEDULE = "/proc/thread-self/schedstat"
 GRACE = 0.0002
 """Seconds that a wake-up may be late by itself; a timer alone takes a third of it."""
 
+FULL = 0.9
+"""Share of the CPUs that this process may use, from which on it has no more to gain."""
+
 OFTEN = 0.9
-"""From here on the lock is always wanted: one thread less would lose nothing."""
+"""From here on lock or CPU is always wanted: one thread less would lose nothing."""
 
 SELDOM = 0.6
-"""Up to here there is time in which no thread runs Python: one more could use it."""
+"""Up to here there is time in which no thread runs: one more could use it."""
 
 NEITHER = (OFTEN + SELDOM) / 2
 
@@ -32,14 +35,14 @@ MEMORY = 12
 
 
 class Width:
-    """A number of threads from 1 to ``most``, by looks at the interpreter's lock."""
+    """A number of threads from 1 to ``most``, by looks at the lock and the CPUs."""
 
     def __init__(self, most: int) -> None:
         self.value = self._most = most
         self._held = NEITHER
 
     def take_note(self, was_held: bool) -> None:
-        """Adapt to one look: whether a thread that wanted the lock had to wait."""
+        """Adapt to one look: whether one more thread would only have had to wait."""
         self._held += (was_held - self._held) / MEMORY
         if self._held > OFTEN:
             self.value = max(1, 3 * self.value // 4)
@@ -56,10 +59,16 @@ class LockProbe:
     To be used in one thread, and closed.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.process_time,
+    ) -> None:
         self.was_held = False
         """What the last nap found."""
         self._now = now
+        self._used = used
+        self._cpus = count_cpus()
         self._schedule = open_schedule() if has_interpreter_lock() else None
 
     @property
@@ -68,15 +77,17 @@ class LockProbe:
         return self._schedule is not None
 
     def nap(self, seconds: float) -> bool:
-        """Sleep; True where the interpreter's lock was then held by another thread.
+        """Sleep; True where there was no use for another thread of this process.
 
-        The sleeper needs the lock when it wakes: it is as late as it had to wait for
-        that, and for a CPU that other processes use.
+        The sleeper needs the interpreter's lock when it wakes: it is as late as it had
+        to wait for that, and for a CPU that other processes use. Code without the lock
+        (SQLite's) may keep all CPUs busy too.
         """
-        begun, waited = self._now(), self._waited_for_cpu()
+        begun, waited, used = self._now(), self._waited_for_cpu(), self._used()
         time.sleep(seconds)
-        late = self._now() - begun - seconds
-        self.was_held = late - (self._waited_for_cpu() - waited) > GRACE
+        elapsed, used = self._now() - begun, self._used() - used
+        wait = elapsed - seconds - (self._waited_for_cpu() - waited)
+        self.was_held = wait > GRACE or used > FULL * elapsed * self._cpus
         return self.was_held
 
     def close(self) -> None:
@@ -95,6 +106,14 @@ def open_schedule() -> int | None:
         return os.open(SCHEDULE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+
+
+def count_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
 
 
 def has_interpreter_lock() -> bool:

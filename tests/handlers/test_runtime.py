@@ -30,17 +30,9 @@ def test_number_of_threads_is_a_setting() -> None:
 def test_default_number_of_threads_suits_the_machine(
     cpus: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "available_cpus", lambda: cpus)
+    monkeypatch.setattr(runtime, "count_cpus", lambda: cpus)
 
     assert runtime.thread_count(DjangoConfig()) == threads
-
-
-def test_cpus_are_those_that_the_process_may_use(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert runtime.available_cpus() == len(os.sched_getaffinity(0))
-    monkeypatch.delattr(os, "sched_getaffinity")
-    assert runtime.available_cpus() == os.cpu_count()
 
 
 def test_settings_configure_the_pool_under_other_servers() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
 
 from djserve.handlers import width
-from djserve.handlers.width import LockProbe, Width, has_interpreter_lock
+from djserve.handlers.width import LockProbe, Width, count_cpus, has_interpreter_lock
 
 
 def note(adapted: Width, *looks: bool) -> int:
@@ -84,6 +85,23 @@ def test_lock_of_threads_that_wait_is_seen_to_be_free(probe: LockProbe) -> None:
     probe.close()
 
     assert sum(looks) < 20
+
+
+def test_cpus_that_this_process_fills_are_seen(probe: LockProbe) -> None:
+    spent = iter((0.0, 1e6))
+    probe.close()
+    full = LockProbe(used=lambda: next(spent))
+
+    assert full.nap(0.001)
+    full.close()
+
+
+def test_cpus_are_those_that_the_process_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert count_cpus() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert count_cpus() == os.cpu_count()
 
 
 def test_nothing_can_be_told_without_the_figures(
