@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import random
 import shutil
@@ -32,6 +33,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def _is_not_about_time(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Executing %s took")
+
+
+# In debug mode asyncio warns of every callback that the machine made slow.
+logging.getLogger("asyncio").addFilter(_is_not_about_time)
 
 
 @pytest.fixture(scope="session")
