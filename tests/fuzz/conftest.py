@@ -27,11 +27,11 @@ def run_attack(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunAttack]:
     # Applications fail on purpose; thousands of tracebacks are of no use.
     for name in ("djserve", "asyncio"):
         monkeypatch.setattr(logging.getLogger(name), "propagate", False)
-    with asyncio.Runner() as runner:
+    # Debug mode would keep a stack for each of a million callbacks, and log what a busy
+    # machine delays.
+    with asyncio.Runner(debug=False) as runner:
         loop = runner.get_loop()
         asyncio.set_event_loop(loop)
-        # In debug mode the loop would log what a busy machine delays.
-        loop.slow_callback_duration = 3600
 
         def run(attack: Attack, count: int) -> None:
             for seed in _choose_seeds(count):
