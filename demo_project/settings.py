@@ -91,8 +91,12 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = os.environ.get("REDIS_URL", "")
+# Two layers: "default" hands each job to one worker, "groups" brings each event to all
+# who listen. In memory they are of one kind. In Redis the first keeps queues; the
+# second keeps nothing and publishes, an event once to each process.
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
-    "default": {"BACKEND": "demo_project.realtime.layers.MemoryChannelLayer"}
+    alias: {"BACKEND": "demo_project.realtime.layers.MemoryChannelLayer"}
+    for alias in ("default", "groups")
 }
 if REDIS_URL:
     # The layer waits for events in reads of five seconds; the client's own timeout must
@@ -104,9 +108,15 @@ if REDIS_URL:
         "socket_timeout": 15 if sys.version_info >= (3, 12) else None,
         "socket_keepalive": True,
     }
-    CHANNEL_LAYERS["default"] = {
-        "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [redis_host], "capacity": 500},
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {"hosts": [redis_host], "capacity": 500},
+        },
+        "groups": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [redis_host]},
+        },
     }
 
 AUTH_PASSWORD_VALIDATORS = [

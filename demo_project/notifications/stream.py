@@ -18,7 +18,12 @@ from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
 
 from demo_project.notifications import services
-from demo_project.realtime.groups import account_group, inbox_group, session_group
+from demo_project.realtime.groups import (
+    GROUPS_LAYER,
+    account_group,
+    inbox_group,
+    session_group,
+)
 
 # Proxies close a connection on which nothing moves, often after 30 or 60 seconds.
 KEEP_ALIVE_SECONDS = 15.0
@@ -54,7 +59,7 @@ async def events_for(
 
 @asynccontextmanager
 async def _subscribed(groups: list[str]) -> AsyncIterator[str]:
-    layer = get_channel_layer()
+    layer = get_channel_layer(GROUPS_LAYER)
     channel = await layer.new_channel()
     for group in groups:
         await layer.group_add(group, channel)
@@ -69,7 +74,8 @@ async def _next_event(channel: str) -> dict[str, Any] | None:
     """Return the next event, or None when nothing came for a while."""
     try:
         async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-            event: dict[str, Any] = await get_channel_layer().receive(channel)
+            layer = get_channel_layer(GROUPS_LAYER)
+            event: dict[str, Any] = await layer.receive(channel)
             return event
     except TimeoutError:
         return None

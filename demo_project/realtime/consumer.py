@@ -20,7 +20,7 @@ from django.contrib.auth.models import AnonymousUser, User
 
 from demo_project.realtime import presence
 from demo_project.realtime.errors import Refused
-from demo_project.realtime.groups import account_group, session_group
+from demo_project.realtime.groups import GROUPS_LAYER, account_group, session_group
 from demo_project.realtime.limits import TokenBucket
 
 T = TypeVar("T")
@@ -48,6 +48,7 @@ class CommandConsumer(AsyncWebsocketConsumer):
     Subclasses set ``commands``: name -> (form, handler), and implement ``admit``.
     """
 
+    channel_layer_alias = GROUPS_LAYER
     commands: ClassVar[dict[str, tuple[type[forms.Form], Handler]]] = {}
 
     user: User | AnonymousUser

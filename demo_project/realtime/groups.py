@@ -15,6 +15,9 @@ from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.db import transaction
 
+GROUPS_LAYER = "groups"
+"""The channel layer of all groups; jobs have the default one."""
+
 INBOX_TOPIC = "inbox"
 """The presence topic of the socket that every page of a signed-in user holds."""
 
@@ -64,6 +67,6 @@ def _send_now(deliveries: list[Delivery]) -> None:
 
 
 async def _send_each(deliveries: list[Delivery]) -> None:
-    layer = get_channel_layer()
+    layer = get_channel_layer(GROUPS_LAYER)
     for group, event in deliveries:
         await layer.group_send(group, event)

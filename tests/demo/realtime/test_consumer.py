@@ -14,7 +14,7 @@ from django.test import Client
 
 from demo_project.chat.models import Room
 from demo_project.realtime import consumer
-from demo_project.realtime.groups import room_group
+from demo_project.realtime.groups import GROUPS_LAYER, room_group
 from demo_project.realtime.limits import TokenBucket
 
 LOBBY = "/ws/rooms/lobby/"
@@ -97,7 +97,7 @@ def test_connection_that_its_group_forgot_joins_again_with_a_ping(
     async def scenario() -> str:
         await client.open()
         await client.frame("welcome")
-        layer = get_channel_layer()
+        layer = get_channel_layer(GROUPS_LAYER)
         layer.groups.clear()
         await client.send_json_to({"type": "ping"})
         await client.frame("pong")
