@@ -151,24 +151,24 @@ def _sample(conditions: Conditions, running: Server, load: Load) -> Sample:
 
 
 def measure_upload(server: str, conditions: Conditions) -> Sample:
-    size = conditions.transfer_size
-    with started(server, TRANSFER, conditions) as running:
-        transfers.upload(running.port, 8 * MIB)
-        return _sample(
-            conditions,
-            running,
-            lambda begin: size / MIB / transfers.upload(running.port, size),
-        )
+    return _measure_transfer(server, conditions, transfers.upload)
 
 
 def measure_download(server: str, conditions: Conditions) -> Sample:
+    return _measure_transfer(server, conditions, transfers.download)
+
+
+def _measure_transfer(
+    server: str, conditions: Conditions, transfer: Callable[[int, int], float]
+) -> Sample:
+    """Return the MiB per second of one transfer, after a small one."""
     size = conditions.transfer_size
     with started(server, TRANSFER, conditions) as running:
-        transfers.download(running.port, 8 * MIB)
+        transfer(running.port, 8 * MIB)
         return _sample(
             conditions,
             running,
-            lambda begin: size / MIB / transfers.download(running.port, size),
+            lambda begin: size / MIB / transfer(running.port, size),
         )
 
 
