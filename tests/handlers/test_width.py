@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 
 from djserve.handlers import width
-from djserve.handlers.width import LockProbe, Width, count_cpus, has_interpreter_lock
+from djserve.handlers.width import (
+    GRACE,
+    LockProbe,
+    Width,
+    count_cpus,
+    has_interpreter_lock,
+)
+from tests.waiting import PATIENCE
 
 
 def note(adapted: Width, *looks: bool) -> int:
@@ -58,6 +66,15 @@ def probe() -> LockProbe:
     return probe
 
 
+def look_until(probe: LockProbe, was_held: bool) -> None:
+    """Nap until 20 looks have found the lock so; on a busy machine some do not."""
+    deadline = time.monotonic() + PATIENCE
+    left = 20
+    while left:
+        assert time.monotonic() < deadline
+        left -= probe.nap(0.001) is was_held
+
+
 def test_lock_that_a_thread_keeps_is_seen(probe: LockProbe) -> None:
     stop = threading.Event()
 
@@ -67,24 +84,47 @@ def test_lock_that_a_thread_keeps_is_seen(probe: LockProbe) -> None:
 
     thread = threading.Thread(target=compute)
     thread.start()
-    looks = [probe.nap(0.001) for _ in range(40)]
-    stop.set()
-    thread.join()
-    probe.close()
-
-    assert sum(looks) > 20
+    try:
+        look_until(probe, was_held=True)
+    finally:
+        stop.set()
+        thread.join()
+        probe.close()
 
 
 def test_lock_of_threads_that_wait_is_seen_to_be_free(probe: LockProbe) -> None:
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait)
     thread.start()
-    looks = [probe.nap(0.001) for _ in range(40)]
-    stop.set()
-    thread.join()
-    probe.close()
+    try:
+        look_until(probe, was_held=False)
+    finally:
+        stop.set()
+        thread.join()
+        probe.close()
 
-    assert sum(looks) < 20
+
+@pytest.mark.parametrize(
+    ("late", "without_cpu", "was_held"),
+    [
+        (0.0, 0.0, False),
+        (0.9 * GRACE, 0.0, False),
+        (1.1 * GRACE, 0.0, True),
+        (0.005, 0.0, True),
+        (0.005, 0.005, False),
+        (0.005, 0.002, True),
+    ],
+)
+def test_lock_was_held_where_nothing_else_made_the_nap_long(
+    late: float, without_cpu: float, was_held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, waits = iter((10.0, 10.001 + late)), iter((3.0, 3.0 + without_cpu))
+    monkeypatch.setattr(LockProbe, "_waited_for_cpu", lambda probe: next(waits))
+    probe = LockProbe(lambda: next(clock), lambda: 0.0)
+
+    assert probe.nap(0.001) is was_held
+    assert probe.was_held is was_held
+    probe.close()
 
 
 def test_cpus_that_this_process_fills_are_seen(probe: LockProbe) -> None:
