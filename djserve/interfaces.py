@@ -183,6 +183,9 @@ class ConnectionOwner(Protocol):
     def connection_lost(self, connection: Connection, /) -> None:
         """Forget a connection that has ended."""
 
+    def has_input(self, transport: Transport, /) -> bool:
+        """Tell whether the peer has sent what has not come up yet."""
+
 
 class OpenConnection(Protocol):
     """Called by a listener for each connection that is ready (TLS handshake done).

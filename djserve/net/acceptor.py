@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     import ssl
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Coroutine
+    from typing import TypeAlias
+    from weakref import WeakSet
+
+    Opening: TypeAlias = WeakSet[Any]
+    """What stands for a connection from its acceptance until it is open or fails."""
 
 logger = logging.getLogger("djserve.net")
 
@@ -29,22 +34,28 @@ def accept_connections(
     backlog: int,
     ssl_context: ssl.SSLContext | None = None,
     handshake_timeout: float = 10.0,
+    opening: Opening | None = None,
 ) -> Callable[[], None]:
     """Accept connections from a listening socket once the loop runs.
 
     Each is served by the loop's own transport on a protocol that ``build_protocol``
     returns. Takes the socket over and returns what closes it; that leaves the accepted
     connections alone. The loop need not run yet.
+
+    ``opening`` gets what is in its TLS handshake. Its protocols are made one for each
+    then, and leave it when they are connected.
     """
     options = tls_options(ssl_context, handshake_timeout)
     # An adopted socket may still be blocking.
     sock.setblocking(False)
     if isinstance(loop, asyncio.BaseEventLoop):
         sock.listen(backlog)
-        opener = Opener(loop, options)
+        opener = Opener(loop, options, opening)
         return AcceptLoop(
             loop, sock, lambda connection, _: opener.open(connection, build_protocol)
         ).close
+    if ssl_context is not None and opening is not None:
+        build_protocol = _noting(build_protocol, opening)
     server: asyncio.Server = _result_of(
         loop.create_server(build_protocol, sock=sock, backlog=backlog, **options)
     )
@@ -62,6 +73,19 @@ def tls_options(
         "ssl_handshake_timeout": handshake_timeout,
         "ssl_shutdown_timeout": handshake_timeout,
     }
+
+
+def _noting(
+    build_protocol: Callable[[], asyncio.BaseProtocol], opening: Opening
+) -> Callable[[], asyncio.BaseProtocol]:
+    """Note protocols that are made: uvloop lets go of one whose handshake fails."""
+
+    def build() -> asyncio.BaseProtocol:
+        protocol = build_protocol()
+        opening.add(protocol)
+        return protocol
+
+    return build
 
 
 def _result_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -139,12 +163,18 @@ class AcceptLoop:
 class Opener:
     """Put accepted sockets on the loop's own transports.
 
-    ``options`` are for ``connect_accepted_socket``.
+    ``options`` are for ``connect_accepted_socket``. ``opening`` has what is under way.
     """
 
-    def __init__(self, loop: AbstractEventLoop, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        options: dict[str, Any],
+        opening: Opening | None = None,
+    ) -> None:
         self._loop = loop
         self._options = options
+        self._all_opening = opening
         self._opening: set[asyncio.Task[Any]] = set()
 
     def open(
@@ -159,10 +189,14 @@ class Opener:
             )
         )
         self._opening.add(task)
+        if self._all_opening is not None:
+            self._all_opening.add(task)
         task.add_done_callback(self._opened)
 
     def _opened(self, task: asyncio.Task[Any]) -> None:
         self._opening.discard(task)
+        if self._all_opening is not None:
+            self._all_opening.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # A failed handshake is the peer's affair; the transport is closed already.
             logger.debug("A connection could not be opened: %s", error)

@@ -10,6 +10,7 @@ import asyncio
 import copy
 import socket
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from djserve.errors import ListenError
 from djserve.interfaces import ConnectionInfo
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from djserve.interfaces import OpenConnection
+    from djserve.net.acceptor import Opening
     from djserve.net.proxy_protocol import ProxyHeader
 
     UnixFile = tuple[int, tuple[int, int]]
@@ -39,10 +41,18 @@ if TYPE_CHECKING:
 class Listener:
     """One open listening socket."""
 
-    def __init__(self, address: str, close: Callable[[], None], *, tls: bool) -> None:
+    def __init__(
+        self,
+        address: str,
+        close: Callable[[], None],
+        *,
+        tls: bool,
+        opening: Opening | None = None,
+    ) -> None:
         self.address = address
         """The address as bound, with the real port: "127.0.0.1:8000", "unix:/path"."""
         self._close = close
+        self._opening: Opening = WeakSet() if opening is None else opening
         self._is_stopped = False
         self._scheme = "https" if tls else "http"
 
@@ -56,6 +66,11 @@ class Listener:
             if address.startswith(wildcard):
                 address = loopback + address.removeprefix(wildcard)
         return f"{self._scheme}://{address}/"
+
+    @property
+    def opening_count(self) -> int:
+        """How many connections are accepted, and in a handshake or a proxy's header."""
+        return len(self._opening)
 
     def stop(self) -> None:
         """Stop accepting at once; accepted connections live on. May be called again."""
@@ -137,14 +152,16 @@ def open_listener_on(
     path = unix_path(sock.getsockname()) if sock.family == socket.AF_UNIX else None
     inode = socket_inode(sock) if unlink else None
     acceptor = _Acceptor(open_connection, path, ssl_context)
+    opening: Opening = WeakSet()
     if trusts_proxy is None:
         close_socket = accept_connections(
             reactor.loop,
             sock,
-            lambda: acceptor,
+            acceptor.itself if ssl_context is None else acceptor.beginning(opening),
             backlog=backlog,
             ssl_context=ssl_context,
             handshake_timeout=handshake_timeout,
+            opening=opening,
         )
     else:
         close_socket = ProxiedListener(
@@ -154,6 +171,7 @@ def open_listener_on(
             trusts_proxy,
             tls_options(ssl_context, handshake_timeout),
             handshake_timeout,
+            opening,
         ).close
 
     def close() -> None:
@@ -161,7 +179,7 @@ def open_listener_on(
         if path is not None and inode is not None:
             unlink_socket(path, inode)
 
-    return Listener(address, close, tls=ssl_context is not None)
+    return Listener(address, close, tls=ssl_context is not None, opening=opening)
 
 
 class _Acceptor(asyncio.Protocol):
@@ -180,6 +198,7 @@ class _Acceptor(asyncio.Protocol):
         self._open_connection = open_connection
         self._path = path
         self._header: ProxyHeader | None = None
+        self._opening: Opening | None = None
         self._ciphers = {} if ssl_context is None else cipher_numbers(ssl_context)
 
     def behind(self, header: ProxyHeader | None) -> _Acceptor:
@@ -190,7 +209,22 @@ class _Acceptor(asyncio.Protocol):
         acceptor._header = header
         return acceptor
 
+    def itself(self) -> _Acceptor:
+        return self
+
+    def beginning(self, opening: Opening) -> Callable[[], _Acceptor]:
+        """Return what makes an acceptor for each handshake; it leaves ``opening``."""
+
+        def begin() -> _Acceptor:
+            acceptor = copy.copy(self)
+            acceptor._opening = opening
+            return acceptor
+
+        return begin
+
     def connection_made(self, transport: Any) -> None:
+        if self._opening is not None:
+            self._opening.discard(self)
         try:
             info = self._connection_info(transport)
             receiver = self._open_connection(transport, info)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from djserve.net.acceptor import AcceptLoop, Opener
 from djserve.net.proxy_protocol import (
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
+    from djserve.net.acceptor import Opening
+
     BuildProtocol = Callable[[ProxyHeader | None], asyncio.BaseProtocol]
 
 logger = logging.getLogger("djserve.net")
@@ -33,7 +36,7 @@ class ProxiedListener:
 
     It is called with the peer's address, "" for a unix socket's. ``build_protocol`` is
     called with the header, None for a peer that sends none. ``options`` are for
-    ``connect_accepted_socket``.
+    ``connect_accepted_socket``. ``opening`` has those that are not open yet.
     """
 
     def __init__(
@@ -44,12 +47,14 @@ class ProxiedListener:
         trusts: Callable[[str], bool],
         options: dict[str, Any],
         timeout: float,
+        opening: Opening | None = None,
     ) -> None:
         self._loop = loop
         self._build_protocol = build_protocol
         self._trusts = trusts
         self._timeout = timeout
-        self._opener = Opener(loop, options)
+        self._opening: Opening = WeakSet() if opening is None else opening
+        self._opener = Opener(loop, options, self._opening)
         self._accepting = AcceptLoop(loop, sock, self._accepted)
 
     def close(self) -> None:
@@ -59,7 +64,9 @@ class ProxiedListener:
     def _accepted(self, connection: socket.socket, address: Any) -> None:
         host = address[0] if isinstance(address, tuple) else ""
         if self._trusts(host):
-            _HeaderReader(self._loop, connection, self._open, self._timeout)
+            # The loop holds it, until it has the header or gives up.
+            reader = _HeaderReader(self._loop, connection, self._open, self._timeout)
+            self._opening.add(reader)
         else:
             self._open(connection, None)
 

@@ -21,12 +21,15 @@ from djserve.errors import ProtocolError
 from djserve.instrumentation.events import format_client
 from djserve.instrumentation.request_id import name_request
 from djserve.net.latency import shorten_queues
+from djserve.net.unread import has_input
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.protocols.http2.preface import PrefaceDetector
 from djserve.server.records import WebSocketEntry, choose_finish, record_refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from djserve.asgi.application import ApplicationCalls
     from djserve.asgi.forwarded import Forwarded
     from djserve.asgi.origin import OriginPolicy
@@ -46,6 +49,9 @@ if TYPE_CHECKING:
     from djserve.protocols.http2.streams import HTTP2Service
 
 logger = logging.getLogger("djserve")
+
+# Seconds between looks at the handshakes that a drain waits for.
+OPENING_INTERVAL = 0.05
 
 
 def load_protocols(*, websocket: bool = True) -> None:
@@ -87,6 +93,7 @@ class ConnectionFactory:
         self._names_requests = config.logging.request_id
         self._is_draining = False
         self._is_ending_idle = False
+        self._grace = 0.0
         self._drained: asyncio.Event | None = None
         self.connections: set[Connection] = set()
         self.opened = 0
@@ -155,9 +162,12 @@ class ConnectionFactory:
             self._config.http.header_timeout,
             choose,
             give_up=self.connection_lost,
+            has_input=has_input,
         )
 
-    # Connections call these three (interfaces.ConnectionOwner).
+    # Connections call these four (interfaces.ConnectionOwner).
+
+    has_input = staticmethod(has_input)
 
     def open_exchange(
         self, head: RequestHead, info: ConnectionInfo, stream: Stream
@@ -246,11 +256,12 @@ class ConnectionFactory:
         if self._http2 is not None:
             self._http2.fields.set_date(self._date)
 
-    async def drain(self) -> None:
+    async def drain(self, count_opening: Callable[[], int] = lambda: 0) -> None:
         """Ask every connection for its end and wait until the last has gone.
 
         Connections may send some more requests for a moment. WebSockets are closed one
-        after the other, so that not all clients come back at once.
+        after the other, lest all clients come back at once. ``count_opening`` returns
+        how many connections were accepted and are still to come here.
         """
         self._is_draining = True
         self._drained = asyncio.Event()
@@ -268,33 +279,31 @@ class ConnectionFactory:
             loop.call_later(spread * index / len(sockets), drain_socket)
             for index, drain_socket in enumerate(sockets)
         ]
-        grace = min(self._config.drain.drain_idle_timeout, longest)
-        timers.append(loop.call_later(grace, self._end_idle, set(upgraded)))
+        self._grace = min(self._config.drain.drain_idle_timeout, longest)
+        timers.append(loop.call_later(self._grace, self._end_idle, set(upgraded)))
         try:
-            if self._has_preludes:
-                await asyncio.sleep(grace)
-            while self.connections:
+            while self.connections or count_opening():
                 self._drained.clear()
-                await self._drained.wait()
+                if self.connections:
+                    await self._drained.wait()
+                else:
+                    # A handshake that fails tells nobody.
+                    await asyncio.sleep(OPENING_INTERVAL)
         finally:
             for timer in timers:
                 timer.cancel()
 
-    @property
-    def _has_preludes(self) -> bool:
-        """Whether something precedes the first request: handshake or proxy's header.
-
-        Connections that are there yet come here afterwards.
-        """
-        config = self._config
-        return config.tls.certfile is not None or config.proxy.proxy_protocol
-
     def _retire(self, connection: Connection) -> None:
         """Let a connection end by itself, after a request that is on its way."""
         if self._is_ending_idle:
-            asyncio.get_running_loop().call_soon(connection.drain)
-        elif isinstance(connection, HTTP1Connection) or _is_http2(connection):
+            # It comes late, from its handshake, and has its own time for a request.
+            asyncio.get_running_loop().call_later(self._grace, self._end, connection)
+        if isinstance(connection, HTTP1Connection) or _is_http2(connection):
             connection.retire()
+
+    def _end(self, connection: Connection) -> None:
+        if connection in self.connections:
+            connection.drain()
 
     def _end_idle(self, upgraded: set[Connection]) -> None:
         """Drain what is left, each connection in a turn of the loop of its own.
@@ -308,9 +317,7 @@ class ConnectionFactory:
 
         def drain_next() -> None:
             if left:
-                connection = left.pop()
-                if connection in self.connections:
-                    connection.drain()
+                self._end(left.pop())
                 loop.call_soon(drain_next)
 
         loop.call_soon(loop.call_soon, drain_next)

@@ -213,8 +213,11 @@ class Server:
         self._sweep.stop()
 
     async def _drain(self) -> None:
-        await self._factory.drain()
+        await self._factory.drain(self._count_opening)
         await self._calls.wait(self._config.lifecycle.shutdown_timeout)
+
+    def _count_opening(self) -> int:
+        return sum(listener.opening_count for listener in self.listeners)
 
     async def _force(self) -> None:
         calls = await self._calls.cancel_all(CANCEL_TIMEOUT)

@@ -22,7 +22,6 @@ from djserve.conf.schema import (
     LifecycleConfig,
     ProxyConfig,
     ServerConfig,
-    TLSConfig,
 )
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
@@ -281,8 +280,8 @@ async def test_drain_waits_for_the_last_connection() -> None:
     site.go.clear()
     idle, busy = site.connect(), await site.send(GET)
     drained = asyncio.ensure_future(site.factory.drain())
-    await wait_until(lambda: idle.is_closing)
-    assert not busy.is_closing
+    await wait_until(lambda: idle.is_eof_written)
+    assert not busy.is_eof_written
 
     idle.lose()
     site.go.set()
@@ -301,12 +300,12 @@ async def test_request_that_meets_the_end_of_idle_connections_is_answered() -> N
     transports = [site.connect(), site.connect()]
     draining = asyncio.ensure_future(site.factory.drain())
     for _ in range(100):
-        if any(transport.is_closing for transport in transports):
+        if any(transport.is_eof_written for transport in transports):
             break
         await asyncio.sleep(0)
-    (late,) = (transport for transport in transports if not transport.is_closing)
+    (late,) = (each for each in transports if not each.is_eof_written)
     late.feed(GET)
-    await wait_until(lambda: late.is_closing)
+    await wait_until(lambda: late.is_eof_written)
     draining.cancel()
 
     assert late.data.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -354,27 +353,35 @@ async def test_drain_of_nothing_is_done_at_once() -> None:
     await Site().factory.drain()
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        ServerConfig(tls=TLSConfig(certfile="a.pem")),
-        ServerConfig(proxy=ProxyConfig(proxy_protocol=True)),
-    ],
-    ids=["TLS", "PROXY protocol"],
-)
 @on_loop
-async def test_drain_awaits_connections_that_are_still_to_come(
-    config: ServerConfig,
-) -> None:
-    site = Site(config)
-    draining = asyncio.ensure_future(site.factory.drain())
+async def test_drain_awaits_connections_that_are_still_to_come() -> None:
+    site = Site(ServerConfig(drain=DrainConfig(drain_idle_timeout=0)))
+    opening = [1]
+    draining = asyncio.ensure_future(site.factory.drain(lambda: len(opening)))
+    # Idle connections are ended long before.
+    early = site.connect()
+    await wait_until(lambda: early.is_eof_written)
+    early.lose()
+
+    transport = await site.send(GET)
+    opening.clear()
+    assert transport.data.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close\r\n" in transport.data
+    assert not draining.done()
+    transport.lose()
+    await asyncio.wait_for(draining, 60)
+
+
+@on_loop
+async def test_drain_ends_once_the_last_handshake_has_failed() -> None:
+    site = Site()
+    opening = [1]
+    draining = asyncio.ensure_future(site.factory.drain(lambda: len(opening)))
     await settle()
     assert not draining.done()
 
-    transport = await site.send(GET)
-    assert b"connection: close\r\n" in transport.data
-    transport.lose()
-    await draining
+    opening.clear()
+    await asyncio.wait_for(draining, 60)
 
 
 @on_loop
@@ -383,7 +390,7 @@ async def test_connection_that_comes_while_draining_is_not_kept() -> None:
     await site.factory.drain()
     transport = await site.send(GET + GET)
 
-    assert transport.is_closing
+    assert transport.is_eof_written
     assert transport.data.count(b"HTTP/1.1 ") <= 1
 
 

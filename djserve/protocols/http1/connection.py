@@ -141,7 +141,7 @@ class HTTP1Connection(HTTP1Stream):
         elif self._body is not None:
             self._linger()
         elif len(self._buffer) < 2 and not self.is_lingering:
-            self.close()
+            self._timeouts.end_idle(self)
 
     # For timeouts. A head under way has two bytes at least: one alone may be the first
     # half of an empty line, and a peer that sends nothing else must count as idle. A
@@ -303,7 +303,7 @@ class HTTP1Connection(HTTP1Stream):
         self._head = None
         self.mark += 1
         if close:
-            self._linger() if self._body is not None else self.close()
+            self._linger() if self._body is not None else self.end()
             return
         # What is left of the content is dropped; the next request may follow.
         self._discarded = 0

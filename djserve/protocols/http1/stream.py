@@ -213,6 +213,23 @@ class HTTP1Stream:
         self.is_lingering = True
         self._transport.close()
 
+    @property
+    def has_input(self) -> bool:
+        """Whether the peer has sent what has not come up yet."""
+        return self._owner.has_input(self._transport)
+
+    def end(self) -> None:
+        """Close between requests; on the server's own accord only our side at first.
+
+        What the peer sends until it sees that is dropped. At a full close a reset would
+        answer it, and might destroy what the peer has yet to read (RFC 9112 section
+        9.6). TLS waits for the peer's end by itself.
+        """
+        if self._is_draining and self._transport.can_write_eof():
+            self._end_sending()
+        else:
+            self.close()
+
     def _end_sending(self) -> None:
         """Say that nothing more comes; below TLS, the response alone has to say it.
 

@@ -30,6 +30,7 @@ class HTTP1Timeouts:
         "_body_since",
         "_body_size",
         "_config",
+        "_is_put_off",
         "_mark",
         "_since",
         "_write_key",
@@ -39,6 +40,7 @@ class HTTP1Timeouts:
 
     def __init__(self, config: HTTPConfig) -> None:
         self._config = config
+        self._is_put_off = False
         self._mark = -1
         self._since = 0.0
         self._body_size = 0
@@ -75,8 +77,19 @@ class HTTP1Timeouts:
             if connection.request_count
             else self._config.header_timeout
         )
-        if waited >= limit:
-            connection.close()
+        if waited >= limit or self._is_put_off:
+            self.end_idle(connection)
+
+    def end_idle(self, connection: HTTP1Connection) -> None:
+        """Close an idle connection; at the next tick where its peer has sent something.
+
+        To a peer, a close that meets its request looks like a failure. The response to
+        that is the last one, and what is no request puts off the end only once.
+        """
+        connection.retire()
+        if self._is_put_off or not connection.has_input:
+            connection.end()
+        self._is_put_off = True
 
     def _check_body_rate(self, connection: HTTP1Connection, now: float) -> None:
         elapsed = now - self._body_since

@@ -20,14 +20,17 @@ class PrefaceDetector:
     """Wait for enough bytes to tell, then hand them and the transport over.
 
     ``choose`` is called once, with whether the peer speaks HTTP/2, and returns the
-    protocol; ``give_up`` where the connection ends before.
+    protocol; ``give_up`` where the connection ends before. ``has_input`` tells whether
+    the peer has sent what has not come up yet.
     """
 
     __slots__ = (
         "_choose",
         "_data",
         "_give_up",
+        "_has_input",
         "_is_draining",
+        "_is_put_off",
         "_opened_at",
         "_timeout",
         "_transport",
@@ -39,14 +42,17 @@ class PrefaceDetector:
         timeout: float,
         choose: Callable[[PrefaceDetector, bool], Connection],
         give_up: Callable[[PrefaceDetector], None],
+        has_input: Callable[[Transport], bool] = lambda transport: False,
     ) -> None:
         self._transport = transport
         self._timeout = timeout
         self._choose = choose
         self._give_up = give_up
+        self._has_input = has_input
         self._data = b""
         self._opened_at: float | None = None
         self._is_draining = False
+        self._is_put_off = False
 
     def data_received(self, data: bytes) -> None:
         """Decide as soon as the bytes differ from the preface, or are all of it."""
@@ -56,9 +62,10 @@ class PrefaceDetector:
             return
         connection = self._choose(self, data.startswith(PREFACE))
         self._transport.set_protocol(connection)
-        if self._is_draining:
-            connection.drain()
         connection.data_received(data)
+        if self._is_draining:
+            # Afterwards: what has come is no longer idle.
+            connection.drain()
 
     def eof_received(self) -> None:
         """The peer has gone; at None the loop closes the transport."""
@@ -76,14 +83,23 @@ class PrefaceDetector:
         """Close a connection that stays silent."""
         if self._opened_at is None:
             self._opened_at = now
-        elif now - self._opened_at >= self._timeout:
-            self._transport.close()
+        elif self._is_put_off or now - self._opened_at >= self._timeout:
+            self._end()
 
     def drain(self) -> None:
         """End an idle connection; what has begun is still answered."""
         self._is_draining = True
         if not self._data:
-            self._transport.close()
+            self._end()
 
     def abort_transport(self) -> None:
         self._transport.abort()
+
+    def _end(self) -> None:
+        """End as an idle HTTP/1.1 connection does, unless the peer has just begun."""
+        if self._has_input(self._transport) and not self._is_put_off:
+            self._is_put_off = True
+            return
+        connection = self._choose(self, False)
+        self._transport.set_protocol(connection)
+        connection.drain()

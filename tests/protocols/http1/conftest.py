@@ -16,7 +16,7 @@ from djserve.testing.transport import MemoryTransport
 
 if TYPE_CHECKING:
     from djserve.errors import ProtocolError
-    from djserve.interfaces import Connection
+    from djserve.interfaces import Connection, Transport
 
 OK: Headers = [(b"content-length", b"2")]
 
@@ -108,6 +108,7 @@ class Wire:
         self.requests: list[Request] = []
         self.refused: list[ProtocolError] = []
         self.ended: list[Connection] = []
+        self.is_unread = False
         self.transport = _Transport(can_write_eof)
         self.defaults = ResponseDefaults(server_name)
         self.connection = HTTP1Connection(
@@ -135,6 +136,9 @@ class Wire:
 
     def connection_lost(self, connection: Connection) -> None:
         self.ended.append(connection)
+
+    def has_input(self, transport: Transport) -> bool:
+        return self.is_unread
 
     # What tests do and ask.
 

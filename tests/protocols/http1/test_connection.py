@@ -754,7 +754,27 @@ def test_drain_closes_an_idle_connection(open_wire: type[Wire]) -> None:
     wire = open_wire(on_start=echo).feed(GET)
     wire.connection.drain()
 
+    assert wire.transport.is_eof_written
+    assert wire.feed(GET).statuses == [200]
+
+
+def test_drain_closes_an_idle_connection_below_tls(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_start=echo, can_write_eof=False).feed(GET)
+    wire.connection.drain()
+
     assert wire.transport.is_closing
+
+
+def test_drain_answers_a_request_that_is_not_read_yet(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_start=echo)
+    wire.is_unread = True
+    wire.connection.drain()
+    assert not wire.is_closed()
+
+    wire.feed(GET)
+    assert wire.statuses == [200]
+    assert b"connection: close\r\n" in wire.transport.data
+    assert wire.is_closed()
 
 
 @pytest.mark.parametrize("more", [False, True])

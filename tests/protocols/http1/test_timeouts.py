@@ -25,8 +25,13 @@ def test_silent_connection_is_closed_without_a_response(
     assert not wire.is_closed()
 
     wire.tick(110.0)
-    assert wire.transport.is_closing
+    assert wire.transport.is_eof_written
     assert wire.take() == b""
+
+    wire.tick(111.0, 112.9)
+    assert not wire.transport.is_closing
+    wire.tick(113.0)
+    assert wire.transport.is_closing
 
 
 def test_idle_connection_is_kept_for_the_keep_alive_timeout(
@@ -38,7 +43,32 @@ def test_idle_connection_is_kept_for_the_keep_alive_timeout(
 
     wire.tick(15.0)
     assert wire.statuses == [200]
-    assert wire.transport.is_closing
+    assert wire.transport.is_eof_written
+
+
+def test_request_that_meets_the_keep_alive_timeout_is_answered(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(keep_alive_timeout=5.0, on_start=answer).feed(GET)
+    wire.tick(10.0)
+    wire.is_unread = True
+    wire.tick(15.0)
+    assert not wire.is_closed()
+
+    wire.feed(GET)
+    assert wire.statuses == [200, 200]
+    assert wire.transport.data.count(b"connection: close\r\n") == 1
+    assert wire.transport.is_eof_written
+
+
+def test_what_is_no_request_puts_off_the_end_only_once(open_wire: type[Wire]) -> None:
+    wire = open_wire(keep_alive_timeout=5.0, on_start=answer).feed(GET)
+    wire.tick(10.0)
+    wire.is_unread = True
+    wire.tick(15.0)
+    wire.feed(b"\r\n").tick(16.0)
+
+    assert wire.is_closed()
 
 
 def test_request_starts_the_keep_alive_timeout_again(open_wire: type[Wire]) -> None:

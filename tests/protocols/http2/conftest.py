@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from djserve.errors import ProtocolError
-    from djserve.interfaces import Connection
+    from djserve.interfaces import Connection, Transport
 
 GET: Headers = [
     (b":method", b"GET"),
@@ -135,6 +135,7 @@ class Wire:
         self.requests: list[Request] = []
         self.refused: list[ProtocolError] = []
         self.ended: list[Connection] = []
+        self.is_unread = False
         self.soon: list[Callable[[], None]] = []
         self.encoder = Encoder()
         self.decoder = Decoder()
@@ -182,6 +183,9 @@ class Wire:
 
     def connection_lost(self, connection: Connection) -> None:
         self.ended.append(connection)
+
+    def has_input(self, transport: Transport) -> bool:
+        return self.is_unread
 
     # Frames of the client.
 

@@ -33,6 +33,7 @@ class Chosen:
 
     def drain(self) -> None:
         self.is_draining = True
+        self.data_at_drain = self.data
 
 
 class Opening:
@@ -41,11 +42,20 @@ class Opening:
     def __init__(self) -> None:
         self.chosen: list[Chosen] = []
         self.ended = 0
+        self.is_unread = False
         self.transport = MemoryTransport()
         self.detector = PrefaceDetector(
-            self.transport, 5.0, self._choose, lambda detector: self._end()
+            self.transport,
+            5.0,
+            self._choose,
+            lambda detector: self._end(),
+            lambda transport: self.is_unread,
         )
         self.transport.set_protocol(self.detector)
+
+    @property
+    def is_ended_as_http1(self) -> bool:
+        return [(c.is_http2, c.is_draining) for c in self.chosen] == [(False, True)]
 
     def _choose(self, detector: PrefaceDetector, is_http2: bool) -> Chosen:
         self.chosen.append(Chosen(is_http2))
@@ -80,10 +90,32 @@ def test_silent_connection_is_closed() -> None:
     opening = Opening()
     opening.detector.tick(0.0)
     opening.detector.tick(4.9)
-    assert not opening.transport.is_closing
+    assert opening.chosen == []
 
     opening.detector.tick(5.0)
-    assert opening.transport.is_closing
+    assert opening.is_ended_as_http1
+
+
+def test_preface_that_meets_the_timeout_is_taken() -> None:
+    opening = Opening()
+    opening.detector.tick(0.0)
+    opening.is_unread = True
+    opening.detector.tick(5.0)
+    assert opening.chosen == []
+
+    opening.transport.feed(PREFACE)
+    assert [chosen.is_http2 for chosen in opening.chosen] == [True]
+
+
+def test_pieces_of_a_preface_put_off_the_end_only_once() -> None:
+    opening = Opening()
+    opening.detector.tick(0.0)
+    opening.is_unread = True
+    opening.detector.tick(5.0)
+    opening.transport.feed(PREFACE[:3])
+    opening.detector.tick(6.0)
+
+    assert opening.is_ended_as_http1
 
 
 def test_end_before_a_choice_is_told() -> None:
@@ -97,7 +129,7 @@ def test_drain_closes_what_is_silent() -> None:
     opening = Opening()
     opening.detector.drain()
 
-    assert opening.transport.is_closing
+    assert opening.is_ended_as_http1
 
 
 def test_drain_reaches_what_has_begun() -> None:
@@ -107,3 +139,4 @@ def test_drain_reaches_what_has_begun() -> None:
     opening.transport.feed(b"OST")
 
     assert opening.chosen[0].is_draining
+    assert opening.chosen[0].data_at_drain == b"POST"
