@@ -65,10 +65,10 @@ def test_application_is_served_over_http_and_websocket(
     arguments = ("-m", "djserve", application, "-p", str(free_port))
     server = start_server(*arguments, port=free_port, cwd=shop)
 
-    assert httpx.get(f"{server.url}/path", timeout=60).text == "/path"  # type: ignore[attr-defined]
-    with connect(f"ws://127.0.0.1:{free_port}/", open_timeout=60) as websocket:
+    assert httpx.get(f"{server.url}/path", timeout=120).text == "/path"  # type: ignore[attr-defined]
+    with connect(f"ws://127.0.0.1:{free_port}/", open_timeout=120) as websocket:
         websocket.send("hello")
-        assert websocket.recv(timeout=60) == "hello"
+        assert websocket.recv(timeout=120) == "hello"
 
 
 def test_start_is_told_and_requests_are_logged(
@@ -96,10 +96,10 @@ def test_interrupt_closes_websockets_and_ends_with_0(
 ) -> None:
     arguments = ("-m", "djserve", "shop:app", "-p", str(free_port))
     server = start_server(*arguments, port=free_port, cwd=shop)
-    with connect(f"ws://127.0.0.1:{free_port}/", open_timeout=60) as websocket:
+    with connect(f"ws://127.0.0.1:{free_port}/", open_timeout=120) as websocket:
         server.process.send_signal(signal.SIGINT)  # type: ignore[attr-defined]
         with pytest.raises(ConnectionClosedError):
-            websocket.recv(timeout=60)
+            websocket.recv(timeout=120)
 
     assert websocket.close_code == 1012
     assert server.process.wait(120) == 0  # type: ignore[attr-defined]
@@ -110,9 +110,10 @@ def test_unix_socket_is_served_and_removed(
 ) -> None:
     path = shop / "djserve.sock"
     arguments = ("-m", "djserve", "shop:app", "-p", str(free_port), "-u", str(path))
-    start_server(*arguments, "-b", "127.0.0.1", port=free_port, cwd=shop)
+    server = start_server(*arguments, "-b", "127.0.0.1", port=free_port, cwd=shop)
+    server.wait_for(str(path))  # type: ignore[attr-defined]
     with httpx.Client(
-        transport=httpx.HTTPTransport(uds=str(path)), timeout=60
+        transport=httpx.HTTPTransport(uds=str(path)), timeout=120
     ) as client:
         assert client.get("http://shop/unix").text == "/unix"
 

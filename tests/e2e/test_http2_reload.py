@@ -6,9 +6,9 @@ import signal
 import socket
 import struct
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import h2.connection
 import h2.events
 import httpx
 import pytest
+
+from tests.e2e.workers import DEADLINE, Tally, start_workers, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -40,31 +42,10 @@ Start = Callable[..., Any]
 
 
 @pytest.fixture
-def start(
-    start_server: Start,
-    tmp_path: Path,
-    free_port: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Start:
+def start(start_server: Start, tmp_path: Path, free_port: int) -> Start:
     """Give ``start(*options)``: two workers, all of them ready."""
-    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
     (tmp_path / "app.py").write_text(APPLICATION)
-
-    def start(*options: str) -> Any:
-        words = ("-m", "djserve", "app:application", "--workers", "2")
-        bind = ("--bind", f"127.0.0.1:{free_port}")
-        server = start_server(*words, *bind, *options, port=free_port, cwd=tmp_path)
-        wait_for(lambda: "Supervisor" in server.output)
-        return server
-
-    return start
-
-
-def wait_for(condition: Callable[[], object], timeout: float = 120) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+    return partial(start_workers, start_server, tmp_path, free_port)
 
 
 class Session:
@@ -73,9 +54,9 @@ class Session:
     h2 takes no frame after a GOAWAY; it is therefore kept from it.
     """
 
-    def __init__(self, port: int, seen: Counter[str]) -> None:
+    def __init__(self, port: int, seen: Tally) -> None:
         self.seen = seen
-        self.sock = socket.create_connection(("127.0.0.1", port), 60)
+        self.sock = socket.create_connection(("127.0.0.1", port), DEADLINE)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration())
         self.h2.initiate_connection()
         self.rest = b""
@@ -116,13 +97,13 @@ class Session:
         return frame
 
     def _heed(self, last_stream_id: int, code: int) -> None:
-        self.seen[f"goaway {code}"] += 1
+        self.seen.note(f"goaway {code}")
         assert self.last_stream_id is None or last_stream_id <= self.last_stream_id
         self.last_stream_id = last_stream_id
         for stream_id in [number for number in self.open if number > last_stream_id]:
             # It was not processed, and is asked again on the next connection.
             del self.open[stream_id]
-            self.seen["retried"] += 1
+            self.seen.note("retried")
 
     def _note(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.DataReceived):
@@ -132,10 +113,10 @@ class Session:
             )
         elif isinstance(event, h2.events.StreamEnded):
             assert self.open.pop(event.stream_id).isdigit()
-            self.seen["answered"] += 1
+            self.seen.note("answered")
         elif isinstance(event, h2.events.StreamReset):
             del self.open[event.stream_id]
-            self.seen[f"reset {event.error_code}"] += 1
+            self.seen.note(f"reset {event.error_code}")
 
 
 class Load:
@@ -143,7 +124,7 @@ class Load:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.seen: Counter[str] = Counter()
+        self.seen = Tally()
         self.is_over = False
         self._threads = [threading.Thread(target=self._run) for _ in range(2)]
         for thread in self._threads:
@@ -156,17 +137,18 @@ class Load:
     def end(self) -> Counter[str]:
         self.is_over = True
         for thread in self._threads:
-            thread.join(120)
-        return self.seen
+            thread.join(DEADLINE)
+            assert not thread.is_alive()
+        return self.seen.counts()
 
     def _run(self) -> None:
         while not self.is_over:
             session = Session(self.port, self.seen)
-            self.seen["connections"] += 1
+            self.seen.note("connections")
             with session.sock:
                 self._use(session)
             # Whatever is open now was promised and not answered.
-            self.seen["lost"] += len(session.open)
+            self.seen.note("lost", len(session.open))
 
     def _use(self, session: Session) -> None:
         while True:
@@ -183,7 +165,7 @@ class Load:
                 if not session.read():
                     return
             except OSError as error:
-                self.seen[f"failed {error}"] += 1
+                self.seen.note(f"failed {error}")
                 return
 
 
@@ -230,7 +212,7 @@ def test_reload_fails_no_request_of_httpx(start: Start, free_port: int) -> None:
     is_over = threading.Event()
 
     def ask() -> None:
-        with httpx.Client(http1=False, http2=True, timeout=60) as client:
+        with httpx.Client(http1=False, http2=True, timeout=DEADLINE) as client:
             while not is_over.is_set():
                 response = client.get(f"http://127.0.0.1:{free_port}/")
                 statuses[response.status_code] += 1
@@ -247,6 +229,6 @@ def test_reload_fails_no_request_of_httpx(start: Start, free_port: int) -> None:
         assert thread.is_alive()
     finally:
         is_over.set()
-        thread.join(120)
+        thread.join(DEADLINE)
 
     assert set(statuses) == {200}

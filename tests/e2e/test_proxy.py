@@ -7,7 +7,6 @@ import re
 import socket
 import subprocess
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ import pytest
 import websockets.exceptions
 import websockets.sync.client
 
-from tests.conftest import find_free_port
+from tests.conftest import find_free_port, find_program, server_starter
+from tests.e2e.workers import DEADLINE, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -85,19 +85,10 @@ async def tell(scope, receive, send):
 application = ProtocolTypeRouter({"http": tell, "websocket": Chat.as_asgi()})
 """
 
-Start = Callable[..., Any]
-
-
-def wait_for(condition: Callable[[], object], interval: float = 0.05) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(interval)
-
 
 def can_connect(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), 60).close()
+        socket.create_connection(("127.0.0.1", port), DEADLINE).close()
     except OSError:
         return False
     return True
@@ -114,15 +105,7 @@ def running(words: list[str], port: int, log: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(120)
-
-
-@pytest.fixture
-def redis(require_program: Callable[..., str], tmp_path: Path) -> Iterator[str]:
-    port = find_free_port()
-    words = [require_program("redis-server"), "--port", str(port), "--save", ""]
-    with running([*words, "--dir", str(tmp_path)], port, tmp_path / "redis.log"):
-        yield f"redis://127.0.0.1:{port}/0"
+        process.wait(DEADLINE)
 
 
 class Pair:
@@ -134,33 +117,34 @@ class Pair:
         self.health = health
 
 
-@pytest.fixture
-def start_pair(
-    start_server: Start, redis: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Pair]:
-    """Give ``start_pair(*options)``: two servers that share one Redis."""
-    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
-    (tmp_path / "app.py").write_text(APPLICATION)
-
-    def start(*options: str) -> Pair:
-        one, two, *health = [find_free_port() for _ in range(4)]
+@contextmanager
+def running_pair(folder: Path, *options: str) -> Iterator[Pair]:
+    """Run two servers that share one Redis."""
+    (folder / "app.py").write_text(APPLICATION)
+    shared, one, two, *health = [find_free_port() for _ in range(5)]
+    words = [find_program("redis-server"), "--port", str(shared), "--save", ""]
+    redis = running([*words, "--dir", str(folder)], shared, folder / "redis.log")
+    with redis, server_starter(folder) as start:
         servers = [
-            start_server(
+            start(
                 *("-m", "djserve", "app:application", "--workers", "2"),
                 *("--bind", f"127.0.0.1:{port}", "--lifespan", "off"),
                 *("--metrics-bind", f"127.0.0.1:{probe}"),
                 *("--websocket-drain-time", "0.5"),
                 *options,
                 port=port,
-                cwd=tmp_path,
-                env={"NAME": name, "REDIS": redis},
+                cwd=folder,
+                env={
+                    "DJANGO_SETTINGS_MODULE": "",
+                    "NAME": name,
+                    "REDIS": f"redis://127.0.0.1:{shared}/0",
+                },
             )
             for name, port, probe in zip("ab", (one, two), health, strict=True)
         ]
-        wait_for(lambda: all("Supervisor" in server.output for server in servers))
-        return Pair(servers, [one, two], health)
-
-    return start
+        for server in servers:
+            server.wait_for("Supervisor")
+        yield Pair(servers, [one, two], health)
 
 
 def adapt(name: str, front: int, pair: Pair, folder: Path) -> Path:
@@ -178,68 +162,88 @@ def adapt(name: str, front: int, pair: Pair, folder: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def nginx(
-    start_pair: Callable[..., Pair],
-    require_program: Callable[..., str],
-    tmp_path: Path,
-) -> Iterator[tuple[int, Pair]]:
-    """nginx in front of two servers that believe its headers."""
-    pair = start_pair("--proxy-headers")
-    front = find_free_port()
-    path = adapt("nginx.conf", front, pair, tmp_path)
-    program = require_program("nginx")
-    words = [program, "-c", str(path), "-p", str(tmp_path)]
-    options = f"daemon off; error_log {tmp_path}/error.log;"
-    with running([*words, "-g", options], front, tmp_path / "nginx.log"):
-        yield front, pair
+@contextmanager
+def running_nginx(folder: Path) -> Iterator[tuple[int, Pair]]:
+    """Run nginx in front of two servers that believe its headers."""
+    with running_pair(folder, "--proxy-headers") as pair:
+        front = find_free_port()
+        path = adapt("nginx.conf", front, pair, folder)
+        words = [find_program("nginx"), "-c", str(path), "-p", str(folder)]
+        options = f"daemon off; error_log {folder}/error.log;"
+        with running([*words, "-g", options], front, folder / "nginx.log"):
+            wait_for_both(front)
+            yield front, pair
+
+
+@contextmanager
+def running_haproxy(folder: Path) -> Iterator[tuple[int, Pair]]:
+    """Run HAProxy in front of two servers that take the PROXY protocol."""
+    with running_pair(folder, "--proxy-protocol") as pair:
+        front = find_free_port()
+        path = adapt("haproxy.cfg", front, pair, folder)
+        words = [find_program("haproxy"), "-db", "-f", str(path)]
+        with running(words, front, folder / "haproxy.log"):
+            wait_for_both(front)
+            yield front, pair
+
+
+@contextmanager
+def running_caddy(folder: Path) -> Iterator[tuple[int, Pair]]:
+    """Run Caddy in front of two servers that tell their health at their address."""
+    options = ("--proxy-headers", "--metrics-path", "/metrics")
+    with running_pair(folder, *options) as pair:
+        front = find_free_port()
+        path = adapt("Caddyfile", front, pair, folder)
+        # The other tests' Caddy would want the same port for its administration.
+        path.write_text("{\n\tadmin off\n}\n" + path.read_text())
+        words = ["env", f"HOME={folder}", f"XDG_DATA_HOME={folder}"]
+        words += [find_program("caddy"), "run", "--adapter", "caddyfile"]
+        with running([*words, "--config", str(path)], front, folder / "caddy.log"):
+            wait_for_both(front)
+            yield front, pair
+
+
+def wait_for_both(front: int) -> None:
+    """Return once the proxy sends requests to either server."""
+    wait_for(lambda: len({ask(front)["server"] for _ in range(4)}) == 2)
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Pair]]:
+    with running_nginx(tmp_path_factory.mktemp("nginx")) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def caddy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Pair]]:
+    """For tests that leave both servers running."""
+    with running_caddy(tmp_path_factory.mktemp("caddy")) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def haproxy(
-    start_pair: Callable[..., Pair],
-    require_program: Callable[..., str],
-    tmp_path: Path,
-) -> Iterator[tuple[int, Pair]]:
-    """HAProxy in front of two servers that take the PROXY protocol."""
-    pair = start_pair("--proxy-protocol")
-    front = find_free_port()
-    path = adapt("haproxy.cfg", front, pair, tmp_path)
-    program = require_program("haproxy")
-    with running([program, "-db", "-f", str(path)], front, tmp_path / "haproxy.log"):
-        wait_for(lambda: len({ask(front)["server"] for _ in range(4)}) == 2)
-        yield front, pair
+def own_caddy(tmp_path: Path) -> Iterator[tuple[int, Pair]]:
+    with running_caddy(tmp_path) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def caddy(
-    start_pair: Callable[..., Pair],
-    require_program: Callable[..., str],
-    tmp_path: Path,
-) -> Iterator[tuple[int, Pair]]:
-    """Caddy in front of two servers that tell their health at their own address."""
-    pair = start_pair("--proxy-headers", "--metrics-path", "/metrics")
-    front = find_free_port()
-    path = adapt("Caddyfile", front, pair, tmp_path)
-    # The other tests' Caddy would want the same port for its administration.
-    path.write_text("{\n\tadmin off\n}\n" + path.read_text())
-    words = ["env", f"HOME={tmp_path}", f"XDG_DATA_HOME={tmp_path}"]
-    words += [require_program("caddy"), "run", "--adapter", "caddyfile"]
-    words += ["--config", str(path)]
-    with running(words, front, tmp_path / "caddy.log"):
-        wait_for(lambda: len({ask(front)["server"] for _ in range(4)}) == 2)
-        yield front, pair
+def haproxy(tmp_path: Path) -> Iterator[tuple[int, Pair]]:
+    with running_haproxy(tmp_path) as proxy:
+        yield proxy
 
 
 def ask(port: int, **headers: str) -> dict[str, str]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers=headers)
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request, timeout=DEADLINE) as response:
         answer: dict[str, str] = json.loads(response.read())
     return answer
 
 
 def connect(port: int) -> websockets.sync.client.ClientConnection:
-    return websockets.sync.client.connect(f"ws://127.0.0.1:{port}/", open_timeout=60)
+    return websockets.sync.client.connect(
+        f"ws://127.0.0.1:{port}/", open_timeout=DEADLINE
+    )
 
 
 def test_nginx_tells_the_client_and_names_the_request(nginx: tuple[int, Pair]) -> None:
@@ -254,22 +258,21 @@ def test_message_crosses_from_one_server_to_the_other_behind_nginx(
     nginx: tuple[int, Pair],
 ) -> None:
     front, pair = nginx
-    assert {ask(front)["server"] for _ in range(4)} == {"a", "b"}
     first, second = pair.ports
     with connect(first) as one, connect(second) as two, connect(front) as third:
-        names = [client.recv(timeout=60) for client in (one, two, third)]
+        names = [client.recv(timeout=DEADLINE) for client in (one, two, third)]
         one.send("hello")
 
         assert names[:2] == ["a", "b"]
-        assert two.recv(timeout=60) == "hello"
-        assert third.recv(timeout=60) == "hello"
+        assert two.recv(timeout=DEADLINE) == "hello"
+        assert third.recv(timeout=DEADLINE) == "hello"
 
 
 def ask_from(host: str, port: int, path: str = "/", head: str = "") -> bytes:
     """Return the whole answer to a request that comes from another address."""
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{head}"
     with socket.create_connection(
-        ("127.0.0.1", port), 60, source_address=(host, 0)
+        ("127.0.0.1", port), DEADLINE, source_address=(host, 0)
     ) as client:
         client.sendall(request.encode() + b"Connection: close\r\n\r\n")
         return b"".join(iter(lambda: client.recv(65536), b""))
@@ -278,11 +281,11 @@ def ask_from(host: str, port: int, path: str = "/", head: str = "") -> bytes:
 def test_message_crosses_behind_caddy(caddy: tuple[int, Pair]) -> None:
     front, pair = caddy
     with connect(pair.ports[0]) as one, connect(front) as other:
-        one.recv(timeout=60)
-        other.recv(timeout=60)
+        one.recv(timeout=DEADLINE)
+        other.recv(timeout=DEADLINE)
         one.send("hello")
 
-        assert other.recv(timeout=60) == "hello"
+        assert other.recv(timeout=DEADLINE) == "hello"
 
 
 def test_haproxy_tells_the_client_by_the_proxy_protocol(
@@ -314,7 +317,7 @@ def connect_to(name: str, front: int) -> websockets.sync.client.ClientConnection
     others = []
     for _ in range(20):
         client = connect(front).__enter__()
-        if client.recv(timeout=60) == name:
+        if client.recv(timeout=DEADLINE) == name:
             break
         # Closed later: the proxy chooses the server with the fewest connections.
         others.append(client)
@@ -340,7 +343,7 @@ class Listener:
         while not self.codes or self.codes[-1] == 1012:
             try:
                 while True:
-                    self.heard[-1].append(int(self._client.recv(timeout=60)))
+                    self.heard[-1].append(int(self._client.recv(timeout=DEADLINE)))
             except websockets.exceptions.ConnectionClosed as error:
                 self.codes.append(error.rcvd.code if error.rcvd else None)
             if self.codes[-1] == 1012:
@@ -349,7 +352,7 @@ class Listener:
 
     def end(self) -> None:
         self._client.close()
-        self._thread.join(60)
+        self._thread.join(DEADLINE)
 
 
 def test_drained_server_loses_no_message_behind_haproxy(
@@ -385,10 +388,10 @@ def test_drained_server_loses_no_message_behind_haproxy(
         # Nothing is missing from the first to the last that a connection has heard.
         assert heard == list(range(heard[0], heard[-1] + 1))
     assert len(moved.heard) == 2
-    assert pair.servers[0].process.wait(120) == 0
+    assert pair.servers[0].process.wait(DEADLINE) == 0
 
 
-@pytest.mark.parametrize("proxy", ["haproxy", "caddy"])
+@pytest.mark.parametrize("proxy", ["haproxy", "own_caddy"], ids=["haproxy", "caddy"])
 def test_requests_through_a_proxy_do_not_fail_while_a_server_stops(
     proxy: str, request: pytest.FixtureRequest
 ) -> None:

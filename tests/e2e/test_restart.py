@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import pytest
 import trustme
 import websockets.exceptions
 import websockets.sync.client
+
+from tests.e2e.workers import DEADLINE, Tally, start_workers, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -48,8 +51,7 @@ Start = Callable[..., Any]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "app.py").write_text(APPLICATION)
     return tmp_path
 
@@ -58,21 +60,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def start(start_server: Start, folder: Path, free_port: int) -> Start:
     """Give ``start(*options)``: two workers, all of them ready."""
 
-    def start(*options: str) -> Any:
-        words = ("-m", "djserve", "app:application", "--workers", "2")
-        bind = ("--bind", f"127.0.0.1:{free_port}", "--websocket-drain-time", "0.5")
-        server = start_server(*words, *bind, *options, port=free_port, cwd=folder)
-        wait_for(lambda: "Supervisor" in server.output)
-        return server
-
-    return start
-
-
-def wait_for(condition: Callable[[], object], timeout: float = 120) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+    drain = ("--websocket-drain-time", "0.5")
+    return partial(start_workers, start_server, folder, free_port, *drain)
 
 
 class Load:
@@ -80,7 +69,7 @@ class Load:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.seen: Counter[str] = Counter()
+        self.seen = Tally()
         self._is_over = threading.Event()
         clients = [self._keep_alive, self._keep_alive, self._fresh]
         clients += [self._websocket, self._websocket]
@@ -97,30 +86,34 @@ class Load:
     def end(self) -> Counter[str]:
         self._is_over.set()
         for thread in self._threads:
-            thread.join(60)
-        return self.seen
+            thread.join(DEADLINE)
+            assert not thread.is_alive()
+        return self.seen.counts()
 
     def _keep_alive(self) -> None:
         """One request after the other, on one connection as long as it is kept."""
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        client = self._connect()
         while not self._is_over.is_set():
             self._request(client)
         client.close()
 
     def _fresh(self) -> None:
         while not self._is_over.is_set():
-            client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+            client = self._connect()
             self._request(client)
             client.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
 
     def _request(self, client: http.client.HTTPConnection) -> None:
         try:
             client.request("GET", "/")
             response = client.getresponse()
             response.read()
-            self.seen[f"status {response.status}"] += 1
+            self.seen.note(f"status {response.status}")
         except (OSError, http.client.HTTPException) as error:
-            self.seen[f"failed {type(error).__name__}"] += 1
+            self.seen.note(f"failed {type(error).__name__}")
             client.close()
         time.sleep(0.002)
 
@@ -130,17 +123,17 @@ class Load:
                 self._echo()
             except websockets.exceptions.ConnectionClosed as error:
                 code = error.rcvd.code if error.rcvd else "none"
-                self.seen[f"closed {code}"] += 1
+                self.seen.note(f"closed {code}")
             except (OSError, websockets.exceptions.WebSocketException) as error:
-                self.seen[f"failed {type(error).__name__}"] += 1
+                self.seen.note(f"failed {type(error).__name__}")
 
     def _echo(self) -> None:
         url = f"ws://127.0.0.1:{self.port}/"
-        with websockets.sync.client.connect(url, open_timeout=60) as client:
-            self.seen["opened"] += 1
+        with websockets.sync.client.connect(url, open_timeout=DEADLINE) as client:
+            self.seen.note("opened")
             while not self._is_over.is_set():
                 client.send("text")
-                assert client.recv(timeout=60) == "text"
+                assert client.recv(timeout=DEADLINE) == "text"
                 time.sleep(0.01)
 
 
@@ -150,7 +143,9 @@ def load(start: Start) -> Iterator[Callable[..., tuple[Any, Load]]]:
     loads: list[Load] = []
 
     def begin(*options: str) -> tuple[Any, Load]:
-        server = start(*options)
+        # However long a client takes for its next request, it is waited for.
+        patience = ("--drain-idle-timeout", "300", "--shutdown-timeout", "600")
+        server = start(*patience, *options)
         loads.append(Load(server.port))
         wait_for(lambda: loads[-1].seen["opened"] == 2)
         return server, loads[-1]
@@ -264,30 +259,32 @@ def test_broken_code_is_told_and_service_goes_on(start: Start, folder: Path) -> 
 
 def test_change_of_a_file_reloads(start: Start, folder: Path) -> None:
     server = start("--reload")
-    (folder / "app.py").write_text(APPLICATION.replace('b"one"', 'b"two"'))
-    wait_for(lambda: "All workers run the new code" in server.output)
 
-    assert "Changed: app.py" in server.output
+    def save() -> bool:
+        # Nothing tells when the folder is watched: a change before is of no effect.
+        (folder / "app.py").write_text(APPLICATION.replace('b"one"', 'b"two"'))
+        return "Changed: app.py" in server.output
+
+    wait_for(save, interval=0.2)
+    server.wait_for("All workers run the new code")
     wait_for(lambda: fetch(server.port).startswith("two"))
 
 
 def fetch(port: int) -> str:
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
     client.request("GET", "/", headers={"Connection": "close"})
     return client.getresponse().read().decode()
 
 
 def test_idle_connection_may_send_one_more_request(start: Start) -> None:
     server = start("--drain-idle-timeout", "300", "--shutdown-timeout", "600")
-    with socket.create_connection(("127.0.0.1", server.port)) as client:
-        client.settimeout(60)
+    with socket.create_connection(("127.0.0.1", server.port), DEADLINE) as client:
         request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
         client.sendall(request)
         client.recv(65536)
         server.process.terminate()
-        wait_for(lambda: "1 connections with 0 application calls" in server.output)
+        server.wait_for("1 connections with 0 application calls")
         client.sendall(request)
-        answer = client.recv(65536)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
 
         assert b"connection: close" in answer.lower()
-        assert client.recv(65536) == b""

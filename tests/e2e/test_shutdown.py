@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 import pytest
 import websockets.exceptions
 import websockets.sync.client
+
+from tests.e2e.workers import DEADLINE, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -70,8 +71,6 @@ async def application(scope, receive, send):
         await views.get(scope["path"], quick)(send)
 """
 
-DEADLINE = 60.0
-
 
 class Client:
     """A raw HTTP/1.1 connection that has sent one request."""
@@ -109,13 +108,6 @@ class Client:
 
     def close(self) -> None:
         self._sock.close()
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def is_refused(port: int) -> bool:
@@ -175,7 +167,7 @@ def receive_guests(
             words = ("-m", "djserve", "app:application", "--supervisor", "on")
             bind = ("--bind", f"127.0.0.1:{free_port}")
             server = start_server(*words, *bind, *options, port=free_port, cwd=tmp_path)
-            wait_for(lambda: "Supervisor" in server.output)
+            server.wait_for("Supervisor")
             return Guests(server, tmp_path, stack)
 
         yield receive
