@@ -7,7 +7,8 @@
 ``latency`` asks for a sync view and an async one, over 32 connections at a fixed rate.
 ``slow-views`` keeps 64 requests of a sync view of one second on their way, with eight
 threads, and asks for async views and WebSocket echoes meanwhile. ``connections`` counts
-the database connections that 1,000 requests open.
+the database connections that 1,000 requests open: in SQLite, or where BENCH_POSTGRESQL
+names a database, in PostgreSQL.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from benchmarks import processes
@@ -63,15 +66,31 @@ def slow_views(server: str, options: argparse.Namespace) -> Iterator[str]:
 
 
 def count_connections(server: str, options: argparse.Namespace) -> Iterator[str]:
-    """Count the ``connection_created`` signals of a number of requests, one by one."""
-    with serving(server) as running:
-        client = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
-        before = int(ask(client, "/connections/"))
-        for _ in range(REQUESTS):
-            ask(client, "/query/")
-        opened = int(ask(client, "/connections/")) - before
-        client.close()
-    yield f"| {server} | {REQUESTS} requests with a query | {opened} | | |"
+    """Count the ``connection_created`` signals of a number of requests."""
+    for clients in (1, 32):
+        with serving(server) as running, ThreadPoolExecutor(clients) as executor:
+            shares = [len(range(k, REQUESTS, clients)) for k in range(clients)]
+            before = count_opened(running.port)
+            list(executor.map(partial(query, running.port), shares))
+            opened = count_opened(running.port) - before
+        yield (
+            f"| {server} | {REQUESTS} requests with a query, {clients} at a time "
+            f"| {opened} | | |"
+        )
+
+
+def count_opened(port: int) -> int:
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    opened = int(ask(client, "/connections/"))
+    client.close()
+    return opened
+
+
+def query(port: int, requests: int) -> None:
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    for _ in range(requests):
+        ask(client, "/query/")
+    client.close()
 
 
 def ask(client: http.client.HTTPConnection, path: str) -> bytes:

@@ -6,15 +6,16 @@ import django
 
 
 def prepare() -> None:
-    """Create the tables and the one row, and leave the database in WAL mode."""
+    """Create the tables and the one row, and leave SQLite in WAL mode."""
     from django.contrib.auth.models import User
     from django.core.management import call_command
     from django.db import connection
 
     call_command("migrate", verbosity=0)
     User.objects.get_or_create(username="someone")
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA journal_mode=WAL")
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode=WAL")
     connection.close()
 
 

@@ -18,6 +18,13 @@ DATABASES = {
         "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     }
 }
+if os.environ.get("BENCH_POSTGRESQL"):
+    # The rest is for libpq's own variables: PGHOST, PGUSER, PGPORT.
+    DATABASES["default"] = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": os.environ["BENCH_POSTGRESQL"],
+        "CONN_MAX_AGE": 60,
+    }
 DEBUG = False
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DJSERVE: dict[str, object] = {"HANDLER": os.environ.get("BENCH_HANDLER", "djserve")}
