@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from djserve.instrumentation.board import Board
+from djserve.server.ending import THREADS_TIMEOUT
 from djserve.supervisor.backoff import Backoff
 from djserve.supervisor.health import KILL_TIMEOUT, check_loop
 from djserve.supervisor.limits import Limits
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djserve")
 
-# Seconds for a worker's exit status after its channel has ended.
-EXIT_TIMEOUT = 1.0
+# Seconds for a worker's exit status after its channel has ended: by then its process
+# has ended itself, however busy the machine is.
+EXIT_TIMEOUT = THREADS_TIMEOUT + 5.0
 # Seconds beyond all of a worker's own deadlines until it is killed.
 STOP_MARGIN = 10.0
 
