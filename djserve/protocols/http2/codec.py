@@ -74,9 +74,27 @@ class FrameCodec(StreamReceiver):
         """Take bytes from the peer. Raises HTTP2Error for the connection."""
         if self._preface:
             data = self._take_preface(data)
-        if self._rest:
-            data = self._rest + data
         position = 0
+        if self._rest:
+            position = self._missing_size()
+            if 0 < position <= len(data):
+                # Only the frame that was cut is put together, not all that came.
+                self._take_frames(self._rest + data[:position], 0)
+            else:
+                data = self._rest + data
+                position = 0
+        self._take_frames(data, position)
+
+    def _missing_size(self) -> int:
+        """Return what a frame that was cut still needs, 0 where its header is cut."""
+        if len(self._rest) < frames.HEADER_SIZE:
+            return 0
+        high, low, *_ = frames.unpack_header(self._rest)
+        size: int = frames.HEADER_SIZE + (high << 16 | low)
+        return size - len(self._rest)
+
+    def _take_frames(self, data: bytes, position: int) -> None:
+        """Take the whole frames from ``position`` on; what is left waits."""
         end = len(data)
         try:
             while end - position >= frames.HEADER_SIZE:

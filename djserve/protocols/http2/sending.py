@@ -64,8 +64,11 @@ class FrameSender(H2Connection):
         self.reset_by_us: dict[int, None] = {}
         # What stands before h2's own buffer: earlier buffers, and content between.
         self._parts: list[bytes | bytearray | memoryview] = []
-        self._connection_window = config.http2_connection_window_size
+        self._connection_window = min(config.http2_connection_window_size, WINDOW_LIMIT)
         self._stream_window = min(config.http2_stream_window_size, WINDOW_LIMIT)
+        # What streams may get beyond their window, all together: half of what is left,
+        # so that those whose application stops reading do not stop the others.
+        self._extra_window = max(0, self._connection_window - self._stream_window) // 2
         self.local_settings = Settings(
             client=False,
             initial_values={
@@ -81,7 +84,7 @@ class FrameSender(H2Connection):
     def start(self) -> None:
         """Make the server's preface: SETTINGS and the connection's window."""
         self.initiate_connection()
-        increment = min(self._connection_window, WINDOW_LIMIT) - _DEFAULT_WINDOW
+        increment = self._connection_window - _DEFAULT_WINDOW
         if increment > 0:
             self.increment_flow_control_window(increment)
 
@@ -156,7 +159,10 @@ class FrameSender(H2Connection):
         self._data_to_send += frames.encode_reset(stream_id, code)
 
     def acknowledge(self, credit: int, state: H2Stream | None = None) -> None:
-        """Give window credit back: the connection's and, if it lives, a stream's."""
+        """Give window credit back: the connection's and, if it lives, a stream's.
+
+        ``state`` is given where the application has read all that has come on it.
+        """
         if not credit:
             return
         stream_id = 0
@@ -168,6 +174,7 @@ class FrameSender(H2Connection):
         if stream_id and state is not None:
             increment = state._inbound_window_manager.process_bytes(credit)
             if increment:
+                increment += self._widen(state)
                 self._send_window_update(stream_id, increment)
 
     def go_away(self, code: int, reason: str = "", last: int | None = None) -> None:
@@ -178,6 +185,23 @@ class FrameSender(H2Connection):
             )
         text = reason.encode("ascii", "backslashreplace")[:256]
         self._data_to_send += frames.encode_goaway(last, code, text)
+
+    def _widen(self, state: H2Stream) -> int:
+        """Give a stream whose application keeps up a window of up to twice the size.
+
+        A client can send one window in each round trip, so that the first size would
+        be slow on long ways (benchmark: http2_mixed_upload).
+        """
+        used = sum(
+            other._inbound_window_manager.max_window_size - self._stream_window
+            for other in self.streams.values()
+        )
+        manager = state._inbound_window_manager
+        size = manager.max_window_size
+        extra = max(0, min(self._extra_window - used, size, WINDOW_LIMIT - size))
+        manager.max_window_size += extra
+        manager.current_window_size += extra
+        return extra
 
     def _send_full_frames(self, stream_id: int, data: bytes | memoryview) -> memoryview:
         """Send all but the last frame; return what that one has to hold."""

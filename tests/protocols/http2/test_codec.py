@@ -249,3 +249,18 @@ def test_late_frames_of_a_stream_that_we_reset_are_no_fault(
 
     assert not wire.goaways
     assert len(wire.requests) == 2
+
+
+@pytest.mark.parametrize("cut", [1, 8, 9, 10, 5000, 16392, 16393, 16394, 30000])
+def test_frames_that_are_cut_anywhere_are_put_together(
+    open_wire: type[Wire], cut: int
+) -> None:
+    wire = open_wire()
+    content = bytes(range(256)) * 64
+    sent = wire.data(1, content) + wire.data(1, content[::-1]) + wire.data(1, b"abc")
+    wire.feed(wire.headers(1, end=False), sent[:cut])
+    assert wire.connection.is_reading_head is (cut not in {16393})
+
+    wire.feed(sent[cut : cut + 2], sent[cut + 2 :])
+    assert wire.requests[0].content == content + content[::-1] + b"abc"
+    assert not wire.connection.is_reading_head

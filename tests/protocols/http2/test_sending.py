@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import h2.config
 import h2.connection
@@ -118,6 +119,77 @@ def test_reset_of_an_ended_stream_is_nothing() -> None:
     sender.reset(1, 8)
 
     assert not sender.has_output()
+
+
+def upload(
+    sender: FrameSender, client: h2.connection.H2Connection, stream_id: int, size: int
+) -> int:
+    """Take content that is read at once; return the client's window after it."""
+    for start in range(0, size, 1000):
+        client.send_data(stream_id, bytes(min(1000, size - start)))
+        credit = min(1000, size - start)
+        state = sender.streams[stream_id]
+        # As the receiver does: the sender alone reads no frames.
+        state._inbound_window_manager.window_consumed(credit)
+        sender._inbound_flow_control_window_manager.window_consumed(credit)
+        sender.acknowledge(credit, state)
+        client.receive_data(sender.take_output())
+    client.clear_outbound_data_buffer()
+    return client.local_flow_control_window(stream_id)
+
+
+def open_uploads(count: int, **config: int) -> tuple[FrameSender, Any]:
+    sender, client = open_pair(**config)
+    for stream_id in range(1, 2 * count, 2):
+        client.send_headers(stream_id, GET)
+    sender.receive_data(client.data_to_send())
+    client.receive_data(sender.take_output())
+    return sender, client
+
+
+def test_window_grows_where_the_application_keeps_up() -> None:
+    sender, client = open_uploads(
+        1, http2_stream_window_size=10_000, http2_connection_window_size=100_000
+    )
+    assert upload(sender, client, 1, 4000) == 6000
+
+    assert upload(sender, client, 1, 1000) == 20_000
+    assert upload(sender, client, 1, 10_000) == 40_000
+    assert upload(sender, client, 1, 20_000) == 55_000
+
+
+def test_streams_share_what_their_windows_may_grow_by() -> None:
+    sender, client = open_uploads(
+        3, http2_stream_window_size=20_000, http2_connection_window_size=80_000
+    )
+    assert upload(sender, client, 1, 10_000) == 40_000
+    assert upload(sender, client, 3, 10_000) == 30_000
+    assert upload(sender, client, 5, 10_000) == 20_000
+
+    # What an ended stream has had is there for the others again.
+    sender.reset(1, 8)
+    client.receive_data(sender.take_output())
+    assert upload(sender, client, 5, 10_000) == 40_000
+
+
+def test_window_as_large_as_the_connections_stays() -> None:
+    sender, client = open_uploads(
+        1, http2_stream_window_size=70_000, http2_connection_window_size=70_000
+    )
+
+    assert upload(sender, client, 1, 35_000) == 70_000
+
+
+def test_window_never_grows_beyond_the_greatest() -> None:
+    sender, _ = open_uploads(
+        1, http2_stream_window_size=2**31 - 1, http2_connection_window_size=2**40
+    )
+    (state,) = sender.streams.values()
+    state._inbound_window_manager.window_consumed(2**30)
+    sender._inbound_flow_control_window_manager.window_consumed(2**30)
+    sender.acknowledge(2**30, state)
+
+    assert state._inbound_window_manager.current_window_size == WINDOW_LIMIT
 
 
 class Unheard:
