@@ -19,13 +19,14 @@ import sys
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import uvloop
 
 from benchmarks.clients import Client, open_clients
-from benchmarks.demo_site import Person, Site, open_site
+from benchmarks.demo_site import CPUTime, Person, Site, open_site
 from benchmarks.processes import BenchmarkError
 
 PING_SECONDS = 20.0
@@ -66,13 +67,13 @@ class Member(Client):
             if opcode == _PING:
                 self._write(_PONG, payload)
             elif opcode == _TEXT:
-                self._take(json.loads(payload))
+                self._take(_decode(payload))
             elif opcode == _CLOSE:
                 # Section 5.5.1: answered with one, after which the server hangs up.
                 self._write(_CLOSE, payload[:2])
                 self.is_lost = True
 
-    def _take(self, frame: dict[str, object]) -> None:
+    def _take(self, frame: Mapping[str, object]) -> None:
         match frame:
             case {"type": "message", "message": {"nonce": nonce, "version": version}}:
                 self.versions.append(int(version))
@@ -227,7 +228,7 @@ class Outcome:
     pace: float
     latencies: list[float]
     errors: dict[str, int]
-    cpu_seconds: float
+    cpu: CPUTime
     stop_seconds: float
 
     def lines(self) -> list[str]:
@@ -242,7 +243,7 @@ class Outcome:
             f"overtaken   {verdict.overtaken}",
             f"latency     p50 {cuts[49] * 1000:.1f} ms, p99 {cuts[98] * 1000:.1f} ms, "
             f"worst {max(self.latencies) * 1000:.1f} ms",
-            f"server CPU  {self.cpu_seconds / self.sent * 1000:.2f} ms a message",
+            self.cpu.line(self.sent),
             f"stopped in  {self.stop_seconds:.1f} s, with everybody connected",
             *(f"refused     {count}: {why}" for why, count in self.errors.items()),
         ]
@@ -252,9 +253,9 @@ async def measure(site: Site, rate: float, seconds: float) -> Outcome:
     """Put the load on a site, and stop the site's server."""
     load = Load(site, rate)
     await load.open()
-    before = site.server.cpu_seconds()
+    before = CPUTime.now(site)
     await load.run(seconds)
-    used = site.server.cpu_seconds() - before
+    used = CPUTime.now(site).since(before)
     # All of it before the stop: what is written during that counts for nothing.
     verdict, sent = judge(load.members, load.tally), len(load.tally.sent_at)
     pace, latencies = load.tally.pace(), [*load.tally.latencies]
@@ -306,6 +307,13 @@ def _handshake(person: Person, port: int) -> bytes:
         "Connection: Upgrade\r\nUpgrade: websocket\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     ).encode()
+
+
+@lru_cache(maxsize=256)
+def _decode(payload: bytes) -> Mapping[str, object]:
+    """Decode a frame once for all who get it; nobody may change what comes of it."""
+    content: dict[str, object] = json.loads(payload)
+    return content
 
 
 def _frames(buffer: bytearray) -> Iterator[tuple[int, bytes]]:

@@ -36,6 +36,7 @@ class Site:
 
     server: Server
     crowd: list[Person]
+    redis: Server | None = None
 
     def stop(self, deadline: float) -> float:
         """Ask the server to stop; return how many seconds that took.
@@ -51,6 +52,37 @@ class Site:
         return time.perf_counter() - started
 
 
+@dataclass(frozen=True)
+class CPUTime:
+    """CPU seconds of all that takes part; the load is this process."""
+
+    server: float
+    redis: float
+    load: float
+
+    @classmethod
+    def now(cls, site: Site) -> CPUTime:
+        redis = site.redis.cpu_seconds() if site.redis else 0.0
+        return cls(site.server.cpu_seconds(), redis, time.process_time())
+
+    def since(self, before: CPUTime) -> CPUTime:
+        return CPUTime(
+            self.server - before.server,
+            self.redis - before.redis,
+            self.load - before.load,
+        )
+
+    def line(self, messages: int) -> str:
+        server, redis, load = (
+            f"{seconds / messages * 1000:.2f}"
+            for seconds in (self.server, self.redis, self.load)
+        )
+        return (
+            f"CPU         {server} ms a message, of Redis {redis} ms, of this load "
+            f"{load} ms"
+        )
+
+
 @contextlib.contextmanager
 def open_site(users: int, rooms: int, workers: int, redis: bool) -> Iterator[Site]:
     """Prepare the demo and serve it; nothing of it is left afterwards."""
@@ -63,8 +95,9 @@ def open_site(users: int, rooms: int, workers: int, redis: bool) -> Iterator[Sit
             "ALLOWED_HOSTS": "127.0.0.1",
             "DEMO_DATA_DIR": str(data),
         }
-        if redis:
-            environ["REDIS_URL"] = stack.enter_context(_redis(data))
+        store = stack.enter_context(_redis(data)) if redis else None
+        if store is not None:
+            environ["REDIS_URL"] = f"redis://127.0.0.1:{store.port}/0"
         _manage(environ, "migrate", "--verbosity=0")
         crowd = _manage(
             environ, "demo_crowd", f"--users={users}", f"--rooms={rooms}", "--force"
@@ -72,7 +105,7 @@ def open_site(users: int, rooms: int, workers: int, redis: bool) -> Iterator[Sit
         people = [Person(**json.loads(line)) for line in crowd.splitlines()]
         server = stack.enter_context(_serve(environ, data, workers))
         server.wait_until_it_answers("/accounts/login/")
-        yield Site(server, people)
+        yield Site(server, people, store)
 
 
 def _manage(environ: dict[str, str], *args: str) -> str:
@@ -101,14 +134,15 @@ def _serve(environ: dict[str, str], data: Path, workers: int) -> Iterator[Server
 
 
 @contextlib.contextmanager
-def _redis(data: Path) -> Iterator[str]:
+def _redis(data: Path) -> Iterator[Server]:
     """Run a Redis that keeps nothing."""
     port = free_port()
     options = {"--port": str(port), "--bind": "127.0.0.1", "--save": ""}
     command = ["redis-server", *(word for pair in options.items() for word in pair)]
+    log = data / "redis.log"
     try:
-        with _process(command, data / "redis.log", {}, cwd=data):
-            yield f"redis://127.0.0.1:{port}/0"
+        with _process(command, log, {}, cwd=data) as process:
+            yield Server(process, port, False, log)
     except FileNotFoundError:
         raise BenchmarkError("redis-server is not installed") from None
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from benchmarks import demo_load
 from benchmarks.demo_load import Member, Tally, judge
-from benchmarks.demo_site import Person
+from benchmarks.demo_site import CPUTime, Person, Site
+from benchmarks.processes import Server
 
 
 def frame(payload: bytes, opcode: int = 0x1) -> bytes:
@@ -89,3 +92,22 @@ def test_refusal_of_the_demo_is_counted() -> None:
         assert tally.errors == {"Too fast.": 1}
 
     with_member(check)
+
+
+def test_cpu_time_is_told_per_message_and_process() -> None:
+    used = CPUTime(3.0, 0.5, 2.0).since(CPUTime(1.0, 0.25, 1.5))
+
+    assert used == CPUTime(2.0, 0.25, 0.5)
+    assert (
+        used.line(messages=100)
+        == "CPU         20.00 ms a message, of Redis 2.50 ms, of this load 5.00 ms"
+    )
+
+
+def test_load_knows_what_it_uses_itself_and_no_redis_where_there_is_none() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        site = Site(Server(process, 0, False, Path("none")), [])
+        cpu = CPUTime.now(site)
+
+    assert cpu.load > 0
+    assert cpu.redis == 0
