@@ -58,9 +58,10 @@ def serve_demo(
     start: Callable[..., Any], data: Path, port: int, *options: str, **env: str
 ) -> Any:
     """Start runasgi with the demo on a data directory."""
-    address = f"127.0.0.1:{port}"
-    env = {"DEMO_DATA_DIR": str(data), **env}
-    return start("manage.py", "runasgi", address, *options, port=port, env=env)
+    from tests.e2e.demo_site import PATIENT_SERVER
+
+    words = ["manage.py", "runasgi", f"127.0.0.1:{port}", *PATIENT_SERVER, *options]
+    return start(*words, port=port, env={"DEMO_DATA_DIR": str(data), **env})
 
 
 @pytest.fixture

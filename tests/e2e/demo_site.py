@@ -23,18 +23,27 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 CONNECTED = "#connection[data-state=connected]"
 PATIENCE_MS = 60_000
+# What a busy machine may take, as long as the tests wait themselves.
+PATIENT_SERVER = (
+    "--header-timeout=60",
+    "--websocket-connect-timeout=60",
+    "--worker-hang-timeout=100",
+    "--shutdown-timeout=100",
+)
 
-# A room with a history of several pages, everything said long before any rate limit
-# looks back; and somebody signed in for each of the people.
+# What demo_setup makes, a room with a history of several pages, everything said before
+# any rate limit looks back, and a session of each of the people.
 FURNISH = """
 import json
 from datetime import timedelta
+from django.core.management import call_command
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F
 from django.test import Client
 from demo_project.chat.models import Membership, Message, Room
 from demo_project.chat.services.versions import next_version
+call_command("demo_setup")
 ana, room = User.objects.get(username="ana"), Room.objects.get(slug="channels")
 with transaction.atomic():
     for number in range(120):
@@ -174,7 +183,6 @@ class Site:
 
 def prepare(folder: Path) -> Prepared:
     """Make a data directory as demo_setup does, and a little more."""
-    manage(folder, "demo_setup")
     answer = manage(folder, "shell", "-c", FURNISH)
     return Prepared(folder, json.loads(answer.splitlines()[-1]))
 

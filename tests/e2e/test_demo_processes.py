@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from tests.conftest import find_free_port
-from tests.e2e.demo_site import Prepared, manage
+from tests.e2e.demo_site import PATIENT_SERVER, Prepared, manage
 
 pytestmark = pytest.mark.e2e
 
@@ -99,7 +99,8 @@ def site(
     }
     site = Site(prepared, data, env, ports)
     for port in ports:
-        start_server("manage.py", "runasgi", f"127.0.0.1:{port}", port=port, env=env)
+        words = ["manage.py", "runasgi", f"127.0.0.1:{port}", *PATIENT_SERVER]
+        start_server(*words, port=port, env=env)
     worker = subprocess.Popen(
         [sys.executable, "manage.py", "runworker", "media", "digest"],
         cwd=ROOT,

@@ -32,7 +32,7 @@ from websockets.typing import Origin
 
 from demo_project.chat.management.commands.demo_setup import PASSWORD
 from tests.conftest import find_free_port
-from tests.e2e.demo_site import Prepared
+from tests.e2e.demo_site import PATIENT_SERVER, Prepared
 
 pytestmark = pytest.mark.e2e
 
@@ -129,10 +129,10 @@ def running(
 def serving(machine: Machine, env: dict[str, str], folder: Path) -> Iterator[None]:
     """Run the demo on a machine."""
     words = [*machine.prefix, sys.executable, "manage.py", "runasgi"]
-    words += [f"{machine.address}:{PORT}", "--workers", "2", "--proxy-protocol"]
+    words += [f"{machine.address}:{PORT}", *PATIENT_SERVER]
+    words += ["--workers=2", "--proxy-protocol", "--websocket-drain-time=0.5"]
     words += ["--trusted-proxies", machine.neighbour]
-    words += ["--metrics-bind", f"{machine.address}:{HEALTH_PORT}"]
-    words += ["--websocket-drain-time", "0.5"]
+    words += [f"--metrics-bind={machine.address}:{HEALTH_PORT}"]
     log = folder / f"{machine.name}.log"
     with running(words, log, "Supervisor ", env) as machine.process:
         yield
