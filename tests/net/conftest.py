@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from djserve.net.reactor import Reactor, new_event_loop
+from tests.waiting import PATIENCE
 
 Scenario = Callable[[Reactor], Awaitable[Any]]
-
-TIMEOUT = 60
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])
@@ -28,7 +27,7 @@ def run_on_reactor(request: pytest.FixtureRequest) -> Callable[[Scenario], Any]:
         tasks: list[asyncio.Task[Any]] = []
 
         async def play() -> Any:
-            return await asyncio.wait_for(scenario(reactor), TIMEOUT)
+            return await asyncio.wait_for(scenario(reactor), PATIENCE)
 
         def start() -> None:
             tasks.append(loop.create_task(play()))

@@ -15,6 +15,7 @@ import pytest
 
 from djserve.conf.schema import (
     BindConfig,
+    DrainConfig,
     HTTPConfig,
     LifecycleConfig,
     ServerConfig,
@@ -159,7 +160,7 @@ def test_server_serves_and_stops(run: Callable[..., Running], site: Site) -> Non
 def test_idle_connection_is_closed_at_the_stop(
     run: Callable[..., Running], site: Site
 ) -> None:
-    running = run(site)
+    running = run(site, drain=DrainConfig(drain_idle_timeout=0.05))
     with running.connect() as client:
         client.sendall(GET)
         assert client.recv(4096).endswith(b"ok")
@@ -330,7 +331,7 @@ def test_state_of_the_lifespan_is_in_each_scope(run: Callable[..., Running]) -> 
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body"})
 
-    running = run(app)
+    running = run(app, drain=DrainConfig(drain_idle_timeout=0))
     with running.connect() as client:
         client.sendall(GET * 2)
         client.recv(65536)
