@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -66,6 +68,19 @@ def probe() -> LockProbe:
     return probe
 
 
+@contextmanager
+def beside(work: Callable[[threading.Event], object]) -> Iterator[None]:
+    """Let a thread work during the block; it ends with the event that it is given."""
+    stop = threading.Event()
+    thread = threading.Thread(target=work, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def look_until(probe: LockProbe, was_held: bool) -> None:
     """Nap until 20 looks have found the lock so; on a busy machine some do not."""
     deadline = time.monotonic() + PATIENCE
@@ -76,32 +91,19 @@ def look_until(probe: LockProbe, was_held: bool) -> None:
 
 
 def test_lock_that_a_thread_keeps_is_seen(probe: LockProbe) -> None:
-    stop = threading.Event()
-
-    def compute() -> None:
+    def compute(stop: threading.Event) -> None:
         while not stop.is_set():
             sum(range(1000))
 
-    thread = threading.Thread(target=compute)
-    thread.start()
-    try:
+    with beside(compute):
         look_until(probe, was_held=True)
-    finally:
-        stop.set()
-        thread.join()
-        probe.close()
+    probe.close()
 
 
 def test_lock_of_threads_that_wait_is_seen_to_be_free(probe: LockProbe) -> None:
-    stop = threading.Event()
-    thread = threading.Thread(target=stop.wait)
-    thread.start()
-    try:
+    with beside(threading.Event.wait):
         look_until(probe, was_held=False)
-    finally:
-        stop.set()
-        thread.join()
-        probe.close()
+    probe.close()
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,6 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.fixture
-def reactor() -> Iterator[Reactor]:
-    reactor = Reactor()
-    yield reactor
-    reactor.dispose()
-
-
-@pytest.fixture
 def alone(reactor: Reactor) -> Iterator[Alone]:
     alone = Alone(parse(METRICS), reactor, lambda: (4, 1, 0))
     yield alone

@@ -20,20 +20,6 @@ from tests.virtual_time import VirtualTimeLoop
 
 
 @pytest.fixture
-def board() -> Iterator[Board]:
-    board = Board()
-    yield board
-    board.close()
-
-
-@pytest.fixture
-def reactor() -> Iterator[Reactor]:
-    reactor = Reactor()
-    yield reactor
-    reactor.dispose()
-
-
-@pytest.fixture
 def server(reactor: Reactor) -> Server:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("not called")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,6 @@ Stopping = Callable[..., None]
 
 async def nothing(scope: Any, receive: Any, send: Any) -> None:
     raise NotImplementedError
-
-
-@pytest.fixture
-def reactor() -> Iterator[Reactor]:
-    reactor = Reactor()
-    yield reactor
-    reactor.dispose()
 
 
 @pytest.fixture

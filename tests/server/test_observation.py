@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,13 +22,6 @@ from djserve.server.observation import (
     open_logs,
     wants_figures,
 )
-
-
-@pytest.fixture
-def board() -> Iterator[Board]:
-    board = Board()
-    yield board
-    board.close()
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
