@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djserve")
 
-# Seconds between looks at the handshakes that a drain waits for.
+# Seconds between looks at handshakes in a drain: one that fails tells nobody.
 OPENING_INTERVAL = 0.05
 
 
@@ -287,7 +287,6 @@ class ConnectionFactory:
                 if self.connections:
                     await self._drained.wait()
                 else:
-                    # A handshake that fails tells nobody.
                     await asyncio.sleep(OPENING_INTERVAL)
         finally:
             for timer in timers:
@@ -296,8 +295,9 @@ class ConnectionFactory:
     def _retire(self, connection: Connection) -> None:
         """Let a connection end by itself, after a request that is on its way."""
         if self._is_ending_idle:
-            # It comes late, from its handshake, and has its own time for a request.
-            asyncio.get_running_loop().call_later(self._grace, self._end, connection)
+            # Late, with time of its own; what came with its handshake is read first.
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._grace, loop.call_soon, self._end, connection)
         if isinstance(connection, HTTP1Connection) or _is_http2(connection):
             connection.retire()
 
