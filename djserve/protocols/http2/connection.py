@@ -158,6 +158,11 @@ class HTTP2Connection:
         return bool(self._streams)
 
     @property
+    def has_input(self) -> bool:
+        """Whether the peer has sent what has not come up yet."""
+        return self._owner.has_input(self._transport)
+
+    @property
     def is_reading_head(self) -> bool:
         """Whether a part of a request's head, or of any frame, has come."""
         codec = self._streams.codec

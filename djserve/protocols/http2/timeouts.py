@@ -78,6 +78,7 @@ class ConnectionTimeouts:
         "_ended_count",
         "_http",
         "_idle_since",
+        "_is_put_off",
         "_last_tick",
         "_linger_since",
         "_mark",
@@ -100,6 +101,7 @@ class ConnectionTimeouts:
         self._drain_since: float | None = None
         self._ended_count = 0
         self._idle_since: float | None = None
+        self._is_put_off = False
         self._linger_since: float | None = None
         self._pinged_at: float | None = None
         self._silent_since = 0.0
@@ -166,13 +168,18 @@ class ConnectionTimeouts:
         if self._idle_since is None or self._ended_count != connection.ended_count:
             self._ended_count = connection.ended_count
             self._idle_since = now
+            self._is_put_off = False
         limit = (
             self._http.keep_alive_timeout
             if connection.request_count
             else self._http.header_timeout
         )
-        if now - self._idle_since >= limit:
+        if now - self._idle_since < limit:
+            return
+        # Many clients fail a request that crosses with GOAWAY.
+        if self._is_put_off or not connection.has_input:
             connection.close()
+        self._is_put_off = True
 
     def _check_linger(self, now: float) -> None:
         if self._linger_since is None:

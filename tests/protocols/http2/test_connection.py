@@ -527,6 +527,30 @@ def test_idle_connection_says_goodbye(open_wire: type[Wire]) -> None:
     assert wire.is_closed()
 
 
+def test_request_that_meets_the_keep_alive_timeout_is_answered(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(on_start=answer, keep_alive_timeout=5)
+    wire.feed(wire.headers(1)).tick(0.0)
+    wire.is_unread = True
+    wire.tick(5.0)
+    assert not wire.goaways
+
+    wire.feed(wire.headers(3)).tick(6.0, 10.9)
+    assert len(wire.requests) == 2
+    assert not wire.goaways
+
+
+def test_other_frames_put_off_the_goodbye_only_once(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_start=answer, keep_alive_timeout=5)
+    wire.feed(wire.headers(1)).tick(0.0)
+    wire.is_unread = True
+    wire.tick(5.0)
+    wire.feed(wire.frame(frames.PING, 0, 0, bytes(8))).tick(6.0)
+
+    assert wire.goaways == [(1, 0)]
+
+
 @pytest.mark.parametrize("greet", [True, False], ids=["greeted", "silent"])
 def test_connection_without_a_request_has_the_time_of_a_head(
     open_wire: type[Wire], greet: bool
