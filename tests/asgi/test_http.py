@@ -552,7 +552,8 @@ async def test_drain_lets_the_application_finish() -> None:
 
     go.set()
     assert await peer.finish() == b"ok"
-    assert peer.transport.is_closing
+    # The rest is the peer's to end: a full close might reset what it has yet to read.
+    assert peer.transport.is_eof_written
 
 
 @on_loop
