@@ -34,7 +34,8 @@ class HTTP2Config:
     )
     http2_stream_window_size: int = setting(
         256 * KIB,
-        "Bytes of a request's content that may wait for the application.",
+        "Bytes of a request's content that may wait for the application, at first; "
+        "more once it has kept up.",
         minimum=1024,
     )
     http2_connection_window_size: int = setting(
