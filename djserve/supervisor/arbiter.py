@@ -70,8 +70,16 @@ class Arbiter:
         self._last_turn = time.monotonic()
 
     def run(self) -> ExitCode:
-        """Serve until a signal ends it; return how the process ends."""
+        """Serve until a signal ends it; return how the process ends.
+
+        Raises ConfigError where a package is missing that the configuration needs.
+        """
         configure(self._config.logging, django=uses_django())
+        # Nobody is to be let in and then turned away for want of a package.
+        if has_metrics(self._config):
+            require_client()
+        if self._config.tracing.tracing:
+            require_tracing()
         try:
             self._sockets = bind_all(self._config)
         except ListenError as error:
@@ -122,10 +130,6 @@ class Arbiter:
             workers = self._config.workers
             if workers.reload:
                 stack.callback(Reloader(workers.reload_paths).close)
-            if has_metrics(self._config):
-                require_client()
-            if self._config.tracing.tracing:
-                require_tracing()
             address = self._config.metrics.metrics_bind
             if address is not None:
                 self._insight = FleetInsight(self._fleet)
