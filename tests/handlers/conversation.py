@@ -6,10 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from tests.waiting import settle, wait_until
-
-__all__ = ["Conversation", "settle", "wait_until"]
-
 
 class Conversation:
     """What a server would say to the application, and what it hears.
