@@ -25,9 +25,8 @@ KILL_INTERVAL = 2.0
 SCALINGS = 3
 SETTLE_TIME = 2.0
 SHOWN = 20
-JUDGE = "h2load over HTTP/1.1"
-ONLOOKER = "h2load over HTTP/2"
-"""Sends nothing again and gives up at GOAWAY: what it counts is no demand."""
+JUDGE = "h2load"
+"""Speaks HTTP/1.1 in cleartext and HTTP/2 below TLS, and sends nothing again."""
 
 
 @dataclass
@@ -152,7 +151,7 @@ async def soak(server: SoakServer, act: Act, seconds: float) -> tuple[Tally, Out
         outcome = await act(server, seconds)
         counts = await beside
     for what in ("succeeded", "failed"):
-        tally.events[f"{JUDGE if is_http1 else ONLOOKER}, {what}"] = counts[what]
+        tally.events[f"{JUDGE}, {what}"] = counts[what]
     return tally, outcome
 
 
@@ -166,6 +165,8 @@ def find_problems(tally: Tally, outcome: Outcome, code: int) -> list[str]:
     failed = tally.events[f"{JUDGE}, failed"]
     if failed and not outcome.casualties:
         problems.append(f"h2load counts {failed} failures")
+    if not tally.events[f"{JUDGE}, succeeded"]:
+        problems.append("h2load: there was no load")
     for what in ("HTTP/1.1", "HTTP/2", "WebSocket message"):
         if not tally.requests[what]:
             problems.append(f"{what}: there was no load")

@@ -19,6 +19,7 @@ def tally() -> Tally:
     tally = Tally()
     for protocol in ("HTTP/1.1", "HTTP/2", "WebSocket message"):
         tally.answered(protocol)
+    tally.events[f"{JUDGE}, succeeded"] = 1
     return tally
 
 
@@ -50,6 +51,12 @@ def test_protocol_without_any_load_is_a_problem(tally: Tally) -> None:
     del tally.requests["HTTP/2"]
 
     assert find_problems(tally, Outcome(), 0) == ["HTTP/2: there was no load"]
+
+
+def test_load_tool_that_was_never_served_is_a_problem(tally: Tally) -> None:
+    tally.events[f"{JUDGE}, succeeded"] = 0
+
+    assert find_problems(tally, Outcome(), 0) == ["h2load: there was no load"]
 
 
 class Pipe:
