@@ -138,6 +138,7 @@ def measure(chosen: list[Scenario], options: argparse.Namespace) -> Results:
             "profile": plan.name,
             "rounds": options.rounds or plan.rounds,
             "seconds": seconds,
+            "transfers": f"{plan.transfer_size >> 20} MiB",
         },
     )
 

@@ -81,7 +81,7 @@ def draw_bars(panel: Any, row: Row) -> None:
 
 def plot_ratios(pyplot: Any, rows: list[Row]) -> Any:
     """Draw how many times better djserve is than the best of the four."""
-    figure, panel = pyplot.subplots(figsize=(8, 0.3 * len(rows) + 1.2))
+    figure, panel = pyplot.subplots(figsize=(10, 0.3 * len(rows) + 1.2))
     ratios = [row.ratio() or 1 for row in rows]
     # From 1 to both sides: what is twice as good is as long as what is half as good.
     bars = panel.barh(
@@ -94,11 +94,12 @@ def plot_ratios(pyplot: Any, rows: list[Row]) -> Any:
     panel.set_xscale("log")
     panel.axvline(1, color="black", linewidth=1)
     panel.invert_yaxis()
-    panel.margins(x=0.2)
+    panel.margins(x=0.3)
     panel.set_xticks([])
     panel.minorticks_off()
+    panel.tick_params(length=0)
     panel.spines[["top", "right", "bottom", "left"]].set_visible(False)
-    panel.set_title(
+    figure.suptitle(
         "djserve and the best of Daphne, Uvicorn, Hypercorn, Granian: times better",
         fontsize=9,
     )

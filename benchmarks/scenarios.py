@@ -111,7 +111,7 @@ def _mixed(direction: str, figure: str, title: str, unit: str) -> Scenario:
     suffix = "" if figure == "rate" else f"_{figure}"
     return Scenario(
         name=f"http2_mixed_{direction}{suffix}",
-        title=f"{title} {direction} of 1 GiB on one connection",
+        title=f"{title} {direction} on one connection",
         group="HTTP/2",
         unit=unit,
         measure=partial(measure_mixed, direction=direction, figure=figure),
@@ -186,9 +186,9 @@ SCENARIOS: tuple[Scenario, ...] = (
         scenario
         for direction in ("download", "upload")
         for scenario in (
-            _mixed(direction, "rate", "100 small requests beside a", "MiB/s"),
-            _mixed(direction, "p99", "Their 99th percentile beside a", "ms"),
-            _mixed(direction, "memory", "Growth during a mixed", "MiB"),
+            _mixed(direction, "rate", "100 small requests beside a long", "MiB/s"),
+            _mixed(direction, "p99", "Their 99th percentile beside a long", "ms"),
+            _mixed(direction, "memory", "Memory growth during a long", "MiB"),
         )
     ),
     Scenario(

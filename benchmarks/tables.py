@@ -73,7 +73,8 @@ def render_machine(results: Results) -> str:
         f" load average {machine['load']} before the run.\n"
         f"{versions}.\n"
         f"Profile {options['profile']}: {options['rounds']} rounds of"
-        f" {options['seconds']} s, one server process on one core, the load on another."
+        f" {options['seconds']} s, transfers of {options['transfers']},"
+        " one server process on one core, the load on another."
     )
 
 

@@ -28,7 +28,7 @@ def make_results(**rows: Row) -> Results:
         "python": "CPython 3.12",
         "load": "0.1",
     }
-    options = {"profile": "quick", "rounds": 2, "seconds": 1}
+    options = {"profile": "quick", "rounds": 2, "seconds": 1, "transfers": "8 MiB"}
     return Results(machine, {"djserve": "1.0"}, options, [*rows.values()])
 
 
