@@ -392,11 +392,14 @@ def test_slow_peers_are_ended(start: Callable[..., Server]) -> None:
     with server.connect() as silent, server.connect() as late, server.connect() as idle:
         late.sendall(b"GET / HT")
         idle.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        began = time.monotonic()
         server.process.send_signal(signal.SIGCONT)
 
         assert receive_all(silent) == b""
         assert receive_all(late).startswith(b"HTTP/1.1 408 ")
         assert receive_all(idle).startswith(b"HTTP/1.1 200 ")
+    # Before the timeouts that the server has by default.
+    assert time.monotonic() - began < 10
 
 
 def test_slow_content_is_refused(start: Callable[..., Server]) -> None:
