@@ -6,12 +6,12 @@ import os
 
 from django.db import close_old_connections, connections
 
+from djserve.conf.cpus import count_cpus
 from djserve.conf.loader import load
 from djserve.conf.schema import DjangoConfig, ServerConfig
 from djserve.handlers.hops import count_blocked
 from djserve.handlers.leases import Action, Lease
 from djserve.handlers.threads import ThreadPool
-from djserve.handlers.width import count_cpus
 
 _configured: ServerConfig | None = None
 _pool: tuple[int, ThreadPool] | None = None

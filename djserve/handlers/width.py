@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from djserve.conf.cpus import count_cpus
+
 SCHEDULE = "/proc/thread-self/schedstat"
 """Nanoseconds that a thread has run, and has waited for a CPU (Linux)."""
 
@@ -106,14 +108,6 @@ def open_schedule() -> int | None:
         return os.open(SCHEDULE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
-
-
-def count_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
 
 
 def has_interpreter_lock() -> bool:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
+from djserve.conf.cpus import count_cpus
+
 VARIABLE = "DJSERVE_LOADER"
 
 
@@ -39,9 +41,4 @@ def is_child(environ: Mapping[str, str] = os.environ) -> bool:
 
 def count_workers(configured: int | None) -> int:
     """Return the number of workers; None stands for one on each usable CPU."""
-    if configured is not None:
-        return configured
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
+    return count_cpus() if configured is None else configured

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,6 @@ from djserve.handlers.width import (
     GRACE,
     LockProbe,
     Width,
-    count_cpus,
     has_interpreter_lock,
 )
 from tests.waiting import PATIENCE
@@ -136,14 +134,6 @@ def test_cpus_that_this_process_fills_are_seen(probe: LockProbe) -> None:
 
     assert full.nap(0.001)
     full.close()
-
-
-def test_cpus_are_those_that_the_process_may_use(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert count_cpus() == len(os.sched_getaffinity(0))
-    monkeypatch.delattr(os, "sched_getaffinity")
-    assert count_cpus() == os.cpu_count()
 
 
 def test_nothing_can_be_told_without_the_figures(
