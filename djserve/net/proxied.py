@@ -64,9 +64,9 @@ class ProxiedListener:
     def _accepted(self, connection: socket.socket, address: Any) -> None:
         host = address[0] if isinstance(address, tuple) else ""
         if self._trusts(host):
-            # The loop holds it, until it has the header or gives up.
-            reader = _HeaderReader(self._loop, connection, self._open, self._timeout)
-            self._opening.add(reader)
+            _HeaderReader(
+                self._loop, connection, self._open, self._timeout, self._opening
+            )
         else:
             self._open(connection, None)
 
@@ -75,7 +75,10 @@ class ProxiedListener:
 
 
 class _HeaderReader:
-    """Take the header from one accepted socket, then pass both on."""
+    """Take the header from one accepted socket, then pass both on.
+
+    ``opening`` has the reader until it has passed them on, or given up.
+    """
 
     def __init__(
         self,
@@ -83,13 +86,16 @@ class _HeaderReader:
         connection: socket.socket,
         done: Callable[[socket.socket, ProxyHeader], None],
         timeout: float,
+        opening: Opening,
     ) -> None:
         self._loop = loop
         self._connection = connection
+        self._opening = opening
         self._done = done
         self._data = b""
         self._timer = loop.call_later(timeout, self._fail, "it took too long")
         loop.add_reader(connection, self._read)
+        opening.add(self)
 
     def _read(self) -> None:
         try:
@@ -111,6 +117,7 @@ class _HeaderReader:
     def _stop(self) -> None:
         self._timer.cancel()
         self._loop.remove_reader(self._connection)
+        self._opening.discard(self)
 
     def _fail(self, reason: str) -> None:
         self._stop()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
 from djserve.net.proxied import ProxiedListener
 from djserve.net.proxy_protocol import ProxyHeader
-from tests.waiting import settle
+from tests.waiting import settle, wait_until
 
 V1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 5555 443\r\n"
 
@@ -41,8 +43,15 @@ class Bench:
         self.loop = asyncio.new_event_loop()
         sock = socket.create_server(("127.0.0.1", 0))
         self.address = sock.getsockname()
+        self.opening: WeakSet[Any] = WeakSet()
         self.listener = ProxiedListener(
-            self.loop, sock, lambda h: Recorder(self.made, h), trusts, {}, timeout
+            self.loop,
+            sock,
+            lambda h: Recorder(self.made, h),
+            trusts,
+            {},
+            timeout,
+            self.opening,
         )
 
     def send(self, *parts: bytes) -> bytes:
@@ -85,6 +94,27 @@ def test_header_is_taken_and_the_rest_goes_to_the_protocol(bench: Bench) -> None
 
 def test_header_may_come_in_pieces(bench: Bench) -> None:
     assert bench.send(V1[:9], V1[9:], b"GET /") == b"done"
+
+
+@pytest.mark.parametrize("rest", [V1[9:], b"no header"])
+def test_connection_is_opening_until_its_header_is_there_or_refused(
+    bench: Bench, rest: bytes
+) -> None:
+    # Counted at once, whenever the garbage collector runs.
+    gc.disable()
+
+    async def talk() -> None:
+        _, writer = await asyncio.open_connection(*bench.address)
+        writer.write(V1[:9])
+        await wait_until(lambda: len(bench.opening) == 1)
+        writer.write(rest)
+        await wait_until(lambda: not bench.opening)
+        writer.close()
+
+    try:
+        bench.loop.run_until_complete(talk())
+    finally:
+        gc.enable()
 
 
 def test_connection_without_a_header_is_closed(
