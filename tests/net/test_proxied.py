@@ -96,7 +96,7 @@ def test_header_may_come_in_pieces(bench: Bench) -> None:
     assert bench.send(V1[:9], V1[9:], b"GET /") == b"done"
 
 
-@pytest.mark.parametrize("rest", [V1[9:], b"no header"])
+@pytest.mark.parametrize("rest", [V1[9:], b"4 no header\r\n"])
 def test_connection_is_opening_until_its_header_is_there_or_refused(
     bench: Bench, rest: bytes
 ) -> None:
