@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import logging
 import sys
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from djserve.asgi.unrouted import is_unrouted, log_unrouted
@@ -17,6 +18,7 @@ from djserve.errors import ApplicationError, ClientDisconnected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from contextvars import Context
 
     from djserve.asgi.types import Application, Message, Scope
 
@@ -61,7 +63,11 @@ class ApplicationCalls:
         self._running: dict[Conversation, asyncio.Task[None]] = {}
         self._abandoned: dict[Conversation, float | None] = {}
         self._loop = loop
-        self._create_task = _task_starter(loop)
+        # A call may begin inside of another: where that has ended its response, or has
+        # the connection read on (asyncio calls back in the context of who asked for
+        # it). It does not see what the other has set.
+        self._context = copy_context()
+        self._create_task = _task_starter(loop, self._context)
         self._ended_at_once = 0
 
     def __len__(self) -> int:
@@ -78,7 +84,7 @@ class ApplicationCalls:
             task = self._create_task(coroutine)
         else:
             self._ended_at_once = 0
-            task = self._loop.create_task(coroutine)
+            task = self._loop.create_task(coroutine, context=self._context.copy())
         # An eager task may have ended already.
         if task.done():
             self._ended_at_once += 1
@@ -194,13 +200,15 @@ def log_fault(scope: Scope, error: BaseException) -> None:
 
 
 def _task_starter(
-    loop: asyncio.AbstractEventLoop,
+    loop: asyncio.AbstractEventLoop, context: Context
 ) -> Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]:
-    """Return what makes a task; eager where Python can (3.12).
+    """Return what makes a task in a copy of ``context``; eager where Python can (3.12).
 
     An eager task runs the application up to its first real wait without a turn of the
     loop; many requests end there (benchmark: http1_hello).
     """
     if sys.version_info >= (3, 12):
-        return lambda coroutine: asyncio.Task(coroutine, loop=loop, eager_start=True)
-    return loop.create_task
+        return lambda coroutine: asyncio.Task(
+            coroutine, loop=loop, context=context.copy(), eager_start=True
+        )
+    return lambda coroutine: loop.create_task(coroutine, context=context.copy())

@@ -6,11 +6,12 @@ import asyncio
 import gc
 import logging
 import sys
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from djserve.asgi.application import ApplicationCalls, log_fault
+from djserve.asgi.application import AT_ONCE_LIMIT, ApplicationCalls, log_fault
 from djserve.errors import ApplicationError, ClientDisconnected
 from tests.logs import own_records
 from tests.waiting import PATIENCE
@@ -104,6 +105,31 @@ def test_application_runs_at_once_to_its_first_wait() -> None:
     async def no_wait() -> None: ...
 
     assert asyncio.run(run()) == ["finished"]
+
+
+@pytest.mark.parametrize("at_once", [0, AT_ONCE_LIMIT])
+def test_call_that_begins_inside_of_another_sees_nothing_of_it(at_once: int) -> None:
+    outside = ContextVar("outside", default="")
+    inside = ContextVar("inside", default="")
+    seen: list[tuple[str, str]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((outside.get(), inside.get()))
+        inside.set("the first's")
+        if len(seen) == 1:
+            scope["calls"].start(Exchange())
+
+    async def run() -> None:
+        outside.set("the server's")
+        calls = ApplicationCalls(app, asyncio.get_running_loop(), 10.0)
+        # From then on a call waits for a turn of the loop.
+        calls._ended_at_once = at_once
+        calls.start(Exchange(calls=calls))
+        while calls:
+            await calls.wait(PATIENCE)
+
+    asyncio.run(run())
+    assert seen == [("the server's", ""), ("the server's", "")]
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,10 @@ MEMORY_LIMIT = 16 * MIB
 
 APPLICATION = """
 import asyncio
+from contextvars import ContextVar
 
 disconnects = 0
+former = ContextVar("former", default="nothing")
 
 
 async def app(scope, receive, send):
@@ -54,6 +56,11 @@ async def app(scope, receive, send):
     elif scope["path"] == "/scope":
         await respond(send, repr((scope["client"], scope["server"], scope["scheme"],
                                   sorted(scope["extensions"]))).encode())
+    elif scope["path"] == "/context":
+        seen = former.get()
+        former.set(query)
+        await read(receive)
+        await respond(send, seen.encode())
     elif scope["path"] == "/disconnects":
         await respond(send, b"%d" % disconnects)
     else:
@@ -239,6 +246,19 @@ def test_pipelined_requests_come_back_in_order(server: Server) -> None:
 
     bodies = re.findall(rb"\r\n\r\n(/[0-9a-z]+)", answer)
     assert bodies == [*(b"/%d" % number for number in range(200)), b"/end"]
+
+
+def test_requests_of_a_connection_share_no_context(server: Server) -> None:
+    with server.connect() as client:
+        # Each head comes with or after the content of the request before.
+        client.sendall(
+            upload_head("/context?first", 4 * MIB)
+            + bytes(4 * MIB)
+            + b"GET /context?second HTTP/1.1\r\nHost: a\r\n\r\n"
+            + b"GET /context?third HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        )
+        answers = receive_all(client)
+    assert answers.count(b"nothing") == 3, answers
 
 
 def test_a_hundred_clients_at_once(server: Server) -> None:
