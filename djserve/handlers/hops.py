@@ -12,9 +12,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
 from contextvars import Context, ContextVar, Token, copy_context
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 from asgiref.current_thread_executor import CurrentThreadExecutor
 from asgiref.local import _rehome, _Storage
@@ -28,6 +29,7 @@ from asgiref.sync import (
 from djserve.handlers.leases import Lease
 from djserve.handlers.mailbox import Mailbox
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _UNSET = object()
@@ -281,36 +283,46 @@ def inherits_threads() -> bool:
 def current_lease() -> Lease | None:
     """Return the lease that thread-sensitive calls of this context go to, if any."""
     context = SyncToAsync.thread_sensitive_context.get(None)
-    if has_waiting_thread():
+    if context is not _LEASED or has_waiting_thread():
         return None
-    return context.lease if isinstance(context, LeaseContext) else None
+    return _LEASE.get()
 
 
-class LeaseContext(ThreadSensitiveContext):
-    """A thread-sensitive context whose calls go to a lease.
+class _ToLease(Executor):
+    """Passes the calls of each context on to that context's lease."""
 
-    Unlike its base it is never marked as exited: a task that outlives the request and
-    calls ``sync_to_async`` finds the lease, which then holds no thread between calls.
-    """
-
-    def __init__(self, lease: Lease) -> None:
-        super().__init__(executor=lease)
-        self.lease = lease
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        return _LEASE.get().submit(fn, *args, **kwargs)
 
 
-def enter_lease(lease: Lease) -> Token[ThreadSensitiveContext]:
+_LEASE: ContextVar[Lease] = ContextVar("djserve.handlers.lease")
+"""Where the thread-sensitive calls of a context that is ``_LEASED`` go."""
+
+# One for all: to register one with asgiref for each request, by a weak reference, takes
+# a tenth of the loop's share of a request (benchmark: django_sync). It is never marked
+# as exited: a task that outlives its request and calls sync_to_async finds the lease,
+# which then holds no thread between calls.
+_LEASED = ThreadSensitiveContext()
+SyncToAsync.context_to_thread_executor[_LEASED] = _ToLease()
+
+LeaseTokens: TypeAlias = tuple[Token[Lease], Token[ThreadSensitiveContext]]
+
+
+def enter_lease(lease: Lease) -> LeaseTokens:
     """Send the thread-sensitive calls of this context, and of its tasks, to a lease."""
-    context = LeaseContext(lease)
     if has_waiting_thread():
         # A parent's thread comes before any context; hidden, for this task only.
         AsyncToSync.executors.current = None
-    SyncToAsync.context_to_thread_executor[context] = lease
-    return SyncToAsync.thread_sensitive_context.set(context)
+    return _LEASE.set(lease), SyncToAsync.thread_sensitive_context.set(_LEASED)
 
 
-def leave_lease(token: Token[ThreadSensitiveContext]) -> None:
+def leave_lease(tokens: LeaseTokens) -> None:
     """Undo ``enter_lease``."""
-    SyncToAsync.thread_sensitive_context.reset(token)
+    lease, context = tokens
+    SyncToAsync.thread_sensitive_context.reset(context)
+    _LEASE.reset(lease)
 
 
 def count_blocked(idents: Iterable[int]) -> int:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from djserve.asgi.types import Scope
 
 ATTRIBUTE = "_djserve_route"
-FOLLOWS_LANGUAGE = "_djserve_follows_language"
+LOOKUP = "_djserve_lookup"
+
+MEMORY = 1024
+"""Paths of which each resolver remembers the views."""
 
 
 class Route(NamedTuple):
@@ -52,8 +55,8 @@ async def find_route(scope: Scope) -> Route | None:
     urlconf: Any = settings.ROOT_URLCONF
     if isinstance(urlconf, str) and urlconf not in sys.modules:
         # The first request imports the project's views: nothing for the loop.
-        return await asyncio.to_thread(_resolve, scope)
-    return _resolve(scope)
+        return await asyncio.to_thread(_resolve, scope, urlconf)
+    return _resolve(scope, urlconf)
 
 
 def attach_route(request: HttpRequest, route: Route | None) -> None:
@@ -83,13 +86,12 @@ def _is_async(view: Any) -> bool:
     return iscoroutinefunction(view)
 
 
-def _resolve(scope: Scope) -> Route | None:
+def _resolve(scope: Scope, urlconf: Any) -> Route | None:
     path = _path_info(scope)
-    urlconf = settings.ROOT_URLCONF
     try:
-        resolver = get_resolver(urlconf)
-        language = (get_language(),) if follows_language(resolver) else None
-        match = resolver.resolve(path)
+        lookup = lookup_of(get_resolver(urlconf))
+        match = lookup.resolve(path)
+        language = (get_language(),) if lookup.follows_language else None
     except Exception:
         # Not found, or a converter or the import of a view failed. Django comes to
         # the same point later and knows how to answer.
@@ -97,20 +99,55 @@ def _resolve(scope: Scope) -> Route | None:
     return Route(match, path, urlconf, language)
 
 
-def follows_language(resolver: URLResolver) -> bool:
-    """Whether prefixes or patterns may be translated; asked once for each resolver.
+class Lookup:
+    """How the paths of one resolver are looked up, and on what that depends."""
 
-    Asking for the language costs as much as a resolution.
-    """
-    known: bool | None = resolver.__dict__.get(FOLLOWS_LANGUAGE)
-    if known is None:
-        known = not _is_fixed(resolver)
-        setattr(resolver, FOLLOWS_LANGUAGE, known)
-    return known and settings.USE_I18N
+    def __init__(self, resolver: URLResolver) -> None:
+        self._is_fixed = _is_fixed(resolver)
+        self._resolve = resolver.resolve
+        if self._is_fixed:
+            # The patterns are tried one after the other: a path is, once.
+            self._resolve = lru_cache(maxsize=MEMORY)(resolver.resolve)
+
+    @property
+    def follows_language(self) -> bool:
+        """Whether prefixes or patterns may be translated.
+
+        Asking for the language costs as much as a resolution.
+        """
+        return not self._is_fixed and settings.USE_I18N
+
+    def resolve(self, path: str) -> ResolverMatch:
+        """Return a match of the request's own. Raises Resolver404."""
+        match = self._resolve(path)
+        return _copy(match) if self._is_fixed else match
+
+
+def lookup_of(resolver: URLResolver) -> Lookup:
+    """Return the lookup of a resolver, which lives and ends with it."""
+    lookup: Lookup | None = resolver.__dict__.get(LOOKUP)
+    if lookup is None:
+        lookup = Lookup(resolver)
+        setattr(resolver, LOOKUP, lookup)
+    return lookup
+
+
+def _copy(match: ResolverMatch) -> ResolverMatch:
+    """Return a match with arguments of its own, for views and middleware to change."""
+    copied = ResolverMatch.__new__(ResolverMatch)
+    fields = copied.__dict__
+    fields.update(match.__dict__)
+    for name in ("kwargs", "captured_kwargs", "extra_kwargs"):
+        fields[name] = {**fields[name]}
+    for name in ("app_names", "namespaces"):
+        fields[name] = [*fields[name]]
+    return copied
 
 
 def _is_fixed(entry: URLPattern | URLResolver) -> bool:
     """Whether an entry, and all below it, are Django's own kinds with plain text."""
+    if type(entry) not in (URLPattern, URLResolver):
+        return False
     pattern: Any = entry.pattern
     text = {RegexPattern: "_regex", RoutePattern: "_route"}.get(type(pattern))
     if text is None or not isinstance(getattr(pattern, text), str):

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponseBase
+from django.http.response import ResponseHeaders
 
 from djserve.errors import ClientDisconnected
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from djserve.asgi.types import Message, Send
     from djserve.interfaces import Headers
 
 
 def encode_headers(response: HttpResponseBase) -> Headers:
     """Return the response's field lines, cookies last, names in Django's own case."""
-    headers: Headers = []
-    for name, value in response.items():
-        headers.append((name.encode("ascii"), value.encode("latin1")))
+    headers: Headers = [
+        (name.encode("ascii"), value.encode("latin1"))
+        for name, value in _field_lines(response)
+    ]
     if response.cookies:
         for cookie in response.cookies.values():
             line = cookie.output(header="").strip()
             headers.append((b"Set-Cookie", line.encode("ascii")))
     return headers
+
+
+def _field_lines(response: HttpResponseBase) -> Iterable[tuple[str, str]]:
+    # A third of the time of response.items(), which looks each name up in what it has
+    # found it in (benchmark: django_sync).
+    if type(response).items is HttpResponseBase.items:
+        store: Any = response.headers
+        if type(store) is ResponseHeaders:
+            return store._store.values()
+    return response.items()
 
 
 def start_message(response: HttpResponseBase) -> Message:

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
-from django.urls import include, path, register_converter
+from django.urls import (
+    URLPattern,
+    clear_url_caches,
+    include,
+    path,
+    register_converter,
+    resolve,
+)
+from django.urls.resolvers import RoutePattern
 from django.utils import translation
 from django.utils.translation import gettext_lazy
 from django.views import View
@@ -169,6 +177,44 @@ def test_language_does_not_matter_to_plain_urls() -> None:
         request = attach("/sync/", RequestFactory().get("/sync/"))
         with translation.override("de"):
             assert reusable_match(request) is not None
+
+
+@pytest.mark.parametrize(
+    ("urls", "url"),
+    [(None, "/number/7/"), (Translated, "/sync/"), (Converted, "/2024/")],
+)
+def test_what_a_view_does_to_its_match_is_its_own(urls: type | None, url: str) -> None:
+    with override_settings(ROOT_URLCONF=urls or sys.modules[__name__]):
+        first, expected = find(url), resolve(url)
+        assert first is not None
+        assert vars(first.match).keys() == vars(expected).keys()
+        first.match.kwargs["number"] = "changed"
+        first.match.app_names.append("changed")
+        again = find(url)
+
+    assert again is not None
+    assert repr(again.match) == repr(expected)
+
+
+class Special(URLPattern):
+    """A project's own kind of pattern, which may look at anything."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_remembered"), [(URLPattern, True), (Special, False)]
+)
+def test_path_is_looked_up_once_where_nothing_can_change_that(
+    kind: type[URLPattern], is_remembered: bool
+) -> None:
+    class Urls:
+        urlpatterns = [kind(RoutePattern("sync/", is_endpoint=True), view)]
+
+    with override_settings(ROOT_URLCONF=Urls):
+        assert find("/sync/") is not None
+        Urls.urlpatterns.clear()
+        assert (find("/sync/") is not None) is is_remembered
+        clear_url_caches()
+        assert find("/sync/") is None
 
 
 def test_view_without_a_hash_is_known_too() -> None:
