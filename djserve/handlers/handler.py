@@ -36,7 +36,7 @@ from djserve.handlers.lifecycle import prepare_thread
 from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.routing import find_route, reusable_match
 from djserve.handlers.runtime import current_config, make_lease, shared_pool
-from djserve.handlers.sending import GuardedSend, send_refusal
+from djserve.handlers.sending import guard, send_refusal
 from djserve.handlers.sync_lane import SyncChain, serve_sync
 from djserve.handlers.threads import ThreadPool
 
@@ -138,7 +138,7 @@ class ASGIHandler(asgi.ASGIHandler):
 
     async def handle(self, scope: Any, receive: Any, send: Any) -> None:
         """Read the request's content, choose its lane, answer it."""
-        send = GuardedSend(send)
+        send = guard(send)
         try:
             body = await self._receive_body(scope, receive, send)
             if body is None:

@@ -139,6 +139,7 @@ class Call:
         "_mailbox",
         "_tasks",
         "_value",
+        "has_ended",
         "on_finish",
     )
 
@@ -154,7 +155,9 @@ class Call:
         self._args = args
         self._exc = exc
         self._context = copy_context()
-        self._future: asyncio.Future[Any] = mailbox.loop.create_future()
+        self.has_ended = False
+        """Whether the loop has been told of the call's end."""
+        self._future: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._value: Any = None
         self._error: BaseException | None = None
@@ -175,21 +178,15 @@ class Call:
             self._error = error
         return partial(self._mailbox.put, self._finish)
 
-    @property
-    def future(self) -> asyncio.Future[Any]:
-        """What is done when the call is."""
-        return self._future
-
     async def wait(self, lease: Lease) -> Any:
         """Return the result; on cancellation see ``abandon``."""
         try:
-            return await self._future
+            await self._end()
         except asyncio.CancelledError:
-            if self._future.cancelled():
-                return await self.abandon(lease)
-            raise
+            return await self.abandon(lease)
         finally:
             self.restore_context()
+        return self.result()
 
     async def abandon(self, lease: Lease) -> Any:
         """Come to an end after the caller has been cancelled.
@@ -201,10 +198,9 @@ class Call:
         """
         if lease.withdraw(self):
             raise asyncio.CancelledError
-        if self._future.cancelled():
-            self._future = self._mailbox.loop.create_future()
         has_coroutine = self.cancel_coroutine()
-        result = await self._future
+        await self._end()
+        result = self.result()
         if not has_coroutine:
             raise asyncio.CancelledError
         return result
@@ -228,17 +224,26 @@ class Call:
         except BaseException:
             return self._fn(*self._args)
 
+    async def _end(self) -> None:
+        """Return once the call has ended, which need not have to be waited for."""
+        if not self.has_ended:
+            self._future = self._mailbox.loop.create_future()
+            await self._future
+
+    def result(self) -> Any:
+        """Return what the call has returned, or raise what it has raised."""
+        if self._error is None:
+            return self._value
+        # The exception's traceback holds the frames that hold this call.
+        error, self._error = self._error, None
+        raise error
+
     def _finish(self) -> None:
+        self.has_ended = True
         if self.on_finish is not None:
             self.on_finish()
-        if self._future.done():
-            return
-        if self._error is None:
-            self._future.set_result(self._value)
-        else:
-            self._future.set_exception(self._error)
-        # The exception's traceback holds the frames that hold this call.
-        self._error = None
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
 
 
 def rehome(context: Context) -> None:
@@ -251,11 +256,8 @@ def rehome(context: Context) -> None:
 def restore_context(context: Context) -> None:
     """Set the variables of another context in the running one."""
     for variable, value in context.items():
-        if isinstance(value, _Storage):
-            if variable.get(None) is not value:
-                variable.set(_rehome(value))
-        elif variable.get(_UNSET) is not value:
-            variable.set(value)
+        if variable.get(_UNSET) is not value:
+            variable.set(_rehome(value) if isinstance(value, _Storage) else value)
 
 
 def has_waiting_thread() -> bool:

@@ -168,6 +168,8 @@ class Lease(Executor):
 
         Jobs that are posted later still run, each burst of them in any thread.
         """
+        if not self.is_held:
+            return
         with self._pool.lock:
             self.is_held = False
             if self.worker is not None and not self.is_active:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from django.core import signals
 from django.core.handlers.asgi import get_script_prefix
 from django.core.handlers.base import BaseHandler
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
 
+from djserve.handlers import lifecycle
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.files import offers_file_sending, plan_file
 from djserve.handlers.hops import Call, LeasedHops
@@ -80,18 +81,15 @@ class Work:
     def close(self) -> None:
         """Close the response, in the thread; its signal ends the request there."""
         response = self.response
-        if response is not None:
-            response.close()
-            # Which has sent request_finished.
-            if type(response).close in (HttpResponse.close, HttpResponseBase.close):
-                self._exchange.hops.leave_tidy()
+        if response is not None and lifecycle.close(response):
+            self._exchange.hops.leave_tidy()
         self._exchange.body.close()
 
     def _get_response(self) -> HttpResponseBase:
         handler, exchange = self._handler, self._exchange
         sender = type(handler)
         set_script_prefix(get_script_prefix(exchange.scope))
-        signals.request_started.send(sender=sender, scope=exchange.scope)
+        lifecycle.send(signals.request_started, sender, scope=exchange.scope)
         request, refusal = handler.create_request(exchange.scope, exchange.body)
         if request is None:
             assert refusal is not None
@@ -101,7 +99,7 @@ class Work:
             response = handler.get_response(request)
         except asyncio.CancelledError:
             # Raised by the coroutine of an asynchronous view whose client has gone.
-            signals.request_finished.send(sender=sender)
+            lifecycle.send(signals.request_finished, sender)
             raise
         handler.adopt_response(response)
         return response
@@ -159,8 +157,8 @@ async def _run_leased(
 async def _finish(call: Call, exchange: Exchange, lease: Lease) -> None:
     exchange.disconnect.on_happen = None
     try:
-        if call.future.done():
-            call.future.result()
+        if call.has_ended:
+            call.result()
         else:
             await call.wait(lease)
     except asyncio.CancelledError:
