@@ -45,6 +45,21 @@ class ConnectionInfo:
         self.is_unix = is_unix
 
 
+class RepeatedLine:
+    """A request line that came again, with the same field lines, on one connection.
+
+    ``texts`` is for who describes requests: what the line and the fields were made.
+    """
+
+    __slots__ = ("method", "query", "raw_path", "texts")
+
+    def __init__(self, method: str, raw_path: bytes, query: bytes) -> None:
+        self.method = method
+        self.raw_path = raw_path
+        self.query = query
+        self.texts: tuple[bytes, bytes] | None = None
+
+
 class RequestHead:
     """One request's head, parsed and checked once; nothing is serialised again.
 
@@ -54,7 +69,7 @@ class RequestHead:
     says whether any content may follow. ``upgrade`` is the protocol asked for, in lower
     case (b"websocket"), or None. ``field_lines`` are the bytes that ``headers`` were
     made of, where the next request is likely to have the same ones, else b"": what is
-    made of them may be kept.
+    made of them may be kept. ``repeated`` is what heads of the same bytes share.
     """
 
     __slots__ = (
@@ -67,6 +82,7 @@ class RequestHead:
         "method",
         "query",
         "raw_path",
+        "repeated",
         "upgrade",
     )
 
@@ -87,6 +103,7 @@ class RequestHead:
         self.has_body = False
         self.expects_continue = False
         self.field_lines = b""
+        self.repeated: RepeatedLine | None = None
         self.upgrade: bytes | None = None
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     LineFormat = Callable[[RequestRecord, str, str], str]
 
 K = TypeVar("K")
+V = TypeVar("V", bound="str | bytes")
 
 # NCSA's names, whatever the locale says.
 MONTHS = (
@@ -44,21 +45,34 @@ KNOWN_SIZE_LIMIT = 256
 FIELDS_SIZE_LIMIT = 1024
 
 
-class Texts(dict[K, str]):
+class Texts(dict[K, V]):
     """Texts by what they are made of, made once; bounded in number and in size.
 
     Addresses, paths, statuses: each comes in many lines, and to look a text up costs a
     tenth of making it (benchmark: access_log_cost).
     """
 
-    def __init__(self, make: Callable[[K], str]) -> None:
+    def __init__(self, make: Callable[[K], V]) -> None:
         self._make = make
 
-    def __missing__(self, key: K) -> str:
+    def __missing__(self, key: K) -> V:
         text = self._make(key)
         if len(self) < KNOWN_LIMIT and len(text) <= KNOWN_SIZE_LIMIT:
             self[key] = text
         return text
+
+
+def encode(text: str) -> bytes:
+    """Return a text as it is written."""
+    return text.encode("ascii", "replace")
+
+
+def describe(head: RequestHead) -> tuple[bytes, bytes]:
+    """Return what a line tells of a request, before and after the response's part."""
+    target = request_target(head) if head.query else PATHS[head.raw_path]
+    line = f"{METHODS[head.method]} {target}{VERSIONS[head.http_version]}"
+    fields = find_known_fields(head.field_lines) or find_fields(head)
+    return encode(line), encode(fields)
 
 
 def format_entry(record: RequestRecord, method: str, date: str) -> str:
@@ -142,15 +156,21 @@ def _name_version(version: str) -> str:
 
 
 # With the spaces that stand between them: the fewer parts are joined, the better.
-HOSTS: Texts[str | None] = Texts(_escape_host)
-METHODS: Texts[str] = Texts(lambda method: escape(method) or "-")
-PATHS: Texts[bytes] = Texts(_escape_bytes)
-AGENTS: Texts[bytes] = Texts(lambda value: _escape_bytes(value) or "-")
-VERSIONS: Texts[str] = Texts(_name_version)
-STATUSES: Texts[int] = Texts(lambda status: f"{status or '-'} ")
-SIZES: Texts[int] = Texts(lambda size: str(size or "-"))
+HOSTS: Texts[str | None, str] = Texts(_escape_host)
+METHODS: Texts[str, str] = Texts(lambda method: escape(method) or "-")
+PATHS: Texts[bytes, str] = Texts(_escape_bytes)
+AGENTS: Texts[bytes, str] = Texts(lambda value: _escape_bytes(value) or "-")
+VERSIONS: Texts[str, str] = Texts(_name_version)
+STATUSES: Texts[int, str] = Texts(lambda status: f"{status or '-'} ")
+SIZES: Texts[int, str] = Texts(lambda size: str(size or "-"))
 # By whole microseconds, as a float: to make it an int takes longer than all else here.
-DURATIONS: Texts[float] = Texts(_format_microseconds)
+DURATIONS: Texts[float, str] = Texts(_format_microseconds)
+# The same for a line that is made of bytes.
+STATUS_BYTES: Texts[int, bytes] = Texts(lambda status: encode(STATUSES[status]))
+SIZE_BYTES: Texts[int, bytes] = Texts(lambda size: encode(SIZES[size]))
+DURATION_BYTES: Texts[float, bytes] = Texts(
+    lambda count: encode(f"{_format_microseconds(count)}\n")
+)
 _known_fields: dict[bytes, str] = {}
 find_known_fields = _known_fields.get
 

@@ -9,23 +9,20 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from djserve.instrumentation.access_file import BATCH_LIMIT, LineFile, LineLogger
+from djserve.instrumentation.access_file import BATCH_SIZE, LineFile, LineLogger
 from djserve.instrumentation.access_line import (
-    DURATIONS,
+    DURATION_BYTES,
     FORMATS,
     METHODS,
-    PATHS,
-    SIZES,
-    STATUSES,
-    VERSIONS,
+    SIZE_BYTES,
+    STATUS_BYTES,
     Texts,
-    find_fields,
-    find_known_fields,
+    describe,
+    encode,
     format_date,
     format_entry,
     format_opening,
 )
-from djserve.instrumentation.events import request_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,14 +65,14 @@ class AccessLog:
         self._sink = sink
         self._format = line_format
         self._write = sink.write
-        self._lines = sink.lines
-        self._see_to_lines = sink.see_to_lines
+        self._pending = sink.pending
+        self._see_to_pending = sink.see_to_pending
         self._clock = clock
         self._timer = timer
         self._second = -1
         self._date = ""
         # What the second's lines begin with, and its end by the timer.
-        self._openings: Texts[str | None] = Texts(self._open_line)
+        self._openings: Texts[str | None, bytes] = Texts(self._open_line)
         self._second_ends = float("-inf")
 
     @property
@@ -99,18 +96,28 @@ class AccessLog:
         now = self._timer()
         if now >= self._second_ends:
             self._follow_clock(now)
+        repeated = head.repeated
+        if repeated is None:
+            line, fields = describe(head)
+        elif repeated.texts is None:
+            line, fields = repeated.texts = describe(head)
+        else:
+            line, fields = repeated.texts
         client = scope["client"]
-        target = request_target(head) if head.query else PATHS[head.raw_path]
-        fields = find_known_fields(head.field_lines) or find_fields(head)
-        lines = self._lines
-        lines.append(
-            f"{self._openings[client and client[0]]}{METHODS[head.method]} "
-            f"{target}{VERSIONS[head.http_version]}{STATUSES[status]}{SIZES[size]}"
-            f"{fields}{DURATIONS[((now - started) * 1e6 + 0.5) // 1]}\n"
+        pending = self._pending
+        is_first = not pending
+        pending += b"".join(
+            (
+                self._openings[client and client[0]],
+                line,
+                STATUS_BYTES[status],
+                SIZE_BYTES[size],
+                fields,
+                DURATION_BYTES[((now - started) * 1e6 + 0.5) // 1],
+            )
         )
-        count = len(lines)
-        if count == 1 or count >= BATCH_LIMIT:
-            self._see_to_lines()
+        if is_first or len(pending) >= BATCH_SIZE:
+            self._see_to_pending()
 
     def request_finished(self, record: RequestRecord) -> None:
         self._write_entry(record, METHODS[record.head.method])
@@ -159,5 +166,5 @@ class AccessLog:
         self._date = format_date(second)
         self._openings.clear()
 
-    def _open_line(self, host: str | None) -> str:
-        return format_opening(host, self._date)
+    def _open_line(self, host: str | None) -> bytes:
+        return encode(format_opening(host, self._date))

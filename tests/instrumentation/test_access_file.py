@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from djserve.instrumentation.access_file import BATCH_LIMIT, LineFile
+from djserve.instrumentation.access_file import BATCH_SIZE, LineFile
 from tests.logs import own_records
 
 if TYPE_CHECKING:
@@ -31,10 +31,11 @@ def test_lines_wait_for_one_write(lines: LineFile, path: Path, timers: Timers) -
 
 
 def test_full_batch_is_written_at_once(lines: LineFile, path: Path) -> None:
-    for _ in range(BATCH_LIMIT):
+    for _ in range(BATCH_SIZE // 2):
+        assert path.read_text() == ""
         lines.write("x\n")
 
-    assert path.read_text() == "x\n" * BATCH_LIMIT
+    assert path.read_text() == "x\n" * (BATCH_SIZE // 2)
 
 
 def test_next_line_is_scheduled_after_a_flush(lines: LineFile, timers: Timers) -> None:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from djserve.conf.schema import LoggingConfig
 from djserve.errors import ConfigError
-from djserve.instrumentation.access_file import BATCH_LIMIT, LineFile, LineLogger
-from djserve.instrumentation.access_line import format_date
+from djserve.instrumentation.access_file import BATCH_SIZE, LineFile, LineLogger
+from djserve.instrumentation.access_line import describe, format_date
 from djserve.instrumentation.access_log import AccessLog, open_access_log
 from djserve.instrumentation.events import RequestRecord
-from djserve.interfaces import RequestHead
+from djserve.interfaces import RepeatedLine, RequestHead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,13 +86,13 @@ def write_both_ways(request: RequestRecord, started: float) -> list[str]:
     ended = started + request.duration
     request.duration = ended - started
     file = LineFile(os.devnull, lambda delay, call: None)
+    file.flush = lambda: None  # type: ignore[method-assign]
     log = AccessLog(file, clock=lambda: 1.5, timer=lambda: ended)
     log.request_finished(request)
     scope = {"client": request.client}
     log.http_finished(request.head, scope, started, request.status, request.size)
-    lines = [*file.lines]
     file.close()
-    return lines
+    return file.pending.decode("ascii").splitlines(keepends=True)
 
 
 @given(
@@ -146,12 +146,34 @@ def test_lines_without_records_are_written_as_the_others(
     lines: LineFile, path: Path, timers: Timers
 ) -> None:
     log, request = AccessLog(lines), record()
-    for _ in range(BATCH_LIMIT + 1):
+    count = 0
+    while not path.read_text():
+        assert len(lines.pending) < BATCH_SIZE
         log.http_finished(request.head, {"client": None}, 0.0, 200, 5)
-    assert path.read_text().count("\n") == BATCH_LIMIT
+        count += 1
+    assert len(path.read_bytes()) >= BATCH_SIZE
+    assert path.read_text().count("\n") == count
 
+    log.http_finished(request.head, {"client": None}, 0.0, 200, 5)
     timers.run()
-    assert path.read_text().count("\n") == BATCH_LIMIT + 1
+    assert path.read_text().count("\n") == count + 1
+
+
+def test_heads_that_repeat_share_the_texts_that_were_made_of_them(
+    lines: LineFile, path: Path
+) -> None:
+    log, again = AccessLog(lines), record(b"/again")
+    again.head.repeated = RepeatedLine("GET", b"/again", b"")
+    log.http_finished(again.head, {"client": None}, 0.0, 200, 5)
+    assert again.head.repeated.texts == describe(again.head)
+    # Whatever the head says by now.
+    again.head.raw_path = b"/other"
+    log.http_finished(again.head, {"client": None}, 0.0, 404, 6)
+    log.flush()
+
+    first, second = path.read_text().splitlines()
+    assert '"GET /again HTTP/1.1" 200 5 ' in first
+    assert '"GET /again HTTP/1.1" 404 6 ' in second
 
 
 def test_logger_gets_lines_without_records_at_once(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import httptools
 
 from djserve.errors import ProtocolError
-from djserve.interfaces import RequestHead
+from djserve.interfaces import RepeatedLine, RequestHead
 from djserve.protocols.headers import is_authority, is_token, split_list
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class HeadParser:
         self._seen_block = b""
         self._seen_fields = b""
         self._seen_headers: Headers = []
-        self._seen_line = ("", b"", b"")
+        self._seen_line = RepeatedLine("", b"", b"")
         self.keep_alive = False
         self._reset()
 
@@ -99,7 +99,7 @@ class HeadParser:
         # A client that asks for the same again and again: a probe, one that polls
         # (benchmark: http1_hello).
         if block == self._seen_block:
-            return self._repeat(*self._seen_line)
+            return self._repeat(self._seen_line)
         if self._seen_fields and block.endswith(self._seen_fields):
             head = self._parse_repeated(block)
             if head is not None:
@@ -135,14 +135,16 @@ class HeadParser:
         name, path, query = match.groups(b"")
         method = "GET" if name == b"GET" else "HEAD"
         self._seen_block = block
-        self._seen_line = (method, path, query)
-        return self._repeat(method, path, query)
+        self._seen_line = RepeatedLine(method, path, query)
+        return self._repeat(self._seen_line)
 
-    def _repeat(self, method: str, path: bytes, query: bytes) -> RequestHead:
+    def _repeat(self, line: RepeatedLine) -> RequestHead:
         """Return a head with the last one's field lines."""
         self.keep_alive = True
-        head = RequestHead(method, path, query, self._seen_headers.copy(), "1.1")
+        headers = self._seen_headers.copy()
+        head = RequestHead(line.method, line.raw_path, line.query, headers, "1.1")
         head.field_lines = self._seen_fields
+        head.repeated = line
         return head
 
     def close(self) -> None:

@@ -409,7 +409,8 @@ def result_of(parser: HeadParser, block: bytes) -> object:
         head = parser.parse(block)
     except ProtocolError as error:
         return error.status
-    values = [getattr(head, name) for name in RequestHead.__slots__]
+    names = [name for name in RequestHead.__slots__ if name != "repeated"]
+    values = [getattr(head, name) for name in names]
     return [*values, parser.keep_alive]
 
 
@@ -426,6 +427,17 @@ def test_repeated_head_gives_what_a_first_one_gives(
     block = build(*fields, line=line)
 
     assert result_of(seasoned, block) == result_of(HeadParser(HTTPConfig()), block)
+
+
+def test_heads_of_the_same_bytes_share_their_line() -> None:
+    parser = HeadParser(HTTPConfig())
+    heads = [parser.parse(build(line=line)) for line in (*LINES[:1] * 3, *LINES[1:2])]
+    shared = [head.repeated for head in heads]
+
+    assert shared[0] is None
+    assert shared[1] is not None
+    assert shared[1] is shared[2]
+    assert shared[3] is not shared[2]
 
 
 HEADS = st.tuples(
