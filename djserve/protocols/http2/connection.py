@@ -278,7 +278,7 @@ class HTTP2Connection:
             self._streams.call_soon(self._end_writing)
 
     def _end_writing(self) -> None:
-        """Say that nothing more comes; below TLS, GOAWAY alone has to say it.
+        """Say that nothing more comes; over TLS, GOAWAY alone has to say it.
 
         To close there would answer what is on its way to us with a reset, and the peer
         might never read GOAWAY.
