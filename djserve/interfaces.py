@@ -48,16 +48,17 @@ class ConnectionInfo:
 class RepeatedLine:
     """A request line that came again, with the same field lines, on one connection.
 
-    ``texts`` is for who describes requests: what the line and the fields were made.
+    ``described`` is for who describes requests: when, with what status and size, and
+    what was made of them, the line and the fields.
     """
 
-    __slots__ = ("method", "query", "raw_path", "texts")
+    __slots__ = ("described", "method", "query", "raw_path")
 
     def __init__(self, method: str, raw_path: bytes, query: bytes) -> None:
         self.method = method
         self.raw_path = raw_path
         self.query = query
-        self.texts: tuple[bytes, bytes] | None = None
+        self.described: tuple[str, int, int, bytes] = ("", 0, 0, b"")
 
 
 class RequestHead:

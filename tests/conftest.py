@@ -17,9 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from djserve.instrumentation.board import Board
+    from djserve.net.reactor import Reactor
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,6 +46,26 @@ def _is_not_about_time(record: logging.LogRecord) -> bool:
 
 # In debug mode asyncio warns of every callback that the machine made slow.
 logging.getLogger("asyncio").addFilter(_is_not_about_time)
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    """A reactor that nobody else runs on."""
+    from djserve.net.reactor import Reactor
+
+    reactor = Reactor()
+    yield reactor
+    reactor.dispose()
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    """A board without figures."""
+    from djserve.instrumentation.board import Board
+
+    board = Board()
+    yield board
+    board.close()
 
 
 @pytest.fixture(scope="session")

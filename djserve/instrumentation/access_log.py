@@ -96,26 +96,19 @@ class AccessLog:
         now = self._timer()
         if now >= self._second_ends:
             self._follow_clock(now)
-        repeated = head.repeated
+        date, repeated = self._date, head.repeated
         if repeated is None:
-            line, fields = describe(head)
-        elif repeated.texts is None:
-            line, fields = repeated.texts = describe(head)
+            text = self._describe(head, scope, status, size)
         else:
-            line, fields = repeated.texts
-        client = scope["client"]
+            # Whoever asks for the same again mostly gets the same again.
+            known_date, known_status, known_size, text = repeated.described
+            if known_date is not date or known_status != status or known_size != size:
+                text = self._describe(head, scope, status, size)
+                repeated.described = (date, status, size, text)
         pending = self._pending
         is_first = not pending
-        pending += b"".join(
-            (
-                self._openings[client and client[0]],
-                line,
-                STATUS_BYTES[status],
-                SIZE_BYTES[size],
-                fields,
-                DURATION_BYTES[((now - started) * 1e6 + 0.5) // 1],
-            )
-        )
+        pending += text
+        pending += DURATION_BYTES[((now - started) * 1e6 + 0.5) // 1]
         if is_first or len(pending) >= BATCH_SIZE:
             self._see_to_pending()
 
@@ -145,6 +138,15 @@ class AccessLog:
     def close(self) -> None:
         """Write out what waits and close the file; the log takes nothing more."""
         self._sink.close()
+
+    def _describe(
+        self, head: RequestHead, scope: Mapping[str, Any], status: int, size: int
+    ) -> bytes:
+        """Return a line up to the time that the request took."""
+        client = scope["client"]
+        line, fields = describe(head)
+        opening = self._openings[client and client[0]]
+        return b"".join((opening, line, STATUS_BYTES[status], SIZE_BYTES[size], fields))
 
     def _write_entry(self, record: RequestRecord, method: str) -> None:
         second = int(self._clock())

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,26 +10,9 @@ from hypothesis import strategies as st
 from djserve.instrumentation import access_line
 from djserve.instrumentation.access_line import Texts, format_date, format_entry
 from djserve.instrumentation.events import RequestRecord
-from djserve.interfaces import RequestHead
-
-if TYPE_CHECKING:
-    from djserve.interfaces import Headers
+from tests.instrumentation.records import record
 
 DATE = "10/Oct/2000:13:55:36 -0700"
-
-
-def record(
-    path: bytes = b"/",
-    query: bytes = b"",
-    headers: Headers | None = None,
-    method: str = "GET",
-    **values: Any,
-) -> RequestRecord:
-    head = RequestHead(method, path, query, headers or [], "1.1")
-    values = {"status": 200, "size": 5, "duration": 0.0125} | values
-    return RequestRecord(
-        head, values.pop("client", ("192.0.2.1", 5000)), "http", **values
-    )
 
 
 def test_entry_has_the_combined_format_and_the_duration() -> None:

@@ -13,31 +13,17 @@ from hypothesis import strategies as st
 from djserve.conf.schema import LoggingConfig
 from djserve.errors import ConfigError
 from djserve.instrumentation.access_file import BATCH_SIZE, LineFile, LineLogger
-from djserve.instrumentation.access_line import describe, format_date
+from djserve.instrumentation.access_line import format_date
 from djserve.instrumentation.access_log import AccessLog, open_access_log
 from djserve.instrumentation.events import RequestRecord
-from djserve.interfaces import RepeatedLine, RequestHead
+from djserve.interfaces import RepeatedLine
+from tests.instrumentation.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from djserve.interfaces import Headers
     from tests.instrumentation.conftest import Timers
-
-
-def record(
-    path: bytes = b"/",
-    query: bytes = b"",
-    headers: Headers | None = None,
-    method: str = "GET",
-    **values: Any,
-) -> RequestRecord:
-    head = RequestHead(method, path, query, headers or [], "1.1")
-    values = {"status": 200, "size": 5, "duration": 0.0125} | values
-    return RequestRecord(
-        head, values.pop("client", ("192.0.2.1", 5000)), "http", **values
-    )
 
 
 @pytest.fixture
@@ -159,21 +145,34 @@ def test_lines_without_records_are_written_as_the_others(
     assert path.read_text().count("\n") == count + 1
 
 
-def test_heads_that_repeat_share_the_texts_that_were_made_of_them(
+def test_what_was_made_of_a_head_is_kept_for_those_that_repeat_it(
     lines: LineFile, path: Path
 ) -> None:
-    log, again = AccessLog(lines), record(b"/again")
+    clock = iter([100.0, 101.0])
+    log = AccessLog(lines, clock=lambda: next(clock), timer=lambda: timer)
+    again = record(b"/again")
     again.head.repeated = RepeatedLine("GET", b"/again", b"")
-    log.http_finished(again.head, {"client": None}, 0.0, 200, 5)
-    assert again.head.repeated.texts == describe(again.head)
-    # Whatever the head says by now.
-    again.head.raw_path = b"/other"
-    log.http_finished(again.head, {"client": None}, 0.0, 404, 6)
+    scope = {"client": ("192.0.2.1", 5000)}
+    timer = 7.0
+    log.http_finished(again.head, scope, 6.5, 200, 5)
+    made = again.head.repeated.described[-1]
+    log.http_finished(again.head, scope, 6.0, 200, 5)
+    assert again.head.repeated.described[-1] is made
+    log.http_finished(again.head, scope, 7.0, 404, 5)
+    log.http_finished(again.head, scope, 7.0, 404, 6)
+    timer = 8.0
+    log.http_finished(again.head, scope, 8.0, 404, 6)
     log.flush()
 
-    first, second = path.read_text().splitlines()
-    assert '"GET /again HTTP/1.1" 200 5 ' in first
-    assert '"GET /again HTTP/1.1" 404 6 ' in second
+    date, later = format_date(100), format_date(101)
+    begin = '"GET /again HTTP/1.1"'
+    assert path.read_text().splitlines() == [
+        f'192.0.2.1 - - [{date}] {begin} 200 5 "-" "-" 0.500000',
+        f'192.0.2.1 - - [{date}] {begin} 200 5 "-" "-" 1.000000',
+        f'192.0.2.1 - - [{date}] {begin} 404 5 "-" "-" 0.000000',
+        f'192.0.2.1 - - [{date}] {begin} 404 6 "-" "-" 0.000000',
+        f'192.0.2.1 - - [{later}] {begin} 404 6 "-" "-" 0.000000',
+    ]
 
 
 def test_logger_gets_lines_without_records_at_once(

@@ -23,13 +23,6 @@ from djserve.instrumentation.board import (
 
 
 @pytest.fixture
-def board() -> Iterator[Board]:
-    board = Board()
-    yield board
-    board.close()
-
-
-@pytest.fixture
 def other() -> Iterator[Board]:
     other = Board()
     yield other

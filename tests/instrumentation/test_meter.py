@@ -1,20 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from djserve.instrumentation.board import Board, Field
 from djserve.instrumentation.events import RequestRecord
 from djserve.instrumentation.meter import Meter
 from djserve.interfaces import RequestHead
-
-
-@pytest.fixture
-def board() -> Iterator[Board]:
-    board = Board()
-    yield board
-    board.close()
 
 
 def make_record(status: int, *, size: int = 0, duration: float = 0.0) -> RequestRecord:

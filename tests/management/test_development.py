@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +49,6 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
         development, "exit_within", lambda timeout, code: ends.append((timeout, code))
     )
     return ends
-
-
-@pytest.fixture
-def reactor() -> Iterator[Reactor]:
-    reactor = Reactor()
-    yield reactor
-    reactor.dispose()
 
 
 @pytest.fixture

@@ -223,8 +223,8 @@ class HTTP1Stream:
 
         What the peer sends until it sees that is dropped. At a full close a reset would
         answer it, and might destroy what the peer has yet to read (RFC 9112 section
-        9.6). A transport of TLS cannot end one side alone: it closes, and on uvloop waits
-        for the peer's end by itself.
+        9.6). A transport of TLS cannot end one side alone: it closes, and on uvloop it
+        waits for the peer's end by itself.
         """
         if self._is_draining and self._transport.can_write_eof():
             self._end_sending()
