@@ -82,7 +82,7 @@ async def send_refusal(
 def guard(send: Send) -> Send:
     """Return ``send``, or what takes its place: see ``GuardedSend``.
 
-    djserve's own raises nothing else, and two calls for each request are spared.
+    djserve's own says so by itself, and two calls for each request are spared.
     """
     if getattr(send, "__func__", None) is HTTPExchange.send:
         return send

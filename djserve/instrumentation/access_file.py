@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 STDOUT = 1
 
 FLUSH_INTERVAL = 0.1
-# What stays in the processor's nearest cache until it is written, and what a pipe takes
-# in one piece: the lines of several workers do not run into each other.
+# Some forty lines: what stays in the processor's nearest cache until it is written.
 BATCH_SIZE = 4096
 # Lines kept for a reader that is too slow; more are dropped and counted.
 BACKLOG_LIMIT = 1024 * 1024

@@ -41,7 +41,7 @@ MONTHS = (
 # Ever new texts fill a store once; then they are as slow as without it.
 KNOWN_LIMIT = 1024
 KNOWN_SIZE_LIMIT = 256
-# A browser's field lines, which come with each of a connection's requests.
+# A browser's field lines, which come with each of a connection's requests; or a line.
 FIELDS_SIZE_LIMIT = 1024
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from djserve.instrumentation.access_file import BATCH_SIZE, LineFile, LineLogger
 from djserve.instrumentation.access_line import (
     DURATION_BYTES,
+    FIELDS_SIZE_LIMIT,
     FORMATS,
     METHODS,
     SIZE_BYTES,
@@ -104,7 +105,8 @@ class AccessLog:
             known_date, known_status, known_size, text = repeated.described
             if known_date is not date or known_status != status or known_size != size:
                 text = self._describe(head, scope, status, size)
-                repeated.described = (date, status, size, text)
+                if len(text) <= FIELDS_SIZE_LIMIT:
+                    repeated.described = (date, status, size, text)
         pending = self._pending
         is_first = not pending
         pending += text

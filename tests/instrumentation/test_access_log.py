@@ -175,6 +175,15 @@ def test_what_was_made_of_a_head_is_kept_for_those_that_repeat_it(
     ]
 
 
+def test_long_line_is_not_kept_for_those_that_repeat_its_head(lines: LineFile) -> None:
+    log, again = AccessLog(lines), record(b"/" + bytes(300))
+    again.head.repeated = RepeatedLine("GET", again.head.raw_path, b"")
+    for _ in range(2):
+        log.http_finished(again.head, {"client": None}, 0.0, 200, 5)
+        assert again.head.repeated.described == ("", 0, 0, b"")
+    log.flush()
+
+
 def test_logger_gets_lines_without_records_at_once(
     access_logger: logging.Logger,
 ) -> None:
