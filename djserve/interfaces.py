@@ -163,7 +163,12 @@ class Ticking(Protocol):
 
 
 class Connection(WireProtocol, Protocol):
-    """A wire protocol on a transport of its own, which ``abort_transport`` drops."""
+    """A wire protocol on a transport of its own, which ``abort_transport`` drops.
+
+    ``mark`` changes with what happens on it; it is 0 until its peer has sent anything.
+    """
+
+    mark: int
 
     def abort_transport(self) -> None: ...
 

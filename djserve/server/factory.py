@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 from djserve.asgi.forwarded import ProxyHeaders, TrustedProxies
 from djserve.asgi.http import HTTPExchange
@@ -25,6 +25,7 @@ from djserve.net.unread import has_input
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.protocols.http2.preface import PrefaceDetector
+from djserve.server.draining import Drain
 from djserve.server.records import WebSocketEntry, choose_finish, record_refusal
 
 if TYPE_CHECKING:
@@ -45,13 +46,9 @@ if TYPE_CHECKING:
         Stream,
         Transport,
     )
-    from djserve.protocols.http2.connection import HTTP2Connection
     from djserve.protocols.http2.streams import HTTP2Service
 
 logger = logging.getLogger("djserve")
-
-# Seconds between looks at handshakes in a drain: one that fails tells nobody.
-OPENING_INTERVAL = 0.05
 
 
 def load_protocols(*, websocket: bool = True) -> None:
@@ -91,10 +88,7 @@ class ConnectionFactory:
         self._http2: HTTP2Service | None = None
         self._prior_knowledge = _trusted_with_prior_knowledge(config)
         self._names_requests = config.logging.request_id
-        self._is_draining = False
-        self._is_ending_idle = False
-        self._grace = 0.0
-        self._drained: asyncio.Event | None = None
+        self._drain: Drain | None = None
         self.connections: set[Connection] = set()
         self.opened = 0
         self.tick(0.0)
@@ -117,9 +111,9 @@ class ConnectionFactory:
         logger.debug("Connection from %s", info.client or "a unix socket")
         self.connections.add(connection)
         self.opened += 1
-        if self._is_draining:
+        if self._drain is not None:
             # Accepted before the listener stopped: its request may be on its way.
-            self._retire(connection)
+            self._drain.retire(connection)
         return connection
 
     def _open_http1(self, transport: Transport, info: ConnectionInfo) -> Connection:
@@ -153,8 +147,8 @@ class ConnectionFactory:
             connection = open_protocol(transport, info)
             self.connections.discard(detector)
             self.connections.add(connection)
-            if self._is_draining:
-                self._retire(connection)
+            if self._drain is not None:
+                self._drain.retire(connection)
             return connection
 
         return PrefaceDetector(
@@ -205,8 +199,8 @@ class ConnectionFactory:
     def connection_lost(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
         self.connections.discard(connection)
-        if self._drained is not None and not self.connections:
-            self._drained.set()
+        if self._drain is not None:
+            self._drain.connection_lost()
 
     def _open_websocket(
         self,
@@ -259,68 +253,11 @@ class ConnectionFactory:
     async def drain(self, count_opening: Callable[[], int] = lambda: 0) -> None:
         """Ask every connection for its end and wait until the last has gone.
 
-        Connections may send some more requests for a moment. WebSockets are closed one
-        after the other, lest all clients come back at once. ``count_opening`` returns
-        how many connections were accepted and are still to come here.
+        ``count_opening`` returns how many connections were accepted and are still to
+        come here.
         """
-        self._is_draining = True
-        self._drained = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        longest = self._config.lifecycle.shutdown_timeout / 2
-        upgraded = [c for c in self.connections if _is_upgraded(c)]
-        sockets = [connection.drain for connection in upgraded]
-        for connection in self.connections:
-            if _is_http2(connection):
-                sockets += connection.defer_drains()
-        for connection in self.connections.difference(upgraded):
-            self._retire(connection)
-        spread = min(self._config.drain.websocket_drain_time, longest)
-        timers = [
-            loop.call_later(spread * index / len(sockets), drain_socket)
-            for index, drain_socket in enumerate(sockets)
-        ]
-        self._grace = min(self._config.drain.drain_idle_timeout, longest)
-        timers.append(loop.call_later(self._grace, self._end_idle, set(upgraded)))
-        try:
-            while self.connections or count_opening():
-                self._drained.clear()
-                if self.connections:
-                    await self._drained.wait()
-                else:
-                    await asyncio.sleep(OPENING_INTERVAL)
-        finally:
-            for timer in timers:
-                timer.cancel()
-
-    def _retire(self, connection: Connection) -> None:
-        """Let a connection end by itself, after a request that is on its way."""
-        if self._is_ending_idle:
-            # Late, with time of its own; what came with its handshake is read first.
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._grace, loop.call_soon, self._end, connection)
-        if isinstance(connection, HTTP1Connection) or _is_http2(connection):
-            connection.retire()
-
-    def _end(self, connection: Connection) -> None:
-        if connection in self.connections:
-            connection.drain()
-
-    def _end_idle(self, upgraded: set[Connection]) -> None:
-        """Drain what is left, each connection in a turn of the loop of its own.
-
-        What peers have sent is then read first: to a peer, a close that meets its
-        request looks like a failure, and with many connections in one turn some would.
-        """
-        self._is_ending_idle = True
-        loop = asyncio.get_running_loop()
-        left = list(self.connections.difference(upgraded))
-
-        def drain_next() -> None:
-            if left:
-                self._end(left.pop())
-                loop.call_soon(drain_next)
-
-        loop.call_soon(loop.call_soon, drain_next)
+        self._drain = Drain(self.connections, self._config)
+        await self._drain.run(count_opening)
 
     def abort(self) -> int:
         """Drop every connection; return how many there were."""
@@ -328,15 +265,6 @@ class ConnectionFactory:
         for connection in connections:
             connection.abort_transport()
         return len(connections)
-
-
-def _is_http2(connection: Connection) -> TypeGuard[HTTP2Connection]:
-    # Without its class, which may not be there: what is none of the others.
-    return not isinstance(connection, HTTP1Connection | PrefaceDetector)
-
-
-def _is_upgraded(connection: Connection) -> bool:
-    return isinstance(connection, HTTP1Connection) and connection.is_upgraded
 
 
 def _trusted_with_prior_knowledge(config: ServerConfig) -> TrustedProxies | None:

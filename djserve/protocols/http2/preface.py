@@ -34,6 +34,7 @@ class PrefaceDetector:
         "_opened_at",
         "_timeout",
         "_transport",
+        "mark",
     )
 
     def __init__(
@@ -53,12 +54,14 @@ class PrefaceDetector:
         self._opened_at: float | None = None
         self._is_draining = False
         self._is_put_off = False
+        self.mark = 0
 
     def data_received(self, data: bytes) -> None:
         """Decide as soon as the bytes differ from the preface, or are all of it."""
         data = self._data + data
         if len(data) < len(PREFACE) and PREFACE.startswith(data):
             self._data = data
+            self.mark += 1
             return
         connection = self._choose(self, data.startswith(PREFACE))
         self._transport.set_protocol(connection)
