@@ -3,14 +3,10 @@
 Django's own receivers look after the database connections of the thread that they run
 in. A request that has taken no thread has none: for such a request they may run on the
 loop, where they find nothing to do, or not at all.
-
-Where nobody else listens to a signal, its receivers are called without it: to find
-them, weak references and all, takes longer than what they do (benchmark: django_sync).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from django.core.cache import caches, close_caches
@@ -19,48 +15,10 @@ from django.core.handlers.base import reset_urlconf
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections, reset_queries
 from django.dispatch import Signal
-from django.dispatch.dispatcher import NONE_ID
 from django.http import HttpRequest, HttpResponseBase
 
 _KNOWN_AT_START = {id(reset_queries), id(close_old_connections)}
 _KNOWN_AT_END = {id(close_caches), id(close_old_connections), id(reset_urlconf)}
-
-# As signals know their receivers: by the function, and by the sender that it is for.
-_DJANGOS: dict[tuple[int, int], Callable[..., object]] = {
-    (id(receiver), NONE_ID): receiver
-    for receiver in (reset_queries, close_old_connections, close_caches, reset_urlconf)
-}
-
-
-def send(signal: Signal, sender: object, **named: object) -> None:
-    """Do what ``Signal.send`` does, in the thread of the request."""
-    keys = [entry[0] for entry in signal.receivers]
-    for key in keys:
-        if key not in _DJANGOS:
-            signal.send(sender=sender, **named)
-            return
-    for key in keys:
-        _DJANGOS[key](signal=signal, sender=sender, **named)
-
-
-def close(response: HttpResponseBase) -> bool:
-    """Close a response in the thread of its request, which ends with a signal.
-
-    False where that was up to the response: it may have sent none.
-    """
-    if not _closes_as_django(response):
-        response.close()
-        return False
-    parts: Any = response
-    for closer in parts._resource_closers:
-        try:
-            closer()
-        except Exception:
-            pass
-    parts._resource_closers.clear()
-    parts.closed = True
-    send(request_finished, parts._handler_class)
-    return True
 
 
 def starts_plainly() -> bool:
@@ -78,7 +36,7 @@ def closes_plainly(request: HttpRequest, response: HttpResponseBase) -> bool:
     """Whether closing a response in a request without a thread does no I/O."""
     closers: list[Any] = response._resource_closers  # type: ignore[attr-defined]
     return (
-        _closes_as_django(response)
+        closes_as_django(response)
         and closers == [request.close]
         and not getattr(request, "_files", None)
         and _has_only(request_finished, _KNOWN_AT_END)
@@ -94,7 +52,8 @@ def has_open_transaction() -> bool:
     )
 
 
-def _closes_as_django(response: HttpResponseBase) -> bool:
+def closes_as_django(response: HttpResponseBase) -> bool:
+    """Whether closing a response sends ``request_finished``, and does no more."""
     return (
         type(response).close is HttpResponseBase.close
         and "close" not in response.__dict__

@@ -17,11 +17,11 @@ from django.core.handlers.base import BaseHandler
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
 
-from djserve.handlers import lifecycle
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.files import offers_file_sending, plan_file
 from djserve.handlers.hops import Call, LeasedHops
 from djserve.handlers.leases import Lease
+from djserve.handlers.lifecycle import closes_as_django
 from djserve.handlers.routing import attach_route, reusable_match
 from djserve.handlers.sending import send_content, start_message
 
@@ -81,15 +81,17 @@ class Work:
     def close(self) -> None:
         """Close the response, in the thread; its signal ends the request there."""
         response = self.response
-        if response is not None and lifecycle.close(response):
-            self._exchange.hops.leave_tidy()
+        if response is not None:
+            response.close()
+            if closes_as_django(response):
+                self._exchange.hops.leave_tidy()
         self._exchange.body.close()
 
     def _get_response(self) -> HttpResponseBase:
         handler, exchange = self._handler, self._exchange
         sender = type(handler)
         set_script_prefix(get_script_prefix(exchange.scope))
-        lifecycle.send(signals.request_started, sender, scope=exchange.scope)
+        signals.request_started.send(sender=sender, scope=exchange.scope)
         request, refusal = handler.create_request(exchange.scope, exchange.body)
         if request is None:
             assert refusal is not None
@@ -99,7 +101,7 @@ class Work:
             response = handler.get_response(request)
         except asyncio.CancelledError:
             # Raised by the coroutine of an asynchronous view whose client has gone.
-            lifecycle.send(signals.request_finished, sender)
+            signals.request_finished.send(sender=sender)
             raise
         handler.adopt_response(response)
         return response

@@ -10,20 +10,15 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 from django.core.cache.backends.dummy import DummyCache
-from django.core.handlers.base import reset_urlconf
 from django.core.signals import request_finished, request_started
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
-from django.urls import get_urlconf, set_urlconf
 
-from djserve.handlers import ASGIHandler
 from djserve.handlers.lifecycle import (
-    close,
     closes_plainly,
     has_open_transaction,
     prepare_thread,
-    send,
     starts_plainly,
 )
 
@@ -110,6 +105,13 @@ def test_response_with_a_close_of_its_own_does() -> None:
     assert not closes_plainly(request, response)
 
 
+def test_close_that_was_put_on_the_response_does() -> None:
+    request, response = make()
+    response.close = receiver
+
+    assert not closes_plainly(request, response)
+
+
 def test_cache_in_memory_does_not() -> None:
     caches["default"].set("a", 1)
 
@@ -123,96 +125,6 @@ def test_cache_with_a_connection_does() -> None:
         assert caches["default"].get("a") is None
 
         assert not closes_plainly(*make())
-
-
-@pytest.fixture
-def heard() -> Iterator[list[Any]]:
-    """What two receivers hear, one of them of no sender but ``ASGIHandler``."""
-    heard: list[Any] = []
-
-    def listen(signal: object, sender: object, **named: object) -> None:
-        heard.append(("all", sender, named))
-
-    def listen_to_one(signal: object, sender: object, **named: object) -> None:
-        heard.append(("one", sender, named))
-
-    for signal in (request_started, request_finished):
-        signal.connect(listen)
-        signal.connect(listen_to_one, sender=ASGIHandler)
-    yield heard
-    for signal in (request_started, request_finished):
-        signal.disconnect(listen)
-        signal.disconnect(listen_to_one, sender=ASGIHandler)
-
-
-@pytest.mark.django_db
-def test_receivers_hear_of_their_senders_alone(heard: list[Any]) -> None:
-    send(request_started, ASGIHandler, scope={"path": "/"})
-    send(request_finished, int)
-
-    named = {"scope": {"path": "/"}}
-    assert heard == [
-        ("all", ASGIHandler, named),
-        ("one", ASGIHandler, named),
-        ("all", int, {}),
-    ]
-
-
-@pytest.mark.django_db
-def test_djangos_receivers_work_where_they_are_called_without_the_signal() -> None:
-    set_urlconf("another")
-    connection.queries_log.append({"sql": "left over", "time": "0"})
-    send(request_finished, ASGIHandler)
-    assert get_urlconf() is None
-    assert connection.queries_log
-    send(request_started, ASGIHandler)
-    assert not connection.queries_log
-
-
-@pytest.mark.django_db
-def test_receiver_that_was_disconnected_is_not_called() -> None:
-    # As Django's test client does with close_old_connections.
-    set_urlconf("another")
-    request_finished.disconnect(reset_urlconf)
-    try:
-        send(request_finished, ASGIHandler)
-        assert get_urlconf() == "another"
-    finally:
-        request_finished.connect(reset_urlconf)
-        set_urlconf(None)
-
-
-@pytest.mark.django_db
-def test_response_is_closed_as_django_does(heard: list[Any]) -> None:
-    closed: list[str] = []
-
-    def fail() -> None:
-        closed.append("fails")
-        raise OSError
-
-    response: Any = HttpResponse()
-    response._handler_class = ASGIHandler
-    response._resource_closers += [fail, lambda: closed.append("goes on")]
-
-    assert close(response)
-    assert closed == ["fails", "goes on"]
-    assert response.closed
-    assert response._resource_closers == []
-    assert [who for who, *_ in heard] == ["all", "one"]
-
-
-class OwnResponse(HttpResponse):
-    def close(self) -> None:
-        self.reason_phrase = "closed in its own way"
-
-
-def test_response_with_its_own_way_to_close_has_it(heard: list[Any]) -> None:
-    patched: Any = HttpResponse()
-    patched.close = lambda: setattr(patched, "reason_phrase", "closed in its own way")
-    for response in (OwnResponse(), patched):
-        assert not close(response)
-        assert response.reason_phrase == "closed in its own way"
-    assert heard == []
 
 
 @pytest.mark.django_db(transaction=True)
