@@ -302,10 +302,10 @@ class _ToLease(Executor):
 _LEASE: ContextVar[Lease] = ContextVar("djserve.handlers.lease")
 """Where the thread-sensitive calls of a context that is ``_LEASED`` go."""
 
-# One for all: to register one with asgiref for each request, by a weak reference, takes
-# a tenth of the loop's share of a request (benchmark: django_sync). It is never marked
-# as exited: a task that outlives its request and calls sync_to_async finds the lease,
-# which then holds no thread between calls.
+# One for all, so that none has to be registered with asgiref, by a weak reference, for
+# each request (benchmark: django_sync). It is never marked as exited: a task that
+# outlives its request and calls sync_to_async finds the lease, which then holds no
+# thread between calls.
 _LEASED = ThreadSensitiveContext()
 SyncToAsync.context_to_thread_executor[_LEASED] = _ToLease()
 

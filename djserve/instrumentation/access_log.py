@@ -15,14 +15,11 @@ from djserve.instrumentation.access_line import (
     FIELDS_SIZE_LIMIT,
     FORMATS,
     METHODS,
-    SIZE_BYTES,
-    STATUS_BYTES,
-    Texts,
     describe,
     encode,
+    find_fields,
     format_date,
     format_entry,
-    format_opening,
 )
 
 if TYPE_CHECKING:
@@ -72,8 +69,7 @@ class AccessLog:
         self._timer = timer
         self._second = -1
         self._date = ""
-        # What the second's lines begin with, and its end by the timer.
-        self._openings: Texts[str | None, bytes] = Texts(self._open_line)
+        # By the timer.
         self._second_ends = float("-inf")
 
     @property
@@ -145,10 +141,10 @@ class AccessLog:
         self, head: RequestHead, scope: Mapping[str, Any], status: int, size: int
     ) -> bytes:
         """Return a line up to the time that the request took."""
-        client = scope["client"]
-        line, fields = describe(head)
-        opening = self._openings[client and client[0]]
-        return b"".join((opening, line, STATUS_BYTES[status], SIZE_BYTES[size], fields))
+        client, method = scope["client"], METHODS[head.method]
+        host = client and client[0]
+        line = describe(host, self._date, method, head, status, size)
+        return encode(line + find_fields(head))
 
     def _write_entry(self, record: RequestRecord, method: str) -> None:
         second = int(self._clock())
@@ -168,7 +164,3 @@ class AccessLog:
     def _turn_to(self, second: int) -> None:
         self._second = second
         self._date = format_date(second)
-        self._openings.clear()
-
-    def _open_line(self, host: str | None) -> bytes:
-        return encode(format_opening(host, self._date))
