@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import masking
-from benchmarks.access_log_cost import measure_access_log
+from benchmarks.access_log_cost import STARTS, measure_access_log
 from benchmarks.http2_measures import measure_mixed
 from benchmarks.measures import (
     BROADCAST,
@@ -160,8 +160,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         unit="%",
         measure=measure_access_log,
         less_is_better=True,
-        loads=2,
-        overhead=6,
+        loads=2 * STARTS,
+        overhead=6 * STARTS,
     ),
     _idle(1),
     _idle(1000),

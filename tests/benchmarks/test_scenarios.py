@@ -73,4 +73,5 @@ def test_estimate_counts_loads_and_what_comes_beside_them() -> None:
     count, minutes = estimate([scenario], ("djserve",), lambda each: 3, seconds=5)
 
     assert count == 3
-    assert minutes == 3 * (2 * 5 + scenario.overhead) / 60
+    assert scenario.loads > 1
+    assert minutes == 3 * (scenario.loads * 5 + scenario.overhead) / 60
