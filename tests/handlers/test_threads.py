@@ -214,6 +214,31 @@ def test_slow_jobs_hold_up_no_others(
     assert pool.stats().threads == 4
 
 
+def test_one_thread_that_computes_is_looked_at_seldom(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [True, True, False, False]
+    paces: list[float] = []
+    gate = threading.Event()
+
+    def nap(probe: LockProbe, seconds: float) -> bool:
+        paces.append(seconds / threads.PACE)
+        probe.was_held = found[len(paces) - 1]
+        if len(paces) == len(found):
+            gate.set()
+            monkeypatch.undo()
+        return probe.was_held
+
+    monkeypatch.setattr(threads, "SLOW", 3600)
+    monkeypatch.setattr(LockProbe, "nap", nap)
+    pool = make_pool(4)
+    narrow(pool)
+    Lease(pool, held=False).submit(gate.wait, 60)
+    Lease(pool, held=False).submit(int).result(60)
+
+    assert paces == [1, 4, 4, 1]
+
+
 def test_jobs_that_wait_widen_the_pool_again(make_pool: MakePool) -> None:
     pool = make_pool(4)
     narrow(pool)

@@ -127,13 +127,16 @@ def test_lock_was_held_where_nothing_else_made_the_nap_long(
     probe.close()
 
 
-def test_cpus_that_this_process_fills_are_seen(probe: LockProbe) -> None:
-    spent = iter((0.0, 1e6))
-    probe.close()
-    full = LockProbe(used=lambda: next(spent))
+@pytest.mark.parametrize(("share", "is_full"), [(0.75, False), (0.85, True)])
+def test_cpus_that_this_process_fills_are_seen(
+    share: float, is_full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(width, "count_cpus", lambda: 2)
+    clock, used = iter((10.0, 10.001)), iter((3.0, 3.0 + 0.002 * share))
+    probe = LockProbe(lambda: next(clock), lambda: next(used))
 
-    assert full.nap(0.001)
-    full.close()
+    assert probe.nap(0.001) is is_full
+    probe.close()
 
 
 def test_nothing_can_be_told_without_the_figures(
