@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from djserve.instrumentation import access_file
 from djserve.instrumentation.access_file import BATCH_SIZE, LineFile
 from tests.logs import own_records
 
@@ -179,6 +180,28 @@ def test_slow_reader_gets_every_line_later(
     os.close(reader)
 
     assert got.decode() == sent
+
+
+def test_pipe_gets_whole_lines_that_the_system_keeps_together(
+    timers: Timers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With O_DIRECT each read returns what one write has written.
+    reader, writer = os.pipe2(os.O_DIRECT | os.O_NONBLOCK)
+    monkeypatch.setattr(access_file, "STDOUT", writer)
+    file = LineFile("-", timers.call_later)
+    lines = [f"{number:0{number}d}\n" for number in (*range(1, 200), 5000, 7)]
+    for line in lines:
+        file.write(line)
+    file.close()
+    os.close(writer)
+    pieces = list(iter(lambda: os.read(reader, 1 << 16), b""))
+    os.close(reader)
+
+    assert b"".join(pieces).decode() == "".join(lines)
+    # The system cuts the line that is longer, and nothing shares its pieces.
+    assert [len(piece) for piece in pieces[-3:]] == [4096, 905, 8]
+    assert all(piece.endswith(b"\n") for piece in pieces[:-3])
+    assert len(pieces) < 12
 
 
 def test_stuck_reader_loses_lines_but_never_half_a_line(
