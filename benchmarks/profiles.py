@@ -53,10 +53,10 @@ QUICK = Profile(
 
 GOALS_ONLY = Profile(
     name="goals",
-    minutes=27,
-    rounds=3,
+    minutes=33,
+    rounds=5,
     steady_rounds=1,
-    seconds=5,
+    seconds=3,
     fanout_connections=1000,
     idle_connections=10_000,
     transfer_size=1024 * MIB,
