@@ -1,7 +1,7 @@
 """What an access log takes of a hello: ``python -m benchmarks.access_log_cost``.
 
-Servers without a log and with one are loaded by turns, a second each, and each second
-is compared with the one beside it, so that other work on the machine meets both alike.
+Servers without a log and with one share a core and are loaded at the same time, so that
+other work on the machine meets both alike; what counts is the CPU time of a request.
 For the scenario of this name both are started several times.
 """
 
@@ -63,7 +63,7 @@ def measure_access_log(server: str, conditions: Conditions) -> Sample:
             started(server, HELLO, conditions) as without,
             started(server, LOGGED, conditions) as with_log,
         ):
-            seconds = load_by_turns(
+            seconds = load_together(
                 [without, with_log], conditions.seconds, conditions.load_core
             )
         plain += seconds[0]
@@ -71,27 +71,33 @@ def measure_access_log(server: str, conditions: Conditions) -> Sample:
     return Sample(share_of_cpu(plain, logged).median)
 
 
-def load_by_turns(
+def load_together(
     servers: Sequence[Server], count: int, core: int
 ) -> list[list[Second]]:
-    """Load each server for ``count`` seconds, who is first by turns.
+    """Load all servers at once, for ``count`` times a second, who is first by turns.
 
     A second before is not counted.
     """
     seconds: list[list[Second]] = [[] for _ in servers]
     for number in range(-1, count):
-        order = list(enumerate(servers))
-        for index, server in reversed(order) if number % 2 else order:
-            second = load_for_a_second(server, core)
-            if number >= 0:
+        order = [*range(len(servers))][:: -1 if number % 2 else 1]
+        measured = load_for_a_second([servers[index] for index in order], core)
+        if number >= 0:
+            for index, second in zip(order, measured, strict=True):
                 seconds[index].append(second)
     return seconds
 
 
-def load_for_a_second(server: Server, core: int) -> Second:
-    before = cpu_seconds(server.pids())
-    rate = loads.wrk(server.url + "/", 1, core)
-    return Second((cpu_seconds(server.pids()) - before) / rate * 1e6, rate)
+def load_for_a_second(servers: Sequence[Server], core: int) -> list[Second]:
+    before = [cpu_seconds(server.pids()) for server in servers]
+    rates = loads.wrk_together([server.url + "/" for server in servers], 1, core)
+    used = [
+        cpu_seconds(server.pids()) - start
+        for server, start in zip(servers, before, strict=True)
+    ]
+    return [
+        Second(cost / rate * 1e6, rate) for cost, rate in zip(used, rates, strict=True)
+    ]
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
@@ -146,7 +152,7 @@ def compare(pairs: int, conditions: Conditions) -> str:
             stack.enter_context(started("djserve", launch, conditions))
             for launch in launches
         ]
-        plain, *rest = load_by_turns(servers, pairs, conditions.load_core)
+        plain, *rest = load_together(servers, pairs, conditions.load_core)
     return render(plain, dict(zip(("file", "pipe"), rest, strict=True)))
 
 

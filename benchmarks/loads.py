@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks import processes
 from benchmarks.processes import BenchmarkError
@@ -33,6 +33,20 @@ def wrk(
     if close:
         command += ["-H", "Connection: close"]
     return parse_wrk(processes.run(command, core, seconds + 30))
+
+
+def wrk_together(urls: Sequence[str], seconds: int, core: int) -> list[float]:
+    """Load several servers at the same time; return the requests a second of each."""
+    tool = require_tool("wrk")
+    running = [
+        processes.start(
+            [tool, "-t1", "-c32", f"-d{seconds}s", url], core, output=subprocess.PIPE
+        )
+        for url in urls
+    ]
+    return [
+        parse_wrk(processes.finish(process, tool, seconds + 30)) for process in running
+    ]
 
 
 def parse_wrk(output: str) -> float:

@@ -74,16 +74,20 @@ def end_all() -> None:
 
 def run(command: list[str], core: int, timeout: float) -> str:
     """Run a load to its end and return what it printed."""
-    process = start(command, core, output=subprocess.PIPE)
+    return finish(start(command, core, output=subprocess.PIPE), command[0], timeout)
+
+
+def finish(process: subprocess.Popen[bytes], name: str, timeout: float) -> str:
+    """Wait for a load's end and return what it printed into its pipe."""
     try:
         output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        raise BenchmarkError(f"{command[0]} did not end in {timeout:.0f} s") from None
+        raise BenchmarkError(f"{name} did not end in {timeout:.0f} s") from None
     finally:
         end(process)
     text = output.decode(errors="replace")
     if process.returncode:
-        raise BenchmarkError(f"{Path(command[0]).name} failed: {text.strip()[-300:]}")
+        raise BenchmarkError(f"{Path(name).name} failed: {text.strip()[-300:]}")
     return text
 
 

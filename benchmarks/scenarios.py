@@ -160,7 +160,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         unit="%",
         measure=measure_access_log,
         less_is_better=True,
-        loads=2 * STARTS,
+        loads=STARTS,
         overhead=6 * STARTS,
     ),
     _idle(1),

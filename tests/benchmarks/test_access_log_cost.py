@@ -1,4 +1,4 @@
-"""What an access log takes: seconds that are compared in pairs."""
+"""What an access log takes: seconds of two servers, compared in pairs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.access_log_cost import (
     Share,
     cpu_seconds,
     fifo,
-    load_by_turns,
+    load_together,
     render,
     share_of_cpu,
     share_of_rate,
@@ -53,21 +53,21 @@ def test_pairs_must_be_whole() -> None:
         share_of_cpu(PLAIN, LOGGED[:2])
 
 
-def test_servers_are_loaded_by_turns_and_the_first_second_is_not_counted(
+def test_servers_are_loaded_together_and_the_first_second_is_not_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    order: list[str] = []
+    order: list[list[str]] = []
 
-    def load(server: Any, core: int) -> Second:
-        order.append(server)
-        return Second(len(order), 1)
+    def load(servers: Any, core: int) -> list[Second]:
+        order.append(servers)
+        return [Second(10 * len(order) + len(server), 1) for server in servers]
 
     monkeypatch.setattr(access_log_cost, "load_for_a_second", load)
-    plain, logged = load_by_turns(cast("Any", ["off", "on"]), 3, 1)
+    plain, logged = load_together(cast("Any", ["off", "on"]), 3, 1)
 
-    assert order == ["on", "off", "off", "on", "on", "off", "off", "on"]
-    assert [second.cost for second in plain] == [3, 6, 7]
-    assert [second.cost for second in logged] == [4, 5, 8]
+    assert order == [["on", "off"], ["off", "on"], ["on", "off"], ["off", "on"]]
+    assert [second.cost for second in plain] == [23, 33, 43]
+    assert [second.cost for second in logged] == [22, 32, 42]
 
 
 def test_cpu_time_of_a_process_is_that_which_it_has_used() -> None:
