@@ -65,8 +65,7 @@ class LineFile:
         self._path = path
         self._call_later = call_later
         # Whoever adds a line itself calls ``see_to_pending`` after the first one, and
-        # where BATCH_SIZE is reached. In one piece: lines in a list, joined later, cost
-        # more (benchmark: access_log_cost).
+        # where BATCH_SIZE is reached.
         self.pending = bytearray()
         self._rest = b""
         self._is_scheduled = False

@@ -158,7 +158,7 @@ AGENTS: Texts[bytes, str] = Texts(lambda value: _escape_bytes(value) or "-")
 VERSIONS: Texts[str, str] = Texts(_name_version)
 STATUSES: Texts[int, str] = Texts(lambda status: f"{status or '-'} ")
 SIZES: Texts[int, str] = Texts(lambda size: str(size or "-"))
-# By whole microseconds, as a float: to make it an int takes longer than all else here.
+# By whole microseconds, as a float, of which no int needs to be made.
 DURATIONS: Texts[float, str] = Texts(_format_microseconds)
 # The same for the end of a line that is kept as bytes.
 DURATION_BYTES: Texts[float, bytes] = Texts(
