@@ -18,6 +18,7 @@ class Chosen:
 
     def __init__(self, is_http2: bool) -> None:
         self.is_http2 = is_http2
+        self.mark = 0
         self.data = b""
         self.is_draining = False
 
@@ -84,6 +85,14 @@ def test_anything_else_is_http_1(data: bytes) -> None:
 
     assert [chosen.is_http2 for chosen in opening.chosen] == [False]
     assert opening.chosen[0].data == data
+
+
+def test_first_bytes_leave_a_mark() -> None:
+    opening = Opening()
+    assert opening.detector.mark == 0
+
+    opening.transport.feed(PREFACE[:3])
+    assert opening.detector.mark > 0
 
 
 def test_silent_connection_is_closed() -> None:
