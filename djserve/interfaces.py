@@ -165,7 +165,7 @@ class Ticking(Protocol):
 class Connection(WireProtocol, Protocol):
     """A wire protocol on a transport of its own, which ``abort_transport`` drops.
 
-    ``mark`` changes with what happens on it; it is 0 until its peer has sent anything.
+    ``mark`` changes with what happens on it; it is 0 while its peer has begun nothing.
     """
 
     mark: int

@@ -61,10 +61,8 @@ class Drain:
     def retire(self, connection: Connection) -> None:
         """Let a connection end by itself, after a request that is on its way."""
         if self._is_ending_idle:
-            # Late, with time of its own; what came with its handshake is read first.
-            self._loop.call_later(
-                self._first_grace, self._loop.call_soon, self._end, connection
-            )
+            # Late, with time of its own.
+            self._end_later(self._first_grace, connection)
         if isinstance(connection, HTTP1Connection) or _is_http2(connection):
             connection.retire()
 
@@ -107,9 +105,13 @@ class Drain:
     def _end_or_wait(self, connection: Connection) -> None:
         rest = self._first_grace - self._grace
         if rest and not connection.mark:
-            self._loop.call_later(rest, self._end, connection)
+            self._end_later(rest, connection)
         else:
             self._end(connection)
+
+    def _end_later(self, delay: float, connection: Connection) -> None:
+        # In the turn after: what has come until then is read first.
+        self._loop.call_later(delay, self._loop.call_soon, self._end, connection)
 
     def _end(self, connection: Connection) -> None:
         if connection in self._connections:
