@@ -29,7 +29,7 @@ def wrk(
     url: str, seconds: int, core: int, *, connections: int = 32, close: bool = False
 ) -> float:
     """Return requests a second; ``close`` asks for a new connection each time."""
-    command = [require_tool("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", url]
+    command = _wrk_command(url, seconds, connections)
     if close:
         command += ["-H", "Connection: close"]
     return parse_wrk(processes.run(command, core, seconds + 30))
@@ -37,16 +37,17 @@ def wrk(
 
 def wrk_together(urls: Sequence[str], seconds: int, core: int) -> list[float]:
     """Load several servers at the same time; return the requests a second of each."""
-    tool = require_tool("wrk")
     running = [
-        processes.start(
-            [tool, "-t1", "-c32", f"-d{seconds}s", url], core, output=subprocess.PIPE
-        )
+        processes.start(_wrk_command(url, seconds, 32), core, output=subprocess.PIPE)
         for url in urls
     ]
     return [
-        parse_wrk(processes.finish(process, tool, seconds + 30)) for process in running
+        parse_wrk(processes.finish(process, "wrk", seconds + 30)) for process in running
     ]
+
+
+def _wrk_command(url: str, seconds: int, connections: int) -> list[str]:
+    return [require_tool("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", url]
 
 
 def parse_wrk(output: str) -> float:

@@ -53,7 +53,7 @@ QUICK = Profile(
 
 GOALS_ONLY = Profile(
     name="goals",
-    minutes=33,
+    minutes=32,
     rounds=5,
     steady_rounds=1,
     seconds=3,
