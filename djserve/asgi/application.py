@@ -1,5 +1,6 @@
 """Run application calls: one task each, its end told to its exchange exactly once.
 
+An application of djserve's own may answer without a task (``DirectLane``).
 Here and nowhere else an application's exception is caught. It is logged once, with its
 traceback, and the exchange turns it into what the client sees.
 """
@@ -40,6 +41,34 @@ class Conversation(Protocol):
         """The application has raised, or was cancelled."""
 
 
+class DirectCall(Protocol):
+    """A call without a task.
+
+    It ends by ``ApplicationCalls.finish``, or becomes a task by ``adopt``.
+    """
+
+    def cancel(self) -> None:
+        """End it soon; called at most once."""
+
+
+class DirectLane(Protocol):
+    """What begins calls without a task.
+
+    An application whose type has a method ``direct_lane`` is asked for it once, with
+    the calls that it will belong to.
+    """
+
+    def begin(self, exchange: Any) -> DirectCall | None:
+        """Begin the call; None for a request that needs a task.
+
+        It does not end before the loop's next turn. What it raises is raised by the
+        application as well, and answered there.
+        """
+
+
+# The loop's end or the operator's wish, and no answer of the application.
+_NOT_OURS = (GeneratorExit, KeyboardInterrupt)
+
 # Calls that may end within their start, one after the other. The next waits for a turn
 # of the loop, or a peer that sends many requests ahead would leave none to others.
 AT_ONCE_LIMIT = 32
@@ -60,7 +89,7 @@ class ApplicationCalls:
     ) -> None:
         self._application = application
         self._close_timeout = close_timeout
-        self._running: dict[Conversation, asyncio.Task[None]] = {}
+        self._running: dict[Conversation, asyncio.Task[None] | DirectCall] = {}
         self._abandoned: dict[Conversation, float | None] = {}
         self._loop = loop
         # A call may begin inside of another: where that has ended its response, or has
@@ -69,6 +98,8 @@ class ApplicationCalls:
         self._context = copy_context()
         self._create_task = _task_starter(loop, self._context)
         self._ended_at_once = 0
+        self._idle: asyncio.Future[None] | None = None
+        self._direct = self._context.run(open_direct_lane, application, self)
 
     def __len__(self) -> int:
         return len(self._running)
@@ -79,7 +110,12 @@ class ApplicationCalls:
 
     def start(self, exchange: Conversation) -> None:
         """Run the application for ``exchange``."""
-        coroutine = self._call(exchange)
+        if self._direct is not None:
+            call = self._begin_directly(self._direct, exchange)
+            if call is not None:
+                self._running[exchange] = call
+                return
+        coroutine = self._call(exchange, self._application)
         if self._ended_at_once < AT_ONCE_LIMIT:
             task = self._create_task(coroutine)
         else:
@@ -91,6 +127,35 @@ class ApplicationCalls:
         else:
             self._running[exchange] = task
 
+    def copy_context(self) -> Context:
+        """Return the context variables that a call begins with."""
+        return self._context.copy()
+
+    def finish(
+        self,
+        exchange: Conversation,
+        error: BaseException | None,
+        *,
+        was_cancelled: bool = False,
+    ) -> None:
+        """Note the end of a direct call, and what it has raised.
+
+        ``was_cancelled`` says whether we had asked for that.
+        """
+        self._end(exchange)
+        if error is None:
+            exchange.application_finished()
+        elif isinstance(error, _NOT_OURS):
+            raise error
+        else:
+            self._fail(exchange, error, was_cancelled)
+
+    def adopt(self, exchange: Conversation, application: Application) -> None:
+        """Have ``application`` go on with a direct call, in a task."""
+        self._running[exchange] = self._loop.create_task(
+            self._call(exchange, application), context=self._context.copy()
+        )
+
     def abandon(self, exchange: Conversation) -> None:
         """Note that the client of ``exchange`` has gone; its call should end soon."""
         if self._close_timeout and exchange in self._running:
@@ -98,9 +163,9 @@ class ApplicationCalls:
 
     def cancel(self, exchange: Conversation) -> None:
         """Cancel the call of ``exchange``, if it still runs."""
-        task = self._running.get(exchange)
-        if task is not None:
-            _cancel(task)
+        call = self._running.get(exchange)
+        if call is not None:
+            _cancel(call)
 
     def tick(self, now: float) -> None:
         """Cancel what has outlived its client for too long."""
@@ -118,39 +183,48 @@ class ApplicationCalls:
                 self.cancel(exchange)
 
     async def wait(self, timeout: float) -> None:
-        """Wait until every call has ended, at most ``timeout`` seconds."""
+        """Wait until no call runs, at most ``timeout`` seconds."""
         if self._running:
-            await asyncio.wait(self._running.values(), timeout=timeout)
+            if self._idle is None:
+                self._idle = self._loop.create_future()
+            await asyncio.wait([self._idle], timeout=timeout)
 
     async def cancel_all(self, timeout: float) -> int:
         """Cancel every call and wait for their ends; return how many there were."""
-        tasks = list(self._running.values())
-        for task in tasks:
-            _cancel(task)
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout)
-        return len(tasks)
+        calls = list(self._running.values())
+        for call in calls:
+            _cancel(call)
+        await self.wait(timeout)
+        return len(calls)
 
-    async def _call(self, exchange: Conversation) -> None:
+    def _begin_directly(
+        self, lane: DirectLane, exchange: Conversation
+    ) -> DirectCall | None:
         try:
-            await self._application(exchange.scope, exchange.receive, exchange.send)
-        except (GeneratorExit, KeyboardInterrupt):
-            # The loop's end or the operator's wish, and no answer of the application.
+            return lane.begin(exchange)
+        except Exception:
+            # Raised again by the task, which has an answer.
+            return None
+
+    async def _call(self, exchange: Conversation, application: Application) -> None:
+        try:
+            await application(exchange.scope, exchange.receive, exchange.send)
+        except _NOT_OURS:
             self._end(exchange)
             raise
         except BaseException as error:
             # SystemExit too: one request cannot stop the server for all the others.
             self._end(exchange)
-            self._fail(exchange, error)
+            self._fail(exchange, error, _is_being_cancelled())
         else:
             self._end(exchange)
             exchange.application_finished()
 
-    def _fail(self, exchange: Conversation, error: BaseException) -> None:
+    def _fail(
+        self, exchange: Conversation, error: BaseException, was_cancelled: bool
+    ) -> None:
         if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            assert task is not None
-            if not task.cancelling():
+            if not was_cancelled:
                 # Nobody asked for it: the application let one of its own through.
                 log_fault(exchange.scope, error)
                 error = ApplicationError("The application raised CancelledError")
@@ -163,19 +237,45 @@ class ApplicationCalls:
     def _end(self, exchange: Conversation) -> None:
         self._running.pop(exchange, None)
         self._abandoned.pop(exchange, None)
+        if self._idle is not None and not self._running:
+            self._idle.set_result(None)
+            self._idle = None
 
 
-def _cancel(task: asyncio.Task[None]) -> None:
-    """Cancel a call, at its first step where it has not begun (Python 3.11).
+def open_direct_lane(
+    application: Application, calls: ApplicationCalls
+) -> DirectLane | None:
+    """Return an application's own way for calls without a task, if it has one.
+
+    By its type: what wraps an application may answer for all of its attributes (proxies
+    of tracing tools), and would be passed by.
+    """
+    find_lane = getattr(type(application), "direct_lane", None)
+    lane: DirectLane | None = (
+        None if find_lane is None else find_lane(application, calls)
+    )
+    return lane
+
+
+def _cancel(call: asyncio.Task[None] | DirectCall) -> None:
+    """Cancel a call; a task at its first step where it has not begun (Python 3.11).
 
     Cancelled before that, a task runs no line of its coroutine, and no one would be
     told of the end.
     """
-    coroutine = cast("Coroutine[Any, Any, None]", task.get_coro())
+    if not isinstance(call, asyncio.Task):
+        call.cancel()
+        return
+    coroutine = cast("Coroutine[Any, Any, None]", call.get_coro())
     if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-        task.get_loop().call_soon(task.cancel)
+        call.get_loop().call_soon(call.cancel)
     else:
-        task.cancel()
+        call.cancel()
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _is_disconnect(error: BaseException) -> bool:

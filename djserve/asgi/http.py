@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
     Action = Callable[["HTTPExchange", Message], Awaitable[None] | None]
 
-
-# Content that waits for the application: reading pauses above this.
-INBOX_LIMIT = 128 * 1024
+INBOX_LIMIT = 128 * 1024  # of content that waits: above it, reading pauses
 TURN_SIZE = 256 * 1024  # of a response's content, until others have their turn
 
 
@@ -45,9 +43,7 @@ class HTTPExchange:
         "_entry",
         "_has_trailers",
         "_headers",
-        "_inbox_size",
         "_is_inbox_full",
-        "_is_request_complete",
         "_is_request_delivered",
         "_readers",
         "_request_timeout",
@@ -57,6 +53,8 @@ class HTTPExchange:
         "_stream",
         "_trailers",
         "_writers",
+        "inbox_size",
+        "is_request_complete",
         "on_disconnect",
         "scope",
     )
@@ -78,9 +76,9 @@ class HTTPExchange:
         self._started_at: float | None = None
         self._actions = self._WAITING
         self._chunks: list[bytes] = []
-        self._inbox_size = 0
+        self.inbox_size = 0
         self._is_inbox_full = False
-        self._is_request_complete = False
+        self.is_request_complete = False
         self._is_request_delivered = False
         self._readers: list[asyncio.Future[None]] = []
         self._writers: list[asyncio.Future[None]] = []
@@ -104,8 +102,8 @@ class HTTPExchange:
     def data_received(self, data: bytes) -> None:
         """Take a part of the request's content."""
         self._chunks.append(data)
-        self._inbox_size += len(data)
-        if self._inbox_size > INBOX_LIMIT and not self._is_inbox_full:
+        self.inbox_size += len(data)
+        if self.inbox_size > INBOX_LIMIT and not self._is_inbox_full:
             self._is_inbox_full = True
             self._stream.pause_reading()
         if self._readers:
@@ -113,7 +111,7 @@ class HTTPExchange:
 
     def eof_received(self) -> None:
         """The request's content is complete."""
-        self._is_request_complete = True
+        self.is_request_complete = True
         if self._readers:
             wake(self._readers)
 
@@ -126,7 +124,10 @@ class HTTPExchange:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone before the response, or gets the server's own answer."""
-        self._finish_entry(exc)
+        if self._entry is not None:
+            (finish, head, started), self._entry = self._entry, None
+            status = 0 if self._actions is self._STARTED else self._status
+            finish(head, self.scope, started, take_refusal(exc) or status, self._size)
         self._actions = self._DISCONNECTED
         self._chunks.clear()
         wake(self._readers)
@@ -148,7 +149,7 @@ class HTTPExchange:
     def drain(self) -> None:
         """Nothing to do: the request may finish."""
 
-    # The application calls these two.
+    # The application calls these, or what answers for it without a task.
 
     async def receive(self) -> Message:
         """Return the next part of the content, or ``http.disconnect`` after its end.
@@ -159,10 +160,10 @@ class HTTPExchange:
             if self.has_ended():
                 return {"type": "http.disconnect"}
             if not self._is_request_delivered and (
-                self._chunks or self._is_request_complete
+                self._chunks or self.is_request_complete
             ):
-                return self._take_content()
-            if not self._is_request_complete:
+                return self.take_content()
+            if not self.is_request_complete:
                 self._stream.request_content()
             await wait(self._readers)
 
@@ -188,7 +189,26 @@ class HTTPExchange:
         elif not self._stream.is_writable:
             await self._writable()
 
-    # The application's end.
+    def take_content(self) -> Message:
+        """Return the content that has come; at most once after its end."""
+        body = b"".join(self._chunks)
+        self._chunks = []
+        self.inbox_size = 0
+        if self._is_inbox_full:
+            self._is_inbox_full = False
+            self._stream.resume_reading()
+        # Resuming may have ended the content or the exchange.
+        more = bool(self._chunks) or not self.is_request_complete
+        self._is_request_delivered = not more
+        return {"type": "http.request", "body": body, "more_body": more}
+
+    def respond(self, start: Message, content: bytes) -> bool:
+        """Send a whole response; False where the peer takes nothing now."""
+        if not self._stream.is_writable:
+            return False
+        self._on_start(start)
+        self._on_first_body({"type": "http.response.body", "body": content})
+        return True
 
     def application_finished(self) -> None:
         """Answer for an application that has returned."""
@@ -204,8 +224,7 @@ class HTTPExchange:
         if self.has_ended():
             return
         if self._is_unanswered():
-            is_cancelled = isinstance(error, asyncio.CancelledError)
-            self._send_error(503 if is_cancelled else 500)
+            self._send_error(503 if isinstance(error, asyncio.CancelledError) else 500)
         else:
             self._complete()
             self._stream.abort()
@@ -308,12 +327,6 @@ class HTTPExchange:
             (finish, head, started), self._entry = self._entry, None
             finish(head, self.scope, started, self._status, self._size)
 
-    def _finish_entry(self, exc: Exception | None) -> None:
-        if self._entry is not None:
-            (finish, head, started), self._entry = self._entry, None
-            status = 0 if self._actions is self._STARTED else self._status
-            finish(head, self.scope, started, take_refusal(exc) or status, self._size)
-
     def _state_name(self) -> str:
         names = ("WAITING", "STARTED", "STREAMING", "TRAILERS")
         tables = {id(getattr(self, f"_{name}")): name for name in names}
@@ -325,19 +338,6 @@ class HTTPExchange:
         self._size = len(body)
         self._complete()
         self._stream.send_response(status, headers, body, more=False)
-
-    def _take_content(self) -> Message:
-        chunks = self._chunks
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._chunks = []
-        self._inbox_size = 0
-        if self._is_inbox_full:
-            self._is_inbox_full = False
-            self._stream.resume_reading()
-        # Resuming may have ended the content or the exchange.
-        more = bool(self._chunks) or not self._is_request_complete
-        self._is_request_delivered = not more
-        return {"type": "http.request", "body": body, "more_body": more}
 
     async def _yield(self) -> None:
         """Let others on: a peer that reads as fast as we write never says stop."""

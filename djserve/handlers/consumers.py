@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from djserve.asgi.application import open_direct_lane
 from djserve.handlers.channels_connections import defer_connection_checks
 from djserve.handlers.hops import enter_lease, inherits_threads, leave_lease
+from djserve.handlers.replace import find_http
 from djserve.handlers.runtime import make_lease, shared_pool
 
 if TYPE_CHECKING:
+    from djserve.asgi.application import ApplicationCalls, DirectLane
     from djserve.asgi.types import Application, Receive, Scope, Send
     from djserve.handlers.threads import ThreadPool
 
@@ -26,18 +29,7 @@ def parallel_consumers(
     Other scopes are passed on unchanged. ``pool`` is the process's own by default.
     """
     defer_connection_checks()
-
-    async def with_lease(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "websocket" or inherits_threads():
-            await application(scope, receive, send)
-            return
-        token = enter_lease(make_lease(shared_pool() if pool is None else pool))
-        try:
-            await application(scope, receive, send)
-        finally:
-            leave_lease(token)
-
-    return with_lease
+    return _ParallelConsumers(application, pool)
 
 
 def refuse_websockets(application: Application) -> Application:
@@ -45,11 +37,40 @@ def refuse_websockets(application: Application) -> Application:
 
     Django's handler raises: anyone could fill the log with its tracebacks.
     """
+    return _RefusedWebSockets(application)
 
-    async def with_refusal(scope: Scope, receive: Receive, send: Send) -> None:
+
+class _PassesOn:
+    """An application in front of another, which gets HTTP requests as they are."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    def direct_lane(self, calls: ApplicationCalls) -> DirectLane | None:
+        """Return the other's way without a task: there is nothing to do here."""
+        return open_direct_lane(find_http(self._application), calls)
+
+
+class _ParallelConsumers(_PassesOn):
+    def __init__(self, application: Application, pool: ThreadPool | None) -> None:
+        super().__init__(application)
+        self._pool = pool
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket" or inherits_threads():
+            await self._application(scope, receive, send)
+            return
+        pool = shared_pool() if self._pool is None else self._pool
+        token = enter_lease(make_lease(pool))
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            leave_lease(token)
+
+
+class _RefusedWebSockets(_PassesOn):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close"})
         else:
-            await application(scope, receive, send)
-
-    return with_refusal
+            await self._application(scope, receive, send)

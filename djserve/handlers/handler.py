@@ -20,17 +20,11 @@ from djserve.errors import ClientDisconnected
 from djserve.handlers.async_lane import serve_async
 from djserve.handlers.body import ContentTooLarge, declared_length, read_body
 from djserve.handlers.chain import AsyncChain
+from djserve.handlers.direct import DirectLane
 from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.exchange import Exchange
-from djserve.handlers.hops import (
-    CURRENT,
-    Hops,
-    InheritedHops,
-    LeasedHops,
-    enter_lease,
-    inherits_threads,
-    leave_lease,
-)
+from djserve.handlers.hops import Hops, InheritedHops, LeasedHops, inherits_threads
+from djserve.handlers.lanes import run_lane
 from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import prepare_thread
 from djserve.handlers.mailbox import Mailbox
@@ -41,6 +35,7 @@ from djserve.handlers.sync_lane import SyncChain, serve_sync
 from djserve.handlers.threads import ThreadPool
 
 if TYPE_CHECKING:
+    from djserve.asgi.application import ApplicationCalls
     from djserve.asgi.types import Receive, Scope, Send
 
 RETRY_AFTER = b"1"
@@ -128,6 +123,12 @@ class ASGIHandler(asgi.ASGIHandler):
         if isinstance(response, FileResponse):
             response.block_size = self.chunk_size
 
+    def direct_lane(self, calls: ApplicationCalls) -> DirectLane | None:
+        """Return what answers djserve's own calls without a task, where that works."""
+        if type(self) is not ASGIHandler or inherits_threads():
+            return None
+        return DirectLane(self, calls)
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one HTTP request; raises ValueError for any other scope."""
         if scope["type"] != "http":
@@ -169,29 +170,19 @@ class ASGIHandler(asgi.ASGIHandler):
     ) -> None:
         route = await find_route(scope)
         is_async = self._is_only_async or (route is not None and route.is_async)
-        if not is_async and self._is_overloaded():
+        if not is_async and self.is_overloaded():
             await send_refusal(
                 send, 503, "503 Service Unavailable", (b"retry-after", RETRY_AFTER)
             )
             return
-        mailbox = self._current_mailbox()
-        disconnect = Disconnect(receive)
+        mailbox = self.current_mailbox()
         lease = None if inherits_threads() else self._take_lease(is_async)
         hops: Hops = InheritedHops() if lease is None else LeasedHops(lease, mailbox)
+        disconnect = Disconnect(receive)
         exchange = Exchange(
             scope, send, body, route, hops, mailbox, disconnect, self.chunk_size
         )
-        serve = serve_async if is_async else serve_sync
-        current = CURRENT.set(hops)
-        entered = None if lease is None else enter_lease(lease)
-        try:
-            await serve(self, exchange)
-        finally:
-            if entered is not None:
-                leave_lease(entered)
-            CURRENT.reset(current)
-            disconnect.close()
-            hops.release()
+        await run_lane(serve_async if is_async else serve_sync, self, exchange)
 
     def _take_lease(self, is_async: bool) -> Lease:
         """Return a lease; that of the synchronous lane is held for streams only."""
@@ -199,11 +190,13 @@ class ASGIHandler(asgi.ASGIHandler):
             return make_lease(self.pool, held=True, on_first=prepare_thread)
         return make_lease(self.pool)
 
-    def _is_overloaded(self) -> bool:
+    def is_overloaded(self) -> bool:
+        """Whether too many requests wait for a thread."""
         limit = self.config.django.thread_queue_limit
         return limit is not None and self.pool.excess >= limit
 
-    def _current_mailbox(self) -> Mailbox:
+    def current_mailbox(self) -> Mailbox:
+        """What the running loop and the threads hand each other things by."""
         loop = asyncio.get_running_loop()
         if self._mailbox is None or self._mailbox.loop is not loop:
             self._mailbox = Mailbox(loop)

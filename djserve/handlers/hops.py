@@ -127,7 +127,7 @@ async def run_in_thread(fn: Callable[..., T], *args: Any) -> T:
 
 
 class Call:
-    """One call in a thread, with the caller's context; awaited on the loop."""
+    """One call in a thread, in the caller's context or its own; awaited on the loop."""
 
     __slots__ = (
         "_args",
@@ -149,12 +149,14 @@ class Call:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         exc: BaseException | None = None,
+        *,
+        context: Context | None = None,
     ) -> None:
         self._mailbox = mailbox
-        self._fn = fn
+        self._fn: Any = fn
         self._args = args
         self._exc = exc
-        self._context = copy_context()
+        self._context = copy_context() if context is None else context
         self.has_ended = False
         """Whether the loop has been told of the call's end."""
         self._future: asyncio.Future[None] | None = None
@@ -210,6 +212,10 @@ class Call:
         for task in list(self._tasks):
             task.cancel()
         return bool(self._tasks)
+
+    def forget(self) -> None:
+        """Leave no cycle where what is called holds this call."""
+        self._fn = self.on_finish = None
 
     def restore_context(self) -> None:
         """Make the context variables that the call has set those of the caller."""

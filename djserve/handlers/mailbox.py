@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 
 from djserve.handlers.leases import Job, Lease
 
@@ -21,6 +22,7 @@ class Mailbox:
         self._leases: list[Lease] = []
         self._deliveries: deque[Callable[[], None]] = deque()
         self._woken = False
+        self._context = Context()
 
     def post(self, lease: Lease, job: Job) -> None:
         """Have a lease run ``job``, from the loop's next turn on; called by the loop.
@@ -40,7 +42,8 @@ class Mailbox:
             return
         self._woken = True
         try:
-            self.loop.call_soon_threadsafe(self._deliver)
+            # In no request's context, least of all in that of who happens to be first.
+            self.loop.call_soon_threadsafe(self._deliver, context=self._context)
         except RuntimeError:
             # The loop is closed: nobody is left to wait for the result.
             self._deliveries.clear()

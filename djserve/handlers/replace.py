@@ -20,11 +20,19 @@ def replace_handler(application: Any) -> tuple[Any, bool]:
     """
     if type(application) is asgi.ASGIHandler:
         return ASGIHandler(), True
+    if type(find_http(application)) is not asgi.ASGIHandler:
+        return application, False
+    mapping = {**application.application_mapping, "http": ASGIHandler()}
+    return type(application)(mapping), True
+
+
+def find_http(application: Any) -> Any:
+    """Return what answers HTTP requests: a router's entry, or the application itself.
+
+    None where a router has no such entry.
+    """
     # Where nothing has imported channels.routing, nothing is a router.
     routing = sys.modules.get("channels.routing")
     if routing is None or type(application) is not routing.ProtocolTypeRouter:
-        return application, False
-    mapping = application.application_mapping
-    if type(mapping.get("http")) is not asgi.ASGIHandler:
-        return application, False
-    return routing.ProtocolTypeRouter({**mapping, "http": ASGIHandler()}), True
+        return application
+    return application.application_mapping.get("http")

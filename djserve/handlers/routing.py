@@ -59,6 +59,14 @@ async def find_route(scope: Scope) -> Route | None:
     return _resolve(scope, urlconf)
 
 
+def find_known_route(scope: Scope) -> Route | None:
+    """Resolve the path of a scope; None too where that would take an import."""
+    urlconf: Any = settings.ROOT_URLCONF
+    if isinstance(urlconf, str) and urlconf not in sys.modules:
+        return None
+    return _resolve(scope, urlconf)
+
+
 def attach_route(request: HttpRequest, route: Route | None) -> None:
     """Leave a route with its request, for ``reusable_match``."""
     setattr(request, ATTRIBUTE, route)

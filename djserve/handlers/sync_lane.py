@@ -7,9 +7,7 @@ streamed content comes back to the thread for its parts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from django.core import signals
 from django.core.handlers.asgi import get_script_prefix
@@ -19,14 +17,14 @@ from django.urls import ResolverMatch, set_script_prefix
 
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.files import offers_file_sending, plan_file
-from djserve.handlers.hops import Call, LeasedHops
+from djserve.handlers.hops import Call, Hops, LeasedHops
 from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import closes_as_django
-from djserve.handlers.routing import attach_route, reusable_match
+from djserve.handlers.routing import Route, attach_route, reusable_match
 from djserve.handlers.sending import send_content, start_message
 
 if TYPE_CHECKING:
-    from djserve.asgi.types import Message
+    from djserve.asgi.types import Message, Scope
     from djserve.handlers.handler import ASGIHandler
 
 
@@ -55,27 +53,43 @@ class Work:
     """
 
     def __init__(
-        self, handler: ASGIHandler, exchange: Exchange, deliver: Callable[[], None]
+        self,
+        handler: ASGIHandler,
+        scope: Scope,
+        body: IO[bytes],
+        route: Route | None,
+        hops: Hops,
     ) -> None:
         self.response: HttpResponseBase | None = None
         self.start: Message | None = None
         self.content = b""
         self.file_message: Message | None = None
-        self._handler = handler
-        self._exchange = exchange
-        self._deliver = deliver
+        self.handler = handler
+        self.scope = scope
+        self.body = body
+        self.route = route
+        self.hops = hops
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether there is a response that must be drawn from."""
+        return self.start is None and self.response is not None
+
+    def deliver(self) -> None:
+        """Have the response sent."""
+        raise NotImplementedError
 
     def run(self) -> None:
         """Make the response; close it, if it is not streamed."""
         response = self.response = self._get_response()
         if response.streaming:
-            self._exchange.hops.hold()
-            if offers_file_sending(self._exchange.scope):
-                self.file_message = plan_file(self._exchange.scope, response)
+            self.hops.hold()
+            if offers_file_sending(self.scope):
+                self.file_message = plan_file(self.scope, response)
             return
         self.content = response.content  # type: ignore[attr-defined]
         self.start = start_message(response)
-        self._deliver()
+        self.deliver()
         self.close()
 
     def close(self) -> None:
@@ -84,19 +98,19 @@ class Work:
         if response is not None:
             response.close()
             if closes_as_django(response):
-                self._exchange.hops.leave_tidy()
-        self._exchange.body.close()
+                self.hops.leave_tidy()
+        self.body.close()
 
     def _get_response(self) -> HttpResponseBase:
-        handler, exchange = self._handler, self._exchange
+        handler, scope = self.handler, self.scope
         sender = type(handler)
-        set_script_prefix(get_script_prefix(exchange.scope))
-        signals.request_started.send(sender=sender, scope=exchange.scope)
-        request, refusal = handler.create_request(exchange.scope, exchange.body)
+        set_script_prefix(get_script_prefix(scope))
+        signals.request_started.send(sender=sender, scope=scope)
+        request, refusal = handler.create_request(scope, self.body)
         if request is None:
             assert refusal is not None
             return refusal
-        attach_route(request, exchange.route)
+        attach_route(request, self.route)
         try:
             response = handler.get_response(request)
         except asyncio.CancelledError:
@@ -107,53 +121,59 @@ class Work:
         return response
 
 
+class _AwaitedWork(Work):
+    """Work whose response a task waits for."""
+
+    def __init__(self, handler: ASGIHandler, exchange: Exchange) -> None:
+        super().__init__(
+            handler, exchange.scope, exchange.body, exchange.route, exchange.hops
+        )
+        self.head: asyncio.Future[None] = exchange.mailbox.loop.create_future()
+        self._mailbox = exchange.mailbox
+
+    def deliver(self) -> None:
+        self._mailbox.put(self.settle)
+
+    def settle(self) -> None:
+        """End the waiting; called on the loop."""
+        if not self.head.done():
+            self.head.set_result(None)
+
+
 async def serve_sync(handler: ASGIHandler, exchange: Exchange) -> None:
     """Answer a request in its thread.
 
     The view of a client that goes away runs on to its end; its response is dropped.
     """
-    head: asyncio.Future[None] = exchange.mailbox.loop.create_future()
-    settle = partial(_settle, head)
-    deliver = partial(exchange.mailbox.put, settle)
-    work = Work(handler, exchange, deliver)
+    work = _AwaitedWork(handler, exchange)
     exchange.disconnect.listen()
     if isinstance(exchange.hops, LeasedHops):
+        lease = exchange.hops.lease
         call = Call(exchange.mailbox, work.run, ())
-        call.on_finish = settle
-        await _run_leased(call, work, exchange, exchange.hops.lease, head)
+        call.on_finish = work.settle
+        # Of use where the view turns out to be asynchronous.
+        exchange.disconnect.on_happen = call.cancel_coroutine
+        exchange.mailbox.post(lease, call)
+        try:
+            await work.head
+        except asyncio.CancelledError:
+            await call.abandon(lease)
+            raise
+        await conclude(call, work, exchange, lease)
     else:
         await exchange.hops.run(work.run)
         await _send_whole(work, exchange)
-    if work.start is None and work.response is not None:
-        try:
-            stream = exchange.stream(work.response, work.file_message)
-            await exchange.disconnect.cancels(stream)
-        finally:
-            await exchange.hops.run(work.close)
-    exchange.disconnect.check()
+        await _send_streamed(work, exchange)
 
 
-async def _run_leased(
-    call: Call,
-    work: Work,
-    exchange: Exchange,
-    lease: Lease,
-    head: asyncio.Future[None],
-) -> None:
-    """Run the work, and send the response while the thread still closes it."""
-    # Of use where the view turns out to be asynchronous.
-    exchange.disconnect.on_happen = call.cancel_coroutine
-    exchange.mailbox.post(lease, call)
-    try:
-        await head
-    except asyncio.CancelledError:
-        await call.abandon(lease)
-        raise
+async def conclude(call: Call, work: Work, exchange: Exchange, lease: Lease) -> None:
+    """Send the response of work that has one, while the thread still closes it."""
     call.restore_context()
     try:
         await _send_whole(work, exchange)
     finally:
         await _finish(call, exchange, lease)
+    await _send_streamed(work, exchange)
 
 
 async def _finish(call: Call, exchange: Exchange, lease: Lease) -> None:
@@ -175,6 +195,11 @@ async def _send_whole(work: Work, exchange: Exchange) -> None:
         await send_content(exchange.send, work.content, exchange.chunk_size)
 
 
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+async def _send_streamed(work: Work, exchange: Exchange) -> None:
+    if work.response is not None and work.is_streamed:
+        try:
+            stream = exchange.stream(work.response, work.file_message)
+            await exchange.disconnect.cancels(stream)
+        finally:
+            await exchange.hops.run(work.close)
+    exchange.disconnect.check()

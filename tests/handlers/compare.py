@@ -1,8 +1,9 @@
 """Serve the project with one handler and print what happened, as JSON.
 
-    python compare.py django|djserve
+    python compare.py django|djserve|direct
 
-``test_handler.py`` runs it with both and compares. Each scenario returns what must be
+``test_handler.py`` runs it with all and compares; "direct" is djserve's handler behind
+the exchanges of its own server. Each scenario returns what must be
 the same; a process of its own gives each handler fresh threads, connections and caches.
 """
 
@@ -32,6 +33,7 @@ folder = tempfile.TemporaryDirectory()
 settings.configure(**configuration.make_settings(folder.name))
 django.setup(set_prefix=False)
 project: Any = importlib.import_module("project")
+carried: Any = importlib.import_module("carried")
 
 HANDLER = sys.argv[1] if len(sys.argv) > 1 else "djserve"
 SCENARIOS: dict[str, Callable[[], Awaitable[Any]]] = {}
@@ -97,8 +99,7 @@ class Client:
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
-        self.sent.append(message)
-        self.on_send(message)
+        self.hear(message)
         await asyncio.sleep(0)
 
     def leave_at_content(self, message: dict[str, Any]) -> None:
@@ -111,7 +112,7 @@ class Client:
         project.RECORDS.lines.clear()
         error = None
         try:
-            await application(self.scope, self.receive, self.send)
+            await self.converse(application)
         except Exception as raised:
             error = f"{type(raised).__name__}: {raised}"
         return {
@@ -120,6 +121,18 @@ class Client:
             "events": list(project.EVENTS),
             "log": list(project.RECORDS.lines),
         }
+
+    async def converse(self, application: Any) -> None:
+        if HANDLER == "direct" and self.scope["type"] == "http":
+            await carried.carry(
+                application, self.scope, self.body, self.gone, self.hear
+            )
+        else:
+            await application(self.scope, self.receive, self.send)
+
+    def hear(self, message: dict[str, Any]) -> None:
+        self.sent.append(message)
+        self.on_send(message)
 
     @property
     def response(self) -> Any:
@@ -530,7 +543,7 @@ async def disconnects() -> Any:
         "sync view": await _leave(application, "/sleeps/", "view begins"),
         "async stream": await _leave(application, "/endless-stream/", "first part"),
     }
-    if HANDLER == "djserve":
+    if HANDLER != "django":
         # Django draws a synchronous iterator to its end before it sends a part.
         results["sync stream"] = await _leave(
             application, "/endless-sync-stream/", "first part"
@@ -554,7 +567,9 @@ async def other_scopes() -> Any:
 
 
 async def run_all() -> dict[str, Any]:
-    return {name: await function() for name, function in SCENARIOS.items()}
+    with carried.CallCounter() as counter:
+        results = {name: await function() for name, function in SCENARIOS.items()}
+    return {**results, "calls without a task": counter.count}
 
 
 def main() -> None:
