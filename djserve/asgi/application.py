@@ -11,14 +11,15 @@ import asyncio
 import inspect
 import logging
 import sys
+import time
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from djserve.asgi.unrouted import is_unrouted, log_unrouted
 from djserve.errors import ApplicationError, ClientDisconnected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
     from contextvars import Context
 
     from djserve.asgi.types import Application, Message, Scope
@@ -48,7 +49,7 @@ class DirectCall(Protocol):
     """
 
     def cancel(self) -> None:
-        """End it soon; called at most once."""
+        """End it soon; may be asked for again."""
 
 
 class DirectLane(Protocol):
@@ -64,6 +65,17 @@ class DirectLane(Protocol):
         It does not end before the loop's next turn. What it raises is raised by the
         application as well, and answered there.
         """
+
+
+class RunningCall(NamedTuple):
+    """A call as others see it; ``task`` is None while it has none.
+
+    ``begun`` is the ``time.perf_counter`` of its beginning.
+    """
+
+    scope: Scope
+    task: asyncio.Task[None] | None
+    begun: float
 
 
 # The loop's end or the operator's wish, and no answer of the application.
@@ -99,10 +111,22 @@ class ApplicationCalls:
         self._create_task = _task_starter(loop, self._context)
         self._ended_at_once = 0
         self._idle: asyncio.Future[None] | None = None
+        self._beginnings: dict[Conversation, float] | None = None
         self._direct = self._context.run(open_direct_lane, application, self)
 
     def __len__(self) -> int:
         return len(self._running)
+
+    def __iter__(self) -> Iterator[RunningCall]:
+        now = time.perf_counter()
+        beginnings = self._beginnings or {}
+        for exchange, call in list(self._running.items()):
+            task = call if isinstance(call, asyncio.Task) else None
+            yield RunningCall(exchange.scope, task, beginnings.get(exchange, now))
+
+    def note_beginnings(self) -> None:
+        """Keep the time when each call begins, from now on; it costs each a little."""
+        self._beginnings = {}
 
     def is_running(self, exchange: Conversation) -> bool:
         """Say whether the call of ``exchange`` has begun and not ended."""
@@ -110,6 +134,8 @@ class ApplicationCalls:
 
     def start(self, exchange: Conversation) -> None:
         """Run the application for ``exchange``."""
+        if self._beginnings is not None:
+            self._beginnings[exchange] = time.perf_counter()
         if self._direct is not None:
             call = self._begin_directly(self._direct, exchange)
             if call is not None:
@@ -237,6 +263,8 @@ class ApplicationCalls:
     def _end(self, exchange: Conversation) -> None:
         self._running.pop(exchange, None)
         self._abandoned.pop(exchange, None)
+        if self._beginnings is not None:
+            self._beginnings.pop(exchange, None)
         if self._idle is not None and not self._running:
             self._idle.set_result(None)
             self._idle = None

@@ -56,9 +56,11 @@ class Mailbox:
     def _deliver(self) -> None:
         # Cleared first: what is put from now on wakes the loop again.
         self._woken = False
-        while True:
-            try:
-                delivery = self._deliveries.popleft()
-            except IndexError:
-                return
-            delivery()
+        deliveries = self._deliveries
+        try:
+            while deliveries:
+                deliveries.popleft()()
+        finally:
+            if deliveries:
+                # One has raised; the others have nothing to do with that.
+                self.loop.call_soon(self._deliver)

@@ -12,6 +12,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Protocol
 
+from djserve.asgi.application import open_direct_lane
 from djserve.errors import ConfigError
 from djserve.instrumentation.metrics import CONTENT_TYPE
 from djserve.net.address import EndpointAddress, parse_address
@@ -20,6 +21,7 @@ from djserve.net.sockets import open_sockets
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from djserve.asgi.application import ApplicationCalls, DirectCall, DirectLane
     from djserve.asgi.types import Application, Message, Receive, Scope, Send
 
 logger = logging.getLogger("djserve")
@@ -137,17 +139,50 @@ def answer_in_front(
     read_metrics: Callable[[], Awaitable[bytes]],
 ) -> Application:
     """Return an application that answers the paths by itself and passes on the rest."""
+    return _Front(application, metrics_path, insight, read_metrics)
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+
+class _Front:
+    def __init__(
+        self,
+        application: Application,
+        metrics_path: str,
+        insight: Insight,
+        read_metrics: Callable[[], Awaitable[bytes]],
+    ) -> None:
+        self._application = application
+        self._metrics_path = metrics_path
+        self._insight = insight
+        self._read_metrics = read_metrics
+
+    def direct_lane(self, calls: ApplicationCalls) -> DirectLane | None:
+        """Return the application's way without a task, for all but the paths here."""
+        lane = open_direct_lane(self._application, calls)
+        paths = {self._metrics_path, *HEALTH_PATHS}
+        return None if lane is None else _LaneBehind(lane, paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path") if scope["type"] == "http" else None
-        if path == metrics_path:
-            await _send(send, 200, await read_metrics(), CONTENT_TYPE)
+        if path == self._metrics_path:
+            await _send(send, 200, await self._read_metrics(), CONTENT_TYPE)
         elif path in HEALTH_PATHS:
-            await _send(send, *answer_health(path, insight), TEXT)
+            await _send(send, *answer_health(path, self._insight), TEXT)
         else:
-            await application(scope, receive, send)
+            await self._application(scope, receive, send)
 
-    return answer
+
+class _LaneBehind:
+    """A lane for all paths but some."""
+
+    def __init__(self, lane: DirectLane, paths: set[str]) -> None:
+        self._lane = lane
+        self._paths = paths
+
+    def begin(self, exchange: Any) -> DirectCall | None:
+        """Begin a call; None for a path that is answered in front."""
+        if exchange.scope["path"] in self._paths:
+            return None
+        return self._lane.begin(exchange)
 
 
 async def _send(send: Send, status: int, data: bytes, content_type: str) -> None:

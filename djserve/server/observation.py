@@ -5,10 +5,9 @@ Each part costs something for every request, so that only what is configured is 
 
 from __future__ import annotations
 
-import asyncio
-import time
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
+from djserve.asgi.application import open_direct_lane
 from djserve.instrumentation.board import Field
 from djserve.instrumentation.meter import Meter
 from djserve.instrumentation.request_id import current_request_id, find_request_id
@@ -17,13 +16,11 @@ from djserve.instrumentation.slow_log import SlowLog
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from djserve.asgi.application import ApplicationCalls, DirectLane
     from djserve.asgi.types import Application, Message, Receive, Scope, Send
     from djserve.conf.schema import ServerConfig
     from djserve.instrumentation.board import Board
     from djserve.instrumentation.events import RequestLog
-
-
-Call: TypeAlias = "tuple[Scope, asyncio.Task[Any] | None, float]"
 
 
 def wants_figures(config: ServerConfig) -> bool:
@@ -62,12 +59,23 @@ def observe(
 
 def count_messages(application: Application, board: Board) -> Application:
     """Count the messages of WebSockets."""
-    numbers = board.numbers
+    return _MessageCounter(application, board)
 
-    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+
+class _MessageCounter:
+    def __init__(self, application: Application, board: Board) -> None:
+        self._application = application
+        self._numbers = board.numbers
+
+    def direct_lane(self, calls: ApplicationCalls) -> DirectLane | None:
+        """Return the application's way without a task: HTTP is passed on as it is."""
+        return open_direct_lane(self._application, calls)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
-            await application(scope, receive, send)
+            await self._application(scope, receive, send)
             return
+        numbers = self._numbers
 
         async def counting_receive() -> Message:
             message = await receive()
@@ -80,36 +88,7 @@ def count_messages(application: Application, board: Board) -> Application:
             if message["type"] == "websocket.send":
                 numbers[Field.MESSAGES_SENT] += 1
 
-        await application(scope, counting_receive, counting_send)
-
-    return counted
-
-
-class CallRegister:
-    """Know the application calls that run, with their tasks and their beginnings."""
-
-    def __init__(self) -> None:
-        self._running: dict[int, Call] = {}
-
-    def __iter__(self) -> Iterator[Call]:
-        return iter(list(self._running.values()))
-
-    def put_around(self, application: Application) -> Application:
-        """Keep a list of this application's calls."""
-        running = self._running
-
-        async def registered(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "lifespan":
-                await application(scope, receive, send)
-                return
-            key = id(scope)
-            running[key] = (scope, asyncio.current_task(), time.perf_counter())
-            try:
-                await application(scope, receive, send)
-            finally:
-                del running[key]
-
-        return registered
+        await self._application(scope, counting_receive, counting_send)
 
 
 def name_context(application: Application) -> Application:

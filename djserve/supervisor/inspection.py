@@ -12,19 +12,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import FrameType
 
-    from djserve.server.observation import Call
+    from djserve.asgi.application import RunningCall
 
 MOST_CALLS = 200
 MOST_FRAMES = 40
 
 
 def inspect_calls(
-    calls: Iterable[Call], describe: Callable[[Mapping[str, Any]], str]
+    calls: Iterable[RunningCall], describe: Callable[[Mapping[str, Any]], str]
 ) -> list[dict[str, Any]]:
     """Return the calls that run, the oldest first, as plain values.
 
     The stack is that of the thread that runs the call's synchronous code, if one does,
-    else that of its coroutines; innermost frame last.
+    else that of its coroutines; innermost frame last. It is empty for a call without a
+    task that waits for a thread.
     """
     threads = dict(_find_threads())
     now = time.perf_counter()

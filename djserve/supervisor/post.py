@@ -10,7 +10,6 @@ from djserve.instrumentation.board import Board
 from djserve.server.banner import describe_loop
 from djserve.server.heartbeat import Heartbeat
 from djserve.server.insight import answer_in_front
-from djserve.server.observation import CallRegister
 from djserve.supervisor.inspection import inspect_calls
 
 if TYPE_CHECKING:
@@ -40,12 +39,13 @@ class Post:
         self._config = config
         self._program = program
         self._server: Server | None = None
-        self._calls = CallRegister()
         self._waiting: list[asyncio.Future[str]] = []
 
     def server_ready(self, server: Server) -> None:
         """Tell that every address accepts connections, and begin to beat."""
         self._server = server
+        if self._config.workers.control_socket is not None:
+            server.calls.note_beginnings()
         Heartbeat(self._board, server, self._program.thread_stats).start(self._loop)
         self._loop.add_reader(self._channel.fileno(), self._receive)
         loop = describe_loop(self._loop)
@@ -53,8 +53,6 @@ class Post:
 
     def put_around(self, application: Application) -> Application:
         """Put around the application what a supervisor may ask for."""
-        if self._config.workers.control_socket is not None:
-            application = self._calls.put_around(application)
         path = self._config.metrics.metrics_path
         if path is None:
             return application
@@ -96,7 +94,7 @@ class Post:
             case "stop":
                 server.stop()
             case "report":
-                calls = inspect_calls(self._calls, self._program.describe)
+                calls = inspect_calls(server.calls, self._program.describe)
                 self._tell({"event": "report", "id": message["id"], "calls": calls})
             case "metrics":
                 waiting, self._waiting = self._waiting, []

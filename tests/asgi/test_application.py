@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import sys
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -291,3 +292,168 @@ def test_fault_names_the_request(caplog: pytest.LogCaptureFixture) -> None:
         "Application raised an exception in POST /a",
         "Application broke ASGI in WebSocket /chat",
     ]
+
+
+def test_running_calls_are_told_with_their_beginnings() -> None:
+    async def run() -> None:
+        calls = ApplicationCalls(calling(forever), asyncio.get_running_loop(), 0)
+        calls.note_beginnings()
+        before = time.perf_counter()
+        calls.start(Exchange(path="/first"))
+        calls.start(Exchange(path="/second"))
+        after = time.perf_counter()
+        first, second = calls
+        assert (first.scope["path"], second.scope["path"]) == ("/first", "/second")
+        assert before <= first.begun <= second.begun <= after
+        assert first.task is not None
+        assert not first.task.done()
+        assert await calls.cancel_all(PATIENCE) == 2
+        assert list(calls) == []
+        assert calls._beginnings == {}
+
+    asyncio.run(run())
+
+
+def test_beginning_that_was_not_noted_is_now() -> None:
+    async def run() -> None:
+        calls, _ = start(calling(forever), 0)
+        before = time.perf_counter()
+        (call,) = calls
+        assert before <= call.begun <= time.perf_counter()
+        await calls.cancel_all(PATIENCE)
+
+    asyncio.run(run())
+
+
+class DirectCall:
+    """A call without a task, that ends when a test says so."""
+
+    def __init__(self) -> None:
+        self.cancellations = 0
+
+    def cancel(self) -> None:
+        self.cancellations += 1
+
+
+class Direct:
+    """An application that begins some calls without a task; itself it counts them."""
+
+    def __init__(self) -> None:
+        self.begun: list[DirectCall] = []
+        self.count = 0
+
+    def direct_lane(self, calls: ApplicationCalls) -> Direct:
+        return self
+
+    def begin(self, exchange: Exchange) -> DirectCall | None:
+        if exchange.scope["path"] == "/fails":
+            raise LookupError
+        if exchange.scope["path"] != "/direct":
+            return None
+        self.begun.append(DirectCall())
+        return self.begun[-1]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.count += 1
+
+
+async def begin_directly() -> tuple[ApplicationCalls, Exchange, DirectCall]:
+    app = Direct()
+    calls = ApplicationCalls(app, asyncio.get_running_loop(), 5.0)
+    exchange = Exchange(path="/direct")
+    calls.start(exchange)
+    assert app.count == 0
+    return calls, exchange, app.begun[0]
+
+
+@pytest.mark.parametrize("path", ["/task", "/fails"])
+def test_request_that_its_lane_does_not_take_gets_a_task(path: str) -> None:
+    app = Direct()
+
+    assert run_one(app, path=path) == ["finished"]
+    assert (app.count, app.begun) == (1, [])
+
+
+def test_direct_call_runs_until_its_end_is_told() -> None:
+    async def run() -> None:
+        calls, exchange, _ = await begin_directly()
+        assert calls.is_running(exchange)
+        (call,) = calls
+        assert call.task is None
+        waiting = asyncio.ensure_future(calls.wait(PATIENCE))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        calls.finish(exchange, None)
+        await waiting
+        assert exchange.ends == ["finished"]
+        assert len(calls) == 0
+
+    asyncio.run(run())
+
+
+def test_fault_of_a_direct_call_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def run() -> list[str]:
+        calls, exchange, _ = await begin_directly()
+        calls.finish(exchange, ValueError("x"))
+        return exchange.ends
+
+    assert asyncio.run(run()) == ["ValueError"]
+    [record] = own_records(caplog)
+    assert record.exc_info is not None
+
+
+@pytest.mark.parametrize(
+    ("was_cancelled", "end"), [(True, "CancelledError"), (False, "ApplicationError")]
+)
+def test_cancellation_of_a_direct_call_is_ours_or_a_fault(
+    was_cancelled: bool, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> list[str]:
+        calls, exchange, _ = await begin_directly()
+        error = asyncio.CancelledError()
+        calls.finish(exchange, error, was_cancelled=was_cancelled)
+        return exchange.ends
+
+    assert asyncio.run(run()) == [end]
+    assert len(own_records(caplog)) == (0 if was_cancelled else 1)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit])
+def test_wish_of_the_operator_goes_through_a_direct_call(
+    error: type[BaseException],
+) -> None:
+    async def run() -> list[str]:
+        calls, exchange, _ = await begin_directly()
+        with pytest.raises(error):
+            calls.finish(exchange, error())
+        assert len(calls) == 0
+        return exchange.ends
+
+    assert asyncio.run(run()) == []
+
+
+def test_direct_call_is_cancelled_by_itself() -> None:
+    async def run() -> int:
+        calls, exchange, call = await begin_directly()
+        calls.abandon(exchange)
+        calls.tick(0.0)
+        calls.tick(5.0)
+        assert call.cancellations == 1
+        assert await calls.cancel_all(0.01) == 1
+        return call.cancellations
+
+    assert asyncio.run(run()) == 2
+
+
+def test_direct_call_goes_on_as_a_task() -> None:
+    async def run() -> None:
+        calls, exchange, call = await begin_directly()
+        calls.adopt(exchange, calling(forever))
+        assert len(calls) == 1
+        assert await calls.cancel_all(PATIENCE) == 1
+        assert call.cancellations == 0
+        assert exchange.ends == ["CancelledError"]
+
+    asyncio.run(run())

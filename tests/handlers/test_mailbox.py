@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -121,3 +122,39 @@ def test_requests_that_arrive_in_one_turn_count_as_waiting(pool: ThreadPool) -> 
         return before, pool.excess
 
     assert asyncio.run(main()) == (3, 0)
+
+
+def test_delivery_that_raises_holds_up_no_other() -> None:
+    faults: list[object] = []
+
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: faults.append(context["message"]))
+        mailbox = Mailbox(loop)
+        delivered: list[str] = []
+
+        def fail() -> None:
+            raise LookupError
+
+        for delivery in (fail, partial(delivered.append, "second"), fail):
+            mailbox.put(delivery)
+        mailbox.put(partial(delivered.append, "fourth"))
+        await wait_until(lambda: len(delivered) == 2)
+        return delivered
+
+    assert asyncio.run(main()) == ["second", "fourth"]
+    assert len(faults) == 2
+
+
+def test_deliveries_are_in_no_context_of_who_puts_them() -> None:
+    colour: ContextVar[str] = ContextVar("colour", default="none")
+    seen: list[str] = []
+
+    async def main() -> None:
+        colour.set("green")
+        mailbox = Mailbox(asyncio.get_running_loop())
+        mailbox.put(lambda: seen.append(colour.get()))
+        await wait_until(lambda: seen)
+
+    asyncio.run(main())
+    assert seen == ["none"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from djserve.asgi.application import ApplicationCalls, open_direct_lane
 from djserve.asgi.types import Message, Receive, Scope, Send
 from djserve.errors import ConfigError, ListenError
 from djserve.instrumentation.metrics import CONTENT_TYPE
@@ -185,3 +186,51 @@ def test_paths_are_answered_in_front(path: str, content: bytes) -> None:
 )
 def test_the_rest_is_the_applications(path: str, kind: str) -> None:
     assert ask_application(path, kind) == [{"type": "from.application"}]
+
+
+class Lane:
+    """What begins every call without a task."""
+
+    def begin(self, exchange: Any) -> Any:
+        return exchange
+
+
+class Direct:
+    """An application with a lane of its own."""
+
+    def direct_lane(self, calls: ApplicationCalls) -> Lane:
+        return Lane()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+class Exchange:
+    def __init__(self, path: str) -> None:
+        self.scope = {"path": path}
+
+
+async def read_nothing() -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
+def test_paths_in_front_do_not_reach_the_application_without_a_task_either(
+    path: str,
+) -> None:
+    calls: Any = None
+    answer = answer_in_front(Direct(), "/metrics", Health(), read_nothing)
+    lane = open_direct_lane(answer, calls)
+    other = Exchange("/other")
+
+    assert lane is not None
+    assert lane.begin(Exchange(path)) is None
+    assert lane.begin(other) is other  # type: ignore[comparison-overlap]
+
+
+def test_no_way_without_a_task_where_the_application_has_none() -> None:
+    calls: Any = None
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    answer = answer_in_front(application, "/metrics", Health(), read_nothing)
+    assert open_direct_lane(answer, calls) is None

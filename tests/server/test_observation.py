@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
 from typing import Any
 
 import pytest
 
+from djserve.asgi.application import ApplicationCalls, open_direct_lane
 from djserve.asgi.types import Application, Message, Receive, Scope, Send
 from djserve.conf.parser import parse
 from djserve.instrumentation.board import Board, Field
@@ -14,7 +13,6 @@ from djserve.instrumentation.meter import Meter
 from djserve.instrumentation.request_id import current_request_id
 from djserve.instrumentation.slow_log import SlowLog
 from djserve.server.observation import (
-    CallRegister,
     count_messages,
     has_metrics,
     name_context,
@@ -111,38 +109,26 @@ def test_request_is_named_in_its_context() -> None:
     assert names == ["ab-1", "-"]
 
 
-def test_running_call_is_registered_until_it_ends() -> None:
-    register = CallRegister()
-    during: list[Any] = []
+class Lane:
+    """What begins every call without a task."""
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        during.extend(register)
-        assert during[0][1] is asyncio.current_task()
-
-    converse(register.put_around(application), "http", [])
-    ((scope, _, beginning),) = during
-    assert scope["type"] == "http"
-    assert 0 <= time.perf_counter() - beginning < 60
-    assert list(register) == []
+    def begin(self, exchange: Any) -> Any:
+        return exchange
 
 
-def test_call_that_raises_is_forgotten() -> None:
-    register = CallRegister()
+class Direct:
+    """An application with a lane of its own."""
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        raise LookupError
+    lane = Lane()
 
-    with contextlib.suppress(LookupError):
-        converse(register.put_around(application), "http", [])
-    assert list(register) == []
+    def direct_lane(self, calls: ApplicationCalls) -> Lane:
+        return self.lane
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
-def test_lifespan_is_no_call() -> None:
-    register = CallRegister()
-    during: list[Any] = []
+def test_http_passes_by_the_counter_without_a_task(board: Board) -> None:
+    calls: Any = None
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        during.append(list(register))
-
-    converse(register.put_around(application), "lifespan", [])
-    assert during == [[]]
+    assert open_direct_lane(count_messages(Direct(), board), calls) is Direct.lane
+    assert open_direct_lane(count_messages(echo, board), calls) is None

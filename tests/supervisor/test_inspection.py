@@ -6,10 +6,10 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from djserve.server.observation import CallRegister
+from djserve.asgi.application import ApplicationCalls, RunningCall
 from djserve.supervisor.inspection import MOST_CALLS, inspect_calls
 
 if TYPE_CHECKING:
@@ -28,37 +28,40 @@ def http_scope(path: str = "/") -> dict[str, Any]:
     return {"type": "http", "asgi": {"version": "3.0"}, "method": "GET", "path": path}
 
 
-async def receive() -> Message:
-    return {"type": "http.request"}
+class Exchange:
+    """One request's part in its call."""
 
+    def __init__(self, scope: dict[str, Any]) -> None:
+        self.scope: Scope = scope
 
-async def send(message: Message) -> None:
-    """Take the message."""
+    async def receive(self) -> Message:
+        return {"type": "http.request"}
+
+    async def send(self, message: Message) -> None: ...
+    def application_finished(self) -> None: ...
+    def application_failed(self, error: BaseException) -> None: ...
 
 
 @asynccontextmanager
 async def running(
-    register: CallRegister, application: Application, *scopes: dict[str, Any]
-) -> AsyncIterator[None]:
+    application: Application, *scopes: dict[str, Any]
+) -> AsyncIterator[ApplicationCalls]:
     """Run one call after the other, each until it waits; cancel them at the end."""
-    registered = register.put_around(application)
-    tasks = []
+    calls = ApplicationCalls(application, asyncio.get_running_loop(), 0.0)
+    calls.note_beginnings()
     for scope in scopes:
-        tasks.append(asyncio.ensure_future(registered(scope, receive, send)))
+        calls.start(Exchange(scope))
         await asyncio.sleep(0)
-    yield
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    yield calls
+    await calls.cancel_all(120)
 
 
 def inspect(application: Application, *scopes: dict[str, Any]) -> list[Report]:
     """Return what is told while the calls wait."""
-    register = CallRegister()
 
     async def main() -> list[Report]:
-        async with running(register, application, *scopes):
-            return inspect_calls(register, describe)
+        async with running(application, *scopes) as calls:
+            return inspect_calls(calls, describe)
 
     return asyncio.run(main())
 
@@ -95,7 +98,7 @@ def test_websocket_is_told_as_one() -> None:
 
 def test_oldest_call_comes_first() -> None:
     now = time.perf_counter()
-    calls = [(http_scope(f"/{age}"), None, now - age) for age in (2, 9, 5)]
+    calls = [RunningCall(http_scope(f"/{age}"), None, now - age) for age in (2, 9, 5)]
     reports = inspect_calls(calls, describe)
 
     assert [report["path"] for report in reports] == ["/9", "/5", "/2"]
@@ -104,7 +107,10 @@ def test_oldest_call_comes_first() -> None:
 
 def test_only_the_oldest_of_very_many_calls_are_told() -> None:
     now = time.perf_counter()
-    calls = [(http_scope(f"/{age}"), None, now - age) for age in range(MOST_CALLS + 5)]
+    calls = [
+        RunningCall(http_scope(f"/{age}"), None, now - age)
+        for age in range(MOST_CALLS + 5)
+    ]
     reports = inspect_calls(calls, describe)
 
     assert len(reports) == MOST_CALLS
@@ -132,22 +138,20 @@ class InThread:
         self._is_there.set()
         assert self._may_end.wait(120)
 
-    def inspect(self, register: CallRegister) -> list[Report]:
+    def inspect(self, calls: ApplicationCalls) -> list[Report]:
         assert self._is_there.wait(120)
         try:
-            return inspect_calls(register, describe)
+            return inspect_calls(calls, describe)
         finally:
             self._may_end.set()
 
 
 def test_stack_of_a_view_in_a_thread_is_that_of_the_thread() -> None:
-    application, register = InThread(), CallRegister()
+    application = InThread()
 
     async def main() -> list[Report]:
-        context: AbstractAsyncContextManager[None]
-        context = running(register, application, http_scope())
-        async with context:
-            return application.inspect(register)
+        async with running(application, http_scope()) as calls:
+            return application.inspect(calls)
 
     (report,) = asyncio.run(main())
 
