@@ -162,6 +162,24 @@ class Ticking(Protocol):
     def tick(self, now: float, /) -> None: ...
 
 
+class ReadBuffer(Protocol):
+    """Memory that a transport may read into; a loop's connections share it."""
+
+    view: memoryview
+
+
+class BufferedReceiver(WireProtocol, Protocol):
+    """A receiver that can read its bytes where the transport has put them.
+
+    ``buffer_updated`` tells how many bytes are new, from the buffer's beginning; it is
+    called where ``data_received`` else would be. None: there is no such buffer.
+    """
+
+    read_buffer: ReadBuffer | None
+
+    def buffer_updated(self, size: int, /) -> None: ...
+
+
 class Connection(WireProtocol, Protocol):
     """A wire protocol on a transport of its own, which ``abort_transport`` drops.
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Transport,
     )
     from djserve.protocols.http2.streams import HTTP2Service
+    from djserve.protocols.websocket.masking import ReadBuffer
 
 logger = logging.getLogger("djserve")
 
@@ -87,6 +88,7 @@ class ConnectionFactory:
         self._date = b""
         self._http2: HTTP2Service | None = None
         self._prior_knowledge = _trusted_with_prior_knowledge(config)
+        self._read_buffers: list[ReadBuffer | None] = []
         self._names_requests = config.logging.request_id
         self._drain: Drain | None = None
         self.connections: set[Connection] = set()
@@ -211,7 +213,7 @@ class ConnectionFactory:
     ) -> Exchange:
         from djserve.protocols.websocket.handshake import check_handshake
 
-        handshake = check_handshake(head)
+        handshake = check_handshake(head, self._find_read_buffer())
         scope = self._scopes.build_websocket(
             head, info, handshake.subprotocols, forwarded
         )
@@ -227,6 +229,13 @@ class ConnectionFactory:
             calls=self._calls,
             entry=entry,
         )
+
+    def _find_read_buffer(self) -> ReadBuffer | None:
+        if not self._read_buffers:
+            from djserve.protocols.websocket.masking import open_read_buffer
+
+            self._read_buffers.append(open_read_buffer())
+        return self._read_buffers[0]
 
     def _check_origin(self, origin: str | None, scope: Scope) -> None:
         policy = self._origin_policy

@@ -189,7 +189,8 @@ class HTTP1Connection(HTTP1Stream):
         self._write_upgrade(headers)
         self._upgraded = receiver
         self._exchange = None
-        self._transport.set_protocol(UpgradedConnection(self, receiver))
+        upgraded = UpgradedConnection(self, receiver, self._transport)
+        self._transport.set_protocol(upgraded)
         self.resume_reading()
         return self._transport
 

@@ -1,8 +1,9 @@
-"""Autobahn as a codec: its frame parser, its permessage-deflate, its masking.
+"""Autobahn as a codec: its frame parser, its permessage-deflate.
 
-This is the only module that knows Autobahn. Its protocol class is put into the open
-state without its handshake, without a reactor, timers or txaio, and is entered by the
-methods that a transport would call; the codec's tests pin each name that is used.
+This is the only module that knows Autobahn, but for its masker (``masking``). Its
+protocol class is put into the open state without its handshake, without a reactor,
+timers or txaio, and is entered by the methods that a transport would call; the codec's
+tests pin each name that is used.
 """
 
 from __future__ import annotations
@@ -21,20 +22,10 @@ from djserve.protocols.websocket.frames import (
     encode_message,
 )
 
-try:
-    from _nvx_xormasker import ffi as _ffi
-    from _nvx_xormasker import lib as _nvx
-except ImportError:  # pragma: no cover - Autobahn's wheels have it, its sdist may not
-    _ffi = _nvx = None
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djserve.protocols.websocket.deflate import DeflateAgreement
-
-# From here on the native masker is faster than an integer (benchmark: websocket_mask).
-_NATIVE_MASK_FROM = 448
-_NVX_SSE2 = 2
 
 # Shorter messages fit into the same packet either way, and deflating is not for free.
 _COMPRESS_FROM = 512
@@ -276,34 +267,6 @@ class Parser(WebSocketServerProtocol):
         if not self.failedByMe:
             self.failedByMe = True
             self.sink.failed(code, reason)
-
-
-def unmask(key: bytes, data: bytes, start: int, end: int) -> bytes | bytearray:
-    """Return a part of ``data`` with a masking key applied (RFC 6455 section 5.3).
-
-    The key has four bytes. What is returned is the caller's own.
-    """
-    size = end - start
-    if size >= _NATIVE_MASK_FROM and _nvx is not None:
-        return _unmask_native(key, data, start, end)
-    # In whole words: to cut the result costs less than to cut the repeated key too.
-    words = (size + 3) >> 2
-    mask = int.from_bytes(key * words, "little")
-    word_bytes = (int.from_bytes(data[start:end], "little") ^ mask).to_bytes(
-        words << 2, "little"
-    )
-    return word_bytes[:size] if size & 3 else word_bytes
-
-
-def _unmask_native(key: bytes, data: bytes, start: int, end: int) -> bytearray:
-    # Autobahn's own wrapper costs three times as much for 1 KiB, and each further copy
-    # of 16 KiB a tenth of the whole (benchmark: websocket_echo_16k).
-    masker = _nvx.nvx_xormask_new(key)
-    _nvx.nvx_xormask_set_impl(masker, _NVX_SSE2)
-    unmasked = bytearray(memoryview(data)[start:end])
-    _nvx.nvx_xormask_process(masker, _ffi.from_buffer(unmasked), end - start)
-    _nvx.nvx_xormask_free(masker)
-    return unmasked
 
 
 def create_deflate(agreement: DeflateAgreement, message_limit: int) -> Deflate:

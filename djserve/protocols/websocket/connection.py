@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from djserve.conf.schema import WebSocketConfig
     from djserve.interfaces import Transport
     from djserve.protocols.websocket.deflate import DeflateAgreement
+    from djserve.protocols.websocket.masking import ReadBuffer
 
 
 class Observer(Protocol):
@@ -82,6 +83,7 @@ class WebSocketConnection:
         "_was_heard",
         "_write_timeout",
         "_written",
+        "read_buffer",
     )
 
     def __init__(
@@ -91,8 +93,11 @@ class WebSocketConnection:
         *,
         write_timeout: float,
         deflate: DeflateAgreement | None = None,
+        read_buffer: ReadBuffer | None = None,
     ) -> None:
         self._observer = observer
+        self.read_buffer = read_buffer
+        """What ``buffer_updated`` reads from (interfaces.BufferedReceiver)."""
         message_limit = config.websocket_message_size_limit
         self._deflate = create_deflate(deflate, message_limit) if deflate else None
         self._reader = FrameReader(
@@ -185,6 +190,11 @@ class WebSocketConnection:
     def data_received(self, data: bytes) -> None:
         self._was_heard = True
         self._reader.receive(data)
+
+    def buffer_updated(self, size: int) -> None:
+        assert self.read_buffer is not None
+        self._was_heard = True
+        self._reader.receive_from(self.read_buffer, size)
 
     def eof_received(self) -> None:
         """End it: a peer that sends nothing more cannot close properly."""

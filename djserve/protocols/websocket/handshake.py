@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from djserve.interfaces import Headers, RequestHead
     from djserve.protocols.websocket.connection import Observer
     from djserve.protocols.websocket.deflate import DeflateAgreement
+    from djserve.protocols.websocket.masking import ReadBuffer
 
 # RFC 6455 section 1.3.
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -52,12 +53,16 @@ _RESERVED_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What a client asks for; ``key`` is None where it comes over HTTP/2."""
+    """What a client asks for; ``key`` is None where it comes over HTTP/2.
+
+    ``read_buffer`` is the server's, for the connection to read into.
+    """
 
     key: bytes | None
     subprotocols: list[str] = field(default_factory=list)
     extensions: list[ExtensionOffer] = field(default_factory=list)
     origin: str | None = None
+    read_buffer: ReadBuffer | None = None
 
     def accept(
         self,
@@ -79,12 +84,18 @@ class Handshake:
             agreement = negotiate_deflate(self.extensions)
         fields = build_accept_headers(self, subprotocol, agreement, headers)
         connection = WebSocketConnection(
-            config, observer, write_timeout=write_timeout, deflate=agreement
+            config,
+            observer,
+            write_timeout=write_timeout,
+            deflate=agreement,
+            read_buffer=self.read_buffer,
         )
         return fields, connection
 
 
-def check_handshake(head: RequestHead) -> Handshake:
+def check_handshake(
+    head: RequestHead, read_buffer: ReadBuffer | None = None
+) -> Handshake:
     """Read the opening handshake from a request's head.
 
     Raises ProtocolError: 405 for a method other than GET, 426 for a version other than
@@ -108,6 +119,7 @@ def check_handshake(head: RequestHead) -> Handshake:
         subprotocols=_read_subprotocols(head),
         extensions=_read_extensions(head),
         origin=_read_origin(head),
+        read_buffer=read_buffer,
     )
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from djserve.protocols.http1.upgrade import UpgradedConnection
+from djserve.protocols.http1.upgrade import LONG, UpgradedConnection
+from djserve.testing.transport import MemoryTransport
 
 
 class Recorder:
@@ -56,4 +57,74 @@ def test_end_is_told_to_the_receiver_and_then_to_the_connection() -> None:
     assert calls == [
         ("receiver", "connection_lost", None),
         ("connection", "connection_lost", None),
+    ]
+
+
+class Peer(MemoryTransport):
+    """Reads as uvloop does: into a buffer, where that was there when reading began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads_buffer = False
+
+    def resume_reading(self) -> None:
+        super().resume_reading()
+        self.reads_buffer = hasattr(self.receiver, "get_buffer")
+
+    def send(self, data: bytes) -> None:
+        receiver: Any = self.receiver
+        assert not self.reading_paused
+        if self.reads_buffer:
+            view = receiver.get_buffer(-1)
+            view[: len(data)] = data
+            receiver.buffer_updated(len(data))
+        else:
+            receiver.data_received(data)
+
+
+class Receiver(Recorder):
+    """A receiver with a buffer, or without (None)."""
+
+    def __init__(self, calls: list[tuple[Any, ...]], buffer: Any) -> None:
+        super().__init__("receiver", calls)
+        self.read_buffer = buffer
+
+
+class Buffer:
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(2 * LONG))
+
+
+def talk(buffer: Any, *sizes: int) -> list[tuple[Any, ...]]:
+    """Send chunks of these sizes; return what reaches the receiver."""
+    calls: list[tuple[Any, ...]] = []
+    connection: Any = Recorder("connection", [])
+    receiver: Any = Receiver(calls, buffer)
+    peer = Peer()
+    peer.set_protocol(UpgradedConnection(connection, receiver, peer))
+    for size in sizes:
+        peer.send(bytes(size))
+    peer.lose()
+    return [(event, *map(len_of, rest)) for _, event, *rest in calls]
+
+
+def len_of(argument: Any) -> Any:
+    return len(argument) if isinstance(argument, bytes) else argument
+
+
+def test_long_chunk_has_the_next_ones_read_into_the_buffer() -> None:
+    assert talk(Buffer(), LONG - 1, LONG, 10, LONG) == [
+        ("data_received", LONG - 1),
+        ("data_received", LONG),
+        ("buffer_updated", 10),
+        ("buffer_updated", LONG),
+        ("connection_lost", None),
+    ]
+
+
+def test_receiver_without_a_buffer_gets_long_chunks_as_bytes() -> None:
+    assert talk(None, LONG, LONG) == [
+        ("data_received", LONG),
+        ("data_received", LONG),
+        ("connection_lost", None),
     ]

@@ -9,7 +9,7 @@ import pytest
 from autobahn.websocket.protocol import WebSocketServerProtocol
 
 from djserve.protocols.websocket import codec
-from djserve.protocols.websocket.codec import Parser, create_deflate, encode, unmask
+from djserve.protocols.websocket.codec import Parser, create_deflate, encode
 from djserve.protocols.websocket.deflate import DeflateAgreement
 from djserve.protocols.websocket.frames import OPCODE_BINARY, OPCODE_TEXT
 
@@ -102,25 +102,6 @@ def test_message_that_does_not_shrink_is_sent_as_it_is(data: bytes) -> None:
 
     assert frame == encode(data, OPCODE_BINARY, None)
     assert frame.endswith(data)
-
-
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 255, 256, 257, 1001, 70000])
-def test_unmasking_is_the_same_at_every_size(size: int) -> None:
-    payload = os.urandom(size)
-    key = os.urandom(4)
-
-    data = b"head" + payload + b"tail"
-    plain = bytes(b ^ key[i % 4] for i, b in enumerate(payload))
-
-    assert unmask(key, data, 4, 4 + size) == plain
-
-
-def test_unmasking_works_without_native_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    payload = os.urandom(1001)
-    native = unmask(KEY, payload, 1, len(payload))
-    monkeypatch.setattr(codec, "_nvx", None)
-
-    assert unmask(KEY, payload, 1, len(payload)) == native
 
 
 # Autobahn's inside, as far as the reader relies on it.

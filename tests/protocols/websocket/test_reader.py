@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from djserve.protocols.websocket.codec import Deflate, create_deflate
 from djserve.protocols.websocket.deflate import DeflateAgreement
+from djserve.protocols.websocket.masking import NATIVE_FROM, ReadBuffer
 from djserve.protocols.websocket.reader import FrameReader
 
 if TYPE_CHECKING:
@@ -458,6 +459,8 @@ def frames_of_any_kind() -> st.SearchStrategy[bytes]:
         st.binary(max_size=12),
         st.text(max_size=6).map(str.encode),
         st.sampled_from([bytes(125), bytes(126), bytes(LIMIT), bytes(LIMIT + 1)]),
+        st.sampled_from(["é" * 300, "\N{SNOWMAN}" * 200]).map(str.encode),
+        st.sampled_from([b"a" * 600 + b"\xff", b"a" * 600 + b"\xc3"]),
     )
     valid = st.builds(frame, st.sampled_from([1, 2]), payloads)
     any_frame = st.builds(
@@ -517,6 +520,106 @@ def test_lane_and_autobahn_agree(
     assert run(FrameReader, split(data, cuts), deflate) == run(
         WithoutLane, [data], deflate
     )
+
+
+def receive_from_buffer(reader: FrameReader, chunk: bytes) -> None:
+    """Have a chunk read out of a buffer, which other connections use before and after.
+
+    As a transport does: a connection that is paused or that has ended reads nothing.
+    """
+    BUFFER.view[: len(chunk)] = chunk
+    reader.receive_from(BUFFER, len(chunk))
+    BUFFER.view[: len(chunk) + 9] = b"\xaa" * (len(chunk) + 9)
+
+
+BUFFER = ReadBuffer()
+
+
+class FromBuffer(FrameReader):
+    """Gets all chunks in a buffer."""
+
+    __slots__ = ()
+    _is_inner = False
+
+    def receive(self, data: bytes) -> None:
+        if FromBuffer._is_inner:
+            super().receive(data)
+            return
+        FromBuffer._is_inner = True
+        try:
+            receive_from_buffer(self, data)
+        finally:
+            FromBuffer._is_inner = False
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(frames_of_any_kind(), max_size=6),
+    st.lists(st.integers(min_value=0, max_value=5000), max_size=5),
+    st.booleans(),
+)
+def test_buffer_and_autobahn_agree(
+    frames: list[bytes], cuts: list[int], deflate: bool
+) -> None:
+    data = b"".join(frames)
+
+    assert run(FromBuffer, split(data, cuts), deflate) == run(
+        WithoutLane, [data], deflate
+    )
+
+
+@pytest.mark.parametrize("opcode", [1, 2])
+@pytest.mark.parametrize("size", [447, 448, 1000, 65535, 65536, 200_000])
+def test_long_message_is_taken_out_of_the_buffer(
+    opcode: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = b"abcd" * (size // 4) + b"abc"[: size % 4]
+    reader, sink = open_reader(limit=1 << 20)
+    copies: list[bytes] = []
+    receive = FrameReader.receive
+
+    def copying(self: FrameReader, data: bytes) -> None:
+        copies.append(data)
+        receive(self, data)
+
+    monkeypatch.setattr(FrameReader, "receive", copying)
+
+    receive_from_buffer(reader, frame(opcode, payload))
+
+    assert sink.events == [payload.decode() if opcode == 1 else payload]
+    assert bool(copies) is (size < NATIVE_FROM)
+
+
+def test_pause_keeps_what_lies_in_the_buffer_for_resume() -> None:
+    reader, sink = open_reader(kind=PausingSink)
+    long = [name * 500 for name in "abc"]
+    data = b"".join(frame(1, text.encode()) for text in long)
+
+    receive_from_buffer(reader, data[:-4])
+    receive_from_buffer(reader, data[-4:])
+    assert sink.events == long[:1]
+    reader.resume()
+    reader.resume()
+
+    assert sink.events == long
+
+
+def test_stopping_within_a_delivery_drops_what_lies_in_the_buffer() -> None:
+    reader, sink = open_reader(kind=StoppingSink)
+
+    receive_from_buffer(reader, frame(1, b"a" * 500) + frame(1, b"b" * 500))
+    receive_from_buffer(reader, frame(1, b"c" * 500))
+
+    assert sink.events == ["a" * 500]
+
+
+def test_discarding_finds_the_close_frame_in_the_buffer() -> None:
+    reader, sink = open_reader()
+    reader.discard()
+
+    receive_from_buffer(reader, frame(2, bytes(500)) + frame(8) + frame(1, b"y"))
+
+    assert sink.events == ["answered"]
 
 
 @settings(max_examples=200, deadline=None)
