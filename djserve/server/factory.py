@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from email.utils import formatdate
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from djserve.asgi.forwarded import ProxyHeaders, TrustedProxies
@@ -88,7 +89,6 @@ class ConnectionFactory:
         self._date = b""
         self._http2: HTTP2Service | None = None
         self._prior_knowledge = _trusted_with_prior_knowledge(config)
-        self._read_buffers: list[ReadBuffer | None] = []
         self._names_requests = config.logging.request_id
         self._drain: Drain | None = None
         self.connections: set[Connection] = set()
@@ -213,7 +213,7 @@ class ConnectionFactory:
     ) -> Exchange:
         from djserve.protocols.websocket.handshake import check_handshake
 
-        handshake = check_handshake(head, self._find_read_buffer())
+        handshake = check_handshake(head, self._read_buffer)
         scope = self._scopes.build_websocket(
             head, info, handshake.subprotocols, forwarded
         )
@@ -230,12 +230,11 @@ class ConnectionFactory:
             entry=entry,
         )
 
-    def _find_read_buffer(self) -> ReadBuffer | None:
-        if not self._read_buffers:
-            from djserve.protocols.websocket.masking import open_read_buffer
+    @cached_property
+    def _read_buffer(self) -> ReadBuffer | None:
+        from djserve.protocols.websocket.masking import open_read_buffer
 
-            self._read_buffers.append(open_read_buffer())
-        return self._read_buffers[0]
+        return open_read_buffer()
 
     def _check_origin(self, origin: str | None, scope: Scope) -> None:
         policy = self._origin_policy
