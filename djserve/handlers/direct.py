@@ -20,7 +20,7 @@ from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.hops import CURRENT, Call, LeasedHops, enter_lease
 from djserve.handlers.lanes import run_lane
-from djserve.handlers.routing import Route, find_known_route
+from djserve.handlers.routing import Route, resolve_route, urls_are_imported
 from djserve.handlers.runtime import make_lease
 from djserve.handlers.sync_lane import Work, conclude
 
@@ -48,10 +48,11 @@ class DirectLane:
         handler = self._handler
         if exchange.inbox_size and exchange.inbox_size > self._content_limit():
             return None
+        if handler.is_overloaded() or not urls_are_imported():
+            return None
         context = self._calls.copy_context()
-        route = context.run(find_known_route, exchange.scope)
-        # Without a route: what is to be said of that takes no care for speed.
-        if route is None or route.is_async or handler.is_overloaded():
+        route = context.run(resolve_route, exchange.scope)
+        if route is not None and route.is_async:
             return None
         return DirectCall(handler, exchange, self._calls, route, context)
 
@@ -70,7 +71,7 @@ class DirectCall(Work):
         handler: ASGIHandler,
         exchange: HTTPExchange,
         calls: ApplicationCalls,
-        route: Route,
+        route: Route | None,
         context: Context,
     ) -> None:
         mailbox = self._mailbox = handler.current_mailbox()

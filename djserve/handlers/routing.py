@@ -52,19 +52,30 @@ class Route(NamedTuple):
 
 async def find_route(scope: Scope) -> Route | None:
     """Resolve the path of a scope; None where that fails, for whatever reason."""
-    urlconf: Any = settings.ROOT_URLCONF
-    if isinstance(urlconf, str) and urlconf not in sys.modules:
-        # The first request imports the project's views: nothing for the loop.
-        return await asyncio.to_thread(_resolve, scope, urlconf)
-    return _resolve(scope, urlconf)
+    if urls_are_imported():
+        return resolve_route(scope)
+    # The first request imports the project's views: nothing for the loop.
+    return await asyncio.to_thread(resolve_route, scope)
 
 
-def find_known_route(scope: Scope) -> Route | None:
-    """Resolve the path of a scope; None too where that would take an import."""
+def urls_are_imported() -> bool:
+    """Whether ``resolve_route`` imports nothing."""
     urlconf: Any = settings.ROOT_URLCONF
-    if isinstance(urlconf, str) and urlconf not in sys.modules:
+    return not isinstance(urlconf, str) or urlconf in sys.modules
+
+
+def resolve_route(scope: Scope) -> Route | None:
+    """Do what ``find_route`` does, in this thread."""
+    path, urlconf = _path_info(scope), settings.ROOT_URLCONF
+    try:
+        lookup = lookup_of(get_resolver(urlconf))
+        match = lookup.resolve(path)
+        language = (get_language(),) if lookup.follows_language else None
+    except Exception:
+        # Not found, or a converter or the import of a view failed. Django comes to
+        # the same point later and knows how to answer.
         return None
-    return _resolve(scope, urlconf)
+    return Route(match, path, urlconf, language)
 
 
 def attach_route(request: HttpRequest, route: Route | None) -> None:
@@ -92,19 +103,6 @@ def reusable_match(request: HttpRequest) -> ResolverMatch | None:
 @lru_cache(maxsize=4096)
 def _is_async(view: Any) -> bool:
     return iscoroutinefunction(view)
-
-
-def _resolve(scope: Scope, urlconf: Any) -> Route | None:
-    path = _path_info(scope)
-    try:
-        lookup = lookup_of(get_resolver(urlconf))
-        match = lookup.resolve(path)
-        language = (get_language(),) if lookup.follows_language else None
-    except Exception:
-        # Not found, or a converter or the import of a view failed. Django comes to
-        # the same point later and knows how to answer.
-        return None
-    return Route(match, path, urlconf, language)
 
 
 class Lookup:
