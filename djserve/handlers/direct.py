@@ -173,7 +173,4 @@ class DirectCall(Work):
             disconnect,
             self.handler.chunk_size,
         )
-        await run_lane(self._conclude, self.handler, exchange)
-
-    async def _conclude(self, handler: ASGIHandler, exchange: Exchange) -> None:
-        await conclude(self._call, self, exchange, self._lease)
+        await run_lane(exchange, conclude(self._call, self, exchange, self._lease))

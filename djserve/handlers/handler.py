@@ -182,7 +182,8 @@ class ASGIHandler(asgi.ASGIHandler):
         exchange = Exchange(
             scope, send, body, route, hops, mailbox, disconnect, self.chunk_size
         )
-        await run_lane(serve_async if is_async else serve_sync, self, exchange)
+        serve = serve_async if is_async else serve_sync
+        await run_lane(exchange, serve(self, exchange))
 
     def _take_lease(self, is_async: bool) -> Lease:
         """Return a lease; that of the synchronous lane is held for streams only."""

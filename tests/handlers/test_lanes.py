@@ -37,7 +37,7 @@ def test_threads_of_the_request_are_known_in_it_and_let_go_after_it() -> None:
     pool = make_pool(2)
     names: list[str] = []
 
-    async def serve(handler: Any, exchange: Any) -> None:
+    async def serve(exchange: Any) -> None:
         hops: Any = CURRENT.get()
         assert hops is exchange.hops
         assert current_lease() is exchange.hops.lease
@@ -48,13 +48,12 @@ def test_threads_of_the_request_are_known_in_it_and_let_go_after_it() -> None:
     async def run() -> None:
         lease = make_lease(pool, held=True)
         exchange: Any = Exchange(LeasedHops(lease, Mailbox(asyncio.get_running_loop())))
-        await run_lane(serve, handler, exchange)
+        await run_lane(exchange, serve(exchange))
         assert exchange.ends == ["no longer listens"]
         assert current_lease() is None
         assert CURRENT.get(None) is None
         assert pool.stats().parked == 0
 
-    handler: Any = None
     asyncio.run(run())
     assert pool.close(60)
     assert len(names) == 2
@@ -64,13 +63,12 @@ def test_threads_of_the_request_are_known_in_it_and_let_go_after_it() -> None:
 def test_fault_goes_on_after_all_is_let_go() -> None:
     exchange: Any = Exchange(InheritedHops())
 
-    async def serve(handler: Any, exchange: Any) -> None:
+    async def serve(exchange: Any) -> None:
         raise ValueError("the lane failed")
 
     async def run() -> None:
-        handler: Any = None
         with pytest.raises(ValueError, match="the lane failed"):
-            await run_lane(serve, handler, exchange)
+            await run_lane(exchange, serve(exchange))
         assert CURRENT.get(None) is None
 
     asyncio.run(run())
