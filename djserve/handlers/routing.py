@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,13 +33,15 @@ MEMORY = 1024
 class Route(NamedTuple):
     """What a path was resolved to, and what the resolution depended on.
 
-    ``language`` is None where the URLs are the same in all languages.
+    ``language`` is None where the URLs are the same in all languages. ``is_shared``
+    says that other requests have the same match.
     """
 
     match: ResolverMatch
     path_info: str
     urlconf: Any
     language: tuple[str | None] | None
+    is_shared: bool
 
     @property
     def is_async(self) -> bool:
@@ -75,7 +78,7 @@ def resolve_route(scope: Scope) -> Route | None:
         # Not found, or a converter or the import of a view failed. Django comes to
         # the same point later and knows how to answer.
         return None
-    return Route(match, path, urlconf, language)
+    return Route(match, path, urlconf, language, lookup.is_fixed)
 
 
 def attach_route(request: HttpRequest, route: Route | None) -> None:
@@ -86,7 +89,7 @@ def attach_route(request: HttpRequest, route: Route | None) -> None:
 def reusable_match(request: HttpRequest) -> ResolverMatch | None:
     """Return the match that was found before, if the request would find it again.
 
-    It is handed out once: views may change its keyword arguments.
+    It is the request's own, handed out once: views may change its arguments.
     """
     route: Route | None = request.__dict__.pop(ATTRIBUTE, None)
     if (
@@ -97,7 +100,7 @@ def reusable_match(request: HttpRequest) -> ResolverMatch | None:
         or (route.language is not None and (get_language(),) != route.language)
     ):
         return None
-    return route.match
+    return _copy(route.match) if route.is_shared else route.match
 
 
 @lru_cache(maxsize=4096)
@@ -109,11 +112,12 @@ class Lookup:
     """How the paths of one resolver are looked up, and on what that depends."""
 
     def __init__(self, resolver: URLResolver) -> None:
-        self._is_fixed = _is_fixed(resolver)
-        self._resolve = resolver.resolve
-        if self._is_fixed:
+        self.is_fixed = _is_fixed(resolver)
+        self.resolve: Callable[[str], ResolverMatch] = resolver.resolve
+        """Returns the match of a path, a remembered one where the URLs are fixed."""
+        if self.is_fixed:
             # The patterns are tried one after the other: a path is, once.
-            self._resolve = lru_cache(maxsize=MEMORY)(resolver.resolve)
+            self.resolve = lru_cache(maxsize=MEMORY)(resolver.resolve)
 
     @property
     def follows_language(self) -> bool:
@@ -121,12 +125,7 @@ class Lookup:
 
         Asking for the language costs as much as a resolution.
         """
-        return not self._is_fixed and settings.USE_I18N
-
-    def resolve(self, path: str) -> ResolverMatch:
-        """Return a match of the request's own. Raises Resolver404."""
-        match = self._resolve(path)
-        return _copy(match) if self._is_fixed else match
+        return not self.is_fixed and settings.USE_I18N
 
 
 def lookup_of(resolver: URLResolver) -> Lookup:
