@@ -28,7 +28,7 @@ from djserve.handlers.lanes import run_lane
 from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import prepare_thread
 from djserve.handlers.mailbox import Mailbox
-from djserve.handlers.routing import find_route, reusable_match
+from djserve.handlers.routing import Route, find_route, reusable_match
 from djserve.handlers.runtime import current_config, make_lease, shared_pool
 from djserve.handlers.sending import guard, send_refusal
 from djserve.handlers.sync_lane import SyncChain, serve_sync
@@ -62,6 +62,8 @@ class ASGIHandler(asgi.ASGIHandler):
     _mailbox: Mailbox | None = None
     _config: ServerConfig | None = None
     _is_only_async = False
+    found: tuple[Scope, Route] | None = None
+    """The route of the request that begins now, from who has looked for it before."""
 
     def __init__(self, pool: ThreadPool | None = None) -> None:
         self._pool = pool
@@ -168,7 +170,7 @@ class ASGIHandler(asgi.ASGIHandler):
     async def _answer(
         self, scope: Scope, receive: Receive, send: Send, body: IO[bytes]
     ) -> None:
-        route = await find_route(scope)
+        route = self._take_route(scope) or await find_route(scope)
         is_async = self._is_only_async or (route is not None and route.is_async)
         if not is_async and self.is_overloaded():
             await send_refusal(
@@ -184,6 +186,10 @@ class ASGIHandler(asgi.ASGIHandler):
         )
         serve = serve_async if is_async else serve_sync
         await run_lane(exchange, serve(self, exchange))
+
+    def _take_route(self, scope: Scope) -> Route | None:
+        found, self.found = self.found, None
+        return found[1] if found is not None and found[0] is scope else None
 
     def _take_lease(self, is_async: bool) -> Lease:
         """Return a lease; that of the synchronous lane is held for streams only."""

@@ -602,6 +602,22 @@ def test_nothing_is_left_for_the_garbage_collector(pool: ThreadPool) -> None:
         gc.enable()
 
 
+def test_path_of_an_async_view_is_looked_up_once(
+    pool: ThreadPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find_route(scope: object) -> None:
+        raise AssertionError("its route was found before")
+
+    monkeypatch.setattr("djserve.handlers.handler.find_route", find_route)
+    GATE.set()
+    handler = ASGIHandler(pool)
+
+    sent = asyncio.run(answer(handler, [make_request("GET", "/async/")]))
+
+    assert sent.endswith(b"from the loop")
+    assert handler.found is None
+
+
 # Which applications are known
 
 
