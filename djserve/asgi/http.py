@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar
 
 from djserve.asgi.application import log_fault
@@ -10,6 +11,7 @@ from djserve.asgi.files import FileRange
 from djserve.asgi.http_messages import (
     add_length,
     error_response,
+    malformed,
     take_body,
     take_file_path,
     take_links,
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from djserve.asgi.application import ApplicationCalls
-    from djserve.asgi.types import Message, RequestEntry, Scope
-    from djserve.interfaces import Headers, Stream
+    from djserve.asgi.types import FinishRequest, Message, Scope
+    from djserve.interfaces import Headers, RequestHead, Stream
 
     Action = Callable[["HTTPExchange", Message], Awaitable[None] | None]
 
@@ -38,10 +40,12 @@ class HTTPExchange:
 
     __slots__ = (
         "_actions",
+        "_began",
         "_calls",
         "_chunks",
-        "_entry",
+        "_finish",
         "_has_trailers",
+        "_head",
         "_headers",
         "_is_inbox_full",
         "_is_request_delivered",
@@ -61,17 +65,21 @@ class HTTPExchange:
 
     def __init__(
         self,
+        head: RequestHead,
         scope: Scope,
         stream: Stream,
         calls: ApplicationCalls,
         request_timeout: float | None = None,
-        entry: RequestEntry | None = None,
+        finish: FinishRequest | None = None,
     ) -> None:
+        self._head = head
         self.scope = scope
         self._stream = stream
         self._calls = calls
         self._request_timeout = request_timeout
-        self._entry = entry
+        self._finish = finish
+        if finish is not None:
+            self._began = perf_counter()
         self._size = 0
         self._started_at: float | None = None
         self._actions = self._WAITING
@@ -124,10 +132,11 @@ class HTTPExchange:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone before the response, or gets the server's own answer."""
-        if self._entry is not None:
-            (finish, head, started), self._entry = self._entry, None
-            status = 0 if self._actions is self._STARTED else self._status
-            finish(head, self.scope, started, take_refusal(exc) or status, self._size)
+        finish, self._finish = self._finish, None
+        if finish is not None:
+            sent = 0 if self._actions is self._STARTED else self._status
+            status = take_refusal(exc) or sent
+            finish(self._head, self.scope, self._began, status, self._size)
         self._actions = self._DISCONNECTED
         self._chunks.clear()
         wake(self._readers)
@@ -176,9 +185,7 @@ class HTTPExchange:
         try:
             action = self._actions.get(message["type"])
         except (TypeError, KeyError):
-            raise ApplicationError(
-                f"An ASGI message is a dict with a type, got {message!r:.100}"
-            ) from None
+            raise malformed(message) from None
         if action is None:
             if self._actions is self._DISCONNECTED:
                 raise ClientDisconnected
@@ -186,7 +193,7 @@ class HTTPExchange:
         pending = action(self, message)
         if pending is not None:
             await pending
-        elif not self._stream.is_writable:
+        if not self._stream.is_writable:
             await self._writable()
 
     def take_content(self) -> Message:
@@ -213,9 +220,7 @@ class HTTPExchange:
     def application_finished(self) -> None:
         """Answer for an application that has returned."""
         if not self.has_ended():
-            error = ApplicationError(
-                "The application returned without a complete response"
-            )
+            error = ApplicationError("The application ended before its response")
             log_fault(self.scope, error)
             self.application_failed(error)
 
@@ -249,7 +254,8 @@ class HTTPExchange:
         self._stream.send_data(body, more or self._has_trailers)
         turns = self._size // TURN_SIZE
         self._after_body(len(body), more)
-        return self._yield() if self._size // TURN_SIZE > turns else None
+        # Let others on: a peer that reads as fast as we write never says stop.
+        return asyncio.sleep(0) if self._size // TURN_SIZE > turns else None
 
     def _on_trailers(self, message: Message) -> None:
         self._trailers.extend(message.get("headers", ()))
@@ -266,20 +272,20 @@ class HTTPExchange:
             self._stream.send_informational(103, take_links(message))
 
     async def _on_pathsend(self, message: Message) -> None:
-        with await FileRange.open(take_file_path(message)) as file:
-            await self._send_file(file, more=False)
+        await self._send_file(await FileRange.open(take_file_path(message)))
 
     async def _on_zerocopysend(self, message: Message) -> None:
-        file = FileRange.of_message(message)
-        await self._send_file(file, bool(message.get("more_body", False)))
+        more = bool(message.get("more_body", False))
+        await self._send_file(FileRange.of_message(message), more)
 
-    async def _send_file(self, file: FileRange, more: bool) -> None:
+    async def _send_file(self, file: FileRange, more: bool = False) -> None:
         """Send a file's bytes in bounded pieces, each when the peer can take it."""
-        if self._actions is self._STARTED and not more:
-            self._headers = add_length(self._headers, file.remaining)
-        if self.scope["method"] == "HEAD":
-            file.skip()
-        await file.send_pieces(self.send, more)
+        with file:
+            if self._actions is self._STARTED and not more:
+                self._headers = add_length(self._headers, file.remaining)
+            if self.scope["method"] == "HEAD":
+                file.skip()
+            await file.send_pieces(self.send, more)
 
     def _after_body(self, size: int, more: bool) -> None:
         self._size += size
@@ -309,8 +315,7 @@ class HTTPExchange:
     }
     _TRAILERS: ClassVar[dict[str, Action]] = {"http.response.trailers": _on_trailers}
     _COMPLETE: ClassVar[dict[str, Action]] = {}
-    # Equal to _COMPLETE in what it allows; told apart by identity.
-    _DISCONNECTED: ClassVar[dict[str, Action]] = {}
+    _DISCONNECTED: ClassVar[dict[str, Action]] = {}  # not the same as _COMPLETE
 
     def _is_unanswered(self) -> bool:
         """Whether nothing of the final response is on its way yet."""
@@ -323,9 +328,9 @@ class HTTPExchange:
         self._actions = self._COMPLETE
         if self._readers:
             wake(self._readers)
-        if self._entry is not None:
-            (finish, head, started), self._entry = self._entry, None
-            finish(head, self.scope, started, self._status, self._size)
+        finish, self._finish = self._finish, None
+        if finish is not None:
+            finish(self._head, self.scope, self._began, self._status, self._size)
 
     def _state_name(self) -> str:
         names = ("WAITING", "STARTED", "STREAMING", "TRAILERS")
@@ -338,11 +343,6 @@ class HTTPExchange:
         self._size = len(body)
         self._complete()
         self._stream.send_response(status, headers, body, more=False)
-
-    async def _yield(self) -> None:
-        """Let others on: a peer that reads as fast as we write never says stop."""
-        await asyncio.sleep(0)
-        await self._writable()
 
     async def _writable(self) -> None:
         """Wait until the peer takes more or has gone."""

@@ -18,6 +18,13 @@ def error_response(status: int) -> tuple[Headers, bytes]:
     return headers, HTTPStatus(status).phrase.encode("ascii")
 
 
+def malformed(message: object) -> ApplicationError:
+    """Return the error of what is no message at all."""
+    return ApplicationError(
+        f"An ASGI message is a dict with a type, got {message!r:.100}"
+    )
+
+
 def take_status(message: Message) -> int:
     """Return the status of ``http.response.start``."""
     status = message.get("status")

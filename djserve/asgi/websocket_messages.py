@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from djserve.asgi.http_messages import take_status
+from djserve.asgi.http_messages import malformed, take_status
 from djserve.errors import ApplicationError
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ def take_type(message: Message) -> str:
     except (TypeError, KeyError, IndexError):
         message_type = None
     if not isinstance(message_type, str):
-        raise ApplicationError(
-            f"An ASGI message is a dict with a type, got {message!r:.100}"
-        )
+        raise malformed(message)
     return message_type
 
 

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 STDOUT = 1
 
 FLUSH_INTERVAL = 0.1
-# Some 360 lines. By 4 KiB the writes cost three per cent of a hello, by 64 KiB no less
-# than by 32 (benchmark: access_log_cost).
-BATCH_SIZE = 32 * 1024
+# Parts of lines, one or two each: some 32 KiB. By 4 KiB the writes cost three per cent
+# of a hello, by 64 KiB no less than by 32 (benchmark: access_log_cost).
+BATCH_LIMIT = 512
+# What waits is written before a longer part, so that a batch has a bound in bytes too.
+PART_SIZE_LIMIT = 1024
 # Lines kept for a reader that is too slow; more are dropped and counted.
 BACKLOG_LIMIT = 1024 * 1024
 
@@ -37,15 +39,16 @@ class LineLogger:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self.pending = bytearray()
+        self.pending: list[bytes] = []
 
     def write(self, line: str) -> None:
         self._logger.info(line[:-1])
 
     def see_to_pending(self) -> None:
         """Log what was put into ``pending``, at once: it is one line."""
-        self.write(self.pending.decode("ascii"))
+        line = b"".join(self.pending)
         self.pending.clear()
+        self.write(line.decode("ascii"))
 
     def flush(self) -> None:
         """Do nothing: a logger's handlers flush."""
@@ -56,7 +59,7 @@ class LineLogger:
 class LineFile:
     """Lines to a file or standard output, in one write for many.
 
-    A line is on its way after FLUSH_INTERVAL seconds, after BATCH_SIZE bytes, or when
+    A line is on its way after FLUSH_INTERVAL seconds, after BATCH_LIMIT parts, or when
     the process exits, whichever is first. A write that fails is reported once until
     one succeeds again; its lines are lost and nothing is raised.
     """
@@ -64,9 +67,10 @@ class LineFile:
     def __init__(self, path: str, call_later: CallLater) -> None:
         self._path = path
         self._call_later = call_later
-        # Whoever adds a line itself calls ``see_to_pending`` after the first one, and
-        # where BATCH_SIZE is reached.
-        self.pending = bytearray()
+        # Whoever adds a line itself, in one or several parts, calls ``see_to_pending``
+        # after the first one and where BATCH_LIMIT is reached, and ``flush`` before a
+        # long part.
+        self.pending: list[bytes] = []
         self._rest = b""
         self._is_scheduled = False
         self._is_failing = False
@@ -78,12 +82,15 @@ class LineFile:
         atexit.register(self.flush)
 
     def write(self, line: str) -> None:
-        self.pending += encode(line)
+        data = encode(line)
+        if len(data) > PART_SIZE_LIMIT:
+            self.flush()
+        self.pending.append(data)
         self.see_to_pending()
 
     def see_to_pending(self) -> None:
         """Write ``pending`` out where it is much; else see that it is done in time."""
-        if len(self.pending) >= BATCH_SIZE:
+        if len(self.pending) >= BATCH_LIMIT:
             self.flush()
         if (self.pending or self._rest) and not self._is_scheduled:
             self._is_scheduled = True
@@ -94,7 +101,7 @@ class LineFile:
         if self._file.closed:
             self.pending.clear()
             return
-        data = self._rest + self.pending
+        data = b"".join([self._rest, *self.pending])
         self.pending.clear()
         try:
             self._rest = self._write_all(data) if data else b""

@@ -80,7 +80,7 @@ class ConnectionFactory:
         self._calls = calls
         self._scopes = scopes
         self._log = request_log
-        self._note = choose_finish(request_log)
+        self._finish = choose_finish(request_log)
         self._origin_policy = origin_policy
         self._proxy_headers = (
             ProxyHeaders(config.proxy) if config.proxy.proxy_headers else None
@@ -177,10 +177,8 @@ class ConnectionFactory:
         if head.upgrade is not None:
             return self._open_websocket(head, info, stream, forwarded)
         scope = self._scopes.build_http(head, info, stream, forwarded)
-        entry = None if self._note is None else (self._note, head, time.perf_counter())
-        return HTTPExchange(
-            scope, stream, self._calls, self._config.http.request_timeout, entry
-        )
+        timeout = self._config.http.request_timeout
+        return HTTPExchange(head, scope, stream, self._calls, timeout, self._finish)
 
     def request_refused(
         self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from djserve.asgi.application import ApplicationCalls
 from djserve.asgi.http import HTTPExchange
 from djserve.handlers.direct import DirectCall, DirectLane
+from djserve.interfaces import RequestHead
 
 if TYPE_CHECKING:
     from djserve.interfaces import Headers
@@ -102,7 +103,8 @@ async def carry(
     calls = ApplicationCalls(application, asyncio.get_running_loop(), CLOSE_TIMEOUT)
     stream: Any = _Stream(scope.get("extensions", {}), faults)
     stream.hear = hear
-    exchange = HTTPExchange(scope, stream, calls)
+    head = RequestHead(scope["method"], scope["raw_path"], b"", [], "1.1")
+    exchange = HTTPExchange(head, scope, stream, calls)
     leaving = asyncio.create_task(_leave(exchange, gone))
     try:
         for chunk in body:

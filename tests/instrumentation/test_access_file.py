@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from djserve.instrumentation import access_file
-from djserve.instrumentation.access_file import BATCH_SIZE, LineFile
+from djserve.instrumentation.access_file import BATCH_LIMIT, PART_SIZE_LIMIT, LineFile
 from tests.logs import own_records
 
 if TYPE_CHECKING:
@@ -32,11 +32,20 @@ def test_lines_wait_for_one_write(lines: LineFile, path: Path, timers: Timers) -
 
 
 def test_full_batch_is_written_at_once(lines: LineFile, path: Path) -> None:
-    for _ in range(BATCH_SIZE // 2):
+    for _ in range(BATCH_LIMIT):
         assert path.read_text() == ""
         lines.write("x\n")
 
-    assert path.read_text() == "x\n" * (BATCH_SIZE // 2)
+    assert path.read_text() == "x\n" * BATCH_LIMIT
+
+
+def test_what_waits_is_written_before_a_long_line(lines: LineFile, path: Path) -> None:
+    long = "x" * PART_SIZE_LIMIT + "\n"
+    lines.write("one\n")
+    lines.write(long)
+    assert path.read_text() == "one\n"
+    lines.write(long)
+    assert path.read_text() == "one\n" + long
 
 
 def test_next_line_is_scheduled_after_a_flush(lines: LineFile, timers: Timers) -> None:

@@ -58,11 +58,11 @@ STORES = (
 )
 
 
-def empty_stores(patch: pytest.MonkeyPatch, limit: int) -> list[Texts[Any, str]]:
+def empty_stores(patch: pytest.MonkeyPatch, limit: int) -> list[Texts[Any]]:
     """Let texts be kept anew, up to a limit; return the stores."""
     patch.setattr(access_line, "KNOWN_LIMIT", limit)
     patch.setattr(access_line, "_known_fields", {})
-    stores = [Texts[Any, str](getattr(access_line, name)._make) for name in STORES]
+    stores = [Texts[Any](getattr(access_line, name)._make) for name in STORES]
     for name, store in zip(STORES, stores, strict=True):
         patch.setattr(access_line, name, store)
     return stores

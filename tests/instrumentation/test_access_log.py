@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 
 from djserve.conf.schema import LoggingConfig
 from djserve.errors import ConfigError
-from djserve.instrumentation.access_file import BATCH_SIZE, LineFile, LineLogger
+from djserve.instrumentation.access_file import (
+    BATCH_LIMIT,
+    PART_SIZE_LIMIT,
+    LineFile,
+    LineLogger,
+)
 from djserve.instrumentation.access_line import format_date
 from djserve.instrumentation.access_log import AccessLog, open_access_log
 from djserve.instrumentation.events import RequestRecord
@@ -87,7 +92,7 @@ def write_both_ways(request: RequestRecord, started: float) -> list[str]:
     scope = {"client": request.client}
     log.http_finished(request.head, scope, started, request.status, request.size)
     file.close()
-    return file.pending.decode("ascii").splitlines(keepends=True)
+    return b"".join(file.pending).decode("ascii").splitlines(keepends=True)
 
 
 @given(
@@ -101,7 +106,7 @@ def write_both_ways(request: RequestRecord, started: float) -> list[str]:
     client=st.none() | st.tuples(st.text(max_size=9), st.integers(0, 65535)),
     status=st.integers(0, 999),
     size=st.integers(0),
-    duration=st.floats(0, 1e6),
+    duration=st.floats(0, 0.004) | st.floats(0, 1e6),
     started=st.floats(0, 1e6),
 )
 def test_line_without_a_record_is_that_of_the_record(
@@ -143,11 +148,10 @@ def test_lines_without_records_are_written_as_the_others(
     log, request = AccessLog(lines), record()
     count = 0
     while not path.read_text():
-        assert len(lines.pending) < BATCH_SIZE
+        assert len(lines.pending) < BATCH_LIMIT
         log.http_finished(request.head, {"client": None}, 0.0, 200, 5)
         count += 1
-    assert len(path.read_bytes()) >= BATCH_SIZE
-    assert path.read_text().count("\n") == count
+    assert path.read_text().count("\n") == count == BATCH_LIMIT // 2
 
     log.http_finished(request.head, {"client": None}, 0.0, 200, 5)
     timers.run()
@@ -191,6 +195,19 @@ def test_long_line_is_not_kept_for_those_that_repeat_its_head(lines: LineFile) -
         log.http_finished(again.head, {"client": None}, 0.0, 200, 5)
         assert again.head.repeated.described == ("", 0, 0, b"")
     log.flush()
+
+
+def test_long_line_without_a_record_does_not_wait_with_others(
+    lines: LineFile, path: Path
+) -> None:
+    log, scope = AccessLog(lines), {"client": None}
+    long = record(b"/" + b"x" * PART_SIZE_LIMIT)
+    for count, request in enumerate([record(), long, long, record()]):
+        assert path.read_text().count("\n") == max(0, count - 1)
+        log.http_finished(request.head, scope, 0.0, 200, 5)
+    log.flush()
+
+    assert path.read_text().count("\n") == 4
 
 
 def test_logger_gets_lines_without_records_at_once(

@@ -80,7 +80,7 @@ def test_access_log_is_told_without_a_record_where_it_can_be(name: str) -> None:
     finish = choose_finish(log)
     assert finish is not None
     finish(HEAD, SCOPE, time.perf_counter(), 200, 5)
-    [line] = file.pending.decode("ascii").splitlines()
+    [line] = b"".join(file.pending).decode("ascii").splitlines()
     file.close()
 
     assert (finish == log.http_finished) is (name == "combined")
