@@ -64,6 +64,9 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 
 def perform(options: argparse.Namespace) -> int:
+    folder = output_folder(options)
+    if folder.exists() and not folder.is_dir():
+        raise BenchmarkError(f"--output takes a folder, and {folder} is none")
     if options.report:
         report(Results.read(options.report), options)
         return 0

@@ -27,8 +27,8 @@ class Profile:
 
 NORMAL = Profile(
     name="normal",
-    rounds=5,
-    steady_rounds=2,
+    rounds=4,
+    steady_rounds=1,
     seconds=3,
     fanout_connections=1000,
     idle_connections=10_000,

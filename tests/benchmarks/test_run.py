@@ -75,6 +75,17 @@ def test_unknown_scenario_is_refused() -> None:
     assert "nonsense" in done.stderr
 
 
+def test_output_that_is_no_folder_is_refused_first(tmp_path: Path) -> None:
+    file = tmp_path / "results"
+    file.write_text("kept")
+    done = run("start", "--output", str(file))
+
+    assert done.returncode == 2
+    assert str(file) in done.stderr
+    assert done.stdout == ""
+    assert file.read_text() == "kept"
+
+
 def processes_with(variable: str) -> list[str]:
     """Return the ids of processes that have this in their environment."""
     found = []
