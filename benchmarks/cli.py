@@ -64,10 +64,8 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 
 def perform(options: argparse.Namespace) -> int:
-    folder = output_folder(options)
-    if folder.exists() and not folder.is_dir():
-        raise BenchmarkError(f"--output takes a folder, and {folder} is none")
     if options.report:
+        make_folder(output_folder(options))
         report(Results.read(options.report), options)
         return 0
     servers.raise_open_file_limit()
@@ -78,6 +76,7 @@ def perform(options: argparse.Namespace) -> int:
     say(describe_plan(chosen, options))
     if options.plan:
         return 0
+    make_folder(output_folder(options))
     warn_if_not_alone()
     results = measure(chosen, options)
     report(results, options)
@@ -174,6 +173,16 @@ def output_folder(options: argparse.Namespace) -> Path:
     if options.scenarios or options.servers or options.quick:
         return RESULTS / "partial"
     return RESULTS / "goals" if options.goals else RESULTS
+
+
+def make_folder(folder: Path) -> None:
+    """Make it before hours go into what it is to hold; raises BenchmarkError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchmarkError(
+            f"The results cannot go to {folder}: {error.strerror}"
+        ) from error
 
 
 def report(results: Results, options: argparse.Namespace) -> None:

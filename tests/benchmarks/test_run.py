@@ -75,14 +75,17 @@ def test_unknown_scenario_is_refused() -> None:
     assert "nonsense" in done.stderr
 
 
-def test_output_that_is_no_folder_is_refused_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inner", ["", "inner"])
+def test_output_that_can_be_no_folder_is_refused_first(
+    inner: str, tmp_path: Path
+) -> None:
     file = tmp_path / "results"
     file.write_text("kept")
-    done = run("start", "--output", str(file))
+    done = run("start", "--output", str(file / inner))
 
     assert done.returncode == 2
-    assert str(file) in done.stderr
-    assert done.stdout == ""
+    assert done.stderr.startswith(f"The results cannot go to {file / inner}: ")
+    assert "[   1/" not in done.stdout
     assert file.read_text() == "kept"
 
 
