@@ -6,6 +6,7 @@ What many requests have in common is kept as text, ready to be put together.
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from djserve.instrumentation.events import escape, request_target
@@ -122,15 +123,14 @@ def find_fields(head: RequestHead) -> str:
     return text
 
 
+@cache
 def list_durations() -> list[bytes]:
     """Return the ends of lines by the microseconds that their requests took.
 
     To look one up in a list costs a third of what a dictionary does, and a tenth of
     making it (benchmark: access_log_cost).
     """
-    if not _duration_ends:
-        _duration_ends.extend(map(end_with_duration, range(DURATIONS_LIMIT)))
-    return _duration_ends
+    return [end_with_duration(count) for count in range(DURATIONS_LIMIT)]
 
 
 def end_with_duration(microseconds: int) -> bytes:
@@ -174,7 +174,6 @@ SIZES: Texts[int] = Texts(lambda size: str(size or "-"))
 DURATIONS: Texts[int] = Texts(
     lambda count: end_with_duration(count)[:-1].decode("ascii")
 )
-_duration_ends: list[bytes] = []
 _known_fields: dict[bytes, str] = {}
 
 FORMATS: dict[str, LineFormat] = {

@@ -121,6 +121,7 @@ class AccessLog:
         else:
             pending.append(end_with_duration(duration))
         count = len(pending)
+        # Two parts: the first line that waits, whose write is to be scheduled.
         if count == 2 or count >= BATCH_LIMIT:
             self._see_to_pending()
 
