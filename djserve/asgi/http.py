@@ -220,7 +220,7 @@ class HTTPExchange:
     def application_finished(self) -> None:
         """Answer for an application that has returned."""
         if not self.has_ended():
-            error = ApplicationError("The application ended before its response")
+            error = ApplicationError("The application ended before its response did")
             log_fault(self.scope, error)
             self.application_failed(error)
 
