@@ -14,6 +14,7 @@ djserve.W005  a setting of Daphne's has no effect
 djserve.W006  every client is believed to be a proxy
 djserve.W007  a database pool is smaller than THREADS (handlers/checks.py)
 djserve.W008  the Redis client gives up when the channel layer's reads do
+djserve.W009  an origin may call the API but not open a WebSocket
 ============  ==========================================================
 """
 
@@ -24,7 +25,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -34,6 +35,7 @@ from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.utils.module_loading import import_string
 
+from djserve.asgi.origin import OriginPolicy, create_policy, origin_allowed
 from djserve.conf.loader import load
 from djserve.conf.schema import ServerConfig
 from djserve.errors import ConfigError
@@ -52,6 +54,11 @@ _FIRST_REDIS_WITH_TIMEOUT = (8, 0)
 # With a timeout redis-py sends through asyncio.wait_for(), which on Python 3.11 loses
 # a cancellation that comes as the awaited ends: what was to stop would live on.
 _ADVISED_REDIS_TIMEOUT = 15 if sys.version_info >= (3, 12) else None
+
+_CORS_MIDDLEWARE = "corsheaders.middleware.CorsMiddleware"
+
+# Packages whose presence says that a project may serve WebSockets.
+_WEBSOCKET_PACKAGES = ("channels", "socketio")
 
 _DAPHNE_SETTINGS = {
     "DAPHNE_WEBSOCKET_MAX_MESSAGE_SIZE": "WEBSOCKET_MESSAGE_SIZE_LIMIT",
@@ -259,6 +266,44 @@ def check_proxies(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_cors_origins(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report origins that corsheaders lets call the site but WebSockets refuse."""
+    config = _load_or_none()
+    if config is None or _CORS_MIDDLEWARE not in settings.MIDDLEWARE:
+        return []
+    if not any(map(importlib.util.find_spec, _WEBSOCKET_PACKAGES)):
+        return []
+    policy = create_policy(
+        settings.ALLOWED_HOSTS,
+        (*settings.CSRF_TRUSTED_ORIGINS, *config.websocket.websocket_origins),
+        debug=settings.DEBUG,
+    )
+    return [
+        Warning(
+            f"{name} lets pages of {whose} call the site, but they may not open a "
+            "WebSocket.",
+            hint=f"Add {origin!r} to DJSERVE['WEBSOCKET_ORIGINS'], or silence this if "
+            "they open none.",
+            id="djserve.W009",
+        )
+        for name, origin, whose in _find_refused_origins(policy)
+    ]
+
+
+def _find_refused_origins(policy: OriginPolicy) -> Iterator[tuple[str, str, str]]:
+    """Yield the setting, what WEBSOCKET_ORIGINS needs, and whose pages are meant."""
+    for every in ("CORS_ALLOW_ALL_ORIGINS", "CORS_ORIGIN_ALLOW_ALL"):
+        if getattr(settings, every, False):
+            if "*" not in (*policy.trusted_origins, *(policy.allowed_hosts or ())):
+                yield every, "*", "every origin"
+            return
+    for name in ("CORS_ALLOWED_ORIGINS", "CORS_ORIGIN_WHITELIST"):
+        for origin in getattr(settings, name, ()):
+            # By a connection without TLS, where more is let in.
+            if not origin_allowed(str(origin), "", False, policy):
+                yield name, str(origin), repr(origin)
+
+
 CHECKS = (
     check_configuration,
     check_installed_apps,
@@ -269,6 +314,7 @@ CHECKS = (
     check_debug,
     check_daphne_settings,
     check_proxies,
+    check_cors_origins,
 )
 
 

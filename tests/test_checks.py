@@ -314,6 +314,51 @@ def test_trust_in_every_client(
         assert ids(checks.check_proxies(None)) == expected
 
 
+@pytest.mark.parametrize(
+    ("cors", "origins", "expected"),
+    [
+        ({"CORS_ALLOWED_ORIGINS": ["https://app.test"]}, [], ["https://app.test"]),
+        ({"CORS_ORIGIN_WHITELIST": ["https://app.test"]}, [], ["https://app.test"]),
+        ({"CORS_ALLOWED_ORIGINS": ["https://app.test"]}, ["https://app.test"], []),
+        ({"CORS_ALLOWED_ORIGINS": ["http://example.com:3000"]}, [], []),
+        ({"CORS_ALLOWED_ORIGINS": ["null"]}, [], ["null"]),
+        ({"CORS_ALLOW_ALL_ORIGINS": True}, [], ["*"]),
+        ({"CORS_ALLOW_ALL_ORIGINS": True}, ["*"], []),
+        ({}, [], []),
+    ],
+)
+def test_origin_of_cors_that_may_not_open_a_websocket(
+    cors: dict[str, Any], origins: list[str], expected: list[str]
+) -> None:
+    with override_settings(
+        MIDDLEWARE=["corsheaders.middleware.CorsMiddleware"],
+        ALLOWED_HOSTS=["example.com"],
+        DJSERVE={"WEBSOCKET_ORIGINS": origins},
+        **cors,
+    ):
+        messages = checks.check_cors_origins(None)
+
+    assert ids(messages) == ["djserve.W009"] * len(expected)
+    for message, origin in zip(messages, expected, strict=True):
+        assert message.hint is not None
+        assert message.hint.startswith(
+            f"Add {origin!r} to DJSERVE['WEBSOCKET_ORIGINS']"
+        )
+
+
+@override_settings(
+    ALLOWED_HOSTS=["example.com"], CORS_ALLOWED_ORIGINS=["https://app.test"]
+)
+def test_cors_without_its_middleware_or_without_websockets_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert checks.check_cors_origins(None) == []
+
+    monkeypatch.setattr(checks, "_WEBSOCKET_PACKAGES", ("not_installed",))
+    with override_settings(MIDDLEWARE=["corsheaders.middleware.CorsMiddleware"]):
+        assert checks.check_cors_origins(None) == []
+
+
 @override_settings(DEBUG=True, DJSERVE={"NOPE": 1})
 def test_wrong_configuration_is_reported_once() -> None:
     messages = [message for check in checks.CHECKS for message in check(None)]

@@ -2,13 +2,21 @@
 
 A browser sends cookies along with a WebSocket handshake from any page, and CORS does
 not apply: without this check every site could speak in the name of a logged-in visitor.
+
+Origins are read as Channels' AllowedHostsOriginValidator reads them, since a project
+that comes from it has clients that it let in: native ones write the address that they
+dial ("wss://example.com", Starscream) or a URL ("http://example.com/", Go).
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
+
+from djserve.conf.syntax import OPAQUE_ORIGINS
+from djserve.errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +25,14 @@ if TYPE_CHECKING:
 DEBUG_ALLOWED_HOSTS = (".localhost", "127.0.0.1", "[::1]")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# A client that writes the address that it dials means the page's scheme.
+_PAGE_SCHEMES = {"ws": "http", "wss": "https"}
+
+# A stranger may make origins up: so many of them have a warning each.
+_WARNINGS_LIMIT = 100
+
+logger = logging.getLogger("djserve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +52,7 @@ class OriginPolicy:
 
 
 class Origin(NamedTuple):
-    """A parsed origin (RFC 6454): lower case, and a known scheme's port filled in."""
+    """A parsed origin (RFC 6454): lower case, with a known scheme's port filled in."""
 
     scheme: str
     host: str
@@ -56,26 +72,57 @@ def create_policy(
     return OriginPolicy(hosts, tuple(trusted_origins), explains=debug)
 
 
+class OriginCheck:
+    """Refuse the WebSockets of pages that may not open one; name each origin once."""
+
+    __slots__ = ("_policy", "_warned")
+
+    def __init__(self, policy: OriginPolicy) -> None:
+        self._policy = policy
+        self._warned: set[str] = set()
+
+    def check(self, origin: str, host: str, secure: bool) -> None:
+        """Raise ProtocolError (403) for an origin that ``origin_allowed`` refuses.
+
+        The first refusal of an origin is a warning that names the settings: to the
+        visitors, the site's live parts are just dead.
+        """
+        if origin_allowed(origin, host, secure, self._policy):
+            return
+        level = logging.INFO
+        if origin not in self._warned and len(self._warned) < _WARNINGS_LIMIT:
+            self._warned.add(origin)
+            level = logging.WARNING
+        logger.log(level, "%s", explain_refusal(origin, True).decode("ascii"))
+        # The page learns nothing about the settings.
+        reason = explain_refusal(origin, self._policy.explains).decode("ascii")
+        raise ProtocolError(reason, 403)
+
+
 def origin_allowed(
     origin: str | None, host: str, secure: bool, policy: OriginPolicy
 ) -> bool:
-    """Tell whether a page from ``origin`` may open a WebSocket.
+    """Return whether a page from ``origin`` may open a WebSocket.
 
     ``host`` is the request's Host, ``secure`` whether it came by TLS. A client without
     an Origin is no browser and carries no one's cookies. A page of an allowed host may
-    come from any port. One that was loaded without TLS may not speak by TLS unless its
-    origin is trusted: anyone on the way could have written it.
+    come from any port, and from an app's scheme. One that was loaded without TLS may
+    not speak by TLS unless its origin is trusted: anyone on the way could have written
+    it. "*" in either list lets in every origin, opaque ones too.
     """
     if origin is None or "*" in policy.trusted_origins:
         return True
+    if policy.allowed_hosts is not None and "*" in policy.allowed_hosts:
+        return True
+    serialised = origin.lower()
+    if serialised in OPAQUE_ORIGINS:
+        return serialised in policy.trusted_origins
     parsed = parse_origin(origin)
     if parsed is None:
         return False
     if any(_matches_trusted(parsed, trusted) for trusted in policy.trusted_origins):
         return True
-    if policy.allowed_hosts is not None and "*" in policy.allowed_hosts:
-        return True
-    if parsed.scheme != "https" and (secure or parsed.scheme != "http"):
+    if parsed.scheme == "file" or (secure and parsed.scheme == "http"):
         return False
     if policy.allowed_hosts is None:
         return _is_same_host(parsed, host)
@@ -94,9 +141,9 @@ def explain_refusal(origin: str, explains: bool) -> bytes:
 
 
 def parse_origin(value: str) -> Origin | None:
-    """Parse a serialised origin; None for "null" and whatever else is not one.
+    """Parse an origin; None for an opaque one and for what is not an origin.
 
-    "null" (RFC 6454 section 7.3) stands for a sandboxed frame or a file: anyone's page.
+    "ws" counts as "http", "wss" as "https", and one slash may end it.
     """
     try:
         parts = urlsplit(value)
@@ -105,11 +152,10 @@ def parse_origin(value: str) -> Origin | None:
         return None
     if not parts.scheme or not parts.hostname or parts.username is not None:
         return None
-    if parts.path or parts.query or parts.fragment:
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
         return None
-    return Origin(
-        parts.scheme, parts.hostname, port or _DEFAULT_PORTS.get(parts.scheme)
-    )
+    scheme = _PAGE_SCHEMES.get(parts.scheme, parts.scheme)
+    return Origin(scheme, parts.hostname, port or _DEFAULT_PORTS.get(scheme))
 
 
 def _matches_trusted(origin: Origin, trusted: str) -> bool:

@@ -160,8 +160,8 @@ class WebSocketConfig:
     websocket_origins: tuple[str, ...] = setting(
         (),
         "Origins beside ALLOWED_HOSTS and CSRF_TRUSTED_ORIGINS that may open a "
-        'WebSocket ("https://example.com", "https://*.example.com"); "*" turns the '
-        "check off.",
+        'WebSocket ("https://example.com", "https://*.example.com"; "null" and '
+        '"file://" for pages without an origin); "*" turns the check off.',
         metavar="ORIGIN",
         syntax="origin",
     )

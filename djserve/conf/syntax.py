@@ -15,11 +15,16 @@ from dataclasses import dataclass
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 # RFC 6454 7: scheme, host, port. The first label may stand for any, as in Django's
-# CSRF_TRUSTED_ORIGINS.
+# CSRF_TRUSTED_ORIGINS, and one slash may end it.
 _ORIGIN = re.compile(
-    r"[a-z][a-z0-9+.-]*://(\*\.)?([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?",
+    r"[a-z][a-z0-9+.-]*://(\*\.)?([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?",
     re.IGNORECASE,
 )
+
+# The origin of a page that has none: a sandboxed frame, a data: URL (RFC 6454 section
+# 7.3), and of one read from a file, which some native clients write as well. They are
+# anyone's, so only a setting that names them lets them in.
+OPAQUE_ORIGINS = ("null", "file://")
 
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]*):(?P<port>[0-9]+)")
 
@@ -97,7 +102,7 @@ def _check_network(text: str) -> None:
 
 
 def _check_origin(text: str) -> None:
-    if text != "*" and not _ORIGIN.fullmatch(text):
+    if text not in ("*", *OPAQUE_ORIGINS) and not _ORIGIN.fullmatch(text):
         raise ValueError
 
 
@@ -144,7 +149,10 @@ RULES = {
         _check_address,
     ),
     "network": Rule('an IP network, "unix" or "*"', _check_network),
-    "origin": Rule('an origin as in "https://example.com", or "*"', _check_origin),
+    "origin": Rule(
+        'an origin as in "https://example.com", "null", "file://" or "*"',
+        _check_origin,
+    ),
     "root-path": Rule('a path that begins with "/", or ""', _check_root_path),
     "field-name": Rule("the name of a header", _check_field_name),
     "field-value": Rule("printable ASCII text", _check_field_value),

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 from djserve.asgi.forwarded import ProxyHeaders, TrustedProxies
 from djserve.asgi.http import HTTPExchange
-from djserve.asgi.origin import explain_refusal, origin_allowed
+from djserve.asgi.origin import OriginCheck
 from djserve.asgi.websocket import WebSocketExchange
-from djserve.errors import ProtocolError
 from djserve.instrumentation.events import format_client
 from djserve.instrumentation.request_id import name_request
 from djserve.net.latency import shorten_queues
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from djserve.asgi.scope import ScopeBuilder
     from djserve.asgi.types import Scope
     from djserve.conf.schema import ServerConfig
+    from djserve.errors import ProtocolError
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import (
         Connection,
@@ -81,7 +81,7 @@ class ConnectionFactory:
         self._scopes = scopes
         self._log = request_log
         self._finish = choose_finish(request_log)
-        self._origin_policy = origin_policy
+        self._origins = None if origin_policy is None else OriginCheck(origin_policy)
         self._proxy_headers = (
             ProxyHeaders(config.proxy) if config.proxy.proxy_headers else None
         )
@@ -235,17 +235,10 @@ class ConnectionFactory:
         return open_read_buffer()
 
     def _check_origin(self, origin: str | None, scope: Scope) -> None:
-        policy = self._origin_policy
-        if policy is None or origin is None:
+        if self._origins is None or origin is None:
             return
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-        is_secure = scope["scheme"] == "wss"
-        if not origin_allowed(origin, host.decode("latin-1"), is_secure, policy):
-            if not policy.explains:
-                # The page learns nothing about the settings, the operator all.
-                logger.info("%s", explain_refusal(origin, True).decode("ascii"))
-            reason = explain_refusal(origin, policy.explains).decode("ascii")
-            raise ProtocolError(reason, 403)
+        self._origins.check(origin, host.decode("latin-1"), scope["scheme"] == "wss")
 
     # The server calls these.
 

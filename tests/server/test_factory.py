@@ -135,6 +135,7 @@ def test_refused_origin_is_explained_to_the_operator_alone(
     transport = asyncio.run(drive())
     assert transport.data.endswith(b"\r\n\r\nForbidden\n")
     assert "Origin 'http://b' may not open a WebSocket here" in caplog.text
+    assert "WARNING" in caplog.text
 
 
 @on_loop
