@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from django.core import signals
 from django.core.handlers.asgi import get_script_prefix
-from django.http import HttpRequest, HttpResponseBase
+from django.http import FileResponse, HttpRequest, HttpResponseBase
 from django.urls import set_script_prefix
 
+from djserve.handlers.body import set_content_length
 from djserve.handlers.exchange import Exchange
-from djserve.handlers.files import offers_file_sending, plan_file
+from djserve.handlers.files import plan_file
 from djserve.handlers.hops import LeasedHops
 from djserve.handlers.lifecycle import closes_plainly, starts_plainly
 from djserve.handlers.routing import attach_route
@@ -44,6 +45,7 @@ async def serve_async(handler: ASGIHandler, exchange: Exchange) -> None:
         await _send(exchange, refusal)
         await exchange.hops.run(refusal.close)
         return
+    set_content_length(request, exchange.body)
     attach_route(request, exchange.route)
     answer = _Answer()
     try:
@@ -71,7 +73,8 @@ async def _send(exchange: Exchange, response: HttpResponseBase) -> None:
         await send_content(exchange.send, content, exchange.chunk_size)
         return
     file_message = None
-    if offers_file_sending(exchange.scope):
+    if isinstance(response, FileResponse):
+        # The file system is asked in a thread.
         file_message = await exchange.hops.run(plan_file, exchange.scope, response)
     await exchange.stream(response, file_message)
 

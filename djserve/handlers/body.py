@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from django.http import HttpRequest
+
     from djserve.asgi.types import Message, Receive, Scope
 
 BLOCK_SIZE = 1024 * 1024
@@ -28,6 +30,21 @@ def declared_length(scope: Scope) -> int:
         if name == b"content-length":
             return int(value) if value.isdigit() else 0
     return 0
+
+
+def set_content_length(request: HttpRequest, body: IO[bytes]) -> None:
+    """Give a request whose client declared no length that of what was read.
+
+    Chunked and HTTP/2 content may come without one, and Django's form parsers, REST
+    framework and all code written for WSGI take such content for none. WSGI behind a
+    buffering proxy sees a length, too.
+    """
+    if "CONTENT_LENGTH" in request.META:
+        return
+    length = body.seek(0, SEEK_END)
+    if length:
+        request.META["CONTENT_LENGTH"] = str(length)
+        body.seek(0)
 
 
 async def read_body(

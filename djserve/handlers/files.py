@@ -8,24 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from django.http import FileResponse, HttpResponseBase
 
+from djserve.handlers.ranges import answer_range
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from djserve.asgi.types import Message, Scope
 
 PATHSEND = "http.response.pathsend"
 ZEROCOPYSEND = "http.response.zerocopysend"
 
 
-def offers_file_sending(scope: Scope) -> bool:
-    """Whether the server has an extension that takes a file."""
-    extensions = scope.get("extensions") or ()
-    return PATHSEND in extensions or ZEROCOPYSEND in extensions
-
-
 def plan_file(scope: Scope, response: HttpResponseBase) -> Message | None:
     """Return the message that has the server send the response's file.
 
-    None where the response is no regular file on disk that is sent to its end, or
-    where the server cannot. Asks the file system, so it belongs in a thread.
+    A response that is the whole of a regular file on disk answers the request's range
+    first (``ranges``). None if the response is no such file, or the server cannot send
+    it. Asks the file system, so it belongs in a thread.
     """
     if not isinstance(response, FileResponse):
         return None
@@ -41,13 +40,37 @@ def plan_file(scope: Scope, response: HttpResponseBase) -> Message | None:
     count = status.st_size - offset
     if not stat.S_ISREG(status.st_mode) or not _is_whole(response, count):
         return None
+    if not _is_raw(file):
+        return None
     extensions = scope.get("extensions") or ()
-    path = _path_of(file, status)
-    if PATHSEND in extensions and path is not None and offset == 0:
-        return {"type": PATHSEND, "path": path}
-    if ZEROCOPYSEND in extensions and _is_raw(file):
+    part = answer_range(scope, response, count)
+    if part is not None:
+        offset += part.start
+        count = len(part)
+        response.streaming_content = _read_part(file, offset, count, response)
+        if not count:
+            return None
+    elif PATHSEND in extensions and offset == 0:
+        path = _path_of(file, status)
+        if path is not None:
+            return {"type": PATHSEND, "path": path}
+    if ZEROCOPYSEND in extensions:
         return {"type": ZEROCOPYSEND, "file": file, "offset": offset, "count": count}
     return None
+
+
+def _read_part(
+    file: Any, offset: int, count: int, response: FileResponse
+) -> Iterator[bytes]:
+    """Yield a part of the file, for a server that cannot send one by itself."""
+    if count:
+        file.seek(offset)
+    while count:
+        data = file.read(min(count, response.block_size))
+        if not data:
+            return
+        count -= len(data)
+        yield data
 
 
 def _is_whole(response: FileResponse, count: int) -> bool:
@@ -66,7 +89,7 @@ def _is_raw(file: Any) -> bool:
 def _path_of(file: Any, status: os.stat_result) -> str | None:
     """Return the file's path, if that still leads to the same file."""
     name = getattr(file, "name", None)
-    if not isinstance(name, str) or not _is_raw(file):
+    if not isinstance(name, str):
         return None
     path = os.path.abspath(name)
     try:

@@ -15,8 +15,9 @@ from django.core.handlers.base import BaseHandler
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
 
+from djserve.handlers.body import set_content_length
 from djserve.handlers.exchange import Exchange
-from djserve.handlers.files import offers_file_sending, plan_file
+from djserve.handlers.files import plan_file
 from djserve.handlers.hops import Call, Hops, LeasedHops
 from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import closes_as_django
@@ -84,8 +85,7 @@ class Work:
         response = self.response = self._get_response()
         if response.streaming:
             self.hops.hold()
-            if offers_file_sending(self.scope):
-                self.file_message = plan_file(self.scope, response)
+            self.file_message = plan_file(self.scope, response)
             return
         self.content = response.content  # type: ignore[attr-defined]
         self.start = start_message(response)
@@ -110,6 +110,7 @@ class Work:
         if request is None:
             assert refusal is not None
             return refusal
+        set_content_length(request, self.body)
         attach_route(request, self.route)
         try:
             response = handler.get_response(request)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.test.utils import modify_settings
 
+from djserve.handlers.static import StaticFilesHandler
 from djserve.testing.databases import find_memory_connections
 from djserve.testing.testcases import ServerThread
 
@@ -38,7 +38,7 @@ class ProjectServer(NamedTuple):
 def serve_project() -> Iterator[ProjectServer]:
     """Serve the project's application, on the databases of the running test."""
     with modify_settings(ALLOWED_HOSTS={"append": HOST}):
-        thread = ServerThread(HOST, ASGIStaticFilesHandler, find_memory_connections())
+        thread = ServerThread(HOST, StaticFilesHandler, find_memory_connections())
         thread.start()
         try:
             if thread.error is not None:

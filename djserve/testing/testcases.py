@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from asgiref.sync import SyncToAsync
 from django.conf import settings
-from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.db import connections
 from django.test import LiveServerTestCase
 from django.utils.functional import classproperty
@@ -21,6 +20,7 @@ from django.utils.functional import classproperty
 from djserve.conf.loader import load
 from djserve.handlers.project import load_project
 from djserve.handlers.runtime import close_shared_pool
+from djserve.handlers.static import StaticFilesHandler
 from djserve.server.launch import choose_origin_policy
 from djserve.testing.databases import shared_connections
 from djserve.testing.live import LiveServer
@@ -105,7 +105,7 @@ class DjserveLiveServerTestCase(LiveServerTestCase):
 
     application: ClassVar[Any] = None
     serve_static: ClassVar[bool] = True
-    static_handler: Any = ASGIStaticFilesHandler
+    static_handler: Any = StaticFilesHandler
     server_thread_class: Any = ServerThread
 
     @classproperty
@@ -134,7 +134,7 @@ class ChannelsLiveServerTestCase(DjserveLiveServerTestCase):
     process, so ``ProtocolServerProcess`` has no meaning here.
     """
 
-    static_wrapper: ClassVar[Any] = ASGIStaticFilesHandler
+    static_wrapper: ClassVar[Any] = StaticFilesHandler
 
     @classmethod
     def _create_server_thread(

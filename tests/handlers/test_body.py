@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+from io import BytesIO
 from typing import IO, Any
 
 import pytest
+from django.http import HttpRequest
 
 from djserve.handlers import body
-from djserve.handlers.body import ContentTooLarge, declared_length, read_body
+from djserve.handlers.body import (
+    ContentTooLarge,
+    declared_length,
+    read_body,
+    set_content_length,
+)
 
 
 def read(
@@ -125,3 +132,25 @@ def test_memory_does_not_grow_with_the_content() -> None:
 )
 def test_declared_length(headers: list[tuple[bytes, bytes]], length: int) -> None:
     assert declared_length({"headers": headers}) == length
+
+
+@pytest.mark.parametrize(
+    ("content", "declared", "expected"),
+    [
+        pytest.param(b"12345", None, "5", id="not declared"),
+        pytest.param(b"12345", "5", "5", id="declared"),
+        pytest.param(b"12345", "nonsense", "nonsense", id="declared otherwise"),
+        pytest.param(b"", None, None, id="no content"),
+    ],
+)
+def test_length_of_what_was_read_is_set(
+    content: bytes, declared: str | None, expected: str | None
+) -> None:
+    request, body = HttpRequest(), BytesIO(content)
+    if declared is not None:
+        request.META["CONTENT_LENGTH"] = declared
+    set_content_length(request, body)
+
+    assert request.META.get("CONTENT_LENGTH") == expected
+    assert request.headers.get("Content-Length") == expected
+    assert body.read() == content

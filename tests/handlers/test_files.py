@@ -14,12 +14,12 @@ from django.http import FileResponse, HttpResponse, HttpResponseBase
 from djserve.handlers.files import (
     PATHSEND,
     ZEROCOPYSEND,
-    offers_file_sending,
     plan_file,
 )
 
-BOTH: dict[str, Any] = {"extensions": {PATHSEND: {}, ZEROCOPYSEND: {}}}
-ZERO_COPY: dict[str, Any] = {"extensions": {ZEROCOPYSEND: {}}}
+GET: dict[str, Any] = {"method": "GET", "headers": []}
+BOTH: dict[str, Any] = {**GET, "extensions": {PATHSEND: {}, ZEROCOPYSEND: {}}}
+ZERO_COPY: dict[str, Any] = {**GET, "extensions": {ZEROCOPYSEND: {}}}
 
 
 @pytest.fixture
@@ -33,17 +33,13 @@ def plan(scope: dict[str, Any], response: HttpResponseBase) -> Any:
     try:
         return plan_file(scope, response)
     finally:
-        # Not response.close(): its signal looks after the database, too.
-        for close in response._resource_closers:  # type: ignore[attr-defined]
-            close()
+        close(response)
 
 
-@pytest.mark.parametrize(
-    ("scope", "offered"),
-    [({}, False), ({"extensions": None}, False), (BOTH, True), (ZERO_COPY, True)],
-)
-def test_offer_is_read_from_the_extensions(scope: Any, offered: bool) -> None:
-    assert offers_file_sending(scope) is offered
+def close(response: HttpResponseBase) -> None:
+    # Not response.close(): its signal looks after the database, too.
+    for close in response._resource_closers:  # type: ignore[attr-defined]
+        close()
 
 
 def test_whole_file_is_sent_by_its_path(path: Path) -> None:
@@ -128,4 +124,61 @@ def test_what_is_no_file_goes_through_python(response: Any) -> None:
 
 
 def test_nothing_is_planned_for_a_server_without_extensions(path: Path) -> None:
-    assert plan({}, FileResponse(path.open("rb"))) is None
+    assert plan(GET, FileResponse(path.open("rb"))) is None
+
+
+def ask_for(part: bytes, scope: dict[str, Any]) -> dict[str, Any]:
+    return {**scope, "headers": [(b"range", b"bytes=" + part)]}
+
+
+def test_part_of_a_file_is_sent_by_its_descriptor(path: Path) -> None:
+    file = path.open("rb")
+    message = plan(ask_for(b"3-5", BOTH), FileResponse(file))
+
+    assert message == {"type": ZEROCOPYSEND, "file": file, "offset": 3, "count": 3}
+
+
+def test_part_counts_from_where_the_response_begins(path: Path) -> None:
+    file = path.open("rb")
+    file.seek(4)
+    message = plan(ask_for(b"1-2", BOTH), FileResponse(file))
+
+    assert (message["offset"], message["count"]) == (5, 2)
+
+
+@pytest.mark.parametrize("scope", [GET, {**GET, "extensions": {PATHSEND: {}}}])
+def test_part_goes_through_python_if_the_server_sends_no_parts(
+    path: Path, scope: Any
+) -> None:
+    response = FileResponse(path.open("rb"))
+    response.block_size = 2
+
+    assert plan_file(ask_for(b"3-7", scope), response) is None
+    assert list(response) == [b"34", b"56", b"7"]
+    file = response._resource_closers[0].__self__  # type: ignore[attr-defined]
+    close(response)
+    assert file.closed
+
+
+def test_part_ends_with_a_file_that_became_shorter(path: Path) -> None:
+    response = FileResponse(path.open("rb"))
+    plan_file(ask_for(b"3-7", GET), response)
+    path.write_bytes(b"01234")
+
+    assert b"".join(response) == b"34"
+    close(response)
+
+
+def test_refused_range_has_no_content(path: Path) -> None:
+    response = FileResponse(path.open("rb"))
+
+    assert plan_file(ask_for(b"10-", BOTH), response) is None
+    assert (response.status_code, list(response)) == (416, [])
+    close(response)
+
+
+def test_file_in_memory_has_no_parts() -> None:
+    response = FileResponse(io.BytesIO(b"0123456789"))
+
+    assert plan(ask_for(b"0-1", BOTH), response) is None
+    assert response.status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import subprocess
 import sys
@@ -101,7 +102,11 @@ def test_own_server_makes_most_calls_of_sync_views_without_a_task(
 def test_responses_are_the_same_but_for_streams_that_fail(
     handler: str, results: Results
 ) -> None:
-    ours, stock = {**results[handler]["responses"]}, {**results["django"]["responses"]}
+    ours = copy.deepcopy(results[handler]["responses"])
+    stock = {**results["django"]["responses"]}
+    for name in ("/file/", "/afile/"):
+        # Ours answers ranges, and says so.
+        ours[name]["response"][1].remove(["Accept-Ranges", "bytes"])
     failing, failing_stock = ours.pop("/failing-stream/"), stock.pop("/failing-stream/")
 
     assert ours == stock

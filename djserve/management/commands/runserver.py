@@ -212,6 +212,6 @@ class Command(find_next_command()):  # type: ignore[misc]
 
 
 def _serve_static_files(application: Any) -> Any:
-    from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+    from djserve.handlers.static import StaticFilesHandler
 
-    return ASGIStaticFilesHandler(application)
+    return StaticFilesHandler(application)

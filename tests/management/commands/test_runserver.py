@@ -12,7 +12,6 @@ from typing import Any
 import django
 import pytest
 from django.apps import apps
-from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.contrib.staticfiles.management.commands.runserver import (
     Command as StaticFilesCommand,
 )
@@ -26,6 +25,7 @@ from django.utils import autoreload
 from djserve import handlers
 from djserve.errors import ConfigError
 from djserve.handlers.project import Project
+from djserve.handlers.static import StaticFilesHandler
 from djserve.management.commands import runserver
 from djserve.management.commands.runserver import Command, find_next_command
 
@@ -106,26 +106,26 @@ def test_project_is_served_with_static_files_in_front(command: Command) -> None:
     server = run(command, "8123")
 
     assert server.server_port == 8123
-    assert isinstance(server.application, ASGIStaticFilesHandler)
+    assert isinstance(server.application, StaticFilesHandler)
 
 
 @override_settings(DEBUG=False, ALLOWED_HOSTS=["*"])
 def test_static_files_are_for_debugging(command: Command) -> None:
-    assert not isinstance(run(command).application, ASGIStaticFilesHandler)
+    assert not isinstance(run(command).application, StaticFilesHandler)
 
 
 @override_settings(DEBUG=False, ALLOWED_HOSTS=["*"])
 def test_static_files_may_be_asked_for(command: Command) -> None:
     server = run(command, "--insecure")
 
-    assert isinstance(server.application, ASGIStaticFilesHandler)
+    assert isinstance(server.application, StaticFilesHandler)
 
 
 @override_settings(DEBUG=True)
 def test_static_files_may_be_left_out(command: Command) -> None:
     server = run(command, "--nostatic")
 
-    assert not isinstance(server.application, ASGIStaticFilesHandler)
+    assert not isinstance(server.application, StaticFilesHandler)
 
 
 @override_settings(DEBUG=True)
