@@ -77,6 +77,10 @@ class UnexpectedMessage(ApplicationError):
         super().__init__(f"Unexpected ASGI message {message_type!r} in state {state}")
 
 
+class SendAfterClose(UnexpectedMessage):
+    """The application sent on a WebSocket that it had closed."""
+
+
 class LifespanError(DjserveError):
     """The lifespan's start-up failed, or there is none and one is required."""
 

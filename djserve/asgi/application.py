@@ -15,6 +15,7 @@ import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
+from djserve.asgi.consumers import attend_consumers
 from djserve.asgi.unrouted import is_unrouted, log_unrouted
 from djserve.errors import ApplicationError, ClientDisconnected
 
@@ -112,6 +113,7 @@ class ApplicationCalls:
         self._ended_at_once = 0
         self._idle: asyncio.Future[None] | None = None
         self._beginnings: dict[Conversation, float] | None = None
+        attend_consumers()
         self._direct = self._context.run(open_direct_lane, application, self)
 
     def __len__(self) -> int:

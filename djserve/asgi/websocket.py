@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar
 
 from djserve.asgi.application import log_fault
+from djserve.asgi.consumers import attend_consumers
 from djserve.asgi.http_messages import take_body
 from djserve.asgi.inbox import Inbox
 from djserve.asgi.unrouted import refusal_status
@@ -26,7 +27,12 @@ from djserve.asgi.websocket_messages import (
     take_subprotocol,
     take_type,
 )
-from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
+from djserve.errors import (
+    ApplicationError,
+    ClientDisconnected,
+    SendAfterClose,
+    UnexpectedMessage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -114,6 +120,7 @@ class WebSocketExchange:
 
     def start(self) -> None:
         """Run the application."""
+        attend_consumers()
         self._calls.start(self)
 
     # Upward, before the upgrade: the stream calls these (interfaces.Exchange).
@@ -190,6 +197,8 @@ class WebSocketExchange:
         if action is None:
             if self._actions is self._DISCONNECTED:
                 raise ClientDisconnected
+            if self._actions is self._CLOSED and message_type == "websocket.send":
+                raise SendAfterClose(message_type, "CLOSED")
             raise UnexpectedMessage(message_type, self._state_name())
         action(self, message)
         if self._is_writing_paused:
