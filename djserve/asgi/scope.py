@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
+
+from djserve.errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,19 +17,33 @@ if TYPE_CHECKING:
 
 ASGI_VERSION = {"version": "3.0", "spec_version": "2.5"}
 
+logger = logging.getLogger("djserve")
+
 
 class ScopeBuilder:
     """Build scopes for one application: its mount point and its lifespan state.
 
-    ``state`` may be replaced once, when the application's start-up is complete.
+    ``root_path_mode`` is the setting of that name. ``state`` may be replaced once, when
+    the application's start-up is complete.
+
+    Only the operator knows what the proxy does with the prefix, and a guess from the
+    path can be turned against the site: behind a proxy that takes "/app" off and
+    forbids "/app/admin/", a request for "/app/app/admin/" arrives as "/app/admin/". So
+    "auto" never takes a prefix for the mount point's own.
     """
 
-    __slots__ = ("_root_path", "state")
+    __slots__ = ("_has_warned", "_root_path", "_root_path_mode", "state")
 
     def __init__(
-        self, root_path: str = "", state: dict[str, Any] | None = None
+        self,
+        root_path: str = "",
+        state: dict[str, Any] | None = None,
+        *,
+        root_path_mode: str = "auto",
     ) -> None:
         self._root_path = root_path.rstrip("/")
+        self._root_path_mode = root_path_mode
+        self._has_warned = False
         self.state = state
 
     def build_http(
@@ -36,7 +53,10 @@ class ScopeBuilder:
         stream: Stream,
         forwarded: Forwarded | None = None,
     ) -> Scope:
-        """Return the scope of an HTTP request."""
+        """Return the scope of an HTTP request.
+
+        Raises ProtocolError (404) for a path outside of the mount point.
+        """
         extensions = dict(stream.extensions)
         scope = self._build("http", head, info, extensions, forwarded)
         scope["method"] = head.method
@@ -49,7 +69,7 @@ class ScopeBuilder:
         subprotocols: Sequence[str],
         forwarded: Forwarded | None = None,
     ) -> Scope:
-        """Return the scope of a WebSocket connection."""
+        """Return the scope of a WebSocket connection; raises as ``build_http``."""
         extensions: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
         scope = self._build("websocket", head, info, extensions, forwarded)
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
@@ -70,15 +90,8 @@ class ScopeBuilder:
             path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
         else:
             path = raw_path.decode("ascii")
-        if (
-            root_path
-            and path != root_path
-            and path != "*"
-            and not path.startswith(root_path + "/")
-        ):
-            # ASGI: path includes root_path. Some proxies take the prefix off, some
-            # leave it on; either way the application sees it once.
-            path = root_path + path
+        if root_path and path != "*":
+            path = self._mount(path)
         scope: dict[str, Any] = {
             "type": kind,
             "asgi": ASGI_VERSION.copy(),
@@ -100,6 +113,28 @@ class ScopeBuilder:
         if forwarded is not None:
             _apply_forwarded(scope, info, forwarded)
         return scope
+
+    def _mount(self, path: str) -> str:
+        """Return the path with the mount point in front (ASGI: path includes it)."""
+        root_path = self._root_path
+        is_inside = path == root_path or path.startswith(root_path + "/")
+        if self._root_path_mode == "keep":
+            if not is_inside:
+                raise ProtocolError(
+                    f"The path is not below ROOT_PATH ({root_path!r:.100}), and "
+                    "ROOT_PATH_MODE is 'keep'",
+                    404,
+                )
+            return path
+        if is_inside and self._root_path_mode == "auto" and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "A request's path, %.100r, begins with ROOT_PATH already and is taken "
+                "for a path below it. If the proxy leaves the prefix on, set "
+                "ROOT_PATH_MODE to 'keep'; if it takes it off, to 'strip'.",
+                path,
+            )
+        return root_path + path
 
 
 def _apply_forwarded(

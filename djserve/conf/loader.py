@@ -6,6 +6,7 @@ The only module of ``conf`` that knows Django, and it imports it on the first ca
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import sys
@@ -32,10 +33,11 @@ def load(options: Mapping[str, Any] | None = None) -> ServerConfig:
 
     ``options`` are what ``options.mapping_from_namespace`` returns. Without them the
     result is kept until Django's ``setting_changed`` says that DJSERVE is another.
+    FORCE_SCRIPT_NAME is the root path if there is no other and its mode is set.
     Raises ConfigError with every fault of both.
     """
     if options:
-        return parse({**read_settings(), **options}, source=SETTING)
+        return _load({**read_settings(), **options})
     return _load_settings()
 
 
@@ -86,9 +88,27 @@ def _load_settings() -> ServerConfig:
     from django.core.signals import setting_changed
 
     setting_changed.connect(_forget, dispatch_uid="djserve.conf.loader")
-    return parse(read_settings(), source=SETTING)
+    return _load(read_settings())
+
+
+def _load(mapping: Mapping[str, Any]) -> ServerConfig:
+    config = parse(mapping, source=SETTING)
+    proxy = config.proxy
+    prefix = _read_script_name()
+    # Django takes FORCE_SCRIPT_NAME off a path that has it and leaves others alone:
+    # that is the guess which the two other modes are there to end.
+    if proxy.root_path or proxy.root_path_mode == "auto" or not prefix:
+        return config
+    proxy = dataclasses.replace(proxy, root_path=prefix)
+    return dataclasses.replace(config, proxy=proxy)
+
+
+def _read_script_name() -> str:
+    from django.conf import settings
+
+    return (settings.FORCE_SCRIPT_NAME or "") if _has_settings() else ""
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
-    if setting == SETTING:
+    if setting in (SETTING, "FORCE_SCRIPT_NAME"):
         _load_settings.cache_clear()

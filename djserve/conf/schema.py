@@ -205,6 +205,13 @@ class ProxyConfig:
         metavar="PATH",
         syntax="root-path",
     )
+    root_path_mode: str = setting(
+        "auto",
+        "What the proxy does with the root path: strip (takes it off), keep (leaves it "
+        "on; other paths get 404) or auto (as strip, with a warning if a path begins "
+        "with it already).",
+        choices=("auto", "strip", "keep"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,15 @@ def resolve_route(scope: Scope) -> Route | None:
 
 
 def attach_route(request: HttpRequest, route: Route | None) -> None:
-    """Leave a route with its request, for ``reusable_match``."""
+    """Leave a route with its request, for ``reusable_match``.
+
+    Django's request takes FORCE_SCRIPT_NAME off within a name as well: "/app" off
+    "/application/" leaves "lication/", and another view may answer. Here it ends at a
+    slash.
+    """
+    if settings.FORCE_SCRIPT_NAME:
+        path_info = _take_off(settings.FORCE_SCRIPT_NAME, request.path)
+        request.path_info = request.META["PATH_INFO"] = path_info
     setattr(request, ATTRIBUTE, route)
 
 
@@ -170,4 +178,11 @@ def _is_foreign(converter: object) -> bool:
 def _path_info(scope: Scope) -> str:
     path: str = scope["path"]
     prefix = get_script_prefix(scope)
-    return path.removeprefix(prefix.rstrip("/")) if prefix else path
+    return _take_off(prefix, path) if prefix else path
+
+
+def _take_off(prefix: str, path: str) -> str:
+    """Return a path without the prefix that it is mounted under."""
+    prefix = prefix.rstrip("/")
+    rest = path.removeprefix(prefix)
+    return rest if not rest or rest.startswith("/") else path

@@ -75,7 +75,9 @@ class Server:
         self._lifespan = Lifespan(
             application, lifecycle.lifespan, lifecycle.lifespan_timeout
         )
-        self._scopes = ScopeBuilder(config.proxy.root_path)
+        self._scopes = ScopeBuilder(
+            config.proxy.root_path, root_path_mode=config.proxy.root_path_mode
+        )
         self._factory = ConnectionFactory(
             config, self._calls, self._scopes, request_log, origin_policy
         )

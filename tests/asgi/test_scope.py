@@ -9,6 +9,7 @@ import pytest
 from djserve.asgi.forwarded import ProxyHeaders
 from djserve.asgi.scope import ScopeBuilder
 from djserve.conf.schema import ProxyConfig
+from djserve.errors import ProtocolError
 from djserve.interfaces import ConnectionInfo, Headers, RequestHead, Stream
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ def build(
     headers: Headers | None = None,
     info: ConnectionInfo = INFO,
     root_path: str = "",
+    mode: str = "auto",
     state: dict[str, Any] | None = None,
     version: str = "1.1",
 ) -> Scope:
     head = RequestHead("GET", raw_path, query, headers or [], version)
-    return ScopeBuilder(root_path, state).build_http(head, info, STREAM)
+    builder = ScopeBuilder(root_path, state, root_path_mode=mode)
+    return builder.build_http(head, info, STREAM)
 
 
 def test_http_scope_has_every_key() -> None:
@@ -89,20 +92,62 @@ def test_path_is_decoded_and_raw_path_kept(raw_path: bytes, path: str) -> None:
     [
         (b"/", "/app/"),
         (b"/a", "/app/a"),
-        (b"/app", "/app"),
-        (b"/app/a", "/app/a"),
+        (b"/app", "/app/app"),
+        (b"/app/a", "/app/app/a"),
         (b"/apple", "/app/apple"),
-        (b"/%61pp/a", "/app/a"),
+        (b"/%61pp/a", "/app/app/a"),
+        (b"//app/a", "/app//app/a"),
         (b"*", "*"),
     ],
 )
 @pytest.mark.parametrize("root_path", ["/app", "/app/"])
-def test_path_includes_the_root_path_once(
-    raw_path: bytes, path: str, root_path: str
+@pytest.mark.parametrize("mode", ["auto", "strip"])
+def test_no_path_is_taken_for_one_that_has_the_root_path(
+    raw_path: bytes, path: str, root_path: str, mode: str
 ) -> None:
-    scope = build(raw_path, root_path=root_path)
+    scope = build(raw_path, root_path=root_path, mode=mode)
 
     assert (scope["root_path"], scope["path"]) == ("/app", path)
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "path"),
+    [
+        (b"/app", "/app"),
+        (b"/app/", "/app/"),
+        (b"/app/app/a", "/app/app/a"),
+        (b"/%61pp/a", "/app/a"),
+        (b"*", "*"),
+    ],
+)
+def test_root_path_that_the_proxy_keeps_stays(raw_path: bytes, path: str) -> None:
+    scope = build(raw_path, root_path="/app/", mode="keep")
+
+    assert (scope["root_path"], scope["path"]) == ("/app", path)
+
+
+@pytest.mark.parametrize("raw_path", [b"/", b"/a", b"/apple", b"/APP/a", b"//app/a"])
+def test_other_path_behind_a_proxy_that_keeps_the_root_path_is_not_found(
+    raw_path: bytes,
+) -> None:
+    with pytest.raises(ProtocolError, match="ROOT_PATH_MODE is 'keep'") as caught:
+        build(raw_path, root_path="/app", mode="keep")
+
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize(("mode", "count"), [("auto", 1), ("strip", 0), ("keep", 0)])
+def test_root_path_that_may_have_been_kept_is_pointed_out_once(
+    mode: str, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    builder = ScopeBuilder("/app", root_path_mode=mode)
+    for _ in range(2):
+        head = RequestHead("GET", b"/app/a", b"", [], "1.1")
+        builder.build_http(head, INFO, STREAM)
+        builder.build_websocket(head, INFO, [])
+
+    assert len(caplog.messages) == count
+    assert all("ROOT_PATH_MODE to 'keep'" in text for text in caplog.messages)
 
 
 def test_unix_socket_has_no_client() -> None:

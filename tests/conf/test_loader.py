@@ -62,6 +62,25 @@ def test_another_setting_changes_nothing() -> None:
         assert load() is before
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, ""),
+        ({"ROOT_PATH_MODE": "strip"}, "/app"),
+        ({"ROOT_PATH_MODE": "keep"}, "/app"),
+        ({"ROOT_PATH_MODE": "keep", "ROOT_PATH": "/other"}, "/other"),
+    ],
+)
+def test_forced_script_name_is_the_root_path_once_its_mode_is_set(
+    settings: dict[str, str], expected: str
+) -> None:
+    with override_settings(DJSERVE=settings):
+        with override_settings(FORCE_SCRIPT_NAME="/app"):
+            assert load().proxy.root_path == expected
+            assert load({"BACKLOG": 9}).proxy.root_path == expected
+        assert load().proxy.root_path == settings.get("ROOT_PATH", "")
+
+
 @pytest.mark.parametrize("value", [None, [], "BIND", 5])
 def test_setting_that_is_no_mapping_is_refused(value: object) -> None:
     expected = [f"DJSERVE: expected a dict of settings, got {value!r}"]

@@ -237,6 +237,39 @@ def test_server_that_raises_on_send_after_a_disconnect_is_no_error() -> None:
     client.run(ASGIHandler())
 
 
+@pytest.mark.parametrize("prefix", ["/app", "/app/"])
+@pytest.mark.parametrize("lane", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("before", "status"), [("/app", 200), ("", 200), ("/app/app", 404), ("/appx", 404)]
+)
+def test_forced_script_name_ends_at_a_slash(
+    prefix: str, lane: str, before: str, status: int
+) -> None:
+    client = Conversation(f"{before}/{lane}/")
+    with override_settings(FORCE_SCRIPT_NAME=prefix):
+        client.run(ASGIHandler())
+
+    assert client.status == status
+
+
+def test_forced_script_name_is_not_taken_off_within_a_name() -> None:
+    seen: list[tuple[str, str]] = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        seen.append((request.path_info, request.META["PATH_INFO"]))
+        return HttpResponse()
+
+    class Urls:
+        urlpatterns = [path("application/", view), path("lication/", view)]
+
+    client = Conversation("/application/")
+    with override_settings(FORCE_SCRIPT_NAME="/app", ROOT_URLCONF=Urls):
+        client.run(ASGIHandler())
+
+    assert client.status == 200
+    assert seen == [("/application/", "/application/")]
+
+
 def test_subclass_that_answers_asynchronously_is_asked() -> None:
     class Teapot(ASGIHandler):
         async def get_response_async(self, request: HttpRequest) -> HttpResponse:
