@@ -34,6 +34,7 @@ from djserve.supervisor.systemd import Notifier
 from djserve.supervisor.titles import set_title
 from djserve.supervisor.upgrade import Inheritance
 from djserve.supervisor.watcher import Watcher
+from djserve.supervisor.worker import STOP_MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,10 +64,12 @@ class Arbiter:
         self._notifier = Notifier()
         self._sockets: list[BoundSocket] = []
         self._successor: subprocess.Popen[bytes] | None = None
+        self._successor_deadline: float | None = None
         self._desk: Desk | None = None
         self._insight: FleetInsight | None = None
         self._stops = 0
         self._is_announced = False
+        self._has_started = False
         self._last_turn = time.monotonic()
 
     def run(self) -> ExitCode:
@@ -162,6 +165,7 @@ class Arbiter:
         if gap > PAUSE:
             return
         self._fleet.tick(now)
+        self._check_successor(now)
         self._notifier.alive(now)
         if not self._is_announced and self._fleet.is_complete and not self._stops:
             self._announce()
@@ -170,7 +174,8 @@ class Arbiter:
         """Tell that all workers are ready, after the start and after each reload."""
         self._is_announced = True
         count = self._fleet.target
-        if self._fleet.current.number == 1:
+        if not self._has_started:
+            self._has_started = True
             urls = [sock.url for sock in self._sockets]
             notes = [*self._fleet.notes, f"Supervisor {os.getpid()}, {count} workers"]
             for line in start_lines(self._config, urls, self._fleet.loop_name, notes):
@@ -230,7 +235,23 @@ class Arbiter:
         inheritance = Inheritance(os.getpid(), numbers, owned)
         logger.info("Starting a successor")
         environment = inheritance.to_environment() | self._notifier.environment()
-        self._successor = start_successor(numbers, environment)
+        try:
+            self._successor = start_successor(numbers, environment)
+        except OSError as error:
+            logger.error("No successor can be started; serving on: %s", error)
+            return
+        start_timeout = self._config.workers.worker_start_timeout
+        # It loads the application, then starts its workers.
+        deadline = time.monotonic() + 2 * start_timeout + STOP_MARGIN
+        self._successor_deadline = deadline
+
+    def _check_successor(self, now: float) -> None:
+        deadline, successor = self._successor_deadline, self._successor
+        if deadline is None or successor is None or now < deadline or self._stops:
+            return
+        self._successor_deadline = None
+        logger.error("The successor is killed: it did not take over in time")
+        successor.kill()
 
     def _add_worker(self) -> None:
         if not self._stops:
@@ -245,6 +266,7 @@ class Arbiter:
         successor = self._successor
         if successor is not None and successor.poll() is not None:
             self._successor = None
+            self._successor_deadline = None
             logger.error(
                 "The successor ended with %d; serving on", successor.returncode
             )

@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,9 @@ from djserve.net.channel import Channel, Message
 from djserve.server.factory import load_protocols
 from djserve.server.launch import uses_django
 from djserve.server.lifecycle import ExitCode
+from djserve.supervisor.parent_death import is_hung_up, request_signal
 from djserve.supervisor.titles import set_title
-from djserve.supervisor.worker import Assignment, run_worker
+from djserve.supervisor.worker import Assignment, run_worker, time_to_end
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
@@ -102,6 +104,10 @@ class _Loader:
             return ExitCode.CONFIG_WRONG
         notes = list(self._loaded.notes) if self._loaded is not None else []
         self._tell({"event": "loaded", "obstacle": obstacle, "notes": notes})
+        # From now on it has more to do at the supervisor's end than to end as well.
+        request_signal(signal.SIGCONT)
+        if is_hung_up(self._channel.fileno()):
+            return ExitCode.OK
         if not obstacle:
             self._prepare_fork()
         assignment = self._follow_orders()
@@ -153,6 +159,7 @@ class _Loader:
             try:
                 orders = self._channel.receive()
             except EOFError:
+                self._outlive_supervisor()
                 break
             for order in orders:
                 assignment = self._obey(order)
@@ -193,6 +200,18 @@ class _Loader:
         sockets, self._sockets = self._sockets, ()
         for number in sockets:
             os.close(number)
+
+    def _outlive_supervisor(self) -> None:
+        """Wait for the workers, which drain now, and end those that do not."""
+        deadline = time.monotonic() + time_to_end(self._config.lifecycle)
+        for pid in self._children:
+            os.kill(pid, signal.SIGCONT)
+        while self._children:
+            if time.monotonic() >= deadline:
+                for pid in self._children:
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+            self._reap()
 
     def _reap(self) -> None:
         for pid in list(self._children):

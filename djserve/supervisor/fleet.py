@@ -22,6 +22,7 @@ from djserve.supervisor.processes import (
 )
 from djserve.supervisor.rollout import Rollout
 from djserve.supervisor.status import Reports, render_figures
+from djserve.supervisor.worker import time_to_end
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
@@ -33,8 +34,6 @@ logger = logging.getLogger("djserve")
 # Seconds for a worker's exit status after its channel has ended: by then its process
 # has ended itself, however busy the machine is.
 EXIT_TIMEOUT = THREADS_TIMEOUT + 5.0
-# Seconds beyond all of a worker's own deadlines until it is killed.
-STOP_MARGIN = 10.0
 
 
 class Fleet:
@@ -102,6 +101,7 @@ class Fleet:
         """End every worker this moment."""
         for worker in self.workers:
             worker.send_signal(signal.SIGKILL)
+        self._nursery.kill()
 
     def signal_all(self, number: signal.Signals) -> None:
         """Send a signal to every worker that is ready."""
@@ -128,6 +128,7 @@ class Fleet:
             ):
                 worker.send_signal(signal.SIGKILL)
                 self._worker_ended(worker, None)
+        self._nursery.tick(now, {worker.loader for worker in self.workers})
         self.reports.tick(now)
         if self.is_stopping:
             return
@@ -255,11 +256,20 @@ class Fleet:
 
     def _check(self, worker: Worker, now: float) -> None:
         if worker.deadline is not None and now >= worker.deadline:
-            logger.error("%s is killed: it did not %s in time", worker, _aim(worker))
+            self._kill_overdue(worker)
             worker.deadline = now + KILL_TIMEOUT
-            worker.send_signal(signal.SIGKILL)
         if worker.state is WorkerState.READY:
             check_loop(worker, self._config.workers, now)
+
+    def _kill_overdue(self, worker: Worker) -> None:
+        if not worker.is_overdue:
+            worker.is_overdue = True
+            logger.error("%s is killed: it did not %s in time", worker, _aim(worker))
+        if worker.pid is not None:
+            worker.send_signal(signal.SIGKILL)
+        elif worker.loader is not None:
+            # The loader has not even forked it: the channel ends with the loader.
+            self._nursery.give_up(worker.loader)
 
     def _recycle(self, now: float) -> None:
         """Start a replacement for one worker that has reached a limit."""
@@ -300,9 +310,7 @@ class Fleet:
 
     def _stop(self, worker: Worker) -> None:
         if worker.state is not WorkerState.STOPPING:
-            timeouts = self._config.lifecycle
-            wait = timeouts.shutdown_timeout + timeouts.lifespan_timeout + STOP_MARGIN
-            worker.deadline = time.monotonic() + wait
+            worker.deadline = time.monotonic() + time_to_end(self._config.lifecycle)
         worker.tell_to_stop()
         worker.state = WorkerState.STOPPING
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+import signal
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from djserve.server.ending import THREADS_TIMEOUT
+from djserve.supervisor.health import KILL_TIMEOUT
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from djserve.net.channel import Message
     from djserve.supervisor.processes import Launcher, Loader, Worker
     from djserve.supervisor.watcher import Watcher
+
+
+logger = logging.getLogger("djserve")
+
+END_TIMEOUT = THREADS_TIMEOUT + 5.0
+"""Seconds for a loader that is told to quit, once its workers have ended."""
 
 
 class Family(Protocol):
@@ -45,6 +57,7 @@ class Nursery:
     def start_loader(self, on_loaded: Callable[[], None]) -> Loader:
         """Start a loader; ``on_loaded`` is called once it has the application."""
         loader = self._launcher.start()
+        loader.deadline = time.monotonic() + self._launcher.start_timeout
         self.loaders[loader] = on_loaded
         self._watcher.watch(loader.channel, lambda: self._hear(loader))
         return loader
@@ -56,6 +69,8 @@ class Nursery:
             loader = self.start_loader(lambda: self._become(worker, loader))
             worker.loader = loader
             worker.pid = loader.process.pid
+            # The worker's own deadline is that of its process.
+            loader.deadline = None
         elif base.can_fork:
             base.make(worker, "fork")
             worker.handed_over()
@@ -80,7 +95,48 @@ class Nursery:
         for loader in self.loaders:
             if not loader.is_loaded:
                 loader.process.terminate()
+                loader.deadline = time.monotonic() + END_TIMEOUT
             loader.quit()
+
+    def kill(self) -> None:
+        """End every loader this moment."""
+        for loader in self.loaders:
+            loader.kill()
+
+    def tick(self, now: float, busy: Collection[Loader | None]) -> None:
+        """End loaders whose time is up. Those in ``busy`` have workers to wait for."""
+        for loader in list(self.loaders):
+            loader.channel.flush()
+            if loader.is_quitting and loader.is_loaded:
+                self._limit_end(loader, now, is_busy=loader in busy)
+            if loader.deadline is not None and now >= loader.deadline:
+                loader.deadline = now + KILL_TIMEOUT
+                self.give_up(loader)
+
+    def give_up(self, loader: Loader) -> None:
+        """End a loader that does not do what it should.
+
+        One that still loads is taken for ended at once: a process that waits for a
+        disk or a file server ends of SIGKILL only after that.
+        """
+        is_first, loader.is_killed = not loader.is_killed, True
+        loader.kill()
+        pid = loader.process.pid
+        if loader.is_quitting and is_first:
+            logger.error("The loader (process %d) is killed: it did not end", pid)
+        elif not loader.is_loaded and is_first:
+            loader.problems = [
+                f"Loading the application took longer than WORKER_START_TIMEOUT, "
+                f"{self._launcher.start_timeout:g} seconds; process {pid} is killed"
+            ]
+            self._family.loader_ended(loader, -signal.SIGKILL)
+
+    @staticmethod
+    def _limit_end(loader: Loader, now: float, *, is_busy: bool) -> None:
+        if is_busy:
+            loader.deadline = None
+        elif loader.deadline is None:
+            loader.deadline = now + END_TIMEOUT
 
     def _become(self, worker: Worker, loader: Loader) -> None:
         worker.loader = loader
@@ -103,6 +159,7 @@ class Nursery:
         match message["event"]:
             case "loaded":
                 loader.is_loaded = True
+                loader.deadline = None
                 loader.obstacle = message["obstacle"]
                 loader.notes = message["notes"]
                 self.loaders[loader]()

@@ -13,6 +13,7 @@ from djserve.instrumentation.board import Board, Field, create_memory
 from djserve.net.channel import Channel, open_pair
 from djserve.supervisor.birth import VARIABLE, Birth
 from djserve.supervisor.child import PRELOAD_OFF
+from djserve.supervisor.parent_death import die_with
 from djserve.supervisor.worker import STACK_SIGNAL
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class Launcher:
         self._config = config
         self._sockets = tuple(sockets)
 
+    @property
+    def start_timeout(self) -> float:
+        """Seconds that a loader has for the application."""
+        return self._config.worker_start_timeout
+
     def start(self) -> Loader:
         """Start a loader. Raises OSError where the system cannot."""
         ours, theirs = open_pair()
@@ -71,6 +77,9 @@ class Launcher:
                 user=self._config.user,
                 group=self._config.group,
                 extra_groups=None if self._config.user is None else [],
+                # The supervisor has few threads, and none of them holds a lock that
+                # this needs.
+                preexec_fn=die_with(os.getpid()),
             )
         except OSError:
             ours.close()
@@ -85,12 +94,19 @@ class Launcher:
 
 
 class Loader:
-    """A loader process. ``obstacle`` says why it cannot fork, "" where it can."""
+    """A loader process. ``obstacle`` says why it cannot fork, "" where it can.
+
+    ``deadline`` is the monotonic time by which it has to have done what it was started
+    or told to do last.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], channel: Channel) -> None:
         self.process = process
         self.channel = channel
+        self.deadline: float | None = None
         self.is_loaded = False
+        self.is_quitting = False
+        self.is_killed = False
         self.obstacle = ""
         self.notes: list[str] = []
         self.problems: list[str] = []
@@ -112,8 +128,13 @@ class Loader:
 
     def quit(self) -> None:
         """Let it end once its workers have."""
+        self.is_quitting = True
         if self.channel.fileno() >= 0:
             self.channel.send({"command": "quit"})
+
+    def kill(self) -> None:
+        """End it this moment, even one that is stopped."""
+        self.process.kill()
 
     def close(self) -> None:
         """Let go of it: a loader that waits for orders ends then."""
@@ -138,6 +159,7 @@ class Worker:
         self.started_at = now
         self.ready_at: float | None = None
         self.deadline: float | None = None
+        self.is_overdue = False
         self.pid: int | None = None
         self.loader: Loader | None = None
         self.replaces: Worker | None = None

@@ -17,16 +17,20 @@ from djserve.instrumentation.board import Board
 from djserve.net.channel import Channel
 from djserve.server.launch import Watch, prepare_reactor, serve_application
 from djserve.server.lifecycle import ExitCode
+from djserve.supervisor.parent_death import end_after
 from djserve.supervisor.post import Post
 from djserve.supervisor.titles import set_title
 
 if TYPE_CHECKING:
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import LifecycleConfig, ServerConfig
     from djserve.server.lifecycle import Server
     from djserve.supervisor.program import Loaded, Program
 
 STACK_SIGNAL = signal.SIGUSR2
 """Makes a worker write the stacks of its threads, whatever it is doing."""
+
+STOP_MARGIN = 10.0
+"""Seconds beyond all of a worker's own deadlines until it is killed."""
 
 HANDLED_BY_LOADER = (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1)
 
@@ -45,6 +49,11 @@ class Assignment:
     sockets: tuple[int, ...] = ()
 
 
+def time_to_end(config: LifecycleConfig) -> float:
+    """Return the seconds after which a worker that was told to end is killed."""
+    return config.shutdown_timeout + config.lifespan_timeout + STOP_MARGIN
+
+
 def run_worker(
     assignment: Assignment,
     config: ServerConfig,
@@ -55,6 +64,7 @@ def run_worker(
     for number in HANDLED_BY_LOADER:
         signal.signal(number, signal.SIG_DFL)
     set_title(f"worker {assignment.number}")
+    end_after(assignment.channel, time_to_end(config.lifecycle))
     faulthandler.register(STACK_SIGNAL, file=assignment.stacks, all_threads=True)
     channel = Channel.adopt(assignment.channel)
     board = Board(assignment.board)

@@ -81,6 +81,12 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started or forked, oldest first."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return list(map(int, text.split()))
+
+
 def test_two_workers_answer_and_a_signal_ends_all(start: Start) -> None:
     server = start()
     first, second = workers_of(server)
@@ -315,3 +321,33 @@ def test_application_that_cannot_be_imported_ends_with_code_2(free_port: int) ->
 
     assert ended.returncode == 2
     assert b"There is no module 'no_such_app'" in ended.stderr
+
+
+@pytest.mark.parametrize("step", ["loading", "blocked", "stopped"])
+def test_nothing_survives_a_supervisor_that_is_killed(
+    start: Start, tmp_path: Path, step: str
+) -> None:
+    timeouts = ("--shutdown-timeout", "1", "--lifespan-timeout", "1")
+    limits = ("--worker-block-warning", "0.5", "--worker-hang-timeout", "600")
+    server = start(*timeouts, *limits)
+    supervisor = server.process.pid
+    (loader,) = children_of(supervisor)
+    family = {loader, *children_of(loader)}
+    if step == "loading":
+        (tmp_path / "app.py").write_text("import time\ntime.sleep(600)\n")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: len(children_of(supervisor)) == 2)
+        family.update(children_of(supervisor))
+    elif step == "stopped":
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)
+    else:
+        os.mkfifo(tmp_path / "gate")
+        client = socket.create_connection(("127.0.0.1", server.port))
+        client.sendall(b"GET /block HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.wait_for('app.py", line 8 in application')
+        client.close()
+    server.process.kill()
+    server.process.wait()
+
+    wait_for(lambda: not any(map(is_running, family)))

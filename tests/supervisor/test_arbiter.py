@@ -192,3 +192,19 @@ def test_reload_does_not_keep_it_from_ending(
 
     assert supervised.process.wait(120) == 0
     assert supervised.output.count("Reloading") == 1
+
+
+def test_successor_that_hangs_is_killed_and_another_may_follow(
+    supervise: Supervise, project: Path, free_port: int
+) -> None:
+    supervised = supervise("--worker-start-timeout", "15")
+    supervised.wait_for("Supervisor")
+    (project / "app.py").write_text("import time\ntime.sleep(600)\n")
+    supervised.signal(signal.SIGUSR2)
+    # Its own deadline for the loader is the first of the two.
+    supervised.wait_for("The successor ended with 1; serving on")
+    supervised.signal(signal.SIGUSR2)
+    supervised.wait_for("Starting a successor", 2)
+    supervised.signal(signal.SIGTERM)
+
+    assert supervised.process.wait(120) == 0

@@ -191,3 +191,43 @@ def test_worker_that_does_not_become_ready_is_killed(
 )
 def test_end_of_a_process_is_put_into_words(code: int | None, phrase: str) -> None:
     assert describe_end(code) == phrase
+
+
+def test_loader_that_forks_no_worker_is_killed_and_another_does(
+    make_crew: MakeCrew, caplog: pytest.LogCaptureFixture
+) -> None:
+    crew = make_crew(1, WORKER_START_TIMEOUT=10).start()
+    stopped = crew.fleet.current.base
+    os.kill(stopped.process.pid, signal.SIGSTOP)
+    crew.fleet.scale(2)
+    crew.run_until(lambda: len(crew.ids()) == 2)
+
+    assert stopped.process.poll() == -signal.SIGKILL
+    told = [m for m in caplog.messages if "it did not start in time" in m]
+    assert len(told) == 1
+
+
+IGNORES_SIGTERM = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open("loading", "w").close()
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("is_loaded", [True, False], ids=["loaded", "loading"])
+def test_stopped_loader_does_not_outlive_its_fleet(
+    make_crew: MakeCrew, project: Path, is_loaded: bool
+) -> None:
+    crew = make_crew(1).start()
+    loader = crew.fleet.current.base
+    if not is_loaded:
+        (project / "app.py").write_text(IGNORES_SIGTERM)
+        crew.fleet.rollout.begin()
+        (loader,) = crew.fleet._nursery.loaders.keys() - {loader}
+        crew.run_until((project / "loading").exists)
+    os.kill(loader.process.pid, signal.SIGSTOP)
+    crew.fleet.stop()
+    crew.run_until(crew.fleet.is_ended)
+
+    assert loader.process.returncode == -signal.SIGKILL

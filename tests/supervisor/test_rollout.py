@@ -130,3 +130,41 @@ def test_program_that_cannot_be_started_is_the_first_failure(
     assert fleet.first_failure == 1
     message = own_records(caplog)[-1].message
     assert message.startswith("No process can be started")
+
+
+HANGS = "import time\ntime.sleep(600)\n"
+
+
+def test_loader_that_hangs_is_killed_and_the_next_reload_proceeds(
+    make_crew: MakeCrew, project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    crew = make_crew(1, WORKER_START_TIMEOUT=20).start()
+    before = crew.ids()
+    good = (project / "app.py").read_text()
+    (project / "app.py").write_text(HANGS)
+    crew.fleet.rollout.begin()
+    (hanging,) = crew.fleet._nursery.loaders.keys() - {crew.fleet.current.base}
+    assert states_until_done(crew)[-1] == "failed"
+    assert crew.ids() == before
+    (problem,) = crew.fleet.rollout.outcome["problems"]
+    assert "longer than WORKER_START_TIMEOUT, 20 seconds" in problem
+    (project / "app.py").write_text(good)
+    crew.fleet.rollout.begin()
+
+    assert states_until_done(crew)[-1] == "done"
+    crew.run_until(lambda: hanging.process.poll() is not None)
+    errors = [r for r in own_records(caplog) if r.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert problem in errors[0].message
+
+
+def test_loader_that_hangs_at_the_first_start_is_the_first_failure(
+    make_crew: MakeCrew, project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (project / "app.py").write_text(HANGS)
+    crew = make_crew(1, WORKER_START_TIMEOUT=1)
+    crew.fleet.rollout.begin()
+    states_until_done(crew)
+
+    assert crew.fleet.first_failure == 1
+    assert "WORKER_START_TIMEOUT, 1 seconds" in own_records(caplog)[-1].message
