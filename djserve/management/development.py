@@ -21,9 +21,8 @@ from djserve.errors import ConfigError, ListenError
 from djserve.instrumentation.development_log import DevelopmentLog
 from djserve.instrumentation.fan_out import combine
 from djserve.instrumentation.logging import configure, configure_development
-from djserve.net.address import TCPAddress
+from djserve.net.handover import inherit_sockets
 from djserve.net.reactor import Reactor, install
-from djserve.net.sockets import open_sockets
 from djserve.net.twisted_log import redirect
 from djserve.server.ending import exit_within
 from djserve.server.launch import choose_origin_policy
@@ -81,7 +80,8 @@ class DevelopmentServer:
     """Serve one application on one address.
 
     The three steps are those of ``django.core.servers.basehttp.run``. Creating it binds
-    the address and raises OSError where that fails.
+    the address, unless the reloader's parent holds it already, and raises OSError if
+    that fails.
     """
 
     def __init__(
@@ -97,9 +97,7 @@ class DevelopmentServer:
         self._ended = threading.Event()
         self._at_end = ExitStack()
         try:
-            self._sockets = open_sockets(
-                TCPAddress(*address), backlog=config.bind.backlog
-            )
+            self._sockets = inherit_sockets(address, config.bind.backlog)
         except ListenError as error:
             raise error.__cause__ or OSError(str(error)) from None
         except OverflowError as error:

@@ -32,7 +32,9 @@ class BoundSocket:
         self._path = ""
         if unlink:
             self.own_file()
-        self.url = Listener(socket_address(sock), sock.close, tls=tls).url
+        listener = Listener(socket_address(sock), sock.close, tls=tls)
+        self.url = listener.url
+        self.place = listener.place
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""

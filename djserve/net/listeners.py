@@ -38,6 +38,13 @@ if TYPE_CHECKING:
     TrustsProxy = Callable[[str], bool]
 
 
+# Prefix of an address: what this machine itself connects to, and what is listened on.
+_WILDCARDS = {
+    "0.0.0.0:": ("127.0.0.1:", "all IPv4 addresses"),
+    "[::]:": ("[::1]:", "all IPv6 addresses"),
+}
+
+
 class Listener:
     """One open listening socket."""
 
@@ -62,10 +69,18 @@ class Listener:
         address = self.address
         if "/" in address or "=" in address:
             return address
-        for wildcard, loopback in (("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")):
+        for wildcard, (loopback, _) in _WILDCARDS.items():
             if address.startswith(wildcard):
                 address = loopback + address.removeprefix(wildcard)
         return f"{self._scheme}://{address}/"
+
+    @property
+    def place(self) -> str:
+        """The URL, and that the whole network finds it too if it does."""
+        for wildcard, (_, extent) in _WILDCARDS.items():
+            if self.address.startswith(wildcard):
+                return f"{self.url} ({extent}, {wildcard.rstrip(':')})"
+        return self.url
 
     @property
     def opening_count(self) -> int:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def start_lines(
-    config: ServerConfig, urls: Sequence[str], loop: str, notes: Sequence[str] = ()
+    config: ServerConfig, places: Sequence[str], loop: str, notes: Sequence[str] = ()
 ) -> Iterator[str]:
     """Yield the lines: what runs, where it is found, what it logs, then the notes.
 
-    ``urls`` are the listeners'; ``loop`` is what ``describe_loop`` returns.
+    ``places`` are the listeners'; ``loop`` is what ``describe_loop`` returns.
     """
     http2 = "HTTP/2, " if config.http2.http2 else ""
     yield (
@@ -26,7 +26,7 @@ def start_lines(
         f"({loop}, Python {platform.python_version()})"
     )
     tls = " with TLS" if config.tls.certfile is not None else ""
-    yield f"Listening on {', '.join(urls)}{tls}"
+    yield f"Listening on {', '.join(places)}{tls}"
     yield f"Access log: {describe_access_log(config.logging.access_log)}"
     yield from notes
 

@@ -158,7 +158,7 @@ def _announce(
     server: Server, config: ServerConfig, reactor: Reactor, notes: Sequence[str]
 ) -> None:
     loop = describe_loop(reactor.loop)
-    for line in start_lines(config, server.urls, loop, notes):
+    for line in start_lines(config, server.places, loop, notes):
         logger.info("%s", line)
 
 

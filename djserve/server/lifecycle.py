@@ -96,6 +96,11 @@ class Server:
         return [listener.url for listener in self.listeners]
 
     @property
+    def places(self) -> list[str]:
+        """What each listener listens on, for people to read."""
+        return [listener.place for listener in self.listeners]
+
+    @property
     def is_stopping(self) -> bool:
         """Whether the end has been asked for."""
         return self._stop_requests > 0

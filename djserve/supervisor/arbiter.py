@@ -176,9 +176,9 @@ class Arbiter:
         count = self._fleet.target
         if not self._has_started:
             self._has_started = True
-            urls = [sock.url for sock in self._sockets]
+            places = [sock.place for sock in self._sockets]
             notes = [*self._fleet.notes, f"Supervisor {os.getpid()}, {count} workers"]
-            for line in start_lines(self._config, urls, self._fleet.loop_name, notes):
+            for line in start_lines(self._config, places, self._fleet.loop_name, notes):
                 logger.info("%s", line)
         self._notifier.ready(f"{count} workers")
         if self._inheritance is not None:

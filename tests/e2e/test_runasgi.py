@@ -97,6 +97,20 @@ def test_loggers_are_heard_though_the_project_disables_others(
     assert "Listening on" in server.output
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_listening_on_all_addresses_is_told(
+    project: Path, start_server: Callable[..., Any], free_port: int, workers: str
+) -> None:
+    address = f"0.0.0.0:{free_port}"
+    arguments = ("manage.py", "runasgi", address, "--workers", workers)
+    server = start_server(*arguments, port=free_port, cwd=project, env=ENVIRONMENT)
+    server.wait_for("Listening on")
+    server.stop()
+
+    place = f"http://127.0.0.1:{free_port}/ (all IPv4 addresses, 0.0.0.0)"
+    assert f"Listening on {place}" in server.output
+
+
 def test_wrong_settings_are_all_told_and_end_with_2(project: Path) -> None:
     add_settings(project, 'DJSERVE = {"BAKLOG": 1, "LIFESPAN": "maybe"}')
     result = run_to_end(project, "--backlog", "none")

@@ -239,17 +239,23 @@ def test_interrupt_does_not_wait_for_open_connections(
     assert "Traceback" not in server.output
 
 
-def save(server: Any, file: Path, text: str | None = None) -> int:
-    """Save a file until the reloader notices; return where its output begins.
+def save(
+    server: Any,
+    file: Path,
+    text: str | None = None,
+    outcome: str = "changed, reloading.",
+    patience: float = 2,
+) -> int:
+    """Save a file until the outcome is shown; return where its output begins.
 
     A change before the reloader's first look at the files would go unnoticed.
     """
     before, deadline = len(server.output), time.monotonic() + 120
-    while "changed, reloading." not in server.output[before:]:
+    while outcome not in server.output[before:]:
         assert time.monotonic() < deadline, server.output[before:]
         touch(file, text)
-        look = time.monotonic() + 2
-        while time.monotonic() < look and "reloading." not in server.output[before:]:
+        look = time.monotonic() + patience
+        while time.monotonic() < look and outcome not in server.output[before:]:
             time.sleep(0.01)
     return before
 
@@ -289,6 +295,81 @@ def test_reload_tells_websockets_to_come_back(project: Path, run_server: Any) ->
             websocket.recv(timeout=120)
 
     assert websocket.close_code == 1012
+
+
+def request(port: int) -> socket.socket:
+    """Open a connection, even between two processes, and ask for a page on it."""
+    client = socket.create_connection(("127.0.0.1", port), 60)
+    client.settimeout(120)
+    client.sendall(b"GET /admin/login/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return client
+
+
+def test_port_stays_open_through_reloads(project: Path, run_server: Any) -> None:
+    file = project / "mysite" / "urls.py"
+    server = run_server()
+    wait_for(server, "Quit the server")
+    for _ in range(2):
+        before = save(server, file)
+        # The process that served has gone, or goes; the next one is still to come.
+        asked = [request(server.port) for _ in range(20)]
+        wait_for(server, "Quit the server", start=before)
+        late = request(server.port)
+        assert late.recv(100).startswith(b"HTTP/1.1 200 OK")
+        late.close()
+        for client in asked:
+            assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+            client.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("asgi.py", "SyntaxError"), ("settings.py", "The settings cannot be loaded")],
+)
+def test_request_waits_while_the_project_is_broken(
+    name: str, error: str, project: Path, run_server: Any
+) -> None:
+    file = project / "mysite" / name
+    server = run_server()
+    wait_for(server, "Quit the server")
+    good = file.read_text()
+    before = save(server, file, f"{good}\ndef broken(:\n")
+    wait_for(server, error, start=before)
+    with request(server.port) as client:
+        save(server, file, good, outcome="Quit the server", patience=30)
+
+        assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_port_is_free_after_the_end(project: Path, run_server: Any) -> None:
+    # What the project starts, and leaves behind, inherits no listening socket.
+    with (project / "mysite" / "urls.py").open("a") as file:
+        file.write("import subprocess\n")
+        file.write('child = subprocess.Popen(["sleep", "300"], close_fds=False)\n')
+        file.write('print("child", child.pid, flush=True)\n')
+    server = run_server()
+    wait_for(server, "Quit the server")
+    httpx.get(f"{server.url}/admin/login/", timeout=120)
+    pids = [int(pid) for pid in re.findall(r"child (\d+)", server.output)]
+    try:
+        server.stop()
+        wait_for_refusal(server.port)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+    assert pids
+
+
+def wait_for_refusal(port: int) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 60).close()
+        except ConnectionRefusedError:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 # Errors in settings.py end Django's runserver, before it is known which one that is.
@@ -343,3 +424,11 @@ def test_development_https_is_shown_and_served(
     assert "Django administration" in response.text
     assert f"at https://127.0.0.1:{free_port}/" in server.output
     assert "To trust https on this machine: certutil" in server.output
+
+    before = save(server, project / "mysite" / "urls.py")
+    # The handshake waits for the next process.
+    response = httpx.get(
+        f"https://127.0.0.1:{free_port}/admin/login/", verify=context, timeout=120
+    )
+    assert response.status_code == 200
+    wait_for(server, "Quit the server", start=before)

@@ -357,6 +357,19 @@ def test_url_is_where_a_browser_on_this_machine_finds_it(
     assert Listener(address, lambda: None, tls=False).url == url
 
 
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("127.0.0.1:80", "http://127.0.0.1:80/"),
+        ("0.0.0.0:80", "http://127.0.0.1:80/ (all IPv4 addresses, 0.0.0.0)"),
+        ("[::]:80", "http://[::1]:80/ (all IPv6 addresses, [::])"),
+        ("unix:/run/s", "unix:/run/s"),
+    ],
+)
+def test_place_names_all_addresses(address: str, place: str) -> None:
+    assert Listener(address, lambda: None, tls=False).place == place
+
+
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()

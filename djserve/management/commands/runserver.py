@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +36,7 @@ from djserve.management.settings_errors import (
     are_settings_broken,
     is_parent,
 )
+from djserve.net.handover import hold_sockets, protect_sockets
 
 # Daphne's command stands in the same place, with the same flags.
 COMPETITORS = frozenset({"daphne", "djserve"})
@@ -94,7 +96,8 @@ class Command(find_next_command()):  # type: ignore[misc]
         """Run the server, under the reloader or not; called by ``handle``."""
         exit_code = 0
         try:
-            self._run_through_errors(options)
+            with self._hold_sockets(options):
+                self._run_through_errors(options)
         except SystemExit as end:
             exit_code = end.code if isinstance(end.code, int) else 1
             raise
@@ -102,6 +105,20 @@ class Command(find_next_command()):  # type: ignore[misc]
             # Under the reloader, the server is in another thread and runs on.
             if self._server is not None:
                 self._server.stop_within(exit_code)
+
+    def _hold_sockets(self, options: dict[str, Any]) -> AbstractContextManager[None]:
+        """Keep the port open through reloads, in the process that starts the server."""
+        if not is_parent():
+            protect_sockets()
+            return nullcontext()
+        if not (options["use_reloader"] and options["use_asgi"]):
+            return nullcontext()
+        try:
+            config = load_development_config({})
+        except ConfigError:
+            # The process that serves reports it.
+            return nullcontext()
+        return hold_sockets((self.addr, int(self.port)), config.bind.backlog)
 
     def _run_through_errors(self, options: dict[str, Any]) -> None:
         """Run, and start again after the settings could not be loaded for a while."""
