@@ -46,6 +46,8 @@ class DirectLane:
         ):
             return None
         handler = self._handler
+        if not handler.is_untouched():
+            return None
         if exchange.inbox_size and exchange.inbox_size > self._content_limit():
             return None
         if handler.is_overloaded() or not urls_are_imported():

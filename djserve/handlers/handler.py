@@ -7,6 +7,7 @@ lane a request takes is decided by its view: see ``sync_lane`` and ``async_lane`
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any
 
 import django
@@ -23,11 +24,19 @@ from djserve.handlers.chain import AsyncChain
 from djserve.handlers.direct import DirectLane
 from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.exchange import Exchange
-from djserve.handlers.hops import Hops, InheritedHops, LeasedHops, inherits_threads
+from djserve.handlers.hops import Hops, InheritedHops, inherits_threads
 from djserve.handlers.lanes import run_lane
 from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import prepare_thread
 from djserve.handlers.mailbox import Mailbox
+from djserve.handlers.passing import is_asgiref_patched, make_hops
+from djserve.handlers.patches import (
+    METHODS,
+    Patches,
+    current_patches,
+    refresh_patches,
+    seen_patches,
+)
 from djserve.handlers.routing import Route, find_route, reusable_match
 from djserve.handlers.runtime import current_config, make_lease, shared_pool
 from djserve.handlers.sending import guard, send_refusal
@@ -37,6 +46,10 @@ from djserve.handlers.threads import ThreadPool
 if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls
     from djserve.asgi.types import Receive, Scope, Send
+
+_INHERITS: ContextVar[bool] = ContextVar("djserve.handlers.inherits")
+"""Whether the caller of ``__call__`` had said where synchronous code runs: Django's own
+method, which replaced ones end in, says so itself."""
 
 RETRY_AFTER = b"1"
 """Seconds that a client is asked to wait when too many requests wait for a thread."""
@@ -62,6 +75,8 @@ class ASGIHandler(asgi.ASGIHandler):
     _mailbox: Mailbox | None = None
     _config: ServerConfig | None = None
     _is_only_async = False
+    _size = 0
+    """How many attributes the instance had when none of them was a method."""
     found: tuple[Scope, Route] | None = None
     """The route of the request that begins now, from who has looked for it before."""
 
@@ -94,7 +109,13 @@ class ASGIHandler(asgi.ASGIHandler):
 
     def load_middleware(self, is_async: bool = True) -> None:
         """Build both lanes' chains: each middleware is made twice."""
+        patches = refresh_patches()
         sync_chain = SyncChain()
+        if patches.loads:
+            # An agent does something to each middleware, or to what calls them.
+            super().load_middleware(is_async=True)
+            self.sync_chain = sync_chain
+            return
         chain = AsyncChain(self)
         for path in reversed(settings.MIDDLEWARE):
             chain.wrap(path)
@@ -112,7 +133,7 @@ class ASGIHandler(asgi.ASGIHandler):
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """Resolve a request, or use what was found when its lane was chosen."""
-        match = reusable_match(request)
+        match = None if seen_patches().resolves else reusable_match(request)
         if match is None:
             return super().resolve_request(request)
         request.resolver_match = match
@@ -131,8 +152,45 @@ class ASGIHandler(asgi.ASGIHandler):
             return None
         return DirectLane(self, calls)
 
+    def is_untouched(self) -> bool:
+        """Whether nothing has been replaced: neither Django's methods nor ours."""
+        return (
+            not current_patches().found
+            and not is_asgiref_patched()
+            and ASGIHandler.__call__ is _CALL
+            and ASGIHandler.handle is _HANDLE
+            and ASGIHandler.get_response is _GET_RESPONSE
+            and self._has_own_methods()
+        )
+
+    def patches(self) -> Patches:
+        """Return what has been replaced in Django's handler, and in this instance."""
+        patches = current_patches()
+        if self._has_own_methods():
+            return patches
+        return patches.with_instance(vars(self))
+
+    def _has_own_methods(self) -> bool:
+        """Whether no method has been replaced in this instance alone."""
+        attributes = self.__dict__
+        if len(attributes) == self._size:
+            return True
+        if METHODS.isdisjoint(attributes):
+            self._size = len({**attributes, "_size": 0})
+            return True
+        return False
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one HTTP request; raises ValueError for any other scope."""
+        patches = self.patches()
+        if patches.enters or patches.converses:
+            # What stands around Django's method ends in `handle`, and that is ours.
+            token = _INHERITS.set(inherits_threads())
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                _INHERITS.reset(token)
+            return
         if scope["type"] != "http":
             raise ValueError(
                 f"Django can only handle ASGI/HTTP connections, not {scope['type']}."
@@ -141,13 +199,18 @@ class ASGIHandler(asgi.ASGIHandler):
 
     async def handle(self, scope: Any, receive: Any, send: Any) -> None:
         """Read the request's content, choose its lane, answer it."""
+        patches = self.patches()
+        if patches.converses:
+            # Replaced wholly or not at all: Django's own, with all that it calls.
+            await super().handle(scope, receive, send)
+            return
         send = guard(send)
         try:
             body = await self._receive_body(scope, receive, send)
             if body is None:
                 return
             with body:
-                await self._answer(scope, receive, send, body)
+                await self._answer(scope, receive, send, body, patches)
         except ClientDisconnected:
             return
 
@@ -168,18 +231,30 @@ class ASGIHandler(asgi.ASGIHandler):
             return None
 
     async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, body: IO[bytes]
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        body: IO[bytes],
+        patches: Patches,
     ) -> None:
         route = self._take_route(scope) or await find_route(scope)
-        is_async = self._is_only_async or (route is not None and route.is_async)
+        is_async = (
+            self._is_only_async
+            or patches.answers
+            or (route is not None and route.is_async)
+        )
         if not is_async and self.is_overloaded():
             await send_refusal(
                 send, 503, "503 Service Unavailable", (b"retry-after", RETRY_AFTER)
             )
             return
         mailbox = self.current_mailbox()
-        lease = None if inherits_threads() else self._take_lease(is_async)
-        hops: Hops = InheritedHops() if lease is None else LeasedHops(lease, mailbox)
+        hops: Hops
+        if _inherits_threads(patches):
+            hops = InheritedHops()
+        else:
+            hops = make_hops(self._take_lease(is_async), mailbox)
         disconnect = Disconnect(receive)
         exchange = Exchange(
             scope, send, body, route, hops, mailbox, disconnect, self.chunk_size
@@ -208,3 +283,17 @@ class ASGIHandler(asgi.ASGIHandler):
         if self._mailbox is None or self._mailbox.loop is not loop:
             self._mailbox = Mailbox(loop)
         return self._mailbox
+
+
+_CALL = ASGIHandler.__call__
+_HANDLE = ASGIHandler.handle
+_GET_RESPONSE = ASGIHandler.get_response
+
+
+def _inherits_threads(patches: Patches) -> bool:
+    """Whether the caller of the application says where synchronous code runs."""
+    if patches.enters:
+        inherits = _INHERITS.get(None)
+        if inherits is not None:
+            return inherits
+    return inherits_threads()

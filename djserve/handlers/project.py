@@ -12,6 +12,7 @@ from django.core.asgi import get_asgi_application
 from djserve.errors import ConfigError
 from djserve.handlers.consumers import parallel_consumers, refuse_websockets
 from djserve.handlers.handler import ASGIHandler
+from djserve.handlers.patches import refresh_patches
 from djserve.handlers.replace import replace_handler
 from djserve.server.loading import import_application
 
@@ -23,11 +24,15 @@ FALLBACK = "django.core.asgi.get_asgi_application"
 
 
 class Project(NamedTuple):
-    """An application, where it comes from, and what runs its HTTP requests."""
+    """An application, where it comes from, and what runs its HTTP requests.
+
+    ``notes`` are lines for the start, about what agents have done to the handler.
+    """
 
     application: Application
     path: str
     handler: str
+    notes: tuple[str, ...] = ()
 
 
 def load_project(config: ServerConfig) -> Project:
@@ -74,6 +79,12 @@ def _prepare(application: Application, path: str, config: ServerConfig) -> Proje
         return Project(application, path, "Django's, as HANDLER says")
     application, is_replaced = replace_handler(application)
     handler = "djserve's" if is_replaced else "the project's own"
+    notes: tuple[str, ...] = ()
+    if is_replaced:
+        patches = refresh_patches()
+        if patches.converses:
+            handler = "Django's"
+        notes = tuple(filter(None, [patches.describe()]))
     if isinstance(application, ASGIHandler):
         application = refuse_websockets(application)
-    return Project(parallel_consumers(application), path, handler)
+    return Project(parallel_consumers(application), path, handler, notes)

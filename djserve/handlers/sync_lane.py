@@ -10,6 +10,7 @@ import asyncio
 from typing import IO, TYPE_CHECKING
 
 from django.core import signals
+from django.core.handlers import asgi
 from django.core.handlers.asgi import get_script_prefix
 from django.core.handlers.base import BaseHandler
 from django.http import HttpRequest, HttpResponseBase
@@ -21,6 +22,7 @@ from djserve.handlers.files import plan_file
 from djserve.handlers.hops import Call, Hops, LeasedHops
 from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import closes_as_django
+from djserve.handlers.patches import seen_patches
 from djserve.handlers.routing import Route, attach_route, reusable_match
 from djserve.handlers.sending import send_content, start_message
 
@@ -29,16 +31,19 @@ if TYPE_CHECKING:
     from djserve.handlers.handler import ASGIHandler
 
 
-class SyncChain(BaseHandler):
-    """Django's synchronous middleware chain, as under WSGI."""
+class SyncChain(asgi.ASGIHandler):
+    """Django's synchronous middleware chain, as under WSGI.
+
+    An ``ASGIHandler`` for what agents replace in that class to take effect here too.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
+        BaseHandler.__init__(self)
         self.load_middleware(is_async=False)
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """Resolve a request, or use what was found when its lane was chosen."""
-        match = reusable_match(request)
+        match = None if seen_patches().resolves else reusable_match(request)
         if match is not None:
             request.resolver_match = match
             return match
@@ -148,7 +153,7 @@ async def serve_sync(handler: ASGIHandler, exchange: Exchange) -> None:
     """
     work = _AwaitedWork(handler, exchange)
     exchange.disconnect.listen()
-    if isinstance(exchange.hops, LeasedHops):
+    if type(exchange.hops) is LeasedHops:
         lease = exchange.hops.lease
         call = Call(exchange.mailbox, work.run, ())
         call.on_finish = work.settle

@@ -46,7 +46,7 @@ def load(config: ServerConfig) -> Loaded:
         logger.warning("DEBUG is on: errors show settings and source to everyone")
     keep_loaded()
     note = f"Application: {project.path}, run by {project.handler} handler"
-    return Loaded(project.application, [note])
+    return Loaded(project.application, [note, *project.notes])
 
 
 def keep_loaded() -> None:

@@ -210,7 +210,7 @@ class Command(find_next_command()):  # type: ignore[misc]
     def _load_application(self) -> Any:
         handlers.configure(self._config)
         try:
-            return load_project(self._config).application
+            project = load_project(self._config)
         except ConfigError as error:
             cause = error.__cause__
             # Django's reloader shows the error and watches the file that it names. An
@@ -218,6 +218,9 @@ class Command(find_next_command()):  # type: ignore[misc]
             if cause is None or isinstance(cause, OSError):
                 raise ImproperlyConfigured(str(error)) from cause
             raise cause from None
+        for note in project.notes:
+            self.stdout.write(note)
+        return project.application
 
     def _create_server(
         self, address: tuple[str, int], *args: object, **kwargs: object

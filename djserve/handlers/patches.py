@@ -1,0 +1,388 @@
+"""What tracing agents have replaced among the methods of Django's handlers.
+
+An agent puts functions in the place of ``ASGIHandler.__call__``, ``get_response`` and
+others, before or after an application is made, and relies on all of them being called.
+Each method is compared with what Django's source defines; from then on, a comparison of
+identities before each request tells whether anything has changed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from inspect import getattr_static
+from operator import attrgetter, is_, itemgetter
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+from django.core.handlers import asgi, base, exception
+from django.utils import module_loading
+
+ENTRY = "__call__"
+
+_CONVERSATION = (
+    "handle",
+    "listen_for_disconnect",
+    "read_body",
+    "send_response",
+    "chunk_bytes",
+)
+"""What djserve does in another way: replaced, all of Django's ``handle`` runs."""
+
+_ASYNC = ("run_get_response",)
+"""What exists for asynchronous calls alone."""
+
+_PAIRS = (
+    ("get_response", "get_response_async"),
+    ("_get_response", "_get_response_async"),
+)
+"""What Django has for synchronous and asynchronous calls."""
+
+_LOADING = ("load_middleware", "adapt_method_mode")
+
+_INHERITED = (
+    "create_request",
+    "resolve_request",
+    "make_view_atomic",
+    "check_response",
+    "process_exception_by_middleware",
+)
+"""What djserve calls, or inherits, as it is."""
+
+_HELPERS = (
+    (base, module_loading, "import_string"),
+    (base, exception, "convert_exception_to_response"),
+    (exception, exception, "convert_exception_to_response"),
+    (exception, exception, "response_for_exception"),
+)
+"""Functions that Django's ``load_middleware`` and its chain call: the module that
+calls, the one that defines, the name."""
+
+_METHODS = (
+    ENTRY,
+    *_CONVERSATION,
+    *_ASYNC,
+    *(name for pair in _PAIRS for name in pair),
+    *_LOADING,
+    *_INHERITED,
+)
+
+METHODS = frozenset(_METHODS)
+"""What may be replaced."""
+
+# Not the makers of a patch, but what they make it with; our own are no patches.
+_TOOLS = frozenset(
+    {"builtins", "contextlib", "django", "djserve", "functools", "wrapt"}
+)
+
+_OWN, _BASE = vars(asgi.ASGIHandler), vars(base.BaseHandler)
+
+# What is looked at again for each request. The rest is inherited, and a later patch
+# takes effect by itself, or it is used only when the chain is built.
+_read_own: Callable[[Any], tuple[Any, ...]] = itemgetter(
+    ENTRY, *_CONVERSATION, *_ASYNC, "create_request"
+)
+_read_base: Callable[[Any], tuple[Any, ...]] = itemgetter(*_PAIRS[0], "resolve_request")
+_code_of = attrgetter("__code__")
+
+
+class Patch(NamedTuple):
+    """One method that is not Django's own, and the packages that have replaced it."""
+
+    name: str
+    packages: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Patches:
+    """What has been replaced, and what that leaves to djserve.
+
+    ``enters``: the way to ``handle`` leads through ``ASGIHandler.__call__``.
+    ``converses``: Django's ``handle`` has to run, with all that it calls.
+    ``answers``: only the asynchronous methods may answer, as under Django's handler.
+    ``loads``: Django has to build the chain of middleware.
+    ``resolves``: each URL has to be resolved by ``resolve_request``.
+    """
+
+    found: tuple[Patch, ...] = ()
+    enters: bool = False
+    converses: bool = False
+    answers: bool = False
+    loads: bool = False
+    resolves: bool = False
+
+    @property
+    def packages(self) -> list[str]:
+        """The packages that have replaced anything."""
+        return sorted({name for patch in self.found for name in patch.packages})
+
+    def describe(self) -> str:
+        """Return what is replaced, by whom, and who answers; "" for nothing."""
+        if not self.found:
+            return ""
+        if self.converses:
+            outcome = "Django's handler runs, with all of it"
+        elif self.answers:
+            outcome = "djserve's handler runs inside, all views in the async lane"
+        else:
+            outcome = "djserve's handler runs inside"
+        names = ", ".join(patch.name for patch in self.found)
+        return f"{', '.join(self.packages)} has replaced {names}: {outcome}"
+
+    def with_instance(self, names: Iterable[str]) -> Patches:
+        """Return these with methods of a single instance replaced as well."""
+        given = METHODS.intersection(names)
+        return replace(
+            self,
+            found=(*self.found, *(Patch(name, frozenset()) for name in sorted(given))),
+            converses=self.converses or not given.isdisjoint(_CONVERSATION),
+            answers=self.answers or not given.isdisjoint((*_ASYNC, *_PAIRS[0])),
+        )
+
+
+def current_patches() -> Patches:
+    """Return what is replaced at this moment; cheap enough to ask for each request."""
+    global _seen
+    if not (_is_untouched() if _seen.is_clean else _seen.is_current()):
+        _seen = _Snapshot()
+    return _seen.patches
+
+
+def refresh_patches() -> Patches:
+    """Look at everything anew: before a chain is built."""
+    global _seen
+    _seen = _Snapshot()
+    return _seen.patches
+
+
+def seen_patches() -> Patches:
+    """Return what was replaced when that was last looked at, as this request began."""
+    return _seen.patches
+
+
+def is_original(module: ModuleType, qualname: str, found: object) -> bool:
+    """Whether ``found`` is the function of that name in the source of ``module``."""
+    if type(found) is classmethod:
+        found = found.__func__
+    if type(found) is not FunctionType:
+        return False
+    codes = _codes(module.__name__)
+    if codes is None:
+        # Compiled without a source: by what the function says of itself.
+        return (
+            found.__globals__ is vars(module)
+            and found.__qualname__ == qualname
+            and not vars(found)
+        )
+    expected = codes.get(qualname)
+    return expected is not None and _same_code(found.__code__, expected)
+
+
+def is_original_method(owner: type, name: str) -> bool:
+    """Whether a class or a class that it inherits from has this method as written."""
+    for kind in owner.__mro__:
+        if name in vars(kind):
+            return is_original(
+                sys.modules[kind.__module__],
+                f"{kind.__qualname__}.{name}",
+                vars(kind)[name],
+            )
+    return False
+
+
+class _Snapshot:
+    """The methods as they are at one moment."""
+
+    def __init__(self) -> None:
+        self._own = _read_own(_OWN)
+        self._base = _read_base(_BASE)
+        self._size = len(_OWN)
+        functions = [
+            found for found in (*self._own, *self._base) if type(found) is FunctionType
+        ]
+        self._functions = functions
+        self._codes = list(map(_code_of, functions))
+        self.patches = _read()
+        self.is_clean = not self.patches.found and _is_untouched()
+
+    def is_current(self) -> bool:
+        # Identities: the proxies of agents are equal to what they stand for. And codes:
+        # some agents replace those inside of the functions.
+        return (
+            len(_OWN) == self._size
+            and all(map(is_, _read_own(_OWN), self._own))
+            and all(map(is_, _read_base(_BASE), self._base))
+            and all(map(is_, map(_code_of, self._functions), self._codes))
+        )
+
+
+def _is_untouched() -> bool:
+    """Whether the methods are those that were Django's when this was imported.
+
+    Written out, since it is asked for each request: a tenth of the instructions that
+    the same takes over a list of names (benchmark: django_sync).
+    """
+    kind = asgi.ASGIHandler
+    return (
+        kind.__call__ is _CALL
+        and kind.handle is _HANDLE
+        and kind.get_response_async is _GET_RESPONSE_ASYNC
+        and kind.get_response is _GET_RESPONSE
+        and kind.run_get_response is _RUN
+        and kind.create_request is _CREATE
+        and kind.resolve_request is _RESOLVE
+        and kind.send_response is _SEND
+        and kind.read_body is _READ
+        and kind.listen_for_disconnect is _LISTEN
+        and _CALL.__code__ is _CALL_CODE
+        and _HANDLE.__code__ is _HANDLE_CODE
+        and _GET_RESPONSE.__code__ is _GET_RESPONSE_CODE
+        and _GET_RESPONSE_ASYNC.__code__ is _GET_RESPONSE_ASYNC_CODE
+    )
+
+
+def _read() -> Patches:
+    methods = dict(_patched_methods())
+    helpers = tuple(_patched_helpers())
+    pairs = [tuple(map(methods.get, pair)) for pair in _PAIRS]
+    return Patches(
+        found=(*methods.values(), *helpers),
+        enters=ENTRY in methods,
+        converses=not methods.keys().isdisjoint(_CONVERSATION),
+        answers=not methods.keys().isdisjoint(_ASYNC)
+        or any(_packages_of(one) != _packages_of(other) for one, other in pairs),
+        loads=bool(helpers) or not methods.keys().isdisjoint(_LOADING),
+        resolves="resolve_request" in methods,
+    )
+
+
+def _packages_of(patch: Patch | None) -> frozenset[str] | None:
+    return None if patch is None else patch.packages
+
+
+def _patched_methods() -> Iterator[tuple[str, Patch]]:
+    module: ModuleType
+    for name in _METHODS:
+        found = getattr_static(asgi.ASGIHandler, name)
+        module, owner = asgi, "ASGIHandler"
+        if name in _BASE:
+            module, owner = base, "BaseHandler"
+        if is_original(module, f"{owner}.{name}", found):
+            continue
+        packages = frozenset(_find_packages(found))
+        if packages != {"djserve"}:
+            label = f"{owner}.{name}"
+            yield name, Patch(label, packages - {"djserve"})
+
+
+def _patched_helpers() -> Iterator[Patch]:
+    for user, definer, name in _HELPERS:
+        found = getattr(user, name)
+        if not is_original(definer, name, found):
+            yield Patch(f"{user.__name__}.{name}", frozenset(_find_packages(found)))
+
+
+def _find_packages(patch: object) -> set[str]:
+    """Return the top-level packages of all that a patch is made of."""
+    packages: set[str] = set()
+    seen: set[int] = set()
+    waiting = [patch]
+    while waiting:
+        part = waiting.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        package = _module_of(part).partition(".")[0]
+        if package == "djserve" or package not in _TOOLS:
+            packages.add(package)
+        if package != "django" or _is_rewritten(part):
+            waiting += _parts(part)
+    return packages or {_module_of(patch).partition(".")[0]}
+
+
+def _module_of(part: Any) -> str:
+    # Not __module__: functools.wraps and proxies take it from what they wrap.
+    if type(part) is FunctionType:
+        return str(part.__globals__.get("__name__", "?"))
+    return type(part).__module__
+
+
+def _is_rewritten(part: object) -> bool:
+    """Whether a function of Django's has another's code."""
+    if type(part) is not FunctionType:
+        return True
+    codes = _codes(part.__module__) or {}
+    code = codes.get(part.__qualname__)
+    return code is None or not _same_code(part.__code__, code)
+
+
+def _parts(part: Any) -> Iterator[object]:
+    """Return the callables that a function or a proxy of one refers to."""
+    for name in ("__wrapped__", "_self_wrapper", "_nr_wrapper", "__func__"):
+        inner = getattr(part, name, None)
+        if callable(inner):
+            yield inner
+    if type(part) is not FunctionType:
+        return
+    for cell in part.__closure__ or ():
+        try:
+            content = cell.cell_contents
+        except ValueError:
+            continue
+        if type(content) is FunctionType or hasattr(content, "__wrapped__"):
+            yield content
+    for constant in part.__code__.co_consts:
+        if type(constant) is FunctionType:
+            yield constant
+
+
+def _same_code(one: CodeType, other: CodeType) -> bool:
+    # Not by ==: profilers and debuggers leave marks in the instructions, and co_code
+    # has them without.
+    return (
+        one.co_code == other.co_code
+        and one.co_names == other.co_names
+        and one.co_varnames == other.co_varnames
+        and one.co_freevars == other.co_freevars
+        and one.co_firstlineno == other.co_firstlineno
+    )
+
+
+@cache
+def _codes(module: str) -> Mapping[str, CodeType] | None:
+    """Return the code of each function of a module's source, by its qualified name."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    get_code = getattr(spec and spec.loader, "get_code", None)
+    code = None if get_code is None else get_code(module)
+    return None if code is None else dict(_walk(code, ""))
+
+
+def _walk(code: CodeType, prefix: str) -> Iterator[tuple[str, CodeType]]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield prefix + constant.co_name, constant
+            yield from _walk(constant, f"{prefix}{constant.co_name}.")
+
+
+_CALL, _HANDLE, _RUN, _CREATE, _SEND, _READ, _LISTEN = itemgetter(
+    ENTRY,
+    "handle",
+    "run_get_response",
+    "create_request",
+    "send_response",
+    "read_body",
+    "listen_for_disconnect",
+)(_OWN)
+_GET_RESPONSE, _GET_RESPONSE_ASYNC, _RESOLVE = _read_base(_BASE)
+_CALL_CODE, _HANDLE_CODE, _GET_RESPONSE_CODE, _GET_RESPONSE_ASYNC_CODE = (
+    getattr(method, "__code__", None)
+    for method in (_CALL, _HANDLE, _GET_RESPONSE, _GET_RESPONSE_ASYNC)
+)
+
+_seen = _Snapshot()

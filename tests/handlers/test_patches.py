@@ -1,0 +1,331 @@
+"""What agents replace in Django's classes, and that it takes effect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from functools import wraps
+from types import FunctionType
+from typing import Any
+
+import pytest
+from django.core.handlers import asgi, base
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.test import override_settings
+from django.urls import path
+
+from djserve.handlers import ASGIHandler
+from djserve.handlers.patches import (
+    current_patches,
+    is_original_method,
+    refresh_patches,
+)
+from tests.handlers import agents
+from tests.handlers.carried import CallCounter, carry
+from tests.handlers.conversation import Conversation
+
+REQUESTS = 96
+AT_A_TIME = 16
+
+EXISTS_ON_BASE = {
+    "get_response",
+    "get_response_async",
+    "load_middleware",
+    "resolve_request",
+    "make_view_atomic",
+    "check_response",
+    "process_exception_by_middleware",
+}
+
+
+def visit(request: HttpRequest) -> None:
+    """Leave the user with the agent, which must not have seen another."""
+    user = request.GET["user"]
+    seen = agents.scope().setdefault("users", [])
+    seen.append(user)
+    request.seen = seen  # type: ignore[attr-defined]
+
+
+def sync_view(request: HttpRequest) -> HttpResponse:
+    visit(request)
+    return HttpResponse(",".join(agents.scope()["users"]))
+
+
+async def async_view(request: HttpRequest) -> HttpResponse:
+    visit(request)
+    await asyncio.sleep(0)
+    return HttpResponse(",".join(agents.scope()["users"]))
+
+
+def stream(request: HttpRequest) -> StreamingHttpResponse:
+    visit(request)
+    return StreamingHttpResponse(user for user in agents.scope()["users"])
+
+
+def async_stream(request: HttpRequest) -> StreamingHttpResponse:
+    visit(request)
+
+    async def parts() -> Any:
+        await asyncio.sleep(0)
+        for user in agents.scope()["users"]:
+            yield user
+
+    return StreamingHttpResponse(parts())
+
+
+def raises(request: HttpRequest) -> HttpResponse:
+    raise ValueError
+
+
+urlpatterns = [
+    path("sync/", sync_view),
+    path("async/", async_view),
+    path("stream/", stream),
+    path("async-stream/", async_stream),
+    path("raises/", raises),
+]
+PATHS = ("/sync/", "/async/", "/stream/", "/async-stream/")
+
+
+@pytest.fixture(autouse=True)
+def _project() -> Iterator[None]:
+    agents.SHARED.clear()
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
+        yield
+    refresh_patches()
+
+
+async def ask(application: Any, path: str, user: str = "x") -> str:
+    """Make a request as djserve's own server does; return the content."""
+    conversation = Conversation(path, query_string=f"user={user}".encode())
+    scope = {**conversation.scope, "raw_path": path.encode()}
+    async with asyncio.timeout(60):
+        await carry(
+            application, scope, [b""], conversation.gone, conversation.sent.append
+        )
+    return conversation.content.decode()
+
+
+async def ask_many(application: Any) -> list[tuple[str, str]]:
+    """Make many requests at a time; return each one's user, and what it heard."""
+    limit = asyncio.Semaphore(AT_A_TIME)
+
+    async def one(number: int) -> tuple[str, str]:
+        async with limit:
+            user = f"user{number}"
+            return user, await ask(application, PATHS[number % len(PATHS)], user)
+
+    return await asyncio.gather(*map(one, range(REQUESTS)))
+
+
+def test_nothing_is_taken_for_a_patch_that_is_none() -> None:
+    assert refresh_patches().found == ()
+    assert current_patches().describe() == ""
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_scope_of_an_agent_is_no_other_requests(
+    is_late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application = ASGIHandler() if is_late else None
+    call = agents.isolates(asgi.ASGIHandler.__call__)
+    monkeypatch.setattr(asgi.ASGIHandler, "__call__", call)
+
+    answers = asyncio.run(ask_many(application or ASGIHandler()))
+
+    assert [user for user, _ in answers] == [heard for _, heard in answers]
+    assert agents.SHARED == {}
+
+
+# Django's own handler says so where it has to run.
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
+@pytest.mark.parametrize("form", ["plainly", "as_decorator", "as_proxy"])
+@pytest.mark.parametrize("path", ["/sync/", "/async/", "/stream/"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "__call__",
+        "handle",
+        "read_body",
+        "create_request",
+        "run_get_response",
+        "get_response_async",
+        "resolve_request",
+        "make_view_atomic",
+        "check_response",
+        "send_response",
+    ],
+)
+def test_patched_method_runs_once_for_each_request(
+    name: str, path: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = agents.Counted()
+    owner = base.BaseHandler if name in EXISTS_ON_BASE else asgi.ASGIHandler
+    application = ASGIHandler()
+    asyncio.run(ask(application, path))
+
+    patch = getattr(counted, form)(vars(owner)[name])
+    monkeypatch.setattr(owner, name, patch)
+    with CallCounter() as direct:
+        asyncio.run(ask(application, path))
+        asyncio.run(ask(application, path))
+
+    assert counted.calls == 2
+    natural = {"make_view_atomic", "check_response"}
+    assert name in natural or direct.count == 0
+
+
+@pytest.mark.parametrize("name", ["get_response_async", "make_view_atomic"])
+def test_method_of_the_base_patched_in_the_subclass_runs(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = agents.Counted()
+    patch = counted.plainly(vars(base.BaseHandler)[name])
+    monkeypatch.setattr(asgi.ASGIHandler, name, patch, raising=False)
+
+    asyncio.run(ask(ASGIHandler(), "/sync/"))
+
+    assert counted.calls == 1
+    assert not hasattr(base.BaseHandler, "missing")
+
+
+def test_exceptions_reach_the_patched_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = agents.Counted()
+    name = "process_exception_by_middleware"
+    monkeypatch.setattr(
+        base.BaseHandler, name, counted.plainly(vars(base.BaseHandler)[name])
+    )
+
+    asyncio.run(ask(ASGIHandler(), "/raises/"))
+
+    assert counted.calls == 1
+
+
+def test_code_put_into_a_method_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = asgi.ASGIHandler.handle
+    original = FunctionType(handle.__code__, handle.__globals__)
+    calls: list[Any] = []
+
+    async def note(*args: Any) -> None:
+        calls.append(args)
+        await original(*args)
+
+    async def rewritten(self, scope, receive, send):  # type: ignore[no-untyped-def]
+        await note_of_the_agent(self, scope, receive, send)  # type: ignore[name-defined]  # noqa: F821
+
+    application = ASGIHandler()
+    monkeypatch.setitem(handle.__globals__, "note_of_the_agent", note)
+    monkeypatch.setattr(handle, "__code__", rewritten.__code__)
+
+    heard = asyncio.run(ask(application, "/sync/"))
+
+    assert heard == "x"
+    assert len(calls) == 1
+
+
+def test_pair_that_one_package_has_replaced_leaves_both_lanes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = {}
+    for name in ("get_response", "get_response_async"):
+        counts[name] = agents.Counted()
+        patch = counts[name].plainly(vars(base.BaseHandler)[name])
+        monkeypatch.setattr(base.BaseHandler, name, patch)
+    application = ASGIHandler()
+
+    asyncio.run(ask(application, "/sync/"))
+    asyncio.run(ask(application, "/async/"))
+
+    assert [counted.calls for counted in counts.values()] == [1, 1]
+
+
+def test_half_of_a_pair_leaves_the_lane_that_django_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted = agents.Counted()
+    patch = counted.plainly(vars(base.BaseHandler)["get_response"])
+    monkeypatch.setattr(base.BaseHandler, "get_response", patch)
+
+    assert asyncio.run(ask(ASGIHandler(), "/sync/")) == "x"
+    # Django's ASGI handler does not call it.
+    assert counted.calls == 0
+
+
+@pytest.mark.parametrize("name", ["handle", "get_response_async", "send_response"])
+def test_method_of_one_instance_runs(name: str) -> None:
+    counted = agents.Counted()
+    application = ASGIHandler()
+    setattr(application, name, counted.plainly(getattr(application, name)))
+
+    asyncio.run(ask(application, "/sync/"))
+
+    assert counted.calls == 1
+
+
+def test_method_of_our_own_class_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = agents.Counted()
+    application = ASGIHandler()
+    monkeypatch.setattr(ASGIHandler, "__call__", counted.plainly(ASGIHandler.__call__))
+
+    asyncio.run(ask(application, "/sync/"))
+
+    assert counted.calls == 1
+
+
+def test_patch_of_the_loading_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    import_string = vars(base)["import_string"]
+
+    def imports(name: str) -> Any:
+        middleware = import_string(name)
+
+        @wraps(middleware)
+        def make(get_response: Any) -> Any:
+            made.append(name)
+            return middleware(get_response)
+
+        make.async_capable = True  # type: ignore[attr-defined]
+        return make
+
+    monkeypatch.setattr(base, "import_string", imports)
+    name = "django.middleware.common.CommonMiddleware"
+    with override_settings(MIDDLEWARE=[name]):
+        asyncio.run(ask(ASGIHandler(), "/async/"))
+
+    assert set(made) == {name}
+
+
+def test_end_of_a_patch_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    application = ASGIHandler()
+    with monkeypatch.context() as patched:
+        call = agents.isolates(asgi.ASGIHandler.__call__)
+        patched.setattr(asgi.ASGIHandler, "__call__", call)
+        assert current_patches().enters
+        assert not application.is_untouched()
+
+    assert not current_patches().enters
+    assert application.is_untouched()
+
+
+def test_description_names_methods_and_packages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call = agents.isolates(asgi.ASGIHandler.__call__)
+    monkeypatch.setattr(asgi.ASGIHandler, "__call__", call)
+
+    assert current_patches().describe() == (
+        "tests has replaced ASGIHandler.__call__: djserve's handler runs inside"
+    )
+
+    handle = agents.Counted().as_decorator(asgi.ASGIHandler.handle)
+    monkeypatch.setattr(asgi.ASGIHandler, "handle", handle)
+
+    assert current_patches().describe() == (
+        "tests has replaced ASGIHandler.__call__, ASGIHandler.handle: "
+        "Django's handler runs, with all of it"
+    )
+
+
+def test_method_is_compared_with_the_source_of_its_class() -> None:
+    assert is_original_method(ASGIHandler, "get_response_async")
+    assert not is_original_method(agents.Counted, "missing")
