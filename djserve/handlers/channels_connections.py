@@ -11,8 +11,8 @@ import sys
 from typing import Any
 
 import channels.db
-from django.db import close_old_connections
 
+from djserve.handlers.cursors import close_unused_connections
 from djserve.handlers.hops import current_lease
 
 _NAME = "aclose_old_connections"
@@ -40,7 +40,7 @@ async def aclose_old_connections() -> None:
     if lease is None:
         await _with_hop()
     else:
-        lease.precede(close_old_connections)
+        lease.precede(close_unused_connections)
 
 
 def defer_connection_checks() -> None:

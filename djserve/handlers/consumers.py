@@ -61,11 +61,13 @@ class _ParallelConsumers(_PassesOn):
             await self._application(scope, receive, send)
             return
         pool = shared_pool() if self._pool is None else self._pool
-        token = enter_lease(make_lease(pool))
+        lease = make_lease(pool)
+        token = enter_lease(lease)
         try:
             await self._application(scope, receive, send)
         finally:
             leave_lease(token)
+            lease.release()
 
 
 class _RefusedWebSockets(_PassesOn):

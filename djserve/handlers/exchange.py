@@ -9,7 +9,6 @@ from django.http import HttpResponseBase
 
 from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.hops import Hops
-from djserve.handlers.lifecycle import has_open_transaction
 from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.routing import Route
 from djserve.handlers.sending import start_message
@@ -40,19 +39,10 @@ class Exchange:
         if file_message is not None:
             await self.send(file_message)
         elif getattr(response, "is_async", True):
-            await self._let_thread_go()
+            # It may last for hours, and wait for most of them.
+            self.hops.relax()
             await send_async_stream(self.send, response, self.chunk_size)
         else:
             await send_sync_stream(
                 self.send, response, self.chunk_size, self.hops, self.mailbox
             )
-
-    async def _let_thread_go(self) -> None:
-        """Hold no thread for a stream that may go on for hours.
-
-        It is kept where it is in the middle of a transaction, which would end up in
-        the hands of another request.
-        """
-        hops = self.hops
-        if hops.is_held and not await hops.run(has_open_transaction):
-            hops.release()

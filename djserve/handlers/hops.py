@@ -54,6 +54,9 @@ class Hops(Protocol):
     def hold(self) -> None:
         """Keep the thread for the next call; called in it."""
 
+    def relax(self) -> None:
+        """Keep the thread no longer than its database connections are in use."""
+
     def leave_tidy(self) -> None:
         """The call has closed the thread's old connections by itself; called in it."""
 
@@ -72,6 +75,9 @@ class InheritedHops:
 
     def hold(self) -> None:
         """The thread is not ours to hold."""
+
+    def relax(self) -> None:
+        """The thread is not ours to give back."""
 
     def leave_tidy(self) -> None:
         """Nothing is closed after a call."""
@@ -100,6 +106,9 @@ class LeasedHops:
 
     def hold(self) -> None:
         self.lease.is_held = True
+
+    def relax(self) -> None:
+        self.lease.relax()
 
     def leave_tidy(self) -> None:
         self.lease.is_tidy = True

@@ -62,7 +62,7 @@ class Worker:
         """Run a lease's next job; return the lease to go on with, if any."""
         then = run_safely(lease.next_job())
         if not lease.is_held and not lease.has_jobs:
-            lease.tidy()
+            lease.prepare_return()
         following = self._pool.finish(self, lease)
         run_safely(then)
         return following
@@ -73,8 +73,9 @@ class Lease(Executor):
 
     ``held`` says whether the thread stays with the lease between its jobs.
     ``on_first`` runs in the thread before the first job; ``on_idle`` runs in it before
-    it is given back. As an ``Executor`` it fits asgiref's thread-sensitive contexts:
-    one call at a time.
+    it is given back. ``must_keep`` is asked there before that: while it returns True,
+    the thread stays with the lease all the same, until it is released. As an
+    ``Executor`` it fits asgiref's thread-sensitive contexts: one call at a time.
     """
 
     def __init__(
@@ -84,15 +85,19 @@ class Lease(Executor):
         held: bool,
         on_first: Action | None = None,
         on_idle: Action | None = None,
+        must_keep: Callable[[], bool] | None = None,
     ) -> None:
         self._pool = pool
         self._jobs: deque[Job] = deque()
         self.is_held = held
+        self.is_kept = False
+        """Whether the thread stays because it is in the middle of something."""
         self.is_active = False
         self.worker: Worker | None = None
         self.last_worker: Worker | None = None
         self.queued_at = 0.0
         self.on_idle = on_idle
+        self._must_keep = must_keep
         self.is_tidy = False
         """Set by a job that has done already what ``on_idle`` is for."""
         if on_first is not None:
@@ -112,8 +117,7 @@ class Lease(Executor):
         with self._pool.lock:
             self._jobs.append(job)
             if not self.is_active:
-                self.is_active = True
-                self._pool.admit(self)
+                self._activate()
 
     def enlist(self, job: Job) -> bool:
         """Take a job without waking a thread; True if ``begin`` must follow."""
@@ -156,24 +160,53 @@ class Lease(Executor):
         except IndexError:
             return None
 
-    def tidy(self) -> None:
-        """Called by the worker before it gives the thread back."""
+    def prepare_return(self) -> None:
+        """Called by the worker: tidy the thread, unless it must be kept."""
         if self.is_tidy:
-            self.is_tidy = False
-        else:
+            self.is_tidy = self.is_kept = False
+            return
+        self.is_kept = self._must_keep is not None and bool(run_safely(self._must_keep))
+        if not self.is_kept:
             run_safely(self.on_idle)
+
+    def relax(self) -> None:
+        """Hold the thread no longer than it must be kept."""
+        with self._pool.lock:
+            self.is_held = False
+            if self.worker is not None and not self.is_active:
+                self._ask_again()
+
+    def ask_again(self) -> None:
+        """Give a kept thread back if it need not be kept any more."""
+        with self._pool.lock:
+            if self.is_kept and not self.is_active:
+                self._ask_again()
 
     def release(self) -> None:
         """Hold the thread no longer: it goes back now, or after the running job.
 
         Jobs that are posted later still run, each burst of them in any thread.
         """
-        if not self.is_held:
+        if not (self.is_held or self.is_kept):
             return
         with self._pool.lock:
-            self.is_held = False
-            if self.worker is not None and not self.is_active:
+            was_kept, self.is_held, self.is_kept = self.is_kept, False, False
+            if self.worker is None or self.is_active:
+                return
+            if was_kept and self.on_idle is not None:
+                self._jobs.append(partial(_call, self.on_idle))
+                self.is_tidy = True
+                self._activate()
+            else:
                 self._pool.unpark(self)
+
+    def _ask_again(self) -> None:
+        self._jobs.append(_do_nothing)
+        self._activate()
+
+    def _activate(self) -> None:
+        self.is_active = True
+        self._pool.admit(self)
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -206,3 +239,7 @@ def run_safely(action: Callable[[], T] | None) -> T | None:
 
 def _call(action: Action) -> None:
     action()
+
+
+def _do_nothing() -> None:
+    """Have the worker ask whether its thread must be kept."""

@@ -13,7 +13,7 @@ from django.core.cache import caches, close_caches
 from django.core.cache.backends.base import BaseCache
 from django.core.handlers.base import reset_urlconf
 from django.core.signals import request_finished, request_started
-from django.db import close_old_connections, connections, reset_queries
+from django.db import close_old_connections, reset_queries
 from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponseBase
 
@@ -41,14 +41,6 @@ def closes_plainly(request: HttpRequest, response: HttpResponseBase) -> bool:
         and not getattr(request, "_files", None)
         and _has_only(request_finished, _KNOWN_AT_END)
         and not any(map(_needs_close, caches.all(initialized_only=True)))
-    )
-
-
-def has_open_transaction() -> bool:
-    """Whether a connection of this thread is inside an atomic block."""
-    return any(
-        connection.in_atomic_block
-        for connection in connections.all(initialized_only=True)
     )
 
 

@@ -9,6 +9,7 @@ from django.db import close_old_connections, connections
 from djserve.conf.cpus import count_cpus
 from djserve.conf.loader import load
 from djserve.conf.schema import DjangoConfig, ServerConfig
+from djserve.handlers.cursors import is_database_in_use, track_cursors
 from djserve.handlers.hops import count_blocked
 from djserve.handlers.leases import Action, Lease
 from djserve.handlers.threads import ThreadPool
@@ -45,6 +46,7 @@ def thread_count(config: DjangoConfig) -> int:
 
 def make_pool(size: int) -> ThreadPool:
     """Return a pool whose threads close their database connections when they end."""
+    track_cursors()
     return ThreadPool(
         size, count_blocked=count_blocked, on_thread_end=connections.close_all
     )
@@ -72,6 +74,13 @@ def make_lease(
 ) -> Lease:
     """Return a lease that looks after its thread's database connections.
 
-    Those that are past their age are closed before the thread goes back.
+    Those that are past their age are closed before the thread goes back; while rows are
+    still fetched through one, or a transaction is open, the thread stays.
     """
-    return Lease(pool, held=held, on_first=on_first, on_idle=close_old_connections)
+    return Lease(
+        pool,
+        held=held,
+        on_first=on_first,
+        on_idle=close_old_connections,
+        must_keep=is_database_in_use,
+    )

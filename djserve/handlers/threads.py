@@ -28,6 +28,12 @@ PACE = 0.002
 SLOW = 0.005
 """Seconds after which a job no longer counts as one that is about to end."""
 
+KEPT_TIME = 1.0
+"""Seconds after which a thread that is kept asks whether it still must be.
+
+What it is kept for may be dropped without another job, by the garbage collector.
+"""
+
 SPARE_TIME = 5.0
 """Seconds that a thread beyond the pool's size is kept, idle, before it ends."""
 
@@ -87,6 +93,7 @@ class ThreadPool:
         # connections are warm, and those that are not needed stay idle.
         self._idle: dict[Worker, float] = {}
         self._queue: deque[Lease] = deque()
+        self._kept: set[Lease] = set()
         self._waits = 0
         self._wait_seconds = 0.0
         self._longest_wait = 0.0
@@ -127,6 +134,7 @@ class ThreadPool:
         with self.lock:
             self._closed = True
             # The watcher ends too.
+            self._kept.clear()
             self._contended.set()
             threads = [worker.thread for worker in self._workers]
             for worker in self._idle:
@@ -147,12 +155,7 @@ class ThreadPool:
         lease.queued_at = time.monotonic()
         self._queue.append(lease)
         if not self._contended.is_set():
-            self._contended.set()
-            if self._watcher is None:
-                self._watcher = threading.Thread(
-                    target=self._watch, name="djserve-watch", daemon=True
-                )
-                self._watcher.start()
+            self._wake_watcher()
 
     def finish(self, worker: Worker, lease: Lease) -> Lease | None:
         """Take note that a worker has run a lease's jobs; return what it runs next.
@@ -166,8 +169,10 @@ class ThreadPool:
                 return lease
             lease.is_active = False
             del self._busy[worker]
-            if lease.is_held:
+            if lease.is_held or lease.is_kept:
                 self._parked += 1
+                if lease.is_kept:
+                    self._keep(lease)
                 self._dispatch()
                 return None
             lease.worker = None
@@ -256,13 +261,37 @@ class ThreadPool:
         self._longest_wait = max(self._longest_wait, waited)
         return lease
 
+    def _keep(self, lease: Lease) -> None:
+        if self._closed:
+            # Its watcher is gone; the lease gives the thread back at its own end.
+            return
+        if not self._kept:
+            self._wake_watcher()
+        self._kept.add(lease)
+
+    def _wake_watcher(self) -> None:
+        self._contended.set()
+        if self._watcher is None:
+            self._watcher = threading.Thread(
+                target=self._watch, name="djserve-watch", daemon=True
+            )
+            self._watcher.start()
+
     def _watch(self) -> None:
         probe = LockProbe()
         while self._is_watched():
-            self._contended.wait()
-            self._look(probe)
-            self._revise()
+            if self._contended.wait(KEPT_TIME if self._kept else None):
+                self._look(probe)
+                self._revise()
+            else:
+                self._ask_kept()
         probe.close()
+
+    def _ask_kept(self) -> None:
+        with self.lock:
+            kept, self._kept = self._kept, set()
+        for lease in kept:
+            lease.ask_again()
 
     def _is_watched(self) -> bool:
         with self.lock:

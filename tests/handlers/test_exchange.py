@@ -1,4 +1,4 @@
-"""Streams keep their thread in the middle of a transaction, and only then."""
+"""Streams keep their thread while it is in the middle of something, and only then."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from django.http import StreamingHttpResponse
 
-from djserve.handlers import exchange as module
 from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.hops import LeasedHops
 from djserve.handlers.leases import Lease
 from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.threads import ThreadPool
+from tests.waiting import wait_until
 
 FILE = {"type": "http.response.pathsend", "path": "/some/file"}
 
@@ -25,7 +25,9 @@ async def parts() -> AsyncIterator[bytes]:
     yield b"part"
 
 
-def stream(file_message: Any = None, *, use_thread: bool = True) -> tuple[Any, int]:
+def stream(
+    file_message: Any = None, *, use_thread: bool = True, in_use: bool = False
+) -> tuple[Any, int]:
     """Stream, and return what was sent and how many threads were parked meanwhile."""
     pool = ThreadPool(1)
     sent: list[Any] = []
@@ -33,6 +35,7 @@ def stream(file_message: Any = None, *, use_thread: bool = True) -> tuple[Any, i
 
     async def send(message: Any) -> None:
         sent.append(message)
+        await wait_until(lambda: not pool.stats().running)
         parked.append(pool.stats().parked)
 
     async def never() -> Any:
@@ -40,7 +43,7 @@ def stream(file_message: Any = None, *, use_thread: bool = True) -> tuple[Any, i
 
     async def main() -> None:
         mailbox = Mailbox(asyncio.get_running_loop())
-        hops = LeasedHops(Lease(pool, held=True), mailbox)
+        hops = LeasedHops(Lease(pool, held=True, must_keep=lambda: in_use), mailbox)
         if use_thread:
             await hops.run(int)
         exchange = Exchange(
@@ -54,21 +57,15 @@ def stream(file_message: Any = None, *, use_thread: bool = True) -> tuple[Any, i
     return sent, parked[-1]
 
 
-@pytest.mark.parametrize(("in_transaction", "parked"), [(True, 1), (False, 0)])
-def test_thread_is_kept_for_an_open_transaction(
-    in_transaction: bool, parked: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "has_open_transaction", lambda: in_transaction)
-
-    assert stream()[1] == parked
+@pytest.mark.parametrize(("in_use", "parked"), [(True, 1), (False, 0)])
+def test_thread_is_kept_while_it_must_be(in_use: bool, parked: int) -> None:
+    assert stream(in_use=in_use)[1] == parked
 
 
-def test_stream_without_a_thread_takes_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        module, "has_open_transaction", lambda: pytest.fail("a thread was taken")
-    )
-    sent, _ = stream(use_thread=False)
+def test_stream_without_a_thread_takes_none() -> None:
+    sent, parked = stream(use_thread=False, in_use=True)
 
+    assert parked == 0
     assert [message.get("body") for message in sent] == [None, b"part", None]
 
 

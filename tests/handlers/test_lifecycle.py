@@ -17,7 +17,6 @@ from django.test import RequestFactory, override_settings
 
 from djserve.handlers.lifecycle import (
     closes_plainly,
-    has_open_transaction,
     prepare_thread,
     starts_plainly,
 )
@@ -125,15 +124,6 @@ def test_cache_with_a_connection_does() -> None:
         assert caches["default"].get("a") is None
 
         assert not closes_plainly(*make())
-
-
-@pytest.mark.django_db(transaction=True)
-def test_open_transaction_is_seen() -> None:
-    from django.db import transaction
-
-    assert not has_open_transaction()
-    with transaction.atomic():
-        assert has_open_transaction()
 
 
 @pytest.mark.django_db

@@ -1,0 +1,97 @@
+"""Which database connections of a thread are in the middle of something.
+
+Django closes a connection between two pieces of work, or the thread that owns it goes
+to another request. Neither may happen while rows are still being fetched through it,
+or while it is inside a transaction.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+_CURSORS = "_djserve_cursors"
+"""The attribute of a connection that holds its ``OpenCursors``."""
+
+SWEEP = 16
+"""References to cursors that may pile up before those of closed ones are dropped."""
+
+
+class OpenCursors:
+    """The cursors of one connection that may still have rows to give.
+
+    A cursor counts while something refers to it: Django drops its own as soon as the
+    rows are fetched, and a suspended generator keeps the one that it draws from.
+    """
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        # Bound methods of the connection would make a cycle with it.
+        self._connection = weakref.ref(connection)
+        self._prepare: Callable[..., Any] = type(connection)._prepare_cursor  # type: ignore[attr-defined]
+        self._cursors: list[weakref.ref[Any]] = []
+
+    def __call__(self, cursor: Any) -> Any:
+        """Take the place of the connection's ``_prepare_cursor``."""
+        if len(self._cursors) >= SWEEP:
+            self._sweep()
+        wrapper = self._prepare(self._connection(), cursor)
+        try:
+            reference = weakref.ref(cursor)
+        except TypeError:
+            # A driver's own type; what uses the cursor nearly always has the wrapper.
+            reference = weakref.ref(wrapper)
+        self._cursors.append(reference)
+        return wrapper
+
+    def __bool__(self) -> bool:
+        """Return whether any is open."""
+        if self._cursors:
+            self._sweep()
+        return bool(self._cursors)
+
+    def _sweep(self) -> None:
+        self._cursors = [
+            reference for reference in self._cursors if _is_open(reference())
+        ]
+
+
+def _is_open(cursor: Any) -> bool:
+    # SQLite's cursors do not say whether they are closed.
+    return cursor is not None and not getattr(cursor, "closed", False)
+
+
+def track_cursors() -> None:
+    """Have the cursors tracked of each connection that is made from now on."""
+    connection_created.connect(_track, dispatch_uid=_CURSORS)
+
+
+def _track(connection: Any, **kwargs: Any) -> None:
+    if _CURSORS not in connection.__dict__:
+        cursors = OpenCursors(connection)
+        connection.__dict__[_CURSORS] = cursors
+        # On the instance: the class stays as Django has made it.
+        connection._prepare_cursor = cursors
+
+
+def is_database_in_use() -> bool:
+    """Whether a connection of this thread has open cursors, or is in a transaction."""
+    return any(map(_is_in_use, connections.all(initialized_only=True)))
+
+
+def close_unused_connections() -> None:
+    """Close this thread's old connections, save those that are in use."""
+    for connection in connections.all(initialized_only=True):
+        if not _is_in_use(connection):
+            connection.close_if_unusable_or_obsolete()
+
+
+def _is_in_use(connection: Any) -> bool:
+    if connection.connection is None:
+        return False
+    # Django takes one that is left without autocommit for forgotten, and closes it.
+    return connection.in_atomic_block or bool(connection.__dict__.get(_CURSORS))
