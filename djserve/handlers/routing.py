@@ -16,7 +16,13 @@ from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.handlers.asgi import get_script_prefix
 from django.http import HttpRequest
-from django.urls import ResolverMatch, URLPattern, URLResolver, get_resolver
+from django.urls import (
+    Resolver404,
+    ResolverMatch,
+    URLPattern,
+    URLResolver,
+    get_resolver,
+)
 from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.translation import get_language
 
@@ -79,6 +85,20 @@ def resolve_route(scope: Scope) -> Route | None:
         # the same point later and knows how to answer.
         return None
     return Route(match, path, urlconf, language, lookup.is_fixed)
+
+
+def resolve_without_project(scope: Scope) -> ResolverMatch | None:
+    """Return the match of a scope's path if no code of the project is needed for it."""
+    urlconf: Any = settings.ROOT_URLCONF
+    if not isinstance(urlconf, str) or urlconf not in sys.modules:
+        return None
+    lookup = lookup_of(get_resolver(urlconf))
+    if not lookup.is_fixed:
+        return None
+    try:
+        return lookup.resolve(_path_info(scope))
+    except Resolver404:
+        return None
 
 
 def attach_route(request: HttpRequest, route: Route | None) -> None:

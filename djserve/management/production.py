@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.cache import caches
 from django.db import connections
-from django.urls import Resolver404, resolve
 
 from djserve import handlers
 from djserve.handlers.project import load_project
+from djserve.handlers.routing import resolve_without_project
 from djserve.instrumentation.logging import configure
 from djserve.supervisor import Loaded, Program
 
@@ -82,14 +82,15 @@ def close_handles() -> None:
 
 
 def describe_view(scope: Mapping[str, Any]) -> str:
-    """Return the dotted name of the view that answers a request, "" for none."""
-    if scope["type"] != "http":
+    """Return the dotted name of the view that answers a request, "" if unknown.
+
+    Called for diagnosis, so it runs nothing of the project's: a path is looked up only
+    if that imports no module and calls no path converter other than Django's own.
+    """
+    if scope["type"] != "http" or type(scope["path"]) is not str:
         return ""
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
-    try:
-        return resolve(path)._func_path
-    except Resolver404:
-        return ""
+    match = resolve_without_project({**scope})
+    return "" if match is None else match._func_path
 
 
 def read_thread_stats() -> tuple[int, int, int]:

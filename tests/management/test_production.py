@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from django.http import HttpResponse
 from django.test import override_settings
+from django.urls import path, register_converter
 
 from djserve.conf.parser import parse
 from djserve.handlers import runtime
@@ -160,7 +164,35 @@ print("channels.layers" in sys.modules)
     ids=["view", "below-a-prefix", "no-view", "websocket"],
 )
 def test_request_is_described_by_its_view(scope: dict[str, str], view: str) -> None:
+    importlib.import_module("demo_project.urls")
+
     assert describe_view(scope) == view
+
+
+@override_settings(ROOT_URLCONF="demo_project.no_such_urls")
+def test_view_is_not_looked_up_where_that_would_import_it() -> None:
+    assert describe_view({"type": "http", "path": "/status/"}) == ""
+
+
+def test_view_is_not_looked_up_with_a_path_converter_of_the_project() -> None:
+    asked: list[str] = []
+
+    class Converter:
+        regex = "[a-z]+"
+
+        def to_python(self, value: str) -> str:
+            asked.append(value)
+            return value
+
+        def to_url(self, value: str) -> str:
+            return value
+
+    register_converter(Converter, "asking")
+    urls = ModuleType("asking_urls")
+    urls.__dict__["urlpatterns"] = [path("<asking:name>/", HttpResponse)]
+    with override_settings(ROOT_URLCONF=urls):
+        assert describe_view({"type": "http", "path": "/status/"}) == ""
+    assert asked == []
 
 
 def test_threads_are_those_of_the_shared_pool(

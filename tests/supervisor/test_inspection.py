@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from djserve.asgi.application import ApplicationCalls, RunningCall
 from djserve.supervisor.inspection import MOST_CALLS, inspect_calls
 
@@ -158,3 +160,69 @@ def test_stack_of_a_view_in_a_thread_is_that_of_the_thread() -> None:
     assert report["where"] == "thread"
     assert any(line.endswith(" in view") for line in report["stack"])
     assert not any(line.endswith(" in main") for line in report["stack"])
+
+
+class Touchy:
+    """An object of the project that takes note of every look at it."""
+
+    touched: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        Touchy.touched.append(name)
+        raise RuntimeError("a query, in the wrong thread")
+
+    __repr__ = __str__ = __eq__ = __hash__ = __bool__ = __iter__ = __len__ = (
+        lambda self, *_: self.any
+    )
+
+    def __await__(self) -> Any:
+        return asyncio.Event().wait().__await__()
+
+
+class LooksAtNothing(InThread):
+    def view(self, request: Request) -> None:
+        user = lazy = Touchy()
+        both = [user, {"user": lazy}, (user,)]
+        super().view(request)
+        del both
+
+
+def test_objects_of_the_project_in_a_thread_are_not_touched() -> None:
+    application = LooksAtNothing()
+
+    async def main() -> list[Report]:
+        async with running(application, http_scope()) as calls:
+            return application.inspect(calls)
+
+    (report,) = asyncio.run(main())
+
+    assert report["where"] == "thread"
+    assert Touchy.touched == []
+
+
+def test_objects_of_the_project_that_a_task_waits_for_are_not_touched() -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await Touchy()
+
+    (report,) = inspect(application, http_scope())
+
+    assert report["stack"][-1].endswith(" in application")
+    assert Touchy.touched == []
+
+
+def test_one_call_that_cannot_be_described_hides_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail_for_one(scope: Mapping[str, Any]) -> str:
+        if scope["path"] is paths[1]:
+            raise RuntimeError("no view")
+        return "view"
+
+    paths: list[Any] = ["/good", "/bad", Touchy()]
+    calls = [RunningCall(http_scope(path), None, 0.0) for path in paths]
+    reports = inspect_calls(calls, fail_for_one)
+
+    assert [report["path"] for report in reports] == ["/good", "/bad", "?"]
+    assert [report["view"] for report in reports] == ["view", "", "view"]
+    assert Touchy.touched == []
+    assert caplog.messages == ["A call cannot be described"]
