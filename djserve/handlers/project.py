@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import TYPE_CHECKING, NamedTuple, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.asgi import get_asgi_application
+from django.core.handlers import asgi
 
 from djserve.errors import ConfigError
 from djserve.handlers.consumers import parallel_consumers, refuse_websockets
 from djserve.handlers.handler import ASGIHandler
+from djserve.handlers.making import made_by_django
 from djserve.handlers.patches import refresh_patches
-from djserve.handlers.replace import replace_handler
+from djserve.handlers.replace import find_http, replace_handler
 from djserve.server.loading import import_application
 
 if TYPE_CHECKING:
@@ -26,7 +29,8 @@ FALLBACK = "django.core.asgi.get_asgi_application"
 class Project(NamedTuple):
     """An application, where it comes from, and what runs its HTTP requests.
 
-    ``notes`` are lines for the start, about what agents have done to the handler.
+    ``notes`` are lines for the start: what agents have done to the handler, or how to
+    have djserve's.
     """
 
     application: Application
@@ -43,11 +47,18 @@ def load_project(config: ServerConfig) -> Project:
     that is the error's cause.
     """
     path = find_application_path()
+    if config.django.handler != "djserve":
+        return Project(_import(path), path or FALLBACK, "Django's, as HANDLER says")
+    with made_by_django() as made:
+        application = _import(path)
+    return _prepare(application, path or FALLBACK, made)
+
+
+def _import(path: str | None) -> Application:
     if path is None:
-        application = cast("Application", get_asgi_application())
-        return _prepare(application, FALLBACK, config)
+        return cast("Application", get_asgi_application())
     module, _, attribute = path.rpartition(".")
-    return _prepare(import_application(module, attribute), path, config)
+    return import_application(module, attribute)
 
 
 def find_application_path() -> str | None:
@@ -74,17 +85,34 @@ def _find_beside_settings() -> str | None:
     return None
 
 
-def _prepare(application: Application, path: str, config: ServerConfig) -> Project:
-    if config.django.handler != "djserve":
-        return Project(application, path, "Django's, as HANDLER says")
-    application, is_replaced = replace_handler(application)
-    handler = "djserve's" if is_replaced else "the project's own"
-    notes: tuple[str, ...] = ()
-    if is_replaced:
-        patches = refresh_patches()
-        if patches.converses:
-            handler = "Django's"
-        notes = tuple(filter(None, [patches.describe()]))
+def _prepare(
+    application: Application, path: str, made: Sequence[ASGIHandler]
+) -> Project:
+    application, _ = replace_handler(application)
+    http = find_http(application)
+    patches = refresh_patches()
+    notes = tuple(filter(None, [patches.describe()]))
+    if not made and not isinstance(http, ASGIHandler):
+        handler = "the project's own"
+        notes = (_advise(http, path), *notes)
+    elif patches.converses:
+        handler = "Django's"
+    else:
+        handler = "djserve's"
     if isinstance(application, ASGIHandler):
         application = refuse_websockets(application)
     return Project(parallel_consumers(application), path, handler, notes)
+
+
+def _advise(http: Any, path: str) -> str:
+    """Return why djserve's handler is not in use, and what to write to have it."""
+    if isinstance(http, asgi.ASGIHandler):
+        kind = type(http)
+        return (
+            f"{kind.__module__}.{kind.__qualname__} is a subclass of Django's handler: "
+            "derive it from djserve.handlers.ASGIHandler to use djserve's"
+        )
+    return (
+        f"Importing {path} called no django.core.asgi.get_asgi_application(): where it "
+        "has Django's handler, make it by djserve.handlers.get_asgi_application()"
+    )

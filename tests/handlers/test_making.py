@@ -1,0 +1,193 @@
+"""Django's function makes djserve's handler while the project's module is imported."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core import asgi as django_asgi
+from django.core.asgi import get_asgi_application
+from django.core.handlers import asgi
+from django.http import HttpRequest, HttpResponse
+from django.test import override_settings
+from django.urls import path
+
+from djserve.conf.parser import parse
+from djserve.handlers import ASGIHandler
+from djserve.handlers.making import made_by_django
+from djserve.handlers.project import Project, load_project
+from tests.handlers.conversation import Conversation
+
+
+def view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("answered")
+
+
+urlpatterns = [path("", view)]
+
+FORMS = {
+    "alone": "application = get_asgi_application()",
+    "instance": "import django; django.setup(); application = ASGIHandler()",
+    "router": """
+from channels.routing import ProtocolTypeRouter
+application = ProtocolTypeRouter({"http": get_asgi_application()})
+""",
+    "last route": """
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.urls import re_path
+application = ProtocolTypeRouter(
+    {"http": URLRouter([re_path(r"", get_asgi_application())])}
+)
+""",
+    "wrapper": """
+class Wrapper:
+    def __init__(self, app):
+        self.app = app
+    async def __call__(self, scope, receive, send):
+        await self.app(scope, receive, send)
+application = Wrapper(get_asgi_application())
+""",
+    "function": """
+django = get_asgi_application()
+async def application(scope, receive, send):
+    await django(scope, receive, send)
+""",
+}
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "written_asgi"
+
+    def write(source: str) -> None:
+        head = (
+            "from django.core.asgi import ASGIHandler, get_asgi_application\n"
+            "from django.core.handlers import asgi\n"
+        )
+        (tmp_path / f"{name}.py").write_text(head + source)
+
+    with override_settings(
+        ASGI_APPLICATION=f"{name}.application", ROOT_URLCONF=__name__, MIDDLEWARE=[]
+    ):
+        yield write
+    sys.modules.pop(name, None)
+
+
+def load() -> Project:
+    return load_project(parse({}))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_application_has_the_fast_handler_whatever_is_around(
+    form: str, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[type] = []
+    handle = ASGIHandler.handle
+
+    async def noted(self: ASGIHandler, *args: Any) -> None:
+        answered.append(type(self))
+        await handle(self, *args)
+
+    monkeypatch.setattr(ASGIHandler, "handle", noted)
+    write(FORMS[form])
+
+    project = load()
+    client = Conversation("/")
+    asyncio.run(client.request(project.application))
+
+    assert project.handler == "djserve's"
+    assert client.content == b"answered"
+    assert answered == [ASGIHandler]
+
+
+def test_function_that_somebody_has_wrapped_makes_it_too(
+    write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @functools.wraps(get_asgi_application)
+    def wrapped() -> Any:
+        made = get_asgi_application()
+        return functools.partial(made.__call__)
+
+    monkeypatch.setattr(django_asgi, "get_asgi_application", wrapped)
+    write("application = get_asgi_application()")
+
+    assert load().handler == "djserve's"
+
+
+def test_setting_leaves_the_handler_of_django(write: Any) -> None:
+    write("made = get_asgi_application()\nasync def application(*args): ...")
+
+    project = load_project(parse({"HANDLER": "django"}))
+
+    assert type(sys.modules["written_asgi"].made) is asgi.ASGIHandler
+    assert project.handler == "Django's, as HANDLER says"
+
+
+@pytest.mark.parametrize("base", ["ASGIHandler", "asgi.ASGIHandler"])
+def test_subclass_is_left_alone(base: str, write: Any) -> None:
+    write(f"class Mine({base}):\n    pass\napplication = Mine()")
+
+    project = load()
+
+    module: Any = sys.modules["written_asgi"]
+    assert module.Mine.__mro__[1] is asgi.ASGIHandler
+    assert project.handler == "the project's own"
+    assert "Mine is a subclass of Django's handler" in project.notes[0]
+
+
+def test_line_says_what_to_write_where_the_handler_is_made_later(write: Any) -> None:
+    write("async def application(scope, receive, send): ...")
+
+    project = load()
+
+    assert project.handler == "the project's own"
+    assert "djserve.handlers.get_asgi_application()" in project.notes[0]
+
+
+def test_nothing_stays_after_the_import(write: Any) -> None:
+    write("kept = ASGIHandler\napplication = get_asgi_application()")
+
+    load()
+
+    kept = sys.modules["written_asgi"].kept
+    assert vars(django_asgi)["ASGIHandler"] is asgi.ASGIHandler
+    assert type(kept()) is asgi.ASGIHandler
+    assert type(get_asgi_application()) is asgi.ASGIHandler
+
+
+def test_nothing_stays_after_an_import_that_fails() -> None:
+    with pytest.raises(ZeroDivisionError), made_by_django():
+        raise ZeroDivisionError
+
+    assert vars(django_asgi)["ASGIHandler"] is asgi.ASGIHandler
+
+
+def test_class_is_the_same_for_who_asks_for_it() -> None:
+    with made_by_django() as made:
+        stand_in: Any = vars(django_asgi)["ASGIHandler"]
+        handler = get_asgi_application()
+
+        assert made == [handler]
+        assert isinstance(handler, stand_in)
+        assert issubclass(ASGIHandler, stand_in)
+        assert stand_in.chunk_size == asgi.ASGIHandler.chunk_size
+
+
+def test_other_class_in_its_place_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Other(asgi.ASGIHandler):
+        pass
+
+    monkeypatch.setitem(vars(django_asgi), "ASGIHandler", Other)
+    with made_by_django() as made:
+        assert type(get_asgi_application()) is Other
+
+    assert made == []
+    assert vars(django_asgi)["ASGIHandler"] is Other
