@@ -76,7 +76,7 @@ def check_configuration(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]
     try:
         load()
     except ConfigError as error:
-        hint = "docs/settings.md lists every key with its type and default."
+        hint = '"python -m djserve.conf.reference" lists every key, type and default.'
         return [Error(line, hint=hint, id="djserve.E001") for line in error.problems]
     return []
 

@@ -16,6 +16,8 @@ import djserve
 from djserve.conf.loader import load
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import parse
+from djserve.conf.short_help import shorten_help
+from djserve.conf.suggestions import suggest_flags
 from djserve.errors import ConfigError
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.launch import uses_django
@@ -84,6 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="Directory to import the application from (default: the current one).",
     )
     add_arguments(parser, exclude=DJANGO_SETTINGS)
+    shorten_help(parser, "--app-dir")
+    suggest_flags(parser)
     return parser
 
 

@@ -114,17 +114,26 @@ def test_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"djserve {djserve.__version__}\n"
 
 
+def help_all(capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--help-all"])
+    assert caught.value.code == 0
+    return capsys.readouterr().out
+
+
 @pytest.mark.parametrize("columns", ["40", "80", "200"])
-def test_help_fits_80_columns(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_fits_80_columns(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    text = cli.build_parser().format_help()
 
-    assert max(map(len, text.splitlines())) <= 80
+    for text in (cli.build_parser().format_help(), help_all(capsys)):
+        assert max(map(len, text.splitlines())) <= 80
 
 
-def test_help_shows_flags_that_exist() -> None:
+def test_help_shows_flags_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     parser = cli.build_parser()
-    shown = re.findall(r"(?m)(?:^  |, )(--?[a-z][\w-]*)", parser.format_help())
+    shown = re.findall(r"(?m)(?:^  |, )(--?[a-z][\w-]*)", help_all(capsys))
 
     known = {flag for action in parser._actions for flag in action.option_strings}
     assert set(shown) <= known
@@ -132,8 +141,10 @@ def test_help_shows_flags_that_exist() -> None:
     assert "--http_timeout" not in shown
 
 
-def test_help_is_grouped_and_names_the_exit_codes() -> None:
-    text = cli.build_parser().format_help()
+def test_help_is_grouped_and_names_the_exit_codes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = help_all(capsys)
 
     for title in ("Addresses:", "TLS:", "HTTP:", "WebSocket:", "Proxies:"):
         assert f"\n{title}\n" in text
@@ -143,5 +154,26 @@ def test_help_is_grouped_and_names_the_exit_codes() -> None:
 
 
 @pytest.mark.parametrize("flag", ["--handler", "--threads", "--thread-queue-limit"])
-def test_options_of_djangos_handler_are_not_offered(flag: str) -> None:
-    assert flag not in cli.build_parser().format_help()
+def test_options_of_djangos_handler_are_not_offered(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flag not in help_all(capsys)
+
+
+def test_short_help_names_the_long_one_and_what_matters() -> None:
+    text = cli.build_parser().format_help()
+
+    assert len(text.splitlines()) < 70
+    for flag in ("--help-all", "--bind", "--workers", "--access-log", "--app-dir"):
+        assert f"{flag} " in text
+    assert "--header-size-limit" not in text
+
+
+def test_misspelt_flag_is_answered_with_the_right_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["shop_app:app", "--wrokers", "2"])
+
+    assert caught.value.code == 2
+    assert "did you mean '--workers'?" in capsys.readouterr().err

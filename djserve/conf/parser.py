@@ -8,7 +8,6 @@ wrong type is a fault, as is a key that does not exist.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 from djserve.conf.catalogue import Setting, groups, settings_by_key
 from djserve.conf.schema import ServerConfig
+from djserve.conf.suggestions import suggest
 from djserve.conf.syntax import RULES
 from djserve.errors import ConfigError
 
@@ -133,8 +133,7 @@ class _Reading:
         self.problems.append(f"{place}: expected {expected}, got {shorten(value)}")
 
     def _suggestion(self, key: object) -> str:
-        close = difflib.get_close_matches(str(key).upper(), self._settings, n=1)
-        return f"; did you mean {close[0]!r}?" if close else ""
+        return suggest([str(key).upper()], self._settings)
 
 
 _Reader = Callable[[Setting, Any], Any]

@@ -22,6 +22,8 @@ from djserve.checks import find_layer_problems
 from djserve.conf.loader import load
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import Flag
+from djserve.conf.short_help import shorten_help
+from djserve.conf.suggestions import suggest_flags
 from djserve.errors import ConfigError
 from djserve.management.production import create_program
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
@@ -59,6 +61,8 @@ class Command(BaseCommand):
             help="Serve https with a certificate made for this machine.",
         )
         add_arguments(parser)
+        shorten_help(parser, "--skip-checks", "--dev-https", "--settings")
+        suggest_flags(parser)
 
     def get_version(self) -> str:
         return djserve.__version__

@@ -24,6 +24,7 @@ import djserve
 from djserve import handlers
 from djserve.conf.catalogue import settings_by_key
 from djserve.conf.options import add_arguments, mapping_from_namespace
+from djserve.conf.suggestions import suggest_flags
 from djserve.errors import ConfigError
 from djserve.handlers.project import load_project
 from djserve.management.development import (
@@ -91,6 +92,7 @@ class Command(find_next_command()):  # type: ignore[misc]
             help="Serve https with a certificate made for this machine.",
         )
         add_arguments(parser, exclude=settings_by_key().keys() - OFFERED_SETTINGS)
+        suggest_flags(parser)
 
     def run(self, **options: Any) -> None:
         """Run the server, under the reloader or not; called by ``handle``."""
