@@ -114,7 +114,7 @@ if REDIS_URL:
             "CONFIG": {"hosts": [redis_host], "capacity": 500},
         },
         "groups": {
-            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "BACKEND": "demo_project.realtime.redis_layer.PubSubChannelLayer",
             "CONFIG": {"hosts": [redis_host]},
         },
     }
@@ -176,6 +176,10 @@ if not DEBUG and not environment.flag("DEMO_PLAIN_HTTP", default=False):
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    "filters": {"outage": {"()": "demo_project.realtime.outage.OutageFilter"}},
     "handlers": {"console": {"class": "logging.StreamHandler"}},
-    "loggers": {"demo_project": {"handlers": ["console"], "level": "INFO"}},
+    "loggers": {
+        "demo_project": {"handlers": ["console"], "level": "INFO"},
+        "channels_redis.pubsub": {"filters": ["outage"]},
+    },
 }

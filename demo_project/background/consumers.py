@@ -15,6 +15,7 @@ from channels.db import database_sync_to_async
 
 from demo_project.background import digest, media
 from demo_project.chat.presence import sweep_connections
+from demo_project.realtime.groups import GROUPS_LAYER
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,10 @@ class JobConsumer(AsyncConsumer):
     Not in the thread-sensitive one: that is where the server's consumers query the
     database, and a large picture would keep them all waiting.
     """
+
+    # Channels listens on a channel of each consumer's own too: on this layer, which an
+    # outage of Redis does not make raise.
+    channel_layer_alias = GROUPS_LAYER
 
     async def run(self, job: Callable[..., None], *args: Any) -> None:
         try:

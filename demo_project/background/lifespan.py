@@ -20,6 +20,7 @@ from django.db import DatabaseError
 
 from demo_project.background.consumers import CHANNELS
 from demo_project.background.schedule import enqueue_due
+from demo_project.realtime.outage import is_outage, outage
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +64,9 @@ async def listen(application: Any, channel: str) -> None:
     """
     scope = {"type": "channel", "channel": channel}
     while True:
-        receive = partial(get_channel_layer().receive, channel)
         try:
-            await application(scope, receive, _send_nowhere)
+            await application(scope, partial(_receive_job, channel), _send_nowhere)
         except Exception:
-            # Redis may be away for a while; the worker must be there when it is back.
             logger.exception("Worker channel %s failed; trying again", channel)
         await asyncio.sleep(RETRY_SECONDS)
 
@@ -80,6 +79,21 @@ async def tick() -> None:
         except DatabaseError:
             logger.exception("The schedule could not be read")
         await asyncio.sleep(CLOCK_SECONDS)
+
+
+async def _receive_job(channel: str) -> dict[str, Any]:
+    """Return the next job, however long Redis may be away before it comes."""
+    while True:
+        try:
+            job: dict[str, Any] = await get_channel_layer().receive(channel)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            outage.failed(error)
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            outage.succeeded()
+            return job
 
 
 async def _send_nowhere(message: dict[str, Any]) -> None:

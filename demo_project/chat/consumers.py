@@ -10,6 +10,7 @@ from demo_project.chat import events, forms, permissions
 from demo_project.chat.models import Room
 from demo_project.chat.presence import announce_people, people_in, room_topic
 from demo_project.chat.services import messages, reading
+from demo_project.realtime.access import Ended
 from demo_project.realtime.consumer import ACCESS_LOST, CommandConsumer, CommandForm
 from demo_project.realtime.errors import Forbidden
 from demo_project.realtime.groups import room_group
@@ -32,6 +33,15 @@ class RoomConsumer(CommandConsumer):
         self.topic = room_topic(room.pk)
         self._typing = TokenBucket(burst=2, rate=0.5)
         return [room_group(room.pk)]
+
+    def check_access(self) -> None:
+        super().check_access()
+        readable = permissions.readable_rooms(self.user)
+        if not readable.filter(pk=self.room.pk).exists():
+            raise Ended(ACCESS_LOST)
+
+    def is_open_to_all(self) -> bool:
+        return self.room.kind == Room.Kind.PUBLIC
 
     async def opened(self) -> None:
         await self._send_state("welcome", await self._arrive())

@@ -18,6 +18,7 @@ from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
 
 from demo_project.notifications import services
+from demo_project.realtime.access import is_signed_in
 from demo_project.realtime.groups import (
     GROUPS_LAYER,
     account_group,
@@ -45,6 +46,9 @@ async def events_for(
             start = await database_sync_to_async(services.newest_serial)(user)
         yield b": connected\n\n"
         while True:
+            # The event that tells of the session's end may have been lost.
+            if not await database_sync_to_async(is_signed_in)(user, session_key):
+                return
             for note in await database_sync_to_async(services.after)(user, start):
                 start = note.serial
                 yield _encode("notification", note.as_dict(), note.serial)

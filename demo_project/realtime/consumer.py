@@ -19,15 +19,23 @@ from django import forms
 from django.contrib.auth.models import AnonymousUser, User
 
 from demo_project.realtime import presence
+from demo_project.realtime.access import Ended, is_signed_in
 from demo_project.realtime.errors import Refused
 from demo_project.realtime.groups import GROUPS_LAYER, account_group, session_group
 from demo_project.realtime.limits import TokenBucket
+from demo_project.realtime.outage import outage
 
 T = TypeVar("T")
 
 SESSION_ENDED = 4401
 ACCESS_LOST = 4403
 TOO_MANY_FRAMES = 4429
+
+ENDINGS = frozenset({"session.ended", "access.lost"})
+"""Events that only end a connection; everybody may have those."""
+
+# A ping looks in the same trip to a thread that renews the connection's row.
+CHECKED_BY_ITSELF = frozenset({"ping"})
 
 Handler: TypeAlias = Callable[[Any, dict[str, Any]], Awaitable[None]]
 """A method of the consumer that takes a form's clean values."""
@@ -54,16 +62,43 @@ class CommandConsumer(AsyncWebsocketConsumer):
     user: User | AnonymousUser
     topic: str
     connection_id: uuid.UUID | None = None
+    _has_ended = False
 
     async def admit(self) -> list[str] | None:
         """Return the groups to join, or None to refuse. Sets ``topic``."""
         raise NotImplementedError
+
+    def check_access(self) -> None:
+        """Raise Ended if this connection would no longer be admitted.
+
+        Asks the database: the event that tells of it may have been lost.
+        """
+        if self.account is not None:
+            key = self.scope["session"].session_key
+            if not is_signed_in(self.account, key):
+                raise Ended(SESSION_ENDED)
+
+    def is_open_to_all(self) -> bool:
+        """Return whether anybody may read what this connection's events carry."""
+        return self.account is None
 
     async def opened(self) -> None:
         """Send what a new connection needs; its groups are joined by now."""
 
     async def closed(self) -> None:
         """Tell others; only called where ``opened`` was."""
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Take one message; an event only if the client may still have it."""
+        if self._has_ended and message["type"] != "websocket.disconnect":
+            return
+        try:
+            if not self._is_free(message["type"]):
+                await database_sync_to_async(self.check_access)()
+            await super().dispatch(message)
+        except Ended as end:
+            self._has_ended = True
+            await self.close(code=end.code)
 
     async def connect(self) -> None:
         self.user = self.scope["user"]
@@ -103,6 +138,8 @@ class CommandConsumer(AsyncWebsocketConsumer):
             await self.send_event("error", code="invalid", detail="Unknown command.")
             return
         form_class, handler = command
+        if name not in CHECKED_BY_ITSELF:
+            await database_sync_to_async(self.check_access)()
         await self._run(form_class(content), handler, content)
 
     async def send_event(self, type: str, **fields: Any) -> None:
@@ -126,9 +163,10 @@ class CommandConsumer(AsyncWebsocketConsumer):
     async def touch_and(self, look: Callable[[], T]) -> T:
         """Note a sign of life of the client, and return what ``look`` then finds.
 
-        Both in one trip to a thread: each client pings every 20 seconds.
+        Both in one trip to a thread: each client pings every 20 seconds. Raises Ended.
         """
-        if time.monotonic() - self._joined_at > _REJOIN_SECONDS:
+        is_old = time.monotonic() - self._joined_at > _REJOIN_SECONDS
+        if is_old or outage.was_since(self._joined_at):
             await self._join(self._joined)
         found: T = await database_sync_to_async(self._touch)(look)
         return found
@@ -154,16 +192,21 @@ class CommandConsumer(AsyncWebsocketConsumer):
                 "error", code=refusal.code, detail=refusal.detail, nonce=nonce
             )
 
+    def _is_free(self, type: str) -> bool:
+        """Return whether a message needs no look at the database before it is taken."""
+        return type.startswith("websocket.") or type in ENDINGS or self.is_open_to_all()
+
     def _touch(self, look: Callable[[], T]) -> T:
+        self.check_access()
         if self.connection_id is not None:
             presence.touched(self.connection_id, self.topic, self.account)
         return look()
 
     async def _join(self, groups: list[str]) -> None:
+        self._joined_at = time.monotonic()
         for group in groups:
             await self.channel_layer.group_add(group, self.channel_name)
         self._joined = groups
-        self._joined_at = time.monotonic()
 
     def _own_groups(self) -> list[str]:
         if self.account is None:

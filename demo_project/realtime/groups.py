@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from functools import partial
 from typing import Any, TypeAlias
 
 from asgiref.sync import async_to_sync
@@ -53,17 +52,18 @@ def publish(deliveries: Iterable[Delivery]) -> None:
     nobody their message: clients ask for what they missed.
     """
     pending = list(deliveries)
+
+    # A function, not functools.partial: Django names it when it logs what it raises.
+    def send_events() -> None:
+        async_to_sync(_send_each)(pending)
+
     if pending:
-        transaction.on_commit(partial(_send_now, pending), robust=True)
+        transaction.on_commit(send_events, robust=True)
 
 
 def publish_one(group: str, event: Event) -> None:
     """Send one event to one group once the transaction has committed."""
     publish([(group, event)])
-
-
-def _send_now(deliveries: list[Delivery]) -> None:
-    async_to_sync(_send_each)(deliveries)
 
 
 async def _send_each(deliveries: list[Delivery]) -> None:

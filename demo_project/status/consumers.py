@@ -8,8 +8,10 @@ import time
 from typing import Any
 
 from channels.db import database_sync_to_async
+from django.contrib.auth.models import User
 
-from demo_project.realtime.consumer import CommandConsumer, CommandForm
+from demo_project.realtime.access import Ended
+from demo_project.realtime.consumer import ACCESS_LOST, CommandConsumer, CommandForm
 from demo_project.status import figures
 
 INTERVAL_SECONDS = 2.0
@@ -28,6 +30,12 @@ class StatusConsumer(CommandConsumer):
     async def admit(self) -> list[str] | None:
         is_staff = self.account is not None and self.account.is_staff
         return [] if is_staff else None
+
+    def check_access(self) -> None:
+        super().check_access()
+        assert self.account is not None  # admit() refused guests
+        if not User.objects.filter(pk=self.account.pk, is_staff=True).exists():
+            raise Ended(ACCESS_LOST)
 
     async def opened(self) -> None:
         history = await database_sync_to_async(figures.messages_per_minute)()

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.test import Client
 
 from demo_project.chat import consumers
 from demo_project.chat.models import Membership, Message, Room
 from demo_project.chat.services import messages, rooms
+from demo_project.realtime.groups import GROUPS_LAYER, room_group
 from demo_project.realtime.limits import TokenBucket
 from demo_project.realtime.models import Connection
 
@@ -335,3 +338,85 @@ def test_account_that_is_switched_off_loses_its_sockets(
         return code
 
     assert run(scenario) == 4401
+
+
+def lose_events() -> None:
+    """Take every connection out of its groups: what is sent to them is lost."""
+    get_channel_layer(GROUPS_LAYER).groups.clear()
+
+
+COMMANDS = [
+    {"type": "ping"},
+    {"type": "resume", "version": 0},
+    {"type": "read", "position": 0},
+    {"type": "typing"},
+    {"type": "send", "nonce": str(uuid.uuid4()), "text": "still here?"},
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command["type"])
+@pytest.mark.parametrize(
+    ("loss", "code"),
+    [
+        (lambda user: Membership.objects.filter(user=user).delete(), 4403),
+        (lambda user: Session.objects.all().delete(), 4401),
+        (lambda user: User.objects.filter(pk=user.pk).update(is_active=False), 4401),
+    ],
+    ids=["removed", "session", "inactive"],
+)
+def test_access_that_ended_unheard_ends_with_the_next_command(
+    run: Run,
+    socket: Sockets,
+    ana: User,
+    vault: Room,
+    command: dict[str, Any],
+    loss: Callable[[User], object],
+    code: int,
+) -> None:
+    client = socket(VAULT, ana)
+
+    async def scenario() -> int:
+        await client.open()
+        await client.frame("presence")
+        lose_events()
+        await database_sync_to_async(loss)(ana)
+        await client.send_json_to(command)
+        frame = await client.receive_output()
+        assert frame["type"] == "websocket.close"
+        return int(frame["code"])
+
+    assert run(scenario) == code
+    assert not Message.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "message.changed", "frame": "{}"},
+        {"type": "person.typing", "user": 1, "name": "ana"},
+        {"type": "presence.changed", "people": [], "guests": 0},
+    ],
+    ids=lambda event: event["type"],
+)
+def test_removed_member_gets_no_event_of_a_private_room(
+    run: Run, socket: Sockets, ana: User, vault: Room, event: dict[str, Any]
+) -> None:
+    client = socket(VAULT, ana)
+
+    async def scenario() -> int:
+        await client.open()
+        await client.frame("presence")
+        layer = get_channel_layer(GROUPS_LAYER)
+        members = dict(layer.groups)
+        lose_events()
+        await database_sync_to_async(Membership.objects.all().delete)()
+        layer.groups.update(members)
+        # Two of them: what comes after the end is dropped.
+        for _ in range(2):
+            await layer.group_send(room_group(vault.pk), event)
+        frame = await client.receive_output()
+        assert frame["type"] == "websocket.close"
+        assert await client.receive_nothing()
+        return int(frame["code"])
+
+    assert run(scenario) == 4403
