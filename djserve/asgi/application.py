@@ -104,7 +104,7 @@ class ApplicationCalls:
         self._close_timeout = close_timeout
         self._running: dict[Conversation, asyncio.Task[None] | DirectCall] = {}
         self._abandoned: dict[Conversation, float | None] = {}
-        self._loop = loop
+        self.loop = loop
         # A call may begin inside of another: where that has ended its response, or has
         # the connection read on (asyncio calls back in the context of who asked for
         # it). It does not see what the other has set.
@@ -148,7 +148,7 @@ class ApplicationCalls:
             task = self._create_task(coroutine)
         else:
             self._ended_at_once = 0
-            task = self._loop.create_task(coroutine, context=self._context.copy())
+            task = self.loop.create_task(coroutine, context=self._context.copy())
         # An eager task may have ended already.
         if task.done():
             self._ended_at_once += 1
@@ -180,7 +180,7 @@ class ApplicationCalls:
 
     def adopt(self, exchange: Conversation, application: Application) -> None:
         """Have ``application`` go on with a direct call, in a task."""
-        self._running[exchange] = self._loop.create_task(
+        self._running[exchange] = self.loop.create_task(
             self._call(exchange, application), context=self._context.copy()
         )
 
@@ -214,7 +214,7 @@ class ApplicationCalls:
         """Wait until no call runs, at most ``timeout`` seconds."""
         if self._running:
             if self._idle is None:
-                self._idle = self._loop.create_future()
+                self._idle = self.loop.create_future()
             await asyncio.wait([self._idle], timeout=timeout)
 
     async def cancel_all(self, timeout: float) -> int:

@@ -121,6 +121,18 @@ class WebSocketConfig:
         "Messages that may wait for the application before reading pauses.",
         minimum=1,
     )
+    websocket_small_frame_limit: int = setting(
+        10_000,
+        "Control frames, and fragments of at most one byte, that a client may send in "
+        "a second; more are closed with 1008.",
+        minimum=1,
+    )
+    websocket_frame_rate_limit: int = setting(
+        100_000,
+        "Frames in a second that all WebSockets of a process together may have read, "
+        "not counting whole messages that are not compressed; more wait.",
+        minimum=1,
+    )
     websocket_compression: bool = setting(
         True, "Negotiate permessage-deflate with clients that offer it."
     )

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     )
     from djserve.protocols.http2.streams import HTTP2Service
     from djserve.protocols.websocket.masking import ReadBuffer
+    from djserve.protocols.websocket.turns import Turns
 
 logger = logging.getLogger("djserve")
 
@@ -211,7 +212,7 @@ class ConnectionFactory:
     ) -> Exchange:
         from djserve.protocols.websocket.handshake import check_handshake
 
-        handshake = check_handshake(head, self._read_buffer)
+        handshake = check_handshake(head, self._read_buffer, self._turns)
         scope = self._scopes.build_websocket(
             head, info, handshake.subprotocols, forwarded
         )
@@ -233,6 +234,13 @@ class ConnectionFactory:
         from djserve.protocols.websocket.masking import open_read_buffer
 
         return open_read_buffer()
+
+    @cached_property
+    def _turns(self) -> Turns:
+        from djserve.protocols.websocket.turns import Turns
+
+        limit = self._config.websocket.websocket_frame_rate_limit
+        return Turns(self._calls.loop, limit)
 
     def _check_origin(self, origin: str | None, scope: Scope) -> None:
         if self._origins is None or origin is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from djserve.asgi.origin import OriginPolicy
-    from djserve.asgi.types import Receive, Scope, Send
+    from djserve.asgi.types import Application, Receive, Scope, Send
     from djserve.instrumentation.events import RequestRecord
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -57,13 +57,18 @@ class Site:
     """A factory with an application that keeps its scopes and may be held up."""
 
     def __init__(
-        self, config: ServerConfig | None = None, policy: OriginPolicy | None = None
+        self,
+        config: ServerConfig | None = None,
+        policy: OriginPolicy | None = None,
+        application: Application | None = None,
     ) -> None:
         self.scopes: list[Scope] = []
         self.go = asyncio.Event()
         self.go.set()
         self.log = Log()
-        self.calls = ApplicationCalls(self.application, asyncio.get_running_loop(), 1.0)
+        self.calls = ApplicationCalls(
+            application or self.application, asyncio.get_running_loop(), 1.0
+        )
         self.factory = ConnectionFactory(
             config or ServerConfig(), self.calls, ScopeBuilder(), self.log, policy
         )

@@ -7,6 +7,8 @@ import email.utils
 import logging
 import re
 import time
+import zlib
+from typing import Any
 
 import pytest
 
@@ -189,3 +191,38 @@ async def test_abort_drops_every_connection() -> None:
 
     assert site.factory.abort() == 2
     assert all(transport.is_aborted for transport in transports)
+
+
+@on_loop
+async def test_burst_of_compressed_messages_leaves_turns_to_others() -> None:
+    """Each of these messages is a thousand times longer than what was sent."""
+    turns: list[int] = []
+    turn = 0
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            assert len(message["bytes"]) == 1_000_000
+            turns.append(turn)
+
+    offer = b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    data = compressor.compress(bytes(1_000_000))
+    data = (data + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    frame = b"\xc2\xfe" + len(data).to_bytes(2, "big") + bytes(4) + data
+    site = Site(application=application)
+    transport = await site.send(HANDSHAKE + offer)
+
+    transport.feed(frame * 20)
+    held_back = [transport.reading_paused]
+    while len(turns) < 20:
+        turn += 1
+        await asyncio.sleep(0)
+
+    assert len(set(turns)) == 20
+    await asyncio.sleep(0)
+    held_back.append(transport.reading_paused)
+    assert held_back == [True, False]
+    transport.lose()
+    await site.calls.cancel_all(1)

@@ -25,6 +25,7 @@ from djserve.protocols.websocket.frames import (
     is_sendable,
 )
 from djserve.protocols.websocket.reader import FrameReader
+from djserve.protocols.websocket.turns import Turns
 
 if TYPE_CHECKING:
     from djserve.conf.schema import WebSocketConfig
@@ -68,6 +69,7 @@ class WebSocketConnection:
         "_drained",
         "_is_pong_due",
         "_is_reading_paused",
+        "_is_waiting",
         "_is_writing_paused",
         "_lifetime",
         "_observer",
@@ -79,6 +81,7 @@ class WebSocketConnection:
         "_reader",
         "_state",
         "_transport",
+        "_turns",
         "_unanswered_ping",
         "_was_heard",
         "_write_timeout",
@@ -94,10 +97,12 @@ class WebSocketConnection:
         write_timeout: float,
         deflate: DeflateAgreement | None = None,
         read_buffer: ReadBuffer | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._observer = observer
         self.read_buffer = read_buffer
         """What ``buffer_updated`` reads from (interfaces.BufferedReceiver)."""
+        self._turns = Turns() if turns is None else turns
         message_limit = config.websocket_message_size_limit
         self._deflate = create_deflate(deflate, message_limit) if deflate else None
         self._reader = FrameReader(
@@ -106,10 +111,13 @@ class WebSocketConnection:
             message_limit=message_limit,
             frame_limit=config.websocket_frame_size_limit,
             deflate=self._deflate,
+            small_frame_limit=config.websocket_small_frame_limit,
+            turns=self._turns,
         )
         self._state = ConnectionState.OPEN
         self._transport: Transport | None = None
         self._is_reading_paused = False
+        self._is_waiting = False
         self._is_writing_paused = False
         self._unanswered_ping: bytes | None = None
         self._was_heard = False
@@ -268,6 +276,21 @@ class WebSocketConnection:
     def failed(self, code: int, reason: str) -> None:
         self._start_closing(code, reason)
 
+    def turn_spent(self, *, is_heavy: bool) -> None:
+        """Hold the peer back until the reader's next turn."""
+        self._is_waiting = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._turns.wait(self._begin_turn, is_heavy=is_heavy)
+
+    def _begin_turn(self) -> None:
+        if self._state is ConnectionState.CLOSED:
+            return
+        self._is_waiting = False
+        self._reader.proceed()
+        if not self._is_reading_paused:
+            self._resume_transport()
+
     def _start_closing(self, code: int, reason: str) -> None:
         self.write(encode_close(code, reason))
         self._state = ConnectionState.CLOSING
@@ -292,7 +315,7 @@ class WebSocketConnection:
         self._transport.abort()
 
     def _resume_transport(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._is_waiting:
             self._transport.resume_reading()
 
     def _is_stalled(self, now: float) -> bool:
@@ -308,7 +331,7 @@ class WebSocketConnection:
     def _check_life(self, now: float) -> None:
         assert self._opened_at is not None
         # While reading is paused nothing can be heard: not the peer's fault.
-        if self._was_heard or self._is_reading_paused:
+        if self._was_heard or self._is_reading_paused or self._is_waiting:
             self._was_heard = self._is_pong_due = False
         if self._lifetime is not None and now - self._opened_at >= self._lifetime:
             self._start_closing(CLOSE_GOING_AWAY, "Lifetime limit reached")

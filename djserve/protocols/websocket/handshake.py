@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from djserve.protocols.websocket.connection import Observer
     from djserve.protocols.websocket.deflate import DeflateAgreement
     from djserve.protocols.websocket.masking import ReadBuffer
+    from djserve.protocols.websocket.turns import Turns
 
 # RFC 6455 section 1.3.
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -55,7 +56,8 @@ _RESERVED_FIELDS = frozenset(
 class Handshake:
     """What a client asks for; ``key`` is None where it comes over HTTP/2.
 
-    ``read_buffer`` is the server's, for the connection to read into.
+    ``read_buffer`` and ``turns`` are the server's: what the connection reads into, and
+    how much in a turn.
     """
 
     key: bytes | None
@@ -63,6 +65,7 @@ class Handshake:
     extensions: list[ExtensionOffer] = field(default_factory=list)
     origin: str | None = None
     read_buffer: ReadBuffer | None = None
+    turns: Turns | None = None
 
     def accept(
         self,
@@ -89,12 +92,15 @@ class Handshake:
             write_timeout=write_timeout,
             deflate=agreement,
             read_buffer=self.read_buffer,
+            turns=self.turns,
         )
         return fields, connection
 
 
 def check_handshake(
-    head: RequestHead, read_buffer: ReadBuffer | None = None
+    head: RequestHead,
+    read_buffer: ReadBuffer | None = None,
+    turns: Turns | None = None,
 ) -> Handshake:
     """Read the opening handshake from a request's head.
 
@@ -120,6 +126,7 @@ def check_handshake(
         extensions=_read_extensions(head),
         origin=_read_origin(head),
         read_buffer=read_buffer,
+        turns=turns,
     )
 
 

@@ -41,6 +41,8 @@ class Sink:
     def failed(self, code: int, reason: str) -> None:
         self.events.append((code, reason))
 
+    def turn_spent(self, *, is_heavy: bool) -> None: ...
+
 
 def take_parser() -> tuple[Parser, list[object]]:
     sink = Sink()
@@ -73,6 +75,54 @@ def test_few_parsers_are_spared() -> None:
         parser.release()
 
     assert len(codec._spare_parsers) == 16
+
+
+def test_whole_fragments_are_put_together_as_autobahn_does() -> None:
+    parser, events = take_parser()
+
+    assert parser.take_fragment(0x01, b"\xc3")
+    assert parser.parse(b"\0\x81\0\0\0\0\xa9")
+    assert parser.take_fragment(0x00, b"")
+    assert not parser.take_fragment(0x80, b"!")
+    assert events == ["\xe9!"]
+
+
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [
+        pytest.param([(0x01, b"\xff")], 1007, id="no UTF-8"),
+        pytest.param([(0x01, b"a"), (0x80, b"\xc3")], 1007, id="cut character"),
+        pytest.param([(0x02, bytes(101))], 1009, id="long frame"),
+        pytest.param([(0x02, bytes(60)), (0x00, bytes(41))], 1009, id="long message"),
+    ],
+)
+def test_fragment_that_is_wrong_fails_once(
+    frames: list[tuple[int, bytes]], code: int
+) -> None:
+    parser, events = take_parser()
+
+    assert [parser.take_fragment(*frame) for frame in frames][-1]
+    assert [event[0] for event in events] == [code]  # type: ignore[index]
+
+
+def test_whole_message_is_inflated() -> None:
+    compressed = deflate_by_hand(TEXT)
+
+    assert DEFLATE.inflate_message(compressed) == TEXT
+    assert DEFLATE.fault is None
+    assert DEFLATE._decompressor is None
+
+
+def test_what_came_out_is_counted() -> None:
+    DEFLATE.inflated = 5
+    DEFLATE.inflate_message(deflate_by_hand(TEXT))
+
+    assert DEFLATE.inflated == 5 + len(TEXT)
+
+
+def deflate_by_hand(data: bytes) -> bytes:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -12)
+    return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 def test_parser_fails_once_and_is_not_given_back() -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from djserve.conf.schema import WebSocketConfig
 from djserve.protocols.websocket.connection import WebSocketConnection
+from djserve.protocols.websocket.turns import FRAME_COST, TURN_COST, Turns
 from djserve.testing.transport import MemoryTransport
+from tests.protocols.websocket.test_turns import HandLoop
 
 KEY = b"\0\0\0\0"
 PING = b"\x89\x00"
@@ -35,10 +37,10 @@ class Observer:
 class Peer:
     """An open connection with all that stands around it, seen from its peer."""
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, turns: Turns | None = None, **config: Any) -> None:
         self.observer = Observer()
         self.connection = WebSocketConnection(
-            WebSocketConfig(**config), self.observer, write_timeout=30.0
+            WebSocketConfig(**config), self.observer, write_timeout=30.0, turns=turns
         )
         self.transport = MemoryTransport(self.connection)
         self.connection.attach(self.transport)
@@ -447,3 +449,92 @@ def test_connection_that_was_lost_does_not_begin() -> None:
 def test_text_that_utf_8_cannot_carry_raises() -> None:
     with pytest.raises(UnicodeEncodeError):
         Peer().connection.send_text("\ud800")
+
+
+# Turns: what a connection may cost the others at a time.
+
+
+def open_crowd(count: int) -> tuple[HandLoop, list[Peer]]:
+    """Open connections that share the turns of one loop."""
+    loop = HandLoop()
+    turns = Turns(loop)
+    return loop, [Peer(turns=turns) for _ in range(count)]
+
+
+def many_pongs(turns: int) -> bytes:
+    return frame(10) * (TURN_COST // FRAME_COST * turns)
+
+
+def test_peer_that_has_used_up_a_turn_is_held_back_until_its_next() -> None:
+    loop, [peer] = open_crowd(1)
+    peer.send(many_pongs(2) + frame(1, b"hi"))
+    assert peer.is_held_back()
+
+    loop.turn()
+    assert peer.events == ["hi"]
+    assert not peer.is_held_back()
+
+
+def test_peer_that_sent_little_is_read_before_those_that_sent_much() -> None:
+    loop, [loud, quiet] = open_crowd(2)
+    loud.send(many_pongs(5))
+    quiet.send(frame(9, b"a"))
+    assert quiet.take() == b""
+
+    loop.turn()
+
+    assert quiet.take() == b"\x8a\x01a"
+    assert loud.is_held_back()
+
+
+def test_paused_application_keeps_the_peer_held_back_in_its_turn() -> None:
+    loop, [peer] = open_crowd(1)
+    peer.send(many_pongs(1) + frame(10) + frame(1, b"hi"))
+    peer.connection.pause_reading()
+
+    loop.turn()
+    assert (peer.events, peer.is_held_back()) == ([], True)
+
+    peer.connection.resume_reading()
+    loop.turn()
+    assert (peer.events, peer.is_held_back()) == (["hi"], False)
+
+
+def test_application_that_resumes_does_not_end_the_wait_for_a_turn() -> None:
+    loop, [peer] = open_crowd(1)
+    peer.send(many_pongs(2))
+    peer.connection.pause_reading()
+    peer.connection.resume_reading()
+
+    assert peer.is_held_back()
+    loop.turn()
+    assert not peer.is_held_back()
+
+
+def test_connection_that_ends_while_it_waits_is_left_alone() -> None:
+    loop, [peer] = open_crowd(1)
+    peer.send(many_pongs(2))
+    peer.transport.lose()
+
+    loop.turn()
+
+    assert peer.events == [(1006, "")]
+
+
+def test_peer_that_waits_for_its_turn_does_not_miss_a_ping() -> None:
+    _, [peer] = open_crowd(1)
+    peer.send(many_pongs(2))
+    peer.tick(0.0, 20.0, 51.0)
+
+    assert peer.events == []
+
+
+def test_close_that_waits_for_a_turn_is_answered_in_it() -> None:
+    loop, [peer] = open_crowd(1)
+    peer.send(many_pongs(1) + frame(10) + close(1000))
+    assert peer.take() == b""
+
+    loop.turn()
+
+    assert peer.take() == CLOSE_1000
+    assert peer.is_closing()

@@ -14,6 +14,7 @@ from djserve.protocols.websocket.codec import Deflate, create_deflate
 from djserve.protocols.websocket.deflate import DeflateAgreement
 from djserve.protocols.websocket.masking import NATIVE_FROM, ReadBuffer
 from djserve.protocols.websocket.reader import FrameReader
+from djserve.protocols.websocket.turns import FRAME_COST, RUN_COST, TURN_COST, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,6 +52,9 @@ class Sink:
         self.events.append(("failed", code))
         self._reader.discard()
 
+    def turn_spent(self, *, is_heavy: bool) -> None:
+        self.events.append("heavy" if is_heavy else "light")
+
     @property
     def _reader(self) -> FrameReader:
         assert self.reader is not None
@@ -61,10 +65,16 @@ def open_reader(
     limit: int = LIMIT,
     deflate: Deflate | None = None,
     kind: type[Sink] = Sink,
+    **options: Any,
 ) -> tuple[FrameReader, Sink]:
     sink = kind()
     sink.reader = FrameReader(
-        sink, sink.deliver, message_limit=limit, frame_limit=limit, deflate=deflate
+        sink,
+        sink.deliver,
+        message_limit=limit,
+        frame_limit=limit,
+        deflate=deflate,
+        **options,
     )
     return sink.reader, sink
 
@@ -282,13 +292,10 @@ def test_stopping_within_a_delivery_delivers_nothing_more() -> None:
     assert sink.events == ["a"]
 
 
-def test_many_frames_in_one_chunk_are_not_copied_for_each(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_many_frames_in_one_chunk_are_not_copied_for_each() -> None:
     """With a copy of the rest for each frame this would move 20 GB."""
-    monkeypatch.setattr("djserve.protocols.websocket.reader._SMALL_FRAMES_LIMIT", 1e9)
     ping = frame(9)
-    reader, sink = open_reader()
+    reader, sink = open_reader(small_frame_limit=80_000)
 
     reader.receive(ping * 80_000)
 
@@ -432,6 +439,36 @@ def test_flood_that_goes_on_after_our_close_is_not_read() -> None:
     assert sink.events == [("failed", 1008), "answered"]
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(frame(2, fin=False) + frame(0, fin=False) * 9, id="empty"),
+        pytest.param(frame(1, b"a", fin=False) + frame(0, b"b", fin=False) * 9, id="1"),
+        pytest.param(frame(9) * 10, id="ping"),
+        pytest.param(frame(10, b"x" * 125) * 10, id="pong"),
+    ],
+)
+def test_frames_that_cost_more_than_they_carry_are_limited(data: bytes) -> None:
+    reader, sink = open_reader(small_frame_limit=10)
+    reader.receive(data)
+    assert ("failed", 1008) not in sink.events
+
+    reader.receive(frame(9) if data[0] & 8 else frame(0, fin=False))
+
+    assert sink.events[-1] == ("failed", 1008)
+
+
+@pytest.mark.parametrize("size", [2, 64, 256])
+def test_message_in_any_number_of_larger_fragments_is_delivered(size: int) -> None:
+    count = 100_000 // size
+    part = bytes(size)
+    reader, sink = open_reader(1 << 20, small_frame_limit=10)
+
+    reader.receive(frame(2, fin=False) + frame(0, part, fin=False) * count + frame(0))
+
+    assert sink.events == [part * count]
+
+
 def test_small_frames_are_allowed_again_after_a_while() -> None:
     reader, sink = open_reader()
 
@@ -440,6 +477,132 @@ def test_small_frames_are_allowed_again_after_a_while() -> None:
         reader.refill()
 
     assert sink.events == []
+
+
+# What is charged to a turn. Nothing renews it here: the loop is never run.
+
+
+class IdleLoop:
+    """A loop that does nothing of what it is asked."""
+
+    def call_soon(self, callback: Any) -> None: ...
+    def call_later(self, delay: float, callback: Any) -> None: ...
+    def time(self) -> float:
+        return 0.0
+
+
+def open_charged(
+    deflate: Deflate | None = None, limit: int = LIMIT, **options: Any
+) -> tuple[FrameReader, Sink, Turns]:
+    turns = Turns(IdleLoop())
+    reader, sink = open_reader(limit, deflate, turns=turns, **options)
+    return reader, sink, turns
+
+
+def test_burst_of_compressed_messages_is_read_a_turn_at_a_time() -> None:
+    size = 100_000
+    deflate = create_deflate(DeflateAgreement(12, 12, b""), size)
+    reader, sink, turns = open_charged(deflate, size)
+
+    reader.receive(frame(2, deflated(bytes(size)), rsv=4) * 7)
+    assert sink.events == [bytes(size)] * 3 + ["heavy"]
+
+    turns.left = TURN_COST
+    reader.proceed()
+    assert sink.events == ([bytes(size)] * 3 + ["heavy"]) * 2
+
+    turns.left = TURN_COST
+    reader.proceed()
+    assert sink.events[8:] == [bytes(size)]
+
+
+@pytest.mark.parametrize("data", [frame(0, fin=False), frame(0, b"ab", fin=False)])
+def test_fragments_are_read_a_turn_at_a_time(data: bytes) -> None:
+    reader, sink, turns = open_charged(limit=2 * LIMIT)
+    most = TURN_COST // FRAME_COST
+
+    reader.receive(frame(2, fin=False) + data * (most - 1))
+    assert sink.events == []
+
+    reader.receive(data + frame(0))
+    assert sink.events == ["heavy"]
+
+    turns.left = TURN_COST
+    reader.proceed()
+    assert len(sink.events[1]) in (0, 2 * most)
+
+
+def test_part_of_a_frame_is_charged_too() -> None:
+    reader, sink, turns = open_charged()
+    for byte in frame(2, bytes(400)):
+        reader.receive(bytes((byte,)))
+
+    assert turns.left < TURN_COST - 390 * FRAME_COST
+    assert sink.events == [bytes(400)]
+
+
+def test_whole_plain_messages_are_read_in_any_turn() -> None:
+    reader, sink, turns = open_charged()
+    turns.left = 0
+
+    reader.receive(frame(1, b"a") + frame(2, b"b"))
+
+    assert sink.events == ["a", b"b"]
+    assert turns.left == 0
+
+
+def test_peer_that_sent_little_waits_as_one_that_did() -> None:
+    reader, sink, turns = open_charged()
+    turns.left = 0
+
+    reader.receive(frame(9))
+    reader.receive(frame(9))
+    assert sink.events == ["light"]
+
+    turns.left = 1
+    reader.proceed()
+    assert sink.events == ["light", ("ping", b""), "light"]
+
+
+def test_full_queues_are_handed_on_a_turn_at_a_time() -> None:
+    class Queue(Sink):
+        def deliver(self, data: str | bytes) -> None:
+            super().deliver(data)
+            self._reader.pause()
+
+    turns = Turns(IdleLoop())
+    reader, sink = open_reader(kind=Queue, turns=turns)
+    reader.receive(frame(2, b"x") * 1000)
+    while "heavy" not in sink.events:
+        reader.resume()
+
+    assert len(sink.events) == TURN_COST // RUN_COST + 1
+
+    turns.left = TURN_COST
+    reader.proceed()
+    assert sink.events[-1] == b"x"
+
+
+def test_peer_is_not_heavy_for_what_it_sent_a_while_ago() -> None:
+    reader, sink, _ = open_charged()
+    reader.receive(frame(10) * (TURN_COST // FRAME_COST))
+    reader.refill()
+
+    reader.receive(frame(10))
+
+    assert sink.events == ["light"]
+
+
+def test_what_waits_for_a_turn_is_dropped_with_the_connection() -> None:
+    reader, sink, turns = open_charged()
+    turns.left = 0
+    reader.receive(frame(9))
+    reader.stop()
+
+    turns.left = TURN_COST
+    reader.proceed()
+
+    assert sink.events == ["light"]
 
 
 # The lane against Autobahn on its own, on any stream of frames cut anywhere.
@@ -452,6 +615,9 @@ class WithoutLane(FrameReader):
 
     def _read_lane(self) -> None:
         """Leave all to Autobahn."""
+
+    def _read_whole_frames(self) -> bool:
+        return False
 
 
 def frames_of_any_kind() -> st.SearchStrategy[bytes]:
