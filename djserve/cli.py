@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 PROGRAM = "djserve"
 
 # How a Django project's requests are run: ``manage.py runasgi`` sees to that.
-DJANGO_SETTINGS = ("HANDLER", "THREADS", "THREAD_QUEUE_LIMIT")
+DJANGO_SETTINGS = (
+    "HANDLER",
+    "THREADS",
+    "THREAD_SHARE",
+    "THREAD_WAIT_TIMEOUT",
+    "THREAD_QUEUE_LIMIT",
+)
 
 EPILOG = """\
 exit codes:

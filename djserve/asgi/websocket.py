@@ -77,6 +77,7 @@ class WebSocketExchange:
         "_writers",
         "head",
         "scope",
+        "waiting_time",
     )
 
     _connection: Connection  # set by accept
@@ -112,6 +113,8 @@ class WebSocketExchange:
         self._is_writing_paused = False
         self._writers: list[asyncio.Future[None]] = []
         self._started_at: float | None = None
+        self.waiting_time: Callable[[], float] | None = None
+        """Returns the seconds for which the server let the application wait."""
 
     @property
     def is_running(self) -> bool:
@@ -135,7 +138,7 @@ class WebSocketExchange:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone before it was accepted or refused."""
-        if self._is_undecided():
+        if self.is_undecided():
             self._note_rejection(0)
         self._disconnect(CLOSE_ABNORMAL, "")
 
@@ -145,13 +148,15 @@ class WebSocketExchange:
             self._started_at = now
             return
         elapsed = now - self._started_at
-        if elapsed >= self._config.websocket_connect_timeout and self._is_undecided():
+        if self.waiting_time is not None:
+            elapsed -= self.waiting_time()
+        if elapsed >= self._config.websocket_connect_timeout and self.is_undecided():
             self._refuse(503)
             self._calls.cancel(self)
 
     def drain(self) -> None:
         """Refuse what is not accepted yet: the client finds another server at once."""
-        if self._is_undecided():
+        if self.is_undecided():
             self._refuse(503)
 
     # Upward, after it: the connection calls these (protocols.websocket.Observer).
@@ -222,7 +227,7 @@ class WebSocketExchange:
             self._close(
                 CLOSE_SERVICE_RESTART if is_cancelled else CLOSE_INTERNAL_ERROR, ""
             )
-        elif self._is_undecided():
+        elif self.is_undecided():
             self._refuse(refusal_status(error))
         elif not self._has_ended():
             self._stream.abort()
@@ -307,7 +312,7 @@ class WebSocketExchange:
     # Equal to _CLOSED in what it allows; told apart by identity.
     _DISCONNECTED: ClassVar[Actions] = {"websocket.close": _on_late_close}
 
-    def _is_undecided(self) -> bool:
+    def is_undecided(self) -> bool:
         return self._actions is self._CONNECTING or self._actions is self._DENYING
 
     def _has_ended(self) -> bool:

@@ -269,8 +269,21 @@ class DjangoConfig:
     threads: int | None = setting(
         None,
         "Threads that run synchronous code (views, middleware, ORM, consumers) at the "
-        "same time, in each process. By default 4 for each CPU and 4 more, at most 32.",
+        "same time, in each process. By default 4 for each CPU and 4 more compute, at "
+        "most 32, and up to 256 are at work where the others only wait.",
         minimum=1,
+    )
+    thread_share: int = setting(
+        80,
+        "Percent of the threads that one view may have; its further calls wait behind "
+        "those of other views. 100 sets no bound.",
+        minimum=1,
+    )
+    thread_wait_timeout: float | None = setting(
+        30.0,
+        "Seconds that a request may wait for a thread before it gets 503 with "
+        "Retry-After. None sets no bound.",
+        minimum=0.05,
     )
     thread_queue_limit: int | None = setting(
         None,

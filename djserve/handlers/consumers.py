@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from djserve.asgi.application import open_direct_lane
+from djserve.asgi.websocket import WebSocketExchange
 from djserve.handlers.channels_connections import defer_connection_checks
 from djserve.handlers.hops import enter_lease, inherits_threads, leave_lease
+from djserve.handlers.leases import CONSUMERS, Job, Lease
 from djserve.handlers.replace import find_http
 from djserve.handlers.runtime import make_lease, shared_pool
 
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls, DirectLane
     from djserve.asgi.types import Application, Receive, Scope, Send
     from djserve.handlers.threads import ThreadPool
+
+
+HANDSHAKE = "WebSocket handshakes"
+CONNECTED = "WebSocket consumers"
+"""What the calls of sockets are counted as, beside the views."""
 
 
 def parallel_consumers(
@@ -61,13 +68,42 @@ class _ParallelConsumers(_PassesOn):
             await self._application(scope, receive, send)
             return
         pool = shared_pool() if self._pool is None else self._pool
-        lease = make_lease(pool)
+        lease = _make_lease(pool, getattr(receive, "__self__", None))
         token = enter_lease(lease)
         try:
             await self._application(scope, receive, send)
         finally:
             leave_lease(token)
             lease.release()
+
+
+class _SocketLease(Lease):
+    """A lease whose calls count apart for handshakes and for what follows.
+
+    However many consumers are slow, those of a handshake are not among them.
+    """
+
+    exchange: WebSocketExchange | None = None
+
+    def post(self, job: Job) -> None:
+        """Have ``job`` run after the earlier ones; it must not raise."""
+        exchange = self.exchange
+        if exchange is not None and not exchange.is_undecided():
+            self.view = self.view_name = CONNECTED
+            self.exchange = None
+        super().post(job)
+
+
+def _make_lease(pool: ThreadPool, exchange: object) -> Lease:
+    """Return the lease of a socket, whose server may be djserve itself."""
+    lease = make_lease(pool, HANDSHAKE, HANDSHAKE, group=CONSUMERS, kind=_SocketLease)
+    assert isinstance(lease, _SocketLease)
+    if type(exchange) is WebSocketExchange:
+        lease.exchange = exchange
+        exchange.waiting_time = lease.waiting_time
+    else:
+        lease.view = lease.view_name = CONNECTED
+    return lease
 
 
 class _RefusedWebSockets(_PassesOn):

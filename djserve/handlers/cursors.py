@@ -7,16 +7,20 @@ or while it is inside a transaction.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-from django.db import connections
+from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 _CURSORS = "_djserve_cursors"
 """The attribute of a connection that holds its ``OpenCursors``."""
+
+_here = threading.local()
+"""``connections``: those that this thread has made."""
 
 SWEEP = 16
 """References to cursors that may pile up before those of closed ones are dropped."""
@@ -76,6 +80,21 @@ def _track(connection: Any, **kwargs: Any) -> None:
         connection.__dict__[_CURSORS] = cursors
         # On the instance: the class stays as Django has made it.
         connection._prepare_cursor = cursors
+        _here.__dict__.setdefault("connections", []).append(connection)
+
+
+def reset_debugging() -> None:
+    """Undo in this thread that somebody had queries recorded, and left it so."""
+    # None of Django's own look-ups, which take 2 us for each database.
+    for connection in _here.__dict__.get("connections", ()):
+        if connection.force_debug_cursor:
+            connection.force_debug_cursor = False
+
+
+def tidy_connections() -> None:
+    """Leave this thread's connections as the next one expects them."""
+    close_old_connections()
+    reset_debugging()
 
 
 def is_database_in_use() -> bool:

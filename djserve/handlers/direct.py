@@ -20,8 +20,9 @@ from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.hops import CURRENT, Call, LeasedHops, enter_lease
 from djserve.handlers.lanes import run_lane
-from djserve.handlers.routing import Route, resolve_route, urls_are_imported
+from djserve.handlers.routing import Route, resolve_route, urls_are_imported, view_of
 from djserve.handlers.runtime import make_lease
+from djserve.handlers.sending import send_busy
 from djserve.handlers.sync_lane import Work, conclude
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class DirectCall(Work):
         context: Context,
     ) -> None:
         mailbox = self._mailbox = handler.current_mailbox()
-        lease = self._lease = make_lease(handler.pool)
+        lease = self._lease = make_lease(handler.pool, *view_of(route))
+        lease.on_overdue = self._on_overdue
         content: bytes = exchange.take_content()["body"]
         super().__init__(
             handler, exchange.scope, BytesIO(content), route, LeasedHops(lease, mailbox)
@@ -96,6 +98,8 @@ class DirectCall(Work):
 
     def run(self) -> None:
         """Make the response, in the thread and the request's own context."""
+        # It would keep the lease and this call alive by each other.
+        self._lease.on_overdue = None
         CURRENT.set(self.hops)
         enter_lease(self._lease)
         super().run()
@@ -110,6 +114,17 @@ class DirectCall(Work):
             self._settle(asyncio.CancelledError())
         else:
             self._call.cancel_coroutine()
+
+    def _on_overdue(self) -> None:
+        """Called by the pool's watcher: the call has waited for too long."""
+        self._mailbox.put(self._refuse)
+
+    def _refuse(self) -> None:
+        if self._lease.withdraw(self._call):
+            self._exchange.on_disconnect = self._lease.on_overdue = None
+            self._call.forget()
+            self.hops.release()
+            self._calls.adopt(self._exchange, _send_busy)
 
     def _on_disconnect(self) -> None:
         # Of use where the view turns out to be asynchronous.
@@ -151,6 +166,7 @@ class DirectCall(Work):
 
     def _settle(self, error: BaseException | None) -> None:
         self._exchange.on_disconnect = None
+        self._lease.on_overdue = None
         self._call.forget()
         self._error = None
         self.hops.release()
@@ -177,3 +193,7 @@ class DirectCall(Work):
             self.handler.chunk_size,
         )
         await run_lane(exchange, conclude(self._call, self, exchange, self._lease))
+
+
+async def _send_busy(scope: Scope, receive: Receive, send: Send) -> None:
+    await send_busy(send)

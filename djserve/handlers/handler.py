@@ -37,9 +37,9 @@ from djserve.handlers.patches import (
     refresh_patches,
     seen_patches,
 )
-from djserve.handlers.routing import Route, find_route, reusable_match
+from djserve.handlers.routing import Route, find_route, reusable_match, view_of
 from djserve.handlers.runtime import current_config, make_lease, shared_pool
-from djserve.handlers.sending import guard, send_refusal
+from djserve.handlers.sending import guard, send_busy, send_refusal
 from djserve.handlers.sync_lane import SyncChain, serve_sync
 from djserve.handlers.threads import ThreadPool
 
@@ -50,9 +50,6 @@ if TYPE_CHECKING:
 _INHERITS: ContextVar[bool] = ContextVar("djserve.handlers.inherits")
 """Whether the caller of ``__call__`` had said where synchronous code runs: Django's own
 method, which replaced ones end in, says so itself."""
-
-RETRY_AFTER = b"1"
-"""Seconds that a client is asked to wait when too many requests wait for a thread."""
 
 
 def get_asgi_application() -> ASGIHandler:
@@ -245,16 +242,14 @@ class ASGIHandler(asgi.ASGIHandler):
             or (route is not None and route.is_async)
         )
         if not is_async and self.is_overloaded():
-            await send_refusal(
-                send, 503, "503 Service Unavailable", (b"retry-after", RETRY_AFTER)
-            )
+            await send_busy(send)
             return
         mailbox = self.current_mailbox()
         hops: Hops
         if _inherits_threads(patches):
             hops = InheritedHops()
         else:
-            hops = make_hops(self._take_lease(is_async), mailbox)
+            hops = make_hops(self._take_lease(route, is_async), mailbox)
         disconnect = Disconnect(receive)
         exchange = Exchange(
             scope, send, body, route, hops, mailbox, disconnect, self.chunk_size
@@ -266,11 +261,12 @@ class ASGIHandler(asgi.ASGIHandler):
         found, self.found = self.found, None
         return found[1] if found is not None and found[0] is scope else None
 
-    def _take_lease(self, is_async: bool) -> Lease:
+    def _take_lease(self, route: Route | None, is_async: bool) -> Lease:
         """Return a lease; that of the synchronous lane is held for streams only."""
+        view, name = view_of(route)
         if is_async:
-            return make_lease(self.pool, held=True, on_first=prepare_thread)
-        return make_lease(self.pool)
+            return make_lease(self.pool, view, name, held=True, on_first=prepare_thread)
+        return make_lease(self.pool, view, name)
 
     def is_overloaded(self) -> bool:
         """Whether too many requests wait for a thread."""

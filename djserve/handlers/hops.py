@@ -51,6 +51,10 @@ class Hops(Protocol):
     def is_held(self) -> bool:
         """Whether a thread is kept between calls."""
 
+    @property
+    def is_thread_wanted(self) -> bool:
+        """Whether others wait for a thread."""
+
     def hold(self) -> None:
         """Keep the thread for the next call; called in it."""
 
@@ -72,6 +76,7 @@ class InheritedHops:
 
     was_used = True
     is_held = False
+    is_thread_wanted = False
 
     def hold(self) -> None:
         """The thread is not ours to hold."""
@@ -103,6 +108,10 @@ class LeasedHops:
     @property
     def is_held(self) -> bool:
         return self.lease.is_held and self.lease.was_used
+
+    @property
+    def is_thread_wanted(self) -> bool:
+        return self.lease.pool.queued > 0
 
     def hold(self) -> None:
         self.lease.is_held = True

@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
+
+from djserve.handlers.census import open_clock
 
 if TYPE_CHECKING:
     from djserve.handlers.threads import ThreadPool
 
 logger = logging.getLogger("djserve.handlers")
+
+REQUESTS = "requests"
+CONSUMERS = "consumers"
+"""The groups of leases: what a request leaves in its thread is seen by no consumer."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,9 +37,18 @@ that who is told of the job's end finds the thread idle."""
 
 
 class Worker:
-    """One thread: sleeps until it is given a lease, then runs that lease's jobs."""
+    """One thread: sleeps until it is given a lease, then runs that lease's jobs.
 
-    def __init__(self, pool: ThreadPool, number: int) -> None:
+    ``group`` is that of the leases which it serves. ``view`` is what it is at work for,
+    in the pool's books.
+    """
+
+    def __init__(self, pool: ThreadPool, number: int, group: str) -> None:
+        self.group = group
+        self.view: Hashable | None = None
+        self.clock: int | None = None
+        self.is_waiting = False
+        self.cpu_seen = self.moved_at = 0.0
         self._pool = pool
         self._lease: Lease | None = None
         # A bare lock as a semaphore of one: a third of the cost of an Event.
@@ -49,6 +65,7 @@ class Worker:
         self._wake.release()
 
     def _run(self) -> None:
+        self.clock = open_clock(threading.get_ident())
         while True:
             self._wake.acquire()
             lease = self._lease
@@ -71,7 +88,9 @@ class Worker:
 class Lease(Executor):
     """The right to a thread of the pool, for one request or one connection.
 
-    ``held`` says whether the thread stays with the lease between its jobs.
+    ``held`` says whether the thread stays with the lease between its jobs. Threads are
+    shared by leases of one ``group`` only. The jobs count as those of ``view``, which
+    ``view_name`` names for people; None is bound by no share.
     ``on_first`` runs in the thread before the first job; ``on_idle`` runs in it before
     it is given back. ``must_keep`` is asked there before that: while it returns True,
     the thread stays with the lease all the same, until it is released. As an
@@ -86,8 +105,16 @@ class Lease(Executor):
         on_first: Action | None = None,
         on_idle: Action | None = None,
         must_keep: Callable[[], bool] | None = None,
+        group: str = REQUESTS,
+        view: Hashable | None = None,
+        view_name: str = "",
     ) -> None:
-        self._pool = pool
+        self.group = group
+        self.view = view
+        self.view_name = view_name
+        self.place = 0
+        """Where it stands in the queue, 0 outside of it; the queue's own."""
+        self.pool = pool
         self._jobs: deque[Job] = deque()
         self.is_held = held
         self.is_kept = False
@@ -96,6 +123,11 @@ class Lease(Executor):
         self.worker: Worker | None = None
         self.last_worker: Worker | None = None
         self.queued_at = 0.0
+        self.waited = 0.0
+        """Seconds that it has stood in the queue so far."""
+        self.on_overdue: Action | None = None
+        """Called, in any thread, where the first job has waited for too long; the lease
+        does not stand in the queue any more."""
         self.on_idle = on_idle
         self._must_keep = must_keep
         self.is_tidy = False
@@ -108,45 +140,51 @@ class Lease(Executor):
         """Whether a thread has ever been taken."""
         return self.last_worker is not None or self.is_active
 
+    def waiting_time(self) -> float:
+        """Return the seconds that jobs have waited for a thread, until now."""
+        if self.place:
+            return self.waited + time.monotonic() - self.queued_at
+        return self.waited
+
     @property
     def has_jobs(self) -> bool:
         return bool(self._jobs)
 
     def post(self, job: Job) -> None:
         """Have ``job`` run after the lease's earlier ones; it must not raise."""
-        with self._pool.lock:
+        with self.pool.lock:
             self._jobs.append(job)
             if not self.is_active:
                 self._activate()
 
     def enlist(self, job: Job) -> bool:
         """Take a job without waking a thread; True if ``begin`` must follow."""
-        with self._pool.lock:
+        with self.pool.lock:
             self._jobs.append(job)
             if self.is_active:
                 return False
             self.is_active = True
-            self._pool.arriving += 1
+            self.pool.arriving += 1
             return True
 
     def begin(self) -> None:
         """Have the jobs run that ``enlist`` has taken."""
-        with self._pool.lock:
-            self._pool.arriving -= 1
-            self._pool.admit(self)
+        with self.pool.lock:
+            self.pool.arriving -= 1
+            self.pool.admit(self)
 
     def precede(self, job: Job) -> None:
         """Have ``job`` run in the thread before the next one; takes none by itself.
 
         Asked for again before that, it still runs once.
         """
-        with self._pool.lock:
+        with self.pool.lock:
             if not self._jobs or self._jobs[-1] != job:
                 self._jobs.append(job)
 
     def withdraw(self, job: Job) -> bool:
         """Take back a job; False where it runs already or has run."""
-        with self._pool.lock:
+        with self.pool.lock:
             try:
                 self._jobs.remove(job)
             except ValueError:
@@ -171,14 +209,14 @@ class Lease(Executor):
 
     def relax(self) -> None:
         """Hold the thread no longer than it must be kept."""
-        with self._pool.lock:
+        with self.pool.lock:
             self.is_held = False
             if self.worker is not None and not self.is_active:
                 self._ask_again()
 
     def ask_again(self) -> None:
         """Give a kept thread back if it need not be kept any more."""
-        with self._pool.lock:
+        with self.pool.lock:
             if self.is_kept and not self.is_active:
                 self._ask_again()
 
@@ -189,7 +227,7 @@ class Lease(Executor):
         """
         if not (self.is_held or self.is_kept):
             return
-        with self._pool.lock:
+        with self.pool.lock:
             was_kept, self.is_held, self.is_kept = self.is_kept, False, False
             if self.worker is None or self.is_active:
                 return
@@ -198,7 +236,7 @@ class Lease(Executor):
                 self.is_tidy = True
                 self._activate()
             else:
-                self._pool.unpark(self)
+                self.pool.unpark(self)
 
     def _ask_again(self) -> None:
         self._jobs.append(_do_nothing)
@@ -206,7 +244,7 @@ class Lease(Executor):
 
     def _activate(self) -> None:
         self.is_active = True
-        self._pool.admit(self)
+        self.pool.admit(self)
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs

@@ -17,6 +17,8 @@ from django.db import close_old_connections, reset_queries
 from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponseBase
 
+from djserve.handlers.cursors import reset_debugging
+
 _KNOWN_AT_START = {id(reset_queries), id(close_old_connections)}
 _KNOWN_AT_END = {id(close_caches), id(close_old_connections), id(reset_urlconf)}
 
@@ -28,6 +30,7 @@ def starts_plainly() -> bool:
 
 def prepare_thread() -> None:
     """Do in a thread what Django's receivers of ``request_started`` do there."""
+    reset_debugging()
     reset_queries()
     close_old_connections()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,6 +57,21 @@ class Route(NamedTuple):
         except TypeError:
             # A view that is a callable object without a hash.
             return iscoroutinefunction(view)
+
+
+UNRESOLVED = "(no view)"
+
+
+def view_of(route: Route | None) -> tuple[Hashable, str]:
+    """Return what the calls of a route's view are known by, and the view's name."""
+    if route is None:
+        return UNRESOLVED, UNRESOLVED
+    view, name = route.match.func, route.match._func_path
+    try:
+        hash(view)
+    except TypeError:
+        return id(view), name
+    return view, name
 
 
 async def find_route(scope: Scope) -> Route | None:

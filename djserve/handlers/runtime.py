@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable
 
-from django.db import close_old_connections, connections
+from django.db import connections
 
 from djserve.conf.cpus import count_cpus
 from djserve.conf.loader import load
 from djserve.conf.schema import DjangoConfig, ServerConfig
-from djserve.handlers.cursors import is_database_in_use, track_cursors
+from djserve.handlers.cursors import (
+    is_database_in_use,
+    tidy_connections,
+    track_cursors,
+)
 from djserve.handlers.hops import count_blocked
-from djserve.handlers.leases import Action, Lease
+from djserve.handlers.leases import REQUESTS, Action, Lease
 from djserve.handlers.threads import ThreadPool
+
+CEILING = 256
+"""Threads that may be at work by default, where all but some of them only wait.
+
+One that waits costs some 100 KiB; database connections are bounded apart from it.
+"""
 
 _configured: ServerConfig | None = None
 _pool: tuple[int, ThreadPool] | None = None
@@ -44,11 +55,36 @@ def thread_count(config: DjangoConfig) -> int:
     return min(32, 4 * count_cpus() + 4)
 
 
-def make_pool(size: int) -> ThreadPool:
+def thread_ceiling(config: DjangoConfig) -> int:
+    """Return how many threads may be at work, those included that only wait."""
+    return CEILING if config.threads is None else config.threads
+
+
+def make_pool(
+    size: int,
+    *,
+    ceiling: int | None = None,
+    share: float = 1.0,
+    wait_limit: float | None = None,
+) -> ThreadPool:
     """Return a pool whose threads close their database connections when they end."""
     track_cursors()
     return ThreadPool(
-        size, count_blocked=count_blocked, on_thread_end=connections.close_all
+        size,
+        ceiling=ceiling,
+        share=share,
+        wait_limit=wait_limit,
+        count_blocked=count_blocked,
+        on_thread_end=connections.close_all,
+    )
+
+
+def _make_shared_pool(config: DjangoConfig) -> ThreadPool:
+    return make_pool(
+        thread_count(config),
+        ceiling=thread_ceiling(config),
+        share=config.thread_share / 100,
+        wait_limit=config.thread_wait_timeout,
     )
 
 
@@ -57,7 +93,7 @@ def shared_pool() -> ThreadPool:
     global _pool
     # A fork has the parent's pool but none of its threads.
     if _pool is None or _pool[0] != os.getpid():
-        _pool = (os.getpid(), make_pool(thread_count(current_config().django)))
+        _pool = (os.getpid(), _make_shared_pool(current_config().django))
     return _pool[1]
 
 
@@ -70,17 +106,27 @@ def close_shared_pool(timeout: float) -> None:
 
 
 def make_lease(
-    pool: ThreadPool, *, held: bool = False, on_first: Action | None = None
+    pool: ThreadPool,
+    view: Hashable | None = None,
+    view_name: str = "",
+    *,
+    group: str = REQUESTS,
+    held: bool = False,
+    on_first: Action | None = None,
+    kind: type[Lease] = Lease,
 ) -> Lease:
     """Return a lease that looks after its thread's database connections.
 
     Those that are past their age are closed before the thread goes back; while rows are
     still fetched through one, or a transaction is open, the thread stays.
     """
-    return Lease(
+    return kind(
         pool,
         held=held,
         on_first=on_first,
-        on_idle=close_old_connections,
+        on_idle=tidy_connections,
         must_keep=is_database_in_use,
+        group=group,
+        view=view,
+        view_name=view_name,
     )

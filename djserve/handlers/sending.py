@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from djserve.interfaces import Headers
 
 
+RETRY_AFTER = b"1"
+"""Seconds that a client is asked to wait when too many requests wait for a thread."""
+
+
 def encode_headers(response: HttpResponseBase) -> Headers:
     """Return the response's field lines, cookies last, names in Django's own case."""
     headers: Headers = [
@@ -77,6 +81,13 @@ async def send_refusal(
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
+
+
+async def send_busy(send: Send) -> None:
+    """Answer a request that there is no thread for."""
+    await send_refusal(
+        send, 503, "503 Service Unavailable", (b"retry-after", RETRY_AFTER)
+    )
 
 
 def guard(send: Send) -> Send:

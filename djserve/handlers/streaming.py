@@ -8,6 +8,7 @@ way as soon as it is there, however long the next one takes.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 WINDOW = 256 * 1024
 """Bytes that a synchronous iterator may be ahead of the client."""
+
+TURN = 0.05
+"""Seconds after which a stream, between two parts, lets others run that wait."""
 
 
 async def send_async_stream(
@@ -138,6 +142,7 @@ class _Source:
         """Draw until the window is full; True at the iterator's end."""
         if self._iterator is None:
             self._iterator = iter(self._iterable)
+        begun = time.monotonic()
         while not self._stopped:
             try:
                 part = next(self._iterator)
@@ -146,5 +151,8 @@ class _Source:
             self._drawn += len(part)
             self._mailbox.put(partial(self._arrive, part))
             if self._drawn - self._sent >= WINDOW:
+                return False
+            if time.monotonic() - begun > TURN and self._hops.is_thread_wanted:
+                # The next part waits in the queue for its turn.
                 return False
         return True

@@ -7,6 +7,7 @@ streamed content comes back to the thread for its parts.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 from django.core import signals
@@ -17,6 +18,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
 
 from djserve.handlers.body import set_content_length
+from djserve.handlers.cursors import reset_debugging
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.files import plan_file
 from djserve.handlers.hops import Call, Hops, LeasedHops
@@ -24,7 +26,7 @@ from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import closes_as_django
 from djserve.handlers.patches import seen_patches
 from djserve.handlers.routing import Route, attach_route, reusable_match
-from djserve.handlers.sending import send_content, start_message
+from djserve.handlers.sending import send_busy, send_content, start_message
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Message, Scope
@@ -110,6 +112,7 @@ class Work:
         handler, scope = self.handler, self.scope
         sender = type(handler)
         set_script_prefix(get_script_prefix(scope))
+        reset_debugging()
         signals.request_started.send(sender=sender, scope=scope)
         request, refusal = handler.create_request(scope, self.body)
         if request is None:
@@ -134,11 +137,18 @@ class _AwaitedWork(Work):
         super().__init__(
             handler, exchange.scope, exchange.body, exchange.route, exchange.hops
         )
+        self.is_refused = False
         self.head: asyncio.Future[None] = exchange.mailbox.loop.create_future()
         self._mailbox = exchange.mailbox
 
     def deliver(self) -> None:
         self._mailbox.put(self.settle)
+
+    def refuse(self, lease: Lease, call: Call) -> None:
+        """Do not begin any more: the call has waited for too long."""
+        if lease.withdraw(call):
+            self.is_refused = True
+            self.settle()
 
     def settle(self) -> None:
         """End the waiting; called on the loop."""
@@ -159,12 +169,21 @@ async def serve_sync(handler: ASGIHandler, exchange: Exchange) -> None:
         call.on_finish = work.settle
         # Of use where the view turns out to be asynchronous.
         exchange.disconnect.on_happen = call.cancel_coroutine
+        lease.on_overdue = partial(
+            exchange.mailbox.put, partial(work.refuse, lease, call)
+        )
         exchange.mailbox.post(lease, call)
         try:
             await work.head
         except asyncio.CancelledError:
             await call.abandon(lease)
             raise
+        finally:
+            lease.on_overdue = None
+        if work.is_refused:
+            call.forget()
+            await send_busy(exchange.send)
+            return
         await conclude(call, work, exchange, lease)
     else:
         await exchange.hops.run(work.run)

@@ -7,15 +7,22 @@ does nothing. Knows neither Django nor the event loop.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TypeAlias
 
-from djserve.handlers.leases import Action, Lease, Worker
+from djserve.handlers.census import judge, read_clock
+from djserve.handlers.fairness import FairQueue
+from djserve.handlers.leases import Action, Lease, Worker, run_safely
 from djserve.handlers.width import LockProbe, Width
+
+logger = logging.getLogger("djserve.handlers")
+
+now = time.monotonic
 
 CountBlocked: TypeAlias = Callable[[Iterable[int]], int]
 
@@ -28,6 +35,12 @@ PACE = 0.002
 SLOW = 0.005
 """Seconds after which a job no longer counts as one that is about to end."""
 
+LONG = 1.0
+"""Seconds of waiting that are worth a line in the log."""
+
+REPORT_PAUSE = 60.0
+"""Seconds between two such lines."""
+
 KEPT_TIME = 1.0
 """Seconds after which a thread that is kept asks whether it still must be.
 
@@ -39,48 +52,78 @@ SPARE_TIME = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class ViewStats:
+    """How many threads one view has, and how many of its jobs wait for one."""
+
+    running: int
+    queued: int
+
+
+@dataclass(frozen=True, slots=True)
 class PoolStats:
     """One look at a pool: its threads, its queue, and how long jobs had to wait.
 
-    ``size`` is the bound on threads that run at the same time, ``threads`` those that
-    exist, ``running`` and ``parked`` what they do. ``waits`` counts the jobs that had
-    to queue, ``wait_seconds`` is the sum of their waits and ``longest_wait`` the worst.
+    ``size`` is the bound on threads that compute at the same time, ``ceiling`` the one
+    on those at work, ``threads`` those that exist. Of the ``running`` ones ``waiting``
+    only wait for something; ``parked`` ones are held for their next job. ``waits``
+    counts the jobs that had to queue, ``wait_seconds`` is the sum of their waits,
+    ``longest_wait`` the worst and ``oldest_wait`` that of who waits now.
     """
 
     size: int
+    ceiling: int
     threads: int
     running: int
+    waiting: int
     parked: int
     queued: int
     waits: int
     wait_seconds: float
     longest_wait: float
+    oldest_wait: float
+    views: Mapping[str, ViewStats]
+
+    @property
+    def computing(self) -> int:
+        """How many threads run and do not wait."""
+        return self.running - self.waiting
 
 
 class ThreadPool:
-    """At most ``size`` threads at work, a queue of leases, and what both cost.
+    """Threads at work, a queue of leases, and what both cost.
 
-    Fewer run where more would only take turns (``width``). Jobs that are slow do not
-    count against that, only against the size: they hold nobody up.
-    ``count_blocked`` tells how many of some threads wait for the event loop; each of
-    them lets one more thread run, or the coroutine that they wait for might wait for
-    a thread in turn. ``on_thread_end`` runs in each thread before it ends.
-    Everything but ``stats`` and ``close`` is called by leases and workers alone, with
-    ``lock`` taken, save for ``finish``.
+    At most ``size`` threads compute at a time, and as many more may be at work as only
+    wait (``census``), up to ``ceiling`` in all. Fewer run where more would only take
+    turns (``width``). Jobs that are slow do not count against that, only against the
+    size: they hold nobody up. One view gets ``share`` of the room (``fairness``).
+    ``count_blocked`` tells how many of some threads wait for the event loop; at the
+    ceiling each of them lets one more thread run, or the coroutine that they wait for
+    might wait for a thread in turn. A lease that has waited for ``wait_limit`` seconds
+    with its first job is told so, and waits no more. ``on_thread_end`` runs in each
+    thread before it ends. Everything but ``stats`` and ``close`` is called by leases
+    and workers alone, with ``lock`` taken, save for ``finish``.
     """
 
     def __init__(
         self,
         size: int,
         *,
+        ceiling: int | None = None,
+        share: float = 1.0,
+        wait_limit: float | None = None,
         count_blocked: CountBlocked | None = None,
         on_thread_end: Action | None = None,
     ) -> None:
         self.size = size
+        self.ceiling = max(size, size if ceiling is None else ceiling)
         self.lock = threading.Lock()
         self.on_thread_end = on_thread_end
+        self._wait_limit = wait_limit
         self._count_blocked = count_blocked
+        # How many threads may be at work: grows with those that wait.
         self._capacity = size
+        self._waiting = 0
+        self._blocked = 0
         # With the time when each began with what it runs.
         self._busy: dict[Worker, float] = {}
         self._parked = 0
@@ -91,9 +134,12 @@ class ThreadPool:
         self._workers: set[Worker] = set()
         # With the time of their return, in its order. The last is taken first: its
         # connections are warm, and those that are not needed stay idle.
-        self._idle: dict[Worker, float] = {}
-        self._queue: deque[Lease] = deque()
+        self._idle: dict[str, dict[Worker, float]] = {}
+        self._queue: FairQueue[Lease] = FairQueue(share)
         self._kept: set[Lease] = set()
+        self._names: dict[Hashable, str] = {}
+        self._named: set[Hashable] = set()
+        self._next_report = 0.0
         self._waits = 0
         self._wait_seconds = 0.0
         self._longest_wait = 0.0
@@ -108,22 +154,33 @@ class ThreadPool:
 
     @property
     def excess(self) -> int:
-        """How many leases would wait even if ``size`` threads ran."""
+        """How many leases would wait even if all threads ran that may."""
         waiting = len(self._queue) + self.arriving
-        return max(0, waiting - max(0, self.size - len(self._busy)))
+        return max(0, waiting - max(0, self._capacity - len(self._busy)))
 
     def stats(self) -> PoolStats:
         """Return the figures of this moment."""
         with self.lock:
+            oldest = self._queue.oldest
+            views = {
+                self._names.get(view) or str(view): ViewStats(
+                    self._queue.count_running(view), self._queue.count_waiting(view)
+                )
+                for view in self._queue.views()
+            }
             return PoolStats(
                 size=self.size,
+                ceiling=self.ceiling,
                 threads=len(self._workers),
                 running=len(self._busy),
+                waiting=self._waiting,
                 parked=self._parked,
                 queued=len(self._queue),
                 waits=self._waits,
                 wait_seconds=self._wait_seconds,
                 longest_wait=self._longest_wait,
+                oldest_wait=0.0 if oldest is None else now() - oldest.queued_at,
+                views=views,
             )
 
     def close(self, timeout: float | None = None) -> bool:
@@ -137,38 +194,43 @@ class ThreadPool:
             self._kept.clear()
             self._contended.set()
             threads = [worker.thread for worker in self._workers]
-            for worker in self._idle:
-                self._retire(worker)
+            for idle in self._idle.values():
+                for worker in idle:
+                    self._retire(worker)
             self._idle.clear()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else now() + timeout
         for thread in threads:
-            thread.join(
-                None if deadline is None else max(0, deadline - time.monotonic())
-            )
+            thread.join(None if deadline is None else max(0, deadline - now()))
         return not any(thread.is_alive() for thread in threads)
 
     def admit(self, lease: Lease) -> None:
         """Start a lease that has jobs, or queue it."""
-        if not self._queue and self._has_room():
+        if not self._queue and self._has_room() and self._is_within_share(lease):
             self._start(lease)
             return
-        lease.queued_at = time.monotonic()
+        lease.queued_at = now()
         self._queue.append(lease)
-        if not self._contended.is_set():
+        if self._has_room():
+            # What waits may do so for its view's share only.
+            self._dispatch()
+        if self._queue and not self._contended.is_set():
             self._wake_watcher()
 
     def finish(self, worker: Worker, lease: Lease) -> Lease | None:
-        """Take note that a worker has run a lease's jobs; return what it runs next.
+        """Enter into the books that a worker has run a job; return what it runs next.
 
         That is the same lease where it has more, or one from the queue: a thread that
         is awake need not be woken.
         """
         with self.lock:
+            if worker.is_waiting:
+                self._mark(worker, is_waiting=False)
             if lease.has_jobs:
-                self._busy[worker] = time.monotonic()
+                self._busy[worker] = now()
                 return lease
             lease.is_active = False
             del self._busy[worker]
+            self._queue.end(worker.view)
             if lease.is_held or lease.is_kept:
                 self._parked += 1
                 if lease.is_kept:
@@ -188,33 +250,56 @@ class ThreadPool:
     def _start(self, lease: Lease) -> None:
         worker = lease.worker
         if worker is None:
-            worker = lease.worker = lease.last_worker = self._take(lease.last_worker)
+            worker = lease.worker = lease.last_worker = self._take(lease)
         else:
             self._parked -= 1
-        self._busy[worker] = time.monotonic()
+        self._begin(worker, lease)
         worker.assign(lease)
 
-    def _take(self, preferred: Worker | None) -> Worker:
-        if preferred is not None and preferred in self._idle:
-            del self._idle[preferred]
-            return preferred
-        if self._idle:
-            return self._idle.popitem()[0]
+    def _begin(self, worker: Worker, lease: Lease) -> None:
+        worker.view = view = lease.view
+        self._queue.begin(view)
+        if view not in self._names:
+            self._names[view] = lease.view_name
+        self._busy[worker] = now()
+
+    def _take(self, lease: Lease) -> Worker:
+        idle = self._idle.get(lease.group)
+        if idle:
+            preferred = lease.last_worker
+            if preferred is not None and preferred in idle:
+                del idle[preferred]
+                return preferred
+            return idle.popitem()[0]
+        if len(self._workers) >= self.size:
+            # A thread of another group is of no use to this one.
+            self._retire_one_idle()
         self._started += 1
-        worker = Worker(self, self._started)
+        worker = Worker(self, self._started, lease.group)
         self._workers.add(worker)
+        if len(self._workers) == self.size + 1:
+            # The watcher ends it when it is not needed any more.
+            self._wake_watcher()
         return worker
 
     def _settle(self, worker: Worker) -> None:
         if self._closed:
             self._retire(worker)
-            return
-        self._idle[worker] = now = time.monotonic()
-        if len(self._workers) > self.size:
-            oldest = next(iter(self._idle))
-            if now - self._idle[oldest] > SPARE_TIME:
-                del self._idle[oldest]
-                self._retire(oldest)
+        else:
+            self._idle.setdefault(worker.group, {})[worker] = now()
+
+    def _retire_one_idle(self, age: float = 0.0) -> bool:
+        """End the thread that has been idle for longest, if for so many seconds."""
+        groups = [idle for idle in self._idle.values() if idle]
+        if not groups:
+            return False
+        idle = min(groups, key=lambda idle: next(iter(idle.values())))
+        oldest, since = next(iter(idle.items()))
+        if now() - since < age:
+            return False
+        del idle[oldest]
+        self._retire(oldest)
+        return True
 
     def _retire(self, worker: Worker) -> None:
         self._workers.discard(worker)
@@ -222,10 +307,11 @@ class ThreadPool:
 
     def _hand_over(self, worker: Worker) -> Lease | None:
         """Return the lease that a worker goes on with; None where it is idle now."""
-        if self._queue and self._has_room() and self._suits(worker, self._queue[0]):
-            lease = self._next_in_queue()
+        lease = self._next_to_start()
+        if lease is not None and self._suits(worker, lease):
+            self._leave_queue(lease)
             lease.worker = lease.last_worker = worker
-            self._busy[worker] = time.monotonic()
+            self._begin(worker, lease)
             return lease
         self._settle(worker)
         self._dispatch()
@@ -233,33 +319,52 @@ class ThreadPool:
 
     def _suits(self, worker: Worker, lease: Lease) -> bool:
         """Whether a lease may run in a thread, and would not rather have another."""
+        if lease.worker is not None or lease.group != worker.group:
+            return False
         last = lease.last_worker
-        return lease.worker is None and (last is worker or last not in self._idle)
+        return last is worker or last not in self._idle.get(lease.group, ())
 
     def _has_room(self) -> bool:
         """Whether another job may start beside those that run."""
         running = len(self._busy)
-        width = self._width.value
-        return running < self._capacity and (
-            running < width or running < width + self._slow()
-        )
+        if running >= self._capacity:
+            return False
+        width = self._width.value + self._waiting
+        return running < width or running < width + self._slow()
+
+    def _is_within_share(self, lease: Lease) -> bool:
+        return self._queue.may_start(lease.view, self._capacity - len(self._busy))
 
     def _slow(self) -> int:
-        """Count the jobs that run for long: they compute much, or they wait."""
-        since = time.monotonic() - SLOW
-        return sum(begun < since for begun in self._busy.values())
+        """Count the jobs that compute for long, or wait and are not known to."""
+        since = now() - SLOW
+        return sum(
+            begun < since and not worker.is_waiting
+            for worker, begun in self._busy.items()
+        )
 
     def _dispatch(self) -> None:
-        while self._queue and self._has_room():
-            self._start(self._next_in_queue())
+        while (lease := self._next_to_start()) is not None:
+            self._leave_queue(lease)
+            self._start(lease)
 
-    def _next_in_queue(self) -> Lease:
-        lease = self._queue.popleft()
-        waited = time.monotonic() - lease.queued_at
+    def _next_to_start(self) -> Lease | None:
+        while self._queue and self._has_room():
+            lease = self._queue.next(self._capacity - len(self._busy))
+            if lease is None or lease.has_jobs or lease.worker is not None:
+                return lease
+            # What it had to run has been withdrawn.
+            self._queue.remove(lease)
+            lease.is_active = False
+        return None
+
+    def _leave_queue(self, lease: Lease) -> None:
+        self._queue.remove(lease)
+        waited = now() - lease.queued_at
+        lease.waited += waited
         self._waits += 1
         self._wait_seconds += waited
         self._longest_wait = max(self._longest_wait, waited)
-        return lease
 
     def _keep(self, lease: Lease) -> None:
         if self._closed:
@@ -280,18 +385,29 @@ class ThreadPool:
     def _watch(self) -> None:
         probe = LockProbe()
         while self._is_watched():
-            if self._contended.wait(KEPT_TIME if self._kept else None):
+            if self._contended.wait(self._patience()):
                 self._look(probe)
                 self._revise()
             else:
                 self._ask_kept()
+                self._retire_spare()
         probe.close()
+
+    def _patience(self) -> float | None:
+        """Return how long the watcher may sleep while nothing waits."""
+        return KEPT_TIME if self._kept or len(self._workers) > self.size else None
 
     def _ask_kept(self) -> None:
         with self.lock:
             kept, self._kept = self._kept, set()
         for lease in kept:
             lease.ask_again()
+
+    def _retire_spare(self) -> None:
+        with self.lock:
+            while len(self._workers) > self.size:
+                if not self._retire_one_idle(SPARE_TIME):
+                    return
 
     def _is_watched(self) -> bool:
         with self.lock:
@@ -306,28 +422,125 @@ class ThreadPool:
         if probe.was_held:
             is_calm = self._width.value == 1
         else:
-            is_calm = len(self._busy) >= self._capacity
+            is_calm = len(self._busy) >= self.ceiling
+        with self.lock:
+            busy = [*self._busy.items()] if self._may_grow() else []
+        before = [
+            None if worker.is_waiting else read_clock(worker) for worker, _ in busy
+        ]
+        looked_at = now()
         was_held = probe.nap(4 * PACE if is_calm else PACE)
         if probe.can_tell:
             self._width.take_note(was_held)
+        if not busy:
+            return
+        elapsed = now() - looked_at
+        verdicts = [
+            judge(worker, cpu, begun, elapsed, was_held=was_held)
+            for (worker, begun), cpu in zip(busy, before, strict=True)
+        ]
+        with self.lock:
+            for (worker, begun), is_waiting in zip(busy, verdicts, strict=True):
+                if self._busy.get(worker) == begun and worker.is_waiting != is_waiting:
+                    self._mark(worker, is_waiting=is_waiting)
+
+    def _may_grow(self) -> bool:
+        """Whether more could run if the pool knew that some only wait."""
+        return self._waiting > 0 or 2 * len(self._busy) >= self.size
+
+    def _mark(self, worker: Worker, *, is_waiting: bool) -> None:
+        worker.is_waiting = is_waiting
+        self._waiting += 1 if is_waiting else -1
+        self._set_capacity()
+
+    def _set_capacity(self) -> None:
+        wanted = self.size + self._waiting
+        if wanted < self.ceiling:
+            self._capacity = wanted
+        else:
+            self._capacity = self.ceiling + self._blocked
 
     def _revise(self) -> None:
         """Let more threads run where those that do get too little done."""
         with self.lock:
+            self._dispatch()
             if not self._queue:
-                self._capacity = self.size
+                self._blocked = 0
+                self._set_capacity()
                 if not self._closed:
                     self._contended.clear()
                 return
-            self._dispatch()
-            if not self._queue or not self._is_overdue():
+            if not self._is_overdue():
                 return
+            late = self._take_late()
+            self._report()
             idents = [worker.thread.ident or 0 for worker in self._workers]
+        for lease in late:
+            run_safely(lease.on_overdue)
         # Let a thread run for each one that is blocked, as long as jobs wait.
         blocked = self._count_blocked(idents) if self._count_blocked else 0
         with self.lock:
-            self._capacity = self.size + blocked
+            self._blocked = blocked
+            self._set_capacity()
             self._dispatch()
 
     def _is_overdue(self) -> bool:
-        return time.monotonic() - self._queue[0].queued_at >= WATCH_INTERVAL
+        oldest = self._queue.oldest
+        return oldest is not None and now() - oldest.queued_at >= WATCH_INTERVAL
+
+    def _take_late(self) -> list[Lease]:
+        """Take those out of the queue that have waited for too long."""
+        if self._wait_limit is None:
+            return []
+        since = now() - self._wait_limit
+        late = [
+            lease
+            for lease in self._queue
+            if lease.queued_at < since
+            and lease.on_overdue is not None
+            and lease.last_worker is None
+        ]
+        for lease in late:
+            self._leave_queue(lease)
+            lease.is_active = False
+        return late
+
+    def _report(self) -> None:
+        """Log, seldom, that jobs wait for long, and what has the threads."""
+        oldest = self._queue.oldest
+        if oldest is None:
+            return
+        self._report_share(oldest)
+        waited = now() - oldest.queued_at
+        if waited < LONG or now() < self._next_report:
+            return
+        self._next_report = now() + REPORT_PAUSE
+        counts = {
+            self._names.get(view) or view: self._queue.count_running(view)
+            for view in self._queue.views()
+        }
+        busiest = sorted(counts.items(), key=itemgetter(1), reverse=True)[:3]
+        logger.warning(
+            "%d calls wait for a thread, the first for %.1f s; %d threads are at work "
+            "(%s)",
+            len(self._queue),
+            waited,
+            len(self._busy),
+            ", ".join(f"{name}: {count}" for name, count in busiest if count),
+        )
+
+    def _report_share(self, oldest: Lease) -> None:
+        """Log once for each view that it has its share, and waits behind others."""
+        view = oldest.view
+        if view is None or view in self._named:
+            return
+        if self._has_room() and not self._is_within_share(oldest):
+            self._named.add(view)
+            logger.warning(
+                "The view %s holds %d of at most %d threads, and %d more of its calls "
+                "wait: other views come first (THREAD_SHARE)",
+                oldest.view_name or view,
+                self._queue.count_running(view),
+                self.ceiling,
+                self._queue.count_waiting(view),
+            )

@@ -576,6 +576,24 @@ def test_queue_that_is_full_refuses(pool: ThreadPool) -> None:
         asyncio.run(serve())
 
 
+def test_request_that_waits_too_long_for_a_thread_is_refused() -> None:
+    pool = make_pool(1, wait_limit=0.05)
+
+    async def serve() -> None:
+        site = Site(ASGIHandler(pool))
+        first, second = (site.request("/waits/") for _ in range(2))
+        await wait_until(lambda: second.data)
+        assert second.data.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1\r\n" in second.data.lower()
+        assert first.data == b""
+        GATE.set()
+        await site.idle()
+        assert first.data.endswith(b"late")
+
+    asyncio.run(serve())
+    assert pool.close(60)
+
+
 def test_nothing_is_left_for_the_garbage_collector(pool: ThreadPool) -> None:
     async def serve() -> list[weakref.ref[DirectCall]]:
         site = Site(ASGIHandler(pool))

@@ -66,7 +66,7 @@ def test_lease_closes_old_connections_before_its_thread_goes_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(runtime, "close_old_connections", lambda: calls.append("close"))
+    monkeypatch.setattr(runtime, "tidy_connections", lambda: calls.append("close"))
     pool = runtime.make_pool(1)
     lease = runtime.make_lease(pool, on_first=lambda: calls.append("first"))
     lease.submit(calls.append, "job").result(60)

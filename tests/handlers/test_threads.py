@@ -290,3 +290,156 @@ def test_watcher_ends_with_the_pool(make_pool: MakePool) -> None:
     watcher.join(60)
 
     assert not watcher.is_alive()
+
+
+def test_threads_that_only_wait_let_others_run_up_to_the_ceiling(
+    make_pool: MakePool,
+) -> None:
+    pool = make_pool(2, ceiling=20)
+    barrier = threading.Barrier(20)
+
+    futures = [Lease(pool, held=False).submit(barrier.wait, 60) for _ in range(20)]
+
+    assert sorted(future.result(60) for future in futures) == [*range(20)]
+    assert pool.stats().threads == 20
+
+
+def test_no_more_than_the_ceiling_run(make_pool: MakePool) -> None:
+    pool = make_pool(1, ceiling=4)
+    gate = threading.Event()
+    futures = [Lease(pool, held=False).submit(gate.wait, 60) for _ in range(10)]
+    wait_for(lambda: pool.stats().waiting == 4)
+
+    stats = pool.stats()
+    assert (stats.running, stats.computing, stats.queued) == (4, 0, 6)
+    assert stats.oldest_wait > 0
+    gate.set()
+    assert all(future.result(60) for future in futures)
+    wait_for(lambda: pool.stats().waiting == pool.stats().running == 0)
+    assert pool._capacity == 1
+
+
+def test_threads_that_compute_let_no_more_run_than_the_size_says(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = threading.Semaphore(0)
+
+    def look(*args: object, **kwargs: object) -> bool:
+        looks.release()
+        return False
+
+    monkeypatch.setattr(threads, "judge", look)
+    pool = make_pool(2, ceiling=20)
+    gate = threading.Event()
+    futures = [Lease(pool, held=False).submit(gate.wait, 60) for _ in range(10)]
+    for _ in range(20):
+        assert looks.acquire(timeout=60)
+
+    assert pool.stats().running == 2
+    gate.set()
+    assert all(future.result(60) for future in futures)
+
+
+def hold_threads(pool: ThreadPool, view: str, count: int) -> threading.Event:
+    gate = threading.Event()
+    for _ in range(count):
+        Lease(pool, held=False, view=view, view_name=view).submit(gate.wait, 60)
+    return gate
+
+
+def test_view_that_has_its_share_leaves_room_for_others(
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = make_pool(4, share=0.8)
+    gate = hold_threads(pool, "slow", 10)
+
+    assert Lease(pool, held=False, view="quick").submit(int).result(60) == 0
+    wait_for(lambda: bool(caplog.messages))
+    views = pool.stats().views
+    gate.set()
+
+    assert (views["slow"].running, views["slow"].queued) == (3, 7)
+    assert caplog.messages == [
+        "The view slow holds 3 of at most 4 threads, and 7 more of its calls wait: "
+        "other views come first (THREAD_SHARE)"
+    ]
+
+
+def test_long_waits_are_logged_once_in_a_while(
+    make_pool: MakePool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "LONG", 0.06)
+    pool = make_pool(1)
+    gate = hold_threads(pool, "slow", 3)
+    wait_for(lambda: bool(caplog.messages))
+    time.sleep(0.2)
+    gate.set()
+
+    (message,) = caplog.messages
+    assert message.startswith("2 calls wait for a thread, the first for 0.")
+    assert message.endswith("1 threads are at work (slow: 1)")
+
+
+def test_lease_that_waits_for_too_long_is_told_so(make_pool: MakePool) -> None:
+    pool = make_pool(1, wait_limit=0.05)
+    gate = hold_threads(pool, "slow", 1)
+    told = threading.Event()
+    lease = Lease(pool, held=False)
+    lease.on_overdue = told.set
+    future = lease.submit(int)
+    patient = Lease(pool, held=False).submit(int)
+
+    assert told.wait(60)
+    assert pool.queued == 1
+    gate.set()
+    assert patient.result(60) == 0
+    assert not future.done()
+
+
+def test_groups_share_no_thread(make_pool: MakePool) -> None:
+    pool = make_pool(2)
+    names = [
+        Lease(pool, held=False, group=group).submit(threading.get_ident).result(60)
+        for group in ("requests", "consumers", "requests", "consumers")
+    ]
+
+    assert names[0] == names[2] != names[1] == names[3]
+
+
+def test_idle_thread_of_another_group_makes_way(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    Lease(pool, held=False).submit(int).result(60)
+    Lease(pool, held=False, group="consumers").submit(int).result(60)
+
+    assert pool.stats().threads == 1
+
+
+def test_lease_whose_job_was_withdrawn_takes_no_turn(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    gate = hold_threads(pool, "slow", 1)
+    lease = Lease(pool, held=False)
+    lease.post(gate.clear)
+    assert lease.withdraw(gate.clear)
+    last = Lease(pool, held=False).submit(int)
+    gate.set()
+    last.result(60)
+
+    assert lease.last_worker is None
+    assert lease.submit(str, 7).result(60) == "7"
+
+
+def test_waiting_time_of_a_lease_is_that_in_the_queue(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    gate = hold_threads(pool, "slow", 1)
+    lease = Lease(pool, held=False)
+    before = lease.waiting_time()
+    future = lease.submit(int)
+    time.sleep(0.02)
+    meanwhile = lease.waiting_time()
+    gate.set()
+    future.result(60)
+
+    assert (before, lease.place) == (0.0, 0)
+    assert 0.02 <= meanwhile <= lease.waiting_time() == lease.waited

@@ -1,0 +1,121 @@
+"""The queue for threads, and how many of them one view may have.
+
+Jobs start in the order in which they have come, save those of a view that has its
+share: they wait behind the others', so that one slow view leaves room for the rest.
+Knows neither threads nor time.
+
+The share depends on what is left. A view may start one more job where the threads that
+it then has are at most ``share / (1 - share)`` times those that stay free. So with 0.8
+one view ends up with four fifths of the room, two slow ones with four ninths each, and
+however many there are, some room stays for one that has no job running: that one may
+always start where there is any room at all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+
+class Waiting(Protocol):
+    """What waits: ``view`` is None where no share applies."""
+
+    place: int
+
+    @property
+    def view(self) -> Hashable | None: ...
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+class FairQueue(Generic[W]):
+    """Waiting jobs by view, and how many jobs of each view run."""
+
+    def __init__(self, share: float = 1.0) -> None:
+        self._factor = share / (1 - share) if share < 1 else None
+        self._lines: dict[Hashable | None, deque[W]] = {}
+        self._running: dict[Hashable, int] = {}
+        self._length = 0
+        self._places = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[W]:
+        for line in self._lines.values():
+            yield from line
+
+    @property
+    def oldest(self) -> W | None:
+        """What has waited for longest."""
+        heads = (line[0] for line in self._lines.values())
+        return min(heads, key=_place, default=None)
+
+    def count_running(self, view: Hashable) -> int:
+        """Return how many jobs of a view run."""
+        return self._running.get(view, 0)
+
+    def count_waiting(self, view: Hashable) -> int:
+        """Return how many jobs of a view wait."""
+        return len(self._lines.get(view, ()))
+
+    def views(self) -> set[Hashable]:
+        """Return the views that have jobs running or waiting."""
+        return {*self._running, *self._lines} - {None}
+
+    def begin(self, view: Hashable | None) -> None:
+        """A job of this view has started."""
+        if view is not None:
+            self._running[view] = self._running.get(view, 0) + 1
+
+    def end(self, view: Hashable | None) -> None:
+        """A job of this view has ended."""
+        if view is None:
+            return
+        count = self._running[view] - 1
+        if count:
+            self._running[view] = count
+        else:
+            del self._running[view]
+
+    def may_start(self, view: Hashable | None, free: int) -> bool:
+        """Whether a view may have one more of ``free`` threads, of which it is one."""
+        if view is None or self._factor is None:
+            return True
+        count = self._running.get(view)
+        return count is None or count + 1 <= self._factor * (free - 1)
+
+    def append(self, waiting: W) -> None:
+        """Put what waits at the end."""
+        self._places += 1
+        waiting.place = self._places
+        self._lines.setdefault(waiting.view, deque()).append(waiting)
+        self._length += 1
+
+    def next(self, free: int) -> W | None:
+        """Return what comes next with so many threads free; None where all must wait.
+
+        It stays in the queue until it is removed.
+        """
+        heads = (
+            line[0] for view, line in self._lines.items() if self.may_start(view, free)
+        )
+        return min(heads, key=_place, default=None)
+
+    def remove(self, waiting: W) -> None:
+        """Take out what need not wait any more."""
+        line = self._lines[waiting.view]
+        if line[0] is waiting:
+            line.popleft()
+        else:
+            line.remove(waiting)
+        if not line:
+            del self._lines[waiting.view]
+        self._length -= 1
+        waiting.place = 0
+
+
+def _place(waiting: Waiting) -> int:
+    return waiting.place
