@@ -48,7 +48,8 @@ class ProtocolError(DjserveError):
     """The peer broke the protocol.
 
     ``status`` is the HTTP status to answer with (RFC 9110 section 15).
-    ``headers`` are fields that this answer needs beside the usual ones.
+    ``headers`` are fields that this answer needs beside the usual ones. ``setting`` is
+    the one that refuses it, for the log: its value is for the operator to change.
     ``is_recorded`` is set by the exchange that it ended, where there was one: the
     request log has the request then.
     """
@@ -58,10 +59,13 @@ class ProtocolError(DjserveError):
         reason: str,
         status: int = 400,
         headers: Sequence[tuple[bytes, bytes]] = (),
+        *,
+        setting: str = "",
     ) -> None:
         self.reason = reason
         self.status = status
         self.headers = list(headers)
+        self.setting = setting
         self.is_recorded = False
         super().__init__(reason)
 

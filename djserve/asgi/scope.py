@@ -89,7 +89,8 @@ class ScopeBuilder:
         if b"%" in raw_path:
             path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
         else:
-            path = raw_path.decode("ascii")
+            # The grammar takes UTF-8 only.
+            path = raw_path.decode("utf-8")
         if root_path and path != "*":
             path = self._mount(path)
         scope: dict[str, Any] = {
@@ -120,11 +121,7 @@ class ScopeBuilder:
         is_inside = path == root_path or path.startswith(root_path + "/")
         if self._root_path_mode == "keep":
             if not is_inside:
-                raise ProtocolError(
-                    f"The path is not below ROOT_PATH ({root_path!r:.100}), and "
-                    "ROOT_PATH_MODE is 'keep'",
-                    404,
-                )
+                raise ProtocolError("Not Found", 404, setting="ROOT_PATH_MODE")
             return path
         if is_inside and self._root_path_mode == "auto" and not self._has_warned:
             self._has_warned = True

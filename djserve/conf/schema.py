@@ -48,13 +48,13 @@ class HTTPConfig:
     """HTTP"""
 
     request_line_limit: int = setting(
-        8 * KIB, "Longest request line in bytes; longer ones get 414.", minimum=64
+        16 * KIB, "Longest request line in bytes; longer ones get 414.", minimum=64
     )
     header_size_limit: int = setting(
         64 * KIB, "Most bytes of header fields in a request; more get 431.", minimum=256
     )
     header_count_limit: int = setting(
-        100, "Most header fields in a request; more get 431.", minimum=1
+        200, "Most header fields in a request; more get 431.", minimum=1
     )
     body_size_limit: int = setting(
         2048 * MIB, "Most bytes of content in a request; more get 413.", minimum=0

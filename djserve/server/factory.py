@@ -192,7 +192,10 @@ class ConnectionFactory:
         if forwarded is not None and forwarded.client is not None:
             client = forwarded.client
         logger.info(
-            "Refused a request from %s: %s", format_client(client), error.reason
+            "Refused a request from %s: %s%s",
+            format_client(client),
+            error.reason,
+            f" (setting {error.setting})" if error.setting else "",
         )
         if self._log is not None and not error.is_recorded:
             record_refusal(self._log, head, info, client, error.status)

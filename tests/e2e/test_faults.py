@@ -100,7 +100,7 @@ async def bad_headers(receive, send):
 
 
 async def split_header(receive, send):
-    """sends a header with CR, LF or NUL"""
+    """sends a header with a control byte"""
     await send({**START, "headers": [(b"a", b"b\\r\\nset-cookie: c=d")]})
     await send(LAST)
 

@@ -113,6 +113,28 @@ def test_refused_request_is_told_to_both_logs(
     assert all(record.exc_info is None for record in own_records(caplog))
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "request_head"),
+    [
+        ("request_line_limit", 64, b"GET /" + b"a" * 70 + b" HTTP/1.1\r\n\r\n"),
+        ("header_size_limit", 256, GET[:-2] + b"X: " + b"a" * 300 + b"\r\n\r\n"),
+        ("header_count_limit", 1, GET[:-2] + b"X: a\r\n\r\n"),
+        ("body_size_limit", 4, GET[:-2] + b"Content-Length: 5\r\n\r\n"),
+    ],
+)
+@on_loop
+async def test_log_names_the_setting_that_refuses(
+    setting: str, value: int, request_head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "djserve")
+    config = HTTPConfig(**{setting: value})  # type: ignore[arg-type]
+    transport = await Site(ServerConfig(http=config)).send(request_head)
+
+    assert transport.data[9:12] in (b"413", b"414", b"431")
+    assert f"(setting {setting.upper()})" in caplog.messages[-1]
+    assert setting.upper().encode() not in transport.data
+
+
 @on_loop
 async def test_request_refused_within_its_content_is_logged_once() -> None:
     site = Site(ServerConfig(http=HTTPConfig(body_size_limit=4)))

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from djserve.errors import ProtocolError
+from djserve.protocols.grammar import content_too_large
 
 if TYPE_CHECKING:
     from djserve.conf.schema import HTTPConfig
@@ -47,7 +48,7 @@ def open_body(head: RequestHead, config: HTTPConfig) -> BodyDecoder:
     if head.content_length is None:
         return ChunkedDecoder(limit, config.header_size_limit)
     if head.content_length > limit:
-        raise ProtocolError("Request content is too large", 413)
+        raise content_too_large()
     return LengthDecoder(head.content_length)
 
 
@@ -130,7 +131,7 @@ class ChunkedDecoder:
         self._remaining = int(match[1], 16)
         self._total += self._remaining
         if self._total > self._limit:
-            raise ProtocolError("Request content is too large", 413)
+            raise content_too_large()
         self._expect = self._data if self._remaining else self._trailer_line
         return after
 
@@ -163,8 +164,11 @@ class ChunkedDecoder:
         try:
             line, after = _take_line(data, position, room, "trailer section")
         except ProtocolError as error:
-            status = 431 if "longer" in error.reason else 400
-            raise ProtocolError(error.reason, status) from None
+            if "longer" not in error.reason:
+                raise
+            raise ProtocolError(
+                error.reason, 431, setting="HEADER_SIZE_LIMIT"
+            ) from None
         if after < 0:
             return -1
         self._trailer_size += after - position

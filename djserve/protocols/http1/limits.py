@@ -42,9 +42,13 @@ class HeadLimits:
         if line < 0:
             line = len(data) - data.endswith(b"\r")
         if line > self._request_line:
-            raise ProtocolError("The request line is too long", 414)
+            raise ProtocolError(
+                "The request line is too long", 414, setting="REQUEST_LINE_LIMIT"
+            )
         if len(data) - line - 4 > self._header_size:
-            raise ProtocolError("The header fields are too large", 431)
+            raise ProtocolError(
+                "The header fields are too large", 431, setting="HEADER_SIZE_LIMIT"
+            )
 
 
 def skip_empty_lines(data: bytes) -> bytes:

@@ -1,8 +1,10 @@
 """A request head's bytes to a ``RequestHead`` (RFC 9112 sections 2 to 6).
 
 llhttp, by httptools, does the grammar in its strict mode: tokens, CRLF, no obs-fold,
-no control bytes, no Content-Length beside Transfer-Encoding. This module adds what a
-server must know beyond grammar: the target's form, Host, framing and limits.
+no control bytes, no Content-Length beside Transfer-Encoding. It knows some methods and
+ASCII targets only; a request line beyond that is judged by ``protocols.grammar``, as
+over HTTP/2, and llhttp gets the rest. This module adds what a server must know beyond
+grammar: the target's form, Host, framing and limits.
 """
 
 from __future__ import annotations
@@ -14,13 +16,28 @@ import httptools
 
 from djserve.errors import ProtocolError
 from djserve.interfaces import RepeatedLine, RequestHead
-from djserve.protocols.headers import is_authority, is_token, split_list
+from djserve.protocols.grammar import (
+    check_authority,
+    check_method,
+    check_scheme,
+    split_target,
+)
+from djserve.protocols.headers import is_token, split_list
 
 if TYPE_CHECKING:
     from djserve.conf.schema import HTTPConfig
     from djserve.interfaces import Headers
 
-_split_absolute = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE).fullmatch
+_split_line = re.compile(rb"([^ \r\n]+) ([^ \r\n]+) (HTTP/1\.[01])\r\n").match
+_split_absolute = re.compile(rb"([^:/?#]+)://([^/?#]*)(.*)").fullmatch
+
+# Methods that llhttp takes: what it refuses beside them is not the method.
+_PLAIN_METHODS = frozenset(
+    {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
+)
+
+# The transfer codings of RFC 9112 section 7 beside chunked.
+_CODINGS = frozenset({b"compress", b"deflate", b"gzip", b"x-compress", b"x-gzip"})
 
 # What a repeated head may begin with: no content, origin-form, nothing unusual in it.
 _match_plain_line = re.compile(
@@ -82,7 +99,7 @@ class HeadParser:
     def __init__(self, config: HTTPConfig) -> None:
         self._config = config
         self._parser: httptools.HttpRequestParser | None = None
-        self._last_host = b""
+        self._last_host: bytes | None = None
         self._seen_block = b""
         self._seen_fields = b""
         self._seen_headers: Headers = []
@@ -112,10 +129,43 @@ class HeadParser:
         except httptools.HttpParserUpgrade:
             self._parser = None
         except httptools.HttpParserError as error:
-            raise _grammar_error(error, block) from None
+            if self._is_complete:
+                # Of the fields' framing, which is judged below.
+                self._parser = None
+            else:
+                return self._parse_unusual(block, error)
+        return self._finish(parser.get_method(), block)
+
+    def _parse_unusual(
+        self, block: bytes, error: httptools.HttpParserError
+    ) -> RequestHead:
+        """Parse a head whose request line has more than llhttp takes.
+
+        That is any method but those it knows, and bytes beyond ASCII in the target.
+        """
+        line = _split_line(block)
+        if line is None:
+            raise ProtocolError(str(error) or "Malformed request")
+        method, target, _ = line.groups()
+        if check_method(method) in _PLAIN_METHODS and target.isascii():
+            raise ProtocolError(str(error) or "Malformed request")
+        self._reset()
+        self._parser = httptools.HttpRequestParser(self)
+        try:
+            self._parser.feed_data(b"POST / " + block[line.start(3) :])
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError as fault:
+            if not self._is_complete:
+                raise ProtocolError(str(fault) or "Malformed request") from None
+        self._parser = None
+        self._target = target
+        return self._finish(method, block)
+
+    def _finish(self, method: bytes, block: bytes) -> RequestHead:
         if not self._is_complete:
             raise ProtocolError("Malformed request head")
-        head = self._build_head(parser, block)
+        head = self._build_head(method, block)
         if head.has_body:
             # The content is framed by the connection; this parser waits for it in vain.
             self._parser = None
@@ -180,13 +230,14 @@ class HeadParser:
         self._is_complete = False
         self._is_upgrade = False
 
-    def _build_head(
-        self, parser: httptools.HttpRequestParser, block: bytes
-    ) -> RequestHead:
+    def _build_head(self, method: bytes, block: bytes) -> RequestHead:
         headers = self._headers
         if len(headers) + self._dropped > self._config.header_count_limit:
-            raise ProtocolError("Too many header fields", 431)
-        method = parser.get_method()
+            raise ProtocolError(
+                "Too many header fields", 431, setting="HEADER_COUNT_LIMIT"
+            )
+        if method == b"CONNECT":
+            check_method(method)
         target = self._target
         line_end = block.find(b"\r\n")
         version = _VERSIONS.get(block[line_end - 8 : line_end])
@@ -201,10 +252,9 @@ class HeadParser:
             head.upgrade = None
         if head.upgrade and head.has_body:
             raise ProtocolError("A WebSocket handshake has no content")
-        if raw_path[:1] != b"/":
+        if raw_path[:1] != b"/" or b"#" in target or not target.isascii():
+            # llhttp has judged the characters of all others, as the grammar does.
             _apply_target_form(head, target)
-        elif b"#" in target:
-            raise ProtocolError("Fragment in the request target")
         elif is_plain and version == "1.1" and self.keep_alive:
             self._seen_block = b""
             self._seen_fields = head.field_lines = block[line_end + 2 :]
@@ -237,8 +287,7 @@ class HeadParser:
 
     def _check_host(self, value: bytes) -> None:
         if value != self._last_host:
-            if not is_authority(value):
-                raise ProtocolError(f"Invalid Host {value!r:.100}")
+            check_authority(value)
             self._last_host = value
 
 
@@ -247,15 +296,15 @@ def _apply_framing(head: RequestHead, name: bytes, value: bytes) -> None:
         head.content_length = int(value)
         head.has_body = head.content_length > 0
     elif name == b"transfer-encoding":
-        # RFC 9112 section 6.1: only a final chunked delimits a request, and no
-        # other coding is offered here; HTTP/1.0 has none at all.
+        # RFC 9112 section 6.1: no Content-Length beside it, and none in HTTP/1.0.
         if (
-            value.lower() != b"chunked"
-            or head.has_body
+            head.has_body
             or head.content_length is not None
             or head.http_version != "1.1"
         ):
-            raise ProtocolError(f"Unsupported Transfer-Encoding {value!r:.100}")
+            raise ProtocolError(f"Misplaced Transfer-Encoding {value!r:.100}")
+        if value.lower() != b"chunked":
+            raise _coding_error(value)
         head.has_body = True
     elif head.http_version == "1.0":
         # RFC 9110 sections 7.8 and 10.1.1: both are ignored in HTTP/1.0.
@@ -268,25 +317,33 @@ def _apply_framing(head: RequestHead, name: bytes, value: bytes) -> None:
         head.upgrade = b"websocket"
 
 
+def _coding_error(value: bytes) -> ProtocolError:
+    """Return the refusal of a transfer coding that is not chunked alone."""
+    codings = value.lower().replace(b"\t", b" ").split(b",")
+    codings = [coding.strip(b" ") for coding in codings]
+    if (
+        not all(map(is_token, codings))
+        or b"chunked" in codings[:-1]
+        or codings[-1] in _CODINGS
+    ):
+        # RFC 9112 section 6.3: where the content ends is not known.
+        return ProtocolError(f"Malformed Transfer-Encoding {value!r:.100}")
+    # RFC 9112 section 6.1.
+    return ProtocolError(f"Unknown Transfer-Encoding {value!r:.100}", 501)
+
+
 def _apply_target_form(head: RequestHead, target: bytes) -> None:
-    """Reduce absolute-form, pass asterisk-form, refuse the rest (RFC 9112 3.2)."""
-    if head.method == "CONNECT":
-        raise ProtocolError("CONNECT is not supported", 501)
-    if target == b"*" and head.method == "OPTIONS":
-        return
+    """Reduce absolute-form, split the others (RFC 9112 section 3.2)."""
     parts = _split_absolute(target)
-    if not parts or b"#" in target or not parts[1] or not is_authority(parts[1]):
-        raise ProtocolError(f"Invalid request target {target!r:.100}")
-    path, _, head.query = parts[2].partition(b"?")
-    head.raw_path = path or b"/"
+    if parts is None:
+        head.raw_path, head.query = split_target(head.method, target)
+        return
+    scheme, authority, rest = parts.groups()
+    check_scheme(scheme)
+    check_authority(authority)
+    if rest[:1] != b"/":
+        rest = b"/" + rest
+    head.raw_path, head.query = split_target(head.method, rest)
     # RFC 9112 section 3.2.2: the target's authority replaces the Host field.
     head.headers = [field for field in head.headers if field[0] != b"host"]
-    head.headers.insert(0, (b"host", parts[1]))
-
-
-def _grammar_error(error: httptools.HttpParserError, block: bytes) -> ProtocolError:
-    if isinstance(error, httptools.HttpParserInvalidMethodError) and is_token(
-        block.partition(b" ")[0]
-    ):
-        return ProtocolError("Unknown method", 501)
-    return ProtocolError(str(error) or "Malformed request")
+    head.headers.insert(0, (b"host", authority))

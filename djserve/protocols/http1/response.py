@@ -23,7 +23,7 @@ class Framing(IntEnum):
     """How the peer finds the end of the content."""
 
     NONE = 0
-    """No content at all: HEAD, 204, 304 (RFC 9110 sections 9.3.2, 15.3.5, 15.4.5)."""
+    """No content: HEAD, 204, 205, 304 (RFC 9110 9.3.2, 15.3.5, 15.3.6, 15.4.5)."""
     LENGTH = 1
     CHUNKED = 2
     CLOSE = 3
@@ -34,6 +34,8 @@ class Framing(IntEnum):
 # compares some (benchmark: http1_hello).
 _NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
 _CONTENT_LENGTH = Field.CONTENT_LENGTH
+
+_STATUSES_WITHOUT_CONTENT = frozenset({204, 205, 304})
 
 
 def _status_line(status: int) -> bytes:
@@ -113,8 +115,8 @@ def build_response_head(
         if field:
             if field is _CONTENT_LENGTH:
                 length = _parse_length(line, length)
-                if status == 204:
-                    # RFC 9110 section 8.6: never in a 204.
+                if status == 204 or status == 205:
+                    # RFC 9110 section 8.6: never in a 204; a 205 gets its own.
                     continue
             elif not _apply_field(head, field, line, defaults):
                 continue
@@ -123,6 +125,9 @@ def build_response_head(
     if head.framing is _LENGTH:
         if length < 0:
             parts.append(b"content-length: %d\r\n" % head.remaining)
+    elif status == 205:
+        # RFC 9110 section 15.3.6: no content, and framed as having none.
+        parts.append(b"content-length: 0\r\n")
     elif head.framing is _CHUNKED:
         parts.append(b"transfer-encoding: chunked\r\n")
     head.data = b"".join(parts)
@@ -132,7 +137,9 @@ def build_response_head(
 def _apply_field(
     head: ResponseHead, field: Field, line: bytes, defaults: ResponseDefaults
 ) -> bool:
-    """Take note of a field that the server fills in; tell whether it is sent on."""
+    """Apply a field that the server fills in; return whether it is sent on."""
+    if field is Field.UPGRADE:
+        return True
     if field is Field.DATE:
         head.end = head.end.replace(defaults.date, b"")
         return True
@@ -154,7 +161,7 @@ def _choose_framing(
     length: int,
     whole_length: int | None,
 ) -> None:
-    if request.method == "HEAD" or status == 204 or status == 304:
+    if request.method == "HEAD" or status in _STATUSES_WITHOUT_CONTENT:
         head.framing = _NONE
     elif length >= 0:
         if whole_length is not None and whole_length != length:

@@ -64,7 +64,11 @@ class HTTP1Timeouts:
             self._check_idle(connection, now - self._since)
         elif connection.is_reading_head:
             if now - self._since >= self._config.header_timeout:
-                connection.refuse(ProtocolError("The request head is late", 408))
+                connection.refuse(
+                    ProtocolError(
+                        "The request head is late", 408, setting="HEADER_TIMEOUT"
+                    )
+                )
         elif connection.is_reading_body:
             self._check_body_rate(connection, now)
         else:
@@ -97,7 +101,9 @@ class HTTP1Timeouts:
             return
         size = connection.body_size
         if size - self._body_size < self._config.body_min_rate * elapsed:
-            connection.refuse(ProtocolError("The content is too slow", 408))
+            connection.refuse(
+                ProtocolError("The content is too slow", 408, setting="BODY_MIN_RATE")
+            )
         self._body_since = now
         self._body_size = size
 

@@ -1,7 +1,8 @@
 """A request's decoded fields -> ``RequestHead`` (RFC 9113 section 8).
 
-Two kinds of fault: what is malformed raises HTTP2Error, for a reset of the stream; what
-is well-formed but not served (too long, no such method) is a refusal with a status.
+Two kinds of fault: a message that breaks HTTP/2's own rules (pseudo-header fields, the
+connection's fields) raises HTTP2Error, for a reset of the stream; a request that HTTP
+refuses whatever carries it (``protocols.grammar``, limits) has a refusal with a status.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ from typing import TYPE_CHECKING
 
 from djserve.errors import ProtocolError
 from djserve.interfaces import RequestHead
-from djserve.protocols.headers import is_authority, is_token
+from djserve.protocols.grammar import (
+    check_authority,
+    check_method,
+    check_scheme,
+    check_value,
+    parse_length,
+    split_target,
+)
+from djserve.protocols.headers import is_token
 from djserve.protocols.http2.faults import HTTP2Error
 from djserve.protocols.http2.priority import (
     DEFAULT_PRIORITY,
@@ -27,8 +36,7 @@ if TYPE_CHECKING:
 
 # RFC 9113 section 8.2.1, narrowed to RFC 9110's tokens.
 _is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
-_find_forbidden = re.compile(rb"[\r\n\0]|\A[ \t]|[ \t]\Z").search
-_is_path = re.compile(rb"/[\x21\x22\x24-\x7e]*").fullmatch
+_has_blanks_around = re.compile(rb"\A[ \t]|[ \t]\Z").search
 
 _PSEUDO_FIELDS = frozenset(
     {b":method", b":scheme", b":authority", b":path", b":protocol"}
@@ -80,10 +88,21 @@ class Request:
         self.takes_trailers = False
         self.refusal: ProtocolError | None = None
 
-    def refuse(self, reason: str, status: int) -> None:
-        """Keep the first reason to refuse it."""
+    def refuse(self, reason: str, status: int, setting: str = "") -> None:
+        """Keep the first reason to refuse it; ``setting`` allows it."""
         if self.refusal is None:
-            self.refusal = ProtocolError(reason, status)
+            self.refusal = ProtocolError(reason, status, setting=setting)
+
+    def check(self, rule: Callable[..., object], *values: object) -> None:
+        """Refuse it where a rule does."""
+        try:
+            rule(*values)
+        except HTTP2Error:
+            raise
+        except ProtocolError as error:
+            if self.refusal is None:
+                # The refusal may be kept; what is on the stack need not.
+                self.refusal = error.with_traceback(None)
 
     def build_head(self, is_complete: bool) -> RequestHead:
         """Return the head for one arrival; ``is_complete``: no content follows."""
@@ -110,22 +129,31 @@ def parse_request(fields: Iterable[tuple[bytes, bytes]], config: HTTPConfig) -> 
             _take_pseudo(pseudo, name, value, is_late=bool(count))
         else:
             count += 1
-            check_field(name, value)
+            request.check(check_field, name, value)
             regular.append((bytes(name), bytes(value)))
-    if size > config.header_size_limit or count > config.header_count_limit:
-        request.refuse("Too many header fields", 431)
-    _apply_target(request, pseudo, config)
+    if size > config.header_size_limit:
+        request.refuse("The header fields are too large", 431, "HEADER_SIZE_LIMIT")
+    if count > config.header_count_limit:
+        request.refuse("Too many header fields", 431, "HEADER_COUNT_LIMIT")
+    request.check(_apply_target, request, pseudo, config)
     _apply_fields(request, regular)
-    _apply_authority(request, pseudo)
+    request.check(_apply_authority, request, pseudo)
     return request
 
 
 def check_field(name: bytes, value: bytes) -> None:
-    """Raise HTTP2Error for a regular field that may not occur (RFC 9113 8.2)."""
+    """Check a regular field.
+
+    Raises HTTP2Error for one that may not occur in HTTP/2 (RFC 9113 section 8.2), other
+    ProtocolErrors for what may not occur in any version.
+    """
     if not _is_name(name):
-        raise HTTP2Error(f"Malformed field name {name!r:.100}")
-    if _find_forbidden(value):
-        raise HTTP2Error(f"Malformed value of {name!r:.100}: {value!r:.100}")
+        if is_token(name):
+            raise HTTP2Error(f"Capital letters in the field name {name!r:.100}")
+        raise ProtocolError(f"Malformed field name {name!r:.100}")
+    check_value(name, value)
+    if _has_blanks_around(value):
+        raise ProtocolError(f"Blanks around the value of {name!r:.100}")
     if name in _CONNECTION_FIELDS:
         raise HTTP2Error(f"{name!r} is not used in HTTP/2")
     if name == b"te" and value.lower() != b"trailers":
@@ -135,7 +163,12 @@ def check_field(name: bytes, value: bytes) -> None:
 def check_trailers(fields: Iterable[tuple[bytes, bytes]]) -> None:
     """Raise HTTP2Error for trailers that may not occur; ASGI has no place for them."""
     for name, value in fields:
-        check_field(name, value)
+        try:
+            check_field(name, value)
+        except HTTP2Error:
+            raise
+        except ProtocolError as error:
+            raise HTTP2Error(error.reason) from error
 
 
 def _take_pseudo(
@@ -144,48 +177,42 @@ def _take_pseudo(
     # RFC 9113 section 8.3: before all regular fields, each once, no others.
     if is_late or name in pseudo or name not in _PSEUDO_FIELDS:
         raise HTTP2Error(f"Misplaced pseudo-header field {name!r:.100}")
-    if _find_forbidden(value):
-        raise HTTP2Error(f"Malformed value of {name!r}: {value!r:.100}")
     pseudo[bytes(name)] = bytes(value)
 
 
 def _apply_target(
     request: Request, pseudo: dict[bytes, bytes], config: HTTPConfig
 ) -> None:
-    method = pseudo.get(b":method", b"")
-    if not is_token(method):
-        raise HTTP2Error(f"Malformed method {method!r:.100}")
-    request.method = method.decode("ascii")
-    protocol = pseudo.get(b":protocol")
-    if method == b"CONNECT" and protocol is None:
-        # RFC 9113 section 8.5: no scheme and no path.
-        if b":scheme" in pseudo or b":path" in pseudo:
-            raise HTTP2Error("CONNECT has neither scheme nor path")
-        request.refuse("CONNECT is not supported", 501)
-        return
+    """Judge the request line's parts. Raises ProtocolError, or HTTP2Error."""
+    method, path = pseudo.get(b":method"), pseudo.get(b":path")
+    scheme, protocol = pseudo.get(b":scheme"), pseudo.get(b":protocol")
+    if method is None:
+        raise HTTP2Error("A request has a method")
+    request.raw_path = path or b""
     if protocol is not None:
         _apply_protocol(request, method, protocol)
-    path = pseudo.get(b":path")
-    if path is None or not pseudo.get(b":scheme"):
+    else:
+        request.method = check_method(method)
+    # RFC 9113 section 8.3.1; a plain CONNECT, which has neither, is refused by now.
+    if not path or not scheme:
         raise HTTP2Error("A request has a scheme and a path")
-    if len(path) > config.request_line_limit:
-        request.refuse("The request target is too long", 414)
-    if path == b"*" and method == b"OPTIONS":
-        request.raw_path = path
-        return
-    if not _is_path(path):
-        raise HTTP2Error(f"Malformed path {path!r:.100}")
-    request.raw_path, _, request.query = path.partition(b"?")
+    check_scheme(scheme)
+    # "GET /path HTTP/1.1", as it would be over HTTP/1.1.
+    if len(method) + len(path) + 10 > config.request_line_limit:
+        raise ProtocolError(
+            "The request line is too long", 414, setting="REQUEST_LINE_LIMIT"
+        )
+    request.raw_path, request.query = split_target(request.method, path)
 
 
 def _apply_protocol(request: Request, method: bytes, protocol: bytes) -> None:
     # RFC 8441 section 4.
     if method != b"CONNECT":
         raise HTTP2Error("A protocol is only asked for with CONNECT")
-    if protocol == b"websocket":
-        request.upgrade = protocol
-    else:
-        request.refuse("The protocol is not supported", 501)
+    request.method = "CONNECT"
+    if protocol != b"websocket":
+        raise ProtocolError("The protocol is not supported", 501)
+    request.upgrade = protocol
 
 
 def _apply_fields(request: Request, fields: Headers) -> None:
@@ -198,7 +225,7 @@ def _apply_fields(request: Request, fields: Headers) -> None:
             continue
         apply = _FIELDS.get(name)
         if apply is not None:
-            apply(request, value)
+            request.check(apply, request, value)
         elif b"_" in name:
             # CVE-2015-0219: WSGI-like names fold "_" and "-" together, so that a client
             # could speak in a proxy's name.
@@ -210,12 +237,9 @@ def _apply_fields(request: Request, fields: Headers) -> None:
 
 
 def _apply_content_length(request: Request, value: bytes) -> None:
-    if not value.isdigit() or len(value) > 18:
-        raise HTTP2Error(f"Malformed Content-Length {value!r:.100}")
-    length = int(value)
     if request.content_length is not None:
-        raise HTTP2Error("More than one Content-Length")
-    request.content_length = length
+        request.refuse("More than one Content-Length", 400)
+    request.content_length = parse_length(value)
 
 
 def _apply_expect(request: Request, value: bytes) -> None:
@@ -248,9 +272,9 @@ def _apply_authority(request: Request, pseudo: dict[bytes, bytes]) -> None:
     if authority is None and len(hosts) == 1:
         authority = hosts[0]
     elif len(hosts) > 1 or (hosts and hosts[0].lower() != (authority or b"").lower()):
-        raise HTTP2Error("Host contradicts the request's authority")
-    if not authority or not is_authority(authority):
-        raise HTTP2Error(f"Malformed authority {authority!r:.100}")
+        raise ProtocolError("Host contradicts the request's authority")
+    authority = authority or b""
+    check_authority(authority)
     if hosts:
         request.headers = [field for field in request.headers if field[0] != b"host"]
     request.headers.insert(0, (b"host", authority))

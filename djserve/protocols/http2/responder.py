@@ -95,7 +95,9 @@ class Responder:
     ) -> None:
         """Send the head, and the first part of the content where it may go."""
         table = self.table
-        self._has_no_content = status == 204 or status == 304 or self.method == "HEAD"
+        self._has_no_content = (
+            status == 204 or status == 205 or status == 304 or self.method == "HEAD"
+        )
         whole_length = None if more or self._has_no_content else len(data)
         fields = build_fields(status, headers, whole_length, table.fields.server)
         if self._has_no_content:

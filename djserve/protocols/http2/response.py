@@ -12,7 +12,7 @@ from hpack.hpack import encode_integer
 from hpack.table import HeaderTable
 
 from djserve.errors import ApplicationError
-from djserve.protocols.headers import Field, check_value, lookup_name
+from djserve.protocols.headers import Field, check_value, lookup_name, split_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,6 +45,9 @@ _INDEXED_SIZE_LIMIT = 256
 
 # RFC 7541 section 7.1.3: values that must not be guessed from how blocks compress.
 _SENSITIVE_FIELDS = frozenset({b"set-cookie", b"authorization", b"proxy-authorization"})
+
+# RFC 9110 sections 8.6 and 15.3.6: neither has content, nor a length of it.
+_STATUSES_WITHOUT_LENGTH = (b"204", b"205")
 
 _NEVER_INDEXED = 0x10
 _NAME_BITS = 4
@@ -178,16 +181,25 @@ def _add_headers(fields: Fields, headers: Headers) -> bool:
     """Add the application's fields; return whether Server is among them."""
     has_server = False
     literals: list[bytes] = []
-    for pair in headers:
-        name, value, field = _check_pair(pair)
+    triples = [_check_pair(pair) for pair in headers]
+    # RFC 9113 section 8.2.2: HTTP/2 has no use for the connection's fields, nor for
+    # those that Connection names.
+    options = {
+        option
+        for _, value, field in triples
+        if field is Field.CONNECTION
+        for option in split_list(value)
+    }
+    for name, value, field in triples:
         if field is Field.CONTENT_LENGTH:
             fields.content_length = _parse_length(value, fields.content_length)
+            if fields.indexed[0][1] in _STATUSES_WITHOUT_LENGTH:
+                continue
         elif field is Field.DATE:
             fields.wants_date = False
         elif field is Field.SERVER:
             has_server = True
-        elif field is not Field.OTHER:
-            # RFC 9113 section 8.2.2: HTTP/2 has no use for the connection's fields.
+        elif field is not Field.OTHER or name in options:
             continue
         if name in _INDEXED_FIELDS and len(value) <= _INDEXED_SIZE_LIMIT:
             fields.indexed.append((name, value))

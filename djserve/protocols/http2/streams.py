@@ -9,6 +9,7 @@ from urllib.parse import quote
 from h2.errors import ErrorCodes
 
 from djserve.errors import ApplicationError, ProtocolError
+from djserve.protocols.grammar import content_too_large
 from djserve.protocols.http2.codec import FrameCodec
 from djserve.protocols.http2.faults import HTTP2Error
 from djserve.protocols.http2.output import Output
@@ -205,7 +206,7 @@ class StreamTable:
         size = stream.received_size + len(data)
         if size > self._http.body_size_limit and stream.is_refusable:
             self.codec.acknowledge(credit)
-            stream.refuse(ProtocolError("Request content is too large", 413))
+            stream.refuse(content_too_large())
             return
         stream.content_received(data, credit, is_complete)
         if stream_id not in self.codec.streams:
@@ -286,6 +287,8 @@ class StreamTable:
             request = parse_request(fields, self._http)
         except HTTP2Error as error:
             raise ApplicationError(f"This cannot be pushed: {error}") from error
+        if request.refusal is not None:
+            raise ApplicationError(f"This cannot be pushed: {request.refusal}")
         stream_id = codec.get_next_available_stream_id()
         codec.push_stream(parent.stream_id, stream_id, fields)
         stream = HTTP2Stream(self, codec.streams[stream_id], request, True)
@@ -319,11 +322,13 @@ class StreamTable:
         self, stream: HTTP2Stream, request: Request, is_complete: bool
     ) -> None:
         length = request.content_length
+        if request.refusal is not None:
+            # Not raised: it may be kept, and would gather tracebacks.
+            stream.refuse(request.refusal)
+            return
         try:
-            if request.refusal is not None:
-                raise request.refusal
             if length is not None and length > self._http.body_size_limit:
-                raise ProtocolError("Request content is too large", 413)
+                raise content_too_large()
             exchange = self._owner.open_exchange(stream.head, self._info, stream)
         except ProtocolError as error:
             stream.refuse(error)

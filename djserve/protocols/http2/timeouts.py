@@ -54,7 +54,9 @@ class StreamTimeouts:
             size = stream.received_size - self._body_size
             self._body_since = None
             if size < http.body_min_rate * elapsed:
-                return ProtocolError("The content is too slow", 408)
+                return ProtocolError(
+                    "The content is too slow", 408, setting="BODY_MIN_RATE"
+                )
         return None
 
     def _is_stalled(self, stream: HTTP2Stream, now: float, timeout: float) -> bool:

@@ -74,6 +74,8 @@ def test_fields_keep_order_and_case() -> None:
         ({"method": "HEAD"}, Framing.NONE, None),
         ({"method": "HEAD", "length": 5}, Framing.NONE, None),
         ({"status": 204}, Framing.NONE, None),
+        ({"status": 205}, Framing.NONE, b"content-length: 0"),
+        ({"status": 205, "length": 5}, Framing.NONE, b"content-length: 0"),
         ({"status": 304}, Framing.NONE, None),
         ({"status": 304, "version": "1.0"}, Framing.NONE, None),
     ],
@@ -102,6 +104,18 @@ def test_given_length_is_kept(options: dict[str, Any]) -> None:
 
 def test_no_content_has_no_length() -> None:
     assert b"ength" not in build([(b"Content-Length", b"0")], status=204).data
+
+
+def test_reset_content_has_the_length_of_nothing() -> None:
+    # RFC 9110 section 15.3.6.
+    data = build([(b"Content-Length", b"7")], status=205).data
+
+    assert data.lower().count(b"content-length") == 1
+    assert b"\r\ncontent-length: 0\r\n" in data
+
+
+def test_upgrade_is_offered_as_the_application_does() -> None:
+    assert b"\r\nUpgrade: TLS/1.3\r\n" in build([(b"Upgrade", b"TLS/1.3")]).data
 
 
 def test_length_that_contradicts_the_content_is_refused() -> None:

@@ -51,9 +51,14 @@ def test_content_belongs_to_the_arrival() -> None:
 
 
 def test_long_target_is_refused() -> None:
-    assert status(parse(request_line_limit=64)) is None
-    long = [*BASE[:3], (b":path", b"/" * 65)]
-    assert status(parse_request(long, HTTPConfig(request_line_limit=64))) == 414
+    # As over HTTP/1.1, with "GET " and " HTTP/1.1".
+    config = HTTPConfig(request_line_limit=64)
+    long, longer = ([*BASE[:3], (b":path", b"/" * size)] for size in (51, 52))
+
+    assert status(parse_request(long, config)) is None
+    refusal = parse_request(longer, config).refusal
+    assert refusal is not None
+    assert (refusal.status, refusal.setting) == (414, "REQUEST_LINE_LIMIT")
 
 
 def test_size_counts_each_fields_overhead() -> None:
@@ -74,10 +79,18 @@ def test_malformed_wins_over_refused() -> None:
         parse((b"expect", b"x"), (b"connection", b"close"))
 
 
+def test_kept_refusal_holds_no_stack() -> None:
+    refusal = parse((b"x", b"\0")).refusal
+
+    assert refusal is not None
+    assert refusal.__traceback__ is None
+
+
 def test_trailers_are_checked() -> None:
     check_trailers([(b"x-sum", b"1")])
-    with pytest.raises(HTTP2Error):
-        check_trailers([(b":path", b"/")])
+    for field in ((b":path", b"/"), (b"x", b"a\0")):
+        with pytest.raises(HTTP2Error):
+            check_trailers([field])
 
 
 @given(st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=8)), max_size=6))
@@ -85,6 +98,8 @@ def test_any_fields_are_a_request_or_a_fault(fields: Headers) -> None:
     try:
         request = parse(*fields)
     except HTTP2Error:
+        return
+    if request.refusal is not None:
         return
     assert request.headers[0] == (b"host", b"a")
     for name, value in request.headers:

@@ -48,7 +48,7 @@ def test_response_without_content_ends_with_its_head(
     assert wire.responses[1].is_complete
 
 
-@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("status", [204, 205, 304])
 def test_status_without_content_has_none(
     wire: Wire, stream: Stream, status: int
 ) -> None:

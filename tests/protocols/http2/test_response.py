@@ -50,12 +50,43 @@ def test_applications_own_fields_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [b"Connection", b"Keep-Alive", b"Transfer-Encoding", b"Proxy-Connection"]
+    "name",
+    [
+        b"Connection",
+        b"Keep-Alive",
+        b"Transfer-Encoding",
+        b"Proxy-Connection",
+        b"Upgrade",
+    ],
 )
 def test_fields_of_a_connection_are_left_out(name: bytes) -> None:
     assert decode(build_fields(200, [(name, b"x")], None, b"")) == [
         (b":status", b"200")
     ]
+
+
+def test_fields_that_connection_names_are_left_out() -> None:
+    headers = [
+        (b"X-Hop", b"1"),
+        (b"Connection", b"close, x-hop"),
+        (b"Connection", b"X-OTHER, date, content-length"),
+        (b"x-other", b"1"),
+        (b"x-kept", b"1"),
+        (b"content-length", b"3"),
+    ]
+
+    for fields in (build_fields(200, headers, 3, b""), build_block(103, headers)):
+        assert sorted(decode(fields)[1:]) == [
+            (b"content-length", b"3"),
+            (b"x-kept", b"1"),
+        ]
+
+
+@pytest.mark.parametrize("status", [204, 205])
+def test_no_content_has_no_length(status: int) -> None:
+    fields = build_fields(status, [(b"content-length", b"3")], None, b"")
+
+    assert decode(fields) == [(b":status", b"%d" % status)]
 
 
 def test_cookies_keep_their_order_and_are_never_indexed() -> None:
