@@ -225,7 +225,10 @@ class ConnectionOwner(Protocol):
         """Forget a connection that has ended."""
 
     def has_input(self, transport: Transport, /) -> bool:
-        """Tell whether the peer has sent what has not come up yet."""
+        """Return whether the peer has sent what has not come up yet."""
+
+    def reset_transport(self, transport: Transport, /) -> None:
+        """Abort a transport so that its peer sees a reset, and nothing stays behind."""
 
 
 class OpenConnection(Protocol):

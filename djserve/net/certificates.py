@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
@@ -22,7 +23,7 @@ from djserve.net.development import (
     development_certificate as development_certificate,
 )
 from djserve.net.development import explain_trust as explain_trust
-from djserve.net.tls import ServerContext, server_context
+from djserve.net.tls import ServerContext, offered_protocols, server_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +37,10 @@ _VERIFY_MODES = {
     "optional": ssl.CERT_OPTIONAL,
     "required": ssl.CERT_REQUIRED,
 }
+
+# RFC 7301 section 3.2.
+_NO_APPLICATION_PROTOCOL = 120
+_CLIENT_HELLO = 1
 
 
 class Certificates:
@@ -52,6 +57,11 @@ class Certificates:
         self._default, self._by_name = self._load()
         self.context = self._build(config.certfile or "", config.keyfile)
         self.context.sni_callback = self._choose
+        # Python has no other way to see what a client offers by ALPN. Only this
+        # context has the callback: the one chosen for a connection, which serves it
+        # from its ClientHello on, calls nothing.
+        self._shares_protocol = True
+        self.context._msg_callback = self._read_message  # type: ignore[attr-defined]
 
     def reload(self) -> bool:
         """Load all files again; where one is wrong, log it and keep what is in use."""
@@ -82,10 +92,31 @@ class Certificates:
         wildcard = "*." + name.partition(".")[2]
         return self._by_name.get(name) or self._by_name.get(wildcard) or self._default
 
-    def _choose(
-        self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext
+    def _read_message(
+        self,
+        connection: object,
+        direction: str,
+        version: object,
+        content: object,
+        kind: int,
+        data: bytes,
     ) -> None:
+        """See a ClientHello, which ``_choose`` is called for next."""
+        if kind == _CLIENT_HELLO and direction == "read":
+            offered = offered_protocols(data)
+            self._shares_protocol = not offered or any(
+                name.encode("ascii") in offered for name in self._alpn
+            )
+
+    def _choose(
+        self, connection: Any, name: str | None, context: ssl.SSLContext
+    ) -> int | None:
+        if not self._shares_protocol:
+            # Else the handshake would go on without any, and a client that speaks
+            # nothing but HTTP/3 or gRPC would fail later, at its first bytes.
+            return _NO_APPLICATION_PROTOCOL
         connection.context = self.choose(name)
+        return None
 
     def _load(self) -> tuple[ServerContext, dict[str, ServerContext]]:
         config = self._config
@@ -93,7 +124,11 @@ class Certificates:
         default = self._build(config.certfile, config.keyfile)
         by_name: dict[str, ServerContext] = {}
         for context in (default, *(self._build(path) for path in config.sni_certfiles)):
-            for name in _names(context):
+            certificate = _parse(context)
+            if certificate is None:
+                continue
+            _warn_of_time(certificate)
+            for name in _names(certificate):
                 by_name.setdefault(name, context)
         return default, by_name
 
@@ -132,11 +167,32 @@ def _file_state(path: str) -> tuple[int, int, int] | None:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _names(context: ServerContext) -> list[str]:
-    """Return the host names that a context's certificate is for."""
+def _parse(context: ServerContext) -> x509.Certificate | None:
     if context.server_cert is None:
-        return []
-    certificate = x509.load_pem_x509_certificate(context.server_cert.encode("ascii"))
+        return None
+    return x509.load_pem_x509_certificate(context.server_cert.encode("ascii"))
+
+
+def _warn_of_time(certificate: x509.Certificate) -> None:
+    """Log a certificate that clients will refuse for its time."""
+    now = datetime.now(UTC)
+    subject = certificate.subject.rfc4514_string()
+    if certificate.not_valid_after_utc < now:
+        logger.warning(
+            "The certificate of %.100r has expired, at %s: clients will refuse it",
+            subject,
+            certificate.not_valid_after_utc,
+        )
+    elif certificate.not_valid_before_utc > now:
+        logger.warning(
+            "The certificate of %.100r is not valid before %s: clients will refuse it",
+            subject,
+            certificate.not_valid_before_utc,
+        )
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    """Return the host names that a certificate is for."""
     try:
         extension = certificate.extensions.get_extension_for_class(
             x509.SubjectAlternativeName

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import struct
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 # TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 section 4.2),
 # which is within what RFC 9113 section 9.2.2 allows HTTP/2. TLS 1.3 keeps its own list.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+# RFC 7301 section 3.1.
+_ALPN_EXTENSION = 16
 
 _CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\r?\n?", re.DOTALL
@@ -84,6 +88,38 @@ def server_context(
         ) from error
     context.server_cert = match.group().decode("ascii", "replace")
     return context
+
+
+def offered_protocols(hello: bytes) -> list[bytes]:
+    """Return the protocols that a ClientHello message offers by ALPN, [] without it.
+
+    ``hello`` is the handshake message with its header (RFC 8446 section 4.1.2), which
+    OpenSSL has taken for well-formed; one cut short offers nothing.
+    """
+    try:
+        # Type, length, version and random; then session, ciphers and compression.
+        position = 4 + 2 + 32
+        for size in (1, 2, 1):
+            position += size + int.from_bytes(hello[position : position + size], "big")
+        end = position + 2 + int.from_bytes(hello[position : position + 2], "big")
+        position += 2
+        while position + 4 <= end:
+            kind, length = struct.unpack_from("!HH", hello, position)
+            position += 4
+            if kind == _ALPN_EXTENSION:
+                return _split_names(hello[position + 2 : position + length])
+            position += length
+    except struct.error:
+        pass
+    return []
+
+
+def _split_names(names: bytes) -> list[bytes]:
+    found: list[bytes] = []
+    while names:
+        found.append(names[1 : 1 + names[0]])
+        names = names[1 + names[0] :]
+    return found
 
 
 def cipher_numbers(context: ssl.SSLContext) -> dict[str, int]:

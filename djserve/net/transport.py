@@ -7,7 +7,6 @@ the protocol is and what the connection belongs to (a port, a connector) it is t
 from __future__ import annotations
 
 import socket
-import struct
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import error, interfaces
@@ -18,16 +17,13 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 
 from djserve.net.names import twisted_address
 from djserve.net.producers import Brake
-from djserve.net.sockets import get_option, set_option
+from djserve.net.sockets import get_option, reset_on_close, set_option
 from djserve.net.starttls import start_tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from twisted.internet.interfaces import IAddress
-
-# With no time to linger, closing drops what is buffered and sends a reset.
-_RESET_ON_CLOSE = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _half_closeable(protocol: Any) -> Any:
@@ -155,7 +151,7 @@ class StreamTransport:
             self._reason = Failure(error.ConnectionAborted())
             self.disconnecting = True
             self._set_write(_ignore)
-            set_option(self._socket, *_RESET_ON_CLOSE)
+            reset_on_close(self._socket)
             self._native.abort()
 
     def loseWriteConnection(self) -> None:

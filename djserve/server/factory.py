@@ -21,6 +21,7 @@ from djserve.asgi.websocket import WebSocketExchange
 from djserve.instrumentation.events import format_client
 from djserve.instrumentation.request_id import name_request
 from djserve.net.latency import shorten_queues
+from djserve.net.sockets import reset_connection
 from djserve.net.unread import has_input
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
@@ -162,9 +163,10 @@ class ConnectionFactory:
             has_input=has_input,
         )
 
-    # Connections call these four (interfaces.ConnectionOwner).
+    # Connections call these five (interfaces.ConnectionOwner).
 
     has_input = staticmethod(has_input)
+    reset_transport = staticmethod(reset_connection)
 
     def open_exchange(
         self, head: RequestHead, info: ConnectionInfo, stream: Stream
@@ -215,7 +217,9 @@ class ConnectionFactory:
     ) -> Exchange:
         from djserve.protocols.websocket.handshake import check_handshake
 
-        handshake = check_handshake(head, self._read_buffer, self._turns)
+        handshake = check_handshake(
+            head, self._read_buffer, self._turns, self.reset_transport
+        )
         scope = self._scopes.build_websocket(
             head, info, handshake.subprotocols, forwarded
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,18 @@ def issue(authority: trustme.CA, path: Path, *names: str) -> str:
     return str(path)
 
 
-def handshake(certificates: Certificates, ca: trustme.CA, name: str | None) -> str:
+def handshake(
+    certificates: Certificates,
+    ca: trustme.CA,
+    name: str | None,
+    alpn: tuple[str, ...] = (),
+) -> str:
     """Return the names in the certificate that a client gets."""
     client_context = ssl.create_default_context()
     ca.configure_trust(client_context)
     client_context.check_hostname = False
+    if alpn:
+        client_context.set_alpn_protocols(list(alpn))
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context.wrap_bio(to_client, to_server, server_hostname=name)
     server = certificates.context.wrap_bio(to_server, to_client, server_side=True)
@@ -41,6 +49,9 @@ def handshake(certificates: Certificates, ca: trustme.CA, name: str | None) -> s
             side.do_handshake()
         except ssl.SSLWantReadError:
             continue
+        except ssl.SSLError:
+            if side is client:
+                raise
     assert isinstance(server.context, ServerContext)
     return str(client.getpeercert())
 
@@ -158,3 +169,44 @@ def test_file_without_authorities_is_refused(certfile: str, tmp_path: Path) -> N
         Certificates(
             TLSConfig(certfile=certfile, client_ca_file=str(tmp_path / "ca.pem")), []
         )
+
+
+@pytest.mark.parametrize("name", ["first.example", None])
+def test_no_protocol_in_common_is_said(
+    certfile: str, authority: trustme.CA, name: str | None
+) -> None:
+    # RFC 7301 section 3.2.
+    certificates = Certificates(TLSConfig(certfile=certfile), ["h2", "http/1.1"])
+
+    with pytest.raises(ssl.SSLError) as caught:
+        handshake(certificates, authority, name, ("h3", "spdy/1"))
+    assert "NO_APPLICATION_PROTOCOL" in str(caught.value).upper().replace(" ", "_")
+    # The next clients are not its heirs.
+    for alpn in ((), ("h3", "http/1.1"), ("h2",)):
+        assert "first.example" in handshake(certificates, authority, name, alpn)
+
+
+@pytest.mark.parametrize(
+    ("days", "words"), [(-1, "has expired"), (1, None), (0, "is not valid before")]
+)
+def test_certificate_out_of_its_time_is_pointed_out(
+    tmp_path: Path,
+    authority: trustme.CA,
+    days: int,
+    words: str | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = datetime.now(UTC)
+    begin = now + timedelta(days=1) if days == 0 else now - timedelta(days=9)
+    leaf = authority.issue_cert(
+        "a.example",
+        not_before=begin,
+        not_after=begin + timedelta(days=9 + days),
+    )
+    leaf.private_key_and_cert_chain_pem.write_to_path(tmp_path / "a.pem")
+    certificates = Certificates(TLSConfig(certfile=str(tmp_path / "a.pem")), ["h2"])
+    certificates.reload()
+
+    messages = [r.getMessage() for r in own_records(caplog) if r.levelname == "WARNING"]
+    assert len(messages) == (0 if words is None else 2)
+    assert all(str(words) in message for message in messages)

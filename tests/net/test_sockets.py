@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import os
+import select
 import socket
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,12 +21,15 @@ from djserve.net.address import (
     UnixAddress,
     parse_address,
 )
+from djserve.net.reactor import new_event_loop
 from djserve.net.sockets import (
     open_sockets,
+    reset_connection,
     socket_address,
     socket_inode,
     unlink_socket,
 )
+from djserve.testing.transport import MemoryTransport
 
 
 @pytest.fixture
@@ -230,3 +236,40 @@ def test_file_is_not_adopted(tmp_path: Path) -> None:
 def test_endpoint_string_is_not_opened_here() -> None:
     with pytest.raises(ValueError, match="reactor"):
         open_sockets(EndpointAddress("tcp:80"), backlog=5)
+
+
+@pytest.mark.parametrize("prefer_uvloop", [True, False], ids=["uvloop", "asyncio"])
+def test_reset_leaves_nothing_in_the_kernel(
+    opened: ExitStack, prefer_uvloop: bool
+) -> None:
+    listening = open_one(opened, TCPAddress("127.0.0.1", 0))
+    peer = opened.enter_context(socket.create_connection(listening.getsockname()))
+    ours, _ = listening.accept()
+    loop = new_event_loop(prefer_uvloop=prefer_uvloop)
+
+    async def fill_and_reset() -> None:
+        transport: Any
+        transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
+        # The kernel takes a part, which an abort alone leaves with it.
+        transport.write(bytes(32 * 1024 * 1024))
+        reset_connection(transport)
+
+    loop.run_until_complete(fill_and_reset())
+    poll = select.poll()
+    poll.register(peer.fileno(), 0)
+    for _ in range(60_000):
+        # The loop closes the socket in one of its next turns.
+        if poll.poll(0):
+            break
+        loop.run_until_complete(asyncio.sleep(0.001))
+    with pytest.raises(ConnectionResetError):
+        while peer.recv(65536):
+            pass
+    loop.close()
+
+
+def test_reset_of_another_transport_aborts_it() -> None:
+    transport = MemoryTransport()
+    reset_connection(transport)
+
+    assert transport.is_aborted

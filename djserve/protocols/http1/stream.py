@@ -176,7 +176,7 @@ class HTTP1Stream:
         head = self._response
         if head is not None and head.framing is _CLOSE:
             # A regular end would look like the content's end (RFC 9112 section 8).
-            self._transport.abort()
+            self._owner.reset_transport(self._transport)
         else:
             self._transport.close()
 
@@ -206,7 +206,7 @@ class HTTP1Stream:
 
     def abort_transport(self) -> None:
         """Drop the connection, with what is buffered."""
-        self._transport.abort()
+        self._owner.reset_transport(self._transport)
 
     def close(self) -> None:
         """Close the transport after what is buffered; take nothing more."""

@@ -149,7 +149,7 @@ class HTTP2Connection:
 
     def abort_transport(self) -> None:
         """Drop the connection, with what is buffered."""
-        self._transport.abort()
+        self._owner.reset_transport(self._transport)
 
     # For the timeouts.
 

@@ -28,6 +28,8 @@ from djserve.protocols.websocket.reader import FrameReader
 from djserve.protocols.websocket.turns import Turns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from djserve.conf.schema import WebSocketConfig
     from djserve.interfaces import Transport
     from djserve.protocols.websocket.deflate import DeflateAgreement
@@ -79,6 +81,7 @@ class WebSocketConnection:
         "_pinged_at",
         "_progress_at",
         "_reader",
+        "_reset",
         "_state",
         "_transport",
         "_turns",
@@ -98,8 +101,10 @@ class WebSocketConnection:
         deflate: DeflateAgreement | None = None,
         read_buffer: ReadBuffer | None = None,
         turns: Turns | None = None,
+        reset: Callable[[Transport], None] | None = None,
     ) -> None:
         self._observer = observer
+        self._reset = reset
         self.read_buffer = read_buffer
         """What ``buffer_updated`` reads from (interfaces.BufferedReceiver)."""
         self._turns = Turns() if turns is None else turns
@@ -312,7 +317,10 @@ class WebSocketConnection:
 
     def _abort(self) -> None:
         assert self._transport is not None
-        self._transport.abort()
+        if self._reset is not None:
+            self._reset(self._transport)
+        else:
+            self._transport.abort()
 
     def _resume_transport(self) -> None:
         if self._transport is not None and not self._is_waiting:

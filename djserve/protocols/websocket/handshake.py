@@ -20,10 +20,10 @@ from djserve.protocols.websocket.connection import WebSocketConnection
 from djserve.protocols.websocket.deflate import ExtensionOffer, negotiate_deflate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from djserve.conf.schema import WebSocketConfig
-    from djserve.interfaces import Headers, RequestHead
+    from djserve.interfaces import Headers, RequestHead, Transport
     from djserve.protocols.websocket.connection import Observer
     from djserve.protocols.websocket.deflate import DeflateAgreement
     from djserve.protocols.websocket.masking import ReadBuffer
@@ -56,8 +56,8 @@ _RESERVED_FIELDS = frozenset(
 class Handshake:
     """What a client asks for; ``key`` is None where it comes over HTTP/2.
 
-    ``read_buffer`` and ``turns`` are the server's: what the connection reads into, and
-    how much in a turn.
+    ``read_buffer``, ``turns`` and ``reset`` are the server's: what the connection reads
+    into, how much in a turn, and how it aborts a transport.
     """
 
     key: bytes | None
@@ -66,6 +66,7 @@ class Handshake:
     origin: str | None = None
     read_buffer: ReadBuffer | None = None
     turns: Turns | None = None
+    reset: Callable[[Transport], None] | None = None
 
     def accept(
         self,
@@ -93,6 +94,7 @@ class Handshake:
             deflate=agreement,
             read_buffer=self.read_buffer,
             turns=self.turns,
+            reset=self.reset,
         )
         return fields, connection
 
@@ -101,6 +103,7 @@ def check_handshake(
     head: RequestHead,
     read_buffer: ReadBuffer | None = None,
     turns: Turns | None = None,
+    reset: Callable[[Transport], None] | None = None,
 ) -> Handshake:
     """Read the opening handshake from a request's head.
 
@@ -127,6 +130,7 @@ def check_handshake(
         origin=_read_origin(head),
         read_buffer=read_buffer,
         turns=turns,
+        reset=reset,
     )
 
 

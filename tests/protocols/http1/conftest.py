@@ -109,6 +109,7 @@ class Wire:
         self.refused: list[ProtocolError] = []
         self.ended: list[Connection] = []
         self.is_unread = False
+        self.is_reset = False
         self.transport = _Transport(can_write_eof)
         self.defaults = ResponseDefaults(server_name)
         self.connection = HTTP1Connection(
@@ -139,6 +140,10 @@ class Wire:
 
     def has_input(self, transport: Transport) -> bool:
         return self.is_unread
+
+    def reset_transport(self, transport: Transport) -> None:
+        self.is_reset = True
+        transport.abort()
 
     # What tests do and ask.
 

@@ -234,7 +234,7 @@ def test_broken_off_response_never_looks_complete(
 
     assert not wire.take().endswith(b"0\r\n\r\n")
     assert wire.transport.is_closing
-    assert wire.transport.is_aborted is is_aborted
+    assert wire.transport.is_aborted is wire.is_reset is is_aborted
 
 
 def test_response_head_that_cannot_be_sent_writes_nothing(

@@ -220,6 +220,7 @@ def test_stalled_peer_is_dropped(open_wire: type[Wire]) -> None:
     assert not wire.transport.is_aborted
 
     wire.tick(30.0)
+    assert wire.is_reset
     assert wire.transport.is_aborted
 
 

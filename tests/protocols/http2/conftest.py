@@ -136,6 +136,7 @@ class Wire:
         self.refused: list[ProtocolError] = []
         self.ended: list[Connection] = []
         self.is_unread = False
+        self.is_reset = False
         self.soon: list[Callable[[], None]] = []
         self.encoder = Encoder()
         self.decoder = Decoder()
@@ -186,6 +187,10 @@ class Wire:
 
     def has_input(self, transport: Transport) -> bool:
         return self.is_unread
+
+    def reset_transport(self, transport: Transport) -> None:
+        self.is_reset = True
+        transport.abort()
 
     # Frames of the client.
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from djserve.conf.schema import WebSocketConfig
+from djserve.interfaces import Transport
 from djserve.protocols.websocket.connection import WebSocketConnection
 from djserve.protocols.websocket.turns import FRAME_COST, TURN_COST, Turns
 from djserve.testing.transport import MemoryTransport
@@ -39,11 +40,20 @@ class Peer:
 
     def __init__(self, turns: Turns | None = None, **config: Any) -> None:
         self.observer = Observer()
+        self.resets: list[Transport] = []
         self.connection = WebSocketConnection(
-            WebSocketConfig(**config), self.observer, write_timeout=30.0, turns=turns
+            WebSocketConfig(**config),
+            self.observer,
+            write_timeout=30.0,
+            turns=turns,
+            reset=self.reset,
         )
         self.transport = MemoryTransport(self.connection)
         self.connection.attach(self.transport)
+
+    def reset(self, transport: Transport) -> None:
+        self.resets.append(transport)
+        transport.abort()
 
     @property
     def events(self) -> list[Any]:
@@ -341,6 +351,7 @@ def test_peer_that_takes_nothing_for_the_write_timeout_is_aborted() -> None:
     peer.transport.lose()
 
     assert peer.is_aborted()
+    assert peer.resets == [peer.transport]
     assert peer.events == ["pause", (1006, "")]
 
 
