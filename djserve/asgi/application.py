@@ -16,8 +16,9 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from djserve.asgi.consumers import attend_consumers
+from djserve.asgi.outcomes import ends_the_loop, is_disconnect
 from djserve.asgi.unrouted import is_unrouted, log_unrouted
-from djserve.errors import ApplicationError, ClientDisconnected
+from djserve.errors import ApplicationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -78,9 +79,6 @@ class RunningCall(NamedTuple):
     task: asyncio.Task[None] | None
     begun: float
 
-
-# The loop's end or the operator's wish, and no answer of the application.
-_NOT_OURS = (GeneratorExit, KeyboardInterrupt)
 
 # Calls that may end within their start, one after the other. The next waits for a turn
 # of the loop, or a peer that sends many requests ahead would leave none to others.
@@ -173,8 +171,6 @@ class ApplicationCalls:
         self._end(exchange)
         if error is None:
             exchange.application_finished()
-        elif isinstance(error, _NOT_OURS):
-            raise error
         else:
             self._fail(exchange, error, was_cancelled)
 
@@ -230,19 +226,20 @@ class ApplicationCalls:
     ) -> DirectCall | None:
         try:
             return lane.begin(exchange)
-        except Exception:
+        except BaseException:
             # Raised again by the task, which has an answer.
             return None
 
     async def _call(self, exchange: Conversation, application: Application) -> None:
         try:
             await application(exchange.scope, exchange.receive, exchange.send)
-        except _NOT_OURS:
-            self._end(exchange)
-            raise
         except BaseException as error:
             # SystemExit too: one request cannot stop the server for all the others.
+            call = self._running.get(exchange)
+            task = call if isinstance(call, asyncio.Task) else None
             self._end(exchange)
+            if ends_the_loop(error, task):
+                raise
             self._fail(exchange, error, _is_being_cancelled())
         else:
             self._end(exchange)
@@ -258,7 +255,7 @@ class ApplicationCalls:
                 error = ApplicationError("The application raised CancelledError")
         elif is_unrouted(exchange.scope, error):
             error = log_unrouted(exchange.scope)
-        elif not _is_disconnect(error):
+        elif not is_disconnect(error):
             log_fault(exchange.scope, error)
         exchange.application_failed(error)
 
@@ -306,13 +303,6 @@ def _cancel(call: asyncio.Task[None] | DirectCall) -> None:
 def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _is_disconnect(error: BaseException) -> bool:
-    """Whether ``error`` says nothing but that the client went, by any task's mouth."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(ClientDisconnected)[1] is None
-    return isinstance(error, ClientDisconnected)
 
 
 def log_fault(scope: Scope, error: BaseException) -> None:

@@ -11,6 +11,7 @@ from djserve.asgi.files import FileRange
 from djserve.asgi.http_messages import (
     add_length,
     error_response,
+    is_empty_end,
     malformed,
     take_body,
     take_file_path,
@@ -181,6 +182,8 @@ class HTTPExchange:
 
         Returns once the peer can take more. Raises ClientDisconnected, an OSError,
         after a disconnect and ApplicationError for what the contract does not allow.
+        The end of a response that has gone with its client is dropped: it says nothing
+        that could be lost.
         """
         try:
             action = self._actions.get(message["type"])
@@ -188,6 +191,8 @@ class HTTPExchange:
             raise malformed(message) from None
         if action is None:
             if self._actions is self._DISCONNECTED:
+                if is_empty_end(message):
+                    return
                 raise ClientDisconnected
             raise UnexpectedMessage(message["type"], self._state_name())
         pending = action(self, message)

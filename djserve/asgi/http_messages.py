@@ -91,3 +91,12 @@ def add_length(headers: Headers, length: int) -> Headers:
     if not any(name.lower() == b"content-length" for name, _ in fields):
         fields.append((b"content-length", b"%d" % length))
     return fields
+
+
+def is_empty_end(message: Message) -> bool:
+    """Return whether a message ends a response and carries nothing."""
+    return (
+        message["type"] == "http.response.body"
+        and not message.get("body")
+        and not message.get("more_body")
+    )

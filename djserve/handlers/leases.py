@@ -257,6 +257,9 @@ class Lease(Executor):
                 return None
             try:
                 return partial(future.set_result, fn(*args, **kwargs))
+            except StopIteration as error:
+                # asyncio's futures refuse it: who waits would wait for ever.
+                return partial(future.set_exception, _as_runtime_error(error))
             except BaseException as error:
                 return partial(future.set_exception, error)
 
@@ -281,3 +284,10 @@ def _call(action: Action) -> None:
 
 def _do_nothing() -> None:
     """Have the worker ask whether its thread must be kept."""
+
+
+def _as_runtime_error(error: StopIteration) -> RuntimeError:
+    """Return what Python makes of StopIteration that leaves a coroutine (PEP 479)."""
+    raised = RuntimeError("A synchronous call raised StopIteration")
+    raised.__cause__ = error
+    return raised

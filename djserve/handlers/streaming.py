@@ -89,6 +89,7 @@ class _Source:
         self._sent = 0
         self._stopped = False
         self._ended = False
+        self._error: BaseException | None = None
         self._draft: asyncio.Task[bool] | None = None
         self._arrival: asyncio.Future[None] | None = None
 
@@ -99,6 +100,7 @@ class _Source:
                 self._ended = self._draft.result()
                 self._draft = None
             elif self._ended:
+                self._raise()
                 return None
             else:
                 self._draw_ahead()
@@ -108,6 +110,11 @@ class _Source:
         if self._drawn - self._sent <= WINDOW // 2:
             self._draw_ahead()
         return part
+
+    def _raise(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     async def aclose(self) -> None:
         """Draw no more; return once the thread has let go of the iterator."""
@@ -140,13 +147,17 @@ class _Source:
 
     def _draw(self) -> bool:
         """Draw until the window is full; True at the iterator's end."""
-        if self._iterator is None:
-            self._iterator = iter(self._iterable)
         begun = time.monotonic()
         while not self._stopped:
             try:
+                if self._iterator is None:
+                    self._iterator = iter(self._iterable)
                 part = next(self._iterator)
             except StopIteration:
+                return True
+            except BaseException as error:
+                # Not out of the draft: SystemExit out of a task ends the loop.
+                self._error = error
                 return True
             self._drawn += len(part)
             self._mailbox.put(partial(self._arrive, part))

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twisted.internet import asyncioreactor, error, process, tcp, unix
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
+
+Outlives: TypeAlias = Callable[[BaseException], bool]
 
 _tls_factory: Callable[..., Any] = TLSMemoryBIOFactory
 
@@ -94,11 +96,31 @@ class Reactor(asyncioreactor.AsyncioSelectorReactor):
             # for itself while it runs.
             signal.signal(signal.SIGCHLD, self._child_ended)
 
-    def run(self, installSignalHandlers: bool = True) -> None:
+    def run(
+        self, installSignalHandlers: bool = True, outlives: Outlives | None = None
+    ) -> None:
+        """Run until ``stop``.
+
+        asyncio lets SystemExit and KeyboardInterrupt out of any task or callback end
+        the loop. ``outlives`` returns whether it runs on after such a one.
+        """
         try:
             super().run(installSignalHandlers)
+        except (SystemExit, KeyboardInterrupt) as error:
+            self._run_on(error, outlives)
         finally:
             self._uninstallHandler()
+
+    def _run_on(self, error: BaseException | None, outlives: Outlives | None) -> None:
+        while error is not None:
+            if outlives is None or not outlives(error):
+                raise error
+            error = None
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as another:
+                error = another
+        self._justStopped = False
 
     def _child_ended(self, signum: int, frame: object) -> None:
         self.loop.call_soon_threadsafe(process.reapAllProcesses)

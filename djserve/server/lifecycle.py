@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from djserve.asgi.application import ApplicationCalls
 from djserve.asgi.forwarded import TrustedProxies
 from djserve.asgi.lifespan import Lifespan
+from djserve.asgi.outcomes import is_real_interrupt
 from djserve.asgi.scope import ScopeBuilder
 from djserve.errors import ConfigError, LifespanError, ListenError
 from djserve.net.binding import unix_file
@@ -66,6 +67,7 @@ class Server:
         self._loop = reactor.loop
         self._on_ready = on_ready
         self._stop_requests = 0
+        self._is_serving = False
         self._stop_wanted = asyncio.Event()
         self._stop_now = asyncio.Event()
         lifecycle = config.lifecycle
@@ -127,6 +129,22 @@ class Server:
         if self._stop_requests > 1:
             self._stop_now.set()
 
+    def outlives(self, error: BaseException) -> bool:
+        """Return whether the server goes on where a task or callback raised ``error``.
+
+        An application that serves may have tasks besides its calls; what ends these is
+        told to who waits for them, and is no reason to end the connections of others.
+        """
+        if not self._is_serving:
+            return False
+        if isinstance(error, KeyboardInterrupt) and is_real_interrupt():
+            return False
+        logger.error(
+            "A task or a callback of the application raised %r; the server goes on",
+            error,
+        )
+        return True
+
     def reload_certificates(self) -> None:
         """Load the certificate files again, for the connections to come."""
         if self.certificates is not None:
@@ -175,6 +193,8 @@ class Server:
             self.certificates = _load_certificates(config, alpn)
         context = None if self.certificates is None else self.certificates.context
         self._scopes.state = await self._lifespan.startup()
+        # Before the first connection, which may come before the last listener.
+        self._is_serving = True
         try:
             for address in config.bind.bind:
                 self.listeners += await open_listeners(
@@ -302,7 +322,7 @@ def run_until_stopped(
     tasks: list[asyncio.Task[None]] = []
     reactor.callWhenRunning(lambda: tasks.append(reactor.loop.create_task(serve())))
     with _handle_signals(server, reactor.loop, stop_signals):
-        reactor.run(installSignalHandlers=False)
+        reactor.run(installSignalHandlers=False, outlives=server.outlives)
     if tasks and tasks[0].done() and not tasks[0].cancelled():
         tasks[0].result()
     return result

@@ -9,8 +9,8 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from djserve.asgi.outcomes import is_disconnect
 from djserve.asgi.unrouted import is_unrouted
-from djserve.errors import ClientDisconnected
 from djserve.instrumentation.tracing_context import prepare
 
 if TYPE_CHECKING:
@@ -160,7 +160,5 @@ def _is_last(message: Message) -> bool:
 
 
 def _is_none_of_its_own(error: BaseException) -> bool:
-    """Tell whether an application raised only since its call was of no use any more."""
-    return isinstance(
-        error, (ClientDisconnected, asyncio.CancelledError, GeneratorExit)
-    )
+    """Return whether a call raised only since it was of no use any more."""
+    return isinstance(error, asyncio.CancelledError) or is_disconnect(error)

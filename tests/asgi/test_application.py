@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 import sys
 import time
 from contextvars import ContextVar
@@ -177,11 +178,50 @@ def test_cancellation_of_its_own_is_a_fault(caplog: pytest.LogCaptureFixture) ->
     assert len(own_records(caplog)) == 1
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit, SystemExit])
+def test_every_exception_is_the_applications(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run_one(raising(error())) == [error.__name__]
+    assert len(own_records(caplog)) == 1
+
+
 def test_operators_interrupt_is_passed_on() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run_one(raising(KeyboardInterrupt()))
+    def run() -> None:
+        # As it is where nothing else handles the signal.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt
+
+    async def interrupted() -> None:
+        run()
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_one(calling(interrupted))
+    finally:
+        signal.signal(signal.SIGINT, before)
     # The loop's log of the dead task belongs to this test.
     gc.collect()
+
+
+def test_end_of_the_loop_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.new_event_loop()
+    exchange = Exchange()
+    calls = ApplicationCalls(calling(forever), loop, 10.0)
+    calls.start(exchange)
+    loop.run_until_complete(asyncio.sleep(0))
+    (call,) = calls
+    assert call.task is not None
+    # What the garbage collector does with a task of a loop that runs no more.
+    coroutine: Any = call.task.get_coro()
+    coroutine.close()
+    task: Any = call.task
+    task._log_destroy_pending = False
+    loop.close()
+
+    assert exchange.ends == []
+    assert own_records(caplog) == []
 
 
 def test_cancelling_all_waits_for_their_ends(caplog: pytest.LogCaptureFixture) -> None:
@@ -420,18 +460,18 @@ def test_cancellation_of_a_direct_call_is_ours_or_a_fault(
     assert len(own_records(caplog)) == (0 if was_cancelled else 1)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit])
-def test_wish_of_the_operator_goes_through_a_direct_call(
-    error: type[BaseException],
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit, SystemExit])
+def test_exception_of_a_direct_call_is_the_applications(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run() -> list[str]:
         calls, exchange, _ = await begin_directly()
-        with pytest.raises(error):
-            calls.finish(exchange, error())
+        calls.finish(exchange, error())
         assert len(calls) == 0
         return exchange.ends
 
-    assert asyncio.run(run()) == []
+    assert asyncio.run(run()) == [error.__name__]
+    assert len(own_records(caplog)) == 1
 
 
 def test_direct_call_is_cancelled_by_itself() -> None:

@@ -340,6 +340,36 @@ def test_send_after_a_disconnect_raises(
 
 
 @on_loop
+async def test_empty_end_of_a_response_without_a_client_is_dropped() -> None:
+    raised: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(MORE)
+        await receive()
+        await receive()
+        for message in (
+            {"type": "http.response.body", "body": b"", "more_body": False},
+            {"type": "http.response.body"},
+            {"type": "http.response.body", "body": b"last"},
+            {"type": "http.response.body", "body": b"", "more_body": True},
+        ):
+            try:
+                await send(message)
+            except OSError:
+                raised.append(message)
+
+    peer = await Peer(app).send(GET)
+    peer.transport.lose()
+    await peer.finish()
+
+    assert [(m["body"], m.get("more_body")) for m in raised] == [
+        (b"last", None),
+        (b"", True),
+    ]
+
+
+@on_loop
 async def test_disconnect_wakes_a_waiting_send() -> None:
     sent: list[int] = []
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import h2.config
-import h2.connection
 import h2.events
 import pytest
 from asgiref.sync import async_to_sync
@@ -31,7 +27,16 @@ from django.urls import path
 
 from djserve.handlers import parallel_consumers
 from djserve.testing.live import LiveServer
-from tests.waiting import PATIENCE, settle, wait_until
+from tests.e2e.clients import (
+    CLOSE,
+    ONE,
+    HTTP2Client,
+    ask_for_websocket,
+    connect,
+    end,
+    open_websocket,
+)
+from tests.waiting import settle, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -190,39 +195,6 @@ def until(name: str, count: int) -> None:
     asyncio.run(wait_until(lambda: seen[name] >= count))
 
 
-def end(sock: socket.socket, how: str) -> None:
-    if how == "reset":
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    else:
-        sock.shutdown(socket.SHUT_WR)
-    sock.close()
-
-
-def ask_for_websocket(server: LiveServer) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
-    sock.sendall(
-        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        b"Origin: http://127.0.0.1\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    return sock
-
-
-def open_websocket(server: LiveServer) -> socket.socket:
-    sock = ask_for_websocket(server)
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        head += sock.recv(1)
-    assert head.startswith(b"HTTP/1.1 101 ")
-    return sock
-
-
-# A masked text frame; a mask of zeros leaves the text as it is.
-ONE = b"\x81\x81\0\0\0\x001"
-CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"
-
-
 def faults(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         record.getMessage()
@@ -237,7 +209,7 @@ def test_every_consumer_is_told_that_its_client_has_left(
     consumer: Any, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serve(consumer, "parallel") as server:
-        clients = [open_websocket(server) for _ in range(CLIENTS)]
+        clients = [open_websocket(server.port) for _ in range(CLIENTS)]
         for client in clients:
             client.sendall(2 * ONE)
         until("working", 1)
@@ -259,7 +231,7 @@ def test_whatever_stands_around_the_consumer(
 ) -> None:
     settings.ALLOWED_HOSTS = ["127.0.0.1"]
     with serve(Async, stack) as server:
-        client = open_websocket(server)
+        client = open_websocket(server.port)
         client.sendall(ONE)
         until("working", 1)
         end(client, "reset")
@@ -276,7 +248,7 @@ def test_event_of_the_channel_layer_may_come_first(
         "default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}
     }
     with serve(Grouped) as server:
-        client = open_websocket(server)
+        client = open_websocket(server.port)
         client.sendall(ONE)
         until("working", 1)
         end(client, "reset")
@@ -290,7 +262,7 @@ def test_client_that_leaves_before_it_is_accepted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with serve(Slow) as server:
-        sock = ask_for_websocket(server)
+        sock = ask_for_websocket(server.port)
         until("working", 1)
         end(sock, "close")
         until("ended", 1)
@@ -303,41 +275,13 @@ def test_consumer_that_has_closed_may_be_late_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with serve(Closing) as server:
-        client = open_websocket(server)
+        client = open_websocket(server.port)
         client.sendall(ONE)
         until("ended", 1)
         end(client, "close")
 
     assert (seen["disconnect"], seen["went on"]) == (1, 1)
     assert faults(caplog) == []
-
-
-class HTTP2Client:
-    """Requests and WebSockets on one connection, and its abrupt end."""
-
-    def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
-        self.h2 = h2.connection.H2Connection(
-            h2.config.H2Configuration(client_side=True)
-        )
-        self.h2.initiate_connection()
-        self.flush()
-
-    def flush(self) -> None:
-        self.sock.sendall(self.h2.data_to_send())
-
-    def open(self, *headers: tuple[str, str], is_whole: bool = False) -> int:
-        stream_id = self.h2.get_next_available_stream_id()
-        self.h2.send_headers(
-            stream_id,
-            [(":scheme", "http"), (":path", "/"), (":authority", "a"), *headers],
-            end_stream=is_whole,
-        )
-        self.flush()
-        while True:
-            for event in self.h2.receive_data(self.sock.recv(65536)):
-                if isinstance(event, h2.events.ResponseReceived):
-                    return stream_id
 
 
 @pytest.mark.parametrize("how", ["reset of the stream", "close", "reset"])
@@ -348,11 +292,8 @@ def test_consumer_over_http2_is_told(
     with serve(consumer, "parallel") as server:
         client = HTTP2Client(server.port)
         for _ in range(CLIENTS):
-            stream_id = client.open(
-                (":method", "CONNECT"),
-                (":protocol", "websocket"),
-                ("sec-websocket-version", "13"),
-            )
+            stream_id = client.ask_for_websocket()
+            client.wait_for(stream_id, h2.events.ResponseReceived)
             client.h2.send_data(stream_id, ONE)
         client.flush()
         until("working", CLIENTS)
@@ -407,7 +348,7 @@ def test_consumer_of_http_is_told(
             client.open((":method", "GET"), is_whole=True)
             sock = client.sock
         else:
-            sock = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+            sock = connect(server.port)
             sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert sock.recv(12) == b"HTTP/1.1 200"
         until("working", 1)
@@ -428,7 +369,7 @@ def test_other_applications_are_told_by_the_error_of_the_specification() -> None
 
     server = LiveServer(with_exchange(only_sends), settings={"LIFESPAN": "off"})
     with server:
-        client = open_websocket(server)
+        client = open_websocket(server.port)
         until("working", 1)
         end(client, "reset")
         until("ended", 1)

@@ -159,6 +159,31 @@ async def go_on(receive, send):
         await asyncio.sleep(0.01)
 
 
+async def end_empty(receive, send):
+    """sends the empty last message after the client has gone"""
+    await send(START)
+    await send(MORE)
+    await receive()
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    await send({**LAST, "body": b""})
+
+
+async def convert(receive, send):
+    """turns the `OSError` of `send` into an exception of its own"""
+    await send(START)
+    try:
+        while True:
+            await send(MORE)
+            await asyncio.sleep(0.01)
+    except OSError:
+        raise LookupFailed
+
+
+class LookupFailed(Exception):
+    pass
+
+
 FAULTS = {fault.__doc__: fault for name, fault in list(globals().items())
           if asyncio.iscoroutinefunction(fault)}
 asked = set()
@@ -185,9 +210,8 @@ async def app(scope, receive, send):
 def read_table() -> dict[str, tuple[str, str]]:
     """The documented outcomes: fault -> (what the client gets, what the log gets)."""
     text = (ROOT / "docs" / "behaviour.md").read_text()
-    rows = re.findall(
-        r"^\| (.+) \| (.+) \| (.+) \|$", text.partition("### Faults of")[2], re.M
-    )
+    section = text.partition("### Faults of")[2].partition("\n### ")[0]
+    rows = re.findall(r"^\| (.+) \| (.+) \| (.+) \|$", section, re.M)
     return {fault: (client, log) for fault, client, log in rows[2:]}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Iterator
@@ -138,6 +139,17 @@ def test_submitted_call_that_raises_fails_its_future(pool: ThreadPool) -> None:
 
     with pytest.raises(ValueError, match="not a number"):
         future.result(60)
+
+
+def test_submitted_call_may_raise_stop_iteration(pool: ThreadPool) -> None:
+    async def wait() -> None:
+        lease = Lease(pool, held=False)
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(60):
+            await loop.run_in_executor(lease, next, iter(()))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(wait())
 
 
 def test_submitted_call_can_be_cancelled_while_it_waits(pool: ThreadPool) -> None:

@@ -507,6 +507,45 @@ print("stopped")
     assert result.stdout == "stopped\n"
 
 
+@pytest.mark.parametrize("prefer_uvloop", [True, False])
+def test_reactor_may_outlive_the_end_of_a_task(prefer_uvloop: bool) -> None:
+    result = run_python(f"""
+from djserve.net.reactor import new_event_loop
+reactor = Reactor(new_event_loop(prefer_uvloop={prefer_uvloop}))
+loop = reactor.loop
+async def end(error):
+    raise error
+async def work():
+    for error in (SystemExit(3), KeyboardInterrupt()):
+        try:
+            await loop.create_task(end(error))
+        except BaseException as caught:
+            print(type(caught).__name__)
+    reactor.stop()
+reactor.callWhenRunning(lambda: tasks.append(loop.create_task(work())))
+tasks = []
+outlived = []
+reactor.run(False, outlives=lambda error: outlived.append(error) or True)
+print(len(outlived))
+reactor.dispose()
+""")
+
+    assert result.stdout == "SystemExit\nKeyboardInterrupt\n2\n", result.stderr
+
+
+def test_reactor_ends_with_a_task_that_it_does_not_outlive() -> None:
+    result = run_python("""
+reactor = Reactor()
+async def end():
+    sys.exit(3)
+tasks = []
+reactor.callWhenRunning(lambda: tasks.append(reactor.loop.create_task(end())))
+reactor.run(False)
+""")
+
+    assert result.returncode == 3
+
+
 def test_autobahn_server_and_client_talk(run_on_reactor: Run) -> None:
     from autobahn.twisted.websocket import (
         WebSocketClientFactory,

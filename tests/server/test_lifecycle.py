@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import logging
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -155,6 +156,29 @@ def test_server_serves_and_stops(run: Callable[..., Running], site: Site) -> Non
     running.stop()
     assert running.wait() is ExitCode.OK
     assert site.events == ["startup", "answered", "shutdown"]
+
+
+def test_server_outlives_a_task_of_the_application(
+    run: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        asyncio.get_running_loop().call_soon(sys.exit, 3)
+        await asyncio.sleep(0)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"alive"})
+
+    running = run(app)
+    for _ in range(2):
+        with running.connect() as client:
+            client.sendall(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+            assert receive_all(client).endswith(b"alive")
+    running.stop()
+
+    assert running.wait() is ExitCode.OK
+    said = "A task or a callback of the application raised SystemExit(3)"
+    assert sum(r.getMessage().startswith(said) for r in caplog.records) == 2
 
 
 def test_idle_connection_is_closed_at_the_stop(
