@@ -285,6 +285,19 @@ class DjangoConfig:
         "Retry-After. None sets no bound.",
         minimum=0.05,
     )
+    database_connections: int | None = setting(
+        None,
+        "Threads of each process that may be connected to one database at a time; "
+        "others wait for a connection. By default as many as may compute, at most the "
+        "size of Django's pool, and no bound for SQLite.",
+        minimum=1,
+    )
+    database_connection_timeout: float = setting(
+        30.0,
+        "Seconds that a thread waits for a connection before its query fails with "
+        "OperationalError.",
+        minimum=0.05,
+    )
     thread_queue_limit: int | None = setting(
         None,
         "Calls that may wait for a thread; a request beyond gets 503 with Retry-After. "

@@ -10,10 +10,8 @@ from django.core.checks import CheckMessage, Warning
 from django.db import connections
 
 from djserve.errors import ConfigError
+from djserve.handlers.connection_bound import pool_size
 from djserve.handlers.runtime import current_config, thread_count
-
-# What Django's pool has by default: that of psycopg_pool.ConnectionPool.
-_DEFAULT_POOL_SIZE = 4
 
 
 def check_database_pools(
@@ -27,7 +25,7 @@ def check_database_pools(
         return []
     messages: list[CheckMessage] = []
     for alias, database in connections.settings.items():
-        size = _pool_size(database)
+        size = pool_size(database)
         if size is not None and size < threads:
             messages.append(
                 Warning(
@@ -39,14 +37,3 @@ def check_database_pools(
                 )
             )
     return messages
-
-
-def _pool_size(database: dict[str, Any]) -> int | None:
-    """Return the most connections that a database's pool opens; None without one."""
-    pool = database.get("OPTIONS", {}).get("pool")
-    if not pool:
-        return None
-    options = pool if isinstance(pool, dict) else {}
-    smallest: int = options.get("min_size", _DEFAULT_POOL_SIZE)
-    largest: int | None = options.get("max_size")
-    return smallest if largest is None else largest

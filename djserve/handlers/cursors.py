@@ -54,9 +54,8 @@ class OpenCursors:
 
     def __bool__(self) -> bool:
         """Return whether any is open."""
-        if self._cursors:
-            self._sweep()
-        return bool(self._cursors)
+        # Another thread may ask: what the connection's own adds must not be lost.
+        return any(_is_open(reference()) for reference in [*self._cursors])
 
     def _sweep(self) -> None:
         self._cursors = [
@@ -99,17 +98,21 @@ def tidy_connections() -> None:
 
 def is_database_in_use() -> bool:
     """Whether a connection of this thread has open cursors, or is in a transaction."""
-    return any(map(_is_in_use, connections.all(initialized_only=True)))
+    return any(map(is_connection_in_use, connections.all(initialized_only=True)))
 
 
 def close_unused_connections() -> None:
     """Close this thread's old connections, save those that are in use."""
     for connection in connections.all(initialized_only=True):
-        if not _is_in_use(connection):
+        if not is_connection_in_use(connection):
             connection.close_if_unusable_or_obsolete()
 
 
-def _is_in_use(connection: Any) -> bool:
+def is_connection_in_use(connection: Any) -> bool:
+    """Whether a connection has open cursors, or is inside a transaction.
+
+    Any thread may ask, but only its own gets an answer that it can rely on.
+    """
     if connection.connection is None:
         return False
     # Django takes one that is left without autocommit for forgotten, and closes it.

@@ -36,6 +36,14 @@ Job: TypeAlias = Callable[[], Action | None]
 that who is told of the job's end finds the thread idle."""
 
 
+_here = threading.local()
+
+
+def current_worker() -> Worker | None:
+    """Return the worker that this thread is; None in any other thread."""
+    return getattr(_here, "worker", None)
+
+
 class Worker:
     """One thread: sleeps until it is given a lease, then runs that lease's jobs.
 
@@ -46,10 +54,14 @@ class Worker:
     def __init__(self, pool: ThreadPool, number: int, group: str) -> None:
         self.group = group
         self.view: Hashable | None = None
+        self.turn = 1
+        """Counts the jobs."""
         self.clock: int | None = None
         self.is_waiting = False
         self.cpu_seen = self.moved_at = 0.0
-        self._pool = pool
+        self.pool = pool
+        self.lease: Lease | None = None
+        """What it is at work for, or parked with; stale while it is idle."""
         self._lease: Lease | None = None
         # A bare lock as a semaphore of one: a third of the cost of an Event.
         self._wake = threading.Lock()
@@ -65,22 +77,26 @@ class Worker:
         self._wake.release()
 
     def _run(self) -> None:
+        _here.worker = self
         self.clock = open_clock(threading.get_ident())
         while True:
             self._wake.acquire()
             lease = self._lease
             if lease is None:
-                run_safely(self._pool.on_thread_end)
+                run_safely(self.pool.on_thread_end)
                 return
             while lease is not None:
                 lease = self._serve(lease)
 
     def _serve(self, lease: Lease) -> Lease | None:
         """Run a lease's next job; return the lease to go on with, if any."""
+        self.turn += 1
         then = run_safely(lease.next_job())
+        if self.pool.on_return is not None and not lease.has_jobs:
+            run_safely(self.pool.on_return)
         if not lease.is_held and not lease.has_jobs:
             lease.prepare_return()
-        following = self._pool.finish(self, lease)
+        following = self.pool.finish(self, lease)
         run_safely(then)
         return following
 
@@ -181,6 +197,11 @@ class Lease(Executor):
         with self.pool.lock:
             if not self._jobs or self._jobs[-1] != job:
                 self._jobs.append(job)
+
+    def put_first(self, job: Job) -> None:
+        """Have ``job`` run before all others; the pool's lock is taken."""
+        self._jobs.appendleft(job)
+        self.is_active = True
 
     def withdraw(self, job: Job) -> bool:
         """Take back a job; False where it runs already or has run."""

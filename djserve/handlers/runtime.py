@@ -10,6 +10,7 @@ from django.db import connections
 from djserve.conf.cpus import count_cpus
 from djserve.conf.loader import load
 from djserve.conf.schema import DjangoConfig, ServerConfig
+from djserve.handlers.connection_bound import bound_connections
 from djserve.handlers.cursors import (
     is_database_in_use,
     tidy_connections,
@@ -80,12 +81,16 @@ def make_pool(
 
 
 def _make_shared_pool(config: DjangoConfig) -> ThreadPool:
-    return make_pool(
+    pool = make_pool(
         thread_count(config),
         ceiling=thread_ceiling(config),
         share=config.thread_share / 100,
         wait_limit=config.thread_wait_timeout,
     )
+    bound_connections(
+        pool, config.database_connections, config.database_connection_timeout
+    )
+    return pool
 
 
 def shared_pool() -> ThreadPool:

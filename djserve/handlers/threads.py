@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from djserve.handlers.census import judge, read_clock
 from djserve.handlers.fairness import FairQueue
-from djserve.handlers.leases import Action, Lease, Worker, run_safely
+from djserve.handlers.leases import Action, Job, Lease, Worker, run_safely
 from djserve.handlers.width import LockProbe, Width
 
 logger = logging.getLogger("djserve.handlers")
@@ -118,6 +118,8 @@ class ThreadPool:
         self.ceiling = max(size, size if ceiling is None else ceiling)
         self.lock = threading.Lock()
         self.on_thread_end = on_thread_end
+        self.on_return: Action | None = None
+        """Called in each thread after a job, while there is one."""
         self._wait_limit = wait_limit
         self._count_blocked = count_blocked
         # How many threads may be at work: grows with those that wait.
@@ -240,6 +242,35 @@ class ThreadPool:
             lease.worker = None
             return self._hand_over(worker)
 
+    def interrupt(self, worker: Worker, job: Job) -> bool:
+        """Have a thread that is idle or parked run a job now; False where it is busy.
+
+        It takes no account of the bounds: what others wait for may depend on the job.
+        """
+        with self.lock:
+            if worker in self._busy or worker not in self._workers:
+                return False
+            idle = self._idle.get(worker.group, {})
+            if worker in idle:
+                del idle[worker]
+                lease = Lease(self, held=False, group=worker.group)
+                lease.put_first(job)
+                lease.worker = worker
+                self._begin(worker, lease)
+                worker.assign(lease)
+                return True
+            parked = worker.lease
+            if parked is None or parked.worker is not worker:
+                return False
+            if parked.place:
+                self._leave_queue(parked)
+            elif parked.is_active:
+                # About to be admitted.
+                return False
+            parked.put_first(job)
+            self._start(parked)
+            return True
+
     def unpark(self, lease: Lease) -> None:
         """Take a parked thread back from its lease."""
         worker, lease.worker = lease.worker, None
@@ -257,6 +288,7 @@ class ThreadPool:
         worker.assign(lease)
 
     def _begin(self, worker: Worker, lease: Lease) -> None:
+        worker.lease = lease
         worker.view = view = lease.view
         self._queue.begin(view)
         if view not in self._names:

@@ -1,0 +1,359 @@
+"""A pool's threads share a number of connections, in order, and give them back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import OperationalError, connections, transaction
+from django.http import HttpRequest, HttpResponse
+from django.test import override_settings
+from django.urls import path
+
+from djserve.handlers.connection_bound import _Place, bound_connections, pool_size
+from djserve.handlers.handler import ASGIHandler
+from djserve.handlers.runtime import make_lease, make_pool
+from djserve.handlers.threads import ThreadPool
+from tests.handlers.test_cursors import get
+from tests.postgresql import running_postgresql
+from tests.waiting import wait_until
+
+ALIAS = "bounded"
+MOST = 3
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, Any]]:
+    with running_postgresql() as database:
+        yield database
+
+
+@pytest.fixture
+def options() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture(params=[0, 60, None])
+def age(request: pytest.FixtureRequest) -> int | None:
+    age: int | None = request.param
+    return age
+
+
+@pytest.fixture
+def database(
+    server: dict[str, Any],
+    age: int | None,
+    options: dict[str, Any],
+    django_db_blocker: Any,
+) -> Iterator[None]:
+    defaults = {**connections.settings["default"], **server}
+    connections.settings[ALIAS] = {
+        **defaults,
+        "CONN_MAX_AGE": age,
+        "OPTIONS": options,
+    }
+    with django_db_blocker.unblock():
+        yield
+        connections[ALIAS].close()
+        close_pool = getattr(connections[ALIAS], "close_pool", None)
+        if options and close_pool is not None:
+            close_pool()
+    del connections[ALIAS]
+    del connections.settings[ALIAS]
+
+
+MakePool = Callable[..., ThreadPool]
+
+
+@pytest.fixture
+def pool_with() -> Iterator[MakePool]:
+    """Give ``pool_with(size, most, timeout=60)``: a pool with bounded connections."""
+    with ExitStack() as stack:
+
+        def make(size: int, most: int | None = MOST, timeout: float = 60) -> ThreadPool:
+            pool = make_pool(size)
+            stack.callback(lambda: pool.close(60))
+            bound_connections(pool, most, timeout)
+            return pool
+
+        yield make
+
+
+class Count:
+    """How many connections Django has open; the server itself is late to notice."""
+
+    now = 0
+    lock = threading.Lock()
+
+    @classmethod
+    def add(cls, number: int) -> None:
+        with cls.lock:
+            cls.now += number
+
+
+@pytest.fixture(autouse=True)
+def _count(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg")
+    from django.db.backends.postgresql.base import DatabaseWrapper
+
+    kind: Any = DatabaseWrapper
+    connect, close = kind.get_new_connection, kind._close
+
+    def get_new_connection(self: Any, *args: Any) -> Any:
+        connection = connect(self, *args)
+        Count.add(1)
+        return connection
+
+    def _close(self: Any) -> None:
+        if self.connection is not None:
+            Count.add(-1)
+        close(self)
+
+    def take_away(self: Any) -> bool:
+        was_taken = take(self)
+        Count.add(-was_taken)
+        return was_taken
+
+    take = _Place.take_away
+    monkeypatch.setattr(_Place, "take_away", take_away)
+    monkeypatch.setattr(Count, "now", 0)
+    monkeypatch.setattr(DatabaseWrapper, "get_new_connection", get_new_connection)
+    monkeypatch.setattr(DatabaseWrapper, "_close", _close)
+
+
+def query(seconds: float = 0.0) -> int:
+    """Make a query; return how many connections are open."""
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(%s)", [seconds])
+        return Count.now
+
+
+def submit(pool: ThreadPool, function: Callable[..., Any], *args: Any) -> Future[Any]:
+    return make_lease(pool).submit(function, *args)
+
+
+@pytest.mark.usefixtures("database")
+def test_no_more_threads_are_connected_than_the_bound_says(pool_with: MakePool) -> None:
+    pool = pool_with(12)
+
+    counts = [submit(pool, query, 0.02) for _ in range(36)]
+
+    assert max(future.result(60) for future in counts) <= MOST
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_threads_that_do_without_lose_what_an_earlier_job_has_left(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(8, 2)
+    barrier = threading.Barrier(2)
+
+    def meet() -> None:
+        query()
+        barrier.wait(60)
+
+    for future in [submit(pool, meet) for _ in range(2)]:
+        future.result(60)
+    # Both connections are kept, by threads whose next jobs ask for none.
+    gate = threading.Event()
+    blockers = [submit(pool, gate.wait, 60) for _ in range(2)]
+    future = submit(pool, query)
+
+    assert future.result(60) <= 2
+    gate.set()
+    assert all(blocker.result(60) for blocker in blockers)
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_idle_threads_give_theirs_back(pool_with: MakePool) -> None:
+    pool = pool_with(8, 2)
+    barrier = threading.Barrier(6)
+
+    def meet() -> int:
+        barrier.wait(60)
+        return query()
+
+    counts = [submit(pool, meet) for _ in range(6)]
+
+    assert max(future.result(60) for future in counts) <= 2
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_threads_that_are_held_between_jobs_give_theirs_back(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(4, 2)
+    held = [make_lease(pool, held=True) for _ in range(10)]
+
+    counts = [lease.submit(query).result(60) for lease in held]
+
+    assert max(counts) <= 2
+    assert pool.stats().parked == 10
+    for lease in held:
+        lease.release()
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_transaction_keeps_its_connection_and_others_fail_in_time(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(4, 1, 0.2)
+    lease = make_lease(pool, held=True)
+    atomic = transaction.atomic(using=ALIAS)
+
+    def begin() -> None:
+        atomic.__enter__()
+        query()
+
+    lease.submit(begin).result(60)
+    with pytest.raises(OperationalError) as caught:
+        submit(pool, query).result(60)
+    count = lease.submit(query).result(60)
+    lease.submit(atomic.__exit__, None, None, None).result(60)
+    lease.release()
+
+    assert count == 1
+    assert str(caught.value) == (
+        f"No connection to the database '{ALIAS}' has come free in 0.2 seconds: "
+        "all 1 that DATABASE_CONNECTIONS allows in this process are in use"
+    )
+    # Who has given up waits no more, and the place is free again.
+    assert submit(pool, query).result(60) == 1
+
+
+@pytest.mark.parametrize("age", [0])
+@pytest.mark.usefixtures("database")
+def test_places_are_given_in_the_order_in_which_they_were_asked_for(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(6, 1)
+    order: list[int] = []
+    gate = threading.Event()
+
+    def first() -> None:
+        query()
+        assert gate.wait(60)
+
+    def other(number: int) -> None:
+        query()
+        order.append(number)
+
+    futures = [submit(pool, first)]
+    for number in range(4):
+        futures.append(submit(pool, other, number))
+        while pool.stats().running < number + 2:
+            time.sleep(0.001)
+        time.sleep(0.05)
+    gate.set()
+    for future in futures:
+        future.result(60)
+
+    assert order == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("age", [0])
+@pytest.mark.parametrize(
+    "options", [{"pool": {"min_size": 1, "max_size": 2, "timeout": 20}}]
+)
+@pytest.mark.usefixtures("database")
+def test_pool_of_django_bounds_the_threads(pool_with: MakePool) -> None:
+    pytest.importorskip("psycopg_pool")
+    pool = pool_with(8, None)
+    held = [make_lease(pool, held=True) for _ in range(6)]
+
+    counts = [lease.submit(query).result(60) for lease in held]
+    counts += [future.result(60) for future in [submit(pool, query) for _ in range(9)]]
+
+    assert max(counts) <= 2
+    for lease in held:
+        lease.release()
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_place_of_a_connection_that_cannot_be_made_is_free_again(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(2, 1)
+    connections.settings[ALIAS]["NAME"] = "missing"
+    for _ in range(3):
+        with pytest.raises(OperationalError, match="missing"):
+            submit(pool, query).result(60)
+    connections.settings[ALIAS]["NAME"] = "postgres"
+
+    def start_again() -> int:
+        del connections[ALIAS]
+        return query()
+
+    assert submit(pool, start_again).result(60) == 1
+
+
+GATE: list[asyncio.Event] = []
+
+
+async def asks_once(request: HttpRequest) -> HttpResponse:
+    count = await sync_to_async(query)()
+    GATE[1].set()
+    await GATE[0].wait()
+    again = await sync_to_async(query)()
+    return HttpResponse(f"{max(count, again)}")
+
+
+def asks(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(f"{query(0.01)}")
+
+
+urlpatterns = [path("once/", asks_once), path("sync/", asks)]
+
+
+@pytest.mark.usefixtures("database")
+def test_async_views_that_wait_hold_no_connection_that_others_need(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(6)
+
+    async def main() -> list[list[bytes]]:
+        GATE[:] = [asyncio.Event(), asyncio.Event()]
+        answers: list[list[bytes]] = [[] for _ in range(40)]
+        requests = [
+            asyncio.create_task(
+                get(application, "/once/" if number % 2 else "/sync/", parts)
+            )
+            for number, parts in enumerate(answers)
+        ]
+        await wait_until(lambda: pool.stats().parked == 20)
+        GATE[0].set()
+        await asyncio.gather(*requests)
+        return answers
+
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
+        application = ASGIHandler(pool)
+        answers = asyncio.run(main())
+
+    assert max(int(b"".join(parts)) for parts in answers) <= MOST
+
+
+@pytest.mark.parametrize(
+    ("pool", "size"),
+    [
+        (None, None),
+        (False, None),
+        (True, 4),
+        ({}, None),
+        ({"min_size": 7}, 7),
+        ({"min_size": 2, "max_size": 9}, 9),
+    ],
+)
+def test_size_of_the_pool_of_django(pool: Any, size: int | None) -> None:
+    assert pool_size({"OPTIONS": {"pool": pool}}) == size
