@@ -42,6 +42,7 @@ class HTTP1Connection(HTTP1Stream):
         "_buffer",
         "_config",
         "_discarded",
+        "_is_lost",
         "_is_processing",
         "_limits",
         "_parser",
@@ -69,6 +70,7 @@ class HTTP1Connection(HTTP1Stream):
         self._discarded = 0
         self._is_processing = False
         self._upgraded: WireProtocol | None = None
+        self._is_lost = False
         self.request_count = 0
         self.body_size = 0
 
@@ -105,10 +107,21 @@ class HTTP1Connection(HTTP1Stream):
             self._continue()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended, for whatever reason."""
+        """The connection has ended, for whatever reason.
+
+        After an upgrade too: a transport of TLS names whom it will tell a turn of the
+        loop before it does, and the upgrade may come in between. Told again, by the
+        new protocol, it does nothing.
+        """
+        if self._is_lost:
+            return
+        self._is_lost = True
         self.is_lingering = True
         self._parser.close()
-        self._fail_exchange(exc)
+        if self._upgraded is not None:
+            self._upgraded.connection_lost(exc)
+        else:
+            self._fail_exchange(exc)
         self._owner.connection_lost(self)
 
     # The server calls these.

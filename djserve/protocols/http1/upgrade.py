@@ -46,7 +46,6 @@ class UpgradedConnection:
         self._receiver.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._receiver.connection_lost(exc)
         self._connection.connection_lost(exc)
 
     def _use_buffer(self, transport: Transport) -> None:

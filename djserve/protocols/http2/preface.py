@@ -26,6 +26,7 @@ class PrefaceDetector:
 
     __slots__ = (
         "_choose",
+        "_chosen",
         "_data",
         "_give_up",
         "_has_input",
@@ -48,6 +49,7 @@ class PrefaceDetector:
         self._transport = transport
         self._timeout = timeout
         self._choose = choose
+        self._chosen: Connection | None = None
         self._give_up = give_up
         self._has_input = has_input
         self._data = b""
@@ -63,7 +65,7 @@ class PrefaceDetector:
             self._data = data
             self.mark += 1
             return
-        connection = self._choose(self, data.startswith(PREFACE))
+        connection = self._chosen = self._choose(self, data.startswith(PREFACE))
         self._transport.set_protocol(connection)
         connection.data_received(data)
         if self._is_draining:
@@ -80,7 +82,11 @@ class PrefaceDetector:
         """Nothing is written yet."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._give_up(self)
+        """Pass it on where the choice has been made since it happened (TLS)."""
+        if self._chosen is None:
+            self._give_up(self)
+        else:
+            self._chosen.connection_lost(exc)
 
     def tick(self, now: float) -> None:
         """Close a connection that stays silent."""
@@ -103,6 +109,6 @@ class PrefaceDetector:
         if self._has_input(self._transport) and not self._is_put_off:
             self._is_put_off = True
             return
-        connection = self._choose(self, False)
+        connection = self._chosen = self._choose(self, False)
         self._transport.set_protocol(connection)
         connection.drain()

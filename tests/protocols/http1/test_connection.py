@@ -677,6 +677,20 @@ def test_upgrade_response_names_the_protocol(open_wire: type[Wire]) -> None:
     )
 
 
+def test_end_that_crosses_the_upgrade_is_told_to_the_receiver_once(
+    open_wire: type[Wire],
+) -> None:
+    receiver = Upgraded()
+    wire = open_wire().feed(UPGRADE)
+    _upgrade(wire.requests[0], receiver)
+    # A transport of TLS had named the connection for this before the upgrade.
+    wire.connection.connection_lost(None)
+    wire.transport.lose()
+
+    assert receiver.events == ["lost"]
+    assert wire.ended == [wire.connection]
+
+
 def test_early_bytes_reach_the_receiver_with_the_next_tick(
     open_wire: type[Wire],
 ) -> None:

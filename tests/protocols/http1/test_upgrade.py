@@ -49,15 +49,12 @@ def test_flow_control_reaches_the_receiver_alone() -> None:
     ]
 
 
-def test_end_is_told_to_the_receiver_and_then_to_the_connection() -> None:
+def test_end_is_told_to_the_connection_which_tells_the_receiver() -> None:
     connection, calls, _ = upgraded()
 
     connection.connection_lost(None)
 
-    assert calls == [
-        ("receiver", "connection_lost", None),
-        ("connection", "connection_lost", None),
-    ]
+    assert calls == [("connection", "connection_lost", None)]
 
 
 class Peer(MemoryTransport):
@@ -118,7 +115,6 @@ def test_long_chunk_has_the_next_ones_read_into_the_buffer() -> None:
         ("data_received", LONG),
         ("buffer_updated", 10),
         ("buffer_updated", LONG),
-        ("connection_lost", None),
     ]
 
 
@@ -126,5 +122,4 @@ def test_receiver_without_a_buffer_gets_long_chunks_as_bytes() -> None:
     assert talk(None, LONG, LONG) == [
         ("data_received", LONG),
         ("data_received", LONG),
-        ("connection_lost", None),
     ]

@@ -21,6 +21,7 @@ class Chosen:
         self.mark = 0
         self.data = b""
         self.is_draining = False
+        self.is_lost = False
 
     def data_received(self, data: bytes) -> None:
         self.data += data
@@ -28,7 +29,9 @@ class Chosen:
     def eof_received(self) -> None: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
-    def connection_lost(self, exc: Exception | None) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+
     def tick(self, now: float) -> None: ...
     def abort_transport(self) -> None: ...
 
@@ -132,6 +135,23 @@ def test_end_before_a_choice_is_told() -> None:
     opening.transport.lose()
 
     assert opening.ended == 1
+
+
+@pytest.mark.parametrize("choose", ["data", "drain", "timeout"])
+def test_end_that_crosses_the_choice_is_told_to_the_chosen(choose: str) -> None:
+    opening = Opening()
+    if choose == "data":
+        opening.detector.data_received(PREFACE)
+    elif choose == "drain":
+        opening.detector.drain()
+    else:
+        opening.detector.tick(0.0)
+        opening.detector.tick(5.0)
+    # A transport of TLS had named the detector for this before.
+    opening.detector.connection_lost(None)
+
+    assert [chosen.is_lost for chosen in opening.chosen] == [True]
+    assert opening.ended == 0
 
 
 def test_drain_closes_what_is_silent() -> None:
