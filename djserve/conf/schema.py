@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from djserve.conf.declaration import setting
+from djserve.conf.schema_bounds import BoundsConfig as BoundsConfig
 from djserve.conf.schema_http2 import HTTP2Config as HTTP2Config
 from djserve.conf.schema_process import DrainConfig as DrainConfig
 from djserve.conf.schema_process import LoggingConfig as LoggingConfig
@@ -315,6 +316,7 @@ class ServerConfig:
     tls: TLSConfig = field(default_factory=TLSConfig)
     http: HTTPConfig = field(default_factory=HTTPConfig)
     http2: HTTP2Config = field(default_factory=HTTP2Config)
+    bounds: BoundsConfig = field(default_factory=BoundsConfig)
     websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 import django
@@ -19,10 +20,18 @@ from django.urls import ResolverMatch
 from djserve.conf.schema import ServerConfig
 from djserve.errors import ClientDisconnected
 from djserve.handlers.async_lane import serve_async
-from djserve.handlers.body import ContentTooLarge, declared_length, read_body
+from djserve.handlers.body import (
+    ContentLimits,
+    ContentRefused,
+    ContentTooLarge,
+    declared_length,
+    read_body,
+    take_whole,
+)
 from djserve.handlers.chain import AsyncChain
 from djserve.handlers.direct import DirectLane
 from djserve.handlers.disconnect import Disconnect
+from djserve.handlers.disk import note_full_disk
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.hops import Hops, InheritedHops, inherits_threads
 from djserve.handlers.lanes import run_lane
@@ -39,9 +48,10 @@ from djserve.handlers.patches import (
 )
 from djserve.handlers.routing import Route, find_route, reusable_match, view_of
 from djserve.handlers.runtime import current_config, make_lease, shared_pool
-from djserve.handlers.sending import guard, send_busy, send_refusal
+from djserve.handlers.sending import RETRY_AFTER, guard, send_busy, send_refusal
 from djserve.handlers.sync_lane import SyncChain, serve_sync
 from djserve.handlers.threads import ThreadPool
+from djserve.handlers.uptake import may_be_read
 
 if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls
@@ -215,17 +225,37 @@ class ASGIHandler(asgi.ASGIHandler):
         self, scope: Scope, receive: Receive, send: Send
     ) -> IO[bytes] | None:
         """Return the content; None where the client has gone or has been refused."""
-        limit = self.config.http.body_size_limit
+        config = self.config
         try:
-            if declared_length(scope) > limit:
+            if declared_length(scope) > config.http.body_size_limit:
                 raise ContentTooLarge
-            return await read_body(receive, settings.FILE_UPLOAD_MAX_MEMORY_SIZE, limit)
-        except ContentTooLarge:
-            # What is left of the content is not read: the connection cannot go on.
-            await send_refusal(
-                send, 413, "413 Payload too large", (b"connection", b"close")
+            message = await receive()
+            memory_limit = settings.FILE_UPLOAD_MAX_MEMORY_SIZE
+            body = take_whole(message, memory_limit, config.http.body_size_limit)
+            if body is not None:
+                return body
+            limits = ContentLimits(
+                memory_limit,
+                config.http.body_size_limit,
+                config.bounds.upload_disk_limit,
+                config.bounds.body_time_limit,
+                partial(self._is_wanted, scope),
             )
+            return await read_body(message, receive, limits)
+        except ContentRefused as refusal:
+            # What is left of the content is not read: the connection cannot go on.
+            fields = [(b"connection", b"close")]
+            if refusal.status == 503:
+                note_full_disk()
+                fields.append((b"retry-after", RETRY_AFTER))
+            await send_refusal(send, refusal.status, refusal.text, *fields)
             return None
+
+    async def _is_wanted(self, scope: Scope) -> bool:
+        """Return whether anything may read content that would go to the disk."""
+        if type(self) is not ASGIHandler or self.patches().found:
+            return True
+        return may_be_read(scope, await find_route(scope))
 
     async def _answer(
         self,

@@ -90,7 +90,7 @@ def urls_are_imported() -> bool:
 
 def resolve_route(scope: Scope) -> Route | None:
     """Do what ``find_route`` does, in this thread."""
-    path, urlconf = _path_info(scope), settings.ROOT_URLCONF
+    path, urlconf = path_info(scope), settings.ROOT_URLCONF
     try:
         lookup = lookup_of(get_resolver(urlconf))
         match = lookup.resolve(path)
@@ -111,7 +111,7 @@ def resolve_without_project(scope: Scope) -> ResolverMatch | None:
     if not lookup.is_fixed:
         return None
     try:
-        return lookup.resolve(_path_info(scope))
+        return lookup.resolve(path_info(scope))
     except Resolver404:
         return None
 
@@ -210,7 +210,8 @@ def _is_foreign(converter: object) -> bool:
     return type(converter).__module__ != "django.urls.converters"
 
 
-def _path_info(scope: Scope) -> str:
+def path_info(scope: Scope) -> str:
+    """Return the path below the application's mount point."""
     path: str = scope["path"]
     prefix = get_script_prefix(scope)
     return _take_off(prefix, path) if prefix else path

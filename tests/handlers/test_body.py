@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tracemalloc
 from io import BytesIO
 from typing import IO, Any
@@ -12,11 +13,18 @@ from django.http import HttpRequest
 
 from djserve.handlers import body
 from djserve.handlers.body import (
+    ContentLimits,
+    ContentRefused,
     ContentTooLarge,
+    ContentTooSlow,
+    DiskSpaceTaken,
     declared_length,
     read_body,
     set_content_length,
+    take_whole,
 )
+from djserve.handlers.disk import SpooledFile, taken_space
+from tests.virtual_time import run_in_virtual_time
 
 
 def read(
@@ -25,6 +33,7 @@ def read(
     memory: int = 1000,
     limit: int | None = None,
     end: bool = True,
+    **options: Any,
 ) -> IO[bytes] | None:
     """Read content that comes in chunks; without ``end`` the client goes away."""
     messages: list[dict[str, Any]] = [
@@ -37,7 +46,11 @@ def read(
     async def receive() -> dict[str, Any]:
         return messages.pop(0)
 
-    return asyncio.run(read_body(receive, memory, limit))
+    return asyncio.run(read_all(receive, ContentLimits(memory, limit, **options)))
+
+
+async def read_all(receive: Any, limits: ContentLimits) -> IO[bytes] | None:
+    return await read_body(await receive(), receive, limits)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +75,7 @@ def test_message_without_a_body_has_no_content() -> None:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request"}
 
-    file = asyncio.run(read_body(receive, 10, None))
+    file = asyncio.run(read_all(receive, ContentLimits(10)))
 
     assert file is not None
     assert file.read() == b""
@@ -87,19 +100,97 @@ def test_content_as_long_as_the_limit_is_taken() -> None:
 
 def test_disk_is_written_to_in_large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks: list[int] = []
-    append = body._append
 
-    def count(file: IO[bytes] | None, chunks: list[bytes]) -> IO[bytes]:
-        blocks.append(sum(map(len, chunks)))
-        return append(file, chunks)
+    class Counting(SpooledFile):
+        def writelines(self, chunks: Any) -> None:
+            blocks.append(sum(map(len, chunks)))
+            super().writelines(chunks)
 
-    monkeypatch.setattr(body, "_append", count)
+    monkeypatch.setattr(body, "SpooledFile", Counting)
     file = read([b"x" * 10_000] * 1000)
 
     assert file is not None
     file.close()
     assert sum(blocks) == 10_000_000
     assert len(blocks) <= 12
+
+
+def test_content_of_all_requests_shares_the_disk() -> None:
+    first = read([b"x" * 3000], disk=5000)
+    with pytest.raises(DiskSpaceTaken):
+        read([b"x" * 3000], disk=5000)
+    assert first is not None
+    first.close()
+
+    second = read([b"x" * 3000], disk=5000)
+
+    assert second is not None
+    second.close()
+    assert taken_space() == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"end": False}, {"limit": 4000}, {"disk": 4000}],
+    ids=["client gone", "too large", "disk full"],
+)
+def test_content_that_is_given_up_takes_no_space(options: dict[str, Any]) -> None:
+    with contextlib.suppress(ContentRefused):
+        assert read([b"x" * 2000, b"y" * 1_500_000], **options) is None
+
+    assert taken_space() == 0
+
+
+def test_content_that_is_in_memory_takes_no_disk() -> None:
+    assert read([b"x" * 900], disk=0) is not None
+
+
+def test_content_has_a_time() -> None:
+    arrivals = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal arrivals
+        arrivals += 1
+        await asyncio.sleep(10)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    with pytest.raises(ContentTooSlow):
+        run_in_virtual_time(read_all(receive, ContentLimits(1000, seconds=95.0)))
+
+    assert arrivals == 11
+
+
+def test_content_that_nothing_reads_is_dropped() -> None:
+    asked: list[int] = []
+
+    async def is_wanted() -> bool:
+        asked.append(taken_space())
+        return False
+
+    file = read([b"x" * 2000] * 1000, disk=0, is_wanted=is_wanted)
+
+    assert file is not None
+    assert file.read() == b""
+    assert asked == [0]
+
+
+def test_content_that_something_may_read_is_kept() -> None:
+    async def is_wanted() -> bool:
+        return True
+
+    file = read([b"x" * 2000] * 3, is_wanted=is_wanted)
+
+    assert file is not None
+    assert len(file.read()) == 6000
+    file.close()
+
+
+def test_dropped_content_has_a_limit_too() -> None:
+    async def is_wanted() -> bool:
+        return False
+
+    with pytest.raises(ContentTooLarge):
+        read([b"x" * 2000] * 3, limit=5000, is_wanted=is_wanted)
 
 
 def test_memory_does_not_grow_with_the_content() -> None:
@@ -112,7 +203,7 @@ def test_memory_does_not_grow_with_the_content() -> None:
         return {"type": "http.request", "body": bytes(chunk), "more_body": left > 0}
 
     tracemalloc.start()
-    file = asyncio.run(read_body(receive, 1_000_000, None))
+    file = asyncio.run(read_all(receive, ContentLimits(1_000_000)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
@@ -154,3 +245,22 @@ def test_length_of_what_was_read_is_set(
     assert request.META.get("CONTENT_LENGTH") == expected
     assert request.headers.get("Content-Length") == expected
     assert body.read() == content
+
+
+@pytest.mark.parametrize(
+    ("message", "content"),
+    [
+        ({"type": "http.request", "body": b"12345"}, b"12345"),
+        ({"type": "http.request"}, b""),
+        ({"type": "http.request", "body": b"123456"}, None),
+        ({"type": "http.request", "body": b"1", "more_body": True}, None),
+        ({"type": "http.disconnect"}, None),
+    ],
+)
+def test_small_content_in_one_message_is_taken_as_it_is(
+    message: dict[str, Any], content: bytes | None
+) -> None:
+    for limits in ((5, 9), (9, 5)):
+        file = take_whole(message, *limits)
+
+        assert (file and file.read()) == content

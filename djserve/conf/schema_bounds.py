@@ -1,0 +1,27 @@
+"""The settings that bound all connections of a process, part of ``conf.schema``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from djserve.conf.declaration import setting
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundsConfig:
+    """Bounds over all connections"""
+
+    upload_disk_limit: int = setting(
+        8192 * MIB,
+        "Bytes of request content that a process may hold in temporary files, all "
+        "requests together; more get 503.",
+        minimum=0,
+    )
+    body_time_limit: float | None = setting(
+        3600.0,
+        "Seconds for all of a request's content to arrive, before Django's view is "
+        "called; then 408.",
+        minimum=0.05,
+    )
