@@ -190,6 +190,17 @@ class Connection(WireProtocol, Protocol):
 
     def abort_transport(self) -> None: ...
 
+    @property
+    def idle_since(self) -> tuple[bool, float] | None:
+        """Whether a request was ever made, and since when none is under way.
+
+        By the time of the ticks; None for a connection that is in use, is ending, or
+        was used since the last tick.
+        """
+
+    def give_way(self) -> bool:
+        """End if it is idle, to make room for others; return whether it does."""
+
 
 class Exchange(WireProtocol, Protocol):
     """One request's conversation with the application.

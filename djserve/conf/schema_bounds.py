@@ -13,6 +13,13 @@ MIB = 1024 * 1024
 class BoundsConfig:
     """Bounds over all connections"""
 
+    connection_limit: int | None = setting(
+        None,
+        "Connections that a process may have open. Beyond it the longest idle ones "
+        "are closed, and if there are none, new ones get 503. By default nine tenths "
+        "of the file descriptors that the process may have, less 32.",
+        minimum=1,
+    )
     upload_disk_limit: int = setting(
         8192 * MIB,
         "Bytes of request content that a process may hold in temporary files, all "

@@ -68,6 +68,7 @@ class Field(IntEnum):
     LOOP_LAG = auto()
     LOOP_LAG_WORST = auto()
     DURATION_SUM = auto()
+    CONNECTIONS_REFUSED = auto()
 
 
 TOTALS = (
@@ -78,6 +79,7 @@ TOTALS = (
     Field.MESSAGES_SENT,
     Field.BYTES_SENT,
     Field.DURATION_SUM,
+    Field.CONNECTIONS_REFUSED,
 )
 """What only grows, and outlives its worker."""
 

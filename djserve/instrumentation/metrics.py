@@ -19,6 +19,10 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 TOTALS = {
     Field.CONNECTIONS_TOTAL: ("connections", "Connections accepted"),
+    Field.CONNECTIONS_REFUSED: (
+        "connections_refused",
+        "Connections beyond CONNECTION_LIMIT",
+    ),
     Field.WEBSOCKETS_TOTAL: ("websockets", "WebSockets accepted"),
     Field.BYTES_SENT: ("response_bytes", "Bytes of response content sent"),
 }

@@ -18,14 +18,17 @@ from djserve.asgi.forwarded import ProxyHeaders, TrustedProxies
 from djserve.asgi.http import HTTPExchange
 from djserve.asgi.origin import OriginCheck
 from djserve.asgi.websocket import WebSocketExchange
+from djserve.errors import ProtocolError
 from djserve.instrumentation.events import format_client
 from djserve.instrumentation.request_id import name_request
+from djserve.net.descriptors import descriptor_limit
 from djserve.net.latency import shorten_queues
 from djserve.net.sockets import reset_connection
 from djserve.net.unread import has_input
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.protocols.http2.preface import PrefaceDetector
+from djserve.server.admission import Admission, Verdict, default_limit
 from djserve.server.draining import Drain
 from djserve.server.records import WebSocketEntry, choose_finish, record_refusal
 
@@ -38,11 +41,11 @@ if TYPE_CHECKING:
     from djserve.asgi.scope import ScopeBuilder
     from djserve.asgi.types import Scope
     from djserve.conf.schema import ServerConfig
-    from djserve.errors import ProtocolError
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import (
         Connection,
         ConnectionInfo,
+        ConnectionOwner,
         Exchange,
         RequestHead,
         Stream,
@@ -94,6 +97,10 @@ class ConnectionFactory:
         self._names_requests = config.logging.request_id
         self._drain: Drain | None = None
         self.connections: set[Connection] = set()
+        limit = config.bounds.connection_limit
+        if limit is None:
+            limit = default_limit(descriptor_limit())
+        self.admission = Admission(self.connections, limit)
         self.opened = 0
         self.tick(0.0)
 
@@ -101,6 +108,9 @@ class ConnectionFactory:
 
     def open_connection(self, transport: Transport, info: ConnectionInfo) -> Connection:
         """Return the protocol for a connection that was accepted."""
+        verdict = self.admission.decide()
+        if verdict is not Verdict.SERVE:
+            return self._refuse_connection(transport, info, verdict)
         connection: Connection
         if info.alpn == "h2":
             connection = self._open_http2(transport, info)
@@ -120,6 +130,27 @@ class ConnectionFactory:
             self._drain.retire(connection)
         return connection
 
+    def _refuse_connection(
+        self, transport: Transport, info: ConnectionInfo, verdict: Verdict
+    ) -> Connection:
+        """Have one more connection than there is room for answered with 503."""
+        connection: Connection
+        owner = _Refusal(self)
+        if info.alpn == "h2":
+            from djserve.protocols.http2.connection import HTTP2Connection
+
+            service = self._start_http2(owner)
+            connection = http2 = HTTP2Connection(transport, info, service)
+            http2.retire()
+        else:
+            http = self._config.http
+            connection = HTTP1Connection(transport, info, owner, http, self._defaults)
+        self.connections.add(connection)
+        self.admission.refuse(connection)
+        if verdict is Verdict.DROP:
+            connection.abort_transport()
+        return connection
+
     def _open_http1(self, transport: Transport, info: ConnectionInfo) -> Connection:
         return HTTP1Connection(transport, info, self, self._config.http, self._defaults)
 
@@ -127,18 +158,18 @@ class ConnectionFactory:
         from djserve.protocols.http2.connection import HTTP2Connection
 
         if self._http2 is None:
-            self._http2 = self._start_http2()
+            self._http2 = self._start_http2(self)
         shorten_queues(transport)
         return HTTP2Connection(transport, info, self._http2)
 
-    def _start_http2(self) -> HTTP2Service:
+    def _start_http2(self, owner: ConnectionOwner) -> HTTP2Service:
         from djserve.protocols.http2.response import ServerFields
         from djserve.protocols.http2.streams import HTTP2Service
 
         fields = ServerFields(self._config.http.server_name)
         fields.set_date(self._date)
         return HTTP2Service(
-            self,
+            owner,
             self._config.http,
             self._config.http2,
             fields,
@@ -205,6 +236,7 @@ class ConnectionFactory:
     def connection_lost(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
         self.connections.discard(connection)
+        self.admission.connection_lost(connection)
         if self._drain is not None:
             self._drain.connection_lost()
 
@@ -259,6 +291,7 @@ class ConnectionFactory:
 
     def tick(self, now: float) -> None:
         """Renew the Date field (RFC 9110 section 6.6.1)."""
+        self.admission.tick()
         self._date = formatdate(time.time(), usegmt=True).encode("ascii")
         self._defaults.set_date(self._date)
         if self._http2 is not None:
@@ -279,6 +312,27 @@ class ConnectionFactory:
         for connection in connections:
             connection.abort_transport()
         return len(connections)
+
+
+class _Refusal:
+    """The owner of a connection that is not served (interfaces.ConnectionOwner)."""
+
+    has_input = staticmethod(has_input)
+    reset_transport = staticmethod(reset_connection)
+
+    def __init__(self, factory: ConnectionFactory) -> None:
+        self.request_refused = factory.request_refused
+        self.connection_lost = factory.connection_lost
+
+    def open_exchange(
+        self, head: RequestHead, info: ConnectionInfo, stream: Stream
+    ) -> Exchange:
+        """Refuse the request."""
+        raise ProtocolError(
+            "The server has too many connections (CONNECTION_LIMIT)",
+            status=503,
+            headers=[(b"retry-after", b"1")],
+        )
 
 
 def _trusted_with_prior_knowledge(config: ServerConfig) -> TrustedProxies | None:

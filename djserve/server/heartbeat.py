@@ -56,6 +56,7 @@ class Heartbeat:
         numbers[Field.CALLS] = len(server.calls)
         numbers[Field.CONNECTIONS] = server.connection_count
         numbers[Field.CONNECTIONS_TOTAL] = server.connections_opened
+        numbers[Field.CONNECTIONS_REFUSED] = server.connections_refused
         numbers[Field.IS_DRAINING] = server.is_stopping
         if self._thread_stats is not None:
             threads, running, queued = self._thread_stats()

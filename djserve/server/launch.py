@@ -21,6 +21,7 @@ from djserve.errors import ConfigError
 from djserve.instrumentation.access_log import open_access_log
 from djserve.instrumentation.fan_out import combine, reopen_log_files
 from djserve.instrumentation.logging import configure
+from djserve.net.descriptors import raise_descriptor_limit
 from djserve.net.reactor import install
 from djserve.net.twisted_log import redirect
 from djserve.server.banner import describe_loop, start_lines
@@ -136,6 +137,7 @@ def serve_application(
     Raises ConfigError where the access log cannot be opened, or traces be made.
     """
     redirect()
+    raise_descriptor_limit()
     with _access_log(config, reactor) as access_log, open_tracing(config) as tracing:
         logs: list[RequestLog] = [] if tracing is None else [tracing]
         logs += [] if access_log is None else [access_log]

@@ -16,6 +16,7 @@ from djserve.asgi.outcomes import is_real_interrupt
 from djserve.asgi.scope import ScopeBuilder
 from djserve.errors import ConfigError, LifespanError, ListenError
 from djserve.net.binding import unix_file
+from djserve.net.descriptors import DescriptorWatch
 from djserve.net.listeners import Listener, open_listeners
 from djserve.server.deadlines import Sweep, choose_interval
 from djserve.server.factory import ConnectionFactory, load_protocols
@@ -83,6 +84,7 @@ class Server:
         self._factory = ConnectionFactory(
             config, self._calls, self._scopes, request_log, origin_policy
         )
+        self._descriptors = DescriptorWatch()
         self._sweep = Sweep(self._swept, choose_interval(_timeouts(config)))
         self.listeners: list[Listener] = []
         self.certificates: Certificates | None = None
@@ -116,6 +118,11 @@ class Server:
     def connection_count(self) -> int:
         """How many connections are open."""
         return len(self._factory.connections)
+
+    @property
+    def connections_refused(self) -> int:
+        """How many connections were not served, for there were too many."""
+        return self._factory.admission.refused
 
     @property
     def connections_opened(self) -> int:
@@ -267,6 +274,7 @@ class Server:
     def _swept(self) -> Iterator[Ticking]:
         yield self._factory
         yield self._calls
+        yield self._descriptors
         if self.certificates is not None:
             yield self.certificates
         yield from self._factory.connections

@@ -166,6 +166,22 @@ class HTTP1Connection(HTTP1Stream):
         return self._is_between_requests() and len(self._buffer) < 2
 
     @property
+    def idle_since(self) -> tuple[bool, float] | None:
+        """Whether a request was ever made, and since when none is under way."""
+        if not self.is_idle or self.is_lingering or self._upgraded is not None:
+            return None
+        since = self._timeouts.quiet_since(self)
+        return None if since is None else (self.request_count > 0, since)
+
+    def give_way(self) -> bool:
+        """End if it is idle and its peer has sent nothing more."""
+        if self.idle_since is None or self.has_input:
+            return False
+        self.retire()
+        self.end()
+        return True
+
+    @property
     def is_upgraded(self) -> bool:
         """Whether the connection is another protocol's now."""
         return self._upgraded is not None

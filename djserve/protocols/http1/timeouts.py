@@ -75,6 +75,10 @@ class HTTP1Timeouts:
             self._body_since = now
             self._body_size = connection.body_size
 
+    def quiet_since(self, connection: HTTP1Connection) -> float | None:
+        """Return since when nothing has changed; None if it did after the last tick."""
+        return self._since if self._mark == connection.mark else None
+
     def _check_idle(self, connection: HTTP1Connection, waited: float) -> None:
         limit = (
             self._config.keep_alive_timeout

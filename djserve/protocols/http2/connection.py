@@ -151,6 +151,21 @@ class HTTP2Connection:
         """Drop the connection, with what is buffered."""
         self._owner.reset_transport(self._transport)
 
+    @property
+    def idle_since(self) -> tuple[bool, float] | None:
+        """Whether a request was ever made, and since when there is no stream."""
+        since = self._timeouts.idle_since
+        if since is None or self._streams or self.is_lingering:
+            return None
+        return (self.request_count > 0, since)
+
+    def give_way(self) -> bool:
+        """End if there is no stream and the peer has sent nothing more."""
+        if self.idle_since is None or self.has_input:
+            return False
+        self.close()
+        return True
+
     # For the timeouts.
 
     @property

@@ -101,6 +101,20 @@ class PrefaceDetector:
         if not self._data:
             self._end()
 
+    @property
+    def idle_since(self) -> tuple[bool, float] | None:
+        """Since when the peer has been silent; it has never made a request."""
+        if self._data or self._opened_at is None or self._is_draining:
+            return None
+        return (False, self._opened_at)
+
+    def give_way(self) -> bool:
+        """End unless the peer has begun."""
+        if self.idle_since is None or self._has_input(self._transport):
+            return False
+        self._end()
+        return True
+
     def abort_transport(self) -> None:
         self._transport.abort()
 

@@ -79,7 +79,6 @@ class ConnectionTimeouts:
         "_drain_since",
         "_ended_count",
         "_http",
-        "_idle_since",
         "_is_put_off",
         "_last_tick",
         "_linger_since",
@@ -88,6 +87,7 @@ class ConnectionTimeouts:
         "_silent_since",
         "_write_key",
         "_write_since",
+        "idle_since",
     )
 
     def __init__(
@@ -102,7 +102,7 @@ class ConnectionTimeouts:
         self._block_since: float | None = None
         self._drain_since: float | None = None
         self._ended_count = 0
-        self._idle_since: float | None = None
+        self.idle_since: float | None = None
         self._is_put_off = False
         self._linger_since: float | None = None
         self._pinged_at: float | None = None
@@ -165,18 +165,18 @@ class ConnectionTimeouts:
     def _check_idle(self, now: float) -> None:
         connection = self._connection
         if connection.has_streams:
-            self._idle_since = None
+            self.idle_since = None
             return
-        if self._idle_since is None or self._ended_count != connection.ended_count:
+        if self.idle_since is None or self._ended_count != connection.ended_count:
             self._ended_count = connection.ended_count
-            self._idle_since = now
+            self.idle_since = now
             self._is_put_off = False
         limit = (
             self._http.keep_alive_timeout
             if connection.request_count
             else self._http.header_timeout
         )
-        if now - self._idle_since < limit:
+        if now - self.idle_since < limit:
             return
         # Many clients fail a request that crosses with GOAWAY.
         if self._is_put_off or not connection.has_input:

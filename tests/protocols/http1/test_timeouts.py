@@ -294,3 +294,33 @@ def test_connection_that_has_ended_is_in_no_cycle(open_wire: type[Wire]) -> None
 
     assert len(parts) > 2
     assert not any(connection in gc.get_referents(part) for part in parts)
+
+
+def idle_since(wire: Wire) -> tuple[bool, float] | None:
+    """Ask anew: the type checker takes the property for unchanged."""
+    return wire.connection.idle_since
+
+
+def test_idle_connection_makes_room_for_others(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_start=answer)
+    assert idle_since(wire) is None
+    wire.tick(100.0)
+    assert idle_since(wire) == (False, 100.0)
+    wire.feed(GET)
+    assert idle_since(wire) is None
+    assert not wire.connection.give_way()
+
+    wire.tick(107.0)
+    assert idle_since(wire) == (True, 107.0)
+    assert wire.connection.give_way()
+    assert wire.is_closed()
+    assert idle_since(wire) is None
+
+
+@pytest.mark.parametrize("data", [GET, GET[:5], POST])
+def test_connection_in_use_makes_no_room(open_wire: type[Wire], data: bytes) -> None:
+    wire = open_wire().feed(data).tick(100.0, 101.0)
+
+    assert idle_since(wire) is None
+    assert not wire.connection.give_way()
+    assert not wire.is_closed()

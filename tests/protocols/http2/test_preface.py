@@ -35,6 +35,11 @@ class Chosen:
     def tick(self, now: float) -> None: ...
     def abort_transport(self) -> None: ...
 
+    idle_since = None
+
+    def give_way(self) -> bool:
+        return False
+
     def drain(self) -> None:
         self.is_draining = True
         self.data_at_drain = self.data
@@ -169,3 +174,26 @@ def test_drain_reaches_what_has_begun() -> None:
 
     assert opening.chosen[0].is_draining
     assert opening.chosen[0].data_at_drain == b"POST"
+
+
+def test_silent_connection_makes_room_for_others() -> None:
+    opening = Opening()
+    assert not opening.detector.give_way()
+
+    opening.detector.tick(7.0)
+    assert opening.detector.idle_since == (False, 7.0)
+    assert opening.detector.give_way()
+    assert opening.is_ended_as_http1
+
+
+@pytest.mark.parametrize("is_unread", [False, True])
+def test_connection_that_has_begun_makes_no_room(is_unread: bool) -> None:
+    opening = Opening()
+    opening.detector.tick(7.0)
+    if is_unread:
+        opening.is_unread = True
+    else:
+        opening.transport.feed(b"PRI")
+
+    assert not opening.detector.give_way()
+    assert opening.chosen == []

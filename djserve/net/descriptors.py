@@ -1,0 +1,75 @@
+"""File descriptors: how many a process may have, and whether any are left."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from typing import Any
+
+resource: Any
+try:
+    import resource
+except ImportError:  # pragma: no cover - Windows has no such limit
+    resource = None
+
+logger = logging.getLogger("djserve.net")
+
+_LOG_INTERVAL = 60.0
+_SHORTAGES = {
+    errno.EMFILE: "the process has as many as it may have (RLIMIT_NOFILE, ulimit -n)",
+    errno.ENFILE: "the system has as many as it may have (fs.file-max)",
+}
+
+
+def descriptor_limit() -> int | None:
+    """Return how many descriptors this process may have; None for no limit."""
+    if resource is None:
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit to the hard one, which needs no privilege.
+
+    Most systems give 1,024, for the sake of programs that use ``select``.
+    """
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        # macOS takes no more than OPEN_MAX, whatever it names as its hard limit.
+        logger.debug("The limit of file descriptors stays at %d: %s", soft, error)
+    else:
+        logger.debug("Raised the limit of file descriptors from %d to %d", soft, hard)
+
+
+class DescriptorWatch:
+    """Look once a second whether a descriptor is left (interfaces.Ticking).
+
+    uvloop says nothing when there is none: libuv accepts and closes what waits.
+    """
+
+    def __init__(self) -> None:
+        self._next_log = 0.0
+
+    def tick(self, now: float) -> None:
+        """Warn of a shortage, once in a while."""
+        if now < self._next_log:
+            return
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            reason = _SHORTAGES.get(error.errno or 0)
+            if reason is None:
+                return
+            self._next_log = now + _LOG_INTERVAL
+            logger.warning(
+                "No file descriptors are left, and new connections are reset: %s",
+                reason,
+            )
