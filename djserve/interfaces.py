@@ -198,6 +198,10 @@ class Connection(WireProtocol, Protocol):
         was used since the last tick.
         """
 
+    @property
+    def held_size(self) -> int:
+        """Bytes in memory that wait for the peer, or from it for what takes them."""
+
     def give_way(self) -> bool:
         """End if it is idle, to make room for others; return whether it does."""
 

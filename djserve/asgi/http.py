@@ -104,6 +104,11 @@ class HTTPExchange:
         """Whether the application call has begun and not ended."""
         return self._calls.is_running(self)
 
+    @property
+    def held_size(self) -> int:
+        """Bytes of content that wait for the application."""
+        return self.inbox_size
+
     def start(self) -> None:
         """Run the application."""
         self._calls.start(self)

@@ -31,8 +31,8 @@ class Inbox:
         "_pause",
         "_readers",
         "_resume",
-        "_size",
         "_size_limit",
+        "size",
     )
 
     def __init__(
@@ -49,7 +49,7 @@ class Inbox:
         # The peer's messages as they are; those about the connection in full.
         self._items: deque[str | bytes | dict[str, Any]] = deque()
         self._items.append({"type": "websocket.connect"})
-        self._size = 0
+        self.size = 0
         self._is_paused = False
         self._is_ended = False
         self._readers: list[asyncio.Future[None]] = []
@@ -60,11 +60,11 @@ class Inbox:
     def put(self, data: str | bytes) -> None:
         """Keep a message of the peer."""
         self._items.append(data)
-        self._size += len(data)
+        self.size += len(data)
         if self._readers:
             wake(self._readers)
         if not self._is_paused and (
-            len(self._items) >= self._count_limit or self._size >= self._size_limit
+            len(self._items) >= self._count_limit or self.size >= self._size_limit
         ):
             self._is_paused = True
             self._pause()
@@ -95,7 +95,7 @@ class Inbox:
         item = items.popleft()
         if isinstance(item, dict):
             return item
-        self._size -= len(item)
+        self.size -= len(item)
         if self._is_paused:
             self._resume_at_half()
         if isinstance(item, str):
@@ -105,7 +105,7 @@ class Inbox:
     def _resume_at_half(self) -> None:
         if (
             len(self._items) <= self._count_limit // 2
-            and self._size <= self._size_limit // 2
+            and self.size <= self._size_limit // 2
         ):
             self._is_paused = False
             self._resume()

@@ -121,6 +121,11 @@ class WebSocketExchange:
         """Whether the application call has begun and not ended."""
         return self._calls.is_running(self)
 
+    @property
+    def held_size(self) -> int:
+        """Bytes of messages that wait for the application."""
+        return self._inbox.size
+
     def start(self) -> None:
         """Run the application."""
         attend_consumers()

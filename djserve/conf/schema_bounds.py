@@ -20,6 +20,12 @@ class BoundsConfig:
         "of the file descriptors that the process may have, less 32.",
         minimum=1,
     )
+    client_memory_limit: int = setting(
+        512 * MIB,
+        "Bytes that may wait in a process for clients or from them, all connections "
+        "together; the connections that hold most are closed beyond it.",
+        minimum=MIB,
+    )
     upload_disk_limit: int = setting(
         8192 * MIB,
         "Bytes of request content that a process may hold in temporary files, all "

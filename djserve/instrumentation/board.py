@@ -69,6 +69,7 @@ class Field(IntEnum):
     LOOP_LAG_WORST = auto()
     DURATION_SUM = auto()
     CONNECTIONS_REFUSED = auto()
+    CLIENT_MEMORY = auto()
 
 
 TOTALS = (

@@ -30,6 +30,10 @@ TOTALS = {
 GAUGES = {
     Field.CALLS: ("requests_in_flight", "Application calls that run"),
     Field.CONNECTIONS: ("connections_open", "Connections that are open"),
+    Field.CLIENT_MEMORY: (
+        "client_memory_bytes",
+        "Bytes that wait for clients or from them",
+    ),
     Field.WEBSOCKETS: ("websockets_open", "WebSockets that are open"),
     Field.THREADS: ("threads", "Threads for synchronous code"),
     Field.THREADS_RUNNING: ("threads_running", "Threads that run synchronous code"),

@@ -30,6 +30,7 @@ from djserve.protocols.http1.response import ResponseDefaults
 from djserve.protocols.http2.preface import PrefaceDetector
 from djserve.server.admission import Admission, Verdict, default_limit
 from djserve.server.draining import Drain
+from djserve.server.memory import ClientMemory
 from djserve.server.records import WebSocketEntry, choose_finish, record_refusal
 
 if TYPE_CHECKING:
@@ -101,6 +102,9 @@ class ConnectionFactory:
         if limit is None:
             limit = default_limit(descriptor_limit())
         self.admission = Admission(self.connections, limit)
+        self.memory = ClientMemory(
+            self.connections, config.bounds.client_memory_limit, calls.loop
+        )
         self.opened = 0
         self.tick(0.0)
 
@@ -292,6 +296,7 @@ class ConnectionFactory:
     def tick(self, now: float) -> None:
         """Renew the Date field (RFC 9110 section 6.6.1)."""
         self.admission.tick()
+        self.memory.tick()
         self._date = formatdate(time.time(), usegmt=True).encode("ascii")
         self._defaults.set_date(self._date)
         if self._http2 is not None:

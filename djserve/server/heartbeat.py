@@ -57,6 +57,7 @@ class Heartbeat:
         numbers[Field.CONNECTIONS] = server.connection_count
         numbers[Field.CONNECTIONS_TOTAL] = server.connections_opened
         numbers[Field.CONNECTIONS_REFUSED] = server.connections_refused
+        numbers[Field.CLIENT_MEMORY] = server.client_memory
         numbers[Field.IS_DRAINING] = server.is_stopping
         if self._thread_stats is not None:
             threads, running, queued = self._thread_stats()

@@ -125,6 +125,11 @@ class Server:
         return self._factory.admission.refused
 
     @property
+    def client_memory(self) -> int:
+        """Bytes that waited for clients or from them a moment ago."""
+        return self._factory.memory.size
+
+    @property
     def connections_opened(self) -> int:
         """How many connections have been opened so far."""
         return self._factory.opened

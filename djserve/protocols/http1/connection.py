@@ -173,6 +173,16 @@ class HTTP1Connection(HTTP1Stream):
         since = self._timeouts.quiet_since(self)
         return None if since is None else (self.request_count > 0, since)
 
+    @property
+    def held_size(self) -> int:
+        """Bytes that wait for the peer, or from it for who takes them."""
+        receiver = self._exchange if self._upgraded is None else self._upgraded
+        return (
+            len(self._buffer)
+            + self.get_write_buffer_size()
+            + getattr(receiver, "held_size", 0)
+        )
+
     def give_way(self) -> bool:
         """End if it is idle and its peer has sent nothing more."""
         if self.idle_since is None or self.has_input:

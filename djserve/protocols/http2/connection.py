@@ -159,6 +159,11 @@ class HTTP2Connection:
             return None
         return (self.request_count > 0, since)
 
+    @property
+    def held_size(self) -> int:
+        """Bytes that wait for the peer, or from it for who takes them."""
+        return self.output.waiting_size + self._streams.held_size
+
     def give_way(self) -> bool:
         """End if there is no stream and the peer has sent nothing more."""
         if self.idle_since is None or self.has_input:

@@ -108,6 +108,11 @@ class PrefaceDetector:
             return None
         return (False, self._opened_at)
 
+    @property
+    def held_size(self) -> int:
+        """Bytes of the preface that have come."""
+        return len(self._data)
+
     def give_way(self) -> bool:
         """End unless the peer has begun."""
         if self.idle_since is None or self._has_input(self._transport):

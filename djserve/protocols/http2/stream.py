@@ -91,6 +91,13 @@ class HTTP2Stream(Responder):
         )
 
     @property
+    def held_size(self) -> int:
+        """Bytes that wait for the peer, or from it for who takes them."""
+        size = self.queue.size + sum(map(len, self._held))
+        receiver = self.exchange if self._tunnel is None else self._tunnel.receiver
+        return size + getattr(receiver, "held_size", 0)
+
+    @property
     def is_refusable(self) -> bool:
         """Whether the request is still some exchange's, and no upgraded stream."""
         return self.exchange is not None and not self.is_upgraded

@@ -120,6 +120,11 @@ class StreamTable:
     def __len__(self) -> int:
         return len(self._streams)
 
+    @property
+    def held_size(self) -> int:
+        """Bytes that wait on all streams, either way."""
+        return sum(stream.held_size for stream in self._streams.values())
+
     # The connection calls these.
 
     def start_exchanges(self) -> None:

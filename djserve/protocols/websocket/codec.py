@@ -204,6 +204,11 @@ class Parser(WebSocketServerProtocol):
         parser._perMessageCompress = deflate
         return parser
 
+    @property
+    def held_size(self) -> int:
+        """Bytes of the message that is under way."""
+        return len(self.message) if self.inside_message else 0
+
     def parse(self, data: bytes) -> bool:
         """Take bytes of one frame; return whether something of it must be kept.
 

@@ -145,6 +145,11 @@ class WebSocketConnection:
     def is_open(self) -> bool:
         return self._state is ConnectionState.OPEN
 
+    @property
+    def held_size(self) -> int:
+        """Bytes of messages that are not complete, or that wait for the observer."""
+        return self._reader.held_size + getattr(self._observer, "held_size", 0)
+
     def attach(self, transport: Transport) -> None:
         """Begin on the transport that ``Stream.upgrade`` returned."""
         if self._state is ConnectionState.CLOSED:

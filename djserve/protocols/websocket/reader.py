@@ -110,6 +110,12 @@ class FrameReader:
         self._is_discarding = False
         self._is_stopped = False
 
+    @property
+    def held_size(self) -> int:
+        """Bytes that have arrived and are not delivered."""
+        size = len(self._buffer) - self._position
+        return size if self._parser is None else size + self._parser.held_size
+
     def receive(self, data: bytes) -> None:
         """Read a chunk as it came from the transport."""
         if self._is_stopped:

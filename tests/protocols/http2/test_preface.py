@@ -36,6 +36,7 @@ class Chosen:
     def abort_transport(self) -> None: ...
 
     idle_since = None
+    held_size = 0
 
     def give_way(self) -> bool:
         return False

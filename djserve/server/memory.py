@@ -1,0 +1,82 @@
+"""What waits in memory for clients and from them, over all connections.
+
+Each connection has bounds of its own, but thousands that use them up are gigabytes.
+The sizes are summed up at each tick, and more often while they are large: nothing is
+counted on the way of a request or a message.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Set
+
+    from djserve.interfaces import Connection
+
+logger = logging.getLogger("djserve")
+
+_LOG_INTERVAL = 60.0
+_CLOSE_LOOK_INTERVAL = 0.05
+# Down to there, so that not every look has to close some.
+_ENOUGH = 0.9
+
+
+class ClientMemory:
+    """Close the connections that hold most, as long as all hold more than ``limit``."""
+
+    def __init__(
+        self,
+        connections: Set[Connection],
+        limit: int,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._connections = connections
+        self._limit = limit
+        self._loop = loop
+        self._is_looking = False
+        self._next_log = 0.0
+        self.size = 0
+        """Bytes that were held at the last look."""
+        self.closed = 0
+        """Connections that were closed for it."""
+
+    def tick(self) -> None:
+        """Look now, and soon again while more than half of the limit is held."""
+        self._look()
+        if self.size > self._limit // 2 and not self._is_looking:
+            self._is_looking = True
+            self._loop.call_later(_CLOSE_LOOK_INTERVAL, self._look_again)
+
+    def _look_again(self) -> None:
+        self._is_looking = False
+        self.tick()
+
+    def _look(self) -> None:
+        self.size = sum(connection.held_size for connection in self._connections)
+        if self.size > self._limit:
+            self._close_largest()
+
+    def _close_largest(self) -> None:
+        held, count = self.size, 0
+        sizes = [(one.held_size, one) for one in self._connections]
+        sizes.sort(key=lambda pair: pair[0], reverse=True)
+        for size, connection in sizes:
+            if held <= self._limit * _ENOUGH:
+                break
+            connection.abort_transport()
+            held -= size
+            count += 1
+        self.closed += count
+        now = self._loop.time()
+        if now >= self._next_log:
+            self._next_log = now + _LOG_INTERVAL
+            logger.warning(
+                "Closed the %d connections that held most: %d bytes waited for clients "
+                "or from them (CLIENT_MEMORY_LIMIT is %d)",
+                count,
+                self.size,
+                self._limit,
+            )
