@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import ModuleType
+
 from django.apps import AppConfig
 from django.core.checks import register
 
@@ -14,6 +17,11 @@ class DjserveConfig(AppConfig):
 
     name = "djserve"
     verbose_name = "djserve"
+
+    def __init__(self, app_name: str, app_module: ModuleType) -> None:
+        super().__init__(app_name, app_module)
+        # Found by its name, as Django finds the commands.
+        import_module("djserve.management.early").act_early()
 
     def ready(self) -> None:
         """Called by Django once, when all apps are loaded."""

@@ -77,6 +77,21 @@ def are_settings_loaded() -> bool:
     return django_conf is not None and bool(django_conf.settings.configured)
 
 
+def configure_without_project(*, debug: bool) -> None:
+    """Keep Django from reading the project's settings in this process."""
+    from django.conf import settings
+
+    settings.configure(DEBUG=debug)
+
+
+def read_logging() -> object:
+    """Return the project's LOGGING, None if Django does not apply it."""
+    from django.conf import settings
+
+    is_usual = settings.LOGGING_CONFIG == "logging.config.dictConfig"
+    return settings.LOGGING if is_usual else None
+
+
 def _has_settings() -> bool:
     from django.conf import ENVIRONMENT_VARIABLE, settings
 

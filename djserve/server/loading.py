@@ -136,7 +136,8 @@ def _import_module(name: str) -> ModuleType:
         if _is_missing(name, error):
             raise ConfigError([_describe_missing(name, error)]) from None
         raise ConfigError([_describe_failure(name, error)]) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A process that serves nothing must not end as if that were right.
         raise ConfigError([_describe_failure(name, error)]) from error
 
 
@@ -159,7 +160,7 @@ def _describe_missing(name: str, error: ModuleNotFoundError) -> str:
     return f"{message}{hint} (searched {os.getcwd()} and the Python path)"
 
 
-def _describe_failure(name: str, error: Exception) -> str:
+def _describe_failure(name: str, error: BaseException) -> str:
     lines = traceback.format_exception_only(error)
     frames = _user_frames(error)
     # A syntax error has no frames: its own lines say where it is.
@@ -169,7 +170,7 @@ def _describe_failure(name: str, error: Exception) -> str:
     return f"Importing {name!r} failed:\n\n{''.join(lines).rstrip()}"
 
 
-def _user_frames(error: Exception) -> list[traceback.FrameSummary]:
+def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """Return the frames below the import machinery that we called."""
     frames = traceback.extract_tb(error.__traceback__)
     return [

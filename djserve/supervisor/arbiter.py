@@ -37,7 +37,7 @@ from djserve.supervisor.watcher import Watcher
 from djserve.supervisor.worker import STOP_MARGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from djserve.conf.schema import ServerConfig
 
@@ -72,12 +72,19 @@ class Arbiter:
         self._has_started = False
         self._last_turn = time.monotonic()
 
-    def run(self) -> ExitCode:
+    def run(self, set_up_logging: Callable[[], None] = lambda: None) -> ExitCode:
         """Serve until a signal ends it; return how the process ends.
 
         Raises ConfigError where a package is missing that the configuration needs.
         """
-        configure(self._config.logging, django=uses_django())
+        with SignalQueue() as signals:
+            # A failure of the project's logging is told on standard error.
+            configure(self._config.logging, django=uses_django())
+            set_up_logging()
+            configure(self._config.logging, django=uses_django())
+            return self._supervise(signals)
+
+    def _supervise(self, signals: SignalQueue) -> ExitCode:
         # Nobody is to be let in and then turned away for want of a package.
         if has_metrics(self._config):
             require_client()
@@ -99,7 +106,7 @@ class Arbiter:
         )
         try:
             with pid_file(self._config.lifecycle.pid_file), self._open_windows():
-                return self._run()
+                return self._run(signals)
         except ListenError as error:
             logger.critical("%s", error)
             return ExitCode.LISTEN_FAILED
@@ -139,12 +146,11 @@ class Arbiter:
                 stack.callback(InsightServer(address, self._insight).close)
             yield
 
-    def _run(self) -> ExitCode:
-        with SignalQueue() as signals:
-            self._watcher.watch(signals, lambda: self._handle(signals))
-            self._fleet.rollout.begin()
-            while not self._is_over():
-                self._turn()
+    def _run(self, signals: SignalQueue) -> ExitCode:
+        self._watcher.watch(signals, lambda: self._handle(signals))
+        self._fleet.rollout.begin()
+        while not self._is_over():
+            self._turn()
         if self._fleet.first_failure is not None:
             return _exit_code(self._fleet.first_failure)
         return ExitCode.OK
@@ -212,14 +218,17 @@ class Arbiter:
         self._stops = max(self._stops, 1)
         self._stop()
 
-    def _reload(self) -> None:
-        """Load the new code and replace the workers one by one."""
+    def _reload(self) -> int | None:
+        """Load the new code and replace the workers one by one.
+
+        Returns the attempt's number, None if the server is stopping.
+        """
         if self._stops:
-            return
+            return None
         logger.info("Reloading")
         self._notifier.reloading()
         self._is_announced = False
-        self._fleet.rollout.begin()
+        return self._fleet.rollout.begin()
 
     def _reopen(self) -> None:
         """Let every process open its log files anew."""

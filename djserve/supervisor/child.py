@@ -24,13 +24,13 @@ from djserve.net.channel import Channel, Message
 from djserve.server.factory import load_protocols
 from djserve.server.launch import uses_django
 from djserve.server.lifecycle import ExitCode
+from djserve.supervisor.birth import Birth
 from djserve.supervisor.parent_death import is_hung_up, request_signal
 from djserve.supervisor.titles import set_title
 from djserve.supervisor.worker import Assignment, run_worker, time_to_end
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
-    from djserve.supervisor.birth import Birth
     from djserve.supervisor.program import Loaded, Program
 
 PRELOAD_OFF = "PRELOAD is off"
@@ -55,6 +55,18 @@ def run_child(birth: Birth, config: ServerConfig, program: Program) -> ExitCode:
     return loader.run()
 
 
+def report_failure(problems: list[str]) -> bool:
+    """Tell the supervisor why this process cannot load; False if there is none."""
+    birth = Birth.take()
+    if birth is None:
+        return False
+    channel = Channel.adopt(birth.channel)
+    channel.send({"event": "failed", "problems": problems})
+    _flush(channel)
+    channel.close()
+    return True
+
+
 def find_obstacle() -> str:
     """Return why a fork would not be safe after loading, "" where it is."""
     others = [
@@ -66,6 +78,8 @@ def find_obstacle() -> str:
         return f"it has started threads ({', '.join(others)})"
     if _count_native_threads() > 1:
         return "one of its libraries has started threads"
+    if _has_children():
+        return "it has started processes"
     if "twisted.internet.reactor" in sys.modules:
         return "it has imported Twisted's reactor"
     return ""
@@ -76,6 +90,16 @@ def _count_native_threads() -> int:
         return len(os.listdir("/proc/self/task"))
     except OSError:
         return 1
+
+
+def _has_children() -> bool:
+    """Return whether this process has one: what it does would be done once for all."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    # One that has ended, and was not waited for, does nothing any more.
+    return found is None
 
 
 class _Loader:
@@ -223,9 +247,13 @@ class _Loader:
 
     def _tell(self, message: Message) -> None:
         self._channel.send(message)
-        while self._channel.has_output:
-            select.select([], [self._channel.fileno()], [], 1.0)
-            self._channel.flush()
+        _flush(self._channel)
+
+
+def _flush(channel: Channel) -> None:
+    while channel.has_output:
+        select.select([], [channel.fileno()], [], 1.0)
+        channel.flush()
 
 
 def _wants_event_loop(error: ConfigError) -> bool:

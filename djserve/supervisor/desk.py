@@ -25,7 +25,7 @@ class Desk:
         fleet: Fleet,
         watcher: Watcher,
         *,
-        reload: Callable[[], None],
+        reload: Callable[[], int | None],
         drain: Callable[[], None],
     ) -> None:
         self._listener = ControlListener(path)
@@ -80,10 +80,18 @@ class Desk:
                 )
                 return
             case "reload":
-                self._reload()
+                attempt = self._reload()
+                if attempt is None:
+                    guest.send({"error": "the server is stopping"})
+                else:
+                    guest.send({"ok": True, "attempt": attempt})
+                return
             case "drain":
                 self._drain()
-            case "scale" if isinstance(request.get("workers"), int):
+            case "scale" if self._fleet.is_stopping:
+                guest.send({"error": "the server is stopping"})
+                return
+            case "scale" if type(request.get("workers")) is int:
                 self._fleet.scale(request["workers"])
             case other:
                 guest.send({"error": f"unknown command {other!r}"})

@@ -54,9 +54,11 @@ class Nursery:
         self._family = family
         self.loaders: dict[Loader, Callable[[], None]] = {}
 
-    def start_loader(self, on_loaded: Callable[[], None]) -> Loader:
+    def start_loader(
+        self, on_loaded: Callable[[], None], *, is_checked: bool = False
+    ) -> Loader:
         """Start a loader; ``on_loaded`` is called once it has the application."""
-        loader = self._launcher.start()
+        loader = self._launcher.start(is_checked=is_checked)
         loader.deadline = time.monotonic() + self._launcher.start_timeout
         self.loaders[loader] = on_loaded
         self._watcher.watch(loader.channel, lambda: self._hear(loader))
@@ -66,7 +68,9 @@ class Nursery:
         """Find a process for a worker: a fork, or one of its own."""
         base = generation.base
         if base is None:
-            loader = self.start_loader(lambda: self._become(worker, loader))
+            loader = self.start_loader(
+                lambda: self._become(worker, loader), is_checked=True
+            )
             worker.loader = loader
             worker.pid = loader.process.pid
             # The worker's own deadline is that of its process.

@@ -22,8 +22,14 @@ if TYPE_CHECKING:
     from djserve.conf.schema import WorkersConfig
 
 
+given_command: list[str] | None = None
+"""The command line in the place of this process's own."""
+
+
 def command_line() -> list[str]:
     """Return how this program was started, for another process of the same kind."""
+    if given_command is not None:
+        return given_command
     return [sys.executable, *sys.orig_argv[1:]]
 
 
@@ -63,10 +69,13 @@ class Launcher:
         """Seconds that a loader has for the application."""
         return self._config.worker_start_timeout
 
-    def start(self) -> Loader:
-        """Start a loader. Raises OSError where the system cannot."""
+    def start(self, *, is_checked: bool = False) -> Loader:
+        """Start a loader. Raises OSError where the system cannot.
+
+        With ``is_checked`` another has run the system checks on the same code.
+        """
         ours, theirs = open_pair()
-        birth = Birth(theirs.fileno(), self._sockets)
+        birth = Birth(theirs.fileno(), self._sockets, is_checked)
         try:
             process = subprocess.Popen(
                 self._arguments,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from djserve.server.launch import launch, prepare_reactor
+from djserve.conf.loader import read_host_settings, read_logging
+from djserve.conf.process import become_worker
+from djserve.server.launch import launch, prepare_reactor, uses_django
 from djserve.supervisor.birth import Birth, count_workers
+from djserve.supervisor.signals import hold_signals
 from djserve.supervisor.systemd import adopt_activation
-from djserve.supervisor.upgrade import Inheritance
+from djserve.supervisor.upgrade import Inheritance, is_successor
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
@@ -30,14 +34,18 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
         from djserve.supervisor.child import run_child
 
         return run_child(birth, config, program)
+    if uses_django() and (needs_supervisor(config) or is_successor()):
+        become_supervisor(config)
     given = config
     config = adopt_activation(config)
     inheritance = Inheritance.take()
     if needs_supervisor(config) or inheritance is not None:
+        hold_signals()
         # A server alone needs nothing of it.
         from djserve.supervisor.arbiter import Arbiter
 
         return Arbiter(config, inheritance).run()
+    become_worker()
     reactor = prepare_reactor()
     loaded = program.load()
     if loaded.config is not None:
@@ -51,6 +59,18 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
             )
     stats = program.thread_stats
     return launch(loaded.application, config, reactor, loaded.notes, stats)
+
+
+def become_supervisor(config: ServerConfig) -> NoReturn:
+    """Go on as a supervisor, without the project that this process has loaded."""
+    from djserve.supervisor.handover import Handover, find_logging
+
+    found, problem = find_logging(read_logging())
+    hosts = read_host_settings()
+    debug = hosts is not None and hosts.debug
+    # Django has put TIME_ZONE there: the log's times are those of the workers' lines.
+    timezone = os.environ.get("TZ")
+    Handover(config, found, problem, debug, timezone).become()
 
 
 def needs_supervisor(config: ServerConfig) -> bool:

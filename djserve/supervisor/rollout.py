@@ -21,7 +21,8 @@ class Rollout:
     """Take a fleet from one generation of the code to the next.
 
     ``outcome`` is that of the last one: its state is "none", "loading", "rolling",
-    "done" or "failed", then with the problems.
+    "done" or "failed", then with the problems. While one is under way, "previous" is
+    the outcome of the one before.
     """
 
     def __init__(self, fleet: Fleet, nursery: Nursery, backoff: Backoff) -> None:
@@ -32,7 +33,8 @@ class Rollout:
         self._previous: Generation | None = None
         self._to_replace: list[Worker] = []
         self._is_wanted_again = False
-        self.outcome: Message = {"state": "none", "problems": []}
+        self._attempt = 0
+        self.outcome: Message = self._describe("none", [])
 
     @property
     def is_rolling(self) -> bool:
@@ -44,15 +46,18 @@ class Rollout:
         """Whether new code is being loaded or brought in."""
         return self._incoming is not None or self.is_rolling
 
-    def begin(self) -> None:
+    def begin(self) -> int:
         """Load the newest code; workers of it replace the others once it is loaded.
 
-        One that is under way is finished first, and another follows it.
+        One that is under way is finished first, and another follows it. Returns the
+        number that the outcome will have as its "attempt".
         """
         if self.is_under_way:
             self._is_wanted_again = True
-            return
-        self.outcome = {"state": "loading", "problems": []}
+            return self._attempt + 1
+        self._attempt += 1
+        attempt = self._attempt
+        self.outcome = self._describe("loading", [], previous=self.outcome)
         generation = Generation(self._fleet.current.number + 1, None)
         self._incoming = generation
         try:
@@ -61,6 +66,7 @@ class Rollout:
             )
         except OSError as error:
             self._refuse([f"No process can be started: {error}"], 1)
+        return attempt
 
     def loader_ended(self, loader: Loader, code: int) -> bool:
         """Take note of a loader's end; say whether it was the one of new code."""
@@ -112,7 +118,8 @@ class Rollout:
             )
         previous, fleet.current = fleet.current, generation
         if fleet.workers:
-            self.outcome = {"state": "rolling", "problems": []}
+            previous_outcome = self.outcome.get("previous")
+            self.outcome = self._describe("rolling", [], previous=previous_outcome)
             self._previous = previous
             self._to_replace = list(fleet.workers)
         else:
@@ -121,15 +128,27 @@ class Rollout:
     def _refuse(self, problems: list[str], code: int) -> None:
         self._incoming = None
         text = "\n".join(problems)
-        if not self._fleet.has_served:
+        if self._fleet.is_stopping:
+            # The loader was told to end.
+            pass
+        elif not self._fleet.has_served:
             self._fleet.first_failure = 1 if code <= 0 else code
             logger.critical("%s", text)
-        elif not self._fleet.is_stopping:
+        else:
             logger.error("The new code was refused, and the old workers stay: %s", text)
         self._end("failed", problems)
 
     def _end(self, state: str, problems: list[str]) -> None:
-        self.outcome = {"state": state, "problems": problems}
+        self.outcome = self._describe(state, problems)
         if self._is_wanted_again and not self._fleet.is_stopping:
             self._is_wanted_again = False
             self.begin()
+
+    def _describe(
+        self, state: str, problems: list[str], previous: Message | None = None
+    ) -> Message:
+        outcome = {"state": state, "problems": problems, "attempt": self._attempt}
+        if previous is not None:
+            before = {k: v for k, v in previous.items() if k != "previous"}
+            outcome["previous"] = before
+        return outcome

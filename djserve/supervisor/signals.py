@@ -24,6 +24,11 @@ HANDLED = (
 )
 
 
+def hold_signals() -> None:
+    """Let signals wait until a queue is open; those that wait outlast execve."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+
+
 class SignalQueue:
     """Collect signals while it is open, and wake a selector for each."""
 
@@ -37,6 +42,7 @@ class SignalQueue:
     def __enter__(self) -> SignalQueue:
         self._old_wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._old = [signal.signal(number, self._note) for number in self._numbers]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -9,10 +9,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 VARIABLE = "DJSERVE_UPGRADE"
+
+
+def is_successor(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether another supervisor has started this process to succeed it."""
+    return VARIABLE in environ
 
 
 @dataclass(frozen=True)

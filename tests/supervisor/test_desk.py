@@ -26,13 +26,18 @@ class Office:
         self.crew = crew
         self.path = path
         self.orders: list[str] = []
+        self.is_stopping = False
         self.desk = Desk(
             path,
             crew.fleet,
             crew.watcher,
-            reload=lambda: self.orders.append("reload"),
+            reload=self.reload,
             drain=lambda: self.orders.append("drain"),
         )
+
+    def reload(self) -> int | None:
+        self.orders.append("reload")
+        return None if self.is_stopping else len(self.orders)
 
     def turn(self) -> None:
         self.crew.watcher.run(0.02)
@@ -82,8 +87,16 @@ def test_status_is_that_of_the_fleet(office: Office) -> None:
 
 @pytest.mark.parametrize("command", ["reload", "drain"])
 def test_order_is_carried_out(office: Office, command: str) -> None:
-    assert office.ask(command=command) == {"ok": True}
+    assert office.ask(command=command)["ok"]
     assert office.orders == [command]
+
+
+def test_server_that_stops_refuses_orders(office: Office) -> None:
+    office.is_stopping = office.crew.fleet.is_stopping = True
+    refusal = {"error": "the server is stopping"}
+
+    assert office.ask(command="reload") == refusal
+    assert office.ask(command="scale", workers=5) == refusal
 
 
 def test_number_of_workers_is_changed(office: Office) -> None:
@@ -107,7 +120,7 @@ def test_what_is_not_understood_is_refused(
 )
 def test_guest_that_sends_no_request_is_shown_out(office: Office, data: bytes) -> None:
     assert office.send_raw(data) == b""
-    assert office.ask(command="reload") == {"ok": True}
+    assert office.ask(command="reload") == {"ok": True, "attempt": 1}
 
 
 def test_guest_that_leaves_at_once_disturbs_nobody(office: Office) -> None:
@@ -115,7 +128,7 @@ def test_guest_that_leaves_at_once_disturbs_nobody(office: Office) -> None:
         sock.connect(office.path)
     office.turn()
 
-    assert office.ask(command="reload") == {"ok": True}
+    assert office.ask(command="reload") == {"ok": True, "attempt": 1}
 
 
 def test_closed_desk_removes_its_file_and_hangs_up(office: Office) -> None:

@@ -81,7 +81,7 @@ def test_process_with_its_birth_in_the_environment_is_a_child(project: Path) -> 
     process = subprocess.run(
         [sys.executable, "-m", "djserve", "app:application", "--no-preload"],
         cwd=project,
-        env={**os.environ, "DJSERVE_LOADER": str(theirs.fileno())},
+        env={**os.environ, "DJSERVE_LOADER": f"0,{theirs.fileno()}"},
         pass_fds=[theirs.fileno()],
         capture_output=True,
         timeout=300,

@@ -6,6 +6,8 @@ wins. Nothing starts with a wrong setting or a failed system check.
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from djserve.checks import find_layer_problems
 from djserve.conf.loader import load
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import Flag
+from djserve.conf.process import become_worker
 from djserve.conf.short_help import shorten_help
 from djserve.conf.suggestions import suggest_flags
 from djserve.errors import ConfigError
@@ -29,7 +32,10 @@ from djserve.management.production import create_program
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.lifecycle import ExitCode
 from djserve.supervisor import run
-from djserve.supervisor.birth import is_child
+from djserve.supervisor.birth import is_checked, is_child
+from djserve.supervisor.child import report_failure
+from djserve.supervisor.roles import become_supervisor, needs_supervisor
+from djserve.supervisor.upgrade import is_successor
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
@@ -68,23 +74,51 @@ class Command(BaseCommand):
         return djserve.__version__
 
     def handle(self, *args: Any, **options: Any) -> None:
+        atexit.unregister(_end_unserved)
         try:
             code = self._serve(options)
-        except ConfigError as error:
-            raise CommandError(
-                "\n".join(error.problems), returncode=ExitCode.CONFIG_WRONG
-            ) from None
+        except (ConfigError, CommandError) as error:
+            text = str(error)
+            if report_failure([text]):
+                sys.exit(ExitCode.CONFIG_WRONG)
+            raise CommandError(text, returncode=ExitCode.CONFIG_WRONG) from None
         if self._called_from_command_line:  # type: ignore[attr-defined]
             exit_within(THREADS_TIMEOUT, code)
         if code is not ExitCode.OK:
             sys.exit(code)
 
-    def _serve(self, options: dict[str, Any]) -> ExitCode:
+    def become_role(self, arguments: list[str]) -> None:
+        """Become the supervisor, if one is needed, before the project is loaded.
+
+        Whatever is wrong with the command line is told later, by the usual way.
+        """
+        if {"-h", "--help", "--help-all", "--version"} & set(arguments):
+            return
+        parser = self.create_parser(arguments[0], arguments[1])
+        # An error of a parser that is not called from the command line is raised.
+        parser.called_from_command_line = False
+        try:
+            options = vars(parser.parse_args(arguments[2:]))
+            config = load(read_options(options))
+            if needs_supervisor(config) or is_successor():
+                become_supervisor(self._read_config(options))
+        except (CommandError, ConfigError):
+            return
+        become_worker()
+        atexit.register(_end_unserved)
+
+    def _read_config(self, options: dict[str, Any]) -> ServerConfig:
         mapping = read_options(options)
         if options["dev_https"]:
             self._add_certificate(mapping)
-        config = load(mapping)
-        if not options["skip_checks"]:
+        return load(mapping)
+
+    def _serve(self, options: dict[str, Any]) -> ExitCode:
+        config = self._read_config(options)
+        if not is_child() and (needs_supervisor(config) or is_successor()):
+            # The checks are for the process that loads the project.
+            become_supervisor(config)
+        if not options["skip_checks"] and not is_checked():
             self._run_checks()
             self._check_command_line(config)
         return run(config, create_program(config))
@@ -92,7 +126,9 @@ class Command(BaseCommand):
     def _add_certificate(self, mapping: dict[str, Any]) -> None:
         from djserve.management.https import find_development_certificate, trust_line
 
-        self.stdout.write(trust_line(find_development_certificate(mapping)))
+        line = trust_line(find_development_certificate(mapping))
+        if not is_child():
+            self.stdout.write(line)
 
     def _run_checks(self) -> None:
         try:
@@ -109,6 +145,13 @@ class Command(BaseCommand):
             return
         for message in find_layer_problems(config):
             self.stderr.write(str(message), self.style.WARNING)
+
+
+def _end_unserved() -> None:
+    """End as a failure if loading the apps has ended the process: sys.exit() in one."""
+    print("runasgi: error: loading the apps has ended the process", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(ExitCode.CONFIG_WRONG)
 
 
 def read_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from djserve.management.status_page import format_age, format_status
+from djserve.instrumentation.status_page import format_age, format_status
 
 CALL = {
     "method": "GET",

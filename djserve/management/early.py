@@ -1,0 +1,71 @@
+"""What djserve's commands do before the project's apps are loaded.
+
+``manage.py`` calls every ``AppConfig.ready()`` before it looks for a command. A process
+that is to be a supervisor, or that only talks to one, needs none of that: it is told
+apart here, while Django reads INSTALLED_APPS and comes to djserve's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from djserve.conf.process import become_worker
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+def act_early() -> None:
+    """Do what the command line of Django that is being executed asks of djserve.
+
+    Returns in a process that goes on to load the project.
+    """
+    arguments = _find_command_line()
+    command = arguments[1] if len(arguments) > 1 else ""
+    if command == "djserve":
+        _control(arguments)
+    elif command == "runasgi":
+        _serve(arguments)
+    elif command == "runserver":
+        from django.utils.autoreload import DJANGO_AUTORELOAD_ENV
+
+        is_reloaded = os.environ.get(DJANGO_AUTORELOAD_ENV) == "true"
+        if is_reloaded or "--noreload" in arguments:
+            become_worker()
+
+
+def _find_command_line() -> list[str]:
+    """Return the arguments of the command line under way, [] if there is none."""
+    if "django.core.management" not in sys.modules:
+        return []
+    from django.core.management import ManagementUtility
+
+    code = ManagementUtility.execute.__code__
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code is code:
+            arguments: list[str] = frame.f_locals["self"].argv
+            return arguments
+        frame = frame.f_back
+    return []
+
+
+def _control(arguments: list[str]) -> None:
+    from djserve.management.commands.djserve import Command
+
+    Command().run_from_argv(arguments)
+    sys.exit()
+
+
+def _serve(arguments: list[str]) -> None:
+    """Become the supervisor, if one is needed."""
+    from djserve.management.commands.runasgi import Command
+    from djserve.supervisor.birth import is_child, keep_birth
+
+    if is_child():
+        keep_birth()
+        return
+
+    Command().become_role(arguments)

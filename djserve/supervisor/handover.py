@@ -1,0 +1,139 @@
+"""From a process that has loaded the project to a supervisor that has not.
+
+``manage.py`` reads the settings and loads the apps before it comes to a command, and an
+app may start threads then. The process that is to be the supervisor therefore becomes
+another program (execve): the same process, with none of the project's code and threads.
+What that program needs of the settings travels in a file in memory.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging.config
+import os
+import pickle
+import sys
+import sysconfig
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from djserve.instrumentation.board import create_memory
+from djserve.supervisor.processes import command_line
+from djserve.supervisor.signals import hold_signals
+from djserve.supervisor.systemd import read_first_environment
+
+if TYPE_CHECKING:
+    from djserve.conf.schema import ServerConfig
+
+logger = logging.getLogger("djserve")
+
+VARIABLE = "DJSERVE_SUPERVISOR"
+BOOTSTRAP = (
+    "import sys; sys.path[:] = {path!r}; "
+    "from djserve.supervisor.clean import main; sys.exit(main())"
+)
+
+
+@dataclass(frozen=True)
+class Handover:
+    """What a supervisor needs of the process that it was."""
+
+    config: ServerConfig
+    logging: dict[str, Any] | None
+    logging_problem: str
+    debug: bool
+    timezone: str | None
+    command: list[str] = field(default_factory=command_line)
+
+    @classmethod
+    def take(cls, environ: MutableMapping[str, str] = os.environ) -> Handover:
+        """Return what was handed over to this process."""
+        with open(int(environ.pop(VARIABLE)), "rb") as file:
+            handover = pickle.load(file)
+        assert isinstance(handover, cls)
+        return handover
+
+    def become(self) -> NoReturn:
+        """Replace this program by the supervisor's; its process stays."""
+        memory = create_memory("djserve-handover", 0)
+        with open(memory, "wb", closefd=False) as file:
+            pickle.dump(self, file)
+        os.lseek(memory, 0, os.SEEK_SET)
+        os.set_inheritable(memory, True)
+        # What the project has set is not for the processes that load it anew, or a
+        # changed .env file would never count; and Twisted has removed LISTEN_FDS.
+        environment = {**read_first_environment(), VARIABLE: str(memory)}
+        hold_signals()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        code = BOOTSTRAP.format(path=sys.path)
+        # The rest is for ps(1): the command as it was given.
+        arguments = [sys.executable, *interpreter_options(), "-c", code]
+        os.execve(sys.executable, [*arguments, *sys.argv], environment)
+
+
+def interpreter_options() -> list[str]:
+    """Return the options that this interpreter was started with, such as -X dev."""
+    count = len(sys.orig_argv) - len(sys.argv)
+    options = sys.orig_argv[1 : max(1, count)]
+    # -m and -c stand before the name of the program, which is not among them.
+    return options[:-1] if options and options[-1] in ("-m", "-c") else options
+
+
+def find_logging(given: object) -> tuple[dict[str, Any] | None, str]:
+    """Return LOGGING for a process without the project, or why that has none.
+
+    Its classes must come with Python or with an installed package.
+    """
+    if not given:
+        return None, ""
+    try:
+        copied: dict[str, Any] = json.loads(json.dumps(given, default=os.fspath))
+    except (TypeError, ValueError) as error:
+        return None, str(error)
+    for name in _class_names(copied):
+        if not _is_installed(name.partition(".")[0]):
+            return None, f"{name} is the project's own"
+    return copied, ""
+
+
+def apply_logging(handover: Handover) -> None:
+    """Set up logging as the project has it, as far as that needs no project."""
+    problem = handover.logging_problem
+    if handover.logging is not None:
+        try:
+            logging.config.dictConfig(handover.logging)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error.__cause__ or error}"
+    if problem:
+        logger.warning("The supervisor logs without LOGGING: %s", problem)
+
+
+def _class_names(value: object) -> Iterator[str]:
+    """Yield the dotted names of the classes and factories in a LOGGING dict."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key in ("class", "()") and isinstance(item, str):
+                yield item
+            else:
+                yield from _class_names(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _class_names(item)
+
+
+def _is_installed(package: str) -> bool:
+    """Return whether a package is Python's own or installed, without importing it."""
+    if package in sys.stdlib_module_names or package in ("djserve", "django"):
+        return True
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    origin = "" if spec is None else spec.origin or ""
+    folders = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
+    return origin.startswith(tuple(f"{folder}{os.sep}" for folder in folders)) or (
+        f"{os.sep}site-packages{os.sep}" in origin
+    )
