@@ -97,7 +97,9 @@ class BlockDecoder(Decoder):
         try:
             return list(self.decode(block, raw=True))
         except OversizedHeaderListError as error:
-            raise HTTP2Error(str(error), ErrorCodes.ENHANCE_YOUR_CALM) from error
+            raise HTTP2Error(
+                str(error), ErrorCodes.ENHANCE_YOUR_CALM, setting="HEADER_SIZE_LIMIT"
+            ) from error
         except HPACKError as error:
             raise HTTP2Error(str(error), ErrorCodes.COMPRESSION_ERROR) from error
 

@@ -286,7 +286,15 @@ class FrameCodec(StreamReceiver):
             self._fragments > self._fragment_limit
             or self._block_size > self._block_size_limit
         ):
-            raise HTTP2Error("A head in too many parts", ErrorCodes.ENHANCE_YOUR_CALM)
+            raise HTTP2Error(
+                "A head in too many parts",
+                ErrorCodes.ENHANCE_YOUR_CALM,
+                setting=(
+                    "HTTP2_FRAGMENT_LIMIT"
+                    if self._fragments > self._fragment_limit
+                    else "HEADER_SIZE_LIMIT"
+                ),
+            )
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, RemoteSettingsChanged):

@@ -15,8 +15,10 @@ class HTTP2Error(ProtocolError):
         reason: str,
         code: ErrorCodes = ErrorCodes.PROTOCOL_ERROR,
         stream_id: int = 0,
+        *,
+        setting: str = "",
     ) -> None:
-        super().__init__(reason)
+        super().__init__(reason, setting=setting)
         self.code = code
         self.stream_id = stream_id
 
@@ -25,22 +27,28 @@ class Allowance:
     """How often a peer may do what costs it less than us.
 
     It begins full. ``refill`` gives it back over ``PERIOD`` seconds, ``earn`` where the
-    peer did honest work. ``spend`` raises HTTP2Error once nothing is left.
+    peer did honest work. ``spend`` raises HTTP2Error once nothing is left, with the
+    ``setting`` that the limit is from.
     """
 
-    __slots__ = ("_left", "_limit", "_what")
+    __slots__ = ("_left", "_limit", "_setting", "_what")
 
     PERIOD = 10.0
 
-    def __init__(self, what: str, limit: int) -> None:
+    def __init__(self, what: str, limit: int, setting: str = "") -> None:
         self._what = what
+        self._setting = setting
         self._limit = limit
         self._left = float(limit)
 
     def spend(self) -> None:
         self._left -= 1.0
         if self._left < 0.0:
-            raise HTTP2Error(f"Too many {self._what}", ErrorCodes.ENHANCE_YOUR_CALM)
+            raise HTTP2Error(
+                f"Too many {self._what}",
+                ErrorCodes.ENHANCE_YOUR_CALM,
+                setting=self._setting,
+            )
 
     def earn(self, count: float) -> None:
         self._left = min(self._limit, self._left + count)

@@ -59,8 +59,14 @@ class FrameSender(H2Connection):
         super().__init__(CONFIGURATION)
         self.decoder: BlockDecoder = BlockDecoder(http)
         self.encoder: BlockEncoder = BlockEncoder()
-        self.resets = Allowance("stream resets", config.http2_reset_limit)
-        self.controls = Allowance("control frames", config.http2_control_frame_limit)
+        self.resets = Allowance(
+            "stream resets", config.http2_reset_limit, "HTTP2_RESET_LIMIT"
+        )
+        self.controls = Allowance(
+            "control frames",
+            config.http2_control_frame_limit,
+            "HTTP2_CONTROL_FRAME_LIMIT",
+        )
         self.reset_by_us: dict[int, None] = {}
         # What stands before h2's own buffer: earlier buffers, and content between.
         self._parts: list[bytes | bytearray | memoryview] = []

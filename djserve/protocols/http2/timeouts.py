@@ -42,7 +42,9 @@ class StreamTimeouts:
         """Return what is overdue at the monotonic time ``now``, if anything."""
         if self._is_stalled(stream, now, http.write_timeout):
             return HTTP2Error(
-                "The client takes nothing of a response", ErrorCodes.ENHANCE_YOUR_CALM
+                "The client takes nothing of a response",
+                ErrorCodes.ENHANCE_YOUR_CALM,
+                setting="WRITE_TIMEOUT",
             )
         if not stream.is_receiving or not http.body_min_rate:
             self._body_since = None
@@ -145,7 +147,11 @@ class ConnectionTimeouts:
         elif self._block_since is None:
             self._block_since = now
         elif now - self._block_since >= self._http.header_timeout:
-            return HTTP2Error("A request's head is late", ErrorCodes.ENHANCE_YOUR_CALM)
+            return HTTP2Error(
+                "A request's head is late",
+                ErrorCodes.ENHANCE_YOUR_CALM,
+                setting="HEADER_TIMEOUT",
+            )
         return self._find_dead(now)
 
     def _find_dead(self, now: float) -> HTTP2Error | None:

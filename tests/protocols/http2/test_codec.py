@@ -108,6 +108,7 @@ def test_flood_of_control_frames_ends_the_connection(
 
     wire.feed(FLOODS[name](wire) * 20)
     assert wire.last_code == CALM
+    assert wire.refused[-1].setting == "HTTP2_CONTROL_FRAME_LIMIT"
     assert wire.is_closed()
 
 
@@ -162,6 +163,7 @@ def test_continuation_flood_ends_the_connection(open_wire: type[Wire]) -> None:
 
     wire.feed(wire.frame(frames.CONTINUATION, 0, 1, b""))
     assert wire.last_code == CALM
+    assert wire.refused[-1].setting == "HTTP2_FRAGMENT_LIMIT"
 
 
 def test_block_in_parts_is_bounded_in_size(open_wire: type[Wire]) -> None:
@@ -172,6 +174,7 @@ def test_block_in_parts_is_bounded_in_size(open_wire: type[Wire]) -> None:
 
     wire.feed(wire.frame(frames.CONTINUATION, 0, 1, b"x" * 10000))
     assert wire.last_code == CALM
+    assert wire.refused[-1].setting == "HEADER_SIZE_LIMIT"
 
 
 def test_block_that_is_never_completed_has_a_deadline(open_wire: type[Wire]) -> None:
@@ -182,6 +185,7 @@ def test_block_that_is_never_completed_has_a_deadline(open_wire: type[Wire]) -> 
 
     wire.tick(5.0)
     assert wire.last_code == CALM
+    assert wire.refused[-1].setting == "HEADER_TIMEOUT"
 
 
 def test_frame_that_is_never_completed_has_a_deadline(open_wire: type[Wire]) -> None:
@@ -200,6 +204,7 @@ def test_header_bomb_ends_the_connection(open_wire: type[Wire]) -> None:
     )
 
     assert wire.last_code == CALM
+    assert wire.refused[-1].setting == "HEADER_SIZE_LIMIT"
     assert not wire.requests
 
 
@@ -208,6 +213,7 @@ def test_list_beyond_the_limit_gets_431(open_wire: type[Wire]) -> None:
     wire.feed(wire.headers(1, (b"x", b"y" * 900)), wire.headers(3))
 
     assert wire.responses[1].status == 431
+    assert wire.refused[-1].setting == "HEADER_SIZE_LIMIT"
     assert len(wire.requests) == 1
 
 
@@ -217,6 +223,7 @@ def test_too_many_fields_get_431(open_wire: type[Wire]) -> None:
     )
 
     assert wire.responses[1].status == 431
+    assert wire.refused[-1].setting == "HEADER_COUNT_LIMIT"
 
 
 def test_settings_that_nobody_knows_are_not_kept(open_wire: type[Wire]) -> None:

@@ -14,12 +14,13 @@ def spend(allowance: Allowance, times: int) -> None:
 
 
 def test_allowance_ends() -> None:
-    allowance = Allowance("tests", 3)
+    allowance = Allowance("tests", 3, "TEST_LIMIT")
     spend(allowance, 3)
 
     with pytest.raises(HTTP2Error, match="Too many tests") as caught:
         allowance.spend()
     assert caught.value.code == ErrorCodes.ENHANCE_YOUR_CALM
+    assert caught.value.setting == "TEST_LIMIT"
 
 
 def test_allowance_comes_back_with_time() -> None:
