@@ -2,6 +2,7 @@
 # make test     run all tests
 # make check    format, lint, types, import contracts, settings reference
 # make coverage what each module's own test module covers
+# make conformance  run the conformance suites (docs/conformance.md)
 # make bench    measure djserve beside other servers (ARGS="--quick", ARGS=--list)
 #
 # Each target makes the virtual environment it needs; Python 3.11 is all it takes.
@@ -20,7 +21,7 @@ python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage bench clean
+.PHONY: help demo test check coverage conformance bench clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -61,6 +62,9 @@ check: $(VENV)/.dev
 
 coverage: $(VENV)/.dev
 	$(python) .ci/own_coverage.py $(ARGS)
+
+conformance: $(VENV)/.test
+	$(python) -m tests.conformance $(ARGS)
 
 # It makes .venv-bench, or BENCH_VENV, with the other servers in it.
 bench:

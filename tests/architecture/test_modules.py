@@ -26,6 +26,7 @@ WITHOUT_TEST_MODULE = {
 BESIDE_THE_MIRROR = (
     "architecture",
     "benchmarks",
+    "conformance",
     "demo",
     "django_suite",
     "e2e",
