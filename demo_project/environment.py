@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -36,6 +37,19 @@ def flag(name: str, default: bool) -> bool:
     raise ValueError(f"{name}: expected 1 or 0, got {value!r}")
 
 
+def secret(name: str) -> str:
+    """Read a secret from a variable, or from the file that ``<name>_FILE`` names.
+
+    An environment is inherited and shown in many places; a file is read here alone.
+    """
+    path = os.environ.get(f"{name}_FILE")
+    if not path:
+        return os.environ.get(name, "")
+    if os.environ.get(name):
+        raise ValueError(f"{name} and {name}_FILE are both set")
+    return Path(path).read_text(encoding="utf-8").strip()
+
+
 def items(name: str) -> list[str]:
     """Read a comma-separated list."""
     return [
@@ -53,8 +67,10 @@ def number(name: str, default: int) -> int:
     return int(value)
 
 
-def database(url: str) -> dict[str, Any]:
+def database(url: str, password: str = "") -> dict[str, Any]:
     """Turn a database URL into an entry of ``DATABASES``.
+
+    ``password`` is for a URL without one.
 
     ``sqlite:////absolute/path``, ``sqlite:///relative/path`` or
     ``postgresql://user:password@host:port/name?sslmode=require``; whatever stands in
@@ -79,7 +95,7 @@ def database(url: str) -> dict[str, Any]:
         "ENGINE": engine,
         "NAME": name,
         "USER": unquote(parts.username or ""),
-        "PASSWORD": unquote(parts.password or ""),
+        "PASSWORD": unquote(parts.password or "") or password,
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
         "CONN_MAX_AGE": 60,

@@ -20,13 +20,15 @@ DATA_DIR = Path(os.environ.get("DEMO_DATA_DIR") or PACKAGE_DIR / "var")
 DATA_DIR.mkdir(parents=True, exist_ok=True)
 
 DEBUG = environment.flag("DEBUG", default=True)
-SECRET_KEY = os.environ.get("SECRET_KEY", "")
-if not SECRET_KEY:
-    if not DEBUG:
-        raise ImproperlyConfigured("SECRET_KEY must be set where DEBUG is off.")
-    SECRET_KEY = "django-insecure-for-development-on-this-machine-only"
-
+SECRET_KEY = environment.secret("SECRET_KEY")
 ALLOWED_HOSTS = environment.items("ALLOWED_HOSTS")
+if not DEBUG:
+    if not SECRET_KEY:
+        raise ImproperlyConfigured("SECRET_KEY must be set where DEBUG is off.")
+    if not ALLOWED_HOSTS:
+        raise ImproperlyConfigured("ALLOWED_HOSTS must be set where DEBUG is off.")
+elif not SECRET_KEY:
+    SECRET_KEY = "django-insecure-for-development-on-this-machine-only"
 CSRF_TRUSTED_ORIGINS = environment.items("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
@@ -85,7 +87,8 @@ TEMPLATES = [
 
 DATABASES = {
     "default": environment.database(
-        os.environ.get("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
+        os.environ.get("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}",
+        environment.secret("DATABASE_PASSWORD"),
     )
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -137,7 +140,7 @@ USE_I18N = True
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT = Path(os.environ.get("DEMO_STATIC_DIR") or DATA_DIR / "static")
 STATICFILES_DIRS = [PACKAGE_DIR / "static"]
 if not DEBUG:
     # `collectstatic` compresses them for WhiteNoise; before that it serves them as they

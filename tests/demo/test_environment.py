@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from demo_project import environment
@@ -37,6 +39,34 @@ def test_items_drop_blanks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOSTS", "a.example, ,b.example,")
 
     assert environment.items("HOSTS") == ["a.example", "b.example"]
+
+
+def test_secret_is_read_from_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("open sesame\n")
+    monkeypatch.setenv("KEY_FILE", str(tmp_path / "key"))
+    assert environment.secret("KEY") == "open sesame"
+
+    # Which of the two would be meant is not for a guess.
+    monkeypatch.setenv("KEY", "another")
+    with pytest.raises(ValueError, match="KEY and KEY_FILE"):
+        environment.secret("KEY")
+
+
+def test_secret_is_read_from_a_variable_or_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert environment.secret("KEY") == ""
+    monkeypatch.setenv("KEY", "open sesame")
+    assert environment.secret("KEY") == "open sesame"
+
+
+def test_password_completes_a_url_without_one() -> None:
+    password = environment.database("postgres://me@db/chat", "from a file")["PASSWORD"]
+    assert password == "from a file"
+    url = "postgres://me:own@db/chat"
+    assert environment.database(url, "from a file")["PASSWORD"] == "own"
 
 
 def test_postgresql_url_is_taken_apart() -> None:

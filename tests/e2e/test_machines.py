@@ -139,8 +139,8 @@ def serving(machine: Machine, env: dict[str, str], folder: Path) -> Iterator[Non
 
 
 def write_proxy_settings(front: int, machines: list[Machine], path: Path) -> None:
-    """Adapt deploy/haproxy.cfg, and let each response say which machine it is of."""
-    text = (ROOT / "deploy" / "haproxy.cfg").read_text()
+    """Adapt HAProxy's file, and let each response say which machine it is of."""
+    text = (ROOT / "deploy" / "machines" / "haproxy.cfg").read_text()
     text = re.sub(r"\b8080\b", f"127.0.0.1:{front}", text).replace("bind :", "bind ")
     for number, machine in enumerate(machines):
         old = f"127.0.0.1:{8001 + number} port {9001 + number}"

@@ -1,4 +1,4 @@
-"""nginx, HAProxy and Caddy, with the files of deploy/, before two servers and Redis."""
+"""nginx, HAProxy and Caddy, by deploy/machines/, before two servers and Redis."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.e2e.workers import DEADLINE, wait_for
 
 pytestmark = pytest.mark.e2e
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "machines"
 
 # A chat of one room: what one says is heard by all, on whichever server they are.
 # The first message tells which server it is.
@@ -148,7 +148,7 @@ def running_pair(folder: Path, *options: str) -> Iterator[Pair]:
 
 
 def adapt(name: str, front: int, pair: Pair, folder: Path) -> Path:
-    """Copy a file of deploy/ with the ports of this test in the place of its own."""
+    """Copy a file with the ports of this test in the place of its own."""
     text = (DEPLOY / name).read_text()
     text = re.sub(r"\b8080\b", str(front), text)
     for old, new in zip((8001, 8002), pair.ports, strict=True):

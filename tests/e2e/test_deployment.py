@@ -1,0 +1,373 @@
+"""docs/deployment.md, done as it is written, in a file tree of its own.
+
+The commands and files are those of the page and of deploy/. What is put on: the tree's
+paths and free ports for the machine's, nobody's ownership, no network for pip, and in
+the place of systemd a process that reads the two units.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+from websockets.sync.client import connect
+from websockets.typing import Origin
+
+from tests.conftest import find_free_port, find_program
+from tests.e2e.conftest import CHROMIUM_ARGS
+from tests.e2e.workers import DEADLINE, wait_for
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSWORD = "open-the-example-door"
+
+# The reader's own part: a project that has a WebSocket.
+ASGI = """
+from channels.generic.websocket import WebsocketConsumer
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.core.asgi import get_asgi_application
+from django.urls import path
+
+http = get_asgi_application()
+
+
+class Echo(WebsocketConsumer):
+    def receive(self, text_data=None, bytes_data=None):
+        self.send(text_data + " from " + self.scope["client"][0])
+
+
+application = ProtocolTypeRouter(
+    {"http": http, "websocket": URLRouter([path("ws/", Echo.as_asgi())])}
+)
+"""
+
+# A command of the tree, and what it does here.
+STUBS = {
+    "bin/systemctl": "exit 0",
+    "bin/chown": "exit 0",
+    "bin/python3": 'case "$2" in venv) exit 0;; esac; exec {python} "$@"',
+    "srv/example/venv/bin/pip": "exit 0",
+    "srv/example/venv/bin/django-admin": 'exec {python} -m django "$@"',
+    "srv/example/venv/bin/python": (
+        'case "$2" in createsuperuser) set -- "$@" --no-input;; esac; '
+        'exec {python} "$@"'
+    ),
+}
+
+# What systemd does with the two units: the socket first, as descriptor 3.
+ACTIVATE = """
+import os, socket, sys
+path, *words = sys.argv[1:]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+os.chmod(path, 0o666)
+listener.listen()
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(words[0], words)
+"""
+
+
+class Machine:
+    """A file tree with the site in it, and the ports that stand for its own."""
+
+    def __init__(self, folder: Path, authority: trustme.CA) -> None:
+        self.folder = folder
+        self.https, self.http, self.metrics = (find_free_port() for _ in range(3))
+        self.context = ssl.create_default_context()
+        authority.configure_trust(self.context)
+        for name in ("etc/systemd/system", "etc/nginx", "etc/ssl/example", "run"):
+            (folder / name).mkdir(parents=True)
+        (folder / "run" / "djserve").mkdir()
+        shutil.copy("/etc/nginx/mime.types", folder / "etc" / "nginx")
+        certificate = authority.issue_cert("example.com")
+        chain = certificate.cert_chain_pems[0].bytes()
+        key = certificate.private_key_pem.bytes()
+        for file, content in (
+            ("fullchain", chain),
+            ("privkey", key),
+            ("haproxy", chain + key),
+        ):
+            path = folder / "etc" / "ssl" / "example" / f"{file}.pem"
+            path.write_bytes(content)
+        for name, script in STUBS.items():
+            stub = folder / name
+            stub.parent.mkdir(parents=True, exist_ok=True)
+            text = script.replace("{python}", shlex.quote(sys.executable))
+            stub.write_text(f"#!/bin/sh\n{text}\n")
+            stub.chmod(0o755)
+
+    def moved(self, text: str) -> str:
+        """Return a text with the machine's absolute paths in this tree."""
+        return re.sub(r"(?<![\w.])(/(?:srv|etc|run)/)", rf"{self.folder}\1", text)
+
+    def set_up(self) -> None:
+        """Do what the page says."""
+        page = (ROOT / "docs" / "deployment.md").read_text()
+        section = page.split("## One machine, from nothing")[1].split("\n## ")[0]
+        blocks = re.findall(r"^ *```(sh|python)\n(.*?)^ *```", section, re.S | re.M)
+        (path,) = re.findall(r"`(/srv/example/project/[\w/]+\.py)`", section)
+        script = ["set -ex"]
+        for language, block in blocks:
+            text = self.moved(textwrap.dedent(block))
+            if language == "sh":
+                # Each step begins where the checkout is.
+                script += [f"cd {ROOT}", text]
+            else:
+                script += [f"cat > {self.moved(path)} <<'END'", f"{text}END"]
+        environment = {
+            **{key: os.environ[key] for key in ("HOME",) if key in os.environ},
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "DJANGO_SUPERUSER_USERNAME": "root",
+            "DJANGO_SUPERUSER_EMAIL": "root@example.com",
+            "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
+        }
+        result = subprocess.run(
+            ["bash", "-c", "\n".join(script)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert "no issues" in result.stdout + result.stderr
+        project = self.folder / "srv" / "example" / "project"
+        (project / "example" / "asgi.py").write_text(ASGI)
+
+    @contextmanager
+    def served(self) -> Iterator[None]:
+        """Run what the units say, as systemd would."""
+        units = self.folder / "etc" / "systemd" / "system"
+        service, socket_unit = (
+            self.moved((units / f"djserve.{kind}").read_text())
+            for kind in ("service", "socket")
+        )
+        text = service.replace("\\\n", " ").replace("9001", str(self.metrics))
+        unit = dict(re.findall(r"^(\w+)=(.*)$", text, re.M))
+        (path,) = re.findall(r"^ListenStream=(.*)$", socket_unit, re.M)
+        name, value = unit["Environment"].split("=")
+        words = [sys.executable, "-c", ACTIVATE, path, *unit["ExecStart"].split()]
+        clean = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+        with running(
+            words,
+            self.folder / "service.log",
+            self.is_ready,
+            cwd=unit["WorkingDirectory"],
+            env={**clean, name: value},
+        ):
+            yield
+
+    def is_ready(self) -> bool:
+        try:
+            url = f"http://127.0.0.1:{self.metrics}/readyz"
+            return httpx.get(url, timeout=DEADLINE).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def is_open(self) -> bool:
+        """Return whether a proxy listens."""
+        try:
+            socket.create_connection(("127.0.0.1", self.https), DEADLINE).close()
+        except OSError:
+            return False
+        return True
+
+    def get(self, path: str, host: str = "example.com") -> httpx.Response:
+        """Ask the proxy by https, as if its name led here."""
+        with httpx.Client(verify=self.context, timeout=DEADLINE) as client:
+            return client.get(
+                f"https://127.0.0.1:{self.https}{path}",
+                headers={"Host": host},
+                extensions={"sni_hostname": "example.com"},
+            )
+
+    def echo(self, text: str) -> str:
+        with connect(
+            "wss://example.com/ws/",
+            sock=socket.create_connection(("127.0.0.1", self.https), DEADLINE),
+            ssl=self.context,
+            origin=Origin("https://example.com"),
+            open_timeout=DEADLINE,
+        ) as websocket:
+            websocket.send(text)
+            return str(websocket.recv(timeout=DEADLINE))
+
+    def adapt(self, name: str, **changes: str) -> Path:
+        """Move a file of deploy/ here, with this test's ports."""
+        text = self.moved((ROOT / "deploy" / name).read_text())
+        for old, new in changes.items():
+            text = text.replace(old, new)
+        for number, port in ((443, self.https), (80, self.http), (9001, self.metrics)):
+            text = re.sub(rf"\b(listen |port ){number}\b", rf"\g<1>{port}", text)
+            text = re.sub(rf"\bbind :{number}\b", f"bind 127.0.0.1:{port}", text)
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+
+@contextmanager
+def running(
+    words: list[str], log: Path, is_ready: Callable[[], bool], **options: Any
+) -> Iterator[None]:
+    """Run a program until the end of the block, once it is ready."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=output, **options)
+    try:
+        wait_for(lambda: is_ready() or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
+        yield
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    find_program("nginx")
+    # Its sockets' paths are short enough for the kernel, where pytest's are not.
+    with tempfile.TemporaryDirectory(prefix="dj-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        machine = Machine(folder, trustme.CA())
+        machine.set_up()
+        with machine.served():
+            yield machine
+
+
+@pytest.fixture(scope="module")
+def nginx(machine: Machine) -> Iterator[Machine]:
+    """The machine with nginx in front, by the file that the page has copied."""
+    installed = machine.folder / "etc" / "nginx" / "nginx.conf"
+    assert installed.read_text() == (ROOT / "deploy" / "nginx.conf").read_text()
+    user = "user root;" if os.geteuid() == 0 else ""
+    path = machine.adapt("nginx.conf", **{"user www-data;": user})
+    words = [find_program("nginx"), "-c", str(path), "-p", str(machine.folder)]
+    options = f"daemon off; error_log {machine.folder}/error.log;"
+    with running(
+        [*words, "-g", options], machine.folder / "nginx.log", machine.is_open
+    ):
+        yield machine
+
+
+def test_static_files_are_served_by_nginx(nginx: Machine) -> None:
+    style = nginx.get("/static/admin/css/base.css")
+
+    assert style.status_code == 200
+    assert style.headers["Content-Type"] == "text/css"
+    assert style.headers["Server"] == "nginx"
+
+
+def test_plain_http_leads_to_https(nginx: Machine) -> None:
+    url = f"http://127.0.0.1:{nginx.http}/admin/"
+    answer = httpx.get(url, headers={"Host": "example.com"}, timeout=DEADLINE)
+
+    assert answer.headers["Location"] == "https://example.com/admin/"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "evil.example"])
+def test_stranger_gets_nothing(nginx: Machine, host: str) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        nginx.get("/admin/login/", host=host)
+
+
+def test_websocket_passes_nginx_and_knows_its_client(nginx: Machine) -> None:
+    assert nginx.echo("hello") == "hello from 127.0.0.1"
+
+
+@pytest.mark.browser
+def test_admin_is_signed_in_to_in_a_browser(
+    nginx: Machine, require_program: Callable[..., str]
+) -> None:
+    from playwright.sync_api import sync_playwright
+
+    path = require_program("chromium", env="CHROMIUM")
+    rules = f"MAP example.com:443 127.0.0.1:{nginx.https}"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path,
+            args=[*CHROMIUM_ARGS, f"--host-resolver-rules={rules}"],
+            timeout=240_000,
+        )
+        page = browser.new_page(ignore_https_errors=True)
+        page.set_default_timeout(120_000)
+        page.goto("https://example.com/admin/")
+        page.fill("#id_username", "root")
+        page.fill("#id_password", PASSWORD)
+        page.click("input[type=submit]")
+        page.wait_for_selector("#user-tools")
+        assert page.title().startswith("Site administration")
+        header = "getComputedStyle(document.querySelector('#header'))"
+        assert page.evaluate(f"{header}.display") == "flex"
+        answer = page.evaluate(
+            """() => new Promise((resolve, reject) => {
+                const socket = new WebSocket(`wss://${location.host}/ws/`);
+                socket.onopen = () => socket.send("hello");
+                socket.onmessage = (event) => resolve(event.data);
+                socket.onerror = reject;
+            })"""
+        )
+        browser.close()
+
+    assert answer == "hello from 127.0.0.1"
+
+
+def test_haproxy_stands_before_the_same_socket(machine: Machine) -> None:
+    path = machine.adapt("haproxy.cfg")
+    words = [find_program("haproxy"), "-db", "-f", str(path)]
+    with running(words, machine.folder / "haproxy.log", machine.is_open):
+        wait_for(lambda: machine.get("/admin/login/").status_code == 200)
+        page = machine.get("/admin/login/")
+        assert machine.echo("hello") == "hello from 127.0.0.1"
+
+    assert "Secure" in page.headers["Set-Cookie"]
+
+
+def test_caddy_stands_before_the_same_socket(machine: Machine) -> None:
+    ssl_folder = machine.folder / "etc" / "ssl" / "example"
+    tls = f"tls {ssl_folder}/fullchain.pem {ssl_folder}/privkey.pem"
+    path = machine.adapt(
+        "Caddyfile",
+        **{"example.com {": f"https://example.com:{machine.https} {{\n\t{tls}"},
+    )
+    path.write_text(
+        "{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + path.read_text()
+    )
+    words = ["env", f"HOME={machine.folder}", f"XDG_DATA_HOME={machine.folder}"]
+    words += [find_program("caddy"), "run", "--adapter", "caddyfile"]
+    with running(
+        [*words, "--config", str(path)], machine.folder / "caddy.log", machine.is_open
+    ):
+        page = machine.get("/admin/login/")
+        style = machine.get("/static/admin/css/base.css")
+        assert machine.echo("hello") == "hello from 127.0.0.1"
+
+    assert page.status_code == 200
+    assert "Secure" in page.headers["Set-Cookie"]
+    assert style.headers["Content-Type"].startswith("text/css")
+
+
+def test_every_proxy_names_the_socket_of_the_unit() -> None:
+    unit = (ROOT / "deploy" / "systemd" / "djserve.socket").read_text()
+    (path,) = re.findall(r"^ListenStream=(.*)$", unit, re.M)
+    for name in ("nginx.conf", "haproxy.cfg", "Caddyfile"):
+        text = (ROOT / "deploy" / name).read_text()
+        assert re.search(rf"unix[:@/]/?{re.escape(path)}", text), name
+    service = (ROOT / "deploy" / "systemd" / "djserve.service").read_text()
+    assert "--proxy-headers" in service
