@@ -25,9 +25,9 @@ class DjserveConfig(AppConfig):
 
     def ready(self) -> None:
         """Called by Django once, when all apps are loaded."""
-        from djserve.handlers.checks import check_database_pools
+        from djserve.handlers.checks import check_database_pools, check_middleware
 
-        for check in (*checks.CHECKS, check_database_pools):
+        for check in (*checks.CHECKS, check_database_pools, check_middleware):
             register(check, checks.TAG)
         prepare_with(_trace_django)
 

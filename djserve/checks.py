@@ -6,6 +6,7 @@ djserve.E002  Daphne's app is installed beside djserve's
 djserve.E003  djserve comes after django.contrib.staticfiles
 djserve.E004  ASGI_APPLICATION names nothing that can be imported
 djserve.E005  ASGI_APPLICATION names the WSGI application
+djserve.I001  a middleware is made for each kind of view (handlers/checks.py)
 djserve.W001  ASGI_APPLICATION is missing
 djserve.W002  several workers, and a channel layer that lives in one process
 djserve.W003  asgiref is too old for pooled threads

@@ -50,7 +50,7 @@ def test_each_id_is_given_in_one_place() -> None:
 @pytest.mark.parametrize("page", ["djserve/checks.py", "docs/checks.md"])
 def test_tables_list_every_id(page: str) -> None:
     lines = (ROOT / page).read_text().splitlines()
-    found = [re.match(r"(?:\| `)?(djserve\.[EW]\d+)", line) for line in lines]
+    found = [re.match(r"(?:\| `)?(djserve\.[EWI]\d+)", line) for line in lines]
 
     assert [match[1] for match in found if match] == sorted(ids_in_source())
 

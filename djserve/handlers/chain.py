@@ -1,27 +1,76 @@
-"""``settings.MIDDLEWARE`` to a chain for each lane.
+"""``settings.MIDDLEWARE`` to a chain for each lane, of the same middleware.
 
-The synchronous lane's chain is Django's own, as under WSGI. The asynchronous one is
-built here: middleware that is nothing but hooks becomes part of a ``LayerRun``; any
-other is called as Django calls it.
+Middleware that is nothing but hooks becomes part of a ``LayerRun`` or ``SyncRun``,
+which call the hooks. Any other is called as Django calls it: where both lanes call it
+in the same mode, one instance serves both, and what it calls in turn depends on the
+lane of the request (``Fork``). Only where the modes differ is a second one made.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.exception import convert_exception_to_response
+from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from djserve.handlers.layers import Layer, LayerRun, ViewRun, is_coalescible
+from djserve.handlers.layers import (
+    IN_SYNC_LANE,
+    Layer,
+    LayerRun,
+    SyncRun,
+    ViewRun,
+    is_coalescible,
+)
 
 # Django's name: what is logged here stands in for Django's own lines.
 logger = logging.getLogger("django.request")
+
+
+class Fork:
+    """What a middleware that serves both lanes calls: the handler of either."""
+
+    def __init__(self, handler: Callable[..., Any]) -> None:
+        self.handler = handler
+        self.sync_handler: Callable[..., Any] | None = None
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if self.sync_handler is not None and IN_SYNC_LANE.get():
+            return self.sync_handler(request)
+        return self.handler(request)
+
+
+class AsyncFork(Fork):
+    """The same for middleware that is asynchronous in both lanes."""
+
+    def __init__(self, handler: Callable[..., Any]) -> None:
+        super().__init__(handler)
+        markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> Any:
+        return await super().__call__(request)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One middleware as it was made for the asynchronous lane.
+
+    ``fork`` is None for one that is nothing but hooks, and for one that the synchronous
+    lane needs in another mode.
+    """
+
+    path: str
+    factory: Any
+    instance: Any
+    is_plain: bool
+    fork: Fork | None
 
 
 class AsyncChain:
@@ -40,11 +89,15 @@ class AsyncChain:
         self._layers = [Layer()]
         self.handler: Any = LayerRun(self._layers, self._inner)
         self._is_async = True
+        self._is_async_in_sync_lane = False
+        self.stages: list[Stage] = []
+        """What has been made, from the innermost outward."""
 
     def wrap(self, path: str) -> None:
         """Put the middleware with this dotted path around the chain."""
         middleware: Any = import_string(path)
-        is_async = self._choose_mode(path, middleware)
+        is_async = choose_mode(path, middleware, self._is_async)
+        other = choose_mode(path, middleware, self._is_async_in_sync_lane)
         handler = self._base.adapt_method_mode(
             is_async,
             self.handler,
@@ -52,15 +105,17 @@ class AsyncChain:
             debug=settings.DEBUG,
             name=f"middleware {path}",
         )
-        try:
-            instance = middleware(handler)
-        except MiddlewareNotUsed as reason:
-            _log_unused(path, reason)
-            return
+        is_plain = is_coalescible(middleware)
+        fork = None
+        if not is_plain and other == is_async:
+            fork = AsyncFork(handler) if is_async else Fork(handler)
+        instance = make(path, middleware, fork or handler)
         if instance is None:
-            raise ImproperlyConfigured(f"Middleware factory {path} returned None.")
+            return
+        self.stages.append(Stage(path, middleware, instance, is_plain, fork))
+        self._is_async_in_sync_lane = other
         self._collect_hooks(instance)
-        self._enclose(instance, handler, is_async, is_coalescible(middleware))
+        self._enclose(instance, handler, is_async, is_plain)
 
     def finish(self) -> Callable[..., Any]:
         """Return the chain as an asynchronous callable."""
@@ -69,16 +124,6 @@ class AsyncChain:
             True, self.handler, self._is_async
         )
         return chain
-
-    def _choose_mode(self, path: str, middleware: Any) -> bool:
-        can_sync = getattr(middleware, "sync_capable", True)
-        can_async: bool = getattr(middleware, "async_capable", False)
-        if not can_sync and not can_async:
-            raise RuntimeError(
-                f"Middleware {path} must have at least one of "
-                "sync_capable/async_capable set to True."
-            )
-        return can_async and (self._is_async or not can_sync)
 
     def _enclose(
         self, instance: Any, handler: Any, is_async: bool, coalescible: bool
@@ -105,6 +150,106 @@ class AsyncChain:
         if hasattr(instance, "process_exception"):
             # Django calls these synchronously in either lane.
             self.exception_middleware.append(adapt(False, instance.process_exception))
+
+
+class SyncChain:
+    """The chain of the synchronous lane, from the stages of the other."""
+
+    def __init__(self, base: BaseHandler, stages: Iterable[Stage]) -> None:
+        self.view_middleware: list[Callable[..., Any]] = []
+        self.template_response_middleware: list[Callable[..., Any]] = []
+        self.exception_middleware: list[Callable[..., Any]] = []
+        self._base = base
+        self._inner: Any = base._get_response  # type: ignore[attr-defined]
+        self._layers = [Layer()]
+        self._is_async = False
+        for stage in stages:
+            self._wrap(stage)
+
+    def finish(self) -> Callable[..., Any]:
+        """Return the chain as a synchronous callable."""
+        return self._adapt(False, self._handler(), self._is_async)
+
+    def _handler(self) -> Callable[..., Any]:
+        run = LayerRun if self._is_async else SyncRun
+        return run(self._layers, self._inner)
+
+    def _wrap(self, stage: Stage) -> None:
+        instance = stage.instance
+        if stage.is_plain:
+            self._layers = [Layer(instance), *self._layers]
+        else:
+            is_async = choose_mode(stage.path, stage.factory, self._is_async)
+            handler = self._adapt(is_async, self._handler(), self._is_async)
+            if stage.fork is not None:
+                stage.fork.sync_handler = handler
+            else:
+                instance = make(stage.path, stage.factory, handler)
+                if instance is None:
+                    return
+            self._inner, self._layers = instance, [Layer()]
+            self._is_async = is_async
+        self._collect_hooks(instance)
+
+    def _adapt(
+        self, is_async: bool, handler: Any, handler_is_async: bool | None = None
+    ) -> Callable[..., Any]:
+        adapted: Callable[..., Any] = self._base.adapt_method_mode(
+            is_async, handler, handler_is_async
+        )
+        return adapted
+
+    def _collect_hooks(self, instance: Any) -> None:
+        if hasattr(instance, "process_view"):
+            self.view_middleware.insert(0, self._adapt(False, instance.process_view))
+        if hasattr(instance, "process_template_response"):
+            self.template_response_middleware.append(
+                self._adapt(False, instance.process_template_response)
+            )
+        if hasattr(instance, "process_exception"):
+            self.exception_middleware.append(
+                self._adapt(False, instance.process_exception)
+            )
+
+
+def choose_mode(path: str, middleware: Any, inner_is_async: bool) -> bool:
+    """Return whether Django would make a middleware asynchronous, around another."""
+    can_sync = getattr(middleware, "sync_capable", True)
+    can_async: bool = getattr(middleware, "async_capable", False)
+    if not can_sync and not can_async:
+        raise RuntimeError(
+            f"Middleware {path} must have at least one of "
+            "sync_capable/async_capable set to True."
+        )
+    return can_async and (inner_is_async or not can_sync)
+
+
+def make(path: str, middleware: Any, handler: Callable[..., Any]) -> Any:
+    """Return the middleware around a handler; None for one that is not used."""
+    try:
+        instance = middleware(handler)
+    except MiddlewareNotUsed as reason:
+        _log_unused(path, reason)
+        return None
+    if instance is None:
+        raise ImproperlyConfigured(f"Middleware factory {path} returned None.")
+    return instance
+
+
+def find_made_twice() -> list[str]:
+    """Return the paths of middleware that each lane needs an instance of; makes none.
+
+    Raises what importing a middleware raises.
+    """
+    twice: list[str] = []
+    is_async, other = True, False
+    for path in reversed(settings.MIDDLEWARE):
+        middleware = import_string(path)
+        is_async = choose_mode(path, middleware, is_async)
+        other = choose_mode(path, middleware, other)
+        if is_async != other and not is_coalescible(middleware):
+            twice.insert(0, path)
+    return twice
 
 
 def _coalesce_views(hooks: list[Callable[..., Any]]) -> list[Callable[..., Any]]:

@@ -7,11 +7,15 @@ lane a request takes is decided by its view: see ``sync_lane`` and ``async_lane`
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import partial
+from threading import Lock
 from typing import IO, TYPE_CHECKING, Any
 
 import django
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.core.handlers import asgi
 from django.http import FileResponse, HttpRequest, HttpResponseBase
@@ -28,19 +32,21 @@ from djserve.handlers.body import (
     read_body,
     take_whole,
 )
-from djserve.handlers.chain import AsyncChain
+from djserve.handlers.chain import AsyncChain, Stage
 from djserve.handlers.direct import DirectLane
 from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.disk import note_full_disk
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.hops import Hops, InheritedHops, inherits_threads
 from djserve.handlers.lanes import run_lane
+from djserve.handlers.layers import IN_SYNC_LANE
 from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import prepare_thread
 from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.passing import is_asgiref_patched, make_hops
 from djserve.handlers.patches import (
     METHODS,
+    NO_PATCHES,
     Patches,
     current_patches,
     refresh_patches,
@@ -49,13 +55,15 @@ from djserve.handlers.patches import (
 from djserve.handlers.routing import Route, find_route, reusable_match, view_of
 from djserve.handlers.runtime import current_config, make_lease, shared_pool
 from djserve.handlers.sending import RETRY_AFTER, guard, send_busy, send_refusal
-from djserve.handlers.sync_lane import SyncChain, serve_sync
+from djserve.handlers.sync_lane import SyncHandler, serve_sync
 from djserve.handlers.threads import ThreadPool
 from djserve.handlers.uptake import may_be_read
 
 if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls
     from djserve.asgi.types import Receive, Scope, Send
+
+logger = logging.getLogger("djserve.handlers")
 
 _INHERITS: ContextVar[bool] = ContextVar("djserve.handlers.inherits")
 """Whether the caller of ``__call__`` had said where synchronous code runs: Django's own
@@ -75,13 +83,18 @@ class ASGIHandler(asgi.ASGIHandler):
     # the content that is there already.
     chunk_size = 2**18
 
-    sync_chain: SyncChain
+    _making = Lock()
+    _stages: Sequence[Stage] | None = None
+    _has_forks = False
+    _sync_handler: SyncHandler | None = None
 
     # On the class: Django's subclass for static files does not call __init__.
     _pool: ThreadPool | None = None
     _mailbox: Mailbox | None = None
     _config: ServerConfig | None = None
     _is_only_async = False
+    _checked: Scope | None = None
+    """The scope of the request that begins now, for which nothing is replaced."""
     _size = 0
     """How many attributes the instance had when none of them was a method."""
     found: tuple[Scope, Route] | None = None
@@ -115,13 +128,12 @@ class ASGIHandler(asgi.ASGIHandler):
         return self._config
 
     def load_middleware(self, is_async: bool = True) -> None:
-        """Build both lanes' chains: each middleware is made twice."""
-        patches = refresh_patches()
-        sync_chain = SyncChain()
-        if patches.loads:
+        """Make each middleware, for both lanes where it can serve both."""
+        self._sync_handler = None
+        if refresh_patches().loads:
             # An agent does something to each middleware, or to what calls them.
             super().load_middleware(is_async=True)
-            self.sync_chain = sync_chain
+            self._stages = None
             return
         chain = AsyncChain(self)
         for path in reversed(settings.MIDDLEWARE):
@@ -132,11 +144,39 @@ class ASGIHandler(asgi.ASGIHandler):
         hooks._template_response_middleware = chain.template_response_middleware
         hooks._exception_middleware = chain.exception_middleware
         hooks._middleware_chain = handler
-        self.sync_chain = sync_chain
+        self._stages = chain.stages
+        self._has_forks = any(stage.fork is not None for stage in chain.stages)
+        if all(stage.is_plain or stage.fork for stage in chain.stages):
+            self._sync_handler = SyncHandler(self._stages)
 
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
         """Return the response for a request, synchronously."""
-        return self.sync_chain.get_response(request)
+        handler = self._sync_handler or self._find_sync_handler()
+        if handler is None:
+            response: HttpResponseBase = async_to_sync(self.get_response_async)(request)
+            return response
+        if not self._has_forks:
+            return handler.get_response(request)
+        token = IN_SYNC_LANE.set(True)
+        try:
+            return handler.get_response(request)
+        finally:
+            IN_SYNC_LANE.reset(token)
+
+    def _find_sync_handler(self) -> SyncHandler | None:
+        """Make the middleware that the other lane's does not stand for, once."""
+        with self._making:
+            if self._sync_handler is None and not self._is_only_async:
+                try:
+                    self._sync_handler = SyncHandler(self._stages)
+                except Exception:
+                    # Some can be made only once: they have been, for the other lane.
+                    logger.exception(
+                        "Middleware could not be made for synchronous views: all "
+                        "views take the asynchronous lane"
+                    )
+                    self._is_only_async = True
+            return self._sync_handler
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """Resolve a request, or use what was found when its lane was chosen."""
@@ -202,11 +242,15 @@ class ASGIHandler(asgi.ASGIHandler):
             raise ValueError(
                 f"Django can only handle ASGI/HTTP connections, not {scope['type']}."
             )
+        if not patches.found:
+            self._checked = scope
         await self.handle(scope, receive, send)
 
     async def handle(self, scope: Any, receive: Any, send: Any) -> None:
         """Read the request's content, choose its lane, answer it."""
-        patches = self.patches()
+        checked, self._checked = self._checked, None
+        # Looked at just before, by __call__.
+        patches = NO_PATCHES if checked is scope else self.patches()
         if patches.converses:
             # Replaced wholly or not at all: Django's own, with all that it calls.
             await super().handle(scope, receive, send)

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 
+from djserve.handlers.patches import is_original_method
+
 RequestRule: TypeAlias = Callable[[HttpRequest], bool]
 ViewRule: TypeAlias = Callable[[HttpRequest, Callable[..., Any]], bool]
 ResponseRule: TypeAlias = Callable[[HttpRequest, HttpResponseBase], bool]
@@ -152,6 +154,23 @@ TABLE: Mapping[str, InlineRules] = {
 
 
 def rules_for(middleware: object) -> InlineRules:
-    """Return the rules for a middleware instance, by its exact class."""
+    """Return the rules for a middleware instance, by its exact class.
+
+    A hook that is not as Django's source defines it (an agent has replaced it) is not
+    in the table.
+    """
     kind = type(middleware)
-    return TABLE.get(f"{kind.__module__}.{kind.__qualname__}", NEVER)
+    rules = TABLE.get(f"{kind.__module__}.{kind.__qualname__}", NEVER)
+    if rules is NEVER:
+        return NEVER
+    replaced: dict[str, Any] = {
+        field: None
+        for field in ("request", "view", "response")
+        if getattr(rules, field) is not None
+        and not _is_as_written(middleware, f"process_{field}")
+    }
+    return rules._replace(**replaced)
+
+
+def _is_as_written(middleware: object, name: str) -> bool:
+    return name not in vars(middleware) and is_original_method(type(middleware), name)

@@ -10,31 +10,75 @@ exceptions layer by layer are Django's.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, TypeAlias, TypeVar, cast
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.core.handlers.exception import response_for_exception
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
+from django.core.handlers import exception
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
-from djserve.handlers.hops import run_in_thread
+from djserve.handlers.hops import rehome, restore_context, run_in_thread
 from djserve.handlers.inline import InlineRules, rules_for
+from djserve.handlers.patches import is_original_method
 
 GetResponse: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponseBase | None]]
 Hook: TypeAlias = Callable[..., Any]
+T = TypeVar("T")
+
+CONTEXT = "_djserve_context"
+
+IN_SYNC_LANE: ContextVar[bool] = ContextVar("djserve.handlers.lane", default=False)
+"""Whether the request of this context is on its way through the synchronous chain."""
+
+_CALL, _ACALL = MiddlewareMixin.__call__, MiddlewareMixin.__acall__
 
 
 class Layer:
-    """The hooks of one middleware; without one, a layer only converts exceptions."""
+    """The hooks of one middleware; without one, a layer only converts exceptions.
 
-    __slots__ = ("process_request", "process_response", "rules")
+    The hooks are looked up at each call, as Django does: agents replace them late.
+    """
+
+    __slots__ = (
+        "_request_hook",
+        "_response_hook",
+        "has_request",
+        "has_response",
+        "kind",
+        "middleware",
+        "rules",
+    )
 
     def __init__(self, middleware: Any = None) -> None:
-        self.process_request: Hook | None = getattr(middleware, "process_request", None)
-        self.process_response: Hook | None = getattr(
-            middleware, "process_response", None
-        )
+        self.middleware = middleware
+        self.kind: Any = type(middleware)
+        self.has_request = hasattr(middleware, "process_request")
+        self.has_response = hasattr(middleware, "process_response")
+        self._request_hook = getattr(self.kind, "process_request", None)
+        self._response_hook = getattr(self.kind, "process_response", None)
         self.rules: InlineRules = rules_for(middleware)
+
+    def may_enter(self, request: HttpRequest) -> bool:
+        """Whether ``process_request`` may run on the loop."""
+        rule = self.rules.request
+        return (
+            rule is not None
+            and self.kind.process_request is self._request_hook
+            and rule(request)
+        )
+
+    def may_leave(
+        self, request: HttpRequest, response: HttpResponseBase | None
+    ) -> bool:
+        """Whether ``process_response`` may run on the loop."""
+        rule = self.rules.response
+        return (
+            rule is not None
+            and response is not None
+            and self.kind.process_response is self._response_hook
+            and rule(request, response)
+        )
 
 
 class Passage:
@@ -71,8 +115,10 @@ def is_coalescible(middleware: Any) -> bool:
     return (
         isinstance(middleware, type)
         and issubclass(middleware, MiddlewareMixin)
-        and middleware.__call__ is MiddlewareMixin.__call__
-        and middleware.__acall__ is MiddlewareMixin.__acall__
+        and middleware.__call__ is _CALL
+        and middleware.__acall__ is _ACALL
+        and is_original_method(MiddlewareMixin, "__call__")
+        and is_original_method(MiddlewareMixin, "__acall__")
         and middleware.sync_capable
         and middleware.async_capable
         and not iscoroutinefunction(getattr(middleware, "process_request", None))
@@ -80,26 +126,70 @@ def is_coalescible(middleware: Any) -> bool:
     )
 
 
-class LayerRun:
-    """Neighbouring layers, from the outermost to the innermost, as one handler.
+class _Run:
+    """Neighbouring layers, from the outermost to the innermost."""
+
+    def __init__(self, layers: Sequence[Layer], get_response: Any) -> None:
+        self._layers = tuple(layers)
+        self._get_response = get_response
+        self._kinds = tuple(
+            layer.kind for layer in layers if layer.middleware is not None
+        )
+
+    def _is_touched(self) -> bool:
+        """Whether anybody has replaced what calls the hooks."""
+        if MiddlewareMixin.__acall__ is not _ACALL:
+            return bool(self._kinds)
+        for kind in self._kinds:  # noqa: SIM110 (half the cost of a generator)
+            if kind.__call__ is not _CALL:
+                return True
+        return False
+
+    def _outermost(self) -> Any:
+        """Return the outermost middleware, to be called as Django does."""
+        return exception.convert_exception_to_response(self._layers[0].middleware)
+
+    def _descend(self, request: HttpRequest, passage: Passage) -> None:
+        """Go on down, in a thread."""
+        for layer in self._layers[passage.index :]:
+            if not layer.has_request:
+                passage.index += 1
+            elif _enter(layer, request, passage):
+                return
+
+    def _ascend(self, request: HttpRequest, passage: Passage) -> None:
+        """Go on up, in a thread."""
+        while passage.index >= 0:
+            layer = self._layers[passage.index]
+            if passage.error is None and layer.has_response:
+                _leave(layer, request, passage)
+            if passage.error is not None:
+                _convert(request, passage)
+            passage.index -= 1
+
+
+class LayerRun(_Run):
+    """A run as one asynchronous handler.
 
     A call returns what the outermost layer returns, or raises what escapes it.
     """
 
     def __init__(self, layers: Sequence[Layer], get_response: GetResponse) -> None:
-        self._layers = tuple(layers)
-        self._get_response = get_response
+        super().__init__(layers, get_response)
         # Middleware asks so whether it is to work asynchronously.
         markcoroutinefunction(self)
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase | None:
+        if self._is_touched():
+            # The outermost middleware calls the next by a run of the others.
+            return cast("HttpResponseBase | None", await self._outermost()(request))
         passage = Passage()
         if not self._descend_inline(request, passage):
-            await run_in_thread(self._descend, request, passage)
+            await run_in_thread(keep_context, self._descend, request, passage)
         if not passage.returns:
             await self._turn_at_the_bottom(request, passage)
         if not self._ascend_inline(request, passage):
-            await run_in_thread(self._ascend, request, passage)
+            await run_in_thread(keep_context, self._ascend, request, passage)
         if passage.error is not None:
             raise passage.error
         return passage.response
@@ -115,19 +205,11 @@ class LayerRun:
     def _descend_inline(self, request: HttpRequest, passage: Passage) -> bool:
         """Go down on the loop while that is safe; False where a thread must go on."""
         for layer in self._layers:
-            if layer.process_request is not None:
-                rule = layer.rules.request
-                if rule is None or not rule(request):
-                    return False
+            if layer.has_request and not layer.may_enter(request):
+                return False
             if _enter(layer, request, passage):
                 break
         return True
-
-    def _descend(self, request: HttpRequest, passage: Passage) -> None:
-        """Go on down, in a thread."""
-        for layer in self._layers[passage.index :]:
-            if _enter(layer, request, passage):
-                return
 
     def _ascend_inline(self, request: HttpRequest, passage: Passage) -> bool:
         """Go up on the loop while that is safe; False where a thread must go on."""
@@ -136,27 +218,46 @@ class LayerRun:
             if passage.index < 0:
                 return True
             layer = self._layers[passage.index]
-            hook = layer.process_response
-            if hook is not None:
-                rule = layer.rules.response
-                response = passage.response
-                if response is None or rule is None or not rule(request, response):
+            if layer.has_response:
+                if not layer.may_leave(request, passage.response):
                     return False
-                _leave(hook, request, passage)
+                _leave(layer, request, passage)
                 if passage.failed:
                     return False
             passage.index -= 1
         return False
 
-    def _ascend(self, request: HttpRequest, passage: Passage) -> None:
-        """Go on up, in a thread."""
-        while passage.index >= 0:
-            hook = self._layers[passage.index].process_response
-            if passage.error is None and hook is not None:
-                _leave(hook, request, passage)
-            if passage.error is not None:
-                _convert(request, passage)
-            passage.index -= 1
+
+class SyncRun(_Run):
+    """A run as one synchronous handler: the same hooks, all in the request's thread."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | None:
+        if self._is_touched():
+            # Made for the asynchronous lane, which goes on from here.
+            return self._leave_lane(request)
+        passage = Passage()
+        self._descend(request, passage)
+        if not passage.returns:
+            try:
+                passage.turn_back(self._get_response(request))
+            except Exception as error:
+                passage.turn_back(None, error)
+        self._ascend(request, passage)
+        if passage.error is not None:
+            raise passage.error
+        return passage.response
+
+    def _leave_lane(self, request: HttpRequest) -> HttpResponseBase | None:
+        call = self._outermost()
+        if iscoroutinefunction(call):
+            call = async_to_sync(call)
+        token = IN_SYNC_LANE.set(False)
+        response: HttpResponseBase | None
+        try:
+            response = call(request)
+        finally:
+            IN_SYNC_LANE.reset(token)
+        return response
 
 
 class ViewRun:
@@ -175,7 +276,7 @@ class ViewRun:
         for index, (hook, rule) in enumerate(self._hooks):
             if rule is None or not rule(request, view):
                 return await run_in_thread(
-                    self._call_from, index, request, view, args, kwargs
+                    keep_context, self._call_from, request, index, view, args, kwargs
                 )
             response = hook(request, view, args, kwargs)
             if response:
@@ -183,7 +284,7 @@ class ViewRun:
         return None
 
     def _call_from(
-        self, index: int, request: HttpRequest, view: Hook, args: Any, kwargs: Any
+        self, request: HttpRequest, index: int, view: Hook, args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         response: HttpResponseBase | None
         for hook, _ in self._hooks[index:]:
@@ -193,13 +294,37 @@ class ViewRun:
         return None
 
 
+def keep_context(step: Callable[..., T], request: HttpRequest, *args: Any) -> T:
+    """Run a step of the hooks in the one context of the request, in its thread.
+
+    A variable that one hook has set can be reset by another with the token: a token
+    fits the very context that it was made in. What the steps set is seen outside.
+    """
+    kept: Context | None = request.__dict__.get(CONTEXT)
+    current = copy_context()
+    if kept is None:
+        kept = request.__dict__[CONTEXT] = current
+    else:
+        kept.run(_follow, current, kept)
+    try:
+        return kept.run(step, request, *args)
+    finally:
+        restore_context(kept)
+
+
+def _follow(current: Context, kept: Context) -> None:
+    """Have in the kept context what the others have set since."""
+    restore_context(current)
+    rehome(kept)
+
+
 def _enter(layer: Layer, request: HttpRequest, passage: Passage) -> bool:
     """Go through a layer downward; True where it turns the request back."""
     passage.index += 1
-    if layer.process_request is None:
+    if not layer.has_request:
         return False
     try:
-        response = layer.process_request(request)
+        response = layer.middleware.process_request(request)
     except Exception as error:
         passage.turn_back(None, error)
         return True
@@ -209,9 +334,9 @@ def _enter(layer: Layer, request: HttpRequest, passage: Passage) -> bool:
     return False
 
 
-def _leave(hook: Hook, request: HttpRequest, passage: Passage) -> None:
+def _leave(layer: Layer, request: HttpRequest, passage: Passage) -> None:
     try:
-        passage.response = hook(request, passage.response)
+        passage.response = layer.middleware.process_response(request, passage.response)
     except Exception as error:
         passage.error = error
 
@@ -225,6 +350,6 @@ def _convert(request: HttpRequest, passage: Passage) -> None:
             # Raised again for sys.exc_info(), which the debug page is made from.
             raise error
         except Exception as caught:
-            passage.response = response_for_exception(request, caught)
+            passage.response = exception.response_for_exception(request, caught)
     except Exception as another:
         passage.error = another

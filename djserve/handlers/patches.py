@@ -143,6 +143,9 @@ class Patches:
         )
 
 
+NO_PATCHES = Patches()
+
+
 def current_patches() -> Patches:
     """Return what is replaced at this moment; cheap enough to ask for each request."""
     global _seen

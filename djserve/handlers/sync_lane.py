@@ -7,8 +7,9 @@ streamed content comes back to the thread for its parts.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from functools import partial
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from django.core import signals
 from django.core.handlers import asgi
@@ -18,6 +19,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
 
 from djserve.handlers.body import set_content_length
+from djserve.handlers.chain import Stage, SyncChain
 from djserve.handlers.cursors import reset_debugging
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.files import plan_file
@@ -33,15 +35,24 @@ if TYPE_CHECKING:
     from djserve.handlers.handler import ASGIHandler
 
 
-class SyncChain(asgi.ASGIHandler):
-    """Django's synchronous middleware chain, as under WSGI.
+class SyncHandler(asgi.ASGIHandler):
+    """Answers as Django's handler does under WSGI, by the synchronous chain.
 
     An ``ASGIHandler`` for what agents replace in that class to take effect here too.
+    Without ``stages``, Django builds the chain, and makes each middleware.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stages: Iterable[Stage] | None) -> None:
         BaseHandler.__init__(self)
-        self.load_middleware(is_async=False)
+        if stages is None:
+            self.load_middleware(is_async=False)
+            return
+        chain = SyncChain(self, stages)
+        hooks: Any = self
+        hooks._view_middleware = chain.view_middleware
+        hooks._template_response_middleware = chain.template_response_middleware
+        hooks._exception_middleware = chain.exception_middleware
+        hooks._middleware_chain = chain.finish()
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """Resolve a request, or use what was found when its lane was chosen."""

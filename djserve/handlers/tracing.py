@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from django.urls import ResolverMatch, get_script_prefix
 
 from djserve.handlers.handler import ASGIHandler
-from djserve.handlers.sync_lane import SyncChain
+from djserve.handlers.sync_lane import SyncHandler
 from djserve.instrumentation.tracing import current_span
 
 
@@ -24,7 +24,7 @@ def trace_django() -> None:
 
     Called once, when tracing begins.
     """
-    for handler in (BaseHandler, ASGIHandler, SyncChain):
+    for handler in (BaseHandler, ASGIHandler, SyncHandler):
         if "resolve_request" in vars(handler):
             _tell_route(handler)
     got_request_exception.connect(

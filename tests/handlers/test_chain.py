@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
+from django.conf import settings as project_settings
+from django.core.exceptions import (
+    ImproperlyConfigured,
+    MiddlewareNotUsed,
+    PermissionDenied,
+)
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
+from django.urls import path
 from django.utils.deprecation import MiddlewareMixin
 
 from djserve.handlers import ASGIHandler
+from djserve.handlers.chain import AsyncFork
 from djserve.handlers.layers import LayerRun, ViewRun
+from tests.handlers import agents, middleware
+from tests.handlers.conversation import Conversation
 
 HERE = __name__
 
@@ -95,7 +105,9 @@ def test_other_asynchronous_middleware_divides_the_runs() -> None:
     assert len(chain._layers) == 2
     inner = chain._get_response
     assert isinstance(inner, AsyncOnly)
-    assert len(inner.get_response._layers) == 2  # type: ignore[attr-defined]
+    fork = inner.get_response
+    assert isinstance(fork, AsyncFork)
+    assert len(fork.handler._layers) == 2  # type: ignore[attr-defined]
 
 
 def test_chain_above_synchronous_middleware_is_synchronous() -> None:
@@ -116,8 +128,7 @@ def test_middleware_sees_an_asynchronous_handler() -> None:
     globals()["Asks"] = Asks
     load("Asks")
 
-    # Once for the synchronous lane, once for the asynchronous one.
-    assert seen == [False, True]
+    assert seen == [True]
 
 
 def test_view_hooks_are_joined_in_order() -> None:
@@ -159,3 +170,168 @@ def test_middleware_that_is_capable_of_nothing_is_an_error() -> None:
 
 def test_middleware_may_return_a_response_unchanged() -> None:
     assert HttpResponse().status_code == 200
+
+
+def sync_view(request: HttpRequest) -> HttpResponse:
+    middleware.CALLED.append("view")
+    return HttpResponse("from a thread")
+
+
+async def async_view(request: HttpRequest) -> HttpResponse:
+    middleware.CALLED.append("view")
+    return HttpResponse("from the loop")
+
+
+def failing_view(request: HttpRequest) -> HttpResponse:
+    raise PermissionDenied
+
+
+async def failing_async_view(request: HttpRequest) -> HttpResponse:
+    raise PermissionDenied
+
+
+urlpatterns = [
+    path("sync/", sync_view),
+    path("async/", async_view),
+    path("failing-sync/", failing_view),
+    path("failing-async/", failing_async_view),
+]
+
+
+@pytest.fixture
+def make() -> Iterator[Any]:
+    """Make a handler with some of the middleware that counts."""
+    middleware.MADE.clear()
+    middleware.CALLED.clear()
+
+    def make(*names: str) -> Any:
+        project_settings.MIDDLEWARE = [
+            f"tests.handlers.middleware.{name}" for name in names
+        ]
+        return ASGIHandler()
+
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
+        yield make
+
+
+def ask(handler: Any, url: str) -> list[str]:
+    """Make a request; return what was called."""
+    middleware.CALLED.clear()
+    client = Conversation(url)
+    client.run(handler)
+    assert client.status == (403 if "failing" in url else 200)
+    return list(middleware.CALLED)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("hooks",),
+        ("sync_only",),
+        ("sync_function",),
+        ("async_only",),
+        ("unused",),
+        ("hooks", "sync_only", "hooks"),
+        ("hooks", "async_only", "hooks"),
+        ("sync_function", "async_only", "sync_only"),
+        ("async_only", "sync_only", "hooks", "async_only"),
+        ("hooks", "unused", "sync_only"),
+    ],
+)
+def test_one_instance_serves_both_lanes(names: tuple[str, ...], make: Any) -> None:
+    handler = make(*names)
+
+    in_sync = ask(handler, "/sync/")
+    in_async = ask(handler, "/async/")
+    again = ask(handler, "/sync/")
+
+    assert in_sync == in_async == again
+    assert in_sync.count("view") == 1
+    assert Counter(names) == middleware.MADE
+
+
+@pytest.mark.parametrize("names", [("hooks", "sync_only"), ("async_only", "hooks")])
+def test_exceptions_of_either_view_pass_the_same_way(
+    names: tuple[str, ...], make: Any
+) -> None:
+    handler = make(*names)
+
+    assert ask(handler, "/failing-sync/") == ask(handler, "/failing-async/")
+
+
+def test_second_instance_is_made_when_its_lane_is_first_used(make: Any) -> None:
+    handler = make("both", "hooks")
+    assert middleware.MADE == {"both": 1, "hooks": 1}
+
+    assert ask(handler, "/async/")[0] == "both in async"
+    assert middleware.MADE == {"both": 1, "hooks": 1}
+
+    assert ask(handler, "/sync/")[0] == "both in sync"
+    ask(handler, "/sync/")
+    assert middleware.MADE == {"both": 2, "hooks": 1}
+
+
+def test_middleware_that_can_be_made_once_leaves_one_lane(
+    make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = make("only_once")
+
+    assert ask(handler, "/sync/") == ["both in async", "view"]
+    assert ask(handler, "/sync/") == ["both in async", "view"]
+    assert caplog.text.count("all views take the asynchronous lane") == 1
+
+
+@pytest.mark.parametrize("url", ["/sync/", "/async/"])
+@pytest.mark.parametrize("names", [("tokens",), ("hooks", "tokens", "sync_only")])
+def test_token_of_one_hook_is_good_in_another(
+    url: str, names: tuple[str, ...], make: Any
+) -> None:
+    called = ask(make(*names), url)
+
+    assert url in called
+    assert "reset to ''" in called
+
+
+@pytest.mark.parametrize("url", ["/sync/", "/async/"])
+@pytest.mark.parametrize("name", ["process_request", "process_response"])
+def test_hook_that_is_replaced_late_runs(
+    name: str, url: str, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make("hooks")
+    ask(handler, url)
+    counted = agents.Counted()
+    hook = vars(middleware.hooks)[name]
+    monkeypatch.setattr(middleware.hooks, name, counted.as_proxy(hook))
+
+    ask(handler, url)
+
+    assert counted.calls == 1
+
+
+@pytest.mark.parametrize("url", ["/sync/", "/async/"])
+@pytest.mark.parametrize("owner", [MiddlewareMixin, middleware.hooks])
+def test_call_of_middleware_that_is_replaced_late_runs(
+    owner: Any, url: str, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make("hooks", "sync_only", "hooks")
+    before = ask(handler, url)
+    counted = agents.Counted()
+    call = counted.plainly(MiddlewareMixin.__call__)
+    monkeypatch.setattr(owner, "__call__", call)
+
+    assert ask(handler, url) == before
+    assert counted.calls == 2
+
+
+@pytest.mark.parametrize("url", ["/sync/", "/async/"])
+def test_call_of_middleware_that_is_replaced_early_runs(
+    url: str, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = agents.Counted()
+    call = counted.plainly(MiddlewareMixin.__call__)
+    monkeypatch.setattr(MiddlewareMixin, "__call__", call)
+    handler = make("hooks", "hooks")
+
+    ask(handler, url)
+
+    assert counted.calls == 2

@@ -1,4 +1,4 @@
-"""The warning about database pools that are too small for the threads."""
+"""The checks of database pools, and of middleware that is made twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from django.db import connections
 from django.test import override_settings
 
-from djserve.handlers.checks import check_database_pools
+from djserve.handlers.checks import check_database_pools, check_middleware
 
 
 def check(pool: Any, threads: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -48,3 +48,23 @@ def test_warning_names_the_database_and_both_numbers(
 def test_wrong_settings_are_left_to_their_own_check() -> None:
     with override_settings(DJSERVE={"THREADS": "many"}):
         assert check_database_pools(None) == []
+
+
+@pytest.mark.parametrize(
+    ("handler", "name", "ids"),
+    [
+        ("djserve", "both", ["djserve.I001"]),
+        ("django", "both", []),
+        ("djserve", "hooks", []),
+        ("djserve", "missing", []),
+    ],
+)
+def test_middleware_of_which_each_lane_has_one_is_named(
+    handler: str, name: str, ids: list[str]
+) -> None:
+    path = f"tests.handlers.middleware.{name}"
+    with override_settings(MIDDLEWARE=[path], DJSERVE={"HANDLER": handler}):
+        messages = check_middleware(None)
+
+    assert [message.id for message in messages] == ids
+    assert all(path in message.msg for message in messages)

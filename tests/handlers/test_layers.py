@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import PermissionDenied
+from django.core.handlers import exception
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 from django.utils.deprecation import MiddlewareMixin
@@ -186,7 +187,7 @@ def test_error_that_cannot_be_converted_goes_to_the_next_layer(
             raise KeyError("the error page failed")
         return HttpResponse(status=500)
 
-    monkeypatch.setattr(layers, "response_for_exception", convert)
+    monkeypatch.setattr(exception, "response_for_exception", convert)
     response, calls = call("ii", {}, failing_view)
 
     assert response.status_code == 500
@@ -201,7 +202,7 @@ def test_error_that_no_layer_can_convert_is_raised(
     def convert(request: Any, error: Exception) -> HttpResponse:
         raise error
 
-    monkeypatch.setattr(layers, "response_for_exception", convert)
+    monkeypatch.setattr(exception, "response_for_exception", convert)
 
     with pytest.raises(PermissionDenied):
         call("i", {}, failing_view)

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from djserve.asgi.types import Message, Scope
 from djserve.handlers.handler import ASGIHandler
-from djserve.handlers.sync_lane import SyncChain
+from djserve.handlers.sync_lane import SyncHandler
 from djserve.handlers.tracing import trace_django
 from djserve.instrumentation.tracing import ServerSpan
 
@@ -53,7 +53,7 @@ urlpatterns = [
 @pytest.fixture(autouse=True)
 def _traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Trace Django for one test."""
-    for handler in (BaseHandler, ASGIHandler, SyncChain):
+    for handler in (BaseHandler, ASGIHandler, SyncHandler):
         monkeypatch.setattr(handler, "resolve_request", handler.resolve_request)
     receivers = list(got_request_exception.receivers)
     trace_django()
