@@ -3,6 +3,7 @@
 # make check    format, lint, types, import contracts, settings reference
 # make coverage what each module's own test module covers
 # make conformance  run the conformance suites (docs/conformance.md)
+# make ecosystem  try real packages under djserve and under Uvicorn, and tell the table
 # make bench    measure djserve beside other servers (ARGS="--quick", ARGS=--list)
 #
 # Each target makes the virtual environment it needs; Python 3.11 is all it takes.
@@ -16,12 +17,13 @@ ADDR ?= 127.0.0.1
 PORT ?= 8000
 DJANGO ?= django
 ARGS ?=
+ECOSYSTEM_VENV ?= .venv-ecosystem
 
 python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage conformance bench clean
+.PHONY: help demo test check coverage conformance ecosystem bench clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -65,6 +67,17 @@ coverage: $(VENV)/.dev
 
 conformance: $(VENV)/.test
 	$(python) -m tests.conformance $(ARGS)
+
+# It makes .venv-ecosystem, or ECOSYSTEM_VENV, with the packages in it.
+ecosystem:
+	$(MAKE) $(ECOSYSTEM_VENV)/.ecosystem VENV=$(ECOSYSTEM_VENV)
+	DJSERVE_ECOSYSTEM=1 $(ECOSYSTEM_VENV)/bin/python -m tests.ecosystem $(ARGS)
+
+$(VENV)/.ecosystem: $(VENV)/.test requirements/ecosystem.txt
+	$(pip) -r requirements/ecosystem.txt '$(DJANGO)'
+	! command -v npm >/dev/null || \
+	    npm install --silent --no-fund --no-audit --prefix $(VENV)/node socket.io-client@4
+	@touch $@
 
 # It makes .venv-bench, or BENCH_VENV, with the other servers in it.
 bench:

@@ -30,6 +30,7 @@ BESIDE_THE_MIRROR = (
     "demo",
     "django_suite",
     "e2e",
+    "ecosystem",
     "fuzz",
 )
 """Folders of tests that belong to no single module."""
