@@ -8,6 +8,7 @@ imported, and ``launch`` serves it.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -195,15 +196,22 @@ def pid_file(path: str | None) -> Iterator[None]:
         return
     own = f"{os.getpid()}\n"
     try:
-        with open(path, "w", encoding="ascii") as file:
+        with open(path, "w", encoding="ascii", opener=_open_no_link) as file:
             file.write(own)
     except OSError as error:
         reason = error.strerror or str(error)
+        if error.errno == errno.ELOOP:
+            reason = "it is a symbolic link"
         raise ConfigError([f"PID_FILE {path!r} cannot be written: {reason}"]) from error
     try:
         yield
     finally:
         _remove_pid_file(path, own)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open a file as root may: a link that another user has put there leads away."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
 
 
 def _remove_pid_file(path: str, own: str) -> None:

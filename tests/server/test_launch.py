@@ -18,7 +18,12 @@ from djserve.conf.parser import parse
 from djserve.errors import ConfigError
 from djserve.net.reactor import Reactor
 from djserve.server import launch as launching
-from djserve.server.launch import choose_origin_policy, launch, uses_django
+from djserve.server.launch import (
+    choose_origin_policy,
+    launch,
+    pid_file,
+    uses_django,
+)
 from djserve.server.lifecycle import ExitCode, Server
 from tests.logs import own_records
 
@@ -170,3 +175,18 @@ def test_loop_of_the_installed_reactor_is_the_current_one(
         assert asyncio.get_event_loop_policy().get_event_loop() is reactor.loop
     finally:
         asyncio.set_event_loop(None)
+
+
+def test_process_id_file_is_not_written_through_a_symbolic_link(
+    tmp_path: Path,
+) -> None:
+    target, link = tmp_path / "target", tmp_path / "pid"
+    target.write_text("precious")
+    link.symlink_to(target)
+
+    with (
+        pytest.raises(ConfigError, match="it is a symbolic link"),
+        pid_file(str(link)),
+    ):
+        pass
+    assert target.read_text() == "precious"
