@@ -24,7 +24,7 @@ class BoundsConfig:
         512 * MIB,
         "Bytes that may wait in a process for clients or from them, all connections "
         "together; the connections that hold most are closed beyond it.",
-        minimum=MIB,
+        minimum=65_536,
     )
     upload_disk_limit: int = setting(
         8192 * MIB,
