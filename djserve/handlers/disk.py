@@ -5,15 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import tempfile
-import threading
 import time
+
+from djserve.instrumentation import spooled
 
 logger = logging.getLogger("djserve")
 
 _LOG_INTERVAL = 60.0
 
-_lock = threading.Lock()
-_taken = 0
 _next_log = 0.0
 
 
@@ -26,13 +25,8 @@ def note_full_disk() -> None:
         logger.warning(
             "Uploads are refused with 503: %d bytes of content are in temporary files "
             "(UPLOAD_DISK_LIMIT)",
-            _taken,
+            spooled.spooled_size(),
         )
-
-
-def taken_space() -> int:
-    """Return the bytes in all files of this process that are open."""
-    return _taken
 
 
 class SpooledFile(io.BufferedRandom):
@@ -44,18 +38,13 @@ class SpooledFile(io.BufferedRandom):
 
     def claim(self, size: int, limit: int | None) -> bool:
         """Ask for space before it is written to; False if all files have too much."""
-        global _taken
-        with _lock:
-            if limit is not None and _taken + size > limit:
-                return False
-            _taken += size
-            self._claimed += size
-            return True
+        if not spooled.claim(size, limit):
+            return False
+        self._claimed += size
+        return True
 
     def close(self) -> None:
         """Give the space back."""
-        global _taken
-        with _lock:
-            _taken -= self._claimed
-            self._claimed = 0
+        claimed, self._claimed = self._claimed, 0
+        spooled.release(claimed)
         super().close()

@@ -70,6 +70,8 @@ class Field(IntEnum):
     DURATION_SUM = auto()
     CONNECTIONS_REFUSED = auto()
     CLIENT_MEMORY = auto()
+    UPLOAD_DISK = auto()
+    WEBSOCKET_WAITS = auto()
 
 
 TOTALS = (
@@ -81,6 +83,7 @@ TOTALS = (
     Field.BYTES_SENT,
     Field.DURATION_SUM,
     Field.CONNECTIONS_REFUSED,
+    Field.WEBSOCKET_WAITS,
 )
 """What only grows, and outlives its worker."""
 

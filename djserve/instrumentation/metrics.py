@@ -24,6 +24,10 @@ TOTALS = {
         "Connections beyond CONNECTION_LIMIT",
     ),
     Field.WEBSOCKETS_TOTAL: ("websockets", "WebSockets accepted"),
+    Field.WEBSOCKET_WAITS: (
+        "websocket_waits",
+        "Times that a WebSocket was read on in a later turn of the event loop",
+    ),
     Field.BYTES_SENT: ("response_bytes", "Bytes of response content sent"),
 }
 
@@ -33,6 +37,10 @@ GAUGES = {
     Field.CLIENT_MEMORY: (
         "client_memory_bytes",
         "Bytes that wait for clients or from them",
+    ),
+    Field.UPLOAD_DISK: (
+        "upload_disk_bytes",
+        "Bytes of request content in temporary files",
     ),
     Field.WEBSOCKETS: ("websockets_open", "WebSockets that are open"),
     Field.THREADS: ("threads", "Threads for synchronous code"),

@@ -278,6 +278,11 @@ class ConnectionFactory:
 
         return open_read_buffer()
 
+    @property
+    def websocket_waits(self) -> int:
+        """How often a WebSocket was read on in a later turn."""
+        return self._turns.waits if "_turns" in self.__dict__ else 0
+
     @cached_property
     def _turns(self) -> Turns:
         from djserve.protocols.websocket.turns import Turns

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from djserve.instrumentation.board import Board, Field
+from djserve.instrumentation.spooled import spooled_size
 
 if TYPE_CHECKING:
     import asyncio
@@ -58,6 +59,8 @@ class Heartbeat:
         numbers[Field.CONNECTIONS_TOTAL] = server.connections_opened
         numbers[Field.CONNECTIONS_REFUSED] = server.connections_refused
         numbers[Field.CLIENT_MEMORY] = server.client_memory
+        numbers[Field.UPLOAD_DISK] = spooled_size()
+        numbers[Field.WEBSOCKET_WAITS] = server.websocket_waits
         numbers[Field.IS_DRAINING] = server.is_stopping
         if self._thread_stats is not None:
             threads, running, queued = self._thread_stats()

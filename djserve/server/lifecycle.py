@@ -130,6 +130,11 @@ class Server:
         return self._factory.memory.size
 
     @property
+    def websocket_waits(self) -> int:
+        """How often a WebSocket was read on in a later turn."""
+        return self._factory.websocket_waits
+
+    @property
     def connections_opened(self) -> int:
         """How many connections have been opened so far."""
         return self._factory.opened

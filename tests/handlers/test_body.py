@@ -23,7 +23,8 @@ from djserve.handlers.body import (
     set_content_length,
     take_whole,
 )
-from djserve.handlers.disk import SpooledFile, taken_space
+from djserve.handlers.disk import SpooledFile
+from djserve.instrumentation.spooled import spooled_size
 from tests.virtual_time import run_in_virtual_time
 
 
@@ -126,7 +127,7 @@ def test_content_of_all_requests_shares_the_disk() -> None:
 
     assert second is not None
     second.close()
-    assert taken_space() == 0
+    assert spooled_size() == 0
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_content_that_is_given_up_takes_no_space(options: dict[str, Any]) -> Non
     with contextlib.suppress(ContentRefused):
         assert read([b"x" * 2000, b"y" * 1_500_000], **options) is None
 
-    assert taken_space() == 0
+    assert spooled_size() == 0
 
 
 def test_content_that_is_in_memory_takes_no_disk() -> None:
@@ -164,7 +165,7 @@ def test_content_that_nothing_reads_is_dropped() -> None:
     asked: list[int] = []
 
     async def is_wanted() -> bool:
-        asked.append(taken_space())
+        asked.append(spooled_size())
         return False
 
     file = read([b"x" * 2000] * 1000, disk=0, is_wanted=is_wanted)

@@ -7,7 +7,8 @@ import logging
 import pytest
 
 from djserve.handlers import disk
-from djserve.handlers.disk import SpooledFile, note_full_disk, taken_space
+from djserve.handlers.disk import SpooledFile, note_full_disk
+from djserve.instrumentation.spooled import spooled_size
 
 
 def test_space_is_taken_until_the_file_is_closed() -> None:
@@ -15,10 +16,10 @@ def test_space_is_taken_until_the_file_is_closed() -> None:
         assert file.claim(100, 250)
         assert file.claim(150, 250)
         assert not file.claim(1, 250)
-        assert taken_space() == 250
+        assert spooled_size() == 250
 
     file.close()
-    assert taken_space() == 0
+    assert spooled_size() == 0
 
 
 def test_what_is_written_can_be_read() -> None:

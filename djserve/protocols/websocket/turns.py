@@ -40,7 +40,8 @@ class Turns:
     """One loop's account; without a loop nothing is bounded.
 
     ``left`` is what the turn under way may still cost: who finds it at 0 or below calls
-    ``wait``. ``frame_rate_limit`` bounds the frames of all connections in a second.
+    ``wait``; ``waits`` counts these. ``frame_rate_limit`` bounds the frames of
+    all connections in a second.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Turns:
         "_rate",
         "_renewed_at",
         "left",
+        "waits",
     )
 
     def __init__(
@@ -65,6 +67,7 @@ class Turns:
         self._renewed_at = 0.0 if loop is None else loop.time()
         self._is_scheduled = loop is None
         self.left = _UNBOUNDED if loop is None else TURN_COST
+        self.waits = 0
         self._light: deque[Callable[[], object]] = deque()
         self._heavy: deque[Callable[[], object]] = deque()
 
@@ -81,6 +84,7 @@ class Turns:
         Those that are not heavy come first: they sent little, and wait only because
         others sent much.
         """
+        self.waits += 1
         (self._heavy if is_heavy else self._light).append(proceed)
         if not self._is_scheduled:
             self._schedule()

@@ -87,6 +87,7 @@ def test_those_who_sent_little_come_first() -> None:
     turns.wait(lambda: order.append("heavy"), is_heavy=True)
     turns.wait(lambda: order.append("light"), is_heavy=False)
 
+    assert turns.waits == 2
     loop.turn()
 
     assert order == ["light", "heavy"]
