@@ -33,7 +33,6 @@ from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.lifecycle import ExitCode
 from djserve.supervisor import run
 from djserve.supervisor.birth import is_checked, is_child
-from djserve.supervisor.child import report_failure
 from djserve.supervisor.roles import become_supervisor, needs_supervisor
 from djserve.supervisor.upgrade import is_successor
 
@@ -79,7 +78,11 @@ class Command(BaseCommand):
             code = self._serve(options)
         except (ConfigError, CommandError) as error:
             text = str(error)
-            if report_failure([text]):
+            if is_child():
+                # A server alone needs nothing of it.
+                from djserve.supervisor.child import report_failure
+
+                report_failure([text])
                 sys.exit(ExitCode.CONFIG_WRONG)
             raise CommandError(text, returncode=ExitCode.CONFIG_WRONG) from None
         if self._called_from_command_line:  # type: ignore[attr-defined]
@@ -140,8 +143,7 @@ class Command(BaseCommand):
 
     def _check_command_line(self, config: ServerConfig) -> None:
         """Tell what the checks could not: they know the settings alone."""
-        # The supervisor's command line is also that of each process that it starts.
-        if is_child() or load().workers.workers != 1:
+        if load().workers.workers != 1:
             return
         for message in find_layer_problems(config):
             self.stderr.write(str(message), self.style.WARNING)
