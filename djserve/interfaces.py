@@ -19,6 +19,32 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Field lines in order; names in lower case once they are inside djserve."""
 
 
+class ThreadStats(Protocol):
+    """Figures of the threads that run synchronous code (a handlers.PoolStats)."""
+
+    @property
+    def threads(self) -> int: ...
+
+    @property
+    def running(self) -> int: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def parked(self) -> int: ...
+
+    @property
+    def queued(self) -> int: ...
+
+    @property
+    def oldest_wait(self) -> float: ...
+
+    @property
+    def by_view(self) -> Mapping[str, tuple[int, int]]:
+        """Threads of each view, and its calls that wait."""
+
+
 class ConnectionInfo:
     """What is known of a connection before its first byte: one for each connection.
 

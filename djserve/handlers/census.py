@@ -1,8 +1,9 @@
 """Which of the threads at work compute, and which only wait for something.
 
-A thread that waits (for a socket, a lock, a database, in a sleep) uses no CPU. Nor does
-one that wants the interpreter's lock while another has it: so a short look is enough
-only if the lock was free meanwhile, else a thread must stand still for long.
+A thread that waits (for a socket, a lock, a database, in a sleep) uses no CPU. One that
+wants the interpreter's lock uses next to none, but wakes after each switch interval
+(5 ms) to ask for it. So a short look is enough only if the process had time to spare
+meanwhile; else the clock of a thread must stand still for several such intervals.
 """
 
 from __future__ import annotations
@@ -14,11 +15,8 @@ from typing import Protocol
 IDLE_SHARE = 0.2
 """Up to here, as a share of the time of a look, a thread counts as waiting."""
 
-STANDSTILL = 0.1
-"""Seconds without any CPU time after which a thread waits, whoever has the lock.
-
-Threads that compute take turns of 5 ms: twenty of them all get theirs in that time.
-"""
+STANDSTILL = 0.03
+"""Seconds without any CPU time after which a thread waits, whoever has the lock."""
 
 REST = 0.001
 """Seconds of CPU time after which a thread that waited counts as one that computes."""
@@ -55,12 +53,12 @@ def judge(
     begun: float,
     elapsed: float,
     *,
-    was_held: bool,
+    was_busy: bool,
 ) -> bool:
     """Return whether a thread waits, after a look of ``elapsed`` seconds.
 
     ``before`` is what its clock said at the look's start, ``begun`` when it began with
-    what it runs, ``was_held`` whether the lock or the CPUs were wanted during the look.
+    what it runs, ``was_busy`` whether threads may have waited for their turns.
     """
     now = monotonic()
     after = read_clock(member)
@@ -68,9 +66,9 @@ def judge(
         return after - member.cpu_seen <= REST
     if before is None or after is None:
         # Without clocks: what takes long while there is nothing to take turns for.
-        return not was_held and now - begun > STANDSTILL
+        return not was_busy and now - begun > STANDSTILL
     used = after - before
-    if not was_held:
+    if not was_busy:
         member.cpu_seen = after
         return used < IDLE_SHARE * elapsed
     if after > member.cpu_seen or member.moved_at < begun:

@@ -8,7 +8,8 @@ The share depends on what is left. A view may start one more job where the threa
 it then has are at most ``share / (1 - share)`` times those that stay free. So with 0.8
 one view ends up with four fifths of the room, two slow ones with four ninths each, and
 however many there are, some room stays for one that has no job running: that one may
-always start where there is any room at all.
+always start where there is any room at all. The same holds, among the threads that may
+compute, for the jobs of a view that are not known to only wait.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class FairQueue(Generic[W]):
         self._factor = share / (1 - share) if share < 1 else None
         self._lines: dict[Hashable | None, deque[W]] = {}
         self._running: dict[Hashable, int] = {}
+        self._idling: dict[Hashable, int] = {}
         self._length = 0
         self._places = 0
 
@@ -80,12 +82,33 @@ class FairQueue(Generic[W]):
         else:
             del self._running[view]
 
-    def may_start(self, view: Hashable | None, free: int) -> bool:
-        """Whether a view may have one more of ``free`` threads, of which it is one."""
+    def mark(self, view: Hashable | None, *, is_waiting: bool) -> None:
+        """A running job of this view is known to only wait, or not so any more."""
+        if view is not None:
+            count = self._idling.get(view, 0) + (1 if is_waiting else -1)
+            if count:
+                self._idling[view] = count
+            else:
+                del self._idling[view]
+
+    def may_start(
+        self, view: Hashable | None, free: int, free_to_compute: int | None = None
+    ) -> bool:
+        """Whether a view may have one more of ``free`` threads, of which it is one.
+
+        ``free_to_compute`` of them are not reserved for what only waits.
+        """
         if view is None or self._factor is None:
             return True
         count = self._running.get(view)
-        return count is None or count + 1 <= self._factor * (free - 1)
+        if count is None:
+            return True
+        if count + 1 > self._factor * (free - 1):
+            return False
+        if free_to_compute is None:
+            return True
+        computing = count - self._idling.get(view, 0)
+        return not computing or computing + 1 <= self._factor * (free_to_compute - 1)
 
     def append(self, waiting: W) -> None:
         """Put what waits at the end."""
@@ -94,13 +117,15 @@ class FairQueue(Generic[W]):
         self._lines.setdefault(waiting.view, deque()).append(waiting)
         self._length += 1
 
-    def next(self, free: int) -> W | None:
+    def next(self, free: int, free_to_compute: int | None = None) -> W | None:
         """Return what comes next with so many threads free; None where all must wait.
 
         It stays in the queue until it is removed.
         """
         heads = (
-            line[0] for view, line in self._lines.items() if self.may_start(view, free)
+            line[0]
+            for view, line in self._lines.items()
+            if self.may_start(view, free, free_to_compute)
         )
         return min(heads, key=_place, default=None)
 

@@ -1,8 +1,29 @@
 """Worker threads that live on: how many run at a time, and who waits for one.
 
-Only threads that run a job count against the pool's size. A thread that is held but
+Only threads that run a job count against the pool's bounds. A thread that is held but
 idle is *parked*: another may run in its place, so that nobody waits for a thread that
 does nothing. Knows neither Django nor the event loop.
+
+What waits for what, and why it comes to an end:
+
+1. ``ThreadPool.lock`` guards the books: queue, idle and busy threads, leases. It is
+   held for some microseconds, never while a job runs, and no other lock is taken under
+   it but that of a worker that is woken (``Worker.assign``, which never waits).
+2. A call in the queue waits for a thread at work to end, to park or to be found
+   waiting. The watcher looks every few milliseconds while there is a queue, so room
+   that comes from threads that only wait is used without anybody ending anything.
+3. A thread at work may itself wait for a call in the queue, through the event loop
+   (``async_to_sync``). At the ceiling each such thread lets one more run.
+4. A thread at work may wait for a database connection that a parked or idle thread
+   has. ``interrupt`` has that thread close it at once, outside of all bounds: were it
+   to wait for its turn, both would wait for each other. The bound on connections takes
+   its own locks, then the pool's, never the other way round.
+5. A held lease in the queue waits for its turn like any other, since the thread that
+   it holds counts only while it runs.
+
+What is left are calls that wait for each other by other means (a lock, a request to
+this process) with all threads of the ceiling taken; ``wait_limit`` ends those waits for
+requests that have not begun.
 """
 
 from __future__ import annotations
@@ -82,6 +103,11 @@ class PoolStats:
     longest_wait: float
     oldest_wait: float
     views: Mapping[str, ViewStats]
+
+    @property
+    def by_view(self) -> Mapping[str, tuple[int, int]]:
+        """Threads of each view, and its calls that wait."""
+        return {name: (view.running, view.queued) for name, view in self.views.items()}
 
     @property
     def computing(self) -> int:
@@ -365,7 +391,12 @@ class ThreadPool:
         return running < width or running < width + self._slow()
 
     def _is_within_share(self, lease: Lease) -> bool:
-        return self._queue.may_start(lease.view, self._capacity - len(self._busy))
+        return self._queue.may_start(lease.view, *self._free())
+
+    def _free(self) -> tuple[int, int]:
+        """Return how many threads are free in all, and how many of them to compute."""
+        running = len(self._busy)
+        return max(self.ceiling, self._capacity) - running, self._capacity - running
 
     def _slow(self) -> int:
         """Count the jobs that compute for long, or wait and are not known to."""
@@ -382,7 +413,7 @@ class ThreadPool:
 
     def _next_to_start(self) -> Lease | None:
         while self._queue and self._has_room():
-            lease = self._queue.next(self._capacity - len(self._busy))
+            lease = self._queue.next(*self._free())
             if lease is None or lease.has_jobs or lease.worker is not None:
                 return lease
             # What it had to run has been withdrawn.
@@ -468,7 +499,7 @@ class ThreadPool:
             return
         elapsed = now() - looked_at
         verdicts = [
-            judge(worker, cpu, begun, elapsed, was_held=was_held)
+            judge(worker, cpu, begun, elapsed, was_busy=probe.was_busy)
             for (worker, begun), cpu in zip(busy, before, strict=True)
         ]
         with self.lock:
@@ -482,6 +513,7 @@ class ThreadPool:
 
     def _mark(self, worker: Worker, *, is_waiting: bool) -> None:
         worker.is_waiting = is_waiting
+        self._queue.mark(worker.view, is_waiting=is_waiting)
         self._waiting += 1 if is_waiting else -1
         self._set_capacity()
 
@@ -566,7 +598,7 @@ class ThreadPool:
         view = oldest.view
         if view is None or view in self._named:
             return
-        if self._has_room() and not self._is_within_share(oldest):
+        if not self._queue.may_start(view, self._free()[0]):
             self._named.add(view)
             logger.warning(
                 "The view %s holds %d of at most %d threads, and %d more of its calls "

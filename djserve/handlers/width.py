@@ -72,6 +72,9 @@ class LockProbe:
     ) -> None:
         self.was_held = False
         """What the last nap found."""
+        self.was_busy = False
+        """Whether this process used more than half of a CPU meanwhile: then a thread
+        that used none may only have waited for its turn."""
         self._now = now
         self._used = used
         self._cpus = count_cpus()
@@ -92,6 +95,7 @@ class LockProbe:
         begun, waited, used = self._now(), self._waited_for_cpu(), self._used()
         time.sleep(seconds)
         elapsed, used = self._now() - begun, self._used() - used
+        self.was_busy = used > elapsed / 2
         wait = elapsed - seconds - (self._waited_for_cpu() - waited)
         self.was_held = wait > GRACE or used > FULL * elapsed * self._cpus
         return self.was_held

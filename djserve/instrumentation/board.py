@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import tempfile
+from collections.abc import Mapping
 from enum import IntEnum, auto
 from typing import TypeAlias
 
@@ -72,6 +74,9 @@ class Field(IntEnum):
     CLIENT_MEMORY = auto()
     UPLOAD_DISK = auto()
     WEBSOCKET_WAITS = auto()
+    THREADS_WAITING = auto()
+    THREADS_PARKED = auto()
+    THREAD_WAIT = auto()
 
 
 TOTALS = (
@@ -90,7 +95,13 @@ TOTALS = (
 _DURATIONS = 64
 _REQUESTS = 128
 _LENGTH = _REQUESTS + len(METHODS) * len(PROTOCOLS) * STATUS_LIMIT
-SIZE = _LENGTH * 8
+
+VIEWS = 16
+"""Views whose threads are on the board, those with the most."""
+
+_NAME = 8
+_VIEW = _NAME + 2
+SIZE = (_LENGTH + VIEWS * _VIEW) * 8
 
 _METHOD_INDEX = {method: index for index, method in enumerate(METHODS)}
 _PROTOCOL_INDEX = {"1.0": 0, "1.1": 1, "2": 2}
@@ -114,7 +125,7 @@ class Board:
 
     def requests(self) -> dict[tuple[str, int, str], int]:
         """Return the requests counted by method, status and protocol."""
-        table = self.numbers[_REQUESTS:]
+        table = self.numbers[_REQUESTS:_LENGTH]
         return {
             _labels(index): count for index, count in enumerate(table.tolist()) if count
         }
@@ -122,6 +133,36 @@ class Board:
     def durations(self) -> list[int]:
         """Return the requests in each of ``BUCKETS``, and those beyond the last."""
         return self.numbers[_DURATIONS : _DURATIONS + len(BUCKETS) + 1].tolist()
+
+    def set_views(self, views: Mapping[str, tuple[int, int]]) -> None:
+        """Write down how many threads views have, and how many calls wait for one."""
+        numbers = self.numbers
+        most = sorted(views.items(), key=lambda item: item[1], reverse=True)[:VIEWS]
+        for index in range(VIEWS):
+            start = _LENGTH + index * _VIEW
+            if index == len(most):
+                # What follows is older.
+                numbers[start] = 0
+                return
+            name, figures = most[index]
+            text = name.encode(errors="replace")[: _NAME * 8].ljust(_NAME * 8, b"\0")
+            for offset in range(_NAME):
+                word = text[offset * 8 : offset * 8 + 8]
+                numbers[start + offset] = int.from_bytes(word, sys.byteorder)
+            numbers[start + _NAME], numbers[start + _NAME + 1] = figures
+
+    def views(self) -> dict[str, tuple[int, int]]:
+        """Return what ``set_views`` has written; names are cut to 64 bytes."""
+        views: dict[str, tuple[int, int]] = {}
+        for index in range(VIEWS):
+            start = _LENGTH + index * _VIEW
+            words = self.numbers[start : start + _VIEW].tolist()
+            if not words[0]:
+                break
+            text = b"".join(word.to_bytes(8, sys.byteorder) for word in words[:_NAME])
+            name = text.rstrip(b"\0").decode(errors="replace")
+            views[name] = (words[_NAME], words[_NAME + 1])
+        return views
 
     def add_totals(self, other: Board) -> None:
         """Take over what only grows from the board of a worker that has ended."""

@@ -45,6 +45,8 @@ GAUGES = {
     Field.WEBSOCKETS: ("websockets_open", "WebSockets that are open"),
     Field.THREADS: ("threads", "Threads for synchronous code"),
     Field.THREADS_RUNNING: ("threads_running", "Threads that run synchronous code"),
+    Field.THREADS_WAITING: ("threads_waiting", "Those of them that only wait"),
+    Field.THREADS_PARKED: ("threads_parked", "Threads held for their next call"),
     Field.THREADS_QUEUED: ("thread_queue", "Calls that wait for a thread"),
 }
 
@@ -95,6 +97,8 @@ class _Collector:
             gauge = GaugeMetricFamily(f"djserve_{name}", text)
             gauge.add_metric([], sum(board.numbers[field] for board in self._boards))
             yield gauge
+        yield from self._views()
+        yield self._longest_wait()
         yield self._lag()
         workers = GaugeMetricFamily("djserve_workers", "Worker processes that serve")
         workers.add_metric([], len(self._live))
@@ -149,6 +153,35 @@ class _Collector:
         metric.add_metric(["received"], self._sum(Field.MESSAGES_RECEIVED))
         metric.add_metric(["sent"], self._sum(Field.MESSAGES_SENT))
         return metric
+
+    def _views(self) -> Iterator[Metric]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        running: Counter[str] = Counter()
+        queued: Counter[str] = Counter()
+        for board in self._boards:
+            for view, (threads, calls) in board.views().items():
+                running[view] += threads
+                queued[view] += calls
+        for name, text, counts in (
+            ("threads", "Threads that a view has", running),
+            ("thread_queue", "Calls of a view that wait for a thread", queued),
+        ):
+            gauge = GaugeMetricFamily(f"djserve_view_{name}", text, labels=["view"])
+            for view, count in sorted(counts.items()):
+                gauge.add_metric([view], count)
+            yield gauge
+
+    def _longest_wait(self) -> Metric:
+        from prometheus_client.core import GaugeMetricFamily
+
+        gauge = GaugeMetricFamily(
+            "djserve_thread_wait_seconds",
+            "How long the call has waited that has waited for longest",
+        )
+        waits = (board.numbers[Field.THREAD_WAIT] for board in self._boards)
+        gauge.add_metric([], max(waits, default=0) / 1e9)
+        return gauge
 
     def _lag(self) -> Metric:
         from prometheus_client.core import GaugeMetricFamily

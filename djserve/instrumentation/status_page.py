@@ -54,6 +54,7 @@ def _lines(status: dict[str, Any], stacks: bool) -> Iterator[str]:
         cells = zip(row, widths, strict=True)
         yield "  ".join(cell.rjust(width) for cell, width in cells)
     for worker in status["workers"]:
+        yield from _threads(worker)
         yield from _calls(worker, stacks)
 
 
@@ -62,6 +63,21 @@ def _row(worker: dict[str, Any]) -> list[str]:
     shown["age"] = format_age(worker["age"])
     shown["memory"] = f"{worker['memory'] / 2**20:.0f} MiB"
     return [str(shown[key]) for _, key in COLUMNS]
+
+
+def _threads(worker: dict[str, Any]) -> Iterator[str]:
+    threads = worker["threads"]
+    if not (threads["computing"] or threads["waiting"] or threads["parked"]):
+        return
+    yield (
+        f"Worker {worker['number']}: {threads['computing']} threads compute, "
+        f"{threads['waiting']} wait, {threads['parked']} are parked; "
+        f"{worker['thread_queue']} calls queue, the first for "
+        f"{threads['longest_wait']:.1f} s"
+    )
+    for view, figures in threads["views"].items():
+        threads_of_view, queued = figures["threads"], figures["queued"]
+        yield f"    {view}: {threads_of_view} threads, {queued} calls queue"
 
 
 def _calls(worker: dict[str, Any], stacks: bool) -> Iterator[str]:

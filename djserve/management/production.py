@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from djserve.conf.schema import ServerConfig
+    from djserve.interfaces import ThreadStats
 
 logger = logging.getLogger("djserve.server")
 
@@ -93,10 +94,9 @@ def describe_view(scope: Mapping[str, Any]) -> str:
     return "" if match is None else match._func_path
 
 
-def read_thread_stats() -> tuple[int, int, int]:
-    """Return the pool's threads, those at work, and the calls that wait for one."""
-    stats = handlers.shared_pool().stats()
-    return stats.threads, stats.running, stats.queued
+def read_thread_stats() -> ThreadStats:
+    """Return the figures of the pool's threads."""
+    return handlers.shared_pool().stats()
 
 
 def _forget_channel_layers() -> None:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from djserve import interfaces
     from djserve.server.lifecycle import Server
 
-    ThreadStats = Callable[[], tuple[int, int, int]]
+    ThreadStats = Callable[[], interfaces.ThreadStats]
 
 INTERVAL = 0.25
 
@@ -26,12 +27,13 @@ INTERVAL = 0.25
 class Heartbeat:
     """Beat on a server's own loop, from ``start`` on until the loop ends.
 
-    ``thread_stats`` returns the threads, those at work and the calls that wait.
+    ``thread_stats`` returns the figures of the threads.
     """
 
     def __init__(
         self, board: Board, server: Server, thread_stats: ThreadStats | None = None
     ) -> None:
+        self._board = board
         self._numbers = board.numbers
         self._server = server
         self._thread_stats = thread_stats
@@ -63,7 +65,11 @@ class Heartbeat:
         numbers[Field.WEBSOCKET_WAITS] = server.websocket_waits
         numbers[Field.IS_DRAINING] = server.is_stopping
         if self._thread_stats is not None:
-            threads, running, queued = self._thread_stats()
-            numbers[Field.THREADS] = threads
-            numbers[Field.THREADS_RUNNING] = running
-            numbers[Field.THREADS_QUEUED] = queued
+            stats = self._thread_stats()
+            numbers[Field.THREADS] = stats.threads
+            numbers[Field.THREADS_RUNNING] = stats.running
+            numbers[Field.THREADS_WAITING] = stats.waiting
+            numbers[Field.THREADS_PARKED] = stats.parked
+            numbers[Field.THREADS_QUEUED] = stats.queued
+            numbers[Field.THREAD_WAIT] = int(stats.oldest_wait * 1e9)
+            self._board.set_views(stats.by_view)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from djserve.asgi.types import Application
     from djserve.conf.schema import ServerConfig
+    from djserve.interfaces import ThreadStats
 
 
 class Loaded(NamedTuple):
@@ -38,10 +39,10 @@ class Program:
     ``load`` may be called in any process, once in each; it raises ConfigError.
     ``before_fork`` closes what two processes must not share: connections to databases,
     caches and channel layers. ``describe`` names the view of a request's scope.
-    ``thread_stats`` returns the threads, those at work and the calls that wait.
+    ``thread_stats`` returns the figures of the threads.
     """
 
     load: Callable[[], Loaded]
     before_fork: Callable[[], None] = _nothing
     describe: Callable[[Mapping[str, Any]], str] = _describe_path
-    thread_stats: Callable[[], tuple[int, int, int]] | None = None
+    thread_stats: Callable[[], ThreadStats] | None = None

@@ -115,6 +115,17 @@ def describe_worker(
         "connections": numbers[Field.CONNECTIONS],
         "websockets": numbers[Field.WEBSOCKETS],
         "in_flight": numbers[Field.CALLS],
+        "threads": {
+            "computing": numbers[Field.THREADS_RUNNING]
+            - numbers[Field.THREADS_WAITING],
+            "waiting": numbers[Field.THREADS_WAITING],
+            "parked": numbers[Field.THREADS_PARKED],
+            "longest_wait": round(numbers[Field.THREAD_WAIT] / 1e9, 3),
+            "views": {
+                view: {"threads": threads, "queued": queued}
+                for view, (threads, queued) in worker.board.views().items()
+            },
+        },
         "thread_queue": numbers[Field.THREADS_QUEUED],
         "calls": calls,
     }

@@ -23,6 +23,8 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
 THREADS = 3
+BOUNDS: dict[str, Any] = {"ceiling": 20, "share": 0.8}
+"""What lets more threads wait, and bounds those of each view."""
 PINGS = 5
 """How often a view on the loop is asked for while the threads are blocked."""
 PATIENCE = 120.0
@@ -199,12 +201,13 @@ def main() -> None:
     from djserve.handlers.runtime import make_pool
 
     for name in options.scenarios or SCENARIOS:
-        pool = make_pool(THREADS)
-        application = ASGIHandler(pool)
-        result = asyncio.run(
-            soak(application, SCENARIOS[name], seconds=options.seconds)
-        )
-        print(f"{name}: {result} {pool.stats()}")
+        for bounds in ({}, BOUNDS):
+            pool = make_pool(THREADS, **bounds)
+            application = ASGIHandler(pool)
+            result = asyncio.run(
+                soak(application, SCENARIOS[name], seconds=options.seconds)
+            )
+            print(f"{name}: {result} {pool.stats()}")
 
 
 if __name__ == "__main__":

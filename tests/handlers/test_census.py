@@ -58,7 +58,7 @@ def test_short_look_is_enough_while_the_lock_is_free(
 ) -> None:
     member = Member()
 
-    assert judge(member, 5.0 - used, 99.0, 1.0, was_held=False) is waits
+    assert judge(member, 5.0 - used, 99.0, 1.0, was_busy=False) is waits
     assert IDLE_SHARE < 0.5
 
 
@@ -66,7 +66,7 @@ def test_thread_that_wants_the_lock_must_stand_still_for_long(clocks: Clocks) ->
     member = Member()
     verdicts = []
     for _ in range(3):
-        verdicts.append(judge(member, 5.0, 99.0, 0.002, was_held=True))
+        verdicts.append(judge(member, 5.0, 99.0, 0.002, was_busy=True))
         clocks.time += 0.7 * STANDSTILL
 
     assert verdicts == [False, False, True]
@@ -76,7 +76,7 @@ def test_thread_that_gets_a_turn_computes(clocks: Clocks) -> None:
     member = Member()
     verdicts = []
     for _ in range(5):
-        verdicts.append(judge(member, clocks.cpu, 99.0, 0.002, was_held=True))
+        verdicts.append(judge(member, clocks.cpu, 99.0, 0.002, was_busy=True))
         clocks.time += 0.7 * STANDSTILL
         clocks.cpu += 0.005
 
@@ -89,23 +89,23 @@ def test_thread_that_waited_computes_once_it_uses_cpu(
 ) -> None:
     member = Member(is_waiting=True, cpu_seen=5.0 - used)
 
-    assert judge(member, None, 99.0, 0.002, was_held=True) is waits
+    assert judge(member, None, 99.0, 0.002, was_busy=True) is waits
 
 
 @pytest.mark.parametrize(
-    ("begun", "was_held", "waits"),
+    ("begun", "was_busy", "waits"),
     [(99.0, False, True), (99.99, False, False), (99.0, True, False)],
 )
 def test_without_clocks_the_time_decides(
     begun: float,
-    was_held: bool,
+    was_busy: bool,
     waits: bool,
     clocks: Clocks,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(census, "read_clock", lambda member: None)
 
-    assert judge(Member(), None, begun, 0.002, was_held=was_held) is waits
+    assert judge(Member(), None, begun, 0.002, was_busy=was_busy) is waits
 
 
 def test_clock_of_a_thread_counts_what_it_computes(thread: threading.Thread) -> None:

@@ -181,3 +181,18 @@ def test_oldest_is_found_among_all_views() -> None:
     queue.remove(jobs[2])
     queue.remove(jobs[0])
     assert (queue.oldest, queue.views(), jobs[0].place) == (jobs[1], {"a"}, 0)
+
+
+def test_view_that_computes_leaves_threads_for_others_to_compute() -> None:
+    queue: FairQueue[Job] = FairQueue(0.8)
+    for _ in range(9):
+        queue.begin("slow")
+    blocked = queue.may_start("slow", 200, 3)
+    for _ in range(9):
+        queue.mark("slow", is_waiting=True)
+    waiting = queue.may_start("slow", 200, 12)
+    queue.mark("slow", is_waiting=False)
+
+    assert (blocked, waiting) == (False, True)
+    assert not queue.may_start("slow", 200, 1)
+    assert queue.may_start("other", 200, 1)

@@ -149,9 +149,12 @@ def test_disconnects_log_nothing(results: Results) -> None:
         assert (result["error"], result["log"]) == (None, [])
 
 
+@pytest.mark.parametrize("bounds", [{}, soak.BOUNDS])
 @pytest.mark.parametrize("scenario", soak.SCENARIOS)
-def test_requests_that_wait_for_each_other_come_to_an_end(scenario: str) -> None:
-    pool = make_pool(soak.THREADS)
+def test_requests_that_wait_for_each_other_come_to_an_end(
+    scenario: str, bounds: dict[str, Any]
+) -> None:
+    pool = make_pool(soak.THREADS, **bounds)
     with override_settings(ROOT_URLCONF=soak, MIDDLEWARE=[], ALLOWED_HOSTS=["*"]):
         application = ASGIHandler(pool)
         result = asyncio.run(soak.soak(application, soak.SCENARIOS[scenario], rounds=3))

@@ -304,6 +304,19 @@ def test_threads_that_only_wait_let_others_run_up_to_the_ceiling(
     assert pool.stats().threads == 20
 
 
+def test_one_view_that_only_waits_gets_its_share_of_the_ceiling(
+    make_pool: MakePool,
+) -> None:
+    pool = make_pool(4, ceiling=80, share=0.8)
+    barrier = threading.Barrier(64)
+
+    futures = [
+        Lease(pool, held=False, view="slow").submit(barrier.wait, 60) for _ in range(64)
+    ]
+
+    assert len({future.result(60) for future in futures}) == 64
+
+
 def test_no_more_than_the_ceiling_run(make_pool: MakePool) -> None:
     pool = make_pool(1, ceiling=4)
     gate = threading.Event()

@@ -14,6 +14,7 @@ from djserve.instrumentation.board import (
     SIZE,
     STATUS_LIMIT,
     TOTALS,
+    VIEWS,
     Board,
     Field,
     create_memory,
@@ -109,7 +110,8 @@ def test_places_do_not_overlap() -> None:
 
     assert last_field < first_duration
     assert last_duration < first_request
-    assert last_request == SIZE // 8 - 1
+    # Behind them are the views, ten numbers each.
+    assert last_request == SIZE // 8 - 10 * VIEWS - 1
 
 
 def test_totals_outlive_their_worker(board: Board, other: Board) -> None:
@@ -144,3 +146,15 @@ def test_memory_has_no_path_where_the_system_has_no_memfd(
     os.close(descriptor)
 
     assert (status.st_size, status.st_nlink) == (4096, 0)
+
+
+def test_views_with_the_most_threads_are_kept(board: Board) -> None:
+    views = {f"view{number}": (number, 0) for number in range(1, 30)}
+    board.set_views(views)
+    most = board.views()
+    board.set_views({"shop.views." + 60 * "x": (1, 2), "bücher": (0, 3)})
+
+    assert list(most) == [f"view{number}" for number in range(29, 13, -1)]
+    assert board.views() == {"shop.views." + 53 * "x": (1, 2), "bücher": (0, 3)}
+    board.set_views({})
+    assert board.views() == {}

@@ -138,3 +138,15 @@ def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ConfigError, match="prometheus-client"):
         require_client()
+
+
+def test_threads_of_views_are_summed_over_the_workers(boards: list[Board]) -> None:
+    boards[0].set_views({"slow": (4, 2), "other": (1, 0)})
+    boards[1].set_views({"slow": (3, 0)})
+    boards[1].numbers[Field.THREAD_WAIT] = 1_500_000_000
+    samples = render_boards(boards)
+
+    assert samples["djserve_view_threads", ("slow",)] == 7
+    assert samples["djserve_view_thread_queue", ("slow",)] == 2
+    assert samples["djserve_view_threads", ("other",)] == 1
+    assert samples["djserve_thread_wait_seconds", ()] == 1.5

@@ -30,6 +30,13 @@ def make_worker(**fields: Any) -> dict[str, Any]:
         "websockets": 3,
         "in_flight": 1,
         "thread_queue": 5,
+        "threads": {
+            "computing": 0,
+            "waiting": 0,
+            "parked": 0,
+            "longest_wait": 0.0,
+            "views": {},
+        },
         "calls": [],
     }
     return {**worker, **fields}
@@ -133,3 +140,19 @@ def test_starting_worker_need_not_answer() -> None:
     page = format_status(make_status(make_worker(calls=None, state="starting")))
 
     assert "does not answer" not in page
+
+
+def test_threads_at_work_are_shown_by_view() -> None:
+    threads = {
+        "computing": 2,
+        "waiting": 204,
+        "parked": 3,
+        "longest_wait": 1.25,
+        "views": {"shop.views.report": {"threads": 204, "queued": 5}},
+    }
+    page = format_status(make_status(make_worker(threads=threads)))
+
+    assert (
+        "Worker 1: 2 threads compute, 204 wait, 3 are parked; 5 calls queue, the first "
+        "for 1.2 s\n    shop.views.report: 204 threads, 5 calls queue"
+    ) in page

@@ -19,6 +19,7 @@ from djserve.instrumentation.board import Field
 from djserve.net.reactor import Reactor
 from djserve.server.alone import BLOCKED_TIME, Alone
 from djserve.server.lifecycle import Server
+from tests.thread_figures import ThreadFigures
 
 METRICS = {"METRICS_PATH": "/metrics"}
 
@@ -30,7 +31,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture
 def alone(reactor: Reactor) -> Iterator[Alone]:
-    alone = Alone(parse(METRICS), reactor, lambda: (4, 1, 0))
+    alone = Alone(parse(METRICS), reactor, lambda: ThreadFigures(4, 1, 0))
     yield alone
     alone.board.close()
 

@@ -16,6 +16,7 @@ from djserve.net.reactor import Reactor
 from djserve.server import heartbeat
 from djserve.server.heartbeat import INTERVAL, Heartbeat
 from djserve.server.lifecycle import Server
+from tests.thread_figures import ThreadFigures
 from tests.virtual_time import VirtualTimeLoop
 
 
@@ -107,8 +108,13 @@ def test_stop_is_seen_at_the_next_beat(
 def test_threads_are_told_where_there_are_any(
     board: Board, server: Server, loop: VirtualTimeLoop
 ) -> None:
-    Heartbeat(board, server, lambda: (8, 5, 2)).start(loop)
+    figures = ThreadFigures(8, 5, 2, 3, 1, 0.5, {"slow": (4, 2)})
+    Heartbeat(board, server, lambda: figures).start(loop)
 
     assert board.numbers[Field.THREADS] == 8
     assert board.numbers[Field.THREADS_RUNNING] == 5
     assert board.numbers[Field.THREADS_QUEUED] == 2
+    assert board.numbers[Field.THREADS_WAITING] == 3
+    assert board.numbers[Field.THREADS_PARKED] == 1
+    assert board.numbers[Field.THREAD_WAIT] == 500_000_000
+    assert board.views() == {"slow": (4, 2)}

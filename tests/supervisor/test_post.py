@@ -20,6 +20,7 @@ from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from djserve.supervisor import post
 from djserve.supervisor.post import Post
 from djserve.supervisor.program import Loaded, Program
+from tests.thread_figures import ThreadFigures
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Receive, Scope, Send
@@ -53,7 +54,7 @@ class Running:
         program = Program(
             load=lambda: Loaded(application),
             describe=lambda scope: f"view of {scope['path']}",
-            thread_stats=lambda: (4, 2, 1),
+            thread_stats=lambda: ThreadFigures(4, 2, 1),
         )
         self.post = Post(theirs, self.board, self._reactor.loop, config, program)
         self.server = Server(
