@@ -71,6 +71,8 @@ class Run:
     received: list[tuple[str, bytes]] = field(default_factory=list)
     """What a local collector got: paths and contents."""
     log: str = ""
+    seconds: float = 0
+    """The processor time that the server used for the run."""
 
     @property
     def url(self) -> str:

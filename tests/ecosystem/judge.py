@@ -89,7 +89,7 @@ def _judge_answer(answer: Answer, findings: Findings) -> None:
             _judge_surroundings(call.user, shown, findings)
     elif call.check == "name" and name not in answer.body:
         findings.faults.append(f"{call.path} lacks {name}: {answer.body[:200]!r}")
-    if others := _other_names(answer.body, name):
+    if others := _other_names(f"{answer.headers}{answer.body}", name):
         findings.faults.append(f"{call.path} of {name} shows {others}")
 
 

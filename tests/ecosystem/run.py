@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import find_free_port, server_starter
+from tests.conftest import find_free_port, processor_seconds, server_starter
 from tests.ecosystem.client import Run, converse_all, send_all
 from tests.ecosystem.judge import Findings, judge, verdict
 from tests.ecosystem.package import Package
@@ -33,6 +33,8 @@ class Comparison:
     handler: str
     ours: Findings
     theirs: Findings
+    seconds: dict[str, float]
+    """The processor time of each server."""
 
     @property
     def verdict(self) -> str:
@@ -49,6 +51,7 @@ class Comparison:
             "djserve": dict(sorted(self.ours.counts.items())),
             "uvicorn": dict(sorted(self.theirs.counts.items())),
             "verdict": self.verdict,
+            "processor seconds": self.seconds,
             "handler": self.handler,
             "faults": self.ours.faults,
             "uvicorn faults": self.theirs.faults,
@@ -78,14 +81,17 @@ def compare(package: Package, place: Path) -> Comparison:
             processes.append(process)
             port = stack.enter_context(package.front(port, folder))
             runs.append(Run(server, port, folder, received=collector.received))
+        before = [processor_seconds(process.process.pid) for process in processes]
         asyncio.run(_load(package, runs))
-        for run, process in zip(runs, processes, strict=True):
+        for run, process, seconds in zip(runs, processes, before, strict=True):
+            run.seconds = processor_seconds(process.process.pid) - seconds
             process.stop()
             run.log = process.output
             run.records += read_records(run.place)
             package.collect(run)
     ours, theirs = (judge(run, package) for run in runs)
-    return Comparison(package, handler_of(runs[0].log), ours, theirs)
+    used = {run.server: round(run.seconds, 2) for run in runs}
+    return Comparison(package, handler_of(runs[0].log), ours, theirs, used)
 
 
 def _make_database(place: Path, folder: Path, environment: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from tests.ecosystem.packages import (
     additions,
     agents,
     clients,
+    crowd,
     frameworks,
     interfaces,
 )
@@ -18,6 +19,7 @@ PACKAGES: dict[str, Package] = {
         *additions.PACKAGES,
         *interfaces.PACKAGES,
         *frameworks.PACKAGES,
+        crowd.Crowd(),
     )
 }
 

@@ -80,6 +80,15 @@ def test_view_with_another_users_data_is_a_fault(wrong: dict[str, Any]) -> None:
     assert judge(run, Tracked()).faults
 
 
+def test_field_with_another_user_is_a_fault() -> None:
+    run = right_run()
+    given = run.answers[0]
+    cookie = httpx.Headers({"Set-Cookie": f"sessionid={USERS[9].session}"})
+    run.answers[0] = Answer(given.call, given.status, cookie, given.body)
+
+    assert judge(run, Tracked()).faults
+
+
 def test_socket_with_a_views_time_zone_is_a_fault() -> None:
     run = right_run()
     user, message = run.messages[0]
