@@ -39,11 +39,12 @@ class FairQueue(Generic[W]):
         self._lines: dict[Hashable | None, deque[W]] = {}
         self._running: dict[Hashable, int] = {}
         self._idling: dict[Hashable, int] = {}
-        self._length = 0
+        self.length = 0
+        """How many wait; an attribute, since the pool asks at each job."""
         self._places = 0
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def __iter__(self) -> Iterator[W]:
         for line in self._lines.values():
@@ -115,7 +116,7 @@ class FairQueue(Generic[W]):
         self._places += 1
         waiting.place = self._places
         self._lines.setdefault(waiting.view, deque()).append(waiting)
-        self._length += 1
+        self.length += 1
 
     def next(self, free: int, free_to_compute: int | None = None) -> W | None:
         """Return what comes next with so many threads free; None where all must wait.
@@ -138,7 +139,7 @@ class FairQueue(Generic[W]):
             line.remove(waiting)
         if not line:
             del self._lines[waiting.view]
-        self._length -= 1
+        self.length -= 1
         waiting.place = 0
 
 

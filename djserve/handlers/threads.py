@@ -233,7 +233,7 @@ class ThreadPool:
 
     def admit(self, lease: Lease) -> None:
         """Start a lease that has jobs, or queue it."""
-        if not self._queue and self._has_room() and self._is_within_share(lease):
+        if not self._queue.length and self._has_room() and self._is_within_share(lease):
             self._start(lease)
             return
         lease.queued_at = now()
@@ -365,6 +365,9 @@ class ThreadPool:
 
     def _hand_over(self, worker: Worker) -> Lease | None:
         """Return the lease that a worker goes on with; None where it is idle now."""
+        if not self._queue.length:
+            self._settle(worker)
+            return None
         lease = self._next_to_start()
         if lease is not None and self._suits(worker, lease):
             self._leave_queue(lease)
@@ -391,6 +394,8 @@ class ThreadPool:
         return running < width or running < width + self._slow()
 
     def _is_within_share(self, lease: Lease) -> bool:
+        if self._queue.count_running(lease.view) == 0:
+            return True
         return self._queue.may_start(lease.view, *self._free())
 
     def _free(self) -> tuple[int, int]:
@@ -412,7 +417,7 @@ class ThreadPool:
             self._start(lease)
 
     def _next_to_start(self) -> Lease | None:
-        while self._queue and self._has_room():
+        while self._queue.length and self._has_room():
             lease = self._queue.next(*self._free())
             if lease is None or lease.has_jobs or lease.worker is not None:
                 return lease
