@@ -20,7 +20,8 @@ ARGS ?=
 ECOSYSTEM_VENV ?= .venv-ecosystem
 
 python := $(VENV)/bin/python
-pip := $(python) -m pip --disable-pip-version-check install --quiet
+# Not quiet: the first time takes minutes.
+pip := $(python) -m pip --disable-pip-version-check install --progress-bar on
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check coverage conformance ecosystem bench clean
@@ -31,16 +32,19 @@ help:
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "djserve needs Python 3.11 or newer: make PYTHON=python3.13 ..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "Making an environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 # The installs are stamped, so that they run again only when a requirement changes.
 $(VENV)/.demo: $(VENV)/.created pyproject.toml requirements/base.txt requirements/demo.txt
-	$(pip) -r requirements/demo.txt '$(DJANGO)'
+	@echo "Installing what the demo needs; the first time this takes some minutes"
+	@$(pip) -r requirements/demo.txt '$(DJANGO)'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo requirements/test.txt
-	$(pip) -r requirements/test.txt '$(DJANGO)'
+	@echo "Installing what the tests need; the first time this takes some minutes"
+	@$(pip) -r requirements/test.txt '$(DJANGO)'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test requirements/dev.txt
@@ -49,8 +53,7 @@ $(VENV)/.dev: $(VENV)/.test requirements/dev.txt
 
 demo: $(VENV)/.demo
 	$(python) manage.py demo_setup
-	@echo "The demo is at http://$(ADDR):$(PORT)/ (Control-C ends it)"
-	@$(python) manage.py runasgi --bind $(ADDR):$(PORT)
+	@$(python) -m demo_project.serve $(ADDR) $(PORT)
 
 test: $(VENV)/.test
 	$(python) -X dev -m pytest $(ARGS)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -82,7 +82,20 @@ def find_program(name: str, env: str = "") -> str:
     path = os.environ.get(env) or shutil.which(name)
     if path:
         return path
-    reason = f"{name} is not installed"
+    _do_without(f"{name} is not installed")
+
+
+@pytest.fixture
+def require_ipv6() -> None:
+    """Skip a test on a machine without IPv6, or fail it as ``require_program`` does."""
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        _do_without("IPv6 is not available")
+
+
+def _do_without(reason: str) -> NoReturn:
     if os.environ.get("DJSERVE_REQUIRE_ALL") == "1":
         pytest.fail(f"{reason}, and DJSERVE_REQUIRE_ALL=1 demands it")
     pytest.skip(reason)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +40,25 @@ def test_missing_program_fails_the_test_where_all_are_required(
 
     with pytest.raises(pytest.fail.Exception, match="DJSERVE_REQUIRE_ALL"):
         require_program("no-such-program")
+
+
+def test_ipv6_that_is_not_there_skips_the_test(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DJSERVE_REQUIRE_ALL", raising=False)
+    # As on a machine whose kernel has it switched off.
+    monkeypatch.setattr(socket, "AF_INET6", 9999)
+
+    with pytest.raises(pytest.skip.Exception, match="IPv6"):
+        request.getfixturevalue("require_ipv6")
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["caddy", "chromium", "curl", "h2load", "nginx", "redis-server"],
+)
+def test_no_test_runs_an_optional_program_unasked(program: str) -> None:
+    tests = Path(__file__).resolve().parents[1]
+    sources = [path for path in tests.rglob("test_*.py") if path != Path(__file__)]
+
+    assert [path.name for path in sources if f'["{program}",' in path.read_text()] == []

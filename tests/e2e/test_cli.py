@@ -76,11 +76,7 @@ def test_start_is_told_and_requests_are_logged(
 ) -> None:
     arguments = ("-m", "djserve", "shop:app", "-p", str(free_port), "--access-log", "-")
     server = start_server(*arguments, port=free_port, cwd=shop)
-    subprocess.run(
-        ["curl", "-s", f"http://127.0.0.1:{free_port}/curl"],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    httpx.get(f"http://127.0.0.1:{free_port}/asked", timeout=120)
     code = server.stop()  # type: ignore[attr-defined]
 
     output = server.output  # type: ignore[attr-defined]
@@ -88,7 +84,7 @@ def test_start_is_told_and_requests_are_logged(
     assert "speaks HTTP/1.1, HTTP/2, WebSocket" in output
     assert f"Listening on http://127.0.0.1:{free_port}/" in output
     assert "Access log: standard output" in output
-    assert '"GET /curl HTTP/1.1" 200 5' in output
+    assert '"GET /asked HTTP/1.1" 200 6' in output
 
 
 def test_interrupt_closes_websockets_and_ends_with_0(

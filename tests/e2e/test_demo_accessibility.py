@@ -91,3 +91,23 @@ def open_parts(site: Site, admin: Page) -> list[str]:
     found += findings(admin)
     admin.locator("details.menu summary").click()
     return found + findings(admin)
+
+
+SHARE_HIDDEN = """(text) => {
+    const badge = document.getElementById("bell-count");
+    badge.hidden = false;
+    badge.textContent = text;
+    const [over, bell] = [badge, document.querySelector("#bell svg")]
+        .map((each) => each.getBoundingClientRect());
+    const width = Math.min(over.right, bell.right) - Math.max(over.left, bell.left);
+    const height = Math.min(over.bottom, bell.bottom) - Math.max(over.top, bell.top);
+    return Math.max(width, 0) * Math.max(height, 0) / (bell.width * bell.height);
+}"""
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_number_does_not_hide_the_bell(site: Site, size: dict[str, Any]) -> None:
+    page = site.visit("/", "ana", **size)
+
+    for text in ("3", "27", "99+"):
+        assert page.evaluate(SHARE_HIDDEN, text) < 0.25

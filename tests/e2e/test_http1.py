@@ -20,6 +20,8 @@ import httpx
 import pytest
 import trustme
 
+from tests.conftest import find_program
+
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,7 +176,7 @@ def receive_all(client: socket.socket) -> bytes:
 
 
 def curl(*arguments: str, content: bytes = b"") -> bytes:
-    command = ["curl", "-sS", "--max-time", "120", *arguments]
+    command = [find_program("curl"), "-sS", "--max-time", "120", *arguments]
     return subprocess.run(
         command, input=content, capture_output=True, check=True, timeout=300
     ).stdout
@@ -204,10 +206,7 @@ def test_http_client_keeps_its_connection(server: Server) -> None:
 
 
 @pytest.mark.parametrize("version", ["--http1.0", "--http1.1"])
-def test_curl_uploads_and_downloads(
-    server: Server, require_program: Callable[..., str], version: str
-) -> None:
-    require_program("curl")
+def test_curl_uploads_and_downloads(server: Server, version: str) -> None:
     content = os.urandom(2 * MIB)
 
     echoed = curl(version, "--data-binary", "@-", f"{server.url}/echo", content=content)
@@ -215,10 +214,7 @@ def test_curl_uploads_and_downloads(
     assert len(curl(version, f"{server.url}/stream?10")) == 10 * 65536
 
 
-def test_curl_waits_for_continue(
-    server: Server, require_program: Callable[..., str]
-) -> None:
-    require_program("curl")
+def test_curl_waits_for_continue(server: Server) -> None:
     # Without the interim response it would wait longer than it may take in all.
     waits = ("--expect100-timeout", "600", "-H", "Expect: 100-continue", "-i")
     answer = curl(*waits, "--data-binary", "@-", f"{server.url}/echo", content=b"abc")
@@ -226,10 +222,7 @@ def test_curl_waits_for_continue(
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 
 
-def test_curl_over_a_unix_socket(
-    server: Server, require_program: Callable[..., str]
-) -> None:
-    require_program("curl")
+def test_curl_over_a_unix_socket(server: Server) -> None:
     answer = curl("--unix-socket", server.unix_path, "http://localhost/scope").decode()
 
     assert answer.startswith(f"(None, ({server.unix_path!r}, None), 'http'")

@@ -91,8 +91,20 @@ def children() -> Iterator[list[subprocess.Popen[bytes]]]:
         child.wait()
 
 
-def curl(url: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(["curl", "-sN", url], stdout=subprocess.DEVNULL)
+# A client in a process of its own, which reads as long as there is something.
+READER = """
+import sys
+import urllib.request
+
+with urllib.request.urlopen(sys.argv[1]) as answer:
+    while answer.read(1):
+        pass
+"""
+
+
+def read(url: str) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-c", READER, url]
+    return subprocess.Popen(words, stderr=subprocess.DEVNULL)
 
 
 def wait_for(server: Any, text: str, *, start: int = 0, timeout: float = 120) -> None:
@@ -226,7 +238,7 @@ def test_interrupt_does_not_wait_for_open_connections(
     children: list[subprocess.Popen[bytes]],
 ) -> None:
     server = run_server(*options)
-    children += [curl(f"{server.url}/events"), curl(f"{server.url}/asleep")]
+    children += [read(f"{server.url}/events"), read(f"{server.url}/asleep")]
     with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=120) as websocket:
         wait_for(server, "CONNECT")
         server.process.send_signal(signal.SIGINT)
@@ -272,7 +284,7 @@ def test_reload_does_not_wait_for_open_connections(
     server = run_server()
     wait_for(server, "Quit the server")
     reload(server, file)
-    children += [curl(f"{server.url}/events"), curl(f"{server.url}/asleep")]
+    children += [read(f"{server.url}/events"), read(f"{server.url}/asleep")]
     with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=120) as websocket:
         # The call in the thread takes far longer than the banner is waited for.
         reload(server, file)

@@ -87,7 +87,15 @@ async def connect(address: str, **options: Any) -> Any:
 ADDRESSES = ["127.0.0.1:0", "[::1]:0", "tcp:0:interface=127.0.0.1"]
 
 
-@pytest.mark.parametrize("text", ADDRESSES)
+@pytest.fixture
+def text(request: pytest.FixtureRequest) -> str:
+    """An address that this machine has."""
+    if request.param.startswith("["):
+        request.getfixturevalue("require_ipv6")
+    return str(request.param)
+
+
+@pytest.mark.parametrize("text", ADDRESSES, indirect=True)
 def test_connection_reaches_the_receiver_and_back(
     run_on_reactor: Run, text: str
 ) -> None:
@@ -248,7 +256,7 @@ def test_full_transport_pauses_and_resumes_the_receiver(
     run_on_reactor(scenario)
 
 
-@pytest.mark.parametrize("text", ADDRESSES)
+@pytest.mark.parametrize("text", ADDRESSES, indirect=True)
 def test_receiver_can_answer_a_peer_that_has_finished_sending(
     run_on_reactor: Run, text: str
 ) -> None:

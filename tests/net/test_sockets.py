@@ -202,6 +202,7 @@ def test_unix_socket_of_a_successor_is_not_unlinked(
     assert path.exists()
 
 
+@pytest.mark.usefixtures("require_ipv6")
 def test_listening_descriptor_is_adopted_as_a_duplicate(opened: ExitStack) -> None:
     inherited = open_one(opened, TCPAddress("::1", 0))
 

@@ -64,6 +64,7 @@ def test_name_with_two_addresses_has_one_port() -> None:
         assert httpx.get(f"{server.url}/", timeout=60).status_code == 200
 
 
+@pytest.mark.usefixtures("require_ipv6")
 def test_server_can_listen_on_ipv6() -> None:
     with LiveServer(echo, host="::1") as server:
         assert server.ws_url == f"ws://[::1]:{server.port}"

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.auth.password_validation import get_default_password_validators
+from django.db.models import F
+from django.http import HttpResponse
 from django.test import Client
+from django.utils.html import escape
+
+from demo_project.accounts.models import FailedSignIn
+from demo_project.accounts.throttle import LIMIT_OF_ADDRESS, LIMIT_OF_BOTH, WINDOW
 
 GOOD = {"password1": "a-long-enough-one", "password2": "a-long-enough-one"}
 
@@ -16,6 +23,78 @@ def test_sign_up_makes_an_account_and_signs_in() -> None:
     assert response.status_code == 302
     assert User.objects.get().username == "zoe"
     assert b"Good to see you, zoe" in client.get("/").content
+
+
+def test_sign_up_shows_the_rules_for_a_password() -> None:
+    page = Client().get("/accounts/sign-up/").content.decode()
+
+    for validator in get_default_password_validators():
+        assert escape(validator.get_help_text()) in page
+    assert 'aria-describedby="id_password1_helptext"' in page
+    assert 'id="id_password1_helptext"' in page
+
+
+def sign_in(
+    name: str = "ana",
+    password: str = "wrong",
+    address: str = "192.0.2.1",
+    path: str = "/accounts/login/",
+) -> HttpResponse:
+    data = {"username": name, "password": password}
+    return Client().post(path, data, REMOTE_ADDR=address)  # type: ignore[return-value]
+
+
+@pytest.fixture
+def account() -> User:
+    return User.objects.create_superuser("ana", password="the-right-one")
+
+
+@pytest.mark.parametrize("path", ["/accounts/login/", "/admin/login/"])
+@pytest.mark.parametrize("name", ["ana", "nobody"])
+def test_guessing_is_refused_after_some_tries(
+    account: User, name: str, path: str
+) -> None:
+    for _ in range(LIMIT_OF_BOTH - 1):
+        assert b"Too many tries" not in sign_in(name, path=path).content
+    sign_in(name, path=path)
+    refused = sign_in(name, "the-right-one", path=path)
+
+    assert b"Too many tries" in refused.content
+    assert "sessionid" not in refused.cookies
+    # The other way in counts the same tries.
+    assert sign_in(name, "the-right-one").status_code == 429
+
+
+def test_refusal_says_when_to_come_back(account: User) -> None:
+    for _ in range(LIMIT_OF_BOTH):
+        sign_in()
+    assert sign_in()["Retry-After"] == "300"
+
+    FailedSignIn.objects.update(failed_at=F("failed_at") - WINDOW)
+    assert sign_in(password="the-right-one").status_code == 302
+
+
+def test_others_sign_in_while_somebody_guesses(account: User) -> None:
+    User.objects.create_user("ben", password="the-right-one")
+    for _ in range(LIMIT_OF_BOTH):
+        sign_in()
+
+    assert sign_in("ben", "the-right-one").status_code == 302
+    assert sign_in("ana", "the-right-one", address="192.0.2.2").status_code == 302
+
+
+def test_one_address_tries_no_endless_list_of_names(account: User) -> None:
+    for number in range(LIMIT_OF_ADDRESS):
+        sign_in(f"name-{number}")
+
+    assert sign_in("ana", "the-right-one").status_code == 429
+
+
+def test_right_password_ends_the_counting(account: User) -> None:
+    for _ in range(3):
+        for _ in range(LIMIT_OF_BOTH - 1):
+            sign_in()
+        assert sign_in("ana", "the-right-one").status_code == 302
 
 
 @pytest.mark.parametrize("name", ["ANA", "a b", "zoë", "-zoe", "x" * 31, "a@b"])

@@ -1,0 +1,87 @@
+"""How often somebody may guess a password: for each name, each address, and both."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.signals import user_logged_in, user_login_failed
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
+from django.dispatch import receiver
+from django.http import HttpRequest
+from django.utils import timezone
+
+from demo_project.accounts.models import FailedSignIn
+
+WINDOW = timedelta(minutes=5)
+# Somebody who has forgotten a password; a household; many guessers of one name. The
+# last is so high that strangers hardly keep anybody from their account.
+LIMIT_OF_BOTH = 5
+LIMIT_OF_ADDRESS = 30
+LIMIT_OF_NAME = 100
+
+
+class SignInGate:
+    """An authentication backend that refuses those who have failed too often.
+
+    It stands before Django's own, so that the admin's sign-in passes it too. It lets
+    nobody in by itself.
+    """
+
+    def authenticate(
+        self, request: HttpRequest | None, username: str | None = None, **_: Any
+    ) -> None:
+        """Raise PermissionDenied, which keeps Django from asking further backends."""
+        if is_throttled(request, username or ""):
+            raise PermissionDenied
+
+
+def is_throttled(request: HttpRequest | None, username: str) -> bool:
+    """Return whether further tries from there, or of that name, are refused."""
+    if request is None:
+        return False
+    address, username = _address(request), _name(username)
+    lately = FailedSignIn.objects.filter(failed_at__gt=timezone.now() - WINDOW)
+    pairs = list(
+        lately.filter(Q(address=address) | Q(username=username)).values_list(
+            "address", "username"
+        )[: LIMIT_OF_ADDRESS + LIMIT_OF_NAME]
+    )
+    return (
+        pairs.count((address, username)) >= LIMIT_OF_BOTH
+        or sum(pair[0] == address for pair in pairs) >= LIMIT_OF_ADDRESS
+        or sum(pair[1] == username for pair in pairs) >= LIMIT_OF_NAME
+    )
+
+
+@receiver(user_login_failed)
+def note_failure(
+    credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any
+) -> None:
+    """Count a wrong password; tries that were refused do not prolong the wait."""
+    username = str(credentials.get("username", ""))
+    if request is None or is_throttled(request, username):
+        return
+    now = timezone.now()
+    FailedSignIn.objects.filter(failed_at__lte=now - WINDOW).delete()
+    FailedSignIn.objects.create(
+        username=_name(username), address=_address(request), failed_at=now
+    )
+
+
+@receiver(user_logged_in)
+def forget_failures(request: HttpRequest | None, user: Any, **_: Any) -> None:
+    """Forget the tries of somebody who then knew the password."""
+    if request is not None:
+        FailedSignIn.objects.filter(
+            username=_name(user.get_username()), address=_address(request)
+        ).delete()
+
+
+def _name(username: str) -> str:
+    return username.lower()[:150]
+
+
+def _address(request: HttpRequest) -> str:
+    return str(request.META.get("REMOTE_ADDR", ""))[:45]
