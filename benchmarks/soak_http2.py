@@ -135,13 +135,19 @@ class Connection(asyncio.Protocol):
 
 
 class HTTP2Client:
-    """Some streams at a time, always on the newest connection."""
+    """Some streams at a time, always on the newest connection.
 
-    def __init__(self, target: Target, tally: Tally, streams: int) -> None:
+    ``pause`` is the longest pause after a response, in seconds.
+    """
+
+    def __init__(
+        self, target: Target, tally: Tally, streams: int, pause: float = 0.02
+    ) -> None:
         self._target = target
         self._tls = target.tls("h2")
         self._tally = tally
         self._streams = streams
+        self._pause = pause
         self._chance = random.Random()
         self._lock = asyncio.Lock()
         self._current: Connection | None = None
@@ -161,7 +167,7 @@ class HTTP2Client:
                 self._tally.failed(f"{PROTOCOL} handshake", error.reason, error.port)
                 continue
             await self._ask(connection, port)
-            await asyncio.sleep(self._chance.uniform(0, 0.02))
+            await asyncio.sleep(self._chance.uniform(0, self._pause))
 
     async def _ask(self, connection: Connection, port: int) -> None:
         try:

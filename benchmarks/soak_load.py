@@ -7,7 +7,8 @@ import contextlib
 import random
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol
 
 from benchmarks.processes import BenchmarkError
 from benchmarks.soak_http1 import HTTP1Client
@@ -23,13 +24,23 @@ HTTP2_STREAMS = 4
 WEBSOCKET_CLIENTS = 8
 
 
-@contextlib.asynccontextmanager
-async def load(target: Target, tally: Tally) -> AsyncIterator[None]:
+class Client(Protocol):
+    """A client of any kind."""
+
+    async def run(self, over: asyncio.Event) -> None:
+        """Keep the server busy until ``over`` is set."""
+
+
+def load(target: Target, tally: Tally) -> contextlib.AbstractAsyncContextManager[None]:
     """Keep a server busy during the block; return when every client has ended."""
+    return running(_clients(target, tally))
+
+
+@contextlib.asynccontextmanager
+async def running(clients: Iterable[Client]) -> AsyncIterator[None]:
+    """Run clients during the block; return when every one has ended."""
     over = asyncio.Event()
-    tasks = [
-        asyncio.create_task(client.run(over)) for client in _clients(target, tally)
-    ]
+    tasks = [asyncio.create_task(client.run(over)) for client in clients]
     try:
         yield
     except BaseException:
@@ -41,9 +52,7 @@ async def load(target: Target, tally: Tally) -> AsyncIterator[None]:
         await asyncio.gather(*tasks)
 
 
-def _clients(
-    target: Target, tally: Tally
-) -> list[HTTP1Client | HTTP2Client | WebSocketClient]:
+def _clients(target: Target, tally: Tally) -> list[Client]:
     chance = random.Random()
 
     def busy() -> float:

@@ -1,13 +1,16 @@
-"""What the soak asks for: quick and slow answers, uploads, an echo, a blocked loop."""
+"""What the soak asks for: quick and slow answers, streams, uploads, an echo."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import time
+from collections.abc import AsyncIterator
 
 from channels.routing import ProtocolTypeRouter
 from django.core.asgi import get_asgi_application
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
@@ -35,6 +38,39 @@ async def block(request: HttpRequest) -> HttpResponse:
     return HttpResponse("never")
 
 
+async def stream(request: HttpRequest) -> StreamingHttpResponse:
+    """Send 16 MiB, as fast as they are taken."""
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(2048):
+            yield bytes(8192)
+
+    return StreamingHttpResponse(parts())
+
+
+async def events(request: HttpRequest) -> StreamingHttpResponse:
+    """Send events until the client leaves."""
+
+    async def parts() -> AsyncIterator[str]:
+        while True:
+            yield "data: event\n\n"
+            await asyncio.sleep(0.1)
+
+    return StreamingHttpResponse(parts(), content_type="text/event-stream")
+
+
+async def vitals(request: HttpRequest) -> JsonResponse:
+    """Count what this worker holds, garbage apart."""
+    gc.collect()
+    return JsonResponse(
+        {
+            "process": os.getpid(),
+            "tasks": len(asyncio.all_tasks()),
+            "objects": len(gc.get_objects()),
+        }
+    )
+
+
 urlpatterns = [
     path("sync/", views.sync),
     path("async/", views.asynchronous),
@@ -42,6 +78,9 @@ urlpatterns = [
     path("slow/", slow),
     path("upload/", upload),
     path("block/", block),
+    path("stream/", stream),
+    path("events/", events),
+    path("vitals/", vitals),
 ]
 
 application = ProtocolTypeRouter(

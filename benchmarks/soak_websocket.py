@@ -16,11 +16,14 @@ PAUSE = 0.02
 class WebSocketClient:
     """One message after the other, each of which must come back unchanged."""
 
-    def __init__(self, target: Target, tally: Tally, number: int) -> None:
+    def __init__(
+        self, target: Target, tally: Tally, number: int, pause: float = PAUSE
+    ) -> None:
         self._target = target
         self._tls = target.tls()
         self._tally = tally
         self._number = number
+        self._pause = pause
         self._count = 0
 
     async def run(self, over: asyncio.Event) -> None:
@@ -58,4 +61,4 @@ class WebSocketClient:
             if echo != text:
                 raise WebSocketException(f"{text!r} came back as {echo!r}")
             self._tally.answered(f"{PROTOCOL} message")
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(self._pause)
