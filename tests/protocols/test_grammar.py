@@ -169,6 +169,24 @@ def test_limit_of_the_request_line_is_the_same() -> None:
 bytes_of_targets = st.binary(max_size=6).filter(lambda data: not {32, 13, 10} & {*data})
 
 
+@pytest.mark.parametrize("method", [b"GET", b"FOO", b"M-SEARCH", b"QUERY"])
+@pytest.mark.parametrize("target", [b"/\0", b"/a\x17", b"/?\x1b", b"/\x7f", b"/\t"])
+def test_control_byte_in_a_target_is_refused_for_any_method(
+    method: bytes, target: bytes
+) -> None:
+    assert verdicts(method, target) == [400, 400]
+
+
+@given(st.sampled_from([b"GET", b"FOO", b"MKCOL"]), bytes_of_targets)
+@example(b"FOO", b"\x17")
+def test_each_target_of_each_method_has_one_verdict(
+    method: bytes, target: bytes
+) -> None:
+    one, two = verdicts(method, b"/" + target)
+
+    assert one == two
+
+
 @given(bytes_of_targets)
 @example(UTF_8)
 @example(b"%C3%A9")

@@ -147,8 +147,12 @@ class HeadParser:
         if line is None:
             raise ProtocolError(str(error) or "Malformed request")
         method, target, _ = line.groups()
-        if check_method(method) in _PLAIN_METHODS and target.isascii():
+        name = check_method(method)
+        if name in _PLAIN_METHODS and target.isascii():
             raise ProtocolError(str(error) or "Malformed request")
+        if target[:1] == b"/":
+            # ``_build_head`` takes it for judged, by llhttp, which has not come to it.
+            split_target(name, target)
         self._reset()
         self._parser = httptools.HttpRequestParser(self)
         try:
