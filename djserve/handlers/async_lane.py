@@ -17,7 +17,7 @@ from django.urls import set_script_prefix
 from djserve.handlers.body import set_content_length
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.files import plan_file
-from djserve.handlers.hops import LeasedHops
+from djserve.handlers.hops import LeasedHops, forget_ended_threads
 from djserve.handlers.lifecycle import closes_plainly, starts_plainly
 from djserve.handlers.routing import attach_route
 from djserve.handlers.sending import send_content, start_message
@@ -84,6 +84,7 @@ async def _end(
 ) -> None:
     """Close the response; send the signal for it, where there is none."""
     response = answer.response
+    forget_ended_threads()
     if response is None:
         await signals.request_finished.asend(sender=type(handler))
     elif not exchange.hops.was_used and closes_plainly(request, response):

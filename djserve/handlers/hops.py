@@ -67,6 +67,9 @@ class Hops(Protocol):
     async def run(self, fn: Callable[..., T], *args: Any) -> T:
         """Call ``fn`` in the thread; the exception being handled is visible there."""
 
+    def interrupt(self, caller: asyncio.Task[Any]) -> None:
+        """Cancel the coroutine that the call of a task waits for, if it does."""
+
     def release(self) -> None:
         """Hold the thread no longer between calls."""
 
@@ -90,6 +93,10 @@ class InheritedHops:
     async def run(self, fn: Callable[..., T], *args: Any) -> T:
         return await sync_to_async(fn, thread_sensitive=True)(*args)
 
+    def interrupt(self, caller: asyncio.Task[Any]) -> None:
+        """asgiref passes the cancellation of the caller on."""
+        caller.cancel()
+
     def release(self) -> None:
         """The thread is not ours to release."""
 
@@ -100,6 +107,7 @@ class LeasedHops:
     def __init__(self, lease: Lease, mailbox: Mailbox) -> None:
         self.lease = lease
         self.mailbox = mailbox
+        self._call: Call | None = None
 
     @property
     def was_used(self) -> bool:
@@ -123,12 +131,23 @@ class LeasedHops:
         self.lease.is_tidy = True
 
     async def run(self, fn: Callable[..., T], *args: Any) -> T:
+        forget_ended_threads()
         if has_waiting_thread():
             # A thread waits in async_to_sync for us: the lease's, which is not free.
             return await sync_to_async(fn, thread_sensitive=True)(*args)
         call = Call(self.mailbox, fn, args, sys.exc_info()[1])
+        self._call = call
         self.mailbox.post(self.lease, call)
-        return cast(T, await call.wait(self.lease))
+        try:
+            return cast(T, await call.wait(self.lease))
+        finally:
+            self._call = None
+
+    def interrupt(self, caller: asyncio.Task[Any]) -> None:
+        if self._call is None:
+            caller.cancel()
+        else:
+            self._call.cancel_coroutine()
 
     def release(self) -> None:
         self.lease.release()
@@ -278,9 +297,13 @@ def rehome(context: Context) -> None:
 
 
 def restore_context(context: Context) -> None:
-    """Set the variables of another context in the running one."""
+    """Set the variables of another context in the running one.
+
+    All but asgiref's note of who waits in ``async_to_sync``: a thread that is still at
+    work there does so for the coroutine that it waits for alone.
+    """
     for variable, value in context.items():
-        if variable.get(_UNSET) is not value:
+        if variable is not _EXECUTORS and variable.get(_UNSET) is not value:
             variable.set(_rehome(value) if isinstance(value, _Storage) else value)
 
 
@@ -293,6 +316,20 @@ def has_waiting_thread() -> bool:
         if storage is None or "current" not in storage.data:
             return False
     return getattr(AsyncToSync.executors, "current", None) is not None
+
+
+def forget_ended_threads() -> None:
+    """Forget threads that waited in ``async_to_sync`` for this task and have ended.
+
+    asgiref restores the context of a cancelled ``sync_to_async`` while its thread is
+    still in it; a call would then fail with "CurrentThreadExecutor already quit".
+    """
+    if not has_waiting_thread():
+        return
+    executor: Any = AsyncToSync.executors.current
+    while executor is not None and executor._broken:
+        executor = getattr(executor, "_old_executor", None)
+    AsyncToSync.executors.current = executor
 
 
 def inherits_threads() -> bool:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 WINDOW = 256 * 1024
 """Bytes that a synchronous iterator may be ahead of the client."""
 
+INTERVAL = 0.5
+"""Seconds between attempts to end what an iterator waits for."""
+
 TURN = 0.05
 """Seconds after which a stream, between two parts, lets others run that wait."""
 
@@ -117,12 +120,21 @@ class _Source:
             raise error
 
     async def aclose(self) -> None:
-        """Draw no more; return once the thread has let go of the iterator."""
+        """Draw no more; return once the thread has let go of the iterator.
+
+        What the iterator waits for by ``async_to_sync`` is cancelled, as the coroutine
+        of an asynchronous view is.
+        """
         self._stopped = True
-        if self._draft is not None:
-            await asyncio.wait([self._draft])
-            # Looked at, or asyncio would report it as never retrieved.
-            self._draft.cancelled() or self._draft.exception()
+        draft = self._draft
+        if draft is None:
+            return
+        while not draft.done():
+            self._hops.interrupt(draft)
+            # Again and again: it may have been on its way from one wait to another.
+            await asyncio.wait([draft], timeout=INTERVAL)
+        # Looked at, or asyncio would report it as never retrieved.
+        draft.cancelled() or draft.exception()
 
     def _draw_ahead(self) -> None:
         if self._draft is None and not self._ended:

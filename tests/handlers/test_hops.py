@@ -11,8 +11,14 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from asgiref.current_thread_executor import CurrentThreadExecutor
 from asgiref.local import Local
-from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+from asgiref.sync import (
+    AsyncToSync,
+    ThreadSensitiveContext,
+    async_to_sync,
+    sync_to_async,
+)
 
 from djserve.handlers import hops
 from djserve.handlers.hops import (
@@ -300,3 +306,75 @@ def test_thread_that_waits_in_async_to_sync_is_counted(run: Run) -> None:
         return waiting, count_blocked([ident, threading.get_ident()])
 
     assert run(work) == (1, 0)
+
+
+class LateThread:
+    """A view's function that is in ``async_to_sync`` when its caller is cancelled.
+
+    asgiref's caller is told of the end before the thread is, as on a busy machine.
+    """
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.may_end = threading.Event()
+
+    def __call__(self) -> None:
+        executor = CurrentThreadExecutor(None)
+        AsyncToSync.executors.current = executor
+        self.begun.set()
+        assert self.may_end.wait(60)
+        executor._broken = True
+        AsyncToSync.executors.current = None
+
+
+async def leave_late_thread() -> None:
+    """Have asgiref restore a context in which a thread waits that then ends."""
+    late = LateThread()
+    task = asyncio.current_task()
+    assert task is not None
+
+    async def cancel() -> None:
+        await wait_until(late.begun.is_set)
+        task.cancel()
+
+    canceller = asyncio.create_task(cancel())
+    try:
+        await sync_to_async(late)()
+    except asyncio.CancelledError:
+        task.uncancel()
+    await canceller
+    executor = AsyncToSync.executors.current
+    assert executor is not None
+    late.may_end.set()
+    await wait_until(lambda: executor._broken)
+
+
+def test_call_after_a_cancelled_one_finds_its_thread(run: Run) -> None:
+    async def work(hops: LeasedHops) -> Any:
+        await leave_late_thread()
+        return await hops.run(threading.get_ident)
+
+    assert run(work) != threading.get_ident()
+
+
+def test_thread_that_has_ended_is_forgotten_by_asgiref_too(run: Run) -> None:
+    async def work(leased: LeasedHops) -> Any:
+        await leave_late_thread()
+        hops.forget_ended_threads()
+        return await sync_to_async(threading.get_ident)()
+
+    assert run(work) != threading.get_ident()
+
+
+def test_context_of_a_call_at_work_does_not_bring_its_waiting_thread(run: Run) -> None:
+    async def work(leased: LeasedHops) -> Any:
+        late = LateThread()
+        call = hops.Call(leased.mailbox, late, ())
+        leased.mailbox.post(leased.lease, call)
+        await wait_until(late.begun.is_set)
+        call.restore_context()
+        late.may_end.set()
+        await wait_until(lambda: call.has_ended)
+        return await sync_to_async(threading.get_ident)()
+
+    assert run(work) != threading.get_ident()

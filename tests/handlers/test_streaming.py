@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.http import StreamingHttpResponse
 
 from djserve.handlers.hops import LeasedHops
@@ -176,3 +177,27 @@ def test_asynchronous_iterator_is_closed_before_the_error_goes_on() -> None:
         return list(closed)
 
     assert asyncio.run(main()) == [True]
+
+
+def test_iterator_that_waits_for_a_coroutine_is_interrupted() -> None:
+    ended: list[str] = []
+
+    async def wait_for_ever() -> None:
+        await asyncio.sleep(36_000)
+
+    def parts() -> Iterator[bytes]:
+        try:
+            yield b"first"
+            # The second wait begins after the first has been cancelled.
+            with pytest.raises(asyncio.CancelledError):
+                async_to_sync(wait_for_ever)()
+            async_to_sync(wait_for_ever)()
+        finally:
+            ended.append("iterator")
+
+    async def send(message: Any) -> None:
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        stream(parts(), send)
+    assert ended == ["iterator"]
