@@ -149,6 +149,7 @@ class HTTP2Connection:
 
     def abort_transport(self) -> None:
         """Drop the connection, with what is buffered."""
+        self.output.stop()
         self._owner.reset_transport(self._transport)
 
     @property
@@ -234,6 +235,8 @@ class HTTP2Connection:
 
     def close_transport(self) -> None:
         """Close after what is buffered."""
+        self._end_writing()
+        self.output.stop()
         self._transport.close()
 
     # Private.
@@ -311,4 +314,5 @@ class HTTP2Connection:
     def _discard(self, size: int) -> None:
         self._discarded += size
         if self._discarded > _DISCARD_LIMIT:
+            self.output.stop()
             self._transport.abort()

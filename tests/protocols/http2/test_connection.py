@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from h2.errors import ErrorCodes
@@ -623,6 +624,31 @@ def test_lingering_connection_is_closed_soon(open_wire: type[Wire]) -> None:
     wire = open_wire().feed(b"\0" * 9).tick(0.0, 2.0)
 
     assert wire.transport.is_closing
+
+
+def test_closed_connection_writes_no_more(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    calls: list[str] = []
+    transport = wire.transport
+    for name in ("write", "write_eof", "close"):
+        setattr(transport, name, _noting(name, getattr(transport, name), calls))
+    # The turn that ends the writing comes late, as on a busy machine.
+    wire.connection.data_received(b"\0" * 9)
+    for now in (0.0, 2.0):
+        wire.connection.tick(now)
+    wire.turn()
+
+    assert calls[-3:] == ["write", "write_eof", "close"]
+
+
+def _noting(
+    name: str, method: Callable[..., Any], calls: list[str]
+) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        calls.append(name)
+        return method(*args)
+
+    return call
 
 
 def test_transport_without_a_half_close_waits_for_the_peer(
