@@ -55,18 +55,21 @@ class TwistedLogger(Protocol):
 
 
 def configure(config: LoggingConfig, *, django: bool) -> None:
-    """Give djserve's loggers a level and, where they have none, a handler.
+    """Give djserve's loggers a level, and lines that no handler takes a form.
 
     Under Django, ``settings.LOGGING`` has been applied before and stays as it is: its
-    handlers and levels win. Without Django the root logger is set up, as with
-    ``logging.basicConfig``. Calling it again adds no second handler.
+    handlers and levels win, and so do handlers that come later. Without Django the root
+    logger is set up, as with ``logging.basicConfig``. Calling it again adds no second
+    handler.
     """
     level, others_level = LEVELS[min(config.verbosity, 3)]
     djserve = logging.getLogger("djserve")
+    _drop_late_writes()
     if django:
         _enable_loggers()
-        if not djserve.hasHandlers():
-            djserve.addHandler(_FallbackHandler(config.log_format, config.log_json))
+        # Python's own place for lines without a handler. One added to a logger would
+        # write them a second time after a late logging.basicConfig().
+        logging.lastResort = _LastHandler(config.log_format, config.log_json)
         _set_level(djserve, level)
         return
     root = logging.getLogger()
@@ -133,6 +136,39 @@ class _FallbackHandler(logging.StreamHandler[TextIO]):
         self.setFormatter(
             JSONFormatter() if is_json else logging.Formatter(line_format)
         )
+
+
+class _LastHandler(_FallbackHandler):
+    """djserve's lines at any level, and other libraries' from WARNING on."""
+
+    def filter(self, record: logging.LogRecord) -> Any:
+        """Return whether a line is to be written."""
+        is_own = record.name.split(".", 1)[0] == "djserve"
+        if not is_own and record.levelno < logging.WARNING:
+            return False
+        return super().filter(record)
+
+
+_LATE_WRITES = ("SSL connection is closed", "socket.send() raised exception.")
+
+
+class _LateWrites(logging.Filter):
+    """Drop what event loops say of writes to a connection that has just been lost.
+
+    An application that sends several messages before it is told of the loss is no
+    fault, and the message does not name the connection.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a line is about something else."""
+        return record.msg not in _LATE_WRITES
+
+
+def _drop_late_writes() -> None:
+    # uvloop logs there too.
+    logger = logging.getLogger("asyncio")
+    if not any(isinstance(each, _LateWrites) for each in logger.filters):
+        logger.addFilter(_LateWrites())
 
 
 def _set_level(logger: logging.Logger, level: int) -> None:

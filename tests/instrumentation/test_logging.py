@@ -36,6 +36,7 @@ def bare_logging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "root", root)
     monkeypatch.setattr(logging.Logger, "root", root)
     monkeypatch.setattr(logging.Logger, "manager", logging.Manager(root))
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_second_configure_changes_levels_only(
 # Under Django
 
 
-def test_handler_is_added_where_none_would_take_the_lines(
+def test_lines_are_written_where_no_handler_takes_them(
     djserve: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure(LoggingConfig(log_format="%(message)s"), django=True)
@@ -119,6 +120,45 @@ def test_level_of_the_project_is_kept(djserve: logging.Logger) -> None:
     configure(LoggingConfig(verbosity=3), django=True)
 
     assert djserve.level == logging.ERROR
+
+
+@pytest.mark.parametrize("django", [True, False])
+def test_handler_that_comes_late_takes_the_lines_once(
+    django: bool, djserve: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(LoggingConfig(), django=django)
+    logging.basicConfig(format="late %(message)s")
+    djserve.info("Listening")
+
+    assert capsys.readouterr().err.count("Listening") == 1
+
+
+@pytest.mark.usefixtures("bare_logging")
+def test_warnings_of_other_libraries_have_the_format(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(LoggingConfig(log_format="<%(levelname)s> %(message)s"), django=True)
+    logging.getLogger("library").setLevel(logging.DEBUG)
+    logging.getLogger("library").info("detail")
+    logging.getLogger("library").warning("trouble")
+
+    assert capsys.readouterr().err == "<WARNING> trouble\n"
+
+
+@pytest.mark.usefixtures("bare_logging")
+@pytest.mark.parametrize("django", [True, False])
+def test_writes_to_a_connection_just_lost_are_no_warning(
+    django: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        configure(LoggingConfig(log_format="%(message)s"), django=django)
+    logger = logging.getLogger("asyncio")
+    logger.warning("SSL connection is closed")
+    logger.warning("socket.send() raised exception.")
+    logger.warning("Executing took 2 seconds")
+
+    assert capsys.readouterr().err == "Executing took 2 seconds\n"
+    assert len(logger.filters) == 1
 
 
 # The development server
