@@ -22,6 +22,7 @@ from djserve.asgi.http_messages import (
 )
 from djserve.asgi.waiters import wait, wake
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
+from djserve.instrumentation.unavailable import note_unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -158,6 +159,11 @@ class HTTPExchange:
         if self._started_at is None:
             self._started_at = now
         elif now - self._started_at >= self._request_timeout:
+            note_unavailable(
+                "REQUEST_TIMEOUT",
+                f"no response has begun in {self._request_timeout:g} s",
+                self.scope,
+            )
             self._send_error(503)
             self._calls.cancel(self)
 

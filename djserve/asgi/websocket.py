@@ -33,6 +33,7 @@ from djserve.errors import (
     SendAfterClose,
     UnexpectedMessage,
 )
+from djserve.instrumentation.unavailable import note_unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -156,6 +157,12 @@ class WebSocketExchange:
         if self.waiting_time is not None:
             elapsed -= self.waiting_time()
         if elapsed >= self._config.websocket_connect_timeout and self.is_undecided():
+            timeout = self._config.websocket_connect_timeout
+            note_unavailable(
+                "WEBSOCKET_CONNECT_TIMEOUT",
+                f"neither accepted nor refused in {timeout:g} s",
+                self.scope,
+            )
             self._refuse(503)
             self._calls.cancel(self)
 

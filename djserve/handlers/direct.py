@@ -196,4 +196,4 @@ class DirectCall(Work):
 
 
 async def _send_busy(scope: Scope, receive: Receive, send: Send) -> None:
-    await send_busy(send)
+    await send_busy(scope, send, "THREAD_WAIT_TIMEOUT")

@@ -316,7 +316,7 @@ class ASGIHandler(asgi.ASGIHandler):
             or (route is not None and route.is_async)
         )
         if not is_async and self.is_overloaded():
-            await send_busy(send)
+            await send_busy(scope, send, "THREAD_QUEUE_LIMIT")
             return
         mailbox = self.current_mailbox()
         hops: Hops

@@ -9,11 +9,12 @@ from django.http.response import ResponseHeaders
 
 from djserve.asgi.http import HTTPExchange
 from djserve.errors import ClientDisconnected
+from djserve.instrumentation.unavailable import note_unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from djserve.asgi.types import Message, Send
+    from djserve.asgi.types import Message, Scope, Send
     from djserve.interfaces import Headers
 
 
@@ -83,8 +84,9 @@ async def send_refusal(
     await send({"type": "http.response.body", "body": content})
 
 
-async def send_busy(send: Send) -> None:
-    """Answer a request that there is no thread for."""
+async def send_busy(scope: Scope, send: Send, setting: str) -> None:
+    """Answer a request that there is no thread for; ``setting`` bounds the waiting."""
+    note_unavailable(setting, "it waited for a thread, or would have to", scope)
     await send_refusal(
         send, 503, "503 Service Unavailable", (b"retry-after", RETRY_AFTER)
     )

@@ -193,7 +193,7 @@ async def serve_sync(handler: ASGIHandler, exchange: Exchange) -> None:
             lease.on_overdue = None
         if work.is_refused:
             call.forget()
-            await send_busy(exchange.send)
+            await send_busy(exchange.scope, exchange.send, "THREAD_WAIT_TIMEOUT")
             return
         await conclude(call, work, exchange, lease)
     else:

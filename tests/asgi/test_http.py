@@ -15,6 +15,7 @@ from djserve.asgi.http import INBOX_LIMIT, TURN_SIZE, HTTPExchange
 from djserve.asgi.scope import ScopeBuilder
 from djserve.conf.schema import HTTPConfig, ServerConfig
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
+from djserve.instrumentation import unavailable
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
@@ -526,7 +527,10 @@ async def test_early_hints_are_for_those_who_were_offered_them() -> None:
 
 
 @on_loop
-async def test_request_timeout_answers_503_and_cancels() -> None:
+async def test_request_timeout_answers_503_and_cancels(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unavailable, "_next_log", {})
     cancelled: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -547,6 +551,10 @@ async def test_request_timeout_answers_503_and_cancels() -> None:
     assert peer.status == 503
     assert cancelled == [True]
     assert peer.log.lines == [(503, 19)]
+    assert [record.getMessage() for record in own_records(caplog)] == [
+        "Answered GET /path with 503: no response has begun in 5 s (setting "
+        "REQUEST_TIMEOUT); 0 more since the last such line"
+    ]
 
 
 @on_loop

@@ -10,6 +10,7 @@ from djserve.asgi.application import ApplicationCalls
 from djserve.asgi.websocket import WebSocketExchange
 from djserve.conf.schema import WebSocketConfig
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
+from djserve.instrumentation import unavailable
 from djserve.interfaces import Headers, RequestHead, WireProtocol
 from djserve.protocols.websocket.handshake import Handshake
 from djserve.testing.transport import MemoryTransport
@@ -280,7 +281,11 @@ def test_denial_with_a_status_that_is_none_is_refused(status: object) -> None:
     converse(test)
 
 
-def test_no_decision_in_time_gets_503_and_cancels_the_application() -> None:
+def test_no_decision_in_time_gets_503_and_cancels_the_application(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unavailable, "_next_log", {})
+
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.Event().wait()
 
@@ -298,6 +303,9 @@ def test_no_decision_in_time_gets_503_and_cancels_the_application() -> None:
         assert peer.entry.events == [503]
 
     asyncio.run(main())
+    lines = [record.getMessage() for record in own_records(caplog)]
+    assert len(lines) == 1
+    assert "503: neither accepted nor refused in 5 s (setting WEBSOCKET" in lines[0]
 
 
 def test_time_that_the_server_lets_the_application_wait_does_not_count() -> None:

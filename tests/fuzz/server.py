@@ -138,8 +138,8 @@ class Errors(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        if record.msg.startswith("Application call for"):
-            # Cancelled since it outlived its client: as it should be.
+        if record.msg.startswith(("Application call for", "Answered ")):
+            # Cancelled since it outlived its client, or its time: as it should be.
             return
         if not isinstance(error, Deliberate | ApplicationError):
             self.faults.append(self.format(record))

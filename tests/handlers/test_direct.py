@@ -8,7 +8,7 @@ import logging
 import re
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from djserve.handlers.direct import DirectCall
 from djserve.handlers.hops import enter_lease
 from djserve.handlers.runtime import make_lease, make_pool
 from djserve.handlers.threads import ThreadPool
+from djserve.instrumentation import unavailable
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
@@ -557,7 +558,23 @@ def test_setting_that_is_missing_is_a_fault_as_ever(
     assert len(own_records(caplog)) == 1
 
 
-def test_queue_that_is_full_refuses(pool: ThreadPool) -> None:
+@pytest.fixture
+def named_settings(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], list[str]]:
+    """Return what gives the settings that the log names for a 503."""
+    monkeypatch.setattr(unavailable, "_next_log", {})
+
+    def find() -> list[str]:
+        texts = [record.getMessage() for record in own_records(caplog)]
+        return [text for line in texts for text in re.findall(r"setting (\w+)", line)]
+
+    return find
+
+
+def test_queue_that_is_full_refuses(
+    pool: ThreadPool, named_settings: Callable[[], list[str]]
+) -> None:
     limits = {"DJSERVE": {"THREAD_QUEUE_LIMIT": 1}}
 
     async def serve() -> None:
@@ -574,9 +591,12 @@ def test_queue_that_is_full_refuses(pool: ThreadPool) -> None:
 
     with override_settings(**limits):
         asyncio.run(serve())
+    assert named_settings() == ["THREAD_QUEUE_LIMIT"]
 
 
-def test_request_that_waits_too_long_for_a_thread_is_refused() -> None:
+def test_request_that_waits_too_long_for_a_thread_is_refused(
+    named_settings: Callable[[], list[str]],
+) -> None:
     pool = make_pool(1, wait_limit=0.05)
 
     async def serve() -> None:
@@ -592,6 +612,7 @@ def test_request_that_waits_too_long_for_a_thread_is_refused() -> None:
 
     asyncio.run(serve())
     assert pool.close(60)
+    assert named_settings() == ["THREAD_WAIT_TIMEOUT"]
 
 
 def test_nothing_is_left_for_the_garbage_collector(pool: ThreadPool) -> None:
