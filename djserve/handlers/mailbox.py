@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextvars import Context
 
 from djserve.handlers.leases import Job, Lease
+from djserve.net.forks import end_stray_child
 
 
 class Mailbox:
@@ -45,8 +46,10 @@ class Mailbox:
             # In no request's context, least of all in that of who happens to be first.
             self.loop.call_soon_threadsafe(self._deliver, context=self._context)
         except RuntimeError:
-            # The loop is closed: nobody is left to wait for the result.
+            # The loop is closed: nobody is left to wait for the result. Or a view has
+            # forked, and this is the child.
             self._deliveries.clear()
+            end_stray_child()
 
     def _begin(self) -> None:
         leases, self._leases = self._leases, []

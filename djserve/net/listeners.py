@@ -15,12 +15,18 @@ from weakref import WeakSet
 from djserve.errors import ListenError
 from djserve.interfaces import ConnectionInfo
 from djserve.net.acceptor import accept_connections, tls_options
-from djserve.net.address import EndpointAddress, UnixAddress, parse_address
+from djserve.net.address import (
+    EndpointAddress,
+    FDAddress,
+    UnixAddress,
+    parse_address,
+)
 from djserve.net.proxied import ProxiedListener
 from djserve.net.sockets import (
     open_sockets,
     socket_address,
     socket_inode,
+    stop_listening,
     unix_path,
     unlink_socket,
 )
@@ -140,6 +146,7 @@ async def open_listeners(
             ssl_context=ssl_context,
             handshake_timeout=handshake_timeout,
             unlink=isinstance(address, UnixAddress),
+            is_shared=isinstance(address, FDAddress),
             trusts_proxy=trusts_proxy,
         )
         for sock in open_sockets(
@@ -157,11 +164,14 @@ def open_listener_on(
     ssl_context: ssl.SSLContext | None = None,
     handshake_timeout: float = 10.0,
     unlink: bool = False,
+    is_shared: bool = True,
     trusts_proxy: TrustsProxy | None = None,
 ) -> Listener:
     """Take over a listening socket that is bound already: a worker's, for example.
 
-    ``unlink`` removes a unix socket's file at the stop, where this listener owns it.
+    ``unlink`` removes a unix socket's file at the stop, where this listener owns it. A
+    socket that is not ``is_shared`` is shut down then: it takes no connection any more,
+    even if a process that the application has started still has a copy.
     """
     address = socket_address(sock)
     path = unix_path(sock.getsockname()) if sock.family == socket.AF_UNIX else None
@@ -190,6 +200,8 @@ def open_listener_on(
         ).close
 
     def close() -> None:
+        if not is_shared:
+            stop_listening(sock)
         close_socket()
         if path is not None and inode is not None:
             unlink_socket(path, inode)

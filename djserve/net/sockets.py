@@ -102,6 +102,15 @@ def unlink_socket(path: str, inode: tuple[int, int]) -> None:
         return
 
 
+def stop_listening(sock: socket.socket) -> None:
+    """Have the kernel refuse connections on a listening socket, in all its copies."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        # Closed already, or a system that only closing stops (macOS).
+        return
+
+
 def set_option(sock: Any, level: int, option: int, value: int | bytes) -> None:
     """Set an option, where the socket is open and of a family that has it."""
     if _takes(sock, level):

@@ -16,6 +16,7 @@ from djserve.asgi.application import open_direct_lane
 from djserve.errors import ConfigError
 from djserve.instrumentation.metrics import CONTENT_TYPE
 from djserve.net.address import EndpointAddress, parse_address
+from djserve.net.forks import ForkGuard, name_sockets
 from djserve.net.sockets import open_sockets
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ class InsightServer:
         self._servers = [
             _serve(sock, insight) for sock in open_sockets(parsed, backlog=16)
         ]
+        names = name_sockets(server.fileno() for server in self._servers)
+        self._guard = ForkGuard(lambda: names)
+        self._guard.start()
 
     @property
     def addresses(self) -> list[Any]:
@@ -66,6 +70,7 @@ class InsightServer:
 
     def close(self) -> None:
         """Stop answering."""
+        self._guard.stop()
         for server in self._servers:
             server.shutdown()
             server.server_close()

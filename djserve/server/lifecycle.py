@@ -17,6 +17,7 @@ from djserve.asgi.scope import ScopeBuilder
 from djserve.errors import ConfigError, LifespanError, ListenError
 from djserve.net.binding import unix_file
 from djserve.net.descriptors import DescriptorWatch
+from djserve.net.forks import ForkGuard
 from djserve.net.listeners import Listener, open_listeners
 from djserve.server.deadlines import Sweep, choose_interval
 from djserve.server.factory import ConnectionFactory, load_protocols
@@ -103,6 +104,11 @@ class Server:
     def places(self) -> list[str]:
         """What each listener listens on, for people to read."""
         return [listener.place for listener in self.listeners]
+
+    @property
+    def addresses(self) -> list[str]:
+        """What each listener is bound to."""
+        return [listener.address for listener in self.listeners]
 
     @property
     def is_stopping(self) -> bool:
@@ -339,7 +345,8 @@ def run_until_stopped(
 
     tasks: list[asyncio.Task[None]] = []
     reactor.callWhenRunning(lambda: tasks.append(reactor.loop.create_task(serve())))
-    with _handle_signals(server, reactor.loop, stop_signals):
+    guard = ForkGuard(lambda: server.addresses, loop=reactor.loop)
+    with guard, _handle_signals(server, reactor.loop, stop_signals):
         reactor.run(installSignalHandlers=False, outlives=server.outlives)
     if tasks and tasks[0].done() and not tasks[0].cancelled():
         tasks[0].result()

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from djserve.errors import ConfigError
 from djserve.instrumentation.logging import configure
 from djserve.net.channel import Channel, Message
+from djserve.net.forks import ForkGuard, name_sockets, own_fork
 from djserve.server.factory import load_protocols
 from djserve.server.launch import uses_django
 from djserve.server.lifecycle import ExitCode
@@ -52,7 +53,10 @@ def run_child(birth: Birth, config: ServerConfig, program: Program) -> ExitCode:
     set_title("loader")
     channel = Channel.adopt(birth.channel)
     loader = _Loader(channel, config, program, birth.sockets)
-    return loader.run()
+    addresses = name_sockets(birth.sockets)
+    descriptors = (channel.fileno(),)
+    with ForkGuard(lambda: addresses, descriptors=descriptors):
+        return loader.run()
 
 
 def report_failure(problems: list[str]) -> bool:
@@ -204,7 +208,8 @@ class _Loader:
         if order["command"] == "become":
             self._channel.close()
             return assignment
-        pid = os.fork()
+        with own_fork():
+            pid = os.fork()
         if pid == 0:
             self._channel.close()
             return assignment

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from djserve.errors import ConfigError
 from djserve.instrumentation.board import Board
 from djserve.net.channel import Channel
+from djserve.net.forks import ForkGuard
 from djserve.server.launch import Watch, prepare_reactor, serve_application
 from djserve.server.lifecycle import ExitCode
 from djserve.supervisor.parent_death import end_after
@@ -69,25 +70,29 @@ def run_worker(
     channel = Channel.adopt(assignment.channel)
     board = Board(assignment.board)
     reactor = prepare_reactor()
-    try:
-        if loaded is None:
-            loaded = program.load()
-        if loaded.config is not None:
-            config = replace(loaded.config, bind=config.bind)
-        post = Post(channel, board, reactor.loop, config, program)
+    # The application may fork from its import on.
+    with ForkGuard(tuple, descriptors=(channel.fileno(),)):
+        try:
+            if loaded is None:
+                loaded = program.load()
+            if loaded.config is not None:
+                config = replace(loaded.config, bind=config.bind)
+            post = Post(channel, board, reactor.loop, config, program)
 
-        def server_ready(server: Server) -> None:
-            # The drain closes the listeners' copies. With these open, the kernel would
-            # go on taking connections that nobody accepts.
-            for number in assignment.sockets:
-                os.close(number)
-            post.server_ready(server)
+            def server_ready(server: Server) -> None:
+                # The drain closes the listeners' copies. With these open, the kernel
+                # would go on taking connections that nobody accepts.
+                for number in assignment.sockets:
+                    os.close(number)
+                post.server_ready(server)
 
-        watch = Watch(server_ready, board, post.put_around)
-        signals = (signal.SIGTERM,)
-        return serve_application(loaded.application, config, reactor, watch, signals)
-    except ConfigError as error:
-        channel.send({"event": "failed", "problems": error.problems})
-        raise
-    finally:
-        channel.flush()
+            watch = Watch(server_ready, board, post.put_around)
+            signals = (signal.SIGTERM,)
+            return serve_application(
+                loaded.application, config, reactor, watch, signals
+            )
+        except ConfigError as error:
+            channel.send({"event": "failed", "problems": error.problems})
+            raise
+        finally:
+            channel.flush()

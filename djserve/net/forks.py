@@ -1,0 +1,270 @@
+"""What a serving process keeps from the processes that its application forks.
+
+A forked child has copies of all descriptors, and the parent's signal handling. Left
+alone, it would hold the port after the server's end, keep clients from seeing the end
+of their connections, and pass a signal of its own on to the parent. ``subprocess``
+closes descriptors by itself; ``os.fork`` and ``multiprocessing`` do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import select
+import signal
+import socket
+import stat
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from djserve.net.sockets import socket_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+logger = logging.getLogger("djserve")
+
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGCONT")
+    if hasattr(signal, name)
+)
+"""What servers and workers handle; a child has the default action again."""
+
+MADV_DONTFORK = 10
+
+_FOLDERS = ("/proc/self/fd", "/dev/fd")
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+
+_guards: list[ForkGuard] = []
+_is_registered = False
+_is_own_fork = False
+_is_stray = False
+
+
+class ForkGuard:
+    """Take from children what belongs to one server, between ``start`` and ``stop``.
+
+    ``addresses`` returns the texts of the addresses that are listened on: a child has
+    neither their sockets nor the connections that these accepted. ``descriptors`` are
+    sockets that it does not have either. ``loop`` is run by the thread that
+    starts the guard.
+    """
+
+    def __init__(
+        self,
+        addresses: Callable[[], Iterable[str]],
+        *,
+        descriptors: Iterable[int] = (),
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.addresses = addresses
+        # Numbers are used again once a socket is closed; inodes of sockets are not.
+        self.inodes = {_identify(os.fstat(number)) for number in descriptors}
+        self._loop = loop
+        self._thread = 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Take it from the children to come."""
+        self._thread = threading.get_ident()
+        if self._loop is not None:
+            _keep_rings()
+        _register()
+        _guards.append(self)
+
+    def stop(self) -> None:
+        """Leave it to the children to come."""
+        # A child has no guards any more.
+        if self in _guards:
+            _guards.remove(self)
+
+    @property
+    def has_loop(self) -> bool:
+        """Whether a loop is the server's, which no child can run."""
+        return self._loop is not None
+
+    def detach_loop(self) -> None:
+        """Part a child's copy of the loop from the parent's, and let it not run on."""
+        loop: Any = self._loop
+        if loop is None:
+            return
+        _replace_epoll(loop)
+        loop.call_soon_threadsafe = _refuse_call
+        if threading.get_ident() == self._thread:
+            # The code that forked is expected to end the child before the loop's turn.
+            loop.call_soon(end_stray_child)
+
+
+def name_sockets(descriptors: Iterable[int]) -> list[str]:
+    """Return the addresses that sockets are bound to, for a guard."""
+    return [_name(number) for number in descriptors]
+
+
+@contextmanager
+def own_fork() -> Iterator[None]:
+    """Leave a child everything: it is a process of the server's."""
+    global _is_own_fork
+    _is_own_fork = True
+    try:
+        yield
+    finally:
+        _is_own_fork = False
+
+
+def end_stray_child() -> None:
+    """End this process where it is a child that has returned to the server's code.
+
+    It would never end: neither the loop nor the other threads exist in it.
+    """
+    if _is_stray:
+        logger.error(
+            "Process %d, which the application forked, returned to the server and is "
+            "ended; it should end by os._exit()",
+            os.getpid(),
+        )
+        os._exit(1)
+
+
+def _refuse_call(*args: object, **options: object) -> NoReturn:
+    raise RuntimeError(
+        "This process was forked from a server, and the event loop is its parent's"
+    )
+
+
+def _register() -> None:
+    global _is_registered
+    if not _is_registered and hasattr(os, "register_at_fork"):
+        _is_registered = True
+        os.register_at_fork(after_in_child=_part)
+
+
+def _part() -> None:
+    """Give up, in a new child, what is the parent's."""
+    global _is_stray
+    if _is_own_fork or not _guards:
+        return
+    _is_stray = any(guard.has_loop for guard in _guards)
+    _reset_signals()
+    _close_parents()
+    for guard in _guards:
+        guard.detach_loop()
+    _guards.clear()
+
+
+def _reset_signals() -> None:
+    """Undo the loop's signal handling: it would tell the parent's loop of signals."""
+    signal.set_wakeup_fd(-1)
+    for number in SIGNALS:
+        if callable(signal.getsignal(number)):
+            is_interrupt = number == signal.SIGINT
+            default = signal.default_int_handler if is_interrupt else signal.SIG_DFL
+            signal.signal(number, default)
+
+
+def _close_parents() -> None:
+    """Close the parent's sockets; their numbers stay taken.
+
+    Objects that still name them, closed by the garbage collector for example, would
+    close what the child has opened since.
+    """
+    addresses = {text for guard in _guards for text in guard.addresses()}
+    inodes = {inode for guard in _guards for inode in guard.inodes}
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for number in _list_descriptors():
+        try:
+            info = os.fstat(number)
+            if stat.S_ISSOCK(info.st_mode) and (
+                _identify(info) in inodes or _is_bound_to(number, addresses)
+            ):
+                os.dup2(null, number, inheritable=False)
+        except (OSError, ValueError):
+            # Closed already, or of a family that no server listens on.
+            continue
+    os.close(null)
+
+
+def _list_descriptors() -> list[int]:
+    for folder in _FOLDERS:
+        try:
+            return [int(name) for name in os.listdir(folder)]
+        except OSError:
+            continue
+    return []
+
+
+def _identify(info: os.stat_result) -> tuple[int, int]:
+    return info.st_dev, info.st_ino
+
+
+def _is_bound_to(number: int, addresses: set[str]) -> bool:
+    """Return whether a socket listens on one of the addresses, or was accepted there.
+
+    The local name of a socket is the listening address for both, or one that a
+    wildcard stands for.
+    """
+    text = _name(number)
+    host, _, port = text.rpartition(":")
+    wildcard = "[::]" if host.startswith("[") else "0.0.0.0"
+    return text in addresses or f"{wildcard}:{port}" in addresses
+
+
+def _name(number: int) -> str:
+    """Return the text of the address that a stream socket is bound to, else ""."""
+    sock = socket.socket(fileno=number)
+    try:
+        if sock.family in _FAMILIES and sock.type == socket.SOCK_STREAM:
+            return socket_address(sock)
+        return ""
+    finally:
+        sock.detach()
+
+
+def _replace_epoll(loop: Any) -> None:
+    """Give a loop a new epoll descriptor: changes to the old one are the parent's too.
+
+    A kqueue is not inherited.
+    """
+    if not hasattr(select, "epoll"):
+        return
+    if hasattr(loop, "_get_backend_id"):
+        number = loop._get_backend_id()
+    else:
+        fileno = getattr(getattr(loop, "_selector", None), "fileno", lambda: -1)
+        number = fileno()
+    if number >= 0:
+        with select.epoll() as fresh:
+            os.dup2(fresh.fileno(), number, inheritable=False)
+
+
+def _keep_rings() -> None:
+    """Let children have no copy of the memory that io_uring shares with the kernel.
+
+    libuv has it, and what a child did there would be done for the parent.
+    """
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+            spans = [line.split(" ", 1)[0] for line in file if "[io_uring]" in line]
+    except OSError:
+        return
+    madvise: Any = getattr(ctypes.CDLL(None), "madvise", None)
+    for span in spans:
+        begin, end = (int(text, 16) for text in span.split("-"))
+        size = end - begin
+        madvise(ctypes.c_void_p(begin), ctypes.c_size_t(size), MADV_DONTFORK)
