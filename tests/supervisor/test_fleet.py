@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,8 +174,11 @@ def test_worker_that_does_not_become_ready_is_killed(
         "async def application(scope, receive, send):\n"
         "    await asyncio.sleep(60)\n"
     )
-    crew = make_crew(1, WORKER_START_TIMEOUT=1)
+    crew = make_crew(1, WORKER_START_TIMEOUT=120)
     crew.fleet.rollout.begin()
+    crew.run_until(lambda: crew.fleet.workers and crew.fleet.workers[0].pid)
+    # The loader has had all the time that it needs.
+    crew.fleet.workers[0].deadline = time.monotonic()
     crew.run_until(lambda: crew.fleet.first_failure is not None)
 
     assert any("it did not start in time" in message for message in caplog.messages)
