@@ -1,37 +1,45 @@
 """How many threads of a pool may be connected to one database at a time.
 
-A thread that wants a connection beyond that waits for one, in order of arrival, and the
-threads that do nothing with theirs give them back: those that are idle, parked between
-two jobs, or done with one close them. One that an earlier job has left open is taken
-from a thread whose job has not asked for it. A connection in the middle of rows or of a
-transaction stays.
+Who gets one, and who waits, is a matter of ``places``: in order, view by view. Here it
+is tied to Django's connections.
 
 Django makes a connection object for each thread and alias (``create_connection``). In
-a pool's threads such an object gets ``connect``, ``_close`` and ``_cursor`` that count;
-Django's classes stay as they are. Django's pool of connections (``OPTIONS["pool"]``) is
-asked only once a place has been found here, so it is not emptied by idle threads.
+a pool's threads such an object gets ``connect``, ``set_autocommit``, ``_close`` and
+``_cursor`` that ask for places; Django's classes stay as they are. Django's pool of
+connections (``OPTIONS["pool"]``) is asked only once a place has been found here, so it
+is not emptied by idle threads.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.db import OperationalError, connections
 
 from djserve.handlers.cursors import is_connection_in_use
 from djserve.handlers.leases import Worker, current_worker
+from djserve.handlers.places import REPORT_PAUSE, Ledger, PlaceError, Places
 from djserve.handlers.threads import ThreadPool
 
 logger = logging.getLogger("djserve.handlers")
 
-PACE = 0.05
-"""Seconds between two looks for a thread that could give its connection back."""
+RETRY = 0.1
+"""Seconds after which a database is asked again that had no connection left."""
+
+MYSQL_CODES = (1040, 1203, 1226)
+"""Too many connections: of all, of a user, of an account."""
+
+POSTGRESQL_TEXTS = (
+    "too many clients already",
+    "too many connections for",
+    "remaining connection slots are reserved",
+)
+"""Of all, of a role or database, save those that are reserved."""
 
 _bounds: weakref.WeakKeyDictionary[ThreadPool, ConnectionBound] = (
     weakref.WeakKeyDictionary()
@@ -67,40 +75,25 @@ class _Creation:
 
 
 class ConnectionBound:
-    """The places of each database for the threads of one pool."""
+    """What the threads of one pool may open."""
 
     def __init__(self, pool: ThreadPool, most: int | None, timeout: float) -> None:
-        self._pool = weakref.proxy(pool)
         self._default = pool.size
         self._most = most
-        self._timeout = timeout
-        self._lock = threading.Lock()
-        self._places: dict[str, Places] = {}
+        self.ledger = Ledger(weakref.proxy(pool), timeout)
 
     def attach(self, connection: Any, worker: Worker) -> None:
-        """Have a thread's connection object ask for a place before it connects."""
-        places = self._places_of(connection)
-        if places is not None:
-            place = _Place(connection, worker, places)
-            connection.connect = place.connect
-            connection._close = place.close
-            connection._cursor = place.cursor
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether a thread waits for a place."""
-        return any(places.is_wanted for places in [*self._places.values()])
-
-    def _places_of(self, connection: Any) -> Places | None:
+        """Have a thread's connection object ask for a place before it is used."""
         limit = self._limit(connection)
         if limit is None:
-            return None
-        with self._lock:
-            places = self._places.get(connection.alias)
-            if places is None:
-                places = Places(self._pool, connection.alias, limit, self._timeout)
-                self._places[connection.alias] = places
-            return places
+            return
+        place = _Place(
+            connection, worker, self.ledger.places_of(connection.alias, limit), self
+        )
+        connection.connect = place.connect
+        connection.set_autocommit = place.set_autocommit
+        connection._close = place.close
+        connection._cursor = place.cursor
 
     def _limit(self, connection: Any) -> int | None:
         if connection.vendor == "sqlite":
@@ -110,145 +103,90 @@ class ConnectionBound:
         size = pool_size(connection.settings_dict)
         return limit if size is None else min(limit, size)
 
+    def report_refusal(self, alias: str, limit: int, error: Exception) -> None:
+        """Log, seldom, that the database itself has no connection left."""
+        now = time.monotonic()
+        if now < self._next_report:
+            return
+        self._next_report = now + REPORT_PAUSE
+        logger.warning(
+            "The database %r has no connection left (%s). Each worker may open %d: "
+            "lower DATABASE_CONNECTIONS or the number of workers, or raise the "
+            "database's own limit",
+            alias,
+            str(error).strip(),
+            limit,
+        )
 
-class Places:
-    """The places of one database: taken, given back, and waited for in order."""
-
-    def __init__(self, pool: Any, alias: str, limit: int, timeout: float) -> None:
-        self._pool = pool
-        self._alias = alias
-        self._limit = self._free = limit
-        self._timeout = timeout
-        # An object that the garbage collector ends may give its place back while the
-        # same thread is in here.
-        self._lock = threading.RLock()
-        self._waiters: deque[threading.Event] = deque()
-        self._holders: dict[_Place, None] = {}
-
-    def take(self, place: _Place) -> None:
-        """Return once there is a place; raises OperationalError if none comes free."""
-        with self._lock:
-            self._holders[place] = None
-            if self._free and not self._waiters:
-                self._free -= 1
-                return
-            waiter = threading.Event()
-            self._waiters.append(waiter)
-        try:
-            self._wait(waiter)
-        except BaseException:
-            with self._lock:
-                del self._holders[place]
-            raise
-
-    def give(self, place: _Place) -> None:
-        """Take a place back, for who has waited for longest."""
-        with self._lock:
-            self._holders.pop(place, None)
-            if self._waiters:
-                self._waiters.popleft().set()
-            else:
-                self._free += 1
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether a thread waits for a place."""
-        return bool(self._waiters)
-
-    def _wait(self, waiter: threading.Event) -> None:
-        deadline = time.monotonic() + self._timeout
-        while not waiter.is_set():
-            self._pool.on_return = _give_back
-            self._reclaim()
-            left = deadline - time.monotonic()
-            if waiter.wait(max(0.0, min(PACE, left))):
-                return
-            if left <= 0 and self._give_up(waiter):
-                raise OperationalError(
-                    f"No connection to the database {self._alias!r} has come free in "
-                    f"{self._timeout:g} seconds: all {self._limit} that "
-                    "DATABASE_CONNECTIONS allows in this process are in use"
-                )
-
-    def _give_up(self, waiter: threading.Event) -> bool:
-        with self._lock:
-            if waiter.is_set():
-                return False
-            self._waiters.remove(waiter)
-            return True
-
-    def _reclaim(self) -> None:
-        """Ask as many idle threads for their connections as threads wait for one."""
-        with self._lock:
-            wanted, holders = len(self._waiters), [*self._holders]
-        for place in holders:
-            if wanted <= 0:
-                return
-            if place.is_idle() and (
-                self._pool.interrupt(place.worker, _give_back) or place.take_away()
-            ):
-                wanted -= 1
+    _next_report = 0.0
 
 
 class _Place:
-    """What counts one thread's connection to one database."""
+    """One thread's connection to one database, as the books know it."""
 
-    def __init__(self, connection: Any, worker: Worker, places: Places) -> None:
+    def __init__(
+        self, connection: Any, worker: Worker, places: Places, bound: ConnectionBound
+    ) -> None:
         self.worker = worker
         self.places = places
+        self.used_at = 0
+        self._bound = bound
         # Strong, it would make a cycle.
         self._connection = weakref.ref(connection)
-        self._is_taken = False
-        self._used_at = 0
-        # Not Lock: the garbage collector may come here, too.
-        self._lock = threading.RLock()
         weakref.finalize(connection, self._free).atexit = False
         connection.__dict__["_djserve_place"] = self
 
     def connect(self) -> None:
-        """Connect as the connection's class does, once there is a place."""
+        """Connect as the connection's class does, once there is a place.
+
+        Where the database has no connection left, it is asked again: those of another
+        process may come free, as when one takes over from another.
+        """
         connection: Any = self._connection()
-        if not self._is_taken:
-            self.places.take(self)
-            self._is_taken = True
-        try:
-            type(connection).connect(connection)
-        except BaseException:
-            self._free()
-            raise
+        deadline = time.monotonic() + self._bound.ledger.timeout
+        while True:
+            self._take()
+            try:
+                type(connection).connect(connection)
+            except BaseException as error:
+                self._free()
+                if not is_refusal(error) or time.monotonic() >= deadline:
+                    raise
+                assert isinstance(error, Exception)
+                self._bound.report_refusal(self.places.alias, self.places.limit, error)
+            else:
+                return
+            self._pause()
 
     def cursor(self, name: str | None = None) -> Any:
-        """Make a cursor as the connection's class does: the job uses the connection."""
+        """Make a cursor as the connection's class does, once the job may use it."""
         connection: Any = self._connection()
-        with self._lock:
-            self._used_at = self.worker.turn
+        self._take()
         return type(connection)._cursor(connection, name)
+
+    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> Any:
+        """Begin or end a transaction, as the connection's class does."""
+        connection: Any = self._connection()
+        if not autocommit:
+            self._take()
+        return type(connection).set_autocommit(connection, autocommit, *args, **kwargs)
 
     def close(self) -> None:
         """Close as the connection's class does, and give the place back."""
         connection: Any = self._connection()
         try:
-            with self._lock:
-                type(connection)._close(connection)
+            type(connection)._close(connection)
         finally:
             self._free()
 
-    def take_away(self) -> bool:
-        """Close a connection that the thread's job has not used so far; any thread."""
+    def detach(self) -> Callable[[], object] | None:
+        """Give the connection up, in any thread; return what closes it."""
         connection: Any = self._connection()
-        with self._lock:
-            if self._used_at == self.worker.turn or not self.is_idle():
-                return False
-            if pool_size(connection.settings_dict) is not None:
-                # Django's pool must get its connections back, and leaves none open.
-                return False
-            driver, connection.connection = connection.connection, None
-        try:
-            driver.close()
-        except Exception:
-            logger.exception("A database connection could not be closed")
-        self._free()
-        return True
+        if connection is None or pool_size(connection.settings_dict) is not None:
+            # Django's pool must get its connections back, and leaves none open.
+            return None
+        driver, connection.connection = connection.connection, None
+        return partial(_close_driver, driver)
 
     def is_idle(self) -> bool:
         """Whether there is a connection that could be closed, as far as one can see."""
@@ -256,14 +194,49 @@ class _Place:
         return (
             connection is not None
             and connection.connection is not None
+            # Django ends a block before it commits.
+            and connection.autocommit == connection.settings_dict["AUTOCOMMIT"]
             and not is_connection_in_use(connection)
         )
 
+    def is_in_use(self) -> bool:
+        """Whether the connection is in the middle of something."""
+        connection = self._connection()
+        return connection is not None and is_connection_in_use(connection)
+
+    def _take(self) -> None:
+        if self.used_at == self.worker.turn and self.places.has(self):
+            return
+        try:
+            self.places.take(self, _give_back)
+        except PlaceError:
+            raise OperationalError(
+                f"No connection to the database {self.places.alias!r} has come free in "
+                f"{self._bound.ledger.timeout:g} seconds: all {self.places.limit} that "
+                "DATABASE_CONNECTIONS allows in this process are in use"
+            ) from None
+
+    def _pause(self) -> None:
+        lease = self.worker.lease
+        if lease is None:
+            time.sleep(RETRY)
+            return
+        lease.begin_waiting()
+        try:
+            time.sleep(RETRY)
+        finally:
+            lease.end_waiting()
+
     def _free(self) -> None:
-        with self._lock:
-            was_taken, self._is_taken = self._is_taken, False
-        if was_taken:
+        if self.places.has(self):
             self.places.give(self)
+
+
+def _close_driver(driver: Any) -> None:
+    try:
+        driver.close()
+    except Exception:
+        logger.exception("A database connection could not be closed")
 
 
 def _give_back() -> None:
@@ -278,9 +251,19 @@ def _give_back() -> None:
             connection.close()
     worker = current_worker()
     bound = None if worker is None else _bounds.get(worker.pool)
-    if worker is not None and not (bound is not None and bound.is_wanted):
+    if worker is not None and not (bound is not None and bound.ledger.is_wanted):
         # Set again by the next that waits, every few moments.
         worker.pool.on_return = None
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether a database has refused a connection for having too many."""
+    # PostgreSQL's driver has no code where the connection is not made; MySQL's has.
+    if isinstance(error, Exception) and error.args and error.args[0] in MYSQL_CODES:
+        return True
+    return isinstance(error, Exception) and any(
+        text in str(error) for text in POSTGRESQL_TEXTS
+    )
 
 
 def pool_size(database: dict[str, Any]) -> int | None:

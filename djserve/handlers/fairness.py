@@ -35,7 +35,7 @@ class FairQueue(Generic[W]):
     """Waiting jobs by view, and how many jobs of each view run."""
 
     def __init__(self, share: float = 1.0) -> None:
-        self._factor = share / (1 - share) if share < 1 else None
+        self._share = share
         self._lines: dict[Hashable | None, deque[W]] = {}
         self._running: dict[Hashable, int] = {}
         self._idling: dict[Hashable, int] = {}
@@ -99,17 +99,17 @@ class FairQueue(Generic[W]):
 
         ``free_to_compute`` of them are not reserved for what only waits.
         """
-        if view is None or self._factor is None:
+        if view is None or self._share >= 1:
             return True
         count = self._running.get(view)
         if count is None:
             return True
-        if count + 1 > self._factor * (free - 1):
+        if not is_within_share(count, free, self._share):
             return False
         if free_to_compute is None:
             return True
         computing = count - self._idling.get(view, 0)
-        return not computing or computing + 1 <= self._factor * (free_to_compute - 1)
+        return not computing or is_within_share(computing, free_to_compute, self._share)
 
     def append(self, waiting: W) -> None:
         """Put what waits at the end."""
@@ -141,6 +141,11 @@ class FairQueue(Generic[W]):
             del self._lines[waiting.view]
         self.length -= 1
         waiting.place = 0
+
+
+def is_within_share(count: int, free: int, share: float) -> bool:
+    """Return whether one that has ``count`` may have one more of ``free``."""
+    return (count + 1) * (1 - share) <= share * (free - 1) + 1e-9
 
 
 def _place(waiting: Waiting) -> int:

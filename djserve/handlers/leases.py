@@ -140,7 +140,8 @@ class Lease(Executor):
         self.last_worker: Worker | None = None
         self.queued_at = 0.0
         self.waited = 0.0
-        """Seconds that it has stood in the queue so far."""
+        """Seconds that it has stood in the queue so far, or waited for a database."""
+        self._waits_since = 0.0
         self.on_overdue: Action | None = None
         """Called, in any thread, where the first job has waited for too long; the lease
         does not stand in the queue any more."""
@@ -157,10 +158,18 @@ class Lease(Executor):
         return self.last_worker is not None or self.is_active
 
     def waiting_time(self) -> float:
-        """Return the seconds that jobs have waited for a thread, until now."""
-        if self.place:
-            return self.waited + time.monotonic() - self.queued_at
-        return self.waited
+        """Return the seconds for which the server let jobs wait, until now."""
+        since = self.queued_at if self.place else self._waits_since
+        return self.waited + (time.monotonic() - since if since else 0.0)
+
+    def begin_waiting(self) -> None:
+        """A job waits for a database connection that it may not have yet."""
+        self._waits_since = time.monotonic()
+
+    def end_waiting(self) -> None:
+        """It has waited."""
+        since, self._waits_since = self._waits_since, 0.0
+        self.waited += time.monotonic() - since
 
     @property
     def has_jobs(self) -> bool:

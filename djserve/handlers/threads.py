@@ -142,6 +142,7 @@ class ThreadPool:
     ) -> None:
         self.size = size
         self.ceiling = max(size, size if ceiling is None else ceiling)
+        self.share = share
         self.lock = threading.Lock()
         self.on_thread_end = on_thread_end
         self.on_return: Action | None = None
@@ -267,6 +268,10 @@ class ThreadPool:
                 return None
             lease.worker = None
             return self._hand_over(worker)
+
+    def is_busy(self, worker: Worker) -> bool:
+        """Return whether a thread runs a job; asked without the lock."""
+        return worker in self._busy
 
     def interrupt(self, worker: Worker, job: Job) -> bool:
         """Have a thread that is idle or parked run a job now; False where it is busy.

@@ -17,7 +17,12 @@ from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from django.urls import path
 
-from djserve.handlers.connection_bound import _Place, bound_connections, pool_size
+from djserve.handlers.connection_bound import (
+    _Place,
+    bound_connections,
+    is_refusal,
+    pool_size,
+)
 from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.runtime import make_lease, make_pool
 from djserve.handlers.threads import ThreadPool
@@ -74,11 +79,16 @@ MakePool = Callable[..., ThreadPool]
 
 @pytest.fixture
 def pool_with() -> Iterator[MakePool]:
-    """Give ``pool_with(size, most, timeout=60)``: a pool with bounded connections."""
+    """Give ``pool_with(size, most, timeout, share)``: connections are bounded."""
     with ExitStack() as stack:
 
-        def make(size: int, most: int | None = MOST, timeout: float = 60) -> ThreadPool:
-            pool = make_pool(size)
+        def make(
+            size: int,
+            most: int | None = MOST,
+            timeout: float = 60,
+            share: float = 1.0,
+        ) -> ThreadPool:
+            pool = make_pool(size, share=share)
             stack.callback(lambda: pool.close(60))
             bound_connections(pool, most, timeout)
             return pool
@@ -116,13 +126,13 @@ def _count(monkeypatch: pytest.MonkeyPatch) -> None:
             Count.add(-1)
         close(self)
 
-    def take_away(self: Any) -> bool:
-        was_taken = take(self)
-        Count.add(-was_taken)
-        return was_taken
+    def detach(self: Any) -> Any:
+        close = take(self)
+        Count.add(-(close is not None))
+        return close
 
-    take = _Place.take_away
-    monkeypatch.setattr(_Place, "take_away", take_away)
+    take = _Place.detach
+    monkeypatch.setattr(_Place, "detach", detach)
     monkeypatch.setattr(Count, "now", 0)
     monkeypatch.setattr(DatabaseWrapper, "get_new_connection", get_new_connection)
     monkeypatch.setattr(DatabaseWrapper, "_close", _close)
@@ -280,6 +290,175 @@ def test_pool_of_django_bounds_the_threads(pool_with: MakePool) -> None:
         lease.release()
 
 
+@pytest.mark.parametrize("is_warm", [False, True])
+@pytest.mark.usefixtures("database")
+def test_view_that_queries_and_waits_leaves_connections_to_others(
+    pool_with: MakePool, is_warm: bool
+) -> None:
+    pool = pool_with(12, 4, share=0.8)
+    gate = threading.Event()
+    met = threading.Barrier(4)
+
+    def slow() -> None:
+        query()
+        assert gate.wait(60)
+
+    def warm() -> None:
+        query()
+        met.wait(60)
+
+    if is_warm:
+        # Threads come to the slow view with connections that are open already.
+        for future in [submit(pool, warm) for _ in range(4)]:
+            future.result(60)
+    waiting = [make_lease(pool, "slow", "the slow view").submit(slow) for _ in range(8)]
+    time.sleep(0.1)
+    counts = [
+        make_lease(pool, "fast", "fast").submit(query).result(60) for _ in range(3)
+    ]
+
+    assert max(counts) <= 4
+    assert not any(future.done() for future in waiting)
+    gate.set()
+    for future in waiting:
+        future.result(60)
+
+
+SECOND = "second"
+
+
+@pytest.fixture
+def second(database: None) -> Iterator[None]:
+    """Have the same database under a second alias."""
+    connections.settings[SECOND] = connections.settings[ALIAS]
+    yield
+    connections[SECOND].close()
+    del connections[SECOND]
+    del connections.settings[SECOND]
+
+
+@pytest.mark.parametrize("is_atomic", [False, True])
+@pytest.mark.usefixtures("second")
+def test_two_databases_may_be_used_in_either_order(
+    pool_with: MakePool, is_atomic: bool
+) -> None:
+    pool = pool_with(8, 2)
+    both = threading.Barrier(4)
+
+    def use(aliases: list[str]) -> None:
+        with ExitStack() as stack:
+            for number, alias in enumerate(aliases):
+                if is_atomic:
+                    stack.enter_context(transaction.atomic(alias))
+                with connections[alias].cursor() as cursor:
+                    cursor.execute("SELECT 1")
+                if not number:
+                    # All places of both are taken.
+                    both.wait(60)
+
+    ways = [[ALIAS, SECOND], [SECOND, ALIAS]] * 2
+    futures = [make_lease(pool, way[0], way[0]).submit(use, way) for way in ways]
+
+    for future in futures:
+        future.result(30)
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_transaction_over_several_jobs_is_committed_while_others_wait(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(4, 1)
+    lease = make_lease(pool, held=True)
+    atomic = transaction.atomic(using=ALIAS)
+
+    def begin() -> None:
+        atomic.__enter__()
+        with connections[ALIAS].cursor() as cursor:
+            cursor.execute("CREATE TABLE kept (number integer)")
+
+    def look() -> bool:
+        with connections[ALIAS].cursor() as cursor:
+            cursor.execute("DROP TABLE kept")
+        return True
+
+    lease.submit(begin).result(60)
+    others = [submit(pool, query) for _ in range(3)]
+    lease.submit(atomic.__exit__, None, None, None).result(60)
+    lease.release()
+
+    for other in others:
+        other.result(60)
+    assert submit(pool, look).result(60)
+
+
+@pytest.mark.parametrize("age", [0])
+@pytest.mark.usefixtures("database")
+def test_time_spent_waiting_for_a_connection_is_the_servers(
+    pool_with: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = pool_with(4, 1)
+    gate = threading.Event()
+
+    def hold() -> None:
+        query()
+        assert gate.wait(60)
+
+    holding = make_lease(pool, "report", "the report").submit(hold)
+    while not Count.now:
+        time.sleep(0.01)
+    lease = make_lease(pool, "login", "login")
+    future = lease.submit(query)
+    while lease.waiting_time() < 1.2:
+        assert not future.done()
+        time.sleep(0.01)
+    gate.set()
+    future.result(60)
+    holding.result(60)
+
+    waited = lease.waiting_time()
+    assert waited >= 1.2
+    assert lease.waiting_time() == waited
+    assert [
+        record.getMessage().split(", the first")[0] for record in caplog.records
+    ] == [f"1 calls wait for a connection to the database '{ALIAS}'"]
+    assert "(the report: 1): DATABASE_CONNECTIONS bounds them" in caplog.text
+
+
+@pytest.mark.parametrize("age", [0])
+@pytest.mark.usefixtures("database")
+def test_database_without_a_connection_left_is_asked_again(
+    pool_with: MakePool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("DROP ROLE IF EXISTS limited")
+        cursor.execute("CREATE ROLE limited LOGIN CONNECTION LIMIT 1")
+    connections[ALIAS].close()
+    monkeypatch.setitem(connections.settings[ALIAS], "USER", "limited")
+    pool = pool_with(4, 4)
+    gate = threading.Event()
+    asked = threading.Event()
+
+    def hold() -> None:
+        query()
+        asked.set()
+        assert gate.wait(60)
+
+    holding = submit(pool, hold)
+    assert asked.wait(60)
+    future = submit(pool, query)
+    while "no connection left" not in caplog.text:
+        assert not future.done()
+        time.sleep(0.01)
+    gate.set()
+
+    assert future.result(60) == 1
+    holding.result(60)
+    assert "Each worker may open 4: lower DATABASE_CONNECTIONS" in caplog.text
+
+
 @pytest.mark.parametrize("age", [60])
 @pytest.mark.usefixtures("database")
 def test_place_of_a_connection_that_cannot_be_made_is_free_again(
@@ -342,6 +521,23 @@ def test_async_views_that_wait_hold_no_connection_that_others_need(
         answers = asyncio.run(main())
 
     assert max(int(b"".join(parts)) for parts in answers) <= MOST
+
+
+@pytest.mark.parametrize(
+    ("error", "is_refused"),
+    [
+        (OperationalError(1040, "Too many connections"), True),
+        (OperationalError("FATAL:  sorry, too many clients already"), True),
+        (OperationalError("FATAL: remaining connection slots are reserved"), True),
+        (OperationalError(2003, "no such host"), False),
+        (OperationalError(), False),
+        (KeyboardInterrupt("too many clients already"), False),
+    ],
+)
+def test_refusals_for_too_many_connections(
+    error: BaseException, is_refused: bool
+) -> None:
+    assert is_refusal(error) == is_refused
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,294 @@
+"""Places of databases: taken by threads, shared by views, waited for in order.
+
+A job takes a place before its first use of a connection, be it open already or not. One
+view gets its share of the places, as of the threads (``fairness``), or a report that
+queries and then waits would hold up the login page all the same. The threads that do
+nothing with their connections give them back: ``ThreadPool.interrupt`` has idle and
+parked ones do so, and one that an earlier job has left open is taken away.
+
+A job may hold places of one database while it waits for one of another. Where all that
+hold places of a database wait in such a way for each other, the first that waits gets
+one beyond the bound: in the middle of transactions, nothing else would end it.
+
+Knows neither Django nor drivers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
+from operator import itemgetter
+from typing import Any, Protocol
+
+from djserve.handlers.fairness import is_within_share
+from djserve.handlers.leases import Worker
+
+logger = logging.getLogger("djserve.handlers")
+
+PACE = 0.05
+"""Seconds between two looks for a thread that could give its connection back."""
+
+LONG = 1.0
+"""Seconds of waiting that are worth a line in the log."""
+
+REPORT_PAUSE = 60.0
+"""Seconds between two such lines."""
+
+
+class PlaceError(Exception):
+    """No place has come free in time."""
+
+
+class Holder(Protocol):
+    """One thread's connection to one database."""
+
+    worker: Worker
+    used_at: int
+    """The worker's turn in which it was last taken."""
+
+    def is_idle(self) -> bool:
+        """Return whether there is a connection that could be closed."""
+
+    def is_in_use(self) -> bool:
+        """Return whether the connection is in the middle of something."""
+
+    def detach(self) -> Callable[[], object] | None:
+        """Give the connection up, in any thread; return what closes it."""
+
+
+class Waiter:
+    """A job that waits for a place; ``granted`` once it has got it."""
+
+    def __init__(self, holder: Holder) -> None:
+        self.holder = holder
+        self.since = time.monotonic()
+        self.event = threading.Event()
+
+
+class Ledger:
+    """The places of all databases for the threads of one pool."""
+
+    def __init__(self, pool: Any, timeout: float) -> None:
+        self.pool = pool
+        self.timeout = timeout
+        # One for all, to see who waits for whom. An object that the garbage collector
+        # ends may give its place back while the same thread is in here.
+        self.lock = threading.RLock()
+        self.waiting: dict[Worker, Places] = {}
+        """What each thread waits for, that waits."""
+        self._places: dict[str, Places] = {}
+
+    def places_of(self, alias: str, limit: int) -> Places:
+        """Return the places of a database, so many of them."""
+        with self.lock:
+            places = self._places.get(alias)
+            if places is None:
+                places = self._places[alias] = Places(self, alias, limit)
+            return places
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a thread waits for any place."""
+        return bool(self.waiting)
+
+    def is_stuck(self, wanted: Places) -> bool:
+        """Whether all that hold places of a database wait for others that do so too."""
+        active = {places: places.active() for places in self._places.values()}
+        live: set[Places | None] = {None}
+        while True:
+            # What a thread waits for that does not wait is None.
+            more = {
+                places
+                for places, holders in active.items()
+                if not holders
+                or any(self.waiting.get(holder.worker) in live for holder in holders)
+            }
+            if more <= live:
+                return wanted not in live
+            live |= more
+
+
+class Places:
+    """The places of one database."""
+
+    def __init__(self, ledger: Ledger, alias: str, limit: int) -> None:
+        self._ledger = ledger
+        self._lock = ledger.lock
+        self._pool = ledger.pool
+        self.alias = alias
+        self.limit = limit
+        self._waiters: list[Waiter] = []
+        self._holders: dict[Holder, None] = {}
+        self._next_report = 0.0
+
+    def has(self, holder: Holder) -> bool:
+        """Return whether this connection has a place."""
+        return holder in self._holders
+
+    def take(self, holder: Holder, give_back: Callable[[], object]) -> None:
+        """Return once there is a place for what a job does with a connection.
+
+        Raises PlaceError if none comes free in time. ``give_back`` is called, in
+        threads that have ended a job or do nothing, for them to close theirs.
+        """
+        with self._lock:
+            if not self._waiters and self._fits(holder):
+                self._enter(holder)
+                return
+            if holder in self._holders and holder.is_in_use():
+                # It is in the middle of something, and would wait for itself.
+                self._enter(holder)
+                return
+            waiter = Waiter(holder)
+            self._waiters.append(waiter)
+            self._ledger.waiting[holder.worker] = self
+            self._dispatch()
+        lease = holder.worker.lease
+        if lease is not None:
+            lease.begin_waiting()
+        try:
+            self._wait(waiter, give_back)
+        finally:
+            with self._lock:
+                self._ledger.waiting.pop(holder.worker, None)
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+            if lease is not None:
+                lease.end_waiting()
+
+    def give(self, holder: Holder) -> None:
+        """Take a place back, for who has waited for longest."""
+        with self._lock:
+            self._holders.pop(holder, None)
+            self._dispatch()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a thread waits for a place."""
+        return bool(self._waiters)
+
+    def active(self) -> list[Holder]:
+        """Return the connections that running jobs have used, or that are in use."""
+        return [
+            holder
+            for holder in [*self._holders]
+            if self._is_used(holder) or holder.is_in_use()
+        ]
+
+    def _is_used(self, holder: Holder) -> bool:
+        worker = holder.worker
+        return holder.used_at == worker.turn and self._pool.is_busy(worker)
+
+    def _fits(self, holder: Holder) -> bool:
+        """Whether a place may be taken: there is one, and it is within the share."""
+        if len(self._holders) >= self.limit and holder not in self._holders:
+            return False
+        return self._is_within_share(holder)
+
+    def _is_within_share(self, holder: Holder) -> bool:
+        view = holder.worker.view
+        share = self._pool.share
+        if view is None or share >= 1:
+            return True
+        others = [other.worker.view for other in self.active() if other is not holder]
+        count = others.count(view)
+        return not count or is_within_share(count, self.limit - len(others), share)
+
+    def _enter(self, holder: Holder) -> None:
+        self._holders[holder] = None
+        holder.used_at = holder.worker.turn
+
+    def _dispatch(self) -> None:
+        for waiter in [*self._waiters]:
+            if self._fits(waiter.holder):
+                self._grant(waiter)
+
+    def _grant(self, waiter: Waiter) -> None:
+        self._waiters.remove(waiter)
+        self._ledger.waiting.pop(waiter.holder.worker, None)
+        self._enter(waiter.holder)
+        waiter.event.set()
+
+    def _wait(self, waiter: Waiter, give_back: Callable[[], object]) -> None:
+        deadline = waiter.since + self._ledger.timeout
+        while not waiter.event.is_set():
+            self._pool.on_return = give_back
+            self._reclaim(give_back)
+            left = deadline - time.monotonic()
+            if waiter.event.wait(max(0.0, min(PACE, left))):
+                return
+            with self._lock:
+                # Jobs may have ended that have left their connections open.
+                self._dispatch()
+                self._rescue()
+                if waiter.event.is_set():
+                    return
+                if left <= 0:
+                    raise PlaceError
+                self._report()
+
+    def _rescue(self) -> None:
+        """Let one more connect where all that are connected wait for each other."""
+        if self._waiters and self._ledger.is_stuck(self):
+            self._grant(self._waiters[0])
+
+    def _reclaim(self, give_back: Callable[[], object]) -> None:
+        """Ask as many idle threads for their connections as threads wait for one."""
+        with self._lock:
+            wanted = len(self._holders) - self.limit
+            wanted += sum(
+                waiter.holder not in self._holders
+                and self._is_within_share(waiter.holder)
+                for waiter in self._waiters
+            )
+            holders = [*self._holders]
+        for holder in holders:
+            if wanted <= 0:
+                return
+            if holder.is_idle() and (
+                self._pool.interrupt(holder.worker, give_back)
+                or self._take_away(holder)
+            ):
+                wanted -= 1
+
+    def _take_away(self, holder: Holder) -> bool:
+        """Close a connection that the thread's job has not used so far."""
+        with self._lock:
+            if (
+                holder not in self._holders
+                or holder.used_at == holder.worker.turn
+                or not holder.is_idle()
+            ):
+                return False
+            close = holder.detach()
+            if close is None:
+                return False
+        close()
+        self.give(holder)
+        return True
+
+    def _report(self) -> None:
+        """Log, seldom, that jobs wait for long, and what has the connections."""
+        now = time.monotonic()
+        waited = now - self._waiters[0].since
+        if waited < LONG or now < self._next_report:
+            return
+        self._next_report = now + REPORT_PAUSE
+        names: Counter[Hashable] = Counter(
+            getattr(holder.worker.lease, "view_name", "") or holder.worker.view
+            for holder in self.active()
+        )
+        busiest = sorted(names.items(), key=itemgetter(1), reverse=True)[:3]
+        logger.warning(
+            "%d calls wait for a connection to the database %r, the first for %.1f s; "
+            "%d of at most %d are in use (%s): DATABASE_CONNECTIONS bounds them",
+            len(self._waiters),
+            self.alias,
+            waited,
+            names.total(),
+            self.limit,
+            ", ".join(f"{name}: {count}" for name, count in busiest),
+        )

@@ -1,0 +1,140 @@
+"""Places of databases: order, shares, and jobs that wait for each other's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from djserve.handlers.places import Ledger, PlaceError
+
+
+class Thread:
+    """A thread at work."""
+
+    lease = None
+    turn = 1
+
+    def __init__(self, view: str) -> None:
+        self.view = view
+
+
+class Connection:
+    """A thread's connection: a job of some view that has begun."""
+
+    def __init__(self, view: str, *, is_in_use: bool = False) -> None:
+        self.worker: Any = Thread(view)
+        self.used_at = 0
+        self.in_use = is_in_use
+
+    def is_idle(self) -> bool:
+        return not self.in_use
+
+    def is_in_use(self) -> bool:
+        return self.in_use
+
+    def detach(self) -> Callable[[], object] | None:
+        return lambda: None
+
+
+class Pool:
+    """A pool whose threads are all at work."""
+
+    on_return: Any = None
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def is_busy(self, worker: object) -> bool:
+        return True
+
+    def interrupt(self, worker: object, job: object) -> bool:
+        return False
+
+
+def make(share: float = 1.0, timeout: float = 60.0) -> Ledger:
+    return Ledger(Pool(share), timeout)
+
+
+def do_nothing() -> None:
+    """Have no connection to give back."""
+
+
+def test_one_view_gets_its_share_and_another_what_is_left() -> None:
+    places = make(share=0.8, timeout=0.05).places_of("default", 4)
+    for _ in range(3):
+        places.take(Connection("slow"), do_nothing)
+
+    with pytest.raises(PlaceError):
+        places.take(Connection("slow"), do_nothing)
+    places.take(Connection("fast"), do_nothing)
+
+    assert len(places.active()) == 4
+    assert not places.is_wanted
+
+
+def test_connection_in_a_transaction_never_waits_for_itself() -> None:
+    places = make(share=0.5, timeout=0.05).places_of("default", 2)
+    first, second = Connection("slow"), Connection("slow")
+    places.take(first, do_nothing)
+    with pytest.raises(PlaceError):
+        places.take(second, do_nothing)
+    first.in_use = True
+    first.worker.turn = 2
+
+    places.take(first, do_nothing)
+
+    assert places.active() == [first]
+
+
+def test_connection_that_an_earlier_job_has_left_is_taken_away() -> None:
+    places = make().places_of("default", 1)
+    left = Connection("earlier")
+    places.take(left, do_nothing)
+    left.worker.turn = 2
+
+    places.take(Connection("later"), do_nothing)
+
+    assert not places.has(left)
+
+
+def test_jobs_in_a_circle_of_three_databases_all_come_to_their_end() -> None:
+    ledger = make()
+    databases = [ledger.places_of(name, 1) for name in "abc"]
+    barrier = threading.Barrier(3)
+    done: list[int] = []
+
+    def use(number: int) -> None:
+        jobs = [Connection(f"view {number}", is_in_use=True) for _ in range(2)]
+        jobs[1].worker = jobs[0].worker
+        first, second = databases[number], databases[(number + 1) % 3]
+        first.take(jobs[0], do_nothing)
+        barrier.wait(60)
+        second.take(jobs[1], do_nothing)
+        for job, places in zip(jobs, (first, second), strict=True):
+            places.give(job)
+        done.append(number)
+
+    threads = [threading.Thread(target=use, args=[n], daemon=True) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert sorted(done) == [0, 1, 2]
+    assert not ledger.is_wanted
+
+
+def test_job_that_waits_for_one_at_work_is_not_stuck() -> None:
+    ledger = make(timeout=0.2)
+    first, second = ledger.places_of("a", 1), ledger.places_of("b", 1)
+    at_work, waiting = Connection("x"), Connection("y")
+    first.take(at_work, do_nothing)
+    second.take(waiting, do_nothing)
+    again = Connection("y")
+    again.worker = waiting.worker
+
+    with pytest.raises(PlaceError):
+        first.take(again, do_nothing)
