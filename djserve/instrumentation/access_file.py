@@ -61,7 +61,8 @@ class LineFile:
 
     A line is on its way after FLUSH_INTERVAL seconds, after BATCH_LIMIT parts, or when
     the process exits, whichever is first. A write that fails is reported once until
-    one succeeds again; its lines are lost and nothing is raised.
+    one succeeds again; its lines are lost and nothing is raised. A line that it has
+    cut is ended before the next one.
     """
 
     def __init__(self, path: str, call_later: CallLater) -> None:
@@ -74,6 +75,7 @@ class LineFile:
         self._rest = b""
         self._is_scheduled = False
         self._is_failing = False
+        self._is_cut = False
         try:
             self._open()
         except OSError as exc:
@@ -103,6 +105,8 @@ class LineFile:
             return
         data = b"".join([self._rest, *self.pending])
         self.pending.clear()
+        if data and self._is_failing and self._has_cut_line():
+            data = b"\n" + data
         try:
             self._rest = self._write_all(data) if data else b""
         except OSError as exc:
@@ -137,7 +141,9 @@ class LineFile:
         self._file = _open(self._path)
         # Several processes may write to one pipe: what is longer they may mix (POSIX
         # write). To a file that all append to, each write is one.
-        is_pipe = stat.S_ISFIFO(os.fstat(self._file.fileno()).st_mode)
+        mode = os.fstat(self._file.fileno()).st_mode
+        self._is_regular = self._path != "-" and stat.S_ISREG(mode)
+        is_pipe = stat.S_ISFIFO(mode)
         self._piece_size = select.PIPE_BUF if is_pipe else None
 
     def _write_all(self, data: bytes) -> bytes:
@@ -148,11 +154,25 @@ class LineFile:
             if self._piece_size is not None:
                 end = _find_end(data, start, self._piece_size)
             # None: a non-blocking pipe is full (io.RawIOBase.write).
-            written: int | None = self._file.write(view[start:end])
+            try:
+                written: int | None = self._file.write(view[start:end])
+            except OSError:
+                # A full disk takes what there is room for, then nothing.
+                if start:
+                    self._is_cut = data[start - 1 : start] != b"\n"
+                raise
             if not written:
                 break
             start += written
+        if start:
+            self._is_cut = False
         return data[start:]
+
+    def _has_cut_line(self) -> bool:
+        """Return whether the last line is not whole: ours, or another process's."""
+        if self._is_regular:
+            return _ends_within_line(self._path)
+        return self._is_cut
 
     def _flush_in_time(self) -> None:
         self._is_scheduled = False
@@ -176,6 +196,16 @@ def _open(path: str) -> IO[bytes]:
         return open(path, "ab", buffering=0)
     # Our own file object on the descriptor: closing it leaves standard output open.
     return open(STDOUT, "wb", buffering=0, closefd=False)
+
+
+def _ends_within_line(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:
+        # Empty, or not ours to read.
+        return False
 
 
 def _close(file: IO[bytes]) -> None:

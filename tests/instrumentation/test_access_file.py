@@ -130,6 +130,41 @@ def test_full_disk_is_reported_once(
     assert os.strerror(errno.ENOSPC) in caplog.text
 
 
+FULL_DISK = """
+import resource, signal, sys
+from djserve.instrumentation.access_file import LineFile
+
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path, cut = sys.argv[1:]
+first, second = (LineFile(path, lambda delay, call: None) for _ in range(2))
+limit(int(cut))
+for file in (first, second):
+    file.write("%s: one\\n" % "ab"[file is second])
+    file.write("lost\\n")
+    file.flush()
+limit(resource.RLIM_INFINITY)
+# The one that had nothing of its own cut is the first to write again.
+for file in (second, first):
+    file.write("%s: next\\n" % "ab"[file is second])
+    file.flush()
+"""
+
+
+@pytest.mark.parametrize("cut", [*range(14)])
+def test_line_after_one_that_a_full_disk_has_cut_starts_anew(
+    path: Path, cut: int
+) -> None:
+    subprocess.run([sys.executable, "-c", FULL_DISK, path, str(cut)], check=True)
+
+    text = path.read_text()
+    assert text[:cut] == "a: one\nlost\nb: one\n"[: len(text[:cut])]
+    assert text.endswith("\nb: next\na: next\n") or text == "b: next\na: next\n"
+    assert "\n\n" not in text
+
+
 def test_failure_is_reported_again_after_a_recovery(
     path: Path, timers: Timers, caplog: pytest.LogCaptureFixture
 ) -> None:
