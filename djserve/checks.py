@@ -38,7 +38,9 @@ from django.utils.module_loading import import_string
 
 from djserve.asgi.origin import OriginPolicy, create_policy, origin_allowed
 from djserve.conf.loader import load
+from djserve.conf.modules import read_names
 from djserve.conf.schema import ServerConfig
+from djserve.conf.suggestions import suggest
 from djserve.errors import ConfigError
 
 TAG = "djserve"
@@ -376,13 +378,20 @@ def _fallback() -> str:
 def _find_path_problem(path: object) -> str:
     if not isinstance(path, str) or not _DOTTED_PATH.fullmatch(path):
         return "is not a dotted path"
-    module = path.rpartition(".")[0]
+    module, _, attribute = path.rpartition(".")
     try:
         # Imports the packages above the module, not the module.
         found = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         found = None
-    return "" if found else f"is in a module that does not exist ({module})"
+    if found is None:
+        return f"is in a module that does not exist ({module})"
+    names = read_names(found)
+    if names is None or attribute in names:
+        return ""
+    return (
+        f"names what {module} does not have: {attribute!r}{suggest([attribute], names)}"
+    )
 
 
 def _is_public(address: str) -> bool:

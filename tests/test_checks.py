@@ -119,6 +119,7 @@ def test_daphne_beside_djserve_is_an_error(
         ("demo_project..application", ["djserve.E004"]),
         ("demo_project.nowhere.application", ["djserve.E004"]),
         ("nowhere.asgi.application", ["djserve.E004"]),
+        ("demo_project.asgi.aplication", ["djserve.E004"]),
         ("json.decoder.nowhere.application", ["djserve.E004"]),
     ],
 )
