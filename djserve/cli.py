@@ -49,6 +49,9 @@ exit codes:
   1  an address cannot be listened on
   2  the command line, the settings or the application's name are wrong
   3  the application's start-up failed (ASGI lifespan)
+
+This command serves. "djserve-ctl" controls a server that runs with workers:
+status, reload, scale, drain. So does a Django project's "manage.py djserve".
 """
 
 
