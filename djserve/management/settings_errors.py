@@ -42,8 +42,12 @@ class SettingsWatch:
 
     def wait(self) -> None:
         """Return after a change, however soon it came."""
-        while self._read_times() == self._before:
+        while not self.has_changed():
             time.sleep(POLL_INTERVAL)
+
+    def has_changed(self) -> bool:
+        """Return whether a file is another than at the beginning."""
+        return self._read_times() != self._before
 
     def _read_times(self) -> Mapping[Path, float]:
         return dict(self._reloader.snapshot_files())

@@ -35,6 +35,15 @@ def settings(tmp_path: Path) -> Path:
     return project / "mysite" / "settings.py"
 
 
+MENDED_BY_ITSELF = """
+# Broken:
+from pathlib import Path
+text = Path(__file__).read_text()
+Path(__file__).write_text(text.partition("# Broken:")[0])
+raise ValueError("for a moment")
+"""
+
+
 def save(path: Path, text: str) -> None:
     """Write a file so that the reloader, which compares times, must see it."""
     later = path.stat().st_mtime + 2
@@ -98,6 +107,20 @@ def test_error_in_the_settings_is_shown_and_the_next_save_recovers(
     wait_for(lambda: "waiting for a change of a file" in server.output, server)
     assert told in server.output
     save(settings, good)
+    wait_for(lambda: answers(server.url), server)
+
+
+def test_error_that_is_mended_at_once_does_not_end_the_command(
+    settings: Path, start_server: Callable[..., Any], free_port: int
+) -> None:
+    command = ("manage.py", "runserver", str(free_port))
+    folder = settings.parent.parent
+    server = start_server(*command, port=free_port, cwd=folder, env=ENVIRONMENT)
+    wait_for(lambda: answers(server.url), server)
+
+    # The first process that loads it fails, and mends it.
+    save_until_noticed(settings, settings.read_text() + MENDED_BY_ITSELF, server)
+    wait_for(lambda: "ValueError: for a moment" in server.output, server)
     wait_for(lambda: answers(server.url), server)
 
 

@@ -124,14 +124,21 @@ class Command(find_next_command()):  # type: ignore[misc]
 
     def _run_through_errors(self, options: dict[str, Any]) -> None:
         """Run, and start again after the settings could not be loaded for a while."""
+        if not (options["use_reloader"] and is_parent()):
+            super().run(**options)
+            return
         while True:
+            started = SettingsWatch()
             try:
                 super().run(**options)
             except SystemExit as end:
-                if end.code != 1 or not (options["use_reloader"] and is_parent()):
+                if end.code != 1:
                     raise
                 watch = SettingsWatch()
                 if not are_settings_broken():
+                    if started.has_changed():
+                        # They may have been, and are mended already.
+                        continue
                     raise
                 error = "The settings cannot be loaded; waiting for a change of a file."
                 self.stderr.write(self.style.ERROR(error))
