@@ -3,6 +3,7 @@
 # make check    format, lint, types, import contracts, settings reference
 # make coverage what each module's own test module covers
 # make conformance  run the conformance suites (docs/conformance.md)
+# make fuzz     fuzz one target guided by its coverage (ARGS="http2 --seconds 600")
 # make ecosystem  try real packages under djserve and under Uvicorn, and tell the table
 # make bench    measure djserve beside other servers (ARGS="--quick", ARGS=--list)
 #
@@ -18,13 +19,14 @@ PORT ?= 8000
 DJANGO ?= django
 ARGS ?=
 ECOSYSTEM_VENV ?= .venv-ecosystem
+FUZZ_VENV ?= .venv-fuzz
 
 python := $(VENV)/bin/python
 # Not quiet: the first time takes minutes.
 pip := $(python) -m pip --disable-pip-version-check install --progress-bar on
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage conformance ecosystem bench clean
+.PHONY: help demo test check coverage conformance fuzz ecosystem bench clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -70,6 +72,15 @@ coverage: $(VENV)/.dev
 
 conformance: $(VENV)/.test
 	$(python) -m tests.conformance $(ARGS)
+
+# It makes .venv-fuzz, or FUZZ_VENV, with atheris in it. Without ARGS it tells the targets.
+fuzz:
+	$(MAKE) $(FUZZ_VENV)/.fuzz VENV=$(FUZZ_VENV)
+	$(FUZZ_VENV)/bin/python -m tests.fuzz.guided $(or $(ARGS),--help)
+
+$(VENV)/.fuzz: $(VENV)/.test requirements/fuzz.txt
+	$(pip) -r requirements/fuzz.txt '$(DJANGO)'
+	@touch $@
 
 # It makes .venv-ecosystem, or ECOSYSTEM_VENV, with the packages in it.
 ecosystem:
