@@ -20,9 +20,11 @@ def run_case(port: int, case: Case, pieces: Iterable[bytes] | None = None) -> st
     return ""
 
 
-def exchange(port: int, pieces: Iterable[bytes]) -> tuple[list[int], bytes]:
+def exchange(
+    port: int, pieces: Iterable[bytes], patience: float = PATIENCE
+) -> tuple[list[int], bytes]:
     """Return the statuses of all responses, and the content of the last."""
-    received = converse(port, pieces)
+    received = converse(port, pieces, patience)
     statuses: list[int] = []
     content = b""
     while received:
@@ -32,9 +34,9 @@ def exchange(port: int, pieces: Iterable[bytes]) -> tuple[list[int], bytes]:
     return statuses, content
 
 
-def converse(port: int, pieces: Iterable[bytes]) -> bytes:
+def converse(port: int, pieces: Iterable[bytes], patience: float = PATIENCE) -> bytes:
     """Send bytes and return all that comes until the connection's end."""
-    with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+    with socket.create_connection(("127.0.0.1", port), patience) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         received = b""
         try:
@@ -56,5 +58,19 @@ def take_response(data: bytes) -> tuple[int, bytes, bytes]:
     status = int(lines[0][9:12])
     if status < 200:
         return status, b"", rest
-    length = int(fields[b"content-length"])
+    if fields.get(b"transfer-encoding") == b"chunked":
+        return status, *take_chunks(rest)
+    # Without a length the content ends with the connection.
+    length = int(fields.get(b"content-length", len(rest)))
     return status, rest[:length], rest[length:]
+
+
+def take_chunks(data: bytes) -> tuple[bytes, bytes]:
+    """Return chunked content without trailers, and what follows it."""
+    content = b""
+    while True:
+        line, _, data = data.partition(b"\r\n")
+        size = int(line, 16)
+        content, data = content + data[:size], data[size + 2 :]
+        if not size:
+            return content, data
