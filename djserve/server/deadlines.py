@@ -26,11 +26,16 @@ def choose_interval(timeouts: Iterable[float | None]) -> float:
     return min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, shortest / 4))
 
 
+# Turns of the loop for what has arrived meanwhile: TLS and HTTP/2 need some.
+SETTLING_TURNS = 5
+
+
 class Sweep:
     """Call ``tick`` of all that ``targets`` returns, once in ``interval`` seconds.
 
-    ``clock`` is monotonic, in seconds. What one target raises is logged and does not
-    keep the others from their turn.
+    ``clock`` is monotonic, in seconds. A time for which the loop was blocked, or the
+    process was stopped, counts as one interval: no peer could be heard in it. What one
+    target raises is logged and does not keep the others from their turn.
     """
 
     def __init__(
@@ -43,15 +48,36 @@ class Sweep:
         self._interval = interval
         self._clock = clock
         self._handle: asyncio.TimerHandle | None = None
+        self._swept_at: float | None = None
+        self._blocked = 0.0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Sweep from now on, until ``stop``."""
 
         def sweep() -> None:
             self._handle = loop.call_later(self._interval, sweep)
-            self.run()
+            if self._was_blocked():
+                settle(SETTLING_TURNS)
+            else:
+                self.run()
+
+        def settle(turns: int) -> None:
+            if turns:
+                loop.call_soon(settle, turns - 1)
+            elif self._handle is not None:
+                self.run()
 
         sweep()
+
+    def _was_blocked(self) -> bool:
+        """Take the time since the last sweep; return whether it came far too late."""
+        now = self._clock()
+        gap = 0.0 if self._swept_at is None else now - self._swept_at
+        self._swept_at = now
+        if gap <= 2 * self._interval:
+            return False
+        self._blocked += gap - self._interval
+        return True
 
     def stop(self) -> None:
         """Sweep no more."""
@@ -61,7 +87,7 @@ class Sweep:
 
     def run(self) -> None:
         """Sweep once."""
-        now = self._clock()
+        now = self._clock() - self._blocked
         for target in list(self._targets()):
             try:
                 target.tick(now)

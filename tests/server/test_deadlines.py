@@ -9,12 +9,13 @@ import pytest
 
 from djserve.server.deadlines import (
     LONGEST_INTERVAL,
+    SETTLING_TURNS,
     SHORTEST_INTERVAL,
     Sweep,
     choose_interval,
 )
 from tests.logs import own_records
-from tests.virtual_time import run_in_virtual_time
+from tests.virtual_time import VirtualTimeLoop, run_in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -113,3 +114,45 @@ def test_sweep_survives_failures(caplog: pytest.LogCaptureFixture) -> None:
 
     run_in_virtual_time(run())
     assert len(own_records(caplog)) >= 3
+
+
+def test_blocked_time_counts_as_one_interval_and_bytes_are_read_first() -> None:
+    target = Target()
+    turns: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        sweep = Sweep(lambda: [target], 1.0, loop.time)
+        sweep.start(loop)
+        await asyncio.sleep(2.5)
+        loop.block(100.0)
+        # Half of the turns that are given pass without a verdict.
+        for _ in range(SETTLING_TURNS // 2 + 1):
+            await asyncio.sleep(0)
+            turns.append(len(target.times))
+        await asyncio.sleep(2.0)
+        sweep.stop()
+
+    run_in_virtual_time(main())
+
+    assert set(turns) == {3}
+    assert target.times[:5] == pytest.approx([0.0, 1.0, 2.0, 3.0, 4.0])
+
+
+def test_stopped_sweep_does_not_come_after_a_blocked_time() -> None:
+    target = Target()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        sweep = Sweep(lambda: [target], 1.0, loop.time)
+        sweep.start(loop)
+        loop.block(100.0)
+        await asyncio.sleep(0)
+        sweep.stop()
+        await asyncio.sleep(10.0)
+
+    run_in_virtual_time(main())
+
+    assert target.times == [0.0]
