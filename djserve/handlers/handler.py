@@ -50,7 +50,7 @@ from djserve.handlers.patches import (
     Patches,
     current_patches,
     refresh_patches,
-    seen_patches,
+    resolves_as_django,
 )
 from djserve.handlers.routing import Route, find_route, reusable_match, view_of
 from djserve.handlers.runtime import current_config, make_lease, shared_pool
@@ -180,7 +180,7 @@ class ASGIHandler(asgi.ASGIHandler):
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """Resolve a request, or use what was found when its lane was chosen."""
-        match = None if seen_patches().resolves else reusable_match(request)
+        match = reusable_match(request) if resolves_as_django() else None
         if match is None:
             return super().resolve_request(request)
         request.resolver_match = match
@@ -202,12 +202,12 @@ class ASGIHandler(asgi.ASGIHandler):
     def is_untouched(self) -> bool:
         """Whether nothing has been replaced: neither Django's methods nor ours."""
         return (
-            not current_patches().found
-            and not is_asgiref_patched()
+            current_patches() is NO_PATCHES
             and ASGIHandler.__call__ is _CALL
             and ASGIHandler.handle is _HANDLE
             and ASGIHandler.get_response is _GET_RESPONSE
-            and self._has_own_methods()
+            and (len(self.__dict__) == self._size or self._has_own_methods())
+            and not is_asgiref_patched()
         )
 
     def patches(self) -> Patches:
@@ -229,6 +229,11 @@ class ASGIHandler(asgi.ASGIHandler):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one HTTP request; raises ValueError for any other scope."""
+        if self.found is not None and self.found[0] is scope:
+            # Who has looked for the route has found nothing replaced, just before.
+            self._checked = scope
+            await self.handle(scope, receive, send)
+            return
         patches = self.patches()
         if patches.enters or patches.converses:
             # What stands around Django's method ends in `handle`, and that is ours.

@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
 from djserve.handlers.hops import rehome, restore_context, run_in_thread
-from djserve.handlers.inline import InlineRules, rules_for
+from djserve.handlers.inline import rules_for
 from djserve.handlers.patches import is_original_method
 
 GetResponse: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponseBase | None]]
@@ -38,16 +38,19 @@ class Layer:
     """The hooks of one middleware; without one, a layer only converts exceptions.
 
     The hooks are looked up at each call, as Django does: agents replace them late.
+    ``request_hook`` and ``response_hook`` are what the rules were made for: of the
+    class, and None where no rule lets the hook run on the loop.
     """
 
     __slots__ = (
-        "_request_hook",
-        "_response_hook",
         "has_request",
         "has_response",
         "kind",
         "middleware",
-        "rules",
+        "request_hook",
+        "request_rule",
+        "response_hook",
+        "response_rule",
     )
 
     def __init__(self, middleware: Any = None) -> None:
@@ -55,30 +58,14 @@ class Layer:
         self.kind: Any = type(middleware)
         self.has_request = hasattr(middleware, "process_request")
         self.has_response = hasattr(middleware, "process_response")
-        self._request_hook = getattr(self.kind, "process_request", None)
-        self._response_hook = getattr(self.kind, "process_response", None)
-        self.rules: InlineRules = rules_for(middleware)
-
-    def may_enter(self, request: HttpRequest) -> bool:
-        """Whether ``process_request`` may run on the loop."""
-        rule = self.rules.request
-        return (
-            rule is not None
-            and self.kind.process_request is self._request_hook
-            and rule(request)
-        )
-
-    def may_leave(
-        self, request: HttpRequest, response: HttpResponseBase | None
-    ) -> bool:
-        """Whether ``process_response`` may run on the loop."""
-        rule = self.rules.response
-        return (
-            rule is not None
-            and response is not None
-            and self.kind.process_response is self._response_hook
-            and rule(request, response)
-        )
+        rules = rules_for(middleware)
+        self.request_rule, self.response_rule = rules.request, rules.response
+        self.request_hook: Any = None
+        self.response_hook: Any = None
+        if rules.request is not None:
+            self.request_hook = self.kind.process_request
+        if rules.response is not None:
+            self.response_hook = self.kind.process_response
 
 
 class Passage:
@@ -151,10 +138,18 @@ class _Run:
 
     def _descend(self, request: HttpRequest, passage: Passage) -> None:
         """Go on down, in a thread."""
+        # Written out, as are the other three: no call more than the hooks.
         for layer in self._layers[passage.index :]:
+            passage.index += 1
             if not layer.has_request:
-                passage.index += 1
-            elif _enter(layer, request, passage):
+                continue
+            try:
+                response = layer.middleware.process_request(request)
+            except Exception as error:
+                passage.turn_back(None, error)
+                return
+            if response:
+                passage.turn_back(response)
                 return
 
     def _ascend(self, request: HttpRequest, passage: Passage) -> None:
@@ -162,7 +157,12 @@ class _Run:
         while passage.index >= 0:
             layer = self._layers[passage.index]
             if passage.error is None and layer.has_response:
-                _leave(layer, request, passage)
+                try:
+                    passage.response = layer.middleware.process_response(
+                        request, passage.response
+                    )
+                except Exception as error:
+                    passage.error = error
             if passage.error is not None:
                 _convert(request, passage)
             passage.index -= 1
@@ -205,27 +205,52 @@ class LayerRun(_Run):
     def _descend_inline(self, request: HttpRequest, passage: Passage) -> bool:
         """Go down on the loop while that is safe; False where a thread must go on."""
         for layer in self._layers:
-            if layer.has_request and not layer.may_enter(request):
-                return False
-            if _enter(layer, request, passage):
-                break
+            if layer.has_request:
+                rule = layer.request_rule
+                if (
+                    rule is None
+                    or layer.kind.process_request is not layer.request_hook
+                    or not rule(request)
+                ):
+                    return False
+                passage.index += 1
+                try:
+                    response = layer.middleware.process_request(request)
+                except Exception as error:
+                    passage.turn_back(None, error)
+                    return True
+                if response:
+                    passage.turn_back(response)
+                    return True
+            else:
+                passage.index += 1
         return True
 
     def _ascend_inline(self, request: HttpRequest, passage: Passage) -> bool:
         """Go up on the loop while that is safe; False where a thread must go on."""
         # An error is converted in the thread, by the layer that it has reached.
-        while passage.error is None:
-            if passage.index < 0:
-                return True
+        if passage.error is not None:
+            return False
+        response = passage.response
+        while passage.index >= 0:
             layer = self._layers[passage.index]
             if layer.has_response:
-                if not layer.may_leave(request, passage.response):
+                rule = layer.response_rule
+                if (
+                    rule is None
+                    or response is None
+                    or layer.kind.process_response is not layer.response_hook
+                    or not rule(request, response)
+                ):
                     return False
-                _leave(layer, request, passage)
-                if passage.failed:
+                try:
+                    response = layer.middleware.process_response(request, response)
+                except Exception as error:
+                    passage.error = error
                     return False
+                passage.response = response
             passage.index -= 1
-        return False
+        return True
 
 
 class SyncRun(_Run):
@@ -316,29 +341,6 @@ def _follow(current: Context, kept: Context) -> None:
     """Have in the kept context what the others have set since."""
     restore_context(current)
     rehome(kept)
-
-
-def _enter(layer: Layer, request: HttpRequest, passage: Passage) -> bool:
-    """Go through a layer downward; True where it turns the request back."""
-    passage.index += 1
-    if not layer.has_request:
-        return False
-    try:
-        response = layer.middleware.process_request(request)
-    except Exception as error:
-        passage.turn_back(None, error)
-        return True
-    if response:
-        passage.turn_back(response)
-        return True
-    return False
-
-
-def _leave(layer: Layer, request: HttpRequest, passage: Passage) -> None:
-    try:
-        passage.response = layer.middleware.process_response(request, passage.response)
-    except Exception as error:
-        passage.error = error
 
 
 def _convert(request: HttpRequest, passage: Passage) -> None:

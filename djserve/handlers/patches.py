@@ -83,9 +83,9 @@ _OWN, _BASE = vars(asgi.ASGIHandler), vars(base.BaseHandler)
 # What is looked at again for each request. The rest is inherited, and a later patch
 # takes effect by itself, or it is used only when the chain is built.
 _read_own: Callable[[Any], tuple[Any, ...]] = itemgetter(
-    ENTRY, *_CONVERSATION, *_ASYNC, "create_request"
+    ENTRY, *_CONVERSATION[:-1], *_ASYNC
 )
-_read_base: Callable[[Any], tuple[Any, ...]] = itemgetter(*_PAIRS[0], "resolve_request")
+_read_base: Callable[[Any], tuple[Any, ...]] = itemgetter(*_PAIRS[0])
 _code_of = attrgetter("__code__")
 
 
@@ -104,7 +104,6 @@ class Patches:
     ``converses``: Django's ``handle`` has to run, with all that it calls.
     ``answers``: only the asynchronous methods may answer, as under Django's handler.
     ``loads``: Django has to build the chain of middleware.
-    ``resolves``: each URL has to be resolved by ``resolve_request``.
     """
 
     found: tuple[Patch, ...] = ()
@@ -112,7 +111,6 @@ class Patches:
     converses: bool = False
     answers: bool = False
     loads: bool = False
-    resolves: bool = False
 
     @property
     def packages(self) -> list[str]:
@@ -148,9 +146,27 @@ NO_PATCHES = Patches()
 
 def current_patches() -> Patches:
     """Return what is replaced at this moment; cheap enough to ask for each request."""
-    global _seen
-    if not (_is_untouched() if _seen.is_clean else _seen.is_current()):
-        _seen = _Snapshot()
+    # Written out, since it is asked for each request: a tenth of the instructions that
+    # the same takes over a list of names (benchmark: django_sync). What djserve calls
+    # or inherits as it is takes effect by itself, whenever it is replaced.
+    if (
+        _seen.is_clean
+        and _KIND.__call__ is _CALL
+        and _KIND.handle is _HANDLE
+        and _KIND.get_response_async is _GET_RESPONSE_ASYNC
+        and _KIND.get_response is _GET_RESPONSE
+        and _KIND.run_get_response is _RUN
+        and _KIND.send_response is _SEND
+        and _KIND.read_body is _READ
+        and _KIND.listen_for_disconnect is _LISTEN
+        and _CALL.__code__ is _CALL_CODE
+        and _HANDLE.__code__ is _HANDLE_CODE
+        and _GET_RESPONSE.__code__ is _GET_RESPONSE_CODE
+        and _GET_RESPONSE_ASYNC.__code__ is _GET_RESPONSE_ASYNC_CODE
+    ):
+        return NO_PATCHES
+    if _seen.is_clean or not _seen.is_current():
+        return refresh_patches()
     return _seen.patches
 
 
@@ -161,9 +177,9 @@ def refresh_patches() -> Patches:
     return _seen.patches
 
 
-def seen_patches() -> Patches:
-    """Return what was replaced when that was last looked at, as this request began."""
-    return _seen.patches
+def resolves_as_django() -> bool:
+    """Whether ``resolve_request`` is the method in Django's source."""
+    return _RESOLVES_AS_DJANGO and _KIND.resolve_request is _RESOLVE
 
 
 def is_original(module: ModuleType, qualname: str, found: object) -> bool:
@@ -208,8 +224,15 @@ class _Snapshot:
         ]
         self._functions = functions
         self._codes = list(map(_code_of, functions))
-        self.patches = _read()
-        self.is_clean = not self.patches.found and _is_untouched()
+        patches = _read()
+        self.patches = patches if patches.found else NO_PATCHES
+        # What was there when this was imported, and was Django's then.
+        self.is_clean = not patches.found and self._is_as_imported()
+
+    def _is_as_imported(self) -> bool:
+        return all(map(is_, (*self._own, *self._base), _IMPORTED)) and all(
+            map(is_, self._codes, _IMPORTED_CODES)
+        )
 
     def is_current(self) -> bool:
         # Identities: the proxies of agents are equal to what they stand for. And codes:
@@ -220,31 +243,6 @@ class _Snapshot:
             and all(map(is_, _read_base(_BASE), self._base))
             and all(map(is_, map(_code_of, self._functions), self._codes))
         )
-
-
-def _is_untouched() -> bool:
-    """Whether the methods are those that were Django's when this was imported.
-
-    Written out, since it is asked for each request: a tenth of the instructions that
-    the same takes over a list of names (benchmark: django_sync).
-    """
-    kind = asgi.ASGIHandler
-    return (
-        kind.__call__ is _CALL
-        and kind.handle is _HANDLE
-        and kind.get_response_async is _GET_RESPONSE_ASYNC
-        and kind.get_response is _GET_RESPONSE
-        and kind.run_get_response is _RUN
-        and kind.create_request is _CREATE
-        and kind.resolve_request is _RESOLVE
-        and kind.send_response is _SEND
-        and kind.read_body is _READ
-        and kind.listen_for_disconnect is _LISTEN
-        and _CALL.__code__ is _CALL_CODE
-        and _HANDLE.__code__ is _HANDLE_CODE
-        and _GET_RESPONSE.__code__ is _GET_RESPONSE_CODE
-        and _GET_RESPONSE_ASYNC.__code__ is _GET_RESPONSE_ASYNC_CODE
-    )
 
 
 def _read() -> Patches:
@@ -258,7 +256,6 @@ def _read() -> Patches:
         answers=not methods.keys().isdisjoint(_ASYNC)
         or any(_packages_of(one) != _packages_of(other) for one, other in pairs),
         loads=bool(helpers) or not methods.keys().isdisjoint(_LOADING),
-        resolves="resolve_request" in methods,
     )
 
 
@@ -373,19 +370,18 @@ def _walk(code: CodeType, prefix: str) -> Iterator[tuple[str, CodeType]]:
             yield from _walk(constant, f"{prefix}{constant.co_name}.")
 
 
-_CALL, _HANDLE, _RUN, _CREATE, _SEND, _READ, _LISTEN = itemgetter(
-    ENTRY,
-    "handle",
-    "run_get_response",
-    "create_request",
-    "send_response",
-    "read_body",
-    "listen_for_disconnect",
-)(_OWN)
-_GET_RESPONSE, _GET_RESPONSE_ASYNC, _RESOLVE = _read_base(_BASE)
+_KIND: Any = asgi.ASGIHandler
+_IMPORTED = (*_read_own(_OWN), *_read_base(_BASE))
+_IMPORTED_CODES = [getattr(method, "__code__", None) for method in _IMPORTED]
+_CALL, _HANDLE, _LISTEN, _READ, _SEND, _RUN = _read_own(_OWN)
+_GET_RESPONSE, _GET_RESPONSE_ASYNC = _read_base(_BASE)
 _CALL_CODE, _HANDLE_CODE, _GET_RESPONSE_CODE, _GET_RESPONSE_ASYNC_CODE = (
     getattr(method, "__code__", None)
     for method in (_CALL, _HANDLE, _GET_RESPONSE, _GET_RESPONSE_ASYNC)
 )
 
+
 _seen = _Snapshot()
+
+_RESOLVE = _BASE["resolve_request"]
+_RESOLVES_AS_DJANGO = is_original(base, "BaseHandler.resolve_request", _RESOLVE)

@@ -26,7 +26,7 @@ from djserve.handlers.files import plan_file
 from djserve.handlers.hops import Call, Hops, LeasedHops
 from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import closes_as_django
-from djserve.handlers.patches import seen_patches
+from djserve.handlers.patches import resolves_as_django
 from djserve.handlers.routing import Route, attach_route, reusable_match
 from djserve.handlers.sending import send_busy, send_content, start_message
 
@@ -56,7 +56,7 @@ class SyncHandler(asgi.ASGIHandler):
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """Resolve a request, or use what was found when its lane was chosen."""
-        match = None if seen_patches().resolves else reusable_match(request)
+        match = reusable_match(request) if resolves_as_django() else None
         if match is not None:
             request.resolver_match = match
             return match

@@ -77,7 +77,12 @@ async def failing_view(request: HttpRequest) -> HttpResponse:
 
 def make_layer(hooks: Hooks, *, inline: bool) -> Layer:
     layer = Layer(hooks)
-    layer.rules = INLINE if inline else NEVER
+    rules = INLINE if inline else NEVER
+    layer.request_rule, layer.response_rule = rules.request, rules.response
+    layer.request_hook, layer.response_hook = (
+        Hooks.process_request,
+        Hooks.process_response,
+    )
     return layer
 
 
