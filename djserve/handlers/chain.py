@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from inspect import unwrap
+from types import FunctionType
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -19,6 +21,7 @@ from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest
+from django.utils.deprecation import MiddlewareMixin
 from django.utils.module_loading import import_string
 
 from djserve.handlers.layers import (
@@ -28,6 +31,23 @@ from djserve.handlers.layers import (
     SyncRun,
     ViewRun,
     is_coalescible,
+)
+
+# Packages whose middleware may exist twice: no state but what each makes from settings.
+_HARMLESS = frozenset({"django", "whitenoise", "corsheaders"})
+
+# What the making of a middleware uses that only keeps what it is to call.
+_PLAIN_NAMES = frozenset(
+    {
+        "__class__",
+        "__init__",
+        "async_mode",
+        "get_response",
+        "iscoroutinefunction",
+        "markcoroutinefunction",
+        "self",
+        "super",
+    }
 )
 
 # Django's name: what is logged here stands in for Django's own lines.
@@ -250,6 +270,31 @@ def find_made_twice() -> list[str]:
         if is_async != other and not is_coalescible(middleware):
             twice.insert(0, path)
     return twice
+
+
+def may_be_made_twice() -> bool:
+    """Whether a second instance of each middleware would do no harm.
+
+    That is so for those that keep nothing but what they call; a counter that is
+    registered or a table of clients would exist twice.
+    """
+    return all(_keeps_nothing(import_string(path)) for path in settings.MIDDLEWARE)
+
+
+def _keeps_nothing(factory: Any) -> bool:
+    if not issubclass(type(factory), (type, FunctionType)):
+        # The proxies of agents.
+        factory = unwrap(factory)
+    if getattr(factory, "__module__", "").partition(".")[0] in _HARMLESS:
+        return True
+    is_class = isinstance(factory, type)
+    make = factory.__init__ if is_class else factory
+    if make is MiddlewareMixin.__init__ or make is object.__init__:
+        return True
+    if type(make) is not FunctionType or hasattr(make, "__wrapped__"):
+        return False
+    code = make.__code__
+    return _PLAIN_NAMES.issuperset((*code.co_names, *code.co_cellvars))
 
 
 def _coalesce_views(hooks: list[Callable[..., Any]]) -> list[Callable[..., Any]]:

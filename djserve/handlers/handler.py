@@ -32,7 +32,7 @@ from djserve.handlers.body import (
     read_body,
     take_whole,
 )
-from djserve.handlers.chain import AsyncChain, Stage
+from djserve.handlers.chain import AsyncChain, Stage, may_be_made_twice
 from djserve.handlers.direct import DirectLane
 from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.disk import note_full_disk
@@ -134,6 +134,8 @@ class ASGIHandler(asgi.ASGIHandler):
             # An agent does something to each middleware, or to what calls them.
             super().load_middleware(is_async=True)
             self._stages = None
+            if not may_be_made_twice():
+                self._is_only_async = True
             return
         chain = AsyncChain(self)
         for path in reversed(settings.MIDDLEWARE):

@@ -15,13 +15,14 @@ from django.core.exceptions import (
     MiddlewareNotUsed,
     PermissionDenied,
 )
+from django.core.handlers import base
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from django.urls import path
 from django.utils.deprecation import MiddlewareMixin
 
 from djserve.handlers import ASGIHandler
-from djserve.handlers.chain import AsyncFork
+from djserve.handlers.chain import AsyncFork, may_be_made_twice
 from djserve.handlers.layers import LayerRun, ViewRun
 from tests.handlers import agents, middleware
 from tests.handlers.conversation import Conversation
@@ -279,6 +280,105 @@ def test_middleware_that_can_be_made_once_leaves_one_lane(
     assert ask(handler, "/sync/") == ["both in async", "view"]
     assert ask(handler, "/sync/") == ["both in async", "view"]
     assert caplog.text.count("all views take the asynchronous lane") == 1
+
+
+@pytest.fixture(params=["load_middleware", "import_string", "converter"])
+def agent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Replace what an agent replaces that does something to each middleware."""
+    counted = agents.Counted()
+    owner, name = {
+        "load_middleware": (base.BaseHandler, "load_middleware"),
+        "import_string": (base, "import_string"),
+        "converter": (base, "convert_exception_to_response"),
+    }[request.param]
+    monkeypatch.setattr(owner, name, counted.as_decorator(getattr(owner, name)))
+    return counted
+
+
+@pytest.mark.parametrize("names", [("hooks", "both"), ("only_once",), ("sync_only",)])
+@pytest.mark.parametrize("first", ["/sync/", "/async/"])
+def test_agent_leaves_one_of_each_middleware_that_keeps_more(
+    names: tuple[str, ...],
+    first: str,
+    agent: Any,
+    make: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handler = make(*names)
+
+    for url in (first, "/sync/", "/async/"):
+        assert ask(handler, url).count("view") == 1
+
+    assert agent.calls > 0
+    assert set(middleware.MADE.values()) <= {1}
+    assert not caplog.records
+
+
+def test_agent_leaves_both_lanes_to_middleware_that_keeps_nothing(
+    agent: Any, make: Any
+) -> None:
+    handler = make("tokens")
+    assert handler._sync_handler is None
+
+    ask(handler, "/sync/")
+
+    assert handler._sync_handler is not None
+
+
+class KeepsWhatItCalls:
+    def __init__(self, get_response: Callable[..., Any]) -> None:
+        self.get_response = get_response
+
+
+class KeepsMore:
+    def __init__(self, get_response: Callable[..., Any]) -> None:
+        self.get_response = get_response
+        self.clients: dict[str, int] = {}
+
+
+def keeps_more(get_response: Callable[..., Any]) -> Callable[..., Any]:
+    count = 0
+
+    def middleware(request: HttpRequest) -> Any:
+        nonlocal count
+        count += 1
+        return get_response(request)
+
+    return middleware
+
+
+def registers(get_response: Callable[..., Any]) -> Callable[..., Any]:
+    middleware.MADE["registers"] += 1
+    return get_response
+
+
+class Called:
+    def __call__(self, get_response: Callable[..., Any]) -> Callable[..., Any]:
+        return get_response
+
+
+called = Called()
+
+
+@pytest.mark.parametrize(
+    ("name", "may"),
+    [
+        (f"{HERE}.Hooks", True),
+        (f"{HERE}.KeepsWhatItCalls", True),
+        (f"{HERE}.AsyncOnly", True),
+        (f"{HERE}.sync_only", True),
+        ("django.middleware.locale.LocaleMiddleware", True),
+        (f"{HERE}.KeepsMore", False),
+        (f"{HERE}.keeps_more", False),
+        (f"{HERE}.registers", False),
+        (f"{HERE}.called", False),
+    ],
+)
+def test_middleware_that_may_exist_twice_keeps_what_it_calls_alone(
+    name: str, may: bool
+) -> None:
+    with override_settings(MIDDLEWARE=[name]):
+        assert may_be_made_twice() is may
 
 
 @pytest.mark.parametrize("url", ["/sync/", "/async/"])
