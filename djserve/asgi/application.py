@@ -284,6 +284,12 @@ def open_direct_lane(
     return lane
 
 
+def takes_websockets(application: Application) -> bool:
+    """Return False for an application that is known to take none."""
+    find = getattr(type(application), "takes_websockets", None)
+    return True if find is None else bool(find(application))
+
+
 def _cancel(call: asyncio.Task[None] | DirectCall) -> None:
     """Cancel a call; a task at its first step where it has not begun (Python 3.11).
 

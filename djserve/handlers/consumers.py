@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from djserve.asgi.application import open_direct_lane
+from djserve.asgi.application import open_direct_lane, takes_websockets
 from djserve.asgi.websocket import WebSocketExchange
 from djserve.handlers.channels_connections import defer_connection_checks
 from djserve.handlers.hops import enter_lease, inherits_threads, leave_lease
@@ -63,6 +63,10 @@ class _ParallelConsumers(_PassesOn):
         super().__init__(application)
         self._pool = pool
 
+    def takes_websockets(self) -> bool:
+        """Return whether the other may."""
+        return takes_websockets(self._application)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket" or inherits_threads():
             await self._application(scope, receive, send)
@@ -107,6 +111,10 @@ def _make_lease(pool: ThreadPool, exchange: object) -> Lease:
 
 
 class _RefusedWebSockets(_PassesOn):
+    def takes_websockets(self) -> bool:
+        """Return False: the server need not prepare for any."""
+        return False
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close"})

@@ -7,6 +7,7 @@ from urllib.parse import urlparse
 
 from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
 
+from djserve.asgi.application import takes_websockets
 from djserve.handlers.handler import ASGIHandler
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class StaticFilesHandler(StaticFilesHandlerMixin, ASGIHandler):  # type: ignore[
         # Like Django's: without the initialiser of handlers, which builds middleware.
         self.application = application
         self.base_url = urlparse(self.get_base_url())
+
+    def takes_websockets(self) -> bool:
+        """Return whether the application may."""
+        return takes_websockets(self.application)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request, or leave the scope to the application."""

@@ -21,10 +21,12 @@ from djserve.errors import ConfigError, ListenError
 from djserve.instrumentation.development_log import DevelopmentLog
 from djserve.instrumentation.fan_out import combine
 from djserve.instrumentation.logging import configure, configure_development
+from djserve.net.descriptors import raise_descriptor_limit
 from djserve.net.handover import inherit_sockets
 from djserve.net.reactor import Reactor, install
 from djserve.net.twisted_log import redirect
 from djserve.server.ending import exit_within
+from djserve.server.imports import import_websocket_beside
 from djserve.server.launch import choose_origin_policy
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from djserve.server.tracing import open_tracing
@@ -116,6 +118,8 @@ class DevelopmentServer:
         configure(self._config.logging, django=True)
         configure_development()
         redirect()
+        raise_descriptor_limit()
+        served = application
         logs: list[RequestLog] = [DevelopmentLog(self._style)]
         tracing = self._at_end.enter_context(open_tracing(self._config))
         if tracing is not None:
@@ -127,7 +131,7 @@ class DevelopmentServer:
             self._reactor,
             request_log=combine(logs),
             origin_policy=choose_origin_policy(self._config),
-            on_ready=lambda server: self._close_sockets(),
+            on_ready=lambda server: self._listens(served),
         )
 
     def serve_forever(self) -> None:
@@ -158,6 +162,10 @@ class DevelopmentServer:
                 pass
             self._ended.wait(CLOSE_TIMEOUT)
         exit_within(THREADS_TIMEOUT, exit_code)
+
+    def _listens(self, application: Application) -> None:
+        self._close_sockets()
+        import_websocket_beside(application)
 
     def _close_sockets(self) -> None:
         for sock in self._sockets:

@@ -26,6 +26,7 @@ from djserve.net.descriptors import raise_descriptor_limit
 from djserve.net.reactor import install
 from djserve.net.twisted_log import redirect
 from djserve.server.banner import describe_loop, start_lines
+from djserve.server.imports import import_websocket_beside
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from djserve.server.observation import has_metrics, observe, open_logs
 from djserve.server.tracing import open_tracing
@@ -143,6 +144,12 @@ def serve_application(
         logs: list[RequestLog] = [] if tracing is None else [tracing]
         logs += [] if access_log is None else [access_log]
         logs += open_logs(config, watch.board)
+        served = application
+
+        def on_ready(server: Server) -> None:
+            watch.on_ready(server)
+            import_websocket_beside(served)
+
         application = observe(application, config, watch.board)
         if tracing is not None:
             application = tracing.put_around(application)
@@ -152,7 +159,7 @@ def serve_application(
             reactor,
             request_log=combine(logs),
             origin_policy=choose_origin_policy(config),
-            on_ready=watch.on_ready,
+            on_ready=on_ready,
         )
         return run_until_stopped(server, reactor, stop_signals)
 

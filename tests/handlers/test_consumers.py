@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 from channels.generic.websocket import WebsocketConsumer
 from channels.testing import WebsocketCommunicator
 
+from djserve.asgi.application import takes_websockets
 from djserve.handlers import parallel_consumers
 from djserve.handlers.consumers import refuse_websockets
 from djserve.handlers.runtime import make_pool
@@ -133,3 +134,14 @@ async def answer_of(kind: str) -> list[Any]:
 )
 def test_only_websockets_are_refused(kind: str, sent: list[str]) -> None:
     assert asyncio.run(answer_of(kind)) == sent
+
+
+def test_server_is_told_where_no_websocket_is_taken() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None: ...
+
+    refusing = refuse_websockets(application)
+
+    assert takes_websockets(application)
+    assert takes_websockets(parallel_consumers(application))
+    assert not takes_websockets(refusing)
+    assert not takes_websockets(parallel_consumers(refusing))

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
+from djserve.asgi.application import takes_websockets
+from djserve.handlers.consumers import refuse_websockets
 from djserve.handlers.files import PATHSEND
 from djserve.handlers.static import StaticFilesHandler
 from tests.handlers.conversation import Conversation
@@ -80,3 +82,8 @@ def test_missing_file_is_not_found() -> None:
 
 def test_everything_else_is_the_applications() -> None:
     assert ask("/film.webm").content == b"the project"
+
+
+def test_websockets_are_taken_by_the_project_or_not_at_all() -> None:
+    assert takes_websockets(StaticFilesHandler(application))
+    assert not takes_websockets(StaticFilesHandler(refuse_websockets(application)))
