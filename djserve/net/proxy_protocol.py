@@ -6,6 +6,7 @@ Knows bytes only. The header comes before everything else on a connection, TLS i
 from __future__ import annotations
 
 import ipaddress
+import re
 import struct
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -22,6 +23,8 @@ V2_LIMIT = 4096
 _V2_START = 16
 _LOCAL, _PROXY = 0x20, 0x21
 _INET, _INET6 = 0x11, 0x21
+
+_is_number = re.compile(rb"0|[1-9][0-9]{0,4}").fullmatch
 
 Address: TypeAlias = tuple[str, int]
 
@@ -95,9 +98,14 @@ def _read_address(host: bytes, port: bytes, version: int) -> Address:
         address = ipaddress.ip_address(host.decode("ascii"))
     except ValueError as error:
         raise BadHeader("a malformed address") from error
-    if address.version != version or not port.isdigit() or int(port) > 65535:
+    # Section 2.1 of the specification knows no zones, and no zeros before a number.
+    if address.version != version or b"%" in host or not _is_port(port):
         raise BadHeader("a malformed address or port")
     return str(address), int(port)
+
+
+def _is_port(port: bytes) -> bool:
+    return _is_number(port) is not None and int(port) <= 65535
 
 
 def _parse_v2(data: bytes) -> ProxyHeader:

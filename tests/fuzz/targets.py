@@ -409,6 +409,8 @@ def _read_proxy(header: bytes) -> object:
     if words[1] == "UNKNOWN":
         return None, None
     addresses = [ip_address(words[2]), ip_address(words[3])]
+    if "%" in "".join(words):
+        return "a zone"
     if {address.version for address in addresses} != {int(words[1][3:])}:
         return f"addresses that are not {words[1]}"
     hosts = [str(address) for address in addresses]
