@@ -181,8 +181,10 @@ def test_asynchronous_iterator_is_closed_before_the_error_goes_on() -> None:
 
 def test_iterator_that_waits_for_a_coroutine_is_interrupted() -> None:
     ended: list[str] = []
+    waits = threading.Event()
 
     async def wait_for_ever() -> None:
+        waits.set()
         await asyncio.sleep(36_000)
 
     def parts() -> Iterator[bytes]:
@@ -196,6 +198,8 @@ def test_iterator_that_waits_for_a_coroutine_is_interrupted() -> None:
             ended.append("iterator")
 
     async def send(message: Any) -> None:
+        # An iterator that has not been asked for more would not be entered again.
+        await asyncio.to_thread(waits.wait, 60)
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):

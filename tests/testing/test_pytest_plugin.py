@@ -27,7 +27,13 @@ LOADED = {name for name in sys.modules if name.partition(".")[0] == "djserve"}
 
 
 def test_modules_are_loaded_as_without_pytest():
-    assert LOADED == {"djserve", "djserve.testing", "djserve.testing.pytest_plugin"}
+    assert LOADED == {
+        "djserve",
+        "djserve.conf",
+        "djserve.conf.process",
+        "djserve.testing",
+        "djserve.testing.pytest_plugin",
+    }
     spec = importlib.util.find_spec("djserve.errors")
     assert type(spec.loader).__name__ == "SourceFileLoader"
 
