@@ -8,7 +8,6 @@ tests pin each name that is used.
 
 from __future__ import annotations
 
-import os
 import zlib
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,17 +39,6 @@ _spare_parsers: list[Parser] = []
 
 # RFC 7692 section 7.2.2: what a sender leaves out at each message's end.
 _DEFLATE_TAIL = b"\0\0\xff\xff"
-
-# What ends a short message for zlib: the tail, then a last block, stored, of eight
-# bytes that no peer knows. If they come out last, all before them was complete.
-_MARK = os.urandom(8)
-_ENDING = _DEFLATE_TAIL + b"\x01\x08\0\xf7\xff" + _MARK
-# A stored block that is cut short takes the tail, or all of it, for its own.
-_DOUBTFUL = (_DEFLATE_TAIL + _MARK, _ENDING)
-
-# A byte inflates to at most 1032: a length code of 258 bytes takes two bits.
-_MOST_INFLATION = 1032
-_FIRST_BUFFER = 1024
 
 
 class FrameSink(Protocol):
@@ -106,23 +94,7 @@ class Deflate(PerMessageDeflate):
     """Bytes that have come out, for who charges for them and sets it back."""
 
     def inflate_message(self, data: bytes) -> bytes:
-        """Inflate a whole message; see ``fault`` for one that cannot be.
-
-        A short one takes one call of zlib, without a decompressor and its window;
-        anything wrong with it is found out below.
-        """
-        most = (len(data) + len(_ENDING)) * _MOST_INFLATION
-        if most <= self.max_message_size:
-            try:
-                inflated = zlib.decompress(
-                    data + _ENDING, -self.client_max_window_bits, _FIRST_BUFFER
-                )
-            except zlib.error:
-                inflated = b""
-            if inflated.endswith(_MARK) and not inflated.endswith(_DOUBTFUL):
-                self.fault = None
-                self.inflated += len(inflated) - len(_MARK)
-                return inflated[: -len(_MARK)]
+        """Inflate a whole message; see ``fault`` for one that cannot be."""
         self.start_decompress_message()
         inflated = self.decompress_message_data(data)
         self.end_decompress_message()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
 import zlib
@@ -226,43 +225,3 @@ def test_codec_leaves_reactor_and_txaio_alone() -> None:
     )
 
     assert result.stdout == "ab\n"
-
-
-def _both_ways(data: bytes) -> list[tuple[bytes, object, int]]:
-    """Inflate a message in one call, as short ones are, and by a decompressor."""
-    whole, parts = (
-        create_deflate(DeflateAgreement(15, 15, b""), 1 << 20) for _ in range(2)
-    )
-    at_once = whole.inflate_message(data)
-    parts.start_decompress_message()
-    in_parts = parts.decompress_message_data(data)
-    parts.end_decompress_message()
-    return [
-        (b"" if each.fault else content, each.fault, each.inflated)
-        for each, content in ((whole, at_once), (parts, in_parts))
-    ]
-
-
-@pytest.mark.parametrize("short_of", range(20))
-def test_stored_block_that_is_cut_short_takes_no_ending_for_content(
-    short_of: int,
-) -> None:
-    size = 3 + short_of
-    head = b"\0" + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little")
-    at_once, in_parts = _both_ways(head + b"abc")
-
-    assert at_once == in_parts
-    assert (at_once[1] is None) == (short_of == 0)
-
-
-def test_short_message_is_inflated_alike_in_one_call() -> None:
-    chance = random.Random(7)
-    for _ in range(300):
-        content = bytes(chance.choices(b"abc {}", k=chance.randrange(300)))
-        compressor = zlib.compressobj(chance.choice([0, 6]), zlib.DEFLATED, -15)
-        data = compressor.compress(content) + compressor.flush(zlib.Z_SYNC_FLUSH)
-        data = data[:-4]
-        assert _both_ways(data) == [(content, None, len(content))] * 2
-        cut = data[: chance.randrange(len(data))]
-        at_once, in_parts = _both_ways(cut)
-        assert at_once == in_parts
