@@ -427,6 +427,8 @@ def test_development_https_is_shown_and_served(
     environment = {**ENVIRONMENT, "XDG_DATA_HOME": str(tmp_path / "data")}
     command = ("manage.py", "runserver", "--https", str(free_port))
     server = start_server(*command, port=free_port, cwd=project, env=environment)
+    # The port is open before: the reloader's parent holds it.
+    wait_for(server, "Quit the server")
     authority = tmp_path / "data" / "djserve" / "ca.pem"
     context = ssl.create_default_context(cafile=str(authority))
     response = httpx.get(
