@@ -4,15 +4,18 @@ A consumer cleans up in ``disconnect()``, which Channels calls for the disconnec
 message alone. An exception out of ``send`` would end the consumer before it has been
 handed that message, and its groups would keep it. Channels was written for a server
 that drops what comes too late, and so do we, for its consumers alone: any other
-application learns of the disconnect by the OSError of the specification.
+application learns of the disconnect by the OSError of the specification. So does a
+consumer that does nothing but send: after a while, or it would never end.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from djserve.asgi.outcomes import is_disconnect
 from djserve.errors import ClientDisconnected, SendAfterClose
 
 if TYPE_CHECKING:
@@ -20,7 +23,12 @@ if TYPE_CHECKING:
 
 MODULE = "channels.consumer"
 HTTP_MODULE = "channels.generic.http"
+EXCEPTIONS_MODULE = "channels.exceptions"
 _DISCONNECTS = ("websocket.disconnect", "http.disconnect")
+
+DROPPED_MESSAGES = 1000
+DROPPING_SECONDS = 10.0
+"""What a consumer may send, and for how long, before it has to be told by an error."""
 
 
 def attend_consumers() -> None:
@@ -44,11 +52,27 @@ def _attended(call: Any) -> Any:
         self.dispatch = parting.dispatch
         try:
             await call(self, scope, receive, parting.send)
+        except Exception as error:
+            if not (parting.was_told_early and is_disconnect(error)):
+                raise
+            await parting.part(await _last_message(receive))
         finally:
+            parting.has_ended = True
             # Leaves no cycle to the garbage collector.
             vars(self).pop("dispatch", None)
 
     return __call__
+
+
+async def _last_message(receive: Receive) -> Message:
+    """Return the disconnect, which Channels may have received already and dropped."""
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return message
+    except ClientDisconnected:
+        return {"type": "websocket.disconnect", "code": 1006, "reason": ""}
 
 
 class _Parting:
@@ -57,32 +81,74 @@ class _Parting:
     Only djserve's own exceptions are dropped: under another server nothing changes.
     """
 
-    __slots__ = ("_cleans_up", "_dispatch", "_has_gone", "_may_fail", "_send")
+    __slots__ = (
+        "_cleans_up",
+        "_dispatch",
+        "_dropped",
+        "_dropping_since",
+        "_has_gone",
+        "_may_fail",
+        "_send",
+        "has_ended",
+        "was_told_early",
+    )
 
     def __init__(self, consumer: Any, send: Send) -> None:
         self._dispatch = consumer.dispatch
         self._send = send
         self._cleans_up = _cleans_up_by_itself(consumer)
-        self._has_gone = False
         self._may_fail = False
+        self._dropped = 0
+        self._dropping_since = 0.0
+        self._has_gone = False
+        self.was_told_early = False
+        """Whether an error told the consumer before it was handed the disconnect."""
+        self.has_ended = False
 
     def dispatch(self, message: Message) -> Any:
         """Hand a message on to the consumer."""
-        if not self._has_gone:
-            kind = message.get("type")
-            self._has_gone = kind in _DISCONNECTS
-            self._may_fail = self._has_gone or (
-                kind == "http.request" and self._cleans_up
-            )
+        kind = message.get("type")
+        if kind in _DISCONNECTS:
+            self._has_gone = True
+            self.was_told_early = False
+            self._dropped = 0
+            self._may_fail = False
+        elif kind == "http.request" and self._cleans_up and not self._has_gone:
+            self._may_fail = True
         return self._dispatch(message)
+
+    async def part(self, message: Message) -> None:
+        """Hand the disconnect to a consumer that Channels has ended."""
+        stop: Any = getattr(sys.modules.get(EXCEPTIONS_MODULE), "StopConsumer", ())
+        try:
+            await self.dispatch(message)
+        except stop:
+            pass
 
     async def send(self, message: Message) -> None:
         """Send a message of the consumer, or drop it where it comes too late."""
         try:
             await self._send(message)
         except (ClientDisconnected, SendAfterClose):
-            if self._may_fail:
+            if self._may_fail or self.has_ended:
                 raise
+            if self._is_endless():
+                self.was_told_early = not self._has_gone
+                raise
+            # A task that does nothing but send would hold the loop, and the disconnect
+            # would never be handed to the consumer.
+            await asyncio.sleep(0)
+
+    def _is_endless(self) -> bool:
+        """Count a message that is dropped; whether there were too many."""
+        now = asyncio.get_running_loop().time()
+        if not self._dropped:
+            self._dropping_since = now
+        self._dropped += 1
+        return (
+            self._dropped > DROPPED_MESSAGES
+            or now - self._dropping_since > DROPPING_SECONDS
+        )
 
 
 def _cleans_up_by_itself(consumer: Any) -> bool:

@@ -12,10 +12,12 @@ import pytest
 from channels.generic.http import AsyncHttpConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from djserve.asgi.consumers import attend_consumers
+from djserve.asgi import consumers
+from djserve.asgi.consumers import DROPPED_MESSAGES, attend_consumers
 from djserve.errors import ApplicationError, ClientDisconnected, SendAfterClose
 
 CONNECT = {"type": "websocket.connect"}
+TEXT = {"type": "websocket.receive", "text": "x"}
 DISCONNECT = {"type": "websocket.disconnect", "code": 1001}
 WEBSOCKET = {"type": "websocket", "path": "/"}
 HTTP = {"type": "http", "path": "/"}
@@ -52,11 +54,6 @@ class Plain(AsyncWebsocketConsumer):
     pass
 
 
-class Returning(AsyncWebsocketConsumer):
-    async def disconnect(self, code: int) -> None:
-        await self.send(text_data="goodbye")
-
-
 class Streaming(AsyncHttpConsumer):
     async def handle(self, body: bytes) -> None:
         while True:
@@ -76,9 +73,130 @@ def test_other_errors_are_the_consumers_own(error: Any) -> None:
         run(Plain, error, CONNECT, DISCONNECT)
 
 
-def test_consumer_that_knows_is_told_by_an_error() -> None:
+def test_what_disconnect_sends_is_dropped_and_it_runs_to_its_end() -> None:
+    parted: list[int] = []
+
+    class Polite(AsyncWebsocketConsumer):
+        async def disconnect(self, code: int) -> None:
+            await self.send(text_data="goodbye")
+            parted.append(code)
+
+    run(Polite, ClientDisconnected, DISCONNECT)
+
+    assert parted == [1001]
+
+
+def test_disconnect_that_sends_without_end_is_ended() -> None:
+    class Endless(AsyncWebsocketConsumer):
+        async def disconnect(self, code: int) -> None:
+            while True:
+                await self.send(text_data="goodbye")
+
     with pytest.raises(ClientDisconnected):
-        run(Returning, ClientDisconnected, DISCONNECT)
+        run(Endless, ClientDisconnected, DISCONNECT)
+
+
+def test_task_that_only_sends_holds_neither_the_loop_nor_the_disconnect() -> None:
+    parted: list[int] = []
+
+    class Ticking(AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            self.task = asyncio.create_task(self.tick())
+
+        async def tick(self) -> None:
+            while True:
+                await self.send(text_data="tick")
+
+        async def disconnect(self, code: int) -> None:
+            self.task.cancel()
+            parted.append(code)
+
+    attempts = run(Ticking, ClientDisconnected, CONNECT, DISCONNECT)
+
+    assert parted == [1001]
+    assert attempts < DROPPED_MESSAGES
+
+
+def test_task_that_outlives_its_consumer_is_told() -> None:
+    ended: list[BaseException] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    class Forgetful(AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            tasks.append(asyncio.create_task(self.tick()))
+
+        async def tick(self) -> None:
+            try:
+                while True:
+                    await self.send(text_data="tick")
+            except ClientDisconnected as error:
+                ended.append(error)
+
+    async def converse() -> None:
+        left: list[dict[str, Any]] = [CONNECT, DISCONNECT]
+
+        async def receive() -> dict[str, Any]:
+            return left.pop(0)
+
+        async def send(message: Any) -> None:
+            raise ClientDisconnected
+
+        await Forgetful.as_asgi()(dict(WEBSOCKET), receive, send)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(converse())
+
+    assert len(ended) == 1
+
+
+@pytest.mark.parametrize("pauses", [False, True], ids=["without a pause", "pausing"])
+@pytest.mark.parametrize("is_lost", [False, True], ids=["waits", "lost"])
+def test_answer_without_end_ends_and_the_disconnect_is_handed_over(
+    pauses: bool, is_lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if pauses:
+        monkeypatch.setattr(consumers, "DROPPING_SECONDS", 0.0)
+        monkeypatch.setattr(consumers, "DROPPED_MESSAGES", sys.maxsize)
+    parted: list[int] = []
+
+    class Endless(AsyncWebsocketConsumer):
+        async def receive(self, **data: Any) -> None:
+            while True:
+                await self.send(text_data="tick")
+                if pauses:
+                    await asyncio.sleep(0.001)
+
+        async def disconnect(self, code: int) -> None:
+            await self.send(text_data="goodbye")
+            parted.append(code)
+
+    left: list[dict[str, Any]] = [TEXT] if is_lost else [TEXT, DISCONNECT]
+
+    async def receive() -> dict[str, Any]:
+        if not left:
+            raise ClientDisconnected
+        message: dict[str, Any] = left.pop(0)
+        return message
+
+    async def send(message: Any) -> None:
+        raise ClientDisconnected
+
+    async def converse() -> None:
+        await Endless.as_asgi()(dict(WEBSOCKET), receive, send)
+
+    asyncio.run(converse())
+
+    assert parted == [1006 if is_lost else 1001]
+
+
+def test_error_of_the_consumer_itself_is_not_taken_for_a_disconnect() -> None:
+    class Faulty(AsyncWebsocketConsumer):
+        async def receive(self, **data: Any) -> None:
+            await self.send(text_data="dropped")
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        run(Faulty, ClientDisconnected, TEXT, DISCONNECT)
 
 
 def test_endless_answer_to_a_request_ends() -> None:
