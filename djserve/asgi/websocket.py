@@ -53,6 +53,9 @@ if TYPE_CHECKING:
 
 _ERROR_HEADERS = [(b"content-type", b"text/plain; charset=utf-8")]
 
+SENDS_IN_A_TURN = 256
+"""Messages that an application sends before other connections have their turn."""
+
 
 class WebSocketExchange:
     """Carry one WebSocket to the application.
@@ -74,6 +77,7 @@ class WebSocketExchange:
         "_is_writing_paused",
         "_started_at",
         "_stream",
+        "_unpaused",
         "_write_timeout",
         "_writers",
         "head",
@@ -112,6 +116,7 @@ class WebSocketExchange:
             self._resume_reading,
         )
         self._is_writing_paused = False
+        self._unpaused = 0
         self._writers: list[asyncio.Future[None]] = []
         self._started_at: float | None = None
         self.waiting_time: Callable[[], float] | None = None
@@ -220,6 +225,12 @@ class WebSocketExchange:
         action(self, message)
         if self._is_writing_paused:
             await self._writable()
+            return
+        # A client that reads as fast as it is written to, or whose connection has just
+        # failed, pauses no one: the loop would not even learn that it has gone.
+        self._unpaused = (self._unpaused + 1) % SENDS_IN_A_TURN
+        if not self._unpaused:
+            await asyncio.sleep(0)
 
     # The application's end.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from djserve.asgi.application import ApplicationCalls
-from djserve.asgi.websocket import WebSocketExchange
+from djserve.asgi.websocket import SENDS_IN_A_TURN, WebSocketExchange
 from djserve.conf.schema import WebSocketConfig
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
 from djserve.instrumentation import unavailable
@@ -490,6 +490,17 @@ def test_send_that_waits_ends_with_the_connection() -> None:
         peer.transport.lose()
         with pytest.raises(ClientDisconnected):
             await sending
+
+    converse_open(test)
+
+
+def test_messages_that_are_taken_at_once_leave_turns_to_others() -> None:
+    async def test(peer: Conversation) -> None:
+        asyncio.get_running_loop().call_soon(peer.transport.lose)
+        message = {"type": "websocket.send", "text": "a"}
+        with pytest.raises(ClientDisconnected):
+            for _ in range(SENDS_IN_A_TURN + 1):
+                await peer.exchange.send(message)
 
     converse_open(test)
 
