@@ -27,6 +27,7 @@ BESIDE_THE_MIRROR = (
     "architecture",
     "benchmarks",
     "conformance",
+    "faults",
     "demo",
     "django_suite",
     "e2e",

@@ -1,0 +1,358 @@
+"""What is done to a server: each act is a row's, or some rows', of the table.
+
+An act starts the server, commits the fault and waits for what must come of it; the
+helpers of ``Bench`` fail where it does not come.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import time
+from pathlib import Path
+
+import trustme
+
+from tests.faults.bench import GUARD, Bench, ask, wait_for
+from tests.faults.site import BROKEN, SOURCE
+
+TWO = ("--workers", "2", "--shutdown-timeout", "3")
+SOON = ("--worker-hang-timeout", "2", "--worker-block-warning", "1")
+ALONE = ("--workers", "1", "--shutdown-timeout", "3")
+HANGS = ("--worker-start-timeout", "20")
+
+
+# While it serves.
+
+
+def to_worker(number: int, bench: Bench) -> None:
+    bench.start(*TWO, *SOON)
+    worker = bench.workers[0]
+    bench.begin()
+    bench.signal(number, worker)
+    wait_for(lambda: worker not in bench.workers and len(bench.workers) == 2)
+    bench.recovered()
+
+
+def by_request(path: str, bench: Bench) -> None:
+    bench.start(*TWO, *SOON)
+    before = set(bench.workers)
+    bench.begin()
+    bench.ask_aside(path)
+    wait_for(lambda: set(bench.workers) != before and len(bench.workers) == 2)
+    bench.recovered()
+
+
+def all_workers(bench: Bench) -> None:
+    bench.start(*TWO)
+    before = bench.workers
+    bench.begin()
+    for pid in before:
+        bench.signal(signal.SIGKILL, pid)
+    wait_for(lambda: len(bench.workers) == 2 and not {*before} & {*bench.workers})
+    bench.recovered()
+
+
+def to_loader(number: int, bench: Bench) -> None:
+    """Kill or stop the loader, then a worker, which another loader has to make."""
+    bench.start(*TWO, *HANGS)
+    loader = bench.loader
+    worker = bench.workers[0]
+    bench.begin()
+    bench.signal(number, loader)
+    bench.signal(signal.SIGKILL, worker)
+    bench.logged(rf"(?s)process {worker}\).*is ready.*is ready")
+    wait_for(lambda: bench.log.count(") is ready") >= 3)
+    bench.recovered()
+
+
+def to_supervisor(bench: Bench) -> None:
+    bench.start(*TWO)
+    bench.begin()
+    bench.signal(signal.SIGKILL)
+    bench.ended(-signal.SIGKILL)
+
+
+def supervisor_stopped(bench: Bench) -> None:
+    bench.start(*TWO)
+    bench.begin()
+    bench.signal(signal.SIGSTOP)
+    bench.recovered()
+    bench.signal(signal.SIGCONT)
+    bench.recovered()
+
+
+def machine_sleeps(bench: Bench) -> None:
+    """Stop all processes for longer than a loop may hang, and let all run on."""
+    bench.start(*TWO, *SOON)
+    workers = bench.workers
+    pids = [bench.pid, bench.loader, *workers]
+    bench.begin()
+    for pid in pids:
+        bench.signal(signal.SIGSTOP, pid)
+    time.sleep(3)
+    for pid in reversed(pids):
+        bench.signal(signal.SIGCONT, pid)
+    bench.recovered()
+    assert bench.workers == workers, bench.log
+
+
+def alone_killed(bench: Bench) -> None:
+    bench.start(*ALONE)
+    bench.begin()
+    bench.signal(signal.SIGKILL)
+    bench.ended(-signal.SIGKILL)
+
+
+def clock_jumps(bench: Bench) -> None:
+    bench.start(*ALONE)
+    bench.begin()
+    assert ask(bench.port, "/clock") == "200"
+    bench.recovered()
+
+
+# Start.
+
+
+def fails_to_start(
+    options: tuple[str, ...], code: int, source: str, bench: Bench
+) -> None:
+    bench.write(source)
+    bench.begin()
+    bench.launch(*options)
+    bench.ended(code)
+
+
+def port_taken(bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", bench.port)):
+        bench.begin()
+        bench.launch(*TWO)
+        assert bench.process is not None
+        assert bench.process.wait(GUARD) == 1, bench.log
+    bench.seen["refused"] += 1
+
+
+def while_loading(number: int, code: int, target: str, bench: Bench) -> None:
+    bench.write(BROKEN["hang"])
+    bench.launch(*TWO)
+    bench.exists("loading")
+    bench.begin()
+    bench.signal(number, bench.loader if target == "loader" else bench.pid)
+    bench.ended(code)
+
+
+# Reload.
+
+
+def reload_fails(why: str, bench: Bench) -> None:
+    bench.start(*TWO, *(HANGS if "hang" in why else ()))
+    workers = bench.workers
+    bench.write(BROKEN[why])
+    bench.begin()
+    bench.signal(signal.SIGHUP)
+    bench.logged("the old workers stay")
+    bench.recovered()
+    assert set(bench.workers) == set(workers), bench.log
+    bench.write(SOURCE)
+    reload_works(bench)
+
+
+def reload_works(bench: Bench) -> None:
+    before = bench.log.count(") is ready")
+    bench.signal(signal.SIGHUP)
+    wait_for(lambda: bench.log.count(") is ready") >= before + 2, bench.log)
+    bench.recovered()
+
+
+def reload_plain(bench: Bench) -> None:
+    bench.start(*TWO)
+    bench.begin()
+    reload_works(bench)
+
+
+def reload_loader(number: int, bench: Bench) -> None:
+    """Kill or stop the new loader while it loads."""
+    bench.start(*TWO, *(HANGS if number == signal.SIGSTOP else ()))
+    bench.write(BROKEN["hang"])
+    bench.begin()
+    bench.signal(signal.SIGHUP)
+    bench.exists("loading")
+    bench.signal(number, bench.loader)
+    bench.logged("the old workers stay")
+    bench.recovered()
+    bench.write(SOURCE)
+    reload_works(bench)
+
+
+# Drain.
+
+
+def drain(
+    options: tuple[str, ...], number: int | None, target: str, bench: Bench
+) -> None:
+    """End the server while a request never ends, and harm a process besides."""
+    bench.start(*options)
+    bench.ask_aside("/wait")
+    bench.exists("begun")
+    pids = {"supervisor": bench.pid}
+    if "2" in options:
+        pids |= {"loader": bench.loader, "worker": bench.workers[0]}
+    bench.begin()
+    is_stop = number == signal.SIGSTOP
+    if is_stop and number is not None:
+        bench.signal(number, pids[target])
+    bench.signal(signal.SIGTERM)
+    code = 0
+    if number is not None and not is_stop:
+        bench.logged("Stopping")
+        bench.signal(number, pids[target])
+        code = -number if target == "supervisor" and number == signal.SIGKILL else 0
+    bench.ended(code)
+
+
+# Files, pipes, limits.
+
+
+def full_log(bench: Bench) -> None:
+    bench.start(*TWO, "--access-log", "/dev/full")
+    bench.begin()
+    bench.logged("No space left on device; lines are lost")
+    bench.recovered()
+
+
+def full_then_free(bench: Bench) -> None:
+    """Let no file grow for a while, as on a full disk, and look at the lines."""
+    path = bench.folder / "access.log"
+    # So long that the error log's file has room below the same limit.
+    path.write_text("127.0.0.1 earlier\n" * 5000)
+    bench.start(*ALONE, "--access-log", str(path))
+    bench.begin()
+    free = resource.prlimit(bench.pid, resource.RLIMIT_FSIZE)
+    cut = path.stat().st_size + 10
+    resource.prlimit(bench.pid, resource.RLIMIT_FSIZE, (cut, free[1]))
+    wait_for(lambda: path.stat().st_size == cut)
+    bench.recovered()
+    resource.prlimit(bench.pid, resource.RLIMIT_FSIZE, free)
+    wait_for(lambda: path.stat().st_size > cut + 300)
+    lines = path.read_text().splitlines()
+    assert all(line.startswith("127.0.0.1") for line in lines), lines
+    bench.recovered()
+
+
+def full_error_log(bench: Bench) -> None:
+    """Let the error log's file take nothing more, and raise what it would tell."""
+    bench.start(*ALONE)
+    bench.begin()
+    free = resource.prlimit(bench.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(bench.pid, resource.RLIMIT_FSIZE, (1, free[1]))
+    assert ask(bench.port, "/raise/ValueError") == "500"
+    bench.seen["500"] += 1
+    bench.recovered()
+    resource.prlimit(bench.pid, resource.RLIMIT_FSIZE, free)
+    assert ask(bench.port, "/raise/ValueError") == "500"
+    bench.logged("planned")
+
+
+def pipe(is_closed: bool, bench: Bench) -> None:
+    """Log to a pipe whose reader goes away, or reads nothing."""
+    reader, writer = os.pipe()
+    try:
+        bench.start(*ALONE, "--access-log", "-", stdout=writer)
+        os.close(writer)
+        bench.begin()
+        if is_closed:
+            os.close(reader)
+            bench.logged("Broken pipe; lines are lost")
+        bench.recovered()
+    finally:
+        if not is_closed:
+            os.close(reader)
+
+
+def descriptors(bench: Bench) -> None:
+    """Leave a process few descriptors, take them all, and give them back."""
+    bench.start(*ALONE)
+    before = resource.prlimit(bench.pid, resource.RLIMIT_NOFILE)
+    used = len(os.listdir(f"/proc/{bench.pid}/fd"))
+    bench.begin()
+    resource.prlimit(bench.pid, resource.RLIMIT_NOFILE, (used + 20, before[1]))
+    held = [socket.create_connection(("127.0.0.1", bench.port)) for _ in range(40)]
+    bench.logged("No file descriptors are left")
+    for sock in held:
+        sock.close()
+    bench.recovered()
+
+
+def request_fails(path: str, answer: str, bench: Bench) -> None:
+    bench.start(*ALONE)
+    bench.begin()
+    assert ask(bench.port, path) == answer
+    bench.seen[answer] += 1
+    bench.recovered()
+
+
+def websocket_fails(name: str, bench: Bench) -> None:
+    """Raise an exception in a WebSocket's handler: close code 1011."""
+    from tests.e2e.clients import ONE, open_websocket
+
+    bench.start(*ALONE)
+    bench.begin()
+    with open_websocket(bench.port, f"/raise/{name}") as sock:
+        sock.sendall(ONE)
+        assert sock.recv(100)[2:4] == b"\x03\xf3", bench.log
+        bench.seen["1011"] += 1
+    bench.recovered()
+
+
+# Others that the application or the server needs.
+
+
+def redis(bench: Bench) -> None:
+    from tests.conftest import find_free_port
+
+    port = str(find_free_port())
+    words = ("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "")
+    bench.start(*ALONE, env={"REDIS_PORT": port})
+    bench.begin()
+    assert ask(bench.port, "/redis") == "500"
+    bench.seen["500"] += 1
+    bench.run(*words)
+    wait_for(lambda: ask(bench.port, "/redis") == "200", "Redis")
+    bench.recovered()
+
+
+def write_certificate(folder: Path) -> None:
+    pem = trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem
+    pem.write_to_path(str(folder / "cert.pem"))
+
+
+def handshake(bench: Bench) -> bool:
+    import ssl
+
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", bench.port), GUARD) as sock,
+        context.wrap_socket(sock) as wrapped,
+    ):
+        return wrapped.version() is not None
+
+
+def certificate(text: str | None, bench: Bench) -> None:
+    """Put something else in the certificate's place, and have it loaded again."""
+    path = bench.folder / "cert.pem"
+    write_certificate(bench.folder)
+    bench.start(*ALONE, "--certfile", str(path), tls=True)
+    bench.begin()
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    bench.signal(signal.SIGHUP)
+    bench.logged("(ERROR|WARNING).*[Cc]ert")
+    assert handshake(bench)
+    write_certificate(bench.folder)
+    bench.signal(signal.SIGHUP)
+    assert handshake(bench)

@@ -1,0 +1,108 @@
+"""The application that the faults are done to; its file is edited between reloads."""
+
+from __future__ import annotations
+
+SOURCE = """
+import asyncio
+import os
+import signal
+import time
+
+
+class OwnBase(BaseException):
+    pass
+
+
+def recurse():
+    recurse()
+
+
+def fail(name):
+    if name == "RecursionError":
+        recurse()
+    if name == "BaseExceptionGroup":
+        raise BaseExceptionGroup("group", [KeyboardInterrupt("planned")])
+    kinds = {"CancelledError": asyncio.CancelledError, "OwnBase": OwnBase}
+    raise (kinds.get(name) or getattr(__import__("builtins"), name))("planned")
+
+
+async def read(receive):
+    size = 0
+    while True:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if not message.get("more_body"):
+            return size
+
+
+async def serve_websocket(path, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    await receive()
+    fail(path.rpartition("/")[2])
+
+
+async def application(scope, receive, send):
+    path = scope["path"]
+    if scope["type"] == "websocket":
+        await serve_websocket(path, receive, send)
+        return
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    body = b"ok"
+    if path.startswith("/raise/"):
+        fail(path.rpartition("/")[2])
+    if path.startswith("/kill/"):
+        os.kill(os.getpid(), int(path.rpartition("/")[2]))
+    if path == "/exit":
+        os._exit(0)
+    if path == "/block":
+        open("begun", "w").close()
+        time.sleep(600)
+    if path == "/wait":
+        open("begun", "w").close()
+        await asyncio.sleep(600)
+    if path == "/memory":
+        body = b"%d" % len(b"x" * (1 << 40))
+    if path == "/clock":
+        now = time.time
+        time.time = lambda: now() + 365 * 86400
+    if path == "/read":
+        body = b"%d" % await read(receive)
+    if path == "/within":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        fail("ValueError")
+    if path == "/redis":
+        body = await ask_redis()
+    await send({"type": "http.response.start", "status": 200,
+                "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def ask_redis():
+    import redis.asyncio
+    async with redis.asyncio.Redis(port=int(os.environ["REDIS_PORT"])) as client:
+        return b"%d" % await client.incr("key")
+"""
+
+BROKEN = {
+    "syntax error": "def (",
+    "exception": "raise ValueError('planned')",
+    "exit": "import sys; sys.exit(0)",
+    "hang": "import time; open('loading', 'w').close(); time.sleep(600)",
+    "no application": "apple = 1",
+    "start-up": """
+async def application(scope, receive, send):
+    assert scope["type"] == "lifespan"
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "planned"})
+""",
+    "start-up that hangs": """
+import asyncio
+async def application(scope, receive, send):
+    assert scope["type"] == "lifespan"
+    await asyncio.sleep(600)
+""",
+}
+"""Code that does not come to serve, and why."""

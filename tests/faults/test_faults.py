@@ -1,0 +1,30 @@
+"""The quick rows of the table; ``python -m tests.faults`` does all."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.faults.__main__ import run_row
+from tests.faults.table import ROWS, Row
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prlimit"),
+]
+
+QUICK = [row for row in ROWS if row.is_quick]
+
+
+def test_rows_are_many_and_each_has_its_name() -> None:
+    counted = Counter((row.group, row.name) for row in ROWS)
+
+    assert len(ROWS) >= 40
+    assert set(counted.values()) == {1}
+
+
+@pytest.mark.parametrize("row", QUICK, ids=lambda row: f"{row.group}: {row.name}")
+def test_fault(row: Row) -> None:
+    assert run_row(row).failure == ""
