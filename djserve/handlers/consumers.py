@@ -7,7 +7,9 @@ sockets run in parallel, and an idle socket holds no thread.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from djserve.asgi.application import open_direct_lane, takes_websockets
 from djserve.asgi.websocket import WebSocketExchange
@@ -68,7 +70,14 @@ class _ParallelConsumers(_PassesOn):
         return takes_websockets(self._application)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "websocket" or inherits_threads():
+        if scope["type"] != "websocket":
+            await self._application(scope, receive, send)
+            return
+        with _isolate():
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if inherits_threads():
             await self._application(scope, receive, send)
             return
         pool = shared_pool() if self._pool is None else self._pool
@@ -79,6 +88,17 @@ class _ParallelConsumers(_PassesOn):
         finally:
             leave_lease(token)
             lease.release()
+
+
+def _isolate() -> AbstractContextManager[Any]:
+    """Keep what Sentry records of one socket apart from all others.
+
+    Its SDK opens an isolation scope for each HTTP request of Django's, and none for
+    WebSockets: their consumers would share the one of the process, with its user, tags
+    and breadcrumbs.
+    """
+    isolation_scope = getattr(sys.modules.get("sentry_sdk"), "isolation_scope", None)
+    return nullcontext() if isolation_scope is None else isolation_scope()
 
 
 class _SocketLease(Lease):

@@ -237,6 +237,9 @@ def test_static_files_are_answered_as_by_nginx(
         paths.append("static/film.bin")
     for fields in REQUESTS:
         expected = ask(f"{nginx_url}/film.bin", fields)
+        if server == "uvicorn_url":
+            # A whole file goes out as from Django's handler there.
+            expected[1].pop("accept-ranges", None)
         for path in paths:
             assert ask(f"{base}/{path}", fields) == expected, (path, fields)
 
@@ -253,7 +256,8 @@ def test_file_of_a_view_is_answered_in_parts(
     refused = ask(f"{base}/{path}", {"range": "bytes=300000-"})
     several = ask(f"{base}/{path}", {"range": "bytes=0-1,5-6"})
 
-    assert whole == (200, {"accept-ranges": "bytes"}, content)
+    announced = {"accept-ranges": "bytes"} if server == "url" else {}
+    assert whole == (200, announced, content)
     fields = {"content-range": "bytes 1000-290000/300000"}
     assert part == (206, fields, content[1000:290001])
     assert refused == (416, {"content-range": "bytes */300000"}, b"")

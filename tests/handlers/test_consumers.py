@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sentry_sdk
 from asgiref.sync import sync_to_async
 from channels.generic.websocket import WebsocketConsumer
 from channels.testing import WebsocketCommunicator
@@ -44,6 +45,17 @@ class Echo(WebsocketConsumer):
         self.send(text_data=text_data)
 
 
+class Tagged(WebsocketConsumer):
+    """Sets its tag, and tells the tag of its scope once all have set theirs."""
+
+    barrier: threading.Barrier
+
+    def receive(self, text_data: str | None = None, bytes_data: Any = None) -> None:
+        sentry_sdk.set_tag("who", text_data)
+        self.barrier.wait(60)
+        self.send(text_data=sentry_sdk.get_isolation_scope()._tags["who"])
+
+
 async def converse(application: Any, texts: list[str]) -> list[str]:
     socket = WebsocketCommunicator(application, "/")
     connected, _ = await socket.connect(timeout=60)
@@ -53,6 +65,22 @@ async def converse(application: Any, texts: list[str]) -> list[str]:
     answers = [await socket.receive_from(timeout=60) for _ in texts]
     await socket.disconnect(timeout=60)
     return answers
+
+
+@pytest.mark.django_db
+def test_sockets_share_no_scope_of_sentry(pool: ThreadPool) -> None:
+    Tagged.barrier = threading.Barrier(SOCKETS)
+
+    async def main() -> list[list[str]]:
+        # What a line in the log makes, before any socket.
+        sentry_sdk.get_isolation_scope().set_tag("who", "the process")
+        application = parallel_consumers(Tagged.as_asgi(), pool)
+        names = [f"user {number}" for number in range(SOCKETS)]
+        return list(
+            await asyncio.gather(*(converse(application, [name]) for name in names))
+        )
+
+    assert asyncio.run(main()) == [[f"user {number}"] for number in range(SOCKETS)]
 
 
 @pytest.mark.django_db

@@ -56,7 +56,9 @@ def respond(**fields: str) -> HttpResponse:
 
 
 def scope_of(*fields: tuple[bytes, bytes], method: str = "GET") -> dict[str, Any]:
-    return {"method": method, "headers": [(b"host", b"a"), *fields]}
+    headers = [(b"host", b"a"), *fields]
+    extensions: dict[str, Any] = {"http.response.pathsend": {}}
+    return {"method": method, "headers": headers, "extensions": extensions}
 
 
 RANGE = (b"range", b"bytes=10-19")
@@ -120,6 +122,15 @@ def test_whole_file_is_sent(fields: list[tuple[bytes, bytes]]) -> None:
 
     assert answer_range(scope_of(*fields), response, SIZE) is None
     assert (response.status_code, response["Accept-Ranges"]) == (200, "bytes")
+
+
+def test_whole_file_looks_as_djangos_without_extensions() -> None:
+    response = respond()
+    before = dict(response.items())
+    scope = {**scope_of(), "extensions": {}}
+
+    assert answer_range(scope, response, SIZE) is None
+    assert dict(response.items()) == before
 
 
 def test_head_ignores_ranges() -> None:
