@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 INBOX_LIMIT = 128 * 1024  # of content that waits: above it, reading pauses
 TURN_SIZE = 256 * 1024  # of a response's content, until others have their turn
+PART_SIZE = 1024  # that each part counts as at the least: small ones cost time as well
 
 
 class HTTPExchange:
@@ -58,6 +59,7 @@ class HTTPExchange:
         "_status",
         "_stream",
         "_trailers",
+        "_turn",
         "_writers",
         "inbox_size",
         "is_request_complete",
@@ -263,15 +265,19 @@ class HTTPExchange:
         self._stream.send_response(
             self._status, self._headers, body, more or self._has_trailers
         )
+        self._turn = len(body)
         self._after_body(len(body), more)
 
     def _on_body(self, message: Message) -> Awaitable[None] | None:
         body, more = take_body(message)
         self._stream.send_data(body, more or self._has_trailers)
-        turns = self._size // TURN_SIZE
+        self._turn += max(len(body), PART_SIZE)
         self._after_body(len(body), more)
         # Let others on: a peer that reads as fast as we write never says stop.
-        return asyncio.sleep(0) if self._size // TURN_SIZE > turns else None
+        if self._turn < TURN_SIZE:
+            return None
+        self._turn = 0
+        return asyncio.sleep(0)
 
     def _on_trailers(self, message: Message) -> None:
         self._trailers.extend(message.get("headers", ()))

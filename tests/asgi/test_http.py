@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from djserve.asgi.application import AT_ONCE_LIMIT, ApplicationCalls
-from djserve.asgi.http import INBOX_LIMIT, TURN_SIZE, HTTPExchange
+from djserve.asgi.http import INBOX_LIMIT, PART_SIZE, TURN_SIZE, HTTPExchange
 from djserve.asgi.scope import ScopeBuilder
 from djserve.conf.schema import HTTPConfig, ServerConfig
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
@@ -610,6 +610,22 @@ async def test_response_that_is_read_at_once_leaves_turns_to_others() -> None:
     peer = await Peer(app).send(GET)
     assert (await peer.finish()).endswith(b"2\r\nok\r\n0\r\n\r\n")
     assert max(untaken) == 3
+
+
+@on_loop
+async def test_small_parts_that_are_read_at_once_leave_turns_to_others() -> None:
+    turns: list[None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asyncio.get_running_loop().call_soon(turns.append, None)
+        await send(START)
+        for _ in range(2 + TURN_SIZE // PART_SIZE):
+            await send({**MORE, "body": b"x"})
+        assert turns
+        await send(BODY)
+
+    peer = await Peer(app).send(GET)
+    assert (await peer.finish()).endswith(b"2\r\nok\r\n0\r\n\r\n")
 
 
 @on_loop
