@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import djserve
+from djserve.conf.suggestions import suggest_flags
 from djserve.errors import ConfigError
 from djserve.instrumentation.status_page import format_status
 from djserve.net.control import ask
@@ -66,6 +67,7 @@ def add_commands(parser: argparse.ArgumentParser, default: str) -> None:
         help=f"The supervisor's control socket ({default}).",
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    suggest_flags(parser)
     status = commands.add_parser("status", help="Show the workers.")
     status.add_argument("--json", action="store_true", help="As JSON.")
     status.add_argument(

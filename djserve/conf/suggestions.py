@@ -42,7 +42,7 @@ def _find_unknown(
     parser: argparse.ArgumentParser, args: Sequence[str]
 ) -> Iterator[str]:
     """Yield the flags that the parser does not have, spelt as flags are."""
-    known = parser._option_string_actions
+    known = _flags_of(parser)
     for text in args:
         if text == "--":
             return
@@ -55,4 +55,14 @@ def _find_unknown(
 
 
 def _long_flags(parser: argparse.ArgumentParser) -> list[str]:
-    return [flag for flag in parser._option_string_actions if flag.startswith("--")]
+    return [flag for flag in _flags_of(parser) if flag.startswith("--")]
+
+
+def _flags_of(parser: argparse.ArgumentParser) -> list[str]:
+    """Return the flags of a parser and of its commands."""
+    flags = list(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                flags += _flags_of(command)
+    return flags

@@ -8,7 +8,7 @@ import pytest
 from django.core.management.base import BaseCommand, CommandError
 
 from djserve.conf.suggestions import suggest, suggest_flags
-from djserve.management.commands import runasgi, runserver
+from djserve.management.commands import djserve, runasgi, runserver
 
 
 @pytest.fixture
@@ -100,6 +100,22 @@ def test_commands_suggest_flags(
     parser = command(stdout=StringIO()).create_parser("manage.py", "serve")
     with pytest.raises(CommandError, match=f"did you mean '{flag}'"):
         parser.parse_args([wrong, "2"])
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        ("--control-sokcet s status", "--control-socket"),
+        ("status --stakcs", "--stacks"),
+        ("--control-sokcet s status --stacks", "--control-socket"),
+    ],
+)
+def test_flags_of_commands_within_commands_are_suggested(line: str, flag: str) -> None:
+    parser = djserve.Command(stdout=StringIO()).create_parser("manage.py", "djserve")
+    with pytest.raises(CommandError) as caught:
+        parser.parse_args(line.split())
+
+    assert str(caught.value).endswith(f"did you mean '{flag}'?")
 
 
 def test_beginning_of_a_flag_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
