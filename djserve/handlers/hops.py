@@ -91,7 +91,7 @@ class InheritedHops:
         """Nothing is closed after a call."""
 
     async def run(self, fn: Callable[..., T], *args: Any) -> T:
-        return await sync_to_async(fn, thread_sensitive=True)(*args)
+        return await sync_to_async(_without_stop, thread_sensitive=True)(fn, *args)
 
     def interrupt(self, caller: asyncio.Task[Any]) -> None:
         """asgiref passes the cancellation of the caller on."""
@@ -134,7 +134,7 @@ class LeasedHops:
         forget_ended_threads()
         if has_waiting_thread():
             # A thread waits in async_to_sync for us: the lease's, which is not free.
-            return await sync_to_async(fn, thread_sensitive=True)(*args)
+            return await sync_to_async(_without_stop, thread_sensitive=True)(fn, *args)
         call = Call(self.mailbox, fn, args, sys.exc_info()[1])
         self._call = call
         self.mailbox.post(self.lease, call)
@@ -151,6 +151,17 @@ class LeasedHops:
 
     def release(self) -> None:
         self.lease.release()
+
+
+def _without_stop(fn: Callable[..., T], *args: Any) -> T:
+    """Call ``fn``; StopIteration, which asyncio's futures refuse, becomes another.
+
+    Who waits would wait for ever (before Python 3.12).
+    """
+    try:
+        return fn(*args)
+    except StopIteration as error:
+        raise RuntimeError("A synchronous call raised StopIteration") from error
 
 
 CURRENT: ContextVar[Hops] = ContextVar("djserve.handlers.hops")

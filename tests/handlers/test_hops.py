@@ -378,3 +378,14 @@ def test_context_of_a_call_at_work_does_not_bring_its_waiting_thread(run: Run) -
         return await sync_to_async(threading.get_ident)()
 
     assert run(work) != threading.get_ident()
+
+
+def test_stop_iteration_in_an_inherited_thread_ends_the_call() -> None:
+    def stop() -> None:
+        raise StopIteration
+
+    async def main() -> None:
+        await asyncio.wait_for(InheritedHops().run(stop), 60)
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(main())
