@@ -28,8 +28,9 @@ from djserve.handlers.threads import ThreadPool
 
 logger = logging.getLogger("djserve.handlers")
 
-RETRY = 0.1
-"""Seconds after which a database is asked again that had no connection left."""
+RETRY, LONGEST_RETRY = 0.1, 1.0
+"""Seconds after which a database is asked again that had no connection left: twice as
+many each time, since every refusal costs it a process and a line in its log."""
 
 MYSQL_CODES = (1040, 1203, 1226)
 """Too many connections: of all, of a user, of an account."""
@@ -144,6 +145,7 @@ class _Place:
         """
         connection: Any = self._connection()
         deadline = time.monotonic() + self._bound.ledger.timeout
+        pause = RETRY
         while True:
             self._take()
             try:
@@ -156,7 +158,8 @@ class _Place:
                 self._bound.report_refusal(self.places.alias, self.places.limit, error)
             else:
                 return
-            self._pause()
+            self._pause(pause)
+            pause = min(2 * pause, LONGEST_RETRY)
 
     def cursor(self, name: str | None = None) -> Any:
         """Make a cursor as the connection's class does, once the job may use it."""
@@ -216,14 +219,14 @@ class _Place:
                 "DATABASE_CONNECTIONS allows in this process are in use"
             ) from None
 
-    def _pause(self) -> None:
+    def _pause(self, seconds: float) -> None:
         lease = self.worker.lease
         if lease is None:
-            time.sleep(RETRY)
+            time.sleep(seconds)
             return
         lease.begin_waiting()
         try:
-            time.sleep(RETRY)
+            time.sleep(seconds)
         finally:
             lease.end_waiting()
 
