@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -259,11 +260,13 @@ def test_places_are_given_in_the_order_in_which_they_were_asked_for(
         query()
         order.append(number)
 
+    def runs(count: int) -> bool:
+        return pool.stats().running >= count
+
     futures = [submit(pool, first)]
     for number in range(4):
         futures.append(submit(pool, other, number))
-        while pool.stats().running < number + 2:
-            time.sleep(0.001)
+        asyncio.run(wait_until(partial(runs, number + 2)))
         time.sleep(0.05)
     gate.set()
     for future in futures:
