@@ -18,13 +18,22 @@ from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponseBase
 
 from djserve.handlers.cursors import reset_debugging
+from djserve.handlers.patches import is_original_method
 
 _KNOWN_AT_START = {id(reset_queries), id(close_old_connections)}
 _KNOWN_AT_END = {id(close_caches), id(close_old_connections), id(reset_urlconf)}
 
 
+# What agents replace to see each signal, or each call of a receiver (Sentry).
+_SEND, _ASEND = Signal.send, Signal.asend
+_LIVE_RECEIVERS: Any = Signal._live_receivers
+_IS_ORIGINAL = all(
+    is_original_method(Signal, name) for name in ("send", "asend", "_live_receivers")
+)
+
+
 def starts_plainly() -> bool:
-    """Whether ``request_started`` has no receivers but Django's own."""
+    """Whether ``request_started`` has only Django's receivers, and no observer."""
     return _has_only(request_started, _KNOWN_AT_START)
 
 
@@ -62,4 +71,11 @@ def _needs_close(cache: BaseCache) -> bool:
 
 def _has_only(signal: Signal, known: set[int]) -> bool:
     # Each entry begins with its key, (id of the receiver or its uid, id of the sender).
-    return all(entry[0][0] in known for entry in signal.receivers)
+    kind: Any = Signal
+    return (
+        _IS_ORIGINAL
+        and kind.send is _SEND
+        and kind.asend is _ASEND
+        and kind._live_receivers is _LIVE_RECEIVERS
+        and all(entry[0][0] in known for entry in signal.receivers)
+    )

@@ -26,11 +26,24 @@ from django.urls import (
 from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.translation import get_language
 
+from djserve.handlers.patches import is_original_method
+
 if TYPE_CHECKING:
     from djserve.asgi.types import Scope
 
 ATTRIBUTE = "_djserve_route"
 LOOKUP = "_djserve_lookup"
+
+_RESOLVE, _RESOLVE_PATTERN = URLResolver.resolve, URLPattern.resolve
+_INIT_MATCH = ResolverMatch.__init__
+_IS_ORIGINAL = all(
+    is_original_method(owner, name)
+    for owner, name in (
+        (URLResolver, "resolve"),
+        (URLPattern, "resolve"),
+        (ResolverMatch, "__init__"),
+    )
+)
 
 MEMORY = 1024
 """Paths of which each resolver remembers the views."""
@@ -132,11 +145,17 @@ def attach_route(request: HttpRequest, route: Route | None) -> None:
 def reusable_match(request: HttpRequest) -> ResolverMatch | None:
     """Return the match that was found before, if the request would find it again.
 
-    It is the request's own, handed out once: views may change its arguments.
+    It is the request's own, handed out once: views may change its arguments. None if
+    an agent has replaced what resolves paths: it names its records there, or wraps the
+    view, in the surroundings of each request (New Relic).
     """
     route: Route | None = request.__dict__.pop(ATTRIBUTE, None)
     if (
         route is None
+        or not _IS_ORIGINAL
+        or URLResolver.resolve is not _RESOLVE
+        or URLPattern.resolve is not _RESOLVE_PATTERN
+        or ResolverMatch.__init__ is not _INIT_MATCH
         or hasattr(request, "urlconf")
         or request.path_info != route.path_info
         or route.urlconf != settings.ROOT_URLCONF

@@ -12,6 +12,7 @@ from django.core.cache import caches
 from django.core.cache.backends.dummy import DummyCache
 from django.core.signals import request_finished, request_started
 from django.db import connection
+from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 
@@ -74,6 +75,17 @@ def test_signals_of_django_alone_need_no_thread() -> None:
 
 @pytest.mark.usefixtures("own_receiver")
 def test_receivers_of_the_project_do() -> None:
+    assert not starts_plainly()
+    assert not closes_plainly(*make())
+
+
+@pytest.mark.parametrize("name", ["send", "asend", "_live_receivers"])
+def test_method_of_signals_that_was_replaced_does(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = getattr(Signal, name)
+    monkeypatch.setattr(Signal, name, lambda *args, **named: original(*args, **named))
+
     assert not starts_plainly()
     assert not closes_plainly(*make())
 

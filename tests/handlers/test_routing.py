@@ -12,6 +12,7 @@ from django.test import RequestFactory, override_settings
 from django.urls import (
     ResolverMatch,
     URLPattern,
+    URLResolver,
     clear_url_caches,
     include,
     path,
@@ -143,6 +144,20 @@ def test_match_is_used_again_once() -> None:
 
     assert match is not None
     assert match.kwargs == {"number": 7}
+    assert reusable_match(request) is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(URLResolver, "resolve"), (URLPattern, "resolve"), (ResolverMatch, "__init__")],
+)
+def test_path_is_resolved_for_each_request_where_that_was_replaced(
+    owner: type, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = getattr(owner, name)
+    request = attach("/sync/", RequestFactory().get("/sync/"))
+    monkeypatch.setattr(owner, name, lambda *args, **named: original(*args, **named))
+
     assert reusable_match(request) is None
 
 
