@@ -90,7 +90,8 @@ ecosystem:
 $(VENV)/.ecosystem: $(VENV)/.test requirements/ecosystem.txt
 	$(pip) -r requirements/ecosystem.txt '$(DJANGO)'
 	command -v npm >/dev/null && \
-	    npm install --silent --no-fund --no-audit --prefix $(VENV)/node socket.io-client@4 || \
+	    timeout 120 npm install --silent --no-fund --no-audit --fetch-retries 1 \
+	        --prefix $(VENV)/node socket.io-client@4 || \
 	    echo 'Without socket.io-client for Node.js: its tests will be skipped'
 	@touch $@
 
