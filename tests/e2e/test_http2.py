@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -108,9 +108,11 @@ class Server:
     def url(self) -> str:
         return f"https://localhost:{self.port}"
 
-    def connect(self, name: str = "localhost", **tls: Any) -> ssl.SSLSocket:
+    def connect(
+        self, name: str = "localhost", *, alpn: Sequence[str] = ("h2",), **tls: Any
+    ) -> ssl.SSLSocket:
         context = ssl.create_default_context(cafile=str(self.ca))
-        context.set_alpn_protocols(["h2"])
+        context.set_alpn_protocols(list(alpn))
         if "cert" in tls:
             context.load_cert_chain(tls["cert"])
         sock = socket.create_connection(("127.0.0.1", self.port), 120)
@@ -350,8 +352,12 @@ def test_prior_knowledge_may_be_turned_off(
 
 
 def test_http2_may_be_turned_off(serve: Callable[..., Server]) -> None:
-    with serve("--no-http2").connect() as sock:
-        assert sock.selected_alpn_protocol() is None
+    server = serve("--no-http2")
+    with server.connect(alpn=["h2", "http/1.1"]) as sock:
+        assert sock.selected_alpn_protocol() == "http/1.1"
+    # No protocol in common: the handshake fails (RFC 7301 3.2).
+    with pytest.raises(ssl.SSLError):
+        server.connect(alpn=["h2"])
 
 
 def test_nghttp_with_push(server: Server, require_program: Callable[..., str]) -> None:
