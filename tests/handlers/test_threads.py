@@ -222,6 +222,9 @@ def test_one_thread_that_computes_is_looked_at_seldom(
     gate = threading.Event()
 
     def nap(probe: LockProbe, seconds: float) -> bool:
+        if threading.current_thread() is not pool._watcher:
+            # A pool that has just been closed may look once more.
+            return False
         paces.append(seconds / threads.PACE)
         probe.was_held = found[len(paces) - 1]
         if len(paces) == len(found):
