@@ -29,7 +29,7 @@ class Setting:
     optional: bool
     default: Any
     help: str
-    flags: tuple[str, ...]
+    aliases: tuple[str, ...]
     minimum: float | None
     choices: tuple[str, ...]
     metavar: str
@@ -42,9 +42,16 @@ class Setting:
         return self.name.upper()
 
     @property
-    def long_flag(self) -> str:
-        """The first flag that is a word, by which the setting is spoken of."""
-        return next(flag for flag in self.flags if flag.startswith("--"))
+    def flag(self) -> str:
+        """The flag derived from the key, which every setting has."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """All flags: the short ones, the derived one, then Daphne's names."""
+        short = [flag for flag in self.aliases if not flag.startswith("--")]
+        long = [flag for flag in self.aliases if flag.startswith("--")]
+        return (*short, self.flag, *long)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +92,13 @@ def _read_group(name: str, make: type) -> Group:
 
 def _read_setting(group: str, field: dataclasses.Field[Any], hint: Any) -> Setting:
     kind, optional = _read_hint(hint)
-    metadata = dict(field.metadata)
-    metadata["flags"] = metadata["flags"] or ("--" + field.name.replace("_", "-"),)
     return Setting(
         group=group,
         name=field.name,
         kind=kind,
         optional=optional,
         default=field.default,
-        **metadata,
+        **field.metadata,
     )
 
 

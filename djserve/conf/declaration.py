@@ -10,7 +10,7 @@ def setting(
     default: Any,
     help: str,
     *,
-    flags: tuple[str, ...] = (),
+    aliases: tuple[str, ...] = (),
     minimum: float | None = None,
     choices: tuple[str, ...] = (),
     metavar: str = "",
@@ -19,13 +19,14 @@ def setting(
 ) -> Any:
     """Declare a setting: a dataclass field with what the generators need beside it.
 
-    ``flags`` replaces the flag derived from the name. ``minimum`` is inclusive.
+    ``aliases`` are flags beside the one derived from the name: short ones and those
+    that Daphne has. ``minimum`` is inclusive.
     ``syntax`` names the rule in ``conf.syntax`` that the text must obey.
     ``none_word`` stands for None on the command line, where that cannot be typed.
     """
     metadata = {
         "help": help,
-        "flags": flags,
+        "aliases": aliases,
         "minimum": minimum,
         "choices": choices,
         "metavar": metavar,

@@ -79,8 +79,9 @@ def add_arguments(
     """Add an option for every setting, grouped as the schema is.
 
     ``exclude`` names settings by key for commands that have another way to say them;
-    without BIND, Daphne's address options are left out too. Where the parser already
-    has a flag (Django's ``--verbosity``), that option serves for the setting.
+    without BIND, Daphne's address options are left out too. If the parser already
+    has a setting's own flag (Django's ``--verbosity``), that option sets it; an alias
+    that the parser already has keeps its meaning there.
     """
     for group in groups():
         settings = [each for each in group.settings if each.key not in exclude]
@@ -150,16 +151,18 @@ def _add_setting(
     setting: Setting,
 ) -> None:
     # argparse has no public way to ask which flags are taken.
-    for action in parser._actions:
-        if set(action.option_strings) & set(setting.flags):
-            if isinstance(action.default, int):
-                action.default = _Untouched(action.default)
-            return
+    taken = parser._option_string_actions
+    if setting.flag in taken:
+        action = taken[setting.flag]
+        if isinstance(action.default, int):
+            action.default = _Untouched(action.default)
+        return
+    flags = [flag for flag in setting.flags if flag not in taken]
     if setting.kind is bool:
-        _add_switch(section, setting)
+        _add_switch(section, setting, flags)
         return
     section.add_argument(
-        *setting.flags,
+        *flags,
         dest=setting.name,
         action=_Append if setting.kind is tuple else _Store,
         default=argparse.SUPPRESS,
@@ -168,9 +171,11 @@ def _add_setting(
     )
 
 
-def _add_switch(section: argparse._ArgumentGroup, setting: Setting) -> None:
+def _add_switch(
+    section: argparse._ArgumentGroup, setting: Setting, flags: list[str]
+) -> None:
     section.add_argument(
-        *setting.flags,
+        *flags,
         dest=setting.name,
         action=argparse.BooleanOptionalAction,
         default=argparse.SUPPRESS,
@@ -239,8 +244,8 @@ def _is_given(given: Mapping[str, Any], name: str) -> bool:
 def _translate(setting: Setting, value: Any) -> Any:
     """Return the value under its flag, Daphne's special ones in our terms."""
     if setting.kind is tuple:
-        return [_as_flag(setting.long_flag, item) for item in _as_list(value)]
-    flag = _as_flag(setting.long_flag, value)
+        return [_as_flag(setting.flag, item) for item in _as_list(value)]
+    flag = _as_flag(setting.flag, value)
     special = _DAPHNE_VALUES.get(setting.key, {})
     text = str(flag.value).strip()
     if setting.none_word and text == setting.none_word:

@@ -44,8 +44,9 @@ A switch has a second form that turns it off: `--no-` before its name.
 _DAPHNE = """\
 ## Daphne's command line
 
-Every flag of Daphne is understood, so that a command line goes on working after its
-first word is changed.
+All of Daphne's options are supported: replace `daphne` with `djserve` and keep the rest
+of the command. Daphne's names stand beside a setting's own flag, which is always its
+key with dashes.
 
 - `-b`, `-p`, `-u`, `--fd` and `-e` may be combined: all that they name is listened on.
   A `-b` without a port gets that of `-p`, or 8000; a `-p` alone means 127.0.0.1.

@@ -2,7 +2,7 @@
 
 The settings parser, the command-line options, the system checks and the settings
 reference are made from these dataclasses. A field's name in upper case is its key in
-``settings.DJSERVE``; its flag is the name with dashes unless ``flag`` says otherwise.
+``settings.DJSERVE``, its flag is the name with dashes.
 Sizes are in bytes, times in seconds.
 """
 
@@ -33,7 +33,7 @@ class BindConfig:
         ("127.0.0.1:8000",),
         "Address to listen on: host:port, [ipv6]:port, unix:/path, fd://N or a "
         "Twisted endpoint string. May be given several times.",
-        flags=("-b", "--bind"),
+        aliases=("-b",),
         metavar="ADDRESS",
         syntax="address",
     )
@@ -63,7 +63,7 @@ class HTTPConfig:
     server_name: str = setting(
         "djserve",
         'Value of the Server header; "" leaves the header out.',
-        flags=("-s", "--server-name"),
+        aliases=("-s",),
         metavar="NAME",
         syntax="field-value",
     )
@@ -95,7 +95,7 @@ class HTTPConfig:
         None,
         "Seconds for a request, from its head to the start of its response; then 503. "
         "Off by default.",
-        flags=("-t", "--http-timeout", "--http_timeout"),
+        aliases=("-t", "--http-timeout", "--http_timeout"),
         minimum=0.05,
     )
 
@@ -108,13 +108,13 @@ class WebSocketConfig:
         1 * MIB,
         "Most bytes in an incoming message, after decompression; more are closed "
         "with 1009.",
-        flags=("--websocket-max-message-size",),
+        aliases=("--websocket-max-message-size",),
         minimum=1,
     )
     websocket_frame_size_limit: int = setting(
         1 * MIB,
         "Most bytes in an incoming frame; more are closed with 1009.",
-        flags=("--websocket-max-frame-size",),
+        aliases=("--websocket-max-frame-size",),
         minimum=1,
     )
     websocket_queue_limit: int = setting(
@@ -140,29 +140,25 @@ class WebSocketConfig:
     websocket_ping_interval: float = setting(
         20.0,
         "Seconds between pings to a client; 0 turns them off.",
-        flags=("--ping-interval",),
+        aliases=("--ping-interval",),
         minimum=0,
     )
     websocket_ping_timeout: float = setting(
         30.0,
         "Seconds to wait for the answer to a ping before the connection is closed.",
-        flags=("--ping-timeout",),
+        aliases=("--ping-timeout",),
         minimum=0.05,
     )
     websocket_timeout: float | None = setting(
         None,
         "Longest life of a WebSocket in seconds. Off by default.",
-        flags=("--websocket-timeout", "--websocket_timeout"),
+        aliases=("--websocket_timeout",),
         minimum=0.05,
     )
     websocket_connect_timeout: float = setting(
         5.0,
         "Seconds that the application has to accept or refuse a WebSocket.",
-        flags=(
-            "--websocket-connect-timeout",
-            "--websocket_connect_timeout",
-            "--websocket_handshake_timeout",
-        ),
+        aliases=("--websocket_connect_timeout", "--websocket_handshake_timeout"),
         minimum=0.05,
     )
     websocket_close_timeout: float = setting(

@@ -14,7 +14,7 @@ class WorkersConfig:
     workers: int | None = setting(
         1,
         "Worker processes; auto, or None in the settings, is one for each CPU.",
-        flags=("-w", "--workers"),
+        aliases=("-w",),
         minimum=1,
         none_word="auto",
     )
@@ -66,7 +66,7 @@ class WorkersConfig:
     reload_paths: tuple[str, ...] = setting(
         (),
         "Folders and files to watch; the current folder by default.",
-        flags=("--reload-path",),
+        aliases=("--reload-path",),
         metavar="PATH",
         syntax="file",
     )
@@ -158,7 +158,7 @@ class LoggingConfig:
     log_format: str = setting(
         "%(asctime)-15s %(levelname)-8s %(message)s",
         "Format of the server's log lines (logging.Formatter).",
-        flags=("--log-fmt",),
+        aliases=("--log-fmt",),
         metavar="FORMAT",
         syntax="log-format",
     )
@@ -179,6 +179,6 @@ class LoggingConfig:
         1,
         "How much the server says: 0 warnings, 1 start and stop, 2 each connection, "
         "3 all.",
-        flags=("-v", "--verbosity"),
+        aliases=("-v",),
         minimum=0,
     )

@@ -49,11 +49,16 @@ def test_flag_is_the_name_with_dashes() -> None:
     assert settings_by_key()["PID_FILE"].flags == ("--pid-file",)
 
 
-def test_flag_can_be_declared() -> None:
+def test_aliases_stand_beside_the_derived_flag() -> None:
     setting = settings_by_key()["REQUEST_TIMEOUT"]
 
-    assert setting.flags[0] == "-t"
-    assert setting.long_flag == "--http-timeout"
+    assert setting.flag == "--request-timeout"
+    assert setting.flags == (
+        "-t",
+        "--request-timeout",
+        "--http-timeout",
+        "--http_timeout",
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
+from djserve.cli import DJANGO_SETTINGS, build_parser
 from djserve.conf.catalogue import Setting, settings_by_key
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import parse
 from djserve.conf.schema import ServerConfig
 from djserve.errors import ConfigError
+from djserve.management.commands import runasgi, runserver
 
 
 def make_parser(**kwargs: Any) -> argparse.ArgumentParser:
@@ -79,6 +82,70 @@ def test_every_setting_has_a_flag_that_sets_it(key: str) -> None:
             flag = flag.replace("--", "--no-", 1)
         config = config_of(needed.get(key, "") + flag + value)
         assert getattr(getattr(config, setting.group), setting.name) != setting.default
+
+
+# Each command that takes settings, and the settings that it has flags for.
+COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], set[str]]] = {
+    "djserve": (build_parser, {*settings_by_key()} - {*DJANGO_SETTINGS}),
+    "runasgi": (
+        lambda: runasgi.Command().create_parser("manage.py", "runasgi"),
+        {*settings_by_key()},
+    ),
+    "runserver": (
+        lambda: runserver.Command().create_parser("manage.py", "runserver"),
+        {*runserver.OFFERED_SETTINGS},
+    ),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_key_has_its_derived_flag_in_every_command(command: str) -> None:
+    make, keys = COMMANDS[command]
+    parser = make()
+    application = ["a:b"] if command == "djserve" else []
+
+    for key in sorted(keys):
+        setting = settings_by_key()[key]
+        flag = "--" + key.lower().replace("_", "-")
+        # Django allows its own --verbosity four values.
+        text = "2" if key == "VERBOSITY" else text_for(setting)
+        line = [flag] if setting.kind is bool else [flag, text]
+        mapping = mapping_from_namespace(parser.parse_args([*application, *line]))
+        assert key in mapping, flag
+        assert set(setting.flags) <= set(parser._option_string_actions)
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("--request-timeout 7", "REQUEST_TIMEOUT"),
+        ("--websocket-message-size-limit 7", "WEBSOCKET_MESSAGE_SIZE_LIMIT"),
+        ("--websocket-frame-size-limit 7", "WEBSOCKET_FRAME_SIZE_LIMIT"),
+        ("--websocket-ping-interval 7", "WEBSOCKET_PING_INTERVAL"),
+        ("--websocket-ping-timeout 7", "WEBSOCKET_PING_TIMEOUT"),
+        ("--log-format %(message)s", "LOG_FORMAT"),
+        ("--reload-paths 7", "RELOAD_PATHS"),
+    ],
+)
+def test_derived_flag_and_alias_set_the_same(line: str, key: str) -> None:
+    setting = settings_by_key()[key]
+    alias = f"{setting.flags[-1]} {line.split()[1]}"
+
+    def value(line: str) -> object:
+        return getattr(getattr(config_of(line), setting.group), setting.name)
+
+    assert value(line) == value(alias) != setting.default
+
+
+def test_alias_of_another_option_keeps_its_meaning() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-t", "--trace", dest="trace")
+    add_arguments(parser)
+
+    options = parser.parse_args(["-t", "x", "--request-timeout", "5"])
+
+    assert options.trace == "x"
+    assert parse(mapping_from_namespace(options)).http.request_timeout == 5.0
 
 
 def test_repeatable_flag_collects_its_values() -> None:

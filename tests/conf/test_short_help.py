@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
 
 @pytest.mark.parametrize("key", COMMON_SETTINGS)
 def test_common_settings_are_shown(key: str, parser: argparse.ArgumentParser) -> None:
-    assert settings_by_key()[key].long_flag in parser.format_help()
+    assert settings_by_key()[key].flag in parser.format_help()
 
 
 def test_others_are_hidden(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def test_all_are_shown_on_demand(
     text = capsys.readouterr().out
     assert "--quiet" in text
     for setting in settings_by_key().values():
-        assert setting.long_flag in text
+        assert setting.flag in text
 
 
 def test_hidden_options_are_taken(parser: argparse.ArgumentParser) -> None:
