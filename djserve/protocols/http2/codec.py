@@ -21,7 +21,7 @@ from h2.utilities import guard_increment_window
 from hyperframe.exceptions import InvalidPaddingError
 
 from djserve.protocols.http2 import frames
-from djserve.protocols.http2.faults import HTTP2Error
+from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.receiving import StreamReceiver
 from djserve.protocols.http2.sending import WINDOW_LIMIT
 

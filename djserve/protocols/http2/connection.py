@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
 
-from djserve.protocols.http2.faults import HTTP2Error
+from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.sending import WINDOW_LIMIT
 from djserve.protocols.http2.streams import HTTP2Service, StreamTable
 from djserve.protocols.http2.timeouts import ConnectionTimeouts

@@ -13,7 +13,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import FlowControlError
 from h2.stream import H2Stream, H2StreamStateMachine, StreamInputs, StreamState
 
-from djserve.protocols.http2.faults import HTTP2Error
+from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.request import check_trailers
 from djserve.protocols.http2.sending import CONFIGURATION, RECEIVING, FrameSender
 

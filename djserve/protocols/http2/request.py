@@ -21,7 +21,7 @@ from djserve.protocols.grammar import (
     split_target,
 )
 from djserve.protocols.headers import is_token
-from djserve.protocols.http2.faults import HTTP2Error
+from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.priority import (
     DEFAULT_PRIORITY,
     Priority,

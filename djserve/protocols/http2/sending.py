@@ -14,8 +14,8 @@ from h2.settings import SettingCodes, Settings
 from h2.stream import H2Stream, StreamClosedBy, StreamInputs, StreamState
 
 from djserve.protocols.http2 import frames
-from djserve.protocols.http2.blocks import BlockDecoder, BlockEncoder
-from djserve.protocols.http2.faults import Allowance
+from djserve.protocols.http2.errors import Allowance
+from djserve.protocols.http2.hpack import BlockDecoder, BlockEncoder
 
 if TYPE_CHECKING:
     from djserve.conf.schema import HTTP2Config, HTTPConfig

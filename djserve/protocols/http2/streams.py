@@ -11,7 +11,7 @@ from h2.errors import ErrorCodes
 from djserve.errors import ApplicationError, ProtocolError
 from djserve.protocols.grammar import content_too_large
 from djserve.protocols.http2.codec import FrameCodec
-from djserve.protocols.http2.faults import HTTP2Error
+from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.output import Output
 from djserve.protocols.http2.priority import parse_priority
 from djserve.protocols.http2.request import Request, parse_request

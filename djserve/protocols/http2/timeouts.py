@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from h2.errors import ErrorCodes
 
 from djserve.errors import ProtocolError
-from djserve.protocols.http2.faults import HTTP2Error
+from djserve.protocols.http2.errors import HTTP2Error
 
 if TYPE_CHECKING:
     from djserve.conf.schema import HTTP2Config, HTTPConfig

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from djserve.conf.schema import HTTPConfig
 from djserve.interfaces import Headers
-from djserve.protocols.http2.faults import HTTP2Error
+from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.request import (
     Request,
     check_trailers,

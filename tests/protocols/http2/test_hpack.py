@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djserve.conf.schema import HTTPConfig
-from djserve.protocols.http2.blocks import (
+from djserve.protocols.http2.errors import HTTP2Error
+from djserve.protocols.http2.hpack import (
     ENCODER_TABLE_LIMIT,
     BlockDecoder,
     BlockEncoder,
 )
-from djserve.protocols.http2.faults import HTTP2Error
 from djserve.protocols.http2.response import build_fields
 
 BASE = [

@@ -15,7 +15,7 @@ from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.table import HeaderTable
 
-from djserve.protocols.http2.faults import HTTP2Error
+from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.request import Request, parse_request
 
 if TYPE_CHECKING:

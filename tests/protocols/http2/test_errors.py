@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from h2.errors import ErrorCodes
 
-from djserve.protocols.http2.faults import Allowance, HTTP2Error
+from djserve.protocols.http2.errors import Allowance, HTTP2Error
 
 
 def spend(allowance: Allowance, times: int) -> None:
