@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.core.checks import register
+from django.core.exceptions import ImproperlyConfigured
 
 from djserve import checks
 from djserve.instrumentation.tracing_context import prepare_with
+from djserve.server.loading import CHANNELS_HINT
 
 
 class DjserveConfig(AppConfig):
@@ -20,6 +25,7 @@ class DjserveConfig(AppConfig):
 
     def __init__(self, app_name: str, app_module: ModuleType) -> None:
         super().__init__(app_name, app_module)
+        require_channels(settings.INSTALLED_APPS)
         # Found by its name, as Django finds the commands.
         import_module("djserve.management.early").act_early()
 
@@ -30,6 +36,18 @@ class DjserveConfig(AppConfig):
         for check in (*checks.CHECKS, check_database_pools, check_middleware):
             register(check, checks.TAG)
         prepare_with(_trace_django)
+
+
+def require_channels(installed_apps: Iterable[str]) -> None:
+    """Raise ImproperlyConfigured if Channels is among the apps but not installed.
+
+    Called while Django loads the apps, before it comes to those after djserve.
+    """
+    names = {name.partition(".")[0] for name in installed_apps}
+    if "channels" in names and find_spec("channels") is None:
+        raise ImproperlyConfigured(
+            f"INSTALLED_APPS names Channels, which is not installed. {CHANNELS_HINT}"
+        )
 
 
 def _trace_django() -> None:

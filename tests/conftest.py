@@ -68,6 +68,20 @@ def board() -> Iterator[Board]:
     board.close()
 
 
+@pytest.fixture
+def _without_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have imports fail as if Channels, an extra of the package, were missing."""
+
+    class Missing:
+        def find_spec(self, name: str, *rest: object) -> None:
+            if name.partition(".")[0] == "channels":
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "channels"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
+
+
 @pytest.fixture(scope="session")
 def require_program() -> Callable[..., str]:
     """Give ``require_program(name, env="")``: the path of a program that a test needs.

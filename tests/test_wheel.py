@@ -10,6 +10,7 @@ import sysconfig
 import venv
 import zipfile
 from collections.abc import Callable
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,17 @@ def test_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
     assert modules | {"djserve/py.typed"} <= packed
     assert all(name.startswith("djserve/") for name in packed)
     assert f"{metadata}licenses/LICENSE" in names
+
+
+def test_channels_is_wanted_by_the_extra_alone(wheel: Path) -> None:
+    name = f"djserve-{djserve.__version__}.dist-info/METADATA"
+    metadata = message_from_bytes(zipfile.ZipFile(wheel).read(name))
+
+    wanted = metadata.get_all("Requires-Dist") or []
+    assert [each for each in wanted if "extra ==" not in each]
+    of_channels = [each for each in wanted if each.startswith("channels>")]
+    assert all("extra ==" in each for each in of_channels)
+    assert 'channels>=4.3; extra == "channels"' in of_channels
 
 
 def test_environment_uses_the_wheel_rather_than_the_checkout(environment: Path) -> None:

@@ -8,9 +8,8 @@ put off until a call goes to a thread, and then done in that thread, before the 
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 from typing import Any
-
-import channels.db
 
 from djserve.handlers.cursors import close_unused_connections
 from djserve.handlers.hops import current_lease
@@ -23,8 +22,9 @@ _MODULES = (
     "channels.generic.websocket",
 )
 
-# Releases of Channels that have no such function make no such hop.
-_with_hop: Any = getattr(channels.db, _NAME, None)
+# Channels' own function; None until it is replaced, and for releases of Channels that
+# have no such function, which make no such hop.
+_with_hop: Any = None
 
 
 async def aclose_old_connections() -> None:
@@ -46,9 +46,25 @@ async def aclose_old_connections() -> None:
 def defer_connection_checks() -> None:
     """Put the function above in the place of Channels' own, wherever that is known.
 
-    Modules that import it from ``channels.db`` later get it from there.
+    Modules that import it from ``channels.db`` later get it from there. Without
+    Channels, an extra of the package, there is nothing to do.
     """
+    global _with_hop
+    found = getattr(_import_channels_db(), _NAME, None)
+    if found is not aclose_old_connections:
+        _with_hop = found
     for name in _MODULES:
         module = sys.modules.get(name)
         if _with_hop is not None and getattr(module, _NAME, None) is _with_hop:
             setattr(module, _NAME, aclose_old_connections)
+
+
+def _import_channels_db() -> ModuleType | None:
+    try:
+        import channels.db
+    except ModuleNotFoundError as error:
+        if error.name != "channels":
+            raise
+        return None
+    module: ModuleType = channels.db
+    return module

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from djserve.asgi.types import Application
 
+CHANNELS_HINT = 'Install it: python -m pip install "djserve[channels]"'
+
 _USUAL_NAMES = ("application", "app", "asgi")
 
 
@@ -135,6 +137,8 @@ def _import_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if _is_missing(name, error):
             raise ConfigError([_describe_missing(name, error)]) from None
+        if error.name == "channels":
+            error.add_note(CHANNELS_HINT)
         raise ConfigError([_describe_failure(name, error)]) from error
     except (Exception, SystemExit) as error:
         # A process that serves nothing must not end as if that were right.

@@ -29,6 +29,28 @@ for found in pkgutil.walk_packages(djserve.__path__, "djserve."):
         sys.exit(f"{found.name} installs a reactor")
 """
 
+WITHOUT_CHANNELS = """
+import pkgutil, sys
+
+class Missing:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] in ("channels", "daphne"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["djserve"], ROOT_URLCONF="none")
+django.setup()
+import djserve
+for found in pkgutil.walk_packages(djserve.__path__, "djserve."):
+    if not found.name.endswith("__main__"):
+        __import__(found.name)
+
+from djserve.handlers import get_asgi_application, parallel_consumers
+parallel_consumers(get_asgi_application())
+"""
+
 IMPORT_THE_PACKAGE = """
 import sys
 before = set(sys.modules)
@@ -50,6 +72,12 @@ def test_import_contracts_are_kept() -> None:
 
 def test_no_module_installs_a_reactor_when_imported() -> None:
     result = run_python(IMPORT_EVERY_MODULE)
+
+    assert result.returncode == 0, result.stderr
+
+
+def test_channels_is_not_needed() -> None:
+    result = run_python(WITHOUT_CHANNELS)
 
     assert result.returncode == 0, result.stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -193,6 +194,25 @@ def test_channels_without_the_function_is_left_alone(
     defer_connection_checks()
 
     assert not hasattr(channels.db, "aclose_old_connections")
+
+
+@pytest.mark.usefixtures("_without_channels")
+def test_without_channels_nothing_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels_connections, "_with_hop", None)
+
+    defer_connection_checks()
+
+    assert channels_connections._with_hop is None
+
+
+def test_channels_that_cannot_be_imported_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(channels, "db")
+    monkeypatch.setitem(sys.modules, "channels.db", None)
+
+    with pytest.raises(ModuleNotFoundError, match=r"channels\.db"):
+        defer_connection_checks()
 
 
 # What leases and hops have for this module.

@@ -265,3 +265,20 @@ def test_fault_of_the_module_is_the_errors_cause(write_module: WriteModule) -> N
         import_application("broken", "app")
 
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.usefixtures("_without_channels")
+def test_missing_channels_is_told_with_what_installs_it(
+    write_module: WriteModule,
+) -> None:
+    write_module("site_with_consumers.py", "from channels.routing import URLRouter\n")
+
+    with pytest.raises(ConfigError) as caught:
+        load_application("site_with_consumers:application")
+
+    hint = 'Install it: python -m pip install "djserve[channels]"'
+    assert caught.value.problems[0].endswith(hint)
+    # Django's runserver shows the module's own error.
+    cause = caught.value.__cause__
+    assert isinstance(cause, ModuleNotFoundError)
+    assert cause.__notes__ == [hint]
