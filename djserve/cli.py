@@ -19,6 +19,8 @@ from djserve.conf.parser import parse
 from djserve.conf.short_help import shorten_help
 from djserve.conf.suggestions import suggest_flags
 from djserve.errors import ConfigError
+from djserve.files import open_table
+from djserve.files.folders import describe_files
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.launch import uses_django
 from djserve.server.lifecycle import ExitCode
@@ -35,6 +37,8 @@ PROGRAM = "djserve"
 # How a Django project's requests are run: ``manage.py runasgi`` sees to that.
 DJANGO_SETTINGS = (
     "HANDLER",
+    "STATIC",
+    "STATIC_MAX_AGE",
     "THREADS",
     "THREAD_SHARE",
     "THREAD_WAIT_TIMEOUT",
@@ -109,7 +113,9 @@ def _serve(options: argparse.Namespace) -> int:
 
     def load_program() -> Loaded:
         application = load_application(options.application)
-        return Loaded(application, config=load(mapping) if uses_django() else None)
+        late = load(mapping) if uses_django() else None
+        files = open_table((late or config).files)
+        return Loaded(application, describe_files(files), late, files)
 
     code = run(config, Program(load=load_program))
     exit_within(THREADS_TIMEOUT, code)

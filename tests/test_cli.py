@@ -37,6 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         reactor: object,
         notes: object,
         stats: object,
+        files: object,
     ) -> ExitCode:
         served.append(config)
         return ExitCode.OK

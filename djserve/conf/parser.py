@@ -106,6 +106,8 @@ class _Reading:
 
     def _read_items(self, setting: Setting, place: str, given: Any) -> tuple[str, ...]:
         items = given.value if isinstance(given, Flag) else given
+        if setting.syntax == "mount" and isinstance(items, Mapping):
+            items = [f"{prefix}={folder}" for prefix, folder in items.items()]
         if not isinstance(items, list | tuple):
             self._report(place, "a list of strings", given)
             return ()

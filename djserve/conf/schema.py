@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from djserve.conf.declaration import setting
 from djserve.conf.schema_bounds import BoundsConfig as BoundsConfig
+from djserve.conf.schema_files import FilesConfig as FilesConfig
 from djserve.conf.schema_http2 import HTTP2Config as HTTP2Config
 from djserve.conf.schema_process import DrainConfig as DrainConfig
 from djserve.conf.schema_process import LoggingConfig as LoggingConfig
@@ -313,6 +314,7 @@ class ServerConfig:
     http: HTTPConfig = field(default_factory=HTTPConfig)
     http2: HTTP2Config = field(default_factory=HTTP2Config)
     bounds: BoundsConfig = field(default_factory=BoundsConfig)
+    files: FilesConfig = field(default_factory=FilesConfig)
     websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)

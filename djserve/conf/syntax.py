@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -127,6 +128,14 @@ def _check_file(text: str) -> None:
         raise ValueError
 
 
+def _check_mount(text: str) -> None:
+    prefix, separator, folder = text.partition("=")
+    if not (separator and prefix.startswith("/") and prefix.endswith("/")):
+        raise ValueError
+    if not os.path.isdir(folder):
+        raise ValueError(f"{folder!r} is not a folder")
+
+
 def _check_file_mode(text: str) -> None:
     if not re.fullmatch(r"0?[0-7]{3}", text):
         raise ValueError
@@ -157,6 +166,7 @@ RULES = {
     "field-name": Rule("the name of a header", _check_field_name),
     "field-value": Rule("printable ASCII text", _check_field_value),
     "file": Rule("a file's path", _check_file),
+    "mount": Rule('a prefix and a folder as in "/media/=/srv/media"', _check_mount),
     "file-mode": Rule('an octal mode as in "660"', _check_file_mode),
     "log-format": Rule("a format for logging.Formatter", _check_log_format),
 }

@@ -7,19 +7,16 @@ two exceptions: several ranges get the whole file, and HEAD ignores ranges.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from django.utils.http import parse_http_date_safe
+
+from djserve.files.ranges import choose_part
 
 if TYPE_CHECKING:
     from django.http import HttpResponseBase
 
     from djserve.asgi.types import Scope
-
-# Whitespace where nginx takes it. 18 digits: no file is longer, and int() of thousands
-# of digits raises ValueError.
-_RANGE = re.compile(rb" *(?:(\d{1,18}) *- *(\d{1,18})?|-(\d{1,18})) *")
 
 # What describes the file, not the refusal that is sent in its place.
 _FIELDS_OF_THE_FILE = (
@@ -73,35 +70,6 @@ def answer_range(scope: Scope, response: HttpResponseBase, size: int) -> range |
                 del response[name]
     response["Content-Length"] = str(len(part))
     return part
-
-
-def choose_part(wanted: bytes, size: int) -> range | None:
-    """Return the positions that a Range field asks for, of ``size`` bytes.
-
-    Empty if no range can be satisfied or the field is malformed; None if the whole is
-    to be sent: another unit than bytes, several parts, or no content to take parts of.
-    """
-    unit, _, ranges = wanted.partition(b"=")
-    if unit.lower() != b"bytes" or not ranges or not size:
-        return None
-    parts = []
-    for text in ranges.split(b","):
-        match = _RANGE.fullmatch(text)
-        if match is None:
-            return range(0)
-        part = _part_of(match, size)
-        if part:
-            parts.append(part)
-    if not parts:
-        return range(0)
-    return parts[0] if len(parts) == 1 else None
-
-
-def _part_of(match: re.Match[bytes], size: int) -> range:
-    first, last, suffix = match.groups()
-    if suffix is not None:
-        return range(max(0, size - int(suffix)), size)
-    return range(int(first), size if last is None else min(int(last) + 1, size))
 
 
 def _find_fields(scope: Scope) -> tuple[bytes | None, list[bytes]]:

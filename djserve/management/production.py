@@ -13,9 +13,15 @@ from django.core.cache import caches
 from django.db import connections
 
 from djserve import handlers
+from djserve.files import open_table
+from djserve.files.folders import describe_files
 from djserve.handlers.project import load_project
 from djserve.handlers.routing import resolve_without_project
 from djserve.instrumentation.logging import configure
+from djserve.management.static_files import (
+    describe_static_files,
+    find_static_folders,
+)
 from djserve.supervisor import Loaded, Program
 
 if TYPE_CHECKING:
@@ -47,7 +53,10 @@ def load(config: ServerConfig) -> Loaded:
         logger.warning("DEBUG is on: errors show settings and source to everyone")
     keep_loaded()
     note = f"Application: {project.path}, run by {project.handler} handler"
-    return Loaded(project.application, [note, *project.notes])
+    files = open_table(config.files, find_static_folders(config))
+    notes = [note, *project.notes, *describe_files(files)]
+    notes += describe_static_files(config)
+    return Loaded(project.application, notes, files=files)
 
 
 def keep_loaded() -> None:

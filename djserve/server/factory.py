@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from email.utils import formatdate
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from djserve.asgi.forwarded import ProxyHeaders, TrustedProxies
@@ -19,6 +19,7 @@ from djserve.asgi.http import HTTPExchange
 from djserve.asgi.origin import OriginCheck
 from djserve.asgi.websocket import WebSocketExchange
 from djserve.errors import ProtocolError
+from djserve.files.exchange import FileExchange, FileService
 from djserve.instrumentation.events import format_client
 from djserve.instrumentation.request_id import name_request
 from djserve.net.descriptors import descriptor_limit
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from djserve.asgi.scope import ScopeBuilder
     from djserve.asgi.types import Scope
     from djserve.conf.schema import ServerConfig
+    from djserve.files.table import File, FileTable
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import (
         Connection,
@@ -72,6 +74,7 @@ class ConnectionFactory:
 
     ``request_log`` hears of every request; without one nothing is recorded.
     ``origin_policy`` decides which pages may open a WebSocket; without one any may.
+    ``files`` are answered without the application.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class ConnectionFactory:
         scopes: ScopeBuilder,
         request_log: RequestLog | None = None,
         origin_policy: OriginPolicy | None = None,
+        files: FileTable | None = None,
     ) -> None:
         self._config = config
         self._calls = calls
@@ -91,6 +95,7 @@ class ConnectionFactory:
         self._proxy_headers = (
             ProxyHeaders(config.proxy) if config.proxy.proxy_headers else None
         )
+        self._files = None if files is None else FileService(files, calls.loop)
         self._defaults = ResponseDefaults(config.http.server_name)
         self._date = b""
         self._http2: HTTP2Service | None = None
@@ -214,9 +219,30 @@ class ConnectionFactory:
             forwarded = self._proxy_headers.apply(head, info)
         if head.upgrade is not None:
             return self._open_websocket(head, info, stream, forwarded)
+        if self._files is not None:
+            file = self._files.table.find(head.raw_path)
+            if file is not None:
+                return self._open_file(file, head, info, stream, forwarded)
         scope = self._scopes.build_http(head, info, stream, forwarded)
         timeout = self._config.http.request_timeout
         return HTTPExchange(head, scope, stream, self._calls, timeout, self._finish)
+
+    def _open_file(
+        self,
+        file: File,
+        head: RequestHead,
+        info: ConnectionInfo,
+        stream: Stream,
+        forwarded: Forwarded | None,
+    ) -> Exchange:
+        assert self._files is not None
+        finish = None
+        # The scope refuses what lies outside of the root path, too.
+        if self._finish is not None or self._config.proxy.root_path:
+            scope = self._scopes.build_http(head, info, stream, forwarded)
+            if self._finish is not None:
+                finish = partial(self._finish, head, scope)
+        return FileExchange(self._files, file, head, stream, finish)
 
     def request_refused(
         self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError
@@ -302,6 +328,8 @@ class ConnectionFactory:
         """Renew the Date field (RFC 9110 section 6.6.1)."""
         self.admission.tick()
         self.memory.tick()
+        if self._files is not None:
+            self._files.table.tick()
         self._date = formatdate(time.time(), usegmt=True).encode("ascii")
         self._defaults.set_date(self._date)
         if self._http2 is not None:

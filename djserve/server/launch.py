@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from djserve.asgi.types import Application
     from djserve.conf.schema import ServerConfig
+    from djserve.files.table import FileTable
     from djserve.instrumentation.access_log import AccessLog
     from djserve.instrumentation.board import Board
     from djserve.instrumentation.events import RequestLog
@@ -96,6 +97,7 @@ def launch(
     reactor: Reactor,
     notes: Sequence[str] = (),
     thread_stats: ThreadStats | None = None,
+    files: FileTable | None = None,
 ) -> ExitCode:
     """Serve until a signal ends it, and return how the process ends.
 
@@ -114,7 +116,7 @@ def launch(
     if alone is not None:
         watch = Watch(on_ready, alone.board, alone.put_around)
     with pid_file(config.lifecycle.pid_file):
-        return serve_application(application, config, reactor, watch)
+        return serve_application(application, config, reactor, watch, files=files)
 
 
 def _create_insight(
@@ -133,6 +135,7 @@ def serve_application(
     reactor: Reactor,
     watch: Watch,
     stop_signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+    files: FileTable | None = None,
 ) -> ExitCode:
     """Serve until a signal ends it, in a process whose logs are set up.
 
@@ -159,6 +162,7 @@ def serve_application(
             reactor,
             request_log=combine(logs),
             origin_policy=choose_origin_policy(config),
+            files=files,
             on_ready=on_ready,
         )
         return run_until_stopped(server, reactor, stop_signals)

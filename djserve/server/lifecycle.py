@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from djserve.asgi.origin import OriginPolicy
     from djserve.asgi.types import Application
     from djserve.conf.schema import ProxyConfig, ServerConfig
+    from djserve.files.table import FileTable
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import Ticking
     from djserve.net.certificates import Certificates
@@ -62,6 +63,7 @@ class Server:
         *,
         request_log: RequestLog | None = None,
         origin_policy: OriginPolicy | None = None,
+        files: FileTable | None = None,
         on_ready: Callable[[Server], None] | None = None,
     ) -> None:
         self._config = config
@@ -83,7 +85,7 @@ class Server:
             config.proxy.root_path, root_path_mode=config.proxy.root_path_mode
         )
         self._factory = ConnectionFactory(
-            config, self._calls, self._scopes, request_log, origin_policy
+            config, self._calls, self._scopes, request_log, origin_policy, files
         )
         self._descriptors = DescriptorWatch()
         self._sweep = Sweep(self._swept, choose_interval(_timeouts(config)))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from djserve.asgi.types import Application
     from djserve.conf.schema import ServerConfig
+    from djserve.files import FileTable
     from djserve.interfaces import ThreadStats
 
 
@@ -17,11 +18,13 @@ class Loaded(NamedTuple):
     """An application, and what the start-up message tells of it.
 
     ``config`` is the configuration where only the application brought it along.
+    ``files`` are served without the application.
     """
 
     application: Application
     notes: Sequence[str] = ()
     config: ServerConfig | None = None
+    files: FileTable | None = None
 
 
 def _nothing() -> None:

@@ -58,7 +58,9 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
                 "DJANGO_SETTINGS_MODULE, since the settings were known too late"
             )
     stats = program.thread_stats
-    return launch(loaded.application, config, reactor, loaded.notes, stats)
+    return launch(
+        loaded.application, config, reactor, loaded.notes, stats, loaded.files
+    )
 
 
 def become_supervisor(config: ServerConfig) -> NoReturn:

@@ -89,7 +89,7 @@ def run_worker(
             watch = Watch(server_ready, board, post.put_around)
             signals = (signal.SIGTERM,)
             return serve_application(
-                loaded.application, config, reactor, watch, signals
+                loaded.application, config, reactor, watch, signals, loaded.files
             )
         except ConfigError as error:
             channel.send({"event": "failed", "problems": error.problems})

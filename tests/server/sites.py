@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from djserve.asgi.origin import OriginPolicy
     from djserve.asgi.types import Application, Receive, Scope, Send
+    from djserve.files import FileTable
     from djserve.instrumentation.events import RequestRecord
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -61,6 +62,7 @@ class Site:
         config: ServerConfig | None = None,
         policy: OriginPolicy | None = None,
         application: Application | None = None,
+        files: FileTable | None = None,
     ) -> None:
         self.scopes: list[Scope] = []
         self.go = asyncio.Event()
@@ -70,7 +72,12 @@ class Site:
             application or self.application, asyncio.get_running_loop(), 1.0
         )
         self.factory = ConnectionFactory(
-            config or ServerConfig(), self.calls, ScopeBuilder(), self.log, policy
+            config or ServerConfig(),
+            self.calls,
+            ScopeBuilder(),
+            self.log,
+            policy,
+            files,
         )
 
     async def application(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -22,7 +22,7 @@ def load() -> Loaded:
 
 
 def test_loaded_application_needs_no_notes_and_no_configuration() -> None:
-    assert load() == (application, (), None)
+    assert load() == (application, (), None, None)
 
 
 def test_program_that_only_loads_has_nothing_to_close_before_a_fork() -> None:

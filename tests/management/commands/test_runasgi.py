@@ -39,6 +39,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         reactor: object,
         notes: list[str],
         stats: object,
+        files: object,
     ) -> ExitCode:
         served.extend((application, config, notes))
         return ExitCode.OK

@@ -1,0 +1,303 @@
+"""One request for a file, from its head to the response's end, without a task.
+
+What is in the page cache is read at once; what is not is read in a thread, so the event
+loop never waits for a disk (preadv2(2), RWF_NOWAIT). No more than one piece of a file
+waits in memory for its client, and after each the other connections have their turn.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from contextlib import suppress
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from djserve.files.answers import answer
+from djserve.files.table import CACHED_FILE_SIZE, is_current_at
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from djserve.files.answers import Answer
+    from djserve.files.table import File, FileTable
+    from djserve.interfaces import RequestHead, Stream
+
+logger = logging.getLogger("djserve.error")
+
+PIECE_SIZE = 256 * 1024
+"""Bytes that are read, and written, in one turn of the loop."""
+
+AT_ONCE_LIMIT = 32
+"""Responses in one turn of the loop: a peer that sends many requests ahead would leave
+none to others."""
+
+_NOWAIT = getattr(os, "RWF_NOWAIT", None)
+
+
+class FileService:
+    """What the exchanges of a process share: the files, the loop, turns."""
+
+    def __init__(self, table: FileTable, loop: asyncio.AbstractEventLoop) -> None:
+        self.table = table
+        self.loop = loop
+        self._at_once = 0
+
+    def take_turn(self) -> bool:
+        """Return whether one more response may be sent in this turn of the loop."""
+        if not self._at_once:
+            self.loop.call_soon(self._begin_turn)
+        self._at_once += 1
+        return self._at_once <= AT_ONCE_LIMIT
+
+    def _begin_turn(self) -> None:
+        self._at_once = 0
+
+
+class FileExchange:
+    """Answer one request with a file (interfaces.Exchange).
+
+    ``finish`` is called once, with the ``time.perf_counter`` of the beginning, the
+    response's status (0 if the client went before it had one) and its content's size.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_began",
+        "_descriptor",
+        "_file",
+        "_finish",
+        "_has_ended",
+        "_head",
+        "_is_reading",
+        "_position",
+        "_sent",
+        "_service",
+        "_stream",
+        "_was_replaced",
+    )
+
+    held_size = 0
+
+    def __init__(
+        self,
+        service: FileService,
+        file: File,
+        head: RequestHead,
+        stream: Stream,
+        finish: Callable[[float, int, int], object] | None = None,
+    ) -> None:
+        self._service = service
+        self._file = file
+        self._head = head
+        self._stream = stream
+        self._finish = finish
+        self._began = perf_counter() if finish is not None else 0.0
+        self._answer: Answer | None = None
+        self._descriptor = -1
+        self._position = 0
+        self._sent = 0
+        self._is_reading = False
+        self._has_ended = False
+        self._was_replaced = False
+
+    # Upward: the stream calls these.
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the response has not ended."""
+        return not self._has_ended
+
+    def start(self) -> None:
+        """Answer, or do so in the next turn if this one has answered enough."""
+        if self._service.take_turn():
+            self._respond()
+        else:
+            self._service.loop.call_soon(self._respond)
+
+    def data_received(self, data: bytes) -> None:
+        """Drop a request's content: nothing here takes any."""
+
+    def eof_received(self) -> None:
+        """Nothing to do: the content has no use."""
+
+    def pause_writing(self) -> None:
+        """The way down is full; the stream is asked before each piece."""
+
+    def resume_writing(self) -> None:
+        """Send on, if the response has begun."""
+        if self._answer is not None and not self._has_ended:
+            self._send_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone before the response's end."""
+        self._end(self._answer.status if self._answer and self._sent else 0)
+
+    def tick(self, now: float) -> None:
+        """Nothing to do: the connection ends what its client does not read."""
+
+    def drain(self) -> None:
+        """Nothing to do: the response may finish."""
+
+    # Private.
+
+    def _respond(self) -> None:
+        if self._has_ended:
+            return
+        head = self._head
+        self._answer = chosen = answer(self._file, head.method, head.headers)
+        representation = chosen.representation
+        if representation is None or not chosen.part:
+            self._send_whole(b"")
+        elif representation.content is not None:
+            part = chosen.part
+            content = representation.content
+            if len(part) != len(content):
+                content = content[part.start : part.stop]
+            self._send_whole(content)
+        else:
+            self._open()
+
+    def _send_whole(self, content: bytes) -> None:
+        chosen = self._answer
+        assert chosen is not None
+        self._sent = len(content)
+        # First: the next request may begin before this returns.
+        self._end(chosen.status)
+        self._stream.send_response(chosen.status, chosen.fields, content, more=False)
+
+    def _open(self) -> None:
+        """Open the file; what has been replaced since the last tick is looked at again.
+
+        Its fields are those of another file, so the answer is made anew, once.
+        """
+        chosen = self._answer
+        assert chosen is not None
+        assert chosen.representation is not None
+        representation = chosen.representation
+        try:
+            # A FIFO that has taken the file's place would block the open.
+            self._descriptor = os.open(
+                representation.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+        except FileNotFoundError:
+            self._respond_anew()
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        if not is_current_at(representation, os.fstat(self._descriptor)):
+            self._respond_anew()
+            return
+        self._position = chosen.part.start
+        self._send_on()
+
+    def _respond_anew(self) -> None:
+        self._close()
+        if self._was_replaced:
+            self._fail(OSError(errno.ESTALE, "it changes all the time"))
+            return
+        self._was_replaced = True
+        if self._service.table.refresh(self._file):
+            self._respond()
+            return
+        self._end(404)
+        self._stream.send_response(404, [(b"content-length", b"0")], b"", more=False)
+
+    def _fail(self, error: OSError) -> None:
+        """Answer for a file that cannot be read: the server's fault, so 500."""
+        logger.error("Cannot send the file %s: %s", self._file.path, error.strerror)
+        self._end(500)
+        self._stream.send_response(500, [(b"content-length", b"0")], b"", more=False)
+
+    def _send_on(self) -> None:
+        """Send the next piece, if the peer takes it and none is being read."""
+        if self._is_reading or self._has_ended or not self._stream.is_writable:
+            return
+        assert self._answer is not None
+        size = min(PIECE_SIZE, self._answer.part.stop - self._position)
+        data = _read_cached(self._descriptor, size, self._position)
+        if data is not None:
+            self._send_piece(data)
+            return
+        self._is_reading = True
+        descriptor = os.dup(self._descriptor)
+        future = self._service.loop.run_in_executor(
+            None, _read_and_close, descriptor, size, self._position
+        )
+        future.add_done_callback(self._was_read)
+
+    def _was_read(self, future: asyncio.Future[bytes]) -> None:
+        self._is_reading = False
+        try:
+            data = future.result()
+        except OSError as error:
+            if not self._has_ended:
+                self._break_off(error.strerror)
+            return
+        if not self._has_ended:
+            self._send_piece(data)
+
+    def _send_piece(self, data: bytes) -> None:
+        chosen = self._answer
+        assert chosen is not None
+        assert chosen.representation is not None
+        is_first = not self._sent
+        self._position += len(data)
+        self._sent += len(data)
+        more = self._position < chosen.part.stop
+        if not data:
+            self._break_off("it has become shorter")
+            return
+        if not more:
+            if len(data) == chosen.representation.size <= CACHED_FILE_SIZE:
+                self._service.table.keep(chosen.representation, data)
+            self._end(chosen.status)
+        if is_first:
+            self._stream.send_response(chosen.status, chosen.fields, data, more)
+        else:
+            self._stream.send_data(data, more)
+        if more:
+            self._service.loop.call_soon(self._send_on)
+
+    def _break_off(self, reason: str | None) -> None:
+        if not self._sent:
+            self._fail(OSError(0, reason))
+            return
+        logger.error("Sending the file %s broke off: %s", self._file.path, reason)
+        self._end(self._answer.status if self._answer else 0)
+        self._stream.abort()
+
+    def _end(self, status: int) -> None:
+        self._has_ended = True
+        self._close()
+        finish, self._finish = self._finish, None
+        if finish is not None:
+            finish(self._began, status, self._sent)
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _read_cached(descriptor: int, size: int, position: int) -> bytes | None:
+    """Return what the page cache has there; None if a disk has to be asked."""
+    if _NOWAIT is None:
+        return None
+    buffer: Any = bytearray(size)
+    with suppress(OSError):
+        count = os.preadv(descriptor, [buffer], position, _NOWAIT)
+        # Nothing may be the end of the file as well, which the thread will find.
+        if count:
+            return bytes(buffer) if count == size else bytes(buffer[:count])
+    return None
+
+
+def _read_and_close(descriptor: int, size: int, position: int) -> bytes:
+    try:
+        return os.pread(descriptor, size, position)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,56 @@
+"""The setting FILES as folders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from djserve.files.table import FileTable, Folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from djserve.conf.schema import FilesConfig
+
+
+def open_table(config: FilesConfig, folders: Sequence[Folder] = ()) -> FileTable | None:
+    """Scan ``folders`` and those of the setting; None if there are none at all."""
+    found = [*folders, *read_folders(config)]
+    return FileTable(found) if found else None
+
+
+def describe_files(files: FileTable | None) -> list[str]:
+    """Return a line for the start-up message on each folder, and on what it leaves out.
+
+    Folders that differ in their prefix alone have one line.
+    """
+    if files is None:
+        return []
+    prefixes: dict[str, list[str]] = {}
+    for folder in files.folders:
+        prefixes.setdefault(folder.path, []).append(folder.prefix)
+    lines = [
+        f"Files of {path} are served at {' and '.join(found)}"
+        for path, found in prefixes.items()
+    ]
+    if files.skipped:
+        lines.append(
+            f"Not served: {len(files.skipped)} symbolic links that lead out of their "
+            f"folder or to another folder, as {files.skipped[0]}"
+        )
+    return lines
+
+
+def read_folders(config: FilesConfig) -> list[Folder]:
+    """Return the folders that FILES names."""
+    folders = []
+    for text in config.files:
+        prefix, _, path = text.partition("=")
+        folders.append(
+            Folder(
+                prefix=prefix,
+                path=path,
+                max_age=config.files_max_age,
+                has_indexes=config.files_index,
+            )
+        )
+    return folders

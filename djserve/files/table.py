@@ -1,0 +1,314 @@
+"""Which files there are: folders are scanned once, requests look a path up in a dict.
+
+A path that was not found by the scan does not exist here, whatever it is made of: no
+request's path is ever put together with a folder's name. ``..``, encoded slashes, NUL
+and links that lead out of the folder need no rule of their own, they are in no table.
+
+What was found may change while it is served: ``tick`` makes each file be asked for its
+size and time again at its next use, at most once between two ticks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import TypeAlias
+from urllib.parse import quote, unquote_to_bytes
+
+from djserve.files.media_types import FONTS, guess_content_type
+
+logger = logging.getLogger("djserve.server")
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+ENCODINGS = {".zst": b"zstd", ".zstd": b"zstd", ".br": b"br", ".gz": b"gzip"}
+"""Suffixes of compressed variants and their content codings, the best ones first.
+
+The second one is what ServeStatic writes.
+"""
+
+CACHED_FILE_SIZE = 256 * 1024
+"""Files up to here are kept in memory once they were read."""
+
+CACHE_SIZE = 32 * 1024 * 1024
+"""Bytes of files that a process keeps in memory."""
+
+STALE_AFTER = 1_000_000_000
+"""Nanoseconds by which a variant may be older than its file: writing them takes time
+and copies lose the order."""
+
+_A_YEAR = 365 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """A folder's files, at paths below ``prefix``.
+
+    ``max_age`` is how many seconds clients may use a file without asking again.
+    ``immutable`` has the names (relative, with slashes) of files that never change.
+    ``has_indexes`` serves ``index.html`` for the folder that it is in.
+    """
+
+    prefix: str
+    path: str
+    max_age: int = 60
+    immutable: frozenset[str] = frozenset()
+    has_indexes: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Representation:
+    """A file's bytes in one content coding, with the fields that describe them.
+
+    ``fields`` are those of a 200, ``not_modified`` those of a 304 (RFC 9110 15.4.5).
+    """
+
+    path: str
+    size: int
+    modified: int
+    encoding: bytes
+    etag: bytes
+    last_modified: bytes
+    fields: Headers = field(repr=False)
+    not_modified: Headers = field(repr=False)
+    content: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(eq=False, slots=True)
+class File:
+    """What is served at one path: the plain file first, then its variants.
+
+    ``location`` is set for the path of a folder without its slash: where it leads.
+    """
+
+    url: str
+    path: str
+    folder: Folder
+    representations: tuple[Representation, ...] = ()
+    location: bytes = b""
+    checked: int = -1
+
+
+class FileTable:
+    """The files of several folders, by the decoded path of a request.
+
+    Where two folders have a file for one path, the first one's is served.
+    """
+
+    def __init__(self, folders: Sequence[Folder]) -> None:
+        self.folders = tuple(folders)
+        self._files: dict[bytes, File] = {}
+        self._tick = 0
+        self._cached_size = 0
+        self.skipped: list[str] = []
+        for folder in folders:
+            self._scan(folder)
+
+    def __len__(self) -> int:
+        return sum(1 for file in self._files.values() if not file.location)
+
+    def find(self, raw_path: bytes) -> File | None:
+        """Return the file at a request's path, None if there is none."""
+        if b"%" in raw_path:
+            if b"%2f" in raw_path.lower():
+                return None
+            raw_path = unquote_to_bytes(raw_path)
+        file = self._files.get(raw_path)
+        if file is None:
+            return None
+        if file.checked != self._tick:
+            self._check(file)
+        return file if file.representations or file.location else None
+
+    def tick(self) -> None:
+        """Have each file looked at again before its next use."""
+        self._tick += 1
+
+    def keep(self, representation: Representation, content: bytes) -> None:
+        """Keep a representation's content in memory, if there is room for it."""
+        if self._cached_size + len(content) <= CACHE_SIZE:
+            self._cached_size += len(content)
+            representation.content = content
+
+    def refresh(self, file: File) -> bool:
+        """Describe a file that has changed; return whether it is still there."""
+        for each in file.representations:
+            if each.content is not None:
+                self._cached_size -= len(each.content)
+        return _describe(file)
+
+    def _check(self, file: File) -> None:
+        """Describe a file anew if it has changed since it was looked at."""
+        file.checked = self._tick
+        if file.location:
+            return
+        try:
+            is_current = bool(file.representations) and all(
+                is_current_at(each, os.stat(each.path)) for each in file.representations
+            )
+        except OSError:
+            is_current = False
+        if not is_current:
+            self.refresh(file)
+
+    def _scan(self, folder: Folder) -> None:
+        root = os.path.realpath(folder.path)
+        for path, name in self._walk(root, root, ""):
+            file = File(folder.prefix + name, path, folder)
+            if not _describe(file):
+                continue
+            file.checked = self._tick
+            self._add(file.url, file)
+            parent, _, last = name.rpartition("/")
+            if folder.has_indexes and last == "index.html":
+                url = folder.prefix + parent
+                if parent:
+                    location = parent.rpartition("/")[2] + "/"
+                    leads = File(url, path, folder, location=_quote(location))
+                    self._add(url, leads)
+                    url += "/"
+                self._add(url, file)
+
+    def _add(self, url: str, file: File) -> None:
+        self._files.setdefault(os.fsencode(url), file)
+
+    def _walk(self, root: str, path: str, name: str) -> Iterator[tuple[str, str]]:
+        """Yield the path of each file to be served, and its name below the root."""
+        try:
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+        except OSError as error:
+            logger.warning("Files in %s are not served: %s", path, error.strerror)
+            return
+        names = {entry.name for entry in entries}
+        for entry in entries:
+            if entry.name.startswith(".") and entry.name != ".well-known":
+                continue
+            below = f"{name}/{entry.name}" if name else entry.name
+            if entry.is_symlink() and not _is_inside(root, entry.path):
+                self.skipped.append(entry.path)
+            elif entry.is_dir():
+                # A link to a folder around it would have no end.
+                if not entry.is_symlink():
+                    yield from self._walk(root, entry.path, below)
+                else:
+                    self.skipped.append(entry.path)
+            elif entry.is_file() and not _is_variant(entry.name, names):
+                yield entry.path, below
+
+
+def is_current_at(representation: Representation, status: os.stat_result) -> bool:
+    """Return whether a file is still the one that was described."""
+    return (
+        status.st_size == representation.size
+        and status.st_mtime_ns == representation.modified
+    )
+
+
+def _is_variant(name: str, names: set[str]) -> bool:
+    base, dot, suffix = name.rpartition(".")
+    return dot + suffix in ENCODINGS and base in names
+
+
+def _is_inside(root: str, path: str) -> bool:
+    return os.path.realpath(path).startswith(root + os.sep)
+
+
+def _describe(file: File) -> bool:
+    """Look at a file and its variants; return whether there is one."""
+    found = list(_find_representations(file.path))
+    file.representations = ()
+    if not found:
+        return False
+    shared = _shared_fields(file, has_variants=len(found) > 1)
+    content_type = guess_content_type(file.path).encode("ascii")
+    file.representations = tuple(
+        _represent(path, encoding, status, content_type, shared)
+        for path, encoding, status in found
+    )
+    return True
+
+
+def _find_representations(path: str) -> Iterator[tuple[str, bytes, os.stat_result]]:
+    plain = _stat_regular(path)
+    if plain is None:
+        return
+    yield path, b"", plain
+    for suffix, encoding in ENCODINGS.items():
+        status = _stat_regular(path + suffix)
+        if (
+            status is not None
+            and not os.path.islink(path + suffix)
+            # A variant of what the file was before its last change.
+            and status.st_mtime_ns + STALE_AFTER >= plain.st_mtime_ns
+            and status.st_size < plain.st_size
+        ):
+            yield path + suffix, encoding, status
+
+
+def _stat_regular(path: str) -> os.stat_result | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def _shared_fields(file: File, *, has_variants: bool) -> Headers:
+    """Return the fields that the representations of a file have in common."""
+    folder = file.folder
+    name = file.url.removeprefix(folder.prefix)
+    if name in folder.immutable:
+        cache_control = f"public, max-age={_A_YEAR}, immutable"
+    else:
+        cache_control = f"public, max-age={folder.max_age}"
+    fields = [(b"cache-control", cache_control.encode("ascii"))]
+    if has_variants:
+        fields.append((b"vary", b"Accept-Encoding"))
+    if os.path.splitext(name)[1].lower() in FONTS:
+        # Fonts are the one kind of file that a page of another origin cannot use
+        # without it (CSS Fonts 4, section 4.9).
+        fields.append((b"access-control-allow-origin", b"*"))
+    return fields
+
+
+def _represent(
+    path: str,
+    encoding: bytes,
+    status: os.stat_result,
+    content_type: bytes,
+    shared: Headers,
+) -> Representation:
+    # Strong (RFC 9110 8.8.1): the bytes are the file's own, and codings have their own.
+    etag = b'"%x-%x"' % (status.st_mtime_ns, status.st_size)
+    if encoding:
+        etag = etag[:-1] + b"-" + encoding + b'"'
+    modified = formatdate(status.st_mtime, usegmt=True).encode("ascii")
+    not_modified = [(b"etag", etag), *shared]
+    fields = [
+        (b"content-type", content_type),
+        (b"content-length", b"%d" % status.st_size),
+        (b"last-modified", modified),
+        (b"accept-ranges", b"bytes"),
+        (b"x-content-type-options", b"nosniff"),
+        *not_modified,
+    ]
+    if encoding:
+        fields.append((b"content-encoding", encoding))
+    return Representation(
+        path,
+        status.st_size,
+        status.st_mtime_ns,
+        encoding,
+        etag,
+        modified,
+        fields,
+        not_modified,
+    )
+
+
+def _quote(text: str) -> bytes:
+    return quote(os.fsencode(text), safe="/").encode("ascii")

@@ -1,0 +1,96 @@
+"""Django's static files as folders that the server serves in production."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.conf import settings
+from django.urls import get_script_prefix
+
+from djserve.files import Folder
+
+if TYPE_CHECKING:
+    from djserve.conf.schema import ServerConfig
+
+_MIDDLEWARE = ("whitenoise.", "servestatic.")
+
+
+def find_static_folders(config: ServerConfig) -> list[Folder]:
+    """Return STATIC_ROOT at each prefix that requests for it may come with.
+
+    Empty if STATIC is off, there is no such folder, or STATIC_URL leads to another
+    host. A proxy may take the root path off before it asks for a file.
+    """
+    root = _find_root()
+    if root is None or not _is_wanted(config):
+        return []
+    url = _with_slash(settings.STATIC_URL)
+    prefixes = [url]
+    for prefix in (config.proxy.root_path, get_script_prefix()):
+        prefix = prefix.rstrip("/")
+        if prefix and url.startswith(prefix + "/"):
+            prefixes.append(url.removeprefix(prefix))
+    immutable = frozenset(_find_hashed_names())
+    return [
+        Folder(
+            prefix=each,
+            path=root,
+            max_age=config.files.static_max_age,
+            immutable=immutable,
+        )
+        for each in dict.fromkeys(prefixes)
+    ]
+
+
+def describe_static_files(config: ServerConfig) -> list[str]:
+    """Return a line for the start-up message if a middleware serves the files."""
+    middleware = _find_middleware()
+    if config.files.static != "auto" or middleware is None or _find_root() is None:
+        return []
+    return [
+        f"Static files: left to {middleware}; with STATIC set to 'on', djserve serves "
+        "them without a thread, and the middleware can go"
+    ]
+
+
+def _is_wanted(config: ServerConfig) -> bool:
+    """Return whether STATIC has the server send them.
+
+    What serves them already may add fields of the project's own, so "auto" leaves them
+    to it.
+    """
+    if config.files.static == "auto":
+        return _find_middleware() is None
+    return config.files.static == "on"
+
+
+def _find_root() -> str | None:
+    """Return the folder, if there is one that a path of this site leads to."""
+    url, root = settings.STATIC_URL, settings.STATIC_ROOT
+    # Django has put the script prefix in front of a relative one. "//" is a host.
+    if not url or not url.startswith("/") or url.startswith("//") or url == "/":
+        return None
+    return os.fspath(root) if root and os.path.isdir(root) else None  # type: ignore[truthy-bool]
+
+
+def _find_middleware() -> str | None:
+    """Return the name of a middleware that serves static files."""
+    names = (name for name in settings.MIDDLEWARE if name.startswith(_MIDDLEWARE))
+    return next(names, None)
+
+
+def _with_slash(url: str) -> str:
+    return url if url.endswith("/") else url + "/"
+
+
+def _find_hashed_names() -> list[str]:
+    """Return the names of static files that have the hash of their content in them."""
+    if not apps.is_installed("django.contrib.staticfiles"):
+        return []
+    from django.contrib.staticfiles.storage import staticfiles_storage
+
+    # A storage of another kind has none; Django makes it at this access.
+    names: Any = getattr(staticfiles_storage, "hashed_files", None) or {}
+    return list(names.values())

@@ -1,0 +1,112 @@
+"""A new project's admin and its files, served by one command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser
+
+from tests.conftest import find_free_port, server_starter
+
+pytestmark = pytest.mark.e2e
+
+SETTINGS = """
+INSTALLED_APPS.insert(0, "djserve")
+DEBUG = False
+ALLOWED_HOSTS = ["127.0.0.1"]
+STATIC_ROOT = BASE_DIR / "static"
+STORAGES["staticfiles"] = {
+    "BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+}
+DJSERVE = {"FILES": {"/media/": BASE_DIR / "media"}}
+"""
+
+
+ENV = {**os.environ, "DJANGO_SETTINGS_MODULE": "mysite.settings"}
+
+
+# Other tests may have both CPUs.
+get = partial(httpx.get, timeout=120)
+
+
+def manage(folder: Path, *words: str) -> None:
+    command = [sys.executable, "manage.py", *words]
+    subprocess.run(
+        command, cwd=folder, check=True, capture_output=True, timeout=300, env=ENV
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a new project that runs with two workers."""
+    folder = tmp_path_factory.mktemp("project")
+    start = [sys.executable, "-m", "django", "startproject", "mysite", "."]
+    subprocess.run(start, cwd=folder, check=True, timeout=300)
+    settings = folder / "mysite" / "settings.py"
+    text = settings.read_text()
+    if "STORAGES" not in text:
+        text += "from django.conf.global_settings import STORAGES\n"
+    settings.write_text(text + SETTINGS)
+    (folder / "media").mkdir()
+    (folder / "media" / "film.bin").write_bytes(bytes(range(256)) * 8192)
+    manage(folder, "collectstatic", "--no-input", "-v0")
+    port = find_free_port()
+    words = ["manage.py", "runasgi", f"127.0.0.1:{port}", "--workers", "2"]
+    with server_starter(folder) as start_server:
+        start_server(*words, port=port, cwd=folder, env=ENV)
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_admin_is_styled(site: str, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{site}/admin/login/")
+
+    sheets = page.evaluate("[...document.styleSheets].map(each => each.href)")
+    assert sheets
+    assert all("/static/admin/css/" in each for each in sheets)
+    # By the style sheet's rule: without it, a page's background is transparent.
+    header = page.locator("#header")
+    colour = header.evaluate("each => getComputedStyle(each).backgroundColor")
+    assert colour == "rgb(65, 118, 144)"
+    page.close()
+
+
+def test_hashed_file_is_immutable_and_the_plain_one_is_not(site: str) -> None:
+    page = get(f"{site}/admin/login/").text
+    hashed = page.split('href="/static/admin/css/base.')[1].split('"')[0]
+    found = get(f"{site}/static/admin/css/base.{hashed}")
+    plain = get(f"{site}/static/admin/css/base.css")
+
+    assert found.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert plain.headers["cache-control"] == "public, max-age=60"
+    again = get(
+        f"{site}/static/admin/css/base.css",
+        headers={"If-None-Match": plain.headers["etag"]},
+    )
+    assert again.status_code == 304
+
+
+def test_media_file_comes_whole_and_in_parts(site: str) -> None:
+    url = f"{site}/media/film.bin"
+    content = bytes(range(256)) * 8192
+
+    assert get(url).content == content
+    part = get(url, headers={"Range": "bytes=300-999999"})
+    assert part.status_code == 206
+    assert part.content == content[300:1_000_000]
+
+
+def test_what_is_no_file_is_djangos(site: str) -> None:
+    found = get(f"{site}/static/none.css")
+
+    assert found.status_code == 404
+    assert "x-frame-options" in found.headers
+    settings = get(f"{site}/static/%2e%2e/mysite/settings.py")
+    assert settings.status_code == 404

@@ -1,0 +1,238 @@
+"""Files on real connections: a server on a socket, and clients that read or do not."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from djserve.files import FileTable, Folder
+from djserve.files import exchange as module
+from djserve.testing.transport import MemoryTransport
+from tests.server.sites import Site, on_loop
+from tests.waiting import settle, wait_until
+
+SIZE = 3_000_000
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "a.txt").write_bytes(b"hello")
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "big.bin").write_bytes(os.urandom(SIZE))
+    return tmp_path
+
+
+def in_real_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Any:
+    """Run a test on a loop whose clock does not run ahead of the threads."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+def open_site(root: Path) -> Site:
+    return Site(files=FileTable([Folder(prefix="/f/", path=str(root))]))
+
+
+def get(path: str, *fields: str, method: str = "GET") -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: a", *fields, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def content_of(data: bytes) -> bytes:
+    return data.partition(b"\r\n\r\n")[2]
+
+
+async def read_all(transport: MemoryTransport, size: int) -> bytes:
+    """Wait for a response whose content has ``size`` bytes."""
+    await wait_until(lambda: len(content_of(transport.data)) >= size)
+    return transport.data
+
+
+@on_loop
+async def test_file_is_answered_without_the_application(root: Path) -> None:
+    site = open_site(root)
+    transport = await site.send(get("/f/a.txt"))
+
+    assert transport.data.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert content_of(transport.data) == b"hello"
+    assert site.scopes == []
+    assert site.log.statuses == [200]
+    again = await site.send(get("/f/a.txt"))
+    assert content_of(again.data) == b"hello"
+
+
+@on_loop
+async def test_other_paths_are_the_applications(root: Path) -> None:
+    site = open_site(root)
+    await site.send(get("/f/none.txt"))
+
+    assert [scope["path"] for scope in site.scopes] == ["/f/none.txt"]
+
+
+@on_loop
+async def test_empty_file_and_head_have_no_content(root: Path) -> None:
+    site = open_site(root)
+    empty = await site.send(get("/f/empty.txt"))
+    head = await site.send(get("/f/big.bin", method="HEAD"))
+
+    assert b"content-length: 0\r\n" in empty.data
+    assert b"content-length: %d\r\n" % SIZE in head.data
+    assert content_of(head.data) == b""
+
+
+@on_loop
+async def test_long_file_comes_whole_and_so_does_a_part(root: Path) -> None:
+    site = open_site(root)
+    whole = await site.send(get("/f/big.bin"))
+    part = await site.send(get("/f/big.bin", "Range: bytes=1000-2000999"))
+    content = (root / "big.bin").read_bytes()
+
+    assert content_of(await read_all(whole, SIZE)) == content
+    assert content_of(await read_all(part, 2_000_000)) == content[1000:2_001_000]
+    assert site.log.statuses == [200, 206]
+
+
+@on_loop
+async def test_content_of_a_request_is_dropped(root: Path) -> None:
+    site = open_site(root)
+    body = b"x" * 100_000
+    request = get("/f/a.txt", f"Content-Length: {len(body)}") + body
+    transport = await site.send(request + get("/f/a.txt"))
+
+    assert transport.data.count(b"HTTP/1.1 200 OK") == 2
+
+
+@on_loop
+async def test_requests_sent_ahead_leave_turns_to_others(root: Path) -> None:
+    site = open_site(root)
+    transport = site.connect()
+    count = 3 * module.AT_ONCE_LIMIT
+    transport.feed(get("/f/a.txt") * count)
+
+    assert transport.data.count(b"200 OK") <= module.AT_ONCE_LIMIT + 1
+    await settle()
+    assert transport.data.count(b"200 OK") == count
+
+
+@on_loop
+async def test_client_that_does_not_read_has_one_piece_waiting(root: Path) -> None:
+    site = open_site(root)
+    transport = site.connect()
+    transport.fill()
+    transport.feed(get("/f/a.txt"))
+    transport.drain()
+    transport.feed(get("/f/big.bin"))
+    transport.fill()
+    await settle()
+    waiting = len(transport.data)
+    assert waiting < 2 * module.PIECE_SIZE
+
+    transport.drain()
+    await read_all(transport, SIZE)
+
+
+@on_loop
+async def test_client_that_goes_leaves_no_descriptor(root: Path) -> None:
+    site = open_site(root)
+    before = len(os.listdir("/proc/self/fd"))
+    transport = site.connect()
+    transport.feed(get("/f/big.bin"))
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    transport.lose()
+    await settle()
+
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert site.log.statuses == [200]
+
+
+@pytest.mark.parametrize("has_cache", [True, False])
+@in_real_time
+async def test_what_no_cache_has_is_read_in_a_thread(
+    root: Path, monkeypatch: pytest.MonkeyPatch, has_cache: bool
+) -> None:
+    if has_cache:
+        # As for pages that are on the disk alone.
+        monkeypatch.setattr(module, "_read_cached", lambda *_: None)
+    else:
+        # As on systems without preadv2.
+        monkeypatch.setattr(module, "_NOWAIT", None)
+    site = open_site(root)
+    transport = await site.send(get("/f/big.bin"))
+
+    data = await read_all(transport, SIZE)
+    assert content_of(data) == (root / "big.bin").read_bytes()
+
+
+@on_loop
+async def test_file_that_has_changed_just_now_is_sent_as_it_is(root: Path) -> None:
+    site = open_site(root)
+    await site.send(get("/f/big.bin", method="HEAD"))
+    (root / "big.bin").write_bytes(b"short")
+    transport = await site.send(get("/f/big.bin"))
+
+    assert b"content-length: 5\r\n" in transport.data
+    assert content_of(transport.data) == b"short"
+
+
+@on_loop
+async def test_file_that_has_gone_just_now_is_not_found(root: Path) -> None:
+    site = open_site(root)
+    await site.send(get("/f/big.bin", method="HEAD"))
+    (root / "big.bin").unlink()
+    transport = await site.send(get("/f/big.bin"))
+
+    assert transport.data.startswith(b"HTTP/1.1 404 ")
+    assert site.log.statuses == [200, 404]
+
+
+@on_loop
+async def test_file_that_never_stays_the_same_is_an_error(
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "is_current_at", lambda *_: False)
+    site = open_site(root)
+    transport = await site.send(get("/f/big.bin"))
+
+    assert transport.data.startswith(b"HTTP/1.1 500 ")
+    assert "big.bin: it changes all the time" in caplog.text
+
+
+@in_real_time
+async def test_file_that_becomes_shorter_breaks_off(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = open_site(root)
+    transport = site.connect()
+    transport.feed(get("/f/big.bin"))
+    os.truncate(root / "big.bin", 300_000)
+    await wait_until(lambda: transport.is_closing)
+
+    assert "big.bin broke off: it has become shorter" in caplog.text
+    assert len(content_of(transport.data)) < SIZE
+
+
+@on_loop
+async def test_file_that_may_not_be_read_is_an_error(
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = open_site(root)
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        # The tests may run as root, who may read everything.
+        patch.setattr(os, "open", refuse)
+        transport = await site.send(get("/f/a.txt"))
+
+    assert transport.data.startswith(b"HTTP/1.1 500 ")
+    assert "a.txt: Permission denied" in caplog.text

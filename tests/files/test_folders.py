@@ -1,0 +1,49 @@
+"""The setting FILES as folders, and what the start-up message says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from djserve.conf.parser import Flag, parse
+from djserve.errors import ConfigError
+from djserve.files import FileTable, Folder, open_table
+from djserve.files.folders import describe_files
+
+
+def test_mapping_and_flags_name_folders(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    by_key = parse({"FILES": {"/media/": tmp_path}, "FILES_MAX_AGE": 7})
+    by_flag = parse({"FILES": Flag("--files", [f"/media/={tmp_path}"])})
+
+    table = open_table(by_key.files)
+    assert table is not None
+    assert table.find(b"/media/a.txt") is not None
+    assert table.folders == (Folder(prefix="/media/", path=str(tmp_path), max_age=7),)
+    assert by_flag.files.files == by_key.files.files
+
+
+@pytest.mark.parametrize(
+    "text", ["media", "/media", "media/=.", "/media=.", "/media/=/no/such/folder"]
+)
+def test_wrong_mount_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"FILES.*a prefix and a folder as in"):
+        parse({"FILES": [text]})
+
+
+def test_without_folders_there_is_no_table() -> None:
+    assert open_table(parse({}).files) is None
+    assert describe_files(None) == []
+
+
+def test_start_up_message_names_folders_and_links(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path)
+    folders = [Folder(prefix=prefix, path=str(root)) for prefix in ("/app/s/", "/s/")]
+
+    lines = describe_files(FileTable(folders))
+    assert lines[0] == f"Files of {root} are served at /app/s/ and /s/"
+    assert lines[1].startswith("Not served: ")
+    assert str(root / "link") in lines[1]

@@ -1,0 +1,262 @@
+"""Which files a scan finds, at which paths, and what is told of them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+
+from djserve.files import table as module
+from djserve.files.table import FileTable, Folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    (root / "css").mkdir(parents=True)
+    (root / "css" / "site.css").write_text("body {}" * 100)
+    (root / "a b.txt").write_text("blank")
+    (root / "é.txt").write_text("letter")
+    return root
+
+
+def scan(root: Path, prefix: str = "/static/", **options: object) -> FileTable:
+    return FileTable([Folder(prefix=prefix, path=str(root), **options)])  # type: ignore[arg-type]
+
+
+def fields_of(table: FileTable, path: bytes) -> dict[bytes, bytes]:
+    file = table.find(path)
+    assert file is not None
+    return dict(file.representations[0].fields)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/static/css/site.css",
+        b"/static/css/site%2Ecss",
+        b"/static/a%20b.txt",
+        b"/static/%C3%A9.txt",
+        "/static/é.txt".encode(),
+    ],
+)
+def test_file_is_found_however_its_path_is_encoded(root: Path, path: bytes) -> None:
+    assert scan(root).find(path) is not None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/static/",
+        b"/static/css",
+        b"/static/css/",
+        b"/static/../root/css/site.css",
+        b"/static/%2e%2e/root/css/site.css",
+        b"/static/css%2fsite.css",
+        b"/static/css%2Fsite.css",
+        b"/static/css%5Csite.css",
+        b"/static/css/site.css%00",
+        b"/static//css/site.css",
+        b"/static/css/./site.css",
+        b"/static/CSS/site.css",
+        b"/css/site.css",
+        b"/static%252Fcss/site.css",
+        b"*",
+        b"",
+    ],
+)
+def test_any_other_path_finds_nothing(root: Path, path: bytes) -> None:
+    assert scan(root).find(path) is None
+
+
+def test_dotfiles_are_not_served_but_for_well_known(root: Path) -> None:
+    (root / ".env").write_text("SECRET")
+    (root / ".git").mkdir()
+    (root / ".git" / "config").write_text("")
+    (root / ".well-known").mkdir()
+    (root / ".well-known" / "security.txt").write_text("Contact:")
+    table = scan(root, "/")
+
+    assert table.find(b"/.env") is None
+    assert table.find(b"/.git/config") is None
+    assert table.find(b"/.well-known/security.txt") is not None
+
+
+def test_links_that_lead_out_are_left_out_and_named(root: Path) -> None:
+    secret = root.parent / "secret.txt"
+    secret.write_text("secret")
+    (root / "out.txt").symlink_to(secret)
+    (root / "up").symlink_to(root.parent)
+    (root / "in.css").symlink_to(root / "css" / "site.css")
+    table = scan(root)
+
+    assert table.find(b"/static/out.txt") is None
+    assert table.find(b"/static/up/secret.txt") is None
+    assert table.find(b"/static/in.css") is not None
+    assert table.skipped == [str(root / "out.txt"), str(root / "up")]
+
+
+def test_folder_that_is_a_link_itself_is_served(root: Path) -> None:
+    (root.parent / "current").symlink_to(root)
+
+    assert scan(root.parent / "current").find(b"/static/css/site.css") is not None
+
+
+def test_pipes_are_no_files(root: Path) -> None:
+    os.mkfifo(root / "pipe")
+
+    assert scan(root).find(b"/static/pipe") is None
+
+
+def test_first_folder_with_a_path_serves_it(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "a b.txt").write_text("another")
+    (other / "new.txt").write_text("new")
+    folders = [Folder(prefix="/f/", path=str(path)) for path in (root, other)]
+    table = FileTable(folders)
+    found = table.find(b"/f/a%20b.txt")
+
+    assert found is not None
+    assert found.path == str(root / "a b.txt")
+    assert table.find(b"/f/new.txt") is not None
+
+
+def test_folder_that_is_not_there_is_said_and_empty(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(scan(tmp_path / "none")) == 0
+    assert "none are not served: No such file or directory" in caplog.text
+
+
+def test_fields_say_how_long_a_file_may_be_used(root: Path) -> None:
+    immutable = frozenset({"css/site.css"})
+    table = scan(root, max_age=5, immutable=immutable)
+
+    css = fields_of(table, b"/static/css/site.css")
+    text = fields_of(table, b"/static/a%20b.txt")
+    assert css[b"cache-control"] == b"public, max-age=31536000, immutable"
+    assert text[b"cache-control"] == b"public, max-age=5"
+    assert css[b"content-type"] == b"text/css; charset=utf-8"
+    assert css[b"content-length"] == b"700"
+    assert css[b"x-content-type-options"] == b"nosniff"
+
+
+def test_fonts_may_be_used_by_pages_of_other_origins(root: Path) -> None:
+    (root / "a.WOFF2").write_bytes(b"font")
+    table = scan(root)
+
+    assert fields_of(table, b"/static/a.WOFF2")[b"access-control-allow-origin"] == b"*"
+    css = fields_of(table, b"/static/css/site.css")
+    assert b"access-control-allow-origin" not in css
+
+
+def compress(path: Path, suffix: str = ".gz", age: int = 0) -> None:
+    variant = path.with_name(path.name + suffix)
+    variant.write_bytes(gzip.compress(path.read_bytes()))
+    now = path.stat().st_mtime
+    os.utime(variant, (now - age, now - age))
+
+
+def test_variants_are_codings_of_their_file_and_no_files(root: Path) -> None:
+    css = root / "css" / "site.css"
+    for suffix in (".gz", ".br", ".zst"):
+        compress(css, suffix)
+    (root / "data.gz").write_bytes(gzip.compress(b"data"))
+    table = scan(root)
+    file = table.find(b"/static/css/site.css")
+
+    assert file is not None
+    codings = [each.encoding for each in file.representations]
+    assert codings == [b"", b"zstd", b"br", b"gzip"]
+    assert len({each.etag for each in file.representations}) == 4
+    assert all((b"vary", b"Accept-Encoding") in r.fields for r in file.representations)
+    assert table.find(b"/static/css/site.css.gz") is None
+    assert table.find(b"/static/data.gz") is not None
+
+
+def test_variant_of_what_a_file_was_before_is_not_used(root: Path) -> None:
+    css = root / "css" / "site.css"
+    compress(css, age=3600)
+    file = scan(root).find(b"/static/css/site.css")
+
+    assert file is not None
+    assert len(file.representations) == 1
+
+
+def test_variant_that_saves_nothing_is_not_used(root: Path) -> None:
+    text = root / "a b.txt"
+    compress(text)
+    file = scan(root).find(b"/static/a%20b.txt")
+
+    assert file is not None
+    assert len(file.representations) == 1
+
+
+def test_changed_file_is_described_anew_after_a_tick(root: Path) -> None:
+    table = scan(root)
+    before = table.find(b"/static/css/site.css")
+    assert before is not None
+    etag = before.representations[0].etag
+    (root / "css" / "site.css").write_text("p {}")
+
+    same = table.find(b"/static/css/site.css")
+    assert same is not None
+    assert same.representations[0].etag == etag
+    table.tick()
+    assert fields_of(table, b"/static/css/site.css")[b"content-length"] == b"4"
+
+
+def test_file_that_goes_and_comes_back_is_served_again(root: Path) -> None:
+    css = root / "css" / "site.css"
+    table = scan(root)
+    css.rename(root / "away")
+    table.tick()
+    assert table.find(b"/static/css/site.css") is None
+    assert table.find(b"/static/css/site.css") is None
+
+    (root / "away").rename(css)
+    table.tick()
+    assert table.find(b"/static/css/site.css") is not None
+
+
+def test_index_is_served_for_its_folder(root: Path) -> None:
+    (root / "index.html").write_text("home")
+    (root / "a b").mkdir()
+    (root / "a b" / "index.html").write_text("deep")
+    table = scan(root, "/site/", has_indexes=True)
+
+    home, deep = table.find(b"/site/"), table.find(b"/site/a%20b/")
+    leads = table.find(b"/site/a%20b")
+    assert home is not None
+    assert home.path == str(root / "index.html")
+    assert deep is not None
+    assert deep.path == str(root / "a b" / "index.html")
+    assert leads is not None
+    assert leads.location == b"a%20b/"
+    assert scan(root, "/site/").find(b"/site/") is None
+
+
+def test_memory_for_contents_is_bounded_and_given_back(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CACHE_SIZE", 705)
+    table = scan(root)
+    css, text = table.find(b"/static/css/site.css"), table.find(b"/static/a%20b.txt")
+    assert css is not None
+    assert text is not None
+    table.keep(css.representations[0], b"x" * 700)
+    table.keep(text.representations[0], b"x" * 6)
+    assert [each.representations[0].content for each in (css, text)] == [
+        b"x" * 700,
+        None,
+    ]
+
+    (root / "css" / "site.css").write_text("p {}")
+    table.tick()
+    assert table.find(b"/static/css/site.css") is css
+    assert css.representations[0].content is None
+    table.keep(text.representations[0], b"x" * 6)
+    assert text.representations[0].content == b"x" * 6

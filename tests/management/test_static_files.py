@@ -1,0 +1,95 @@
+"""Which folders Django's settings have the server serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+from django.urls import set_script_prefix
+
+from djserve.conf.parser import parse
+from djserve.management.static_files import (
+    describe_static_files,
+    find_static_folders,
+)
+
+MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "a.css").write_text("body {}")
+    return tmp_path
+
+
+def prefixes(root: object, url: str = "/static/", **config: Any) -> list[str]:
+    with override_settings(STATIC_ROOT=root, STATIC_URL=url, MIDDLEWARE=[]):
+        return [folder.prefix for folder in find_static_folders(parse(config))]
+
+
+def test_static_root_is_served_at_static_url(root: Path) -> None:
+    assert prefixes(root) == ["/static/"]
+    assert prefixes(str(root), "/assets") == ["/assets/"]
+
+
+def test_nothing_is_served_without_a_folder_or_a_path(root: Path) -> None:
+    assert prefixes(None) == []
+    assert prefixes("") == []
+    assert prefixes(root / "none") == []
+    assert prefixes(root, "https://cdn.example.com/static/") == []
+    assert prefixes(root, "//cdn.example.com/static/") == []
+    assert prefixes(root, "/") == []
+    assert prefixes(root, STATIC="off") == []
+
+
+def test_proxy_may_leave_the_root_path_on_or_take_it_off(root: Path) -> None:
+    assert prefixes(root, "/app/static/", ROOT_PATH="/app") == [
+        "/app/static/",
+        "/static/",
+    ]
+    assert prefixes(root, "/application/", ROOT_PATH="/app") == ["/application/"]
+    set_script_prefix("/app/")
+    try:
+        assert prefixes(root, "/app/s/") == ["/app/s/", "/s/"]
+    finally:
+        set_script_prefix("/")
+
+
+@pytest.mark.parametrize(
+    "middleware",
+    ["whitenoise.middleware.WhiteNoiseMiddleware", "servestatic.ServeStaticMiddleware"],
+)
+def test_middleware_that_serves_them_goes_on_doing_so(
+    root: Path, middleware: str
+) -> None:
+    given = {"STATIC_ROOT": root, "STATIC_URL": "/static/", "MIDDLEWARE": [middleware]}
+    with override_settings(**given):
+        assert find_static_folders(parse({})) == []
+        assert middleware in describe_static_files(parse({}))[0]
+        assert find_static_folders(parse({"STATIC": "on"})) != []
+        assert describe_static_files(parse({"STATIC": "on"})) == []
+
+
+def test_nothing_is_said_without_such_a_middleware(root: Path) -> None:
+    with override_settings(STATIC_ROOT=root, STATIC_URL="/static/", MIDDLEWARE=[]):
+        assert describe_static_files(parse({})) == []
+
+
+def test_hashed_names_are_kept_for_good(root: Path) -> None:
+    (root / "staticfiles.json").write_text(
+        '{"version": "1.1", "paths": {"a.css": "a.5d41402abc4b.css"}, "hash": "x"}'
+    )
+    settings = {
+        "STATIC_ROOT": root,
+        "STATIC_URL": "/static/",
+        "MIDDLEWARE": [],
+        "INSTALLED_APPS": ["django.contrib.staticfiles"],
+        "STORAGES": {"staticfiles": {"BACKEND": MANIFEST}},
+    }
+    with override_settings(**settings):
+        (folder,) = find_static_folders(parse({"STATIC_MAX_AGE": 5}))
+
+    assert folder.immutable == {"a.5d41402abc4b.css"}
+    assert folder.max_age == 5
