@@ -15,4 +15,5 @@ urlpatterns = [
     path("to-async/", views.to_async),
     path("to-thread/", views.to_thread),
     path("connections/", views.connections),
+    path("reported/", views.reported),
 ]

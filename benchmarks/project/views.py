@@ -64,3 +64,10 @@ connection_created.connect(_count)
 async def connections(request: HttpRequest) -> HttpResponse:
     """Tell how many database connections the process has opened."""
     return HttpResponse(str(_connections))
+
+
+def reported(request: HttpRequest) -> HttpResponse:
+    """Tell how many requests the process's agent has reported."""
+    from benchmarks.project import traced
+
+    return HttpResponse(str(traced.reported))

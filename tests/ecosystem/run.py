@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import find_free_port, processor_seconds, server_starter
+from tests.conftest import (
+    ServerProcess,
+    find_free_port,
+    processor_seconds,
+    server_starter,
+)
 from tests.ecosystem.client import Run, converse_all, send_all
 from tests.ecosystem.judge import Findings, judge, verdict
 from tests.ecosystem.package import Package
@@ -59,36 +65,55 @@ class Comparison:
         (folder / f"{self.package.name}.json").write_text(json.dumps(row, indent=1))
 
 
+@dataclass
+class Serving:
+    """A server that runs for one run."""
+
+    run: Run
+    process: ServerProcess
+
+    def processor_seconds(self) -> float:
+        """Return what the server has used so far."""
+        return processor_seconds(self.process.process.pid)
+
+    def finish(self, package: Package) -> None:
+        """End the server, and take in what it has left behind."""
+        self.process.stop()
+        self.run.log = self.process.output
+        self.run.records += read_records(self.run.place)
+        package.collect(self.run)
+
+
+@contextmanager
+def serving(package: Package, server: str, place: Path) -> Iterator[Serving]:
+    """Serve the package's project for a block, in a folder of the server's name."""
+    folder = place / server
+    folder.mkdir(parents=True)
+    with ExitStack() as stack:
+        collector = stack.enter_context(closing(Collector()))
+        environment = environment_of(package, folder, ECOSYSTEM_COLLECTOR=collector.url)
+        if package.django:
+            _make_database(place, folder, environment)
+        port = find_free_port()
+        start = stack.enter_context(server_starter(folder))
+        process = start(*command_of(package, server, port), port=port, env=environment)
+        port = stack.enter_context(package.front(port, folder))
+        yield Serving(Run(server, port, folder, received=collector.received), process)
+
+
 def compare(package: Package, place: Path) -> Comparison:
     """Run the package's project under both servers, and judge both runs."""
-    runs: list[Run] = []
     with ExitStack() as stack:
-        processes = []
-        for server in (DJSERVE, UVICORN):
-            folder = place / server
-            folder.mkdir(parents=True)
-            collector = stack.enter_context(closing(Collector()))
-            environment = environment_of(
-                package, folder, ECOSYSTEM_COLLECTOR=collector.url
-            )
-            if package.django:
-                _make_database(place, folder, environment)
-            port = find_free_port()
-            start = stack.enter_context(server_starter(folder))
-            process = start(
-                *command_of(package, server, port), port=port, env=environment
-            )
-            processes.append(process)
-            port = stack.enter_context(package.front(port, folder))
-            runs.append(Run(server, port, folder, received=collector.received))
-        before = [processor_seconds(process.process.pid) for process in processes]
+        both = [
+            stack.enter_context(serving(package, server, place))
+            for server in (DJSERVE, UVICORN)
+        ]
+        before = [each.processor_seconds() for each in both]
+        runs = [each.run for each in both]
         asyncio.run(_load(package, runs))
-        for run, process, seconds in zip(runs, processes, before, strict=True):
-            run.seconds = processor_seconds(process.process.pid) - seconds
-            process.stop()
-            run.log = process.output
-            run.records += read_records(run.place)
-            package.collect(run)
+        for each, seconds in zip(both, before, strict=True):
+            each.run.seconds = each.processor_seconds() - seconds
+            each.finish(package)
     ours, theirs = (judge(run, package) for run in runs)
     used = {run.server: round(run.seconds, 2) for run in runs}
     return Comparison(package, handler_of(runs[0].log), ours, theirs, used)

@@ -43,8 +43,7 @@ PATHS = {
     "/celery/": 200,
     "/static/{}.txt": 200,
 }
-EACH = len(CROWD) * ROUNDS
-"""How often each path is asked for."""
+"""Each is asked for by each user in each round."""
 
 NGINX = """
 daemon off;
@@ -114,17 +113,21 @@ class Crowd(Package):
             "debug_toolbar.panels.sql.SQLPanel",
         ],
     }
-    expected = {
-        "transaction": EACH * len(PATHS),
-        "error": 2 * EACH,
-        # A view shows once what it sees, a stream of three parts thrice.
-        "isolation scope": EACH * (2 + 2 * 3),
-        "context": EACH * (2 + 2 * 3),
-        "context on a hop": 2 * EACH,
-        "query": 2 * EACH,
-        "task": EACH,
-        "tracebacks": 2 * EACH,
-    }
+
+    def __init__(self, rounds: int = ROUNDS) -> None:
+        self.rounds = rounds
+        each = len(CROWD) * rounds
+        self.expected = {
+            "transaction": each * len(PATHS),
+            "error": 2 * each,
+            # A view shows once what it sees, a stream of three parts thrice.
+            "isolation scope": each * (2 + 2 * 3),
+            "context": each * (2 + 2 * 3),
+            "context on a hop": 2 * each,
+            "query": 2 * each,
+            "task": each,
+            "tracebacks": 2 * each,
+        }
 
     @property
     def version(self) -> str:
@@ -171,7 +174,7 @@ class Crowd(Package):
                 status=status,
                 check=_check_of(path, status),
             )
-            for _ in range(ROUNDS)
+            for _ in range(self.rounds)
             for path, status in PATHS.items()
             for user in CROWD
         ]
