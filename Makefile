@@ -10,7 +10,8 @@
 # Each target makes the virtual environment it needs; Python 3.11 is all it takes.
 # PYTHON selects the interpreter, VENV the environment's directory, ADDR and PORT the
 # demo's address, DJANGO a Django requirement ("django~=5.2.0"), ARGS more arguments
-# for pytest ("-k websocket -x") or for the coverage (module paths).
+# for pytest ("-k websocket -x") or for the coverage (module paths), JOBS the number of
+# processes that run the tests (0: this one).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,12 +19,16 @@ ADDR ?= 127.0.0.1
 PORT ?= 8000
 DJANGO ?= django
 ARGS ?=
+JOBS ?= auto
 ECOSYSTEM_VENV ?= .venv-ecosystem
 FUZZ_VENV ?= .venv-fuzz
 
 python := $(VENV)/bin/python
 # Not quiet: the first time takes minutes.
 pip := $(python) -m pip --disable-pip-version-check install --progress-bar on
+
+# By files: the tests of one share its servers.
+parallel := $(if $(findstring no:xdist,$(ARGS)),,-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check coverage conformance fuzz ecosystem bench clean
@@ -58,7 +63,7 @@ demo: $(VENV)/.demo
 	@$(python) -m demo_project.serve $(ADDR) $(PORT)
 
 test: $(VENV)/.test
-	$(python) -X dev -m pytest $(ARGS)
+	$(python) -X dev -m pytest $(parallel) $(ARGS)
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check

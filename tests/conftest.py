@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -42,6 +41,39 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 def _is_not_about_time(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("Executing %s took")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Answer ``-n auto``: two processes for each processor, or none for one file."""
+    most = 2 * len(os.sched_getaffinity(0))
+    files = {argument.partition("::")[0] for argument in config.args}
+    if all(map(os.path.isfile, files)):
+        return min(len(files), most) if len(files) > 1 else 0
+    return most
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    """Pass Python's development mode on to the processes of a parallel run."""
+    if sys.flags.dev_mode:
+        for spec in specs:
+            spec.python = f"{sys.executable} -X dev"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Let a parallel run begin with the files that take longest: those that wait.
+
+    Its processes must agree on the tests' names: an address in one is an error.
+    """
+    if named := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"Give this test a name (ids=): {named[0]}")
+    if hasattr(config, "workerinput"):
+        waiting = {item.path for item in items if item.get_closest_marker("e2e")}
+        items.sort(key=lambda item: item.path not in waiting)
 
 
 # In debug mode asyncio warns of every callback that the machine made slow.
@@ -115,17 +147,14 @@ def _do_without(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-# Below those that the kernel gives to outgoing connections and to whoever asks for any:
-# nobody comes upon such a port by chance before its server does. Each run of the tests
-# claims a share of them, for several may go on at once.
-_PORT_SHARES = [range(start, start + 1000) for start in range(10_000, 32_000, 1000)]
-# The order of the tests seeds the module's generator, the same in each run.
-_chance = random.SystemRandom()
-_given_ports: set[int] = set()
+# Below those that the kernel gives to outgoing connections and to sockets bound to port
+# 0, so that no other program takes such a port by chance before its server does. Each
+# process of each run claims one share of them at a time, for several may run at once.
+_PORT_SHARES = [range(start, start + 200) for start in range(10_000, 32_000, 200)]
+_ports: list[int] = []
 
 
-@cache
-def _own_ports() -> range:
+def _claim_ports() -> list[int]:
     """Claim a share by its first port, for as long as this process lives."""
     for share in _PORT_SHARES:
         claim = socket.socket()
@@ -135,21 +164,24 @@ def _own_ports() -> range:
             claim.close()
             continue
         atexit.register(claim.close)
-        return share[1:]
+        # Not by the module's generator, which has the same seed in all processes.
+        return random.SystemRandom().sample(share[1:], len(share) - 1)
     raise RuntimeError("More runs of the tests at once than there are shares of ports")
 
 
 @pytest.fixture
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
+    """A TCP port of 127.0.0.1 that had no listener a moment ago."""
     return find_free_port()
 
 
 def find_free_port() -> int:
+    """Return a port that this process has not been given before."""
     while True:
-        port = _chance.choice(_own_ports())
-        if port not in _given_ports and _can_bind(port):
-            _given_ports.add(port)
+        if not _ports:
+            _ports.extend(_claim_ports())
+        port = _ports.pop()
+        if _can_bind(port):
             return port
 
 

@@ -84,7 +84,7 @@ def test_denial_has_status_and_headers() -> None:
             "an int from 200 to 999, got 101",
         ),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_error_names_expected_and_got(
     take: Any, keys: dict[str, Any], fault: str
