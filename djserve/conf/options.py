@@ -210,9 +210,7 @@ def describe_value(setting: Setting) -> str:
     """Return the placeholder for the flag's value."""
     if setting.choices:
         return "{" + ",".join(setting.choices) + "}"
-    if setting.metavar:
-        return setting.metavar
-    noun = "SECONDS" if setting.kind is float else "N"
+    noun = setting.metavar or ("SECONDS" if setting.kind is float else "N")
     return f"{noun}|{setting.none_word}" if setting.none_word else noun
 
 
@@ -248,7 +246,7 @@ def _translate(setting: Setting, value: Any) -> Any:
     flag = _as_flag(setting.flag, value)
     special = _DAPHNE_VALUES.get(setting.key, {})
     text = str(flag.value).strip()
-    if setting.none_word and text == setting.none_word:
+    if setting.none_word and text.casefold() == setting.none_word:
         return Flag(flag.name, None)
     return Flag(flag.name, special[text]) if text in special else flag
 

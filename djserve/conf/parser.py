@@ -186,7 +186,7 @@ def _read_str(setting: Setting, value: Any) -> str | None:
     if value is None and setting.optional:
         return None
     # BASE_DIR / "cert.pem" is how Django's settings name files.
-    if setting.syntax == "file" and isinstance(value, os.PathLike):
+    if setting.syntax.endswith("file") and isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str):
         raise _Unfit(_expected_text(setting))

@@ -250,7 +250,8 @@ class LifecycleConfig:
         None,
         "File that holds the server's process id while it runs.",
         metavar="PATH",
-        syntax="file",
+        syntax="new-file",
+        none_word="none",
     )
 
 

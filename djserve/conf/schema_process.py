@@ -82,7 +82,8 @@ class WorkersConfig:
         None,
         "Unix socket for manage.py djserve, open to the supervisor's user alone.",
         metavar="PATH",
-        syntax="file",
+        syntax="new-file",
+        none_word="none",
     )
 
 
@@ -148,7 +149,8 @@ class LoggingConfig:
         None,
         'File for the access log; "-" for standard output.',
         metavar="PATH",
-        syntax="file",
+        syntax="log-file",
+        none_word="none",
     )
     access_log_format: str = setting(
         "combined",

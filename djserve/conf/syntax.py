@@ -27,6 +27,12 @@ _ORIGIN = re.compile(
 # anyone's, so only a setting that names them lets them in.
 OPAQUE_ORIGINS = ("null", "file://")
 
+# Other servers' words for no log, or for a stream. Taken for a path, each would make a
+# file of that name in the working directory, and the log would be thought to be off.
+NO_FILE_NAMES = frozenset(
+    "none null off no false 0 on yes true 1 stdout stderr".split()
+)
+
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]*):(?P<port>[0-9]+)")
 
 # A Twisted endpoint string begins with its type; at least two letters keep a host's
@@ -136,6 +142,12 @@ def _check_mount(text: str) -> None:
         raise ValueError(f"{folder!r} is not a folder")
 
 
+def _check_new_file(text: str) -> None:
+    _check_file(text)
+    if text.strip().casefold() in NO_FILE_NAMES:
+        raise ValueError(f'"./{text.strip()}" is a file of that name')
+
+
 def _check_file_mode(text: str) -> None:
     if not re.fullmatch(r"0?[0-7]{3}", text):
         raise ValueError
@@ -167,6 +179,8 @@ RULES = {
     "field-value": Rule("printable ASCII text", _check_field_value),
     "file": Rule("a file's path", _check_file),
     "mount": Rule('a prefix and a folder as in "/media/=/srv/media"', _check_mount),
+    "new-file": Rule("a file's path", _check_new_file),
+    "log-file": Rule('a file\'s path or "-" for standard output', _check_new_file),
     "file-mode": Rule('an octal mode as in "660"', _check_file_mode),
     "log-format": Rule("a format for logging.Formatter", _check_log_format),
 }

@@ -370,3 +370,26 @@ def test_option_of_another_with_the_same_flag_is_left_alone() -> None:
     assert mapping_from_namespace(parser.parse_args([])) == {}
     given = mapping_from_namespace(parser.parse_args(["--pid-file", "x"]))
     assert parse(given).lifecycle.pid_file == "x"
+
+
+@pytest.mark.parametrize("flag", ["--access-log", "--pid-file", "--control-socket"])
+@pytest.mark.parametrize("word", ["none", "None"])
+def test_none_is_no_file(flag: str, word: str) -> None:
+    (given,) = mapping_of(f"{flag} {word}").values()
+
+    assert given.value is None
+    assert config_of(f"{flag} {word}") == ServerConfig()
+
+
+@pytest.mark.parametrize("word", ["off", "stdout", "FALSE"])
+def test_other_words_that_name_no_file_are_refused(word: str) -> None:
+    assert problems_of(f"--access-log {word}") == [
+        '--access-log: expected a file\'s path or "-" for standard output '
+        f"or none (\"./{word}\" is a file of that name), got '{word}'"
+    ]
+    assert config_of(f"--access-log ./{word}").logging.access_log == f"./{word}"
+
+
+def test_words_that_name_no_file_are_refused_in_the_settings() -> None:
+    with pytest.raises(ConfigError, match='"./none" is a file of that name'):
+        parse({"PID_FILE": "none"})
