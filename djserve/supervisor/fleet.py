@@ -22,7 +22,7 @@ from djserve.supervisor.processes import (
 )
 from djserve.supervisor.rollout import Rollout
 from djserve.supervisor.status import Reports, render_figures
-from djserve.supervisor.worker import time_to_end
+from djserve.supervisor.worker import time_to_end, time_to_hear
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
@@ -256,6 +256,15 @@ class Fleet:
 
     def _check(self, worker: Worker, now: float) -> None:
         if worker.deadline is not None and now >= worker.deadline:
+            if worker.is_draining and not worker.is_extended:
+                # Time for the lifespan is for a worker that gets there: one whose loop
+                # has not even heard that it is to stop will not.
+                worker.is_extended = True
+                worker.resume()
+                worker.deadline = worker.stopping_at + time_to_end(
+                    self._config.lifecycle
+                )
+                return
             self._kill_overdue(worker)
             worker.deadline = now + KILL_TIMEOUT
         if worker.state is WorkerState.READY:
@@ -310,7 +319,8 @@ class Fleet:
 
     def _stop(self, worker: Worker) -> None:
         if worker.state is not WorkerState.STOPPING:
-            worker.deadline = time.monotonic() + time_to_end(self._config.lifecycle)
+            worker.stopping_at = now = time.monotonic()
+            worker.deadline = now + time_to_hear(self._config.lifecycle)
         worker.tell_to_stop()
         worker.state = WorkerState.STOPPING
 

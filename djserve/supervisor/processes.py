@@ -138,6 +138,8 @@ class Loader:
     def quit(self) -> None:
         """Let it end once its workers have."""
         self.is_quitting = True
+        # One that is stopped (SIGSTOP) would hear nothing.
+        self.process.send_signal(signal.SIGCONT)
         if self.channel.fileno() >= 0:
             self.channel.send({"command": "quit"})
 
@@ -169,6 +171,8 @@ class Worker:
         self.ready_at: float | None = None
         self.deadline: float | None = None
         self.is_overdue = False
+        self.stopping_at = 0.0
+        self.is_extended = False
         self.pid: int | None = None
         self.loader: Loader | None = None
         self.replaces: Worker | None = None
@@ -202,8 +206,18 @@ class Worker:
         beat = self.board.numbers[Field.HEARTBEAT] / 1e9
         return now - max(beat, self.ready_at or 0.0)
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether its event loop has heard that it is to stop."""
+        return self.board.numbers[Field.IS_DRAINING] != 0
+
+    def resume(self) -> None:
+        """Let a process that is stopped (SIGSTOP) run on."""
+        self.send_signal(signal.SIGCONT)
+
     def tell_to_stop(self) -> None:
         """Ask for the end; a second time at once."""
+        self.resume()
         if self.state is WorkerState.STARTING:
             self.send_signal(signal.SIGTERM)
         self.channel.send({"command": "stop"})

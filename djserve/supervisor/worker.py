@@ -55,6 +55,14 @@ def time_to_end(config: LifecycleConfig) -> float:
     return config.shutdown_timeout + config.lifespan_timeout + STOP_MARGIN
 
 
+def time_to_hear(config: LifecycleConfig) -> float:
+    """Return the seconds after which a worker's loop must have heard of its end.
+
+    A loop that is blocked for as long as requests may take finishes none of them.
+    """
+    return config.shutdown_timeout + STOP_MARGIN
+
+
 def run_worker(
     assignment: Assignment,
     config: ServerConfig,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from djserve.instrumentation.board import Field
 from djserve.supervisor.processes import describe_end
+from djserve.supervisor.worker import time_to_end, time_to_hear
 
 pytestmark = pytest.mark.e2e
 
@@ -219,19 +222,79 @@ time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("is_loaded", [True, False], ids=["loaded", "loading"])
 def test_stopped_loader_does_not_outlive_its_fleet(
-    make_crew: MakeCrew, project: Path, is_loaded: bool
+    make_crew: MakeCrew, project: Path
 ) -> None:
     crew = make_crew(1).start()
     loader = crew.fleet.current.base
-    if not is_loaded:
-        (project / "app.py").write_text(IGNORES_SIGTERM)
-        crew.fleet.rollout.begin()
-        (loader,) = crew.fleet._nursery.loaders.keys() - {loader}
-        crew.run_until((project / "loading").exists)
+    (project / "app.py").write_text(IGNORES_SIGTERM)
+    crew.fleet.rollout.begin()
+    (loading,) = crew.fleet._nursery.loaders.keys() - {loader}
+    crew.run_until((project / "loading").exists)
+    os.kill(loading.process.pid, signal.SIGSTOP)
+    crew.fleet.stop()
+    crew.run_until(crew.fleet.is_ended)
+
+    assert loading.process.returncode == -signal.SIGKILL
+
+
+def test_drain_lets_stopped_processes_run_on_and_end(
+    make_crew: MakeCrew, caplog: pytest.LogCaptureFixture
+) -> None:
+    crew = make_crew(2).start()
+    loader = crew.fleet.current.base
+    os.kill(crew.fleet.ready[0].pid, signal.SIGSTOP)
     os.kill(loader.process.pid, signal.SIGSTOP)
     crew.fleet.stop()
     crew.run_until(crew.fleet.is_ended)
 
-    assert loader.process.returncode == -signal.SIGKILL
+    assert loader.process.returncode == 0
+    assert not any("killed" in message for message in caplog.messages)
+
+
+BLOCKS = """
+import time
+async def application(scope, receive, send):
+    assert scope["type"] == "http"
+    open("blocked", "w").close()
+    time.sleep(600)
+"""
+
+
+def test_worker_that_does_not_hear_of_its_end_gets_no_time_for_the_lifespan(
+    make_crew: MakeCrew, project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (project / "app.py").write_text(BLOCKS)
+    crew = make_crew(1, SHUTDOWN_TIMEOUT=5, LIFESPAN_TIMEOUT=600).start()
+    (worker,) = crew.fleet.ready
+    lifecycle = crew.config.lifecycle
+    with socket.socket(fileno=os.dup(crew.sockets[0].fileno())) as listener:
+        address = listener.getsockname()
+    with socket.create_connection(address) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        crew.run_until((project / "blocked").exists)
+    crew.fleet.stop()
+    crew.fleet.tick(worker.stopping_at + time_to_hear(lifecycle) - 0.1)
+    assert not worker.is_overdue
+    crew.fleet.tick(worker.stopping_at + time_to_hear(lifecycle))
+    crew.run_until(crew.fleet.is_ended)
+
+    assert worker.is_overdue
+    assert any("it did not end in time" in message for message in caplog.messages)
+
+
+def test_worker_that_drains_has_the_time_for_the_lifespan_too(
+    make_crew: MakeCrew,
+) -> None:
+    crew = make_crew(1, SHUTDOWN_TIMEOUT=5, LIFESPAN_TIMEOUT=600).start()
+    (worker,) = crew.fleet.ready
+    lifecycle = crew.config.lifecycle
+    os.kill(worker.pid, signal.SIGSTOP)
+    crew.fleet._stop(worker)
+    worker.board.numbers[Field.IS_DRAINING] = 1
+    crew.fleet.tick(worker.stopping_at + time_to_hear(lifecycle))
+    crew.fleet.tick(worker.stopping_at + time_to_end(lifecycle) - 0.1)
+    assert not worker.is_overdue
+    crew.fleet.tick(worker.stopping_at + time_to_end(lifecycle))
+
+    assert worker.is_overdue
