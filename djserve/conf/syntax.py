@@ -29,8 +29,9 @@ OPAQUE_ORIGINS = ("null", "file://")
 
 # Other servers' words for no log, or for a stream. Taken for a path, each would make a
 # file of that name in the working directory, and the log would be thought to be off.
-NO_FILE_NAMES = frozenset(
-    "none null off no false 0 on yes true 1 stdout stderr".split()
+NO_FILE_NAMES = (
+    *("none", "null", "off", "no", "false", "0"),
+    *("on", "yes", "true", "1", "stdout", "stderr"),
 )
 
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]*):(?P<port>[0-9]+)")

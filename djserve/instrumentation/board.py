@@ -2,6 +2,12 @@
 
 Each is one unsigned 64-bit number that the worker alone writes. Nothing is sent: a
 blocked worker's figures can be read too, and those of a killed one are not lost.
+
+A worker may be of another version of djserve than its supervisor, after a reload that
+follows an installation. The places of single figures are therefore the same in all
+versions, and new ones are appended. The tables behind them may change: a worker finds
+in LAYOUT that its supervisor has others, counts in memory of its own then, and copies
+the single figures to the supervisor's at each beat.
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ import mmap
 import os
 import sys
 import tempfile
+import zlib
 from collections.abc import Mapping
 from enum import IntEnum, auto
 from typing import TypeAlias
@@ -51,7 +58,10 @@ Numbers: TypeAlias = "memoryview[int]"
 
 
 class Field(IntEnum):
-    """The places of single figures; times are in nanoseconds."""
+    """The places of single figures; times are in nanoseconds.
+
+    Never reordered, and removed ones leave a gap: other versions read them too.
+    """
 
     HEARTBEAT = 0
     IS_DRAINING = auto()
@@ -77,6 +87,7 @@ class Field(IntEnum):
     THREADS_WAITING = auto()
     THREADS_PARKED = auto()
     THREAD_WAIT = auto()
+    LAYOUT = 63
 
 
 TOTALS = (
@@ -103,6 +114,11 @@ _NAME = 8
 _VIEW = _NAME + 2
 SIZE = (_LENGTH + VIEWS * _VIEW) * 8
 
+LAYOUT = zlib.crc32(
+    repr((METHODS, PROTOCOLS, STATUS_LIMIT, BUCKETS, VIEWS, _NAME)).encode()
+)
+"""What the tables are like, in one number; 0 in versions that did not tell it."""
+
 _METHOD_INDEX = {method: index for index, method in enumerate(METHODS)}
 _PROTOCOL_INDEX = {"1.0": 0, "1.1": 1, "2": 2}
 
@@ -111,17 +127,40 @@ class Board:
     """The figures of one worker, in memory that a descriptor can share."""
 
     def __init__(self, descriptor: int | None = None) -> None:
+        self._shown: mmap.mmap | None = None
+        if descriptor is not None and not _has_our_layout(descriptor):
+            size = min(os.fstat(descriptor).st_size, _DURATIONS * 8)
+            self._shown = mmap.mmap(descriptor, size)
+            os.close(descriptor)
+            descriptor = None
+        is_new = descriptor is None
         if descriptor is None:
             descriptor = create_memory("djserve-board", SIZE)
         self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, SIZE)
         self.numbers: Numbers = memoryview(self._memory).cast("Q")
+        if is_new:
+            self.numbers[Field.LAYOUT] = LAYOUT
+
+    @property
+    def has_other_layout(self) -> bool:
+        """Whether the supervisor's board has other tables than this one."""
+        return self._shown is not None
+
+    def show(self) -> None:
+        """Copy the single figures to a board of another version, where there is one."""
+        if self._shown is not None:
+            # All but the last, which tells what the other's tables are like.
+            size = min(len(self._shown), Field.LAYOUT * 8)
+            self._shown[:size] = self._memory[:size]
 
     def close(self) -> None:
         """Give the memory up; the figures cannot be read after that."""
         self.numbers.release()
         self._memory.close()
         os.close(self.descriptor)
+        if self._shown is not None:
+            self._shown.close()
 
     def requests(self) -> dict[tuple[str, int, str], int]:
         """Return the requests counted by method, status and protocol."""
@@ -172,6 +211,13 @@ class Board:
         for index in range(_DURATIONS, _LENGTH):
             if theirs[index]:
                 ours[index] += theirs[index]
+
+
+def _has_our_layout(descriptor: int) -> bool:
+    if os.fstat(descriptor).st_size != SIZE:
+        return False
+    word = os.pread(descriptor, 8, Field.LAYOUT * 8)
+    return int.from_bytes(word, sys.byteorder) == LAYOUT
 
 
 def create_memory(name: str, size: int) -> int:

@@ -73,3 +73,4 @@ class Heartbeat:
             numbers[Field.THREADS_QUEUED] = stats.queued
             numbers[Field.THREAD_WAIT] = int(stats.oldest_wait * 1e9)
             self._board.set_views(stats.by_view)
+        self._board.show()

@@ -7,6 +7,7 @@ at the channel, is the end of the worker too: it drains and stops.
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import signal
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from djserve.conf.schema import LifecycleConfig, ServerConfig
     from djserve.server.lifecycle import Server
     from djserve.supervisor.program import Loaded, Program
+
+logger = logging.getLogger("djserve")
 
 STACK_SIGNAL = signal.SIGUSR2
 """Makes a worker write the stacks of its threads, whatever it is doing."""
@@ -77,6 +80,11 @@ def run_worker(
     faulthandler.register(STACK_SIGNAL, file=assignment.stacks, all_threads=True)
     channel = Channel.adopt(assignment.channel)
     board = Board(assignment.board)
+    if board.has_other_layout:
+        logger.warning(
+            "The supervisor is of another version of djserve: its metrics lack this "
+            "worker's requests by status until SIGUSR2 renews it"
+        )
     reactor = prepare_reactor()
     # The application may fork from its import on.
     with ForkGuard(tuple, descriptors=(channel.fileno(),)):

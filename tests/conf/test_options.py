@@ -391,5 +391,5 @@ def test_other_words_that_name_no_file_are_refused(word: str) -> None:
 
 
 def test_words_that_name_no_file_are_refused_in_the_settings() -> None:
-    with pytest.raises(ConfigError, match='"./none" is a file of that name'):
+    with pytest.raises(ConfigError, match=r'"\./none" is a file of that name'):
         parse({"PID_FILE": "none"})

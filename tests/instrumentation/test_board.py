@@ -9,6 +9,7 @@ import pytest
 
 from djserve.instrumentation.board import (
     BUCKETS,
+    LAYOUT,
     METHODS,
     PROTOCOLS,
     SIZE,
@@ -31,7 +32,9 @@ def other() -> Iterator[Board]:
 
 
 def test_new_board_counts_nothing(board: Board) -> None:
-    assert not any(board.numbers)
+    numbers = board.numbers.tolist()
+    assert numbers.pop(Field.LAYOUT) == LAYOUT
+    assert not any(numbers)
     assert board.requests() == {}
     assert board.durations() == [0] * (len(BUCKETS) + 1)
 
@@ -158,3 +161,61 @@ def test_views_with_the_most_threads_are_kept(board: Board) -> None:
     assert board.views() == {"shop.views." + 53 * "x": (1, 2), "bücher": (0, 3)}
     board.set_views({})
     assert board.views() == {}
+
+
+def test_places_of_single_figures_stay_the_same_between_versions() -> None:
+    assert {field.name: int(field) for field in Field} == {
+        "HEARTBEAT": 0,
+        "IS_DRAINING": 1,
+        "REQUESTS": 2,
+        "CALLS": 3,
+        "CONNECTIONS": 4,
+        "CONNECTIONS_TOTAL": 5,
+        "WEBSOCKETS": 6,
+        "WEBSOCKETS_TOTAL": 7,
+        "MESSAGES_RECEIVED": 8,
+        "MESSAGES_SENT": 9,
+        "BYTES_SENT": 10,
+        "THREADS": 11,
+        "THREADS_RUNNING": 12,
+        "THREADS_QUEUED": 13,
+        "LOOP_LAG": 14,
+        "LOOP_LAG_WORST": 15,
+        "DURATION_SUM": 16,
+        "CONNECTIONS_REFUSED": 17,
+        "CLIENT_MEMORY": 18,
+        "UPLOAD_DISK": 19,
+        "WEBSOCKET_WAITS": 20,
+        "THREADS_WAITING": 21,
+        "THREADS_PARKED": 22,
+        "THREAD_WAIT": 23,
+        "LAYOUT": 63,
+    }
+
+
+@pytest.mark.parametrize("size", [64 * 8, SIZE - 80, SIZE, SIZE + 800])
+def test_board_of_another_version_gets_the_single_figures(size: int) -> None:
+    theirs = create_memory("other-version", size)
+    os.pwrite(theirs, (7).to_bytes(8, sys.byteorder), Field.LAYOUT * 8)
+    board = Board(os.dup(theirs))
+    board.numbers[Field.REQUESTS] = 5
+    board.numbers[request_index("GET", 200, "1.1")] = 5
+    board.show()
+
+    words = memoryview(os.pread(theirs, size, 0)).cast("Q").tolist()
+    assert {n: word for n, word in enumerate(words) if word} == {
+        Field.REQUESTS: 5,
+        Field.LAYOUT: 7,
+    }
+    assert board.has_other_layout
+    assert board.requests() == {("GET", 200, "HTTP/1.1"): 5}
+    board.close()
+    os.close(theirs)
+
+
+def test_board_of_the_same_version_is_shared(board: Board, other: Board) -> None:
+    same = Board(os.dup(board.descriptor))
+
+    assert not same.has_other_layout
+    same.show()
+    same.close()

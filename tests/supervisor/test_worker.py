@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -134,3 +135,17 @@ def test_worker_shows_its_number(start: Start, hear: Hear, worker: Worker) -> No
     name = Path(f"/proc/{worker.pid}/cmdline").read_text().strip("\0")
 
     assert name == "djserve: worker 7"
+
+
+def test_worker_of_a_version_with_another_board_serves_and_beats(
+    start: Start, hear: Hear, worker: Worker
+) -> None:
+    # As a version that had fewer figures and did not tell its layout.
+    os.truncate(worker.board.descriptor, 64 * 8)
+    os.pwrite(worker.board.descriptor, bytes(8), Field.LAYOUT * 8)
+    began = time.monotonic_ns()
+    start()
+
+    assert hear(worker.channel)["event"] == "ready"
+    data = os.pread(worker.board.descriptor, 8, Field.HEARTBEAT * 8)
+    assert int.from_bytes(data, sys.byteorder) > began
