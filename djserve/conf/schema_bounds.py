@@ -11,25 +11,27 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundsConfig:
-    """Bounds over all connections"""
+    """Bounds over all connections of a process"""
 
     connection_limit: int | None = setting(
         None,
-        "Connections that a process may have open. Beyond it the longest idle ones "
-        "are closed, and if there are none, new ones get 503. By default nine tenths "
-        "of the file descriptors that the process may have, less 32.",
+        "Connections that a process, so each worker, may have open. Beyond it the "
+        "longest idle ones are closed, and if there are none, new ones get 503. By "
+        "default nine tenths of the file descriptors that the process may have, less "
+        "32.",
         minimum=1,
     )
     client_memory_limit: int = setting(
         512 * MIB,
-        "Bytes that may wait in a process for clients or from them, all connections "
-        "together; the connections that hold most are closed beyond it.",
+        "Bytes that may wait in a process, so in each worker, for clients or from "
+        "them, all connections together; the connections that hold most are closed beyond "
+        "it.",
         minimum=65_536,
     )
     upload_disk_limit: int = setting(
         8192 * MIB,
-        "Bytes of request content that a process may hold in temporary files, all "
-        "requests together; more get 503.",
+        "Bytes of request content that a process, so each worker, may hold in "
+        "temporary files, all requests together; more get 503.",
         minimum=0,
     )
     body_time_limit: float | None = setting(

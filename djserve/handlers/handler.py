@@ -58,6 +58,7 @@ from djserve.handlers.sending import RETRY_AFTER, guard, send_busy, send_refusal
 from djserve.handlers.sync_lane import SyncHandler, serve_sync
 from djserve.handlers.threads import ThreadPool
 from djserve.handlers.uptake import may_be_read
+from djserve.instrumentation.spooled import note_refusal
 
 if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls
@@ -296,6 +297,7 @@ class ASGIHandler(asgi.ASGIHandler):
         except ContentRefused as refusal:
             # What is left of the content is not read: the connection cannot go on.
             fields = [(b"connection", b"close")]
+            note_refusal(refusal.status)
             if refusal.status == 503:
                 note_full_disk()
                 fields.append((b"retry-after", RETRY_AFTER))

@@ -87,6 +87,8 @@ class Field(IntEnum):
     THREADS_WAITING = auto()
     THREADS_PARKED = auto()
     THREAD_WAIT = auto()
+    BODIES_LATE = auto()
+    UPLOADS_REFUSED = auto()
     LAYOUT = 63
 
 
@@ -100,6 +102,8 @@ TOTALS = (
     Field.DURATION_SUM,
     Field.CONNECTIONS_REFUSED,
     Field.WEBSOCKET_WAITS,
+    Field.BODIES_LATE,
+    Field.UPLOADS_REFUSED,
 )
 """What only grows, and outlives its worker."""
 

@@ -29,6 +29,14 @@ TOTALS = {
         "Times that a WebSocket was read on in a later turn of the event loop",
     ),
     Field.BYTES_SENT: ("response_bytes", "Bytes of response content sent"),
+    Field.BODIES_LATE: (
+        "request_bodies_late",
+        "Requests whose content took longer than BODY_TIME_LIMIT",
+    ),
+    Field.UPLOADS_REFUSED: (
+        "uploads_refused",
+        "Requests whose content was beyond UPLOAD_DISK_LIMIT",
+    ),
 }
 
 GAUGES = {

@@ -1,11 +1,13 @@
-"""How much request content is in temporary files, of all requests together."""
+"""How much request content is in temporary files, and how much was refused."""
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 _lock = threading.Lock()
 _size = 0
+_refused: Counter[int] = Counter()
 
 
 def spooled_size() -> int:
@@ -28,3 +30,14 @@ def release(size: int) -> None:
     global _size
     with _lock:
         _size -= size
+
+
+def note_refusal(status: int) -> None:
+    """Count content that was answered with ``status`` before the application ran."""
+    with _lock:
+        _refused[status] += 1
+
+
+def count_refusals(status: int) -> int:
+    """Return how often ``note_refusal`` was called for a status in this process."""
+    return _refused[status]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema_bounds import BoundsConfig
 
 
 def start_lines(
@@ -41,3 +42,22 @@ def describe_access_log(path: str | None) -> str:
     if path is None:
         return "off"
     return "standard output" if path == "-" else path
+
+
+def describe_bounds(config: BoundsConfig, workers: int) -> str:
+    """Return what workers may hold together: each has all of the bounds for itself."""
+    parts = [
+        f"{describe_size(workers * config.client_memory_limit)} for clients",
+        f"{describe_size(workers * config.upload_disk_limit)} of uploads on disk",
+    ]
+    if config.connection_limit is not None:
+        parts.insert(0, f"{workers * config.connection_limit} connections")
+    return f"Together the {workers} workers may hold {', '.join(parts)}"
+
+
+def describe_size(size: int) -> str:
+    """Return a number of bytes in the largest unit that it has one of."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size} bytes"

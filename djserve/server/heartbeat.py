@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from djserve.instrumentation.board import Board, Field
-from djserve.instrumentation.spooled import spooled_size
+from djserve.instrumentation.spooled import count_refusals, spooled_size
 
 if TYPE_CHECKING:
     import asyncio
@@ -62,6 +62,8 @@ class Heartbeat:
         numbers[Field.CONNECTIONS_REFUSED] = server.connections_refused
         numbers[Field.CLIENT_MEMORY] = server.client_memory
         numbers[Field.UPLOAD_DISK] = spooled_size()
+        numbers[Field.BODIES_LATE] = count_refusals(408)
+        numbers[Field.UPLOADS_REFUSED] = count_refusals(503)
         numbers[Field.WEBSOCKET_WAITS] = server.websocket_waits
         numbers[Field.IS_DRAINING] = server.is_stopping
         if self._thread_stats is not None:

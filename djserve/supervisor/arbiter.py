@@ -17,7 +17,7 @@ from djserve.instrumentation.logging import configure
 from djserve.instrumentation.metrics import require_client
 from djserve.instrumentation.tracing_export import require_tracing
 from djserve.net.binding import BoundSocket, bind_all
-from djserve.server.banner import start_lines
+from djserve.server.banner import describe_bounds, start_lines
 from djserve.server.insight import InsightServer
 from djserve.server.launch import pid_file, uses_django
 from djserve.server.lifecycle import ExitCode
@@ -184,6 +184,8 @@ class Arbiter:
             self._has_started = True
             places = [sock.place for sock in self._sockets]
             notes = [*self._fleet.notes, f"Supervisor {os.getpid()}, {count} workers"]
+            if count > 1:
+                notes.append(describe_bounds(self._config.bounds, count))
             for line in start_lines(self._config, places, self._fleet.loop_name, notes):
                 logger.info("%s", line)
         self._notifier.ready(f"{count} workers")

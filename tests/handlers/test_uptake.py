@@ -19,6 +19,7 @@ from djserve.handlers import ASGIHandler
 from djserve.handlers.disk import SpooledFile
 from djserve.handlers.routing import resolve_route
 from djserve.handlers.uptake import may_be_read
+from djserve.instrumentation.spooled import count_refusals
 from tests.handlers.conversation import Conversation
 
 CSRF = "django.middleware.csrf.CsrfViewMiddleware"
@@ -179,6 +180,7 @@ def test_answer_is_djangos_with_and_without_a_file(
     body = [b"x" * 1_000_000] * 4
     ours = Conversation(path, method="POST", body=[*body])
     ours.run(ASGIHandler())
+    before = count_refusals(503)
     with override_settings(DJSERVE={"UPLOAD_DISK_LIMIT": 3_000_000}):
         refused = Conversation(path, method="POST", body=[*body])
         refused.run(ASGIHandler())
@@ -186,3 +188,4 @@ def test_answer_is_djangos_with_and_without_a_file(
     assert ours.status == status
     assert bool(files) is is_kept
     assert refused.status == (503 if is_kept else status)
+    assert count_refusals(503) - before == is_kept

@@ -189,6 +189,8 @@ def test_places_of_single_figures_stay_the_same_between_versions() -> None:
         "THREADS_WAITING": 21,
         "THREADS_PARKED": 22,
         "THREAD_WAIT": 23,
+        "BODIES_LATE": 24,
+        "UPLOADS_REFUSED": 25,
         "LAYOUT": 63,
     }
 

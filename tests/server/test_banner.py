@@ -10,7 +10,13 @@ import pytest
 
 import djserve
 from djserve.conf.parser import parse
-from djserve.server.banner import describe_access_log, describe_loop, start_lines
+from djserve.server.banner import (
+    describe_access_log,
+    describe_bounds,
+    describe_loop,
+    describe_size,
+    start_lines,
+)
 
 
 def test_message_says_what_runs_and_where() -> None:
@@ -52,3 +58,20 @@ def test_uvloop_is_named() -> None:
 )
 def test_access_log_is_described(path: str | None, text: str) -> None:
     assert describe_access_log(path) == text
+
+
+def test_bounds_of_workers_are_added_up() -> None:
+    bounds = parse({"CLIENT_MEMORY_LIMIT": 100 * 2**20, "CONNECTION_LIMIT": 500}).bounds
+
+    assert describe_bounds(bounds, 8) == (
+        "Together the 8 workers may hold 4000 connections, 800 MiB for clients, "
+        "64 GiB of uploads on disk"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1 KiB"), (1536 * 2**20, "1.5 GiB")],
+)
+def test_sizes_are_in_units(size: int, text: str) -> None:
+    assert describe_size(size) == text

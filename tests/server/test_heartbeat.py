@@ -12,6 +12,7 @@ import pytest
 from djserve.asgi.types import Receive, Scope, Send
 from djserve.conf.parser import parse
 from djserve.instrumentation.board import Board, Field
+from djserve.instrumentation.spooled import note_refusal
 from djserve.net.reactor import Reactor
 from djserve.server import heartbeat
 from djserve.server.heartbeat import INTERVAL, Heartbeat
@@ -118,3 +119,16 @@ def test_threads_are_told_where_there_are_any(
     assert board.numbers[Field.THREADS_PARKED] == 1
     assert board.numbers[Field.THREAD_WAIT] == 500_000_000
     assert board.views() == {"slow": (4, 2)}
+
+
+def test_refused_content_is_told(
+    board: Board, server: Server, loop: VirtualTimeLoop
+) -> None:
+    Heartbeat(board, server).start(loop)
+    late, full = (board.numbers[f] for f in (Field.BODIES_LATE, Field.UPLOADS_REFUSED))
+    for status in (408, 408, 413, 503):
+        note_refusal(status)
+    run_until_next_beat(board, loop)
+
+    assert board.numbers[Field.BODIES_LATE] == late + 2
+    assert board.numbers[Field.UPLOADS_REFUSED] == full + 1
