@@ -1,10 +1,22 @@
-"""``python -m djserve``: the same as the command ``djserve``."""
+"""``python -m djserve``, and the command ``djserve``: signals first, then all else."""
 
 from __future__ import annotations
 
 import sys
 
-from djserve.cli import main
+from djserve.server.first_signals import hold
+
+
+def main() -> int:
+    """Run the command and return its exit code."""
+    # The rest takes a large part of a second to import.
+    hold()
+    try:
+        from djserve.cli import main as run
+    except KeyboardInterrupt:
+        return 130
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -24,8 +24,8 @@ class BoundsConfig:
     client_memory_limit: int = setting(
         512 * MIB,
         "Bytes that may wait in a process, so in each worker, for clients or from "
-        "them, all connections together; the connections that hold most are closed beyond "
-        "it.",
+        "them, all connections together; beyond it the connections that hold most "
+        "are closed.",
         minimum=65_536,
     )
     upload_disk_limit: int = setting(

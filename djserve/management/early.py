@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from djserve.conf.process import become_worker
+from djserve.server.first_signals import hold
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -61,6 +62,7 @@ def _control(arguments: list[str]) -> None:
 
 def _serve(arguments: list[str]) -> None:
     """Become the supervisor, if one is needed."""
+    hold()
     from djserve.management.commands.runasgi import Command
     from djserve.supervisor.birth import is_child, keep_birth
 

@@ -25,6 +25,7 @@ from djserve.instrumentation.logging import configure
 from djserve.net.descriptors import raise_descriptor_limit
 from djserve.net.reactor import install
 from djserve.net.twisted_log import redirect
+from djserve.server import first_signals
 from djserve.server.banner import describe_loop, start_lines
 from djserve.server.imports import import_websocket_beside
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
@@ -188,6 +189,8 @@ def _access_log(config: ServerConfig, reactor: Reactor) -> Iterator[AccessLog | 
 
     try:
         reactor.loop.add_signal_handler(signal.SIGUSR1, reopen)
+        if first_signals.take([signal.SIGUSR1]):
+            reopen()
     except (ValueError, RuntimeError):
         # Not in the main thread: whoever runs us there sees to its own logs.
         pass

@@ -7,6 +7,7 @@ import logging
 import signal
 from contextlib import contextmanager
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from djserve.asgi.application import ApplicationCalls
@@ -19,6 +20,7 @@ from djserve.net.binding import unix_file
 from djserve.net.descriptors import DescriptorWatch
 from djserve.net.forks import ForkGuard
 from djserve.net.listeners import Listener, open_listeners
+from djserve.server import first_signals
 from djserve.server.deadlines import Sweep, choose_interval
 from djserve.server.factory import ConnectionFactory, load_protocols
 
@@ -363,20 +365,37 @@ def _handle_signals(
 ) -> Iterator[None]:
     """Let ``stop_signals`` stop ``server``, where this thread gets signals.
 
-    With TLS, SIGHUP loads the certificates again.
+    With TLS, SIGHUP loads the certificates again. What has come before is made up for.
     """
     handled = []
     actions = dict.fromkeys(stop_signals, server.stop)
     if server.has_tls:
         actions[signal.SIGHUP] = server.reload_certificates
+    elif first_signals.is_holding():
+        actions[signal.SIGHUP] = partial(_hang_up, server)
     for number, action in actions.items():
         try:
             loop.add_signal_handler(number, action)
         except (ValueError, RuntimeError):
             break
         handled.append(number)
+    for number in first_signals.take(handled):
+        actions[number]()
     try:
         yield
     finally:
         for number in handled:
             loop.remove_signal_handler(number)
+        if first_signals.is_holding():
+            first_signals.hold()
+
+
+def _hang_up(server: Server) -> None:
+    """Take a SIGHUP without anything to load again: a terminal's end, or a slip."""
+    if first_signals.has_terminal():
+        server.stop()
+    else:
+        logger.warning(
+            "SIGHUP: there is nothing to load again. A server with a supervisor "
+            "(--workers 2, or --supervisor on) loads new code"
+        )

@@ -22,6 +22,7 @@ from djserve.errors import ConfigError
 from djserve.instrumentation.logging import configure
 from djserve.net.channel import Channel, Message
 from djserve.net.forks import ForkGuard, name_sockets, own_fork
+from djserve.server import first_signals
 from djserve.server.factory import load_protocols
 from djserve.server.launch import uses_django
 from djserve.server.lifecycle import ExitCode
@@ -45,6 +46,7 @@ def run_child(birth: Birth, config: ServerConfig, program: Program) -> ExitCode:
 
     Returns in the loader, and once in each worker that it forked.
     """
+    first_signals.release()
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     bind = tuple(f"fd://{number}" for number in birth.sockets)

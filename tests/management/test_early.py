@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.project import add_settings, make_project
+from tests.server.test_first_signals import send_some, wait_until_held
 
 pytestmark = pytest.mark.e2e
 
@@ -207,3 +208,19 @@ def test_control_command_works_on_a_project_that_does_not_load(
     finally:
         server.terminate()
         assert server.wait(120) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_signals_while_the_project_is_loaded_end_nothing(
+    project: Path, free_port: int, workers: str
+) -> None:
+    (project / "jobs" / "apps.py").write_text(TELLS)
+    server = start(project, "runasgi", str(free_port), "--workers", workers)
+    wait_until_held(server)
+    for _ in range(2):
+        send_some(server)
+    wait_for(project, "Listening on")
+    server.terminate()
+
+    assert server.wait(120) == 0
