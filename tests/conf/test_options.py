@@ -57,6 +57,7 @@ def text_for(setting: Setting) -> str:
         "origin": "https://a.example",
         "log-format": "%(message)s",
         "file-mode": "600",
+        "mount": "/media/=/",
     }
     return texts.get(
         setting.syntax, "/dev/null" if setting.syntax != "field-name" else "X"
