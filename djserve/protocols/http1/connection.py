@@ -3,52 +3,88 @@
 Requests are taken strictly one after the other (RFC 9112 section 9.3.2): while one is
 answered, what the peer sends ahead waits as bytes, up to a bound, and then reading
 pauses. So at any time there is at most one exchange, and this object is its stream.
+The states and the timeouts are described in ``timeouts``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from djserve.errors import ProtocolError
+from djserve.errors import ApplicationError, ProtocolError
 from djserve.protocols.http1.body import BodyDecoder, open_body
-from djserve.protocols.http1.limits import (
-    DISCARD_LIMIT,
-    PIPELINE_LIMIT,
+from djserve.protocols.http1.request import (
     HeadLimits,
+    HeadParser,
     skip_empty_lines,
 )
-from djserve.protocols.http1.request import HeadParser
-from djserve.protocols.http1.stream import HTTP1Stream
-from djserve.protocols.http1.timeouts import HTTP1Timeouts
+from djserve.protocols.http1.response import ResponseWriter
+from djserve.protocols.http1.timeouts import ConnectionState, HTTP1Timeouts, Overdue
 from djserve.protocols.http1.upgrade import UpgradedConnection
+from djserve.protocols.limits import DISCARD_LIMIT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from djserve.conf.schema import HTTPConfig
     from djserve.interfaces import (
         ConnectionInfo,
         ConnectionOwner,
+        Exchange,
         Headers,
         Transport,
         WireProtocol,
     )
     from djserve.protocols.http1.response import ResponseDefaults
 
+# Bytes that a peer may send ahead of its turn; nginx keeps about as much.
+PIPELINE_LIMIT = 64 * 1024
 
-class HTTP1Connection(HTTP1Stream):
-    """Turn a connection's bytes into exchanges, and answer what is no valid request."""
+# An enum's members cost a descriptor each time (Python 3.11), and every request
+# compares some (benchmark: http1_hello).
+_IDLE = ConnectionState.IDLE
+_READING_HEAD = ConnectionState.READING_HEAD
+_AWAITING_CONTINUE = ConnectionState.AWAITING_CONTINUE
+_RECEIVING = ConnectionState.RECEIVING
+_ANSWERING = ConnectionState.ANSWERING
+_DISCARDING = ConnectionState.DISCARDING
+_LINGERING = ConnectionState.LINGERING
+_UPGRADED = ConnectionState.UPGRADED
+_CLOSED = ConnectionState.CLOSED
+
+_TAKING_REQUESTS = (_IDLE, _READING_HEAD)
+_ENDED = (_LINGERING, _CLOSED)
+
+
+class HTTP1Connection:
+    """Turn a connection's bytes into exchanges, and answer what is no valid request.
+
+    It is the transport's receiver, the server's ``Connection`` and the exchange's
+    ``Stream`` (interfaces).
+    """
 
     __slots__ = (
         "_body",
         "_buffer",
         "_config",
         "_discarded",
-        "_is_lost",
+        "_exchange",
+        "_info",
+        "_is_draining",
         "_is_processing",
         "_limits",
+        "_owner",
         "_parser",
+        "_state",
         "_timeouts",
+        "_transport",
         "_upgraded",
+        "_writer",
         "body_size",
+        "is_put_off",
+        "is_reading_paused",
+        "is_writable",
+        "mark",
+        "pauses",
         "request_count",
     )
 
@@ -60,31 +96,42 @@ class HTTP1Connection(HTTP1Stream):
         config: HTTPConfig,
         defaults: ResponseDefaults,
     ) -> None:
-        super().__init__(transport, info, owner, defaults)
+        self._transport = transport
+        self._info = info
+        self._owner = owner
         self._config = config
         self._parser = HeadParser(config)
         self._limits = HeadLimits(config)
+        self._writer = ResponseWriter(transport.write, defaults)
         self._timeouts = HTTP1Timeouts(config)
+        self._state: ConnectionState = _IDLE
         self._buffer = b""
         self._body: BodyDecoder | None = None
+        self._exchange: Exchange | None = None
+        self._upgraded: UpgradedConnection | None = None
         self._discarded = 0
+        # The next response is the last one.
+        self._is_draining = False
+        # A loop over the requests runs below in the stack: none is to begin another.
         self._is_processing = False
-        self._upgraded: WireProtocol | None = None
-        self._is_lost = False
+        # What the timeouts ask (timeouts.Facts).
+        self.mark = 0
+        self.pauses = 0
         self.request_count = 0
         self.body_size = 0
+        self.is_writable = True
+        self.is_reading_paused = False
+        self.is_put_off = False
 
     # Upward: the transport calls these.
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the peer."""
-        if self._body is not None:
-            self._feed_body(data)
-        elif self.is_lingering:
-            return
-        elif self._exchange is None:
+        if self._state in _TAKING_REQUESTS:
             self._process(data)
-        else:
+        elif self._body is not None:
+            self._feed_body(data)
+        elif self._state not in _ENDED:
             self._hold(data)
 
     def eof_received(self) -> None:
@@ -93,7 +140,7 @@ class HTTP1Connection(HTTP1Stream):
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
         self.is_writable = False
-        self._timeouts.pauses += 1
+        self.pauses += 1
         if self._exchange is not None:
             self._exchange.pause_writing()
 
@@ -113,69 +160,60 @@ class HTTP1Connection(HTTP1Stream):
         loop before it does, and the upgrade may come in between. Told again, by the
         new protocol, it does nothing.
         """
-        if self._is_lost:
+        if self._state is _CLOSED:
             return
-        self._is_lost = True
-        self.is_lingering = True
+        self._enter(_CLOSED)
         self._parser.close()
-        if self._upgraded is not None:
-            self._upgraded.connection_lost(exc)
+        upgraded, self._upgraded = self._upgraded, None
+        if upgraded is not None:
+            upgraded.receiver.connection_lost(exc)
         else:
             self._fail_exchange(exc)
         self._owner.connection_lost(self)
 
-    # The server calls these.
+    # The server calls these (interfaces.Connection).
 
     def tick(self, now: float) -> None:
         """Check every timeout at the monotonic time ``now``, in seconds."""
         if self._upgraded is not None:
-            self.flush_upgraded(self._upgraded)
             self._upgraded.tick(now)
             return
         if self._exchange is not None:
             self._exchange.tick(now)
-        self._timeouts.tick(self, now)
+        overdue = self._timeouts.check(self._state, self, now)
+        if overdue is not None:
+            self._ACTIONS[overdue](self)
 
     def retire(self) -> None:
         """Let the next response be the last one, and wait for its request until then.
 
         An idle peer may be sending that already; a close now would look like a failure.
         """
-        self._keep_alive = False
         self._is_draining = True
 
     def drain(self) -> None:
-        """End soon: at once where idle, else after the response under way."""
+        """End soon: at once if idle, else after the response under way."""
         self.retire()
         if self._upgraded is not None:
-            self._upgraded.drain()
+            self._upgraded.receiver.drain()
         elif self._exchange is not None:
             self._exchange.drain()
-        elif self._body is not None:
+        elif self._state is _DISCARDING:
             self._linger()
-        elif len(self._buffer) < 2 and not self.is_lingering:
-            self._timeouts.end_idle(self)
-
-    # For timeouts. A head under way has two bytes at least: one alone may be the first
-    # half of an empty line, and a peer that sends nothing else must count as idle. A
-    # peer that does not read its last response is the write timeout's affair.
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether neither a request nor a part of one is under way."""
-        return self._is_between_requests() and len(self._buffer) < 2
+        elif self._state is _IDLE and len(self._buffer) < 2:
+            self._end_idle()
 
     @property
     def idle_since(self) -> tuple[bool, float] | None:
         """Whether a request was ever made, and since when none is under way."""
-        if not self.is_idle or self.is_lingering or self._upgraded is not None:
+        if self._state is not _IDLE or not self.is_writable:
             return None
-        since = self._timeouts.quiet_since(self)
+        since = self._timeouts.quiet_since(self.mark)
         return None if since is None else (self.request_count > 0, since)
 
     @property
     def held_size(self) -> int:
-        """Bytes that wait for the peer, or from it for who takes them."""
+        """Bytes that wait for the peer, or from it for their receiver."""
         receiver = self._exchange if self._upgraded is None else self._upgraded
         return (
             len(self._buffer)
@@ -185,55 +223,116 @@ class HTTP1Connection(HTTP1Stream):
 
     def give_way(self) -> bool:
         """End if it is idle and its peer has sent nothing more."""
-        if self.idle_since is None or self.has_input:
+        if self.idle_since is None or self._has_input():
             return False
         self.retire()
-        self.end()
+        self._end()
         return True
+
+    def abort_transport(self) -> None:
+        """Drop the connection, with what is buffered."""
+        self._owner.reset_transport(self._transport)
 
     @property
     def is_upgraded(self) -> bool:
         """Whether the connection is another protocol's now."""
-        return self._upgraded is not None
+        return self._state is _UPGRADED
+
+    def get_write_buffer_size(self) -> int:
+        """Return the bytes that the transport has not yet sent."""
+        return self._transport.get_write_buffer_size()
+
+    # Downward: the exchange calls these (interfaces.Stream).
 
     @property
-    def is_reading_head(self) -> bool:
-        """Whether a part of a request head has come."""
-        return self._is_between_requests() and len(self._buffer) > 1
+    def extensions(self) -> Mapping[str, dict[str, Any]]:
+        """The ASGI extensions that work on this connection."""
+        return self._writer.extensions
 
-    @property
-    def is_reading_body(self) -> bool:
-        """Whether the peer is expected to send content now."""
-        return self._body is not None and not (
-            self._is_reading_paused or self._awaits_continue
-        )
+    def send_informational(self, status: int, headers: Headers) -> None:
+        """Send an interim response."""
+        self._writer.send_informational(status, headers)
 
-    def refuse(self, error: ProtocolError) -> None:
-        """Answer a request that cannot be served and close (RFC 9112 section 9.6)."""
-        head = self._head
-        is_dropping_content = self._body is not None and head is None
-        was_answered = self._response is not None or is_dropping_content
-        self._fail_exchange(None if was_answered else error)
-        if was_answered:
-            self.close()
-            return
-        self._owner.request_refused(head, self._info, error)
-        self._write_refusal(error)
-        self._linger()
+    def send_response(
+        self, status: int, headers: Headers, data: bytes, more: bool
+    ) -> None:
+        """Send the head and the first part of the content."""
+        # Whether content follows a final response that came without "100 Continue" is
+        # the client's to choose, so that nothing after it has a sure beginning.
+        keep_alive = self._keeps_alive() and self._state is not _AWAITING_CONTINUE
+        self._writer.send_response(status, headers, data, more, keep_alive)
+        if not more:
+            self._response_ended()
 
-    # Stream: what the exchange calls beside HTTP1Stream's.
+    def send_data(self, data: bytes, more: bool) -> None:
+        """Send a further part of the content."""
+        self._writer.send_data(data, more)
+        if not more:
+            self._response_ended()
+
+    def send_trailers(self, headers: Headers) -> None:
+        """End the response with a trailer section."""
+        self._writer.send_trailers(headers)
+        self._response_ended()
+
+    def push(self, path: str, headers: Headers) -> None:
+        raise ApplicationError("HTTP/1.1 has no server push")
 
     def upgrade(self, headers: Headers, receiver: WireProtocol) -> Transport:
         """Switch protocols (RFC 9110 section 7.8) and hand the transport over."""
-        self._write_upgrade(headers)
-        self._upgraded = receiver
+        self._writer.send_upgrade(headers)
+        early, self._buffer = self._buffer, b""
+        self._upgraded = UpgradedConnection(
+            receiver, self.connection_lost, early, self._transport
+        )
         self._exchange = None
-        upgraded = UpgradedConnection(self, receiver, self._transport)
-        self._transport.set_protocol(upgraded)
+        self._enter(_UPGRADED)
+        self._transport.set_protocol(self._upgraded)
         self.resume_reading()
         return self._transport
 
-    # Private.
+    def request_content(self) -> None:
+        """Answer Expect: 100-continue, once the application reads (RFC 9110 10.1.1)."""
+        if self._state is _AWAITING_CONTINUE:
+            self._enter(_RECEIVING)
+            self._writer.send_continue()
+
+    def pause_reading(self) -> None:
+        """Deliver no more content for now."""
+        if not self.is_reading_paused:
+            self.is_reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Deliver content again."""
+        if self.is_reading_paused:
+            self.is_reading_paused = False
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Break off the response: the peer sees that it is not complete."""
+        if self._writer.ends_by_close:
+            # A regular end would look like the content's end (RFC 9112 section 8).
+            self._owner.reset_transport(self._transport)
+        else:
+            self._transport.close()
+
+    # Private: the state.
+
+    def _enter(self, state: ConnectionState) -> None:
+        """Change the state; nothing else does."""
+        self._state = state
+        self.mark += 1
+
+    def _keeps_alive(self) -> bool:
+        """Return whether another request may follow the one under way."""
+        return self._parser.keep_alive and not self._is_draining
+
+    def _has_input(self) -> bool:
+        """Return whether the peer has sent what has not come up yet."""
+        return self._owner.has_input(self._transport)
+
+    # Private: from bytes to exchanges.
 
     def _process(self, data: bytes) -> None:
         """Take requests from ``data`` until one is under way or more is needed.
@@ -241,29 +340,18 @@ class HTTP1Connection(HTTP1Stream):
         A peer that does not read its responses gets no further ones: each is small,
         yet together they would have no bound.
         """
-        was_reading = False
         if self._buffer:
-            was_reading = len(self._buffer) > 1
             data, self._buffer = self._buffer + data, b""
         self._is_processing = True
         try:
-            while (
-                data
-                and self._exchange is None
-                and self._body is None
-                and self.is_writable
-                and not self.is_lingering
-                and self._upgraded is None
-            ):
+            while data and self.is_writable and self._state in _TAKING_REQUESTS:
                 data = self._take_request(data)
         except ProtocolError as error:
-            self.refuse(error)
+            self._refuse(error)
             return
         finally:
             self._is_processing = False
-        if self._buffer and not was_reading and len(self._buffer) > 1:
-            self.mark += 1
-        if data and not self.is_lingering:
+        if data and self._state not in _ENDED:
             self._hold(data)
 
     def _take_request(self, data: bytes) -> bytes:
@@ -272,23 +360,22 @@ class HTTP1Connection(HTTP1Stream):
             data = skip_empty_lines(data)
         end = data.find(b"\r\n\r\n") + 4
         if end == 3:
-            if len(data) > 1:
-                self._limits.check_partial(data)
-            self._buffer = data
+            self._keep_partial(data)
             return b""
         block = data if end == len(data) else data[:end]
         if end > self._limits.small:
             self._limits.check(block)
         head = self._parser.parse(block)
         self.request_count += 1
-        self.mark += 1
-        self._begin_response(head, self._parser.keep_alive)
+        self._writer.request = head
+        state = _ANSWERING
         if head.has_body:
             self._body = open_body(head, self._config)
-            self._awaits_continue = head.expects_continue
             self.body_size = 0
+            state = _AWAITING_CONTINUE if head.expects_continue else _RECEIVING
         exchange = self._owner.open_exchange(head, self._info, self)
         self._exchange = exchange
+        self._enter(state)
         rest = data[end:]
         if self._body is not None:
             if rest:
@@ -302,54 +389,55 @@ class HTTP1Connection(HTTP1Stream):
             rest, self._buffer = self._buffer, b""
         return rest
 
+    def _keep_partial(self, data: bytes) -> None:
+        """Keep the beginning of a head. Raises ProtocolError if it cannot be one."""
+        if len(data) > 1:
+            self._limits.check_partial(data)
+            if self._state is _IDLE:
+                self._enter(_READING_HEAD)
+        self._buffer = data
+
     def _feed_body(self, data: bytes) -> None:
         body = self._body
         assert body is not None
-        self._awaits_continue = False
+        if self._state is _AWAITING_CONTINUE:
+            self._enter(_RECEIVING)
         self.body_size += len(data)
         try:
             chunks = body.feed(data)
         except ProtocolError as error:
-            self.refuse(error)
+            self._refuse(error)
             return
         if self._exchange is None:
             self._discard(len(data))
         else:
             for chunk in chunks:
                 self._exchange.data_received(chunk)
-        if not body.is_complete:
-            return
+        if body.is_complete and self._state not in _ENDED:
+            self._end_body(body.rest)
+
+    def _end_body(self, rest: bytes) -> None:
+        """Go on from a request's complete content."""
         self._body = None
-        self.mark += 1
         if self._exchange is not None:
+            self._enter(_ANSWERING)
             # In its place first: the end may be answered at once.
-            if body.rest:
-                self._hold(body.rest)
+            if rest:
+                self._hold(rest)
             self._exchange.eof_received()
-        elif not self.is_lingering:
-            self._buffer = body.rest
+        else:
+            self._enter(_IDLE)
+            self._buffer = rest
             self._continue()
 
     def _hold(self, data: bytes) -> None:
         """Keep what the peer sent ahead of its turn."""
-        self._buffer += data
-        if len(self._buffer) > PIPELINE_LIMIT:
-            self.pause_reading()
-
-    def _response_ended(self, close: bool) -> None:
-        """The response is complete: go on to the next request, or end."""
-        self._exchange = None
-        self._response = None
-        self._head = None
-        self.mark += 1
-        if close:
-            self._linger() if self._body is not None else self.end()
-            return
-        # What is left of the content is dropped; the next request may follow.
-        self._discarded = 0
-        self.resume_reading()
-        if self._body is None:
-            self._continue()
+        if self._upgraded is not None:
+            self._upgraded.hold(data)
+        else:
+            self._buffer += data
+            if len(self._buffer) > PIPELINE_LIMIT:
+                self.pause_reading()
 
     def _continue(self) -> None:
         """Take the next request from what was sent ahead, unless a loop below does."""
@@ -359,8 +447,68 @@ class HTTP1Connection(HTTP1Stream):
 
     def _discard(self, size: int) -> None:
         self._discarded += size
-        if self._discarded > DISCARD_LIMIT and not self.is_lingering:
+        if self._discarded > DISCARD_LIMIT:
             self._linger()
+
+    def _response_ended(self) -> None:
+        """The response is complete: take the next request, or end."""
+        self._exchange = None
+        if self._writer.must_close or not self._keeps_alive():
+            self._linger() if self._body is not None else self._end()
+            return
+        self._discarded = 0
+        self._enter(_IDLE if self._body is None else _DISCARDING)
+        self.resume_reading()
+        if self._body is None:
+            self._continue()
+
+    # Private: refusals, timeouts and the end.
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """Answer a request that cannot be served and close (RFC 9112 section 9.6)."""
+        writer = self._writer
+        was_answered = writer.is_started or self._state is _DISCARDING
+        self._fail_exchange(None if was_answered else error)
+        if was_answered:
+            self._close()
+            return
+        self._owner.request_refused(writer.request, self._info, error)
+        writer.send_refusal(error)
+        self._linger()
+
+    def _refuse_head(self) -> None:
+        self._refuse(
+            ProtocolError("The request head is late", 408, setting="HEADER_TIMEOUT")
+        )
+
+    def _refuse_content(self) -> None:
+        self._refuse(
+            ProtocolError("The content is too slow", 408, setting="BODY_MIN_RATE")
+        )
+
+    def _end_idle(self) -> None:
+        """Close an idle connection; at the next tick if its peer has sent something.
+
+        To a peer, a close that meets its request looks like a failure. The response to
+        that is the last one, and what is no request puts off the end only once.
+        """
+        self.retire()
+        if self.is_put_off or not self._has_input():
+            self._end()
+        self.is_put_off = True
+
+    def _end(self) -> None:
+        """Close between requests; on the server's own accord only our side at first.
+
+        What the peer sends until it sees that is dropped. At a full close a reset would
+        answer it, and might destroy what the peer has yet to read (RFC 9112 section
+        9.6). A transport of TLS cannot end one side alone: it closes, and on uvloop it
+        waits for the peer's end by itself.
+        """
+        if self._is_draining and self._transport.can_write_eof():
+            self._end_sending()
+        else:
+            self._close()
 
     def _linger(self) -> None:
         """Close once the peer has had the time to read the response.
@@ -372,17 +520,35 @@ class HTTP1Connection(HTTP1Stream):
         self._buffer = b""
         self._end_sending()
 
+    def _end_sending(self) -> None:
+        """Say that nothing more comes; over TLS, the response alone has to say it.
+
+        To close there would answer what is on its way to us with a reset, and the peer
+        might never read the response.
+        """
+        self._enter(_LINGERING)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self.resume_reading()
+
+    def _close(self) -> None:
+        """Close the transport after what is buffered; take nothing more."""
+        self._enter(_LINGERING)
+        self._body = None
+        self._transport.close()
+
+    def _close_lingering(self) -> None:
+        self._transport.close()
+
     def _fail_exchange(self, exc: Exception | None) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.connection_lost(exc)
 
-    def flush_upgraded(self, receiver: WireProtocol) -> None:
-        """Deliver what the peer sent before the switch."""
-        if self._buffer:
-            data, self._buffer = self._buffer, b""
-            self.resume_reading()
-            receiver.data_received(data)
-
-    def _is_between_requests(self) -> bool:
-        return self._exchange is None and self._body is None and self.is_writable
+    _ACTIONS: ClassVar[dict[Overdue, Callable[[HTTP1Connection], None]]] = {
+        Overdue.READING: abort_transport,
+        Overdue.REQUEST: _end_idle,
+        Overdue.HEAD: _refuse_head,
+        Overdue.CONTENT: _refuse_content,
+        Overdue.END: _close_lingering,
+    }

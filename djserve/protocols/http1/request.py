@@ -77,6 +77,39 @@ def _lower_name(name: bytes) -> bytes:
     return lowered
 
 
+class HeadLimits:
+    """Refuse heads that are too large, complete or not."""
+
+    __slots__ = ("_header_size", "_request_line", "small")
+
+    def __init__(self, config: HTTPConfig) -> None:
+        self._request_line = config.request_line_limit
+        self._header_size = config.header_size_limit
+        # No head of this size can be over a limit.
+        self.small = min(self._request_line, self._header_size)
+
+    def check_partial(self, data: bytes) -> None:
+        """Check the beginning of a head. Raises ProtocolError: 400, 414 or 431."""
+        if data[0] < 0x21 or data.count(b"\n") != data.count(b"\r\n"):
+            raise ProtocolError("Malformed request line")
+        if len(data) > self.small:
+            self.check(data)
+
+    def check(self, data: bytes) -> None:
+        """Check the size of a head. Raises ProtocolError: 414 or 431."""
+        line = data.find(b"\r\n")
+        if line < 0:
+            line = len(data) - data.endswith(b"\r")
+        if line > self._request_line:
+            raise ProtocolError(
+                "The request line is too long", 414, setting="REQUEST_LINE_LIMIT"
+            )
+        if len(data) - line - 4 > self._header_size:
+            raise ProtocolError(
+                "The header fields are too large", 431, setting="HEADER_SIZE_LIMIT"
+            )
+
+
 class HeadParser:
     """Parse the request heads of one connection, one after the other."""
 
@@ -293,6 +326,21 @@ class HeadParser:
         if value != self._last_host:
             check_authority(value)
             self._last_host = value
+
+
+def skip_empty_lines(data: bytes) -> bytes:
+    """Return ``data`` from the request line on (RFC 9112 section 2.2).
+
+    A CR at the end may be half of one more empty line and stays.
+    """
+    rest = data.lstrip(b"\r\n")
+    blank = data[: len(data) - len(rest)]
+    count = blank.count(b"\r\n")
+    if 2 * count == len(blank):
+        return rest
+    if 2 * count + 1 == len(blank) and not rest and blank.endswith(b"\r"):
+        return b"\r"
+    raise ProtocolError("Bare CR or LF before the request line")
 
 
 def _apply_framing(head: RequestHead, name: bytes, value: bytes) -> None:

@@ -1,10 +1,14 @@
-"""A response's head and its framing (RFC 9112 section 6.3)."""
+"""A response from its parts to bytes: head, framing, content, trailers (RFC 9112).
+
+``ResponseWriter`` writes one response after the other. It knows nothing of requests
+that follow, nor of the connection's end; it tells whether the framing asks for that.
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from djserve.errors import ApplicationError
 from djserve.protocols.headers import (
@@ -16,6 +20,9 @@ from djserve.protocols.headers import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from djserve.errors import ProtocolError
     from djserve.interfaces import Headers, RequestHead
 
 
@@ -36,6 +43,22 @@ _NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
 _CONTENT_LENGTH = Field.CONTENT_LENGTH
 
 _STATUSES_WITHOUT_CONTENT = frozenset({204, 205, 304})
+
+# Above this, joining head and content costs more than a second write.
+_JOIN_LIMIT = 64 * 1024
+
+_EXTENSIONS: dict[str, dict[str, Any]] = {
+    "http.response.early_hint": {},
+    "http.response.trailers": {},
+    "http.response.pathsend": {},
+    "http.response.zerocopysend": {},
+}
+# HTTP/1.0 knows neither interim responses nor chunks.
+_EXTENSIONS_1_0 = {
+    name: value
+    for name, value in _EXTENSIONS.items()
+    if name not in ("http.response.early_hint", "http.response.trailers")
+}
 
 
 def _status_line(status: int) -> bytes:
@@ -87,6 +110,135 @@ class ResponseHead:
         self.framing: Framing = _LENGTH
         self.remaining = 0
         self.close = False
+
+
+class ResponseWriter:
+    """Write one response after the other, each in the framing that fits it.
+
+    ``request`` is the one that is answered, set by the connection and forgotten with
+    the response's end. ``must_close`` says that a response has announced the end of the
+    connection.
+    """
+
+    __slots__ = ("_defaults", "_response", "_write", "must_close", "request")
+
+    def __init__(
+        self, write: Callable[[bytes], object], defaults: ResponseDefaults
+    ) -> None:
+        self._write = write
+        self._defaults = defaults
+        self.request: RequestHead | None = None
+        self._response: ResponseHead | None = None
+        self.must_close = False
+
+    @property
+    def is_started(self) -> bool:
+        """Whether a final response has been started and has not ended."""
+        return self._response is not None
+
+    @property
+    def ends_by_close(self) -> bool:
+        """Whether a regular end of the connection would look like the content's."""
+        return self._response is not None and self._response.framing is _CLOSE
+
+    @property
+    def extensions(self) -> Mapping[str, dict[str, Any]]:
+        """The ASGI extensions that work for this request."""
+        request = self.request
+        is_1_1 = request is not None and request.http_version == "1.1"
+        return _EXTENSIONS if is_1_1 else _EXTENSIONS_1_0
+
+    def send_informational(self, status: int, headers: Headers) -> None:
+        """Send an interim response; nothing to an HTTP/1.0 peer (RFC 9110 15.2)."""
+        data = build_informational(status, headers)
+        if self.request is not None and self.request.http_version == "1.1":
+            self._write(data)
+
+    def send_continue(self) -> None:
+        """Ask for the content (RFC 9110 section 10.1.1), unless it is too late."""
+        if self._response is None:
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def send_response(
+        self, status: int, headers: Headers, data: bytes, more: bool, keep_alive: bool
+    ) -> None:
+        """Send the head and the first part of the content in one write."""
+        request = self.request
+        assert request is not None
+        head = build_response_head(
+            request, status, headers, None if more else len(data), self._defaults
+        )
+        if head.framing is _LENGTH and len(data) > head.remaining:
+            raise _too_much(len(data), head.remaining)
+        if head.close or not keep_alive:
+            self.must_close = True
+            head.data += b"connection: close\r\n"
+        elif request.http_version == "1.0":
+            head.data += b"connection: keep-alive\r\n"
+        content = _frame(head, data, more)
+        if more:
+            self._response = head
+        else:
+            self.request = None
+        if len(content) > _JOIN_LIMIT:
+            self._write(head.data + head.end)
+            self._write(content)
+        else:
+            self._write(b"".join((head.data, head.end, content)))
+
+    def send_data(self, data: bytes, more: bool) -> None:
+        """Send a further part of the content."""
+        head = self._response
+        assert head is not None
+        if head.framing is _LENGTH:
+            left = head.remaining - len(data)
+            if left < 0:
+                raise _too_much(len(data), head.remaining)
+            if left and not more:
+                raise ApplicationError(
+                    f"The response ends {left} bytes short of its Content-Length"
+                )
+        content = _frame(head, data, more)
+        if not more:
+            self.request = self._response = None
+        if content:
+            self._write(content)
+
+    def send_trailers(self, headers: Headers) -> None:
+        """End the response; the fields go out where framing and peer allow them.
+
+        RFC 9110 section 6.5.1: without ``TE: trailers`` they are better left out.
+        """
+        head, request = self._response, self.request
+        assert head is not None
+        assert request is not None
+        data = build_trailers(headers)
+        if head.framing is _CHUNKED and _takes_trailers(request):
+            self.request = self._response = None
+            self._write(data)
+        else:
+            self.send_data(b"", more=False)
+
+    def send_refusal(self, error: ProtocolError) -> None:
+        """Send the server's own answer to a request that is refused."""
+        body = error.reason.encode("ascii", "backslashreplace") + b"\n"
+        fields = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(body)),
+            *error.headers,
+            (b"connection", b"close"),
+        ]
+        is_head = self.request is not None and self.request.method == "HEAD"
+        self._send_plain(error.status, fields, b"" if is_head else body)
+
+    def send_upgrade(self, headers: Headers) -> None:
+        """Send 101 with the fields of the handshake (RFC 6455 section 4.2.2)."""
+        fields = [(b"connection", b"Upgrade"), (b"upgrade", b"websocket"), *headers]
+        self._send_plain(101, fields, b"")
+
+    def _send_plain(self, status: int, fields: Headers, body: bytes) -> None:
+        data = build_informational(status, fields)[:-2]
+        self._write(data + self._defaults.end + body)
 
 
 def build_response_head(
@@ -206,3 +358,32 @@ def _parse_length(line: bytes, seen: int) -> int:
             f"Content-Length must be given once, in digits, got {value!r:.100}"
         )
     return int(value)
+
+
+def _frame(head: ResponseHead, data: bytes, more: bool) -> bytes:
+    """Return ``data`` as the framing wants it, and account for it."""
+    framing = head.framing
+    if framing is _LENGTH:
+        head.remaining -= len(data)
+        return data
+    if framing is _NONE:
+        return b""
+    if framing is _CLOSE:
+        return data
+    if not data:
+        return b"" if more else b"0\r\n\r\n"
+    end = b"\r\n" if more else b"\r\n0\r\n\r\n"
+    return b"".join((b"%x\r\n" % len(data), data, end))
+
+
+def _too_much(size: int, room: int) -> ApplicationError:
+    return ApplicationError(
+        f"{size} bytes of content where the Content-Length has room for {room}"
+    )
+
+
+def _takes_trailers(request: RequestHead) -> bool:
+    return any(
+        name == b"te" and b"trailers" in split_list(value)
+        for name, value in request.headers
+    )

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from djserve.errors import ProtocolError
 from djserve.interfaces import RequestHead
-from djserve.protocols.http1.limits import DISCARD_LIMIT, PIPELINE_LIMIT
+from djserve.protocols.http1.connection import PIPELINE_LIMIT
+from djserve.protocols.limits import DISCARD_LIMIT
 from djserve.testing.transport import MemoryTransport
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from djserve.testing.transport import MemoryTransport
 
 
 class Recorder:
-    """Stands for the connection and for the receiver: it notes each call."""
+    """Stands for the receiver: it notes each call."""
 
     def __init__(self, name: str, calls: list[tuple[Any, ...]]) -> None:
         self._name = name
@@ -17,26 +17,45 @@ class Recorder:
         return lambda *arguments: self._calls.append((self._name, event, *arguments))
 
 
-def upgraded() -> tuple[UpgradedConnection, list[tuple[Any, ...]], Any]:
+def upgraded(early: bytes = b"") -> tuple[UpgradedConnection, list[tuple[Any, ...]]]:
     calls: list[tuple[Any, ...]] = []
     receiver: Any = Recorder("receiver", calls)
-    connection: Any = Recorder("connection", calls)
-    return UpgradedConnection(connection, receiver), calls, receiver
+    return (
+        UpgradedConnection(
+            receiver, lambda exc: calls.append(("connection", "lost", exc)), early
+        ),
+        calls,
+    )
 
 
 def test_what_came_before_the_switch_goes_first() -> None:
-    connection, calls, receiver = upgraded()
+    connection, calls = upgraded(b"ear")
+    connection.hold(b"ly")
 
     connection.data_received(b"frame")
+    connection.data_received(b"next")
 
     assert calls == [
-        ("connection", "flush_upgraded", receiver),
+        ("receiver", "data_received", b"early"),
         ("receiver", "data_received", b"frame"),
+        ("receiver", "data_received", b"next"),
+    ]
+
+
+def test_tick_delivers_what_came_before_the_switch() -> None:
+    connection, calls = upgraded(b"early")
+    connection.tick(1.0)
+    connection.tick(2.0)
+
+    assert calls == [
+        ("receiver", "data_received", b"early"),
+        ("receiver", "tick", 1.0),
+        ("receiver", "tick", 2.0),
     ]
 
 
 def test_flow_control_reaches_the_receiver_alone() -> None:
-    connection, calls, _ = upgraded()
+    connection, calls = upgraded()
 
     connection.pause_writing()
     connection.resume_writing()
@@ -49,12 +68,12 @@ def test_flow_control_reaches_the_receiver_alone() -> None:
     ]
 
 
-def test_end_is_told_to_the_connection_which_tells_the_receiver() -> None:
-    connection, calls, _ = upgraded()
+def test_end_is_told_to_the_connection_alone() -> None:
+    connection, calls = upgraded()
 
     connection.connection_lost(None)
 
-    assert calls == [("connection", "connection_lost", None)]
+    assert calls == [("connection", "lost", None)]
 
 
 class Peer(MemoryTransport):
@@ -95,10 +114,9 @@ class Buffer:
 def talk(buffer: Any, *sizes: int) -> list[tuple[Any, ...]]:
     """Send chunks of these sizes; return what reaches the receiver."""
     calls: list[tuple[Any, ...]] = []
-    connection: Any = Recorder("connection", [])
     receiver: Any = Receiver(calls, buffer)
     peer = Peer()
-    peer.set_protocol(UpgradedConnection(connection, receiver, peer))
+    peer.set_protocol(UpgradedConnection(receiver, lambda exc: None, b"", peer))
     for size in sizes:
         peer.send(bytes(size))
     peer.lose()
