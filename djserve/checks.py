@@ -7,6 +7,7 @@ djserve.E003  djserve comes after django.contrib.staticfiles
 djserve.E004  ASGI_APPLICATION names nothing that can be imported
 djserve.E005  ASGI_APPLICATION names the WSGI application
 djserve.I001  a middleware is made for each kind of view (handlers/checks.py)
+djserve.I002  a channel layer of this machine, and a database of another one
 djserve.W001  ASGI_APPLICATION is missing
 djserve.W002  several workers, and a channel layer that lives in one process
 djserve.W003  asgiref is too old for pooled threads
@@ -33,7 +34,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from django.apps import AppConfig, apps
 from django.conf import ENVIRONMENT_VARIABLE, settings
-from django.core.checks import CheckMessage, Error, Warning
+from django.core.checks import CheckMessage, Error, Info, Warning
 from django.utils.module_loading import import_string
 
 from djserve.asgi.origin import OriginPolicy, create_policy, origin_allowed
@@ -48,6 +49,7 @@ TAG = "djserve"
 _OLDEST_ASGIREF = (3, 13)
 
 _IN_MEMORY_LAYER = "channels.layers.InMemoryChannelLayer"
+_HOST_LAYER = "djserve.channels.HostChannelLayer"
 _REDIS_LAYER = "channels_redis.core.RedisChannelLayer"
 
 # channels_redis waits in reads of five seconds (RedisChannelLayer.brpop_timeout), and
@@ -164,12 +166,45 @@ def find_layer_problems(config: ServerConfig) -> list[CheckMessage]:
         Warning(
             f"The channel layer {alias!r} keeps its messages in one process, but there "
             f"are {number} workers: groups will not reach all clients.",
-            hint="Use channels_redis, or set DJSERVE['WORKERS'] to 1.",
+            hint=f"Use {_HOST_LAYER}, or channels_redis if the site runs on several "
+            "machines, or set DJSERVE['WORKERS'] to 1.",
             id="djserve.W002",
         )
         for alias, layer in layers.items()
         if _is_a(layer.get("BACKEND"), _IN_MEMORY_LAYER)
     ]
+
+
+def check_machines(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report channel layers of one machine where there may well be several.
+
+    It cannot be known from one of them; a database elsewhere is often shared.
+    """
+    layers = getattr(settings, "CHANNEL_LAYERS", None) or {}
+    host = str(settings.DATABASES.get("default", {}).get("HOST") or "")
+    if settings.DEBUG or _is_of_this_machine(host):
+        return []
+    return [
+        Info(
+            f"The channel layer {alias!r} reaches the processes of this machine alone, "
+            f"and the database is on {host}.",
+            hint="If the site runs on several machines, use channels_redis. If not, "
+            "silence this check.",
+            id="djserve.I002",
+        )
+        for alias, layer in layers.items()
+        if _is_a(layer.get("BACKEND"), _HOST_LAYER)
+    ]
+
+
+def _is_of_this_machine(host: str) -> bool:
+    # No host and a path are unix sockets.
+    if not host or host.startswith(("/", "@")) or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def check_redis_timeouts(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
@@ -312,6 +347,7 @@ CHECKS = (
     check_installed_apps,
     check_application,
     check_channel_layers,
+    check_machines,
     check_redis_timeouts,
     check_asgiref,
     check_debug,

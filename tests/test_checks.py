@@ -170,6 +170,44 @@ def test_layer_derived_from_the_one_in_memory_lives_in_one_process_too() -> None
         assert ids(checks.check_channel_layers(None)) == ["djserve.W002"]
 
 
+HOST = {"BACKEND": "djserve.channels.HostChannelLayer"}
+
+
+@pytest.mark.parametrize(
+    ("host", "layer", "expected"),
+    [
+        ("db.example.org", HOST, ["djserve.I002"]),
+        ("10.0.0.7", HOST, ["djserve.I002"]),
+        ("db.example.org", REDIS, []),
+        ("db.example.org", IN_MEMORY, []),
+        ("", HOST, []),
+        ("localhost", HOST, []),
+        ("127.0.0.2", HOST, []),
+        ("[::1]", HOST, []),
+        ("/run/postgresql", HOST, []),
+    ],
+)
+def test_layer_of_one_machine_beside_a_database_of_another(
+    host: str,
+    layer: dict[str, Any],
+    expected: list[str],
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings.DEBUG, settings.CHANNEL_LAYERS = False, {"default": layer}
+    monkeypatch.setitem(settings.DATABASES["default"], "HOST", host)
+
+    assert ids(checks.check_machines(None)) == expected
+
+
+def test_layer_of_one_machine_is_right_for_several_workers() -> None:
+    with override_settings(
+        DJSERVE={"WORKERS": 2}, CHANNEL_LAYERS={"default": HOST}, DEBUG=True
+    ):
+        assert checks.check_channel_layers(None) == []
+        assert checks.check_machines(None) == []
+
+
 @pytest.mark.parametrize("backend", ["nowhere.Layer", "django.VERSION", None])
 def test_layer_that_is_no_class_is_left_to_channels(backend: object) -> None:
     layers = {"default": {"BACKEND": backend}}

@@ -44,7 +44,8 @@ settings.configure(INSTALLED_APPS=["djserve"], ROOT_URLCONF="none")
 django.setup()
 import djserve
 for found in pkgutil.walk_packages(djserve.__path__, "djserve."):
-    if not found.name.endswith("__main__"):
+    # The layer is for Channels alone.
+    if not found.name.endswith("__main__") and ".channels" not in found.name:
         __import__(found.name)
 
 from djserve.handlers import get_asgi_application, parallel_consumers

@@ -1,0 +1,13 @@
+"""A channel layer for the processes of one machine, without a server between them.
+
+    CHANNEL_LAYERS = {"default": {"BACKEND": "djserve.channels.HostChannelLayer"}}
+
+Nothing of djserve imports this package: Channels and msgpack are needed only by those
+who use it. ``node`` explains how it works.
+"""
+
+from __future__ import annotations
+
+from djserve.channels.layer import HostChannelLayer
+
+__all__ = ["HostChannelLayer"]

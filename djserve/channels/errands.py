@@ -1,0 +1,93 @@
+"""A thread that does for a process what could not be done at once.
+
+It lives while there is something: bytes that a peer had no room for, and messages to
+plain names that had no receiver. It belongs to no loop, since the code that sent them
+may run on none that lasts.
+"""
+
+from __future__ import annotations
+
+import selectors
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+Sockets: TypeAlias = Iterable[int]
+
+# How soon it is looked again for receivers; the pause grows while there are none.
+_SHORTEST = 0.02
+_LONGEST = 0.5
+
+
+class Errands:
+    """Call ``work`` until it returns None, with pauses that the peers' sockets end.
+
+    ``work`` returns the sockets to be watched for room; it takes the node's lock.
+    """
+
+    def __init__(self, work: Callable[[], Sockets | None]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._news = threading.Event()
+        self._has_thread = False
+        self._is_closed = False
+
+    def start(self) -> None:
+        """See to it that somebody works; any thread calls this."""
+        with self._lock:
+            if self._has_thread:
+                return
+            self._has_thread = True
+            thread = threading.Thread(
+                target=self._run, name="djserve-channels", daemon=True
+            )
+            thread.start()
+
+    def close(self) -> None:
+        """Stop soon, and do not start again."""
+        with self._lock:
+            self._is_closed = True
+            self._has_thread = True
+        self._news.set()
+
+    def _run(self) -> None:
+        pause = _SHORTEST
+        while (sockets := self._next()) is not None:
+            if self._wait(sockets, pause):
+                pause = _SHORTEST
+            else:
+                pause = min(2 * pause, _LONGEST)
+
+    def _next(self) -> Sockets | None:
+        """Work, and return None if this thread is to end."""
+        if self._is_closed:
+            return None
+        sockets = self._work()
+        if sockets is not None:
+            return sockets
+        with self._lock:
+            # What comes from now on starts a thread of its own.
+            self._has_thread = False
+        # What came before that moment relied on this one.
+        sockets = self._work()
+        if sockets is None:
+            return None
+        with self._lock:
+            if self._has_thread:
+                return None
+            self._has_thread = True
+        return sockets
+
+    def _wait(self, sockets: Sockets, pause: float) -> bool:
+        """Wait for room in one of the sockets; True if there is."""
+        with selectors.DefaultSelector() as selector:
+            for number in sockets:
+                try:
+                    selector.register(number, selectors.EVENT_WRITE)
+                except (ValueError, OSError):
+                    # Closed by another thread since.
+                    continue
+            if selector.get_map():
+                return bool(selector.select(pause))
+        self._news.wait(pause)
+        return False

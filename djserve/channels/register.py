@@ -1,0 +1,187 @@
+"""What a process wants sent to it, in memory that the other processes read.
+
+A file of fixed size, mapped by its owner for writing and by every peer for reading:
+
+- a heartbeat: until when the process is taken to read what it gets;
+- one byte for each slot of groups: whether it has a member of a group in that slot;
+- a table of channels: who waits for messages of a plain name, and which are full.
+
+A sender looks here before it writes to the process. No message announces a member, so
+none can be lost, late or out of order: once ``group_add`` has returned, every process
+sees the byte. Two groups that share a slot cost a message that the owner drops.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import mmap
+import os
+import zlib
+from enum import IntEnum
+from functools import lru_cache
+
+SLOTS = 65536
+ENTRIES = 4096
+_HEAD = 64
+_SIZE = _HEAD + SLOTS + 8 * ENTRIES
+# How far from its own place an entry may stand.
+_REACH = 16
+
+
+class State(IntEnum):
+    """What a process does with a channel, as its peers see it."""
+
+    NONE = 0
+    BUSY = 1
+    """It receives from the channel, and is at work on a message."""
+    WAITING = 2
+    FULL = 3
+
+
+def slot_of(group: str) -> int:
+    """Return the slot of a group, the same in each process."""
+    return zlib.crc32(group.encode("ascii")) & (SLOTS - 1)
+
+
+@lru_cache(maxsize=8192)
+def _key_of(channel: str) -> int:
+    digest = hashlib.blake2b(channel.encode("ascii"), digest_size=7).digest()
+    # Nought stands for an entry that has never been used.
+    return int.from_bytes(digest, "big") or 1
+
+
+class Register:
+    """A register, mapped for reading."""
+
+    _FLAGS = os.O_RDONLY
+    _PROT = mmap.PROT_READ
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError if there is none, or another user's."""
+        self._file = os.open(path, self._FLAGS | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            self._prepare()
+            self._map = mmap.mmap(self._file, _SIZE, mmap.MAP_SHARED, self._PROT)
+        except (OSError, ValueError) as error:
+            os.close(self._file)
+            raise OSError(f"{path} cannot be mapped: {error}") from error
+        self._view = memoryview(self._map)
+        self._beat = self._view[:8].cast("d")
+        self._slots = self._view[_HEAD : _HEAD + SLOTS]
+        self._table = self._view[_HEAD + SLOTS :].cast("Q")
+
+    def _prepare(self) -> None:
+        """Check or make the file before it is mapped."""
+        if os.fstat(self._file).st_size != _SIZE:
+            raise OSError("it has another size")
+
+    def close(self) -> None:
+        """Give the mapping back."""
+        for view in (self._beat, self._slots, self._table, self._view):
+            view.release()
+        self._map.close()
+        os.close(self._file)
+
+    def is_attended(self, now: float) -> bool:
+        """Return whether a loop of the process reads what comes."""
+        return self._beat[0] > now
+
+    def has_slot(self, slot: int) -> int:
+        """Return something true if a group of this slot has a member there."""
+        return self._slots[slot]
+
+    def state(self, channel: str) -> int:
+        """Return what the process does with a channel."""
+        key = _key_of(channel)
+        table = self._table
+        for step in range(_REACH):
+            # Key and state are one number, so that they are read together.
+            entry = table[(key + step) % ENTRIES]
+            if entry >> 8 == key:
+                return entry & 0xFF
+            if not entry:
+                break
+        return State.NONE
+
+
+class OwnRegister(Register):
+    """The register of this process. Its lock on the file ends with the process."""
+
+    _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    _PROT = mmap.PROT_READ | mmap.PROT_WRITE
+
+    def __init__(self, path: str, owner: int) -> None:
+        """Make it for a folder's owner. Raises OSError."""
+        self._members: dict[int, int] = {}
+        self._owner = owner
+        super().__init__(path)
+
+    def _prepare(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.geteuid() != self._owner:
+            # Root among the site's processes; these must be able to read it.
+            os.fchown(self._file, self._owner, -1)
+        # A page of a sparse file that a full disk cannot hold would be a SIGBUS.
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self._file, 0, _SIZE)
+        else:
+            os.ftruncate(self._file, _SIZE)
+
+    def beat(self, until: float) -> None:
+        """Promise to read what comes until a moment; 0 takes the promise back."""
+        self._beat[0] = until
+
+    def add_group(self, group: str) -> None:
+        """Have messages of a group sent here, for it has its first member."""
+        slot = slot_of(group)
+        self._members[slot] = self._members.get(slot, 0) + 1
+        self._slots[slot] = 1
+
+    def discard_group(self, group: str) -> None:
+        """Have messages of a group not sent here, for its last member has left."""
+        slot = slot_of(group)
+        left = self._members.pop(slot, 1) - 1
+        if left:
+            self._members[slot] = left
+        else:
+            self._slots[slot] = 0
+
+    def set_state(self, channel: str, state: State) -> bool:
+        """Show what is done with a channel; False if there is no room to do so."""
+        key = _key_of(channel)
+        table = self._table
+        free: int | None = None
+        for step in range(_REACH):
+            place = (key + step) % ENTRIES
+            entry = table[place]
+            if entry >> 8 == key:
+                table[place] = key << 8 | state
+                return True
+            if free is None and not entry & 0xFF:
+                free = place
+            if not entry:
+                break
+        if state is State.NONE:
+            return True
+        if free is None:
+            return False
+        table[free] = key << 8 | state
+        return True
+
+
+def is_abandoned(path: str) -> bool:
+    """Return whether the process that a register belongs to has ended."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return True
