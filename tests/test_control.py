@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from djserve import control
-from tests.control_socket import Desk, Message, make_status
+from tests.support.control_socket import Desk, Message, make_status
 
 Run = Callable[..., str]
 

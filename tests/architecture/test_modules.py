@@ -33,6 +33,7 @@ BESIDE_THE_MIRROR = (
     "e2e",
     "ecosystem",
     "fuzz",
+    "support",
 )
 """Folders of tests that belong to no single module."""
 

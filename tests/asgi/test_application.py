@@ -15,8 +15,8 @@ import pytest
 
 from djserve.asgi.application import AT_ONCE_LIMIT, ApplicationCalls, log_fault
 from djserve.errors import ApplicationError, ClientDisconnected
-from tests.logs import own_records
-from tests.waiting import PATIENCE
+from tests.support.logs import own_records
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -19,8 +19,8 @@ from djserve.instrumentation import unavailable
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
-from tests.logs import own_records
-from tests.waiting import PATIENCE
+from tests.support.logs import own_records
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

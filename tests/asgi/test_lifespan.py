@@ -10,8 +10,8 @@ from django.core.handlers.asgi import ASGIHandler
 
 from djserve.asgi.lifespan import Lifespan
 from djserve.errors import LifespanError, UnexpectedMessage
-from tests.logs import own_records
-from tests.virtual_time import run_in_virtual_time
+from tests.support.logs import own_records
+from tests.support.virtual_time import run_in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

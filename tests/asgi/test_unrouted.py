@@ -14,7 +14,7 @@ from django.urls import path
 from djserve.asgi.types import Application, Receive, Scope, Send
 from djserve.asgi.unrouted import is_unrouted, log_unrouted, refusal_status
 from djserve.errors import ApplicationError, ProtocolError
-from tests.logs import own_records
+from tests.support.logs import own_records
 
 
 async def consumer(scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,8 +14,8 @@ from djserve.instrumentation import unavailable
 from djserve.interfaces import Headers, RequestHead, WireProtocol
 from djserve.protocols.websocket.handshake import Handshake
 from djserve.testing.transport import MemoryTransport
-from tests.logs import own_records
-from tests.waiting import PATIENCE
+from tests.support.logs import own_records
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

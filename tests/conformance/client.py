@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable
 
 from tests.conformance.corpus import Case
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 def run_case(port: int, case: Case, pieces: Iterable[bytes] | None = None) -> str:

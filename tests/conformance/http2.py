@@ -9,7 +9,7 @@ from hpack import Decoder
 
 from tests.protocols.http2 import test_receiving
 from tests.protocols.http2.conftest import Wire
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0x1, 0x3, 0x4, 0x6, 0x7
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

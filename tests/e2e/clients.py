@@ -10,7 +10,7 @@ import h2.config
 import h2.connection
 import h2.events
 
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 # A masked text frame; a mask of zeros leaves the text as it is.
 ONE = b"\x81\x81\0\0\0\x001"

@@ -22,7 +22,7 @@ import trustme
 from djserve.net import reactor
 from djserve.testing.live import LiveServer
 from tests.e2e.clients import HANDSHAKE, connect, read_head
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.e2e
 

@@ -36,7 +36,7 @@ from tests.e2e.clients import (
     end,
     open_websocket,
 )
-from tests.waiting import settle, wait_until
+from tests.support.waiting import settle, wait_until
 
 pytestmark = pytest.mark.e2e
 

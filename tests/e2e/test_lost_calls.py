@@ -14,7 +14,7 @@ import trustme
 
 from djserve.testing.live import LiveServer
 from tests.e2e.clients import HANDSHAKE, connect, end
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.e2e
 

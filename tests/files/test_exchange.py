@@ -15,7 +15,7 @@ from djserve.files import FileTable, Folder
 from djserve.files import exchange as module
 from djserve.testing.transport import MemoryTransport
 from tests.server.sites import Site, on_loop
-from tests.waiting import settle, wait_until
+from tests.support.waiting import settle, wait_until
 
 SIZE = 3_000_000
 

@@ -21,7 +21,7 @@ from djserve.handlers.files import PATHSEND
 from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads import ThreadPool
 from tests.handlers.conversation import Conversation
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 EVENTS: list[Any] = []
 

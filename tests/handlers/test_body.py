@@ -25,7 +25,7 @@ from djserve.handlers.body import (
 )
 from djserve.handlers.disk import SpooledFile
 from djserve.instrumentation.spooled import spooled_size
-from tests.virtual_time import run_in_virtual_time
+from tests.support.virtual_time import run_in_virtual_time
 
 
 def read(

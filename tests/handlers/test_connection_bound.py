@@ -28,8 +28,8 @@ from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.runtime import make_lease, make_pool
 from djserve.handlers.threads import ThreadPool
 from tests.handlers.test_cursors import get
-from tests.postgresql import running_postgresql
-from tests.waiting import wait_until
+from tests.support.postgresql import running_postgresql
+from tests.support.waiting import wait_until
 
 ALIAS = "bounded"
 MOST = 3

@@ -18,7 +18,7 @@ from djserve.handlers import parallel_consumers
 from djserve.handlers.consumers import refuse_websockets
 from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads import ThreadPool
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 SOCKETS = 4
 

@@ -28,8 +28,8 @@ from djserve.handlers.cursors import (
 from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads import ThreadPool
-from tests.postgresql import running_postgresql
-from tests.waiting import wait_until
+from tests.support.postgresql import running_postgresql
+from tests.support.waiting import wait_until
 
 # Untyped: the types of asgiref know no functions with overloads.
 hop: Any = sync_to_async

@@ -37,8 +37,8 @@ from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
 from tests.handlers.carried import CallCounter
-from tests.logs import own_records
-from tests.waiting import PATIENCE, settle, wait_until
+from tests.support.logs import own_records
+from tests.support.waiting import PATIENCE, settle, wait_until
 
 EVENTS: list[str] = []
 BEGUN = threading.Event()

@@ -15,7 +15,7 @@ from djserve.handlers.disconnect import Disconnect
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
-from tests.waiting import settle
+from tests.support.waiting import settle
 
 
 class Client:

@@ -16,7 +16,7 @@ from djserve.handlers.hops import LeasedHops
 from djserve.handlers.leases import Lease
 from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.threads import ThreadPool
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 FILE = {"type": "http.response.pathsend", "path": "/some/file"}
 

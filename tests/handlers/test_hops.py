@@ -34,7 +34,7 @@ from djserve.handlers.hops import (
 from djserve.handlers.leases import Lease
 from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.threads import ThreadPool
-from tests.waiting import settle, wait_until
+from tests.support.waiting import settle, wait_until
 
 COLOUR: ContextVar[str] = ContextVar("colour", default="none")
 LOCAL = Local()

@@ -13,7 +13,7 @@ import pytest
 from djserve.handlers.leases import Lease
 from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.threads import ThreadPool
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from djserve.handlers.leases import Lease
 from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads import ThreadPool
 from tests.handlers.conversation import Conversation
-from tests.waiting import settle, wait_until
+from tests.support.waiting import settle, wait_until
 
 EVENTS: list[str] = []
 BEGUN = threading.Event()

@@ -16,7 +16,7 @@ from djserve.handlers.width import (
     Width,
     has_interpreter_lock,
 )
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 def note(adapted: Width, *looks: bool) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from djserve.instrumentation import access_file
 from djserve.instrumentation.access_file import BATCH_LIMIT, PART_SIZE_LIMIT, LineFile
-from tests.logs import own_records
+from tests.support.logs import own_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

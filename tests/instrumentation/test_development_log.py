@@ -14,7 +14,7 @@ from djserve.instrumentation.development_log import (
 )
 from djserve.instrumentation.events import RequestRecord
 from djserve.interfaces import RequestHead
-from tests.logs import own_records
+from tests.support.logs import own_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from djserve.instrumentation.logging import (
     configure_development,
     redirect_twisted,
 )
-from tests.logs import own_records
+from tests.support.logs import own_records
 
 
 class BareRoot(logging.RootLogger):

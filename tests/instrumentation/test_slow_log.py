@@ -5,7 +5,7 @@ import pytest
 from djserve.instrumentation.events import RequestRecord
 from djserve.instrumentation.slow_log import SlowLog
 from djserve.interfaces import Headers, RequestHead
-from tests.logs import own_records
+from tests.support.logs import own_records
 
 
 def make_record(

@@ -25,7 +25,7 @@ from djserve.management.development import (
     load_development_config,
 )
 from djserve.net.reactor import Reactor
-from tests.logs import own_records
+from tests.support.logs import own_records
 
 pytestmark = pytest.mark.e2e
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from djserve.net.reactor import Reactor, new_event_loop
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 Scenario = Callable[[Reactor], Awaitable[Any]]
 

@@ -17,8 +17,8 @@ from djserve.net.acceptor import accept_connections
 from djserve.net.address import TCPAddress
 from djserve.net.reactor import Reactor, new_event_loop
 from djserve.net.sockets import open_sockets
-from tests.logs import own_records
-from tests.waiting import settle, wait_until
+from tests.support.logs import own_records
+from tests.support.waiting import settle, wait_until
 
 Run = Callable[..., Any]
 

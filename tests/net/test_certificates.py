@@ -15,7 +15,7 @@ from djserve.conf.schema import TLSConfig
 from djserve.errors import ConfigError
 from djserve.net.certificates import Certificates
 from djserve.net.tls import ServerContext
-from tests.logs import own_records
+from tests.support.logs import own_records
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from djserve.interfaces import ConnectionInfo
 from djserve.net.endpoints import EndpointConnection, listen_on_endpoint
 from djserve.net.reactor import Reactor
-from tests.waiting import settle_with_data
+from tests.support.waiting import settle_with_data
 
 Run = Callable[..., Any]
 

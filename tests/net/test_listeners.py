@@ -17,7 +17,7 @@ from djserve.net.listeners import Listener, open_listener_on, open_listeners
 from djserve.net.reactor import Reactor
 from djserve.net.sockets import open_sockets
 from djserve.net.tls import server_context
-from tests.waiting import settle_with_data
+from tests.support.waiting import settle_with_data
 
 Run = Callable[..., Any]
 

@@ -13,7 +13,7 @@ import pytest
 
 from djserve.net.proxied import ProxiedListener
 from djserve.net.proxy_protocol import ProxyHeader
-from tests.waiting import settle, wait_until
+from tests.support.waiting import settle, wait_until
 
 V1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 5555 443\r\n"
 

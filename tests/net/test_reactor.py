@@ -20,7 +20,7 @@ from twisted.web import client, resource, server
 from zope.interface.verify import verifyObject  # type: ignore[import-untyped]
 
 from djserve.net.reactor import Reactor, new_event_loop
-from tests.waiting import settle
+from tests.support.waiting import settle
 
 Run = Callable[..., Any]
 

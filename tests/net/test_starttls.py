@@ -12,7 +12,7 @@ from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.protocols.basic import LineReceiver
 
 from djserve.net.reactor import Reactor
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 Run = Callable[..., Any]
 

@@ -15,7 +15,7 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 from zope.interface.verify import verifyObject  # type: ignore[import-untyped]
 
 from djserve.net.reactor import Reactor
-from tests.waiting import settle, settle_with_data, wait_until
+from tests.support.waiting import settle, settle_with_data, wait_until
 
 Run = Callable[..., Any]
 

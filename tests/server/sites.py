@@ -12,8 +12,8 @@ from djserve.conf.schema import ServerConfig
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
-from tests.virtual_time import run_in_virtual_time
-from tests.waiting import settle
+from tests.support.virtual_time import run_in_virtual_time
+from tests.support.waiting import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

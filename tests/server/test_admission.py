@@ -12,7 +12,7 @@ from djserve.conf.schema_bounds import BoundsConfig
 from djserve.server.admission import Admission, Verdict, default_limit
 from djserve.testing.transport import MemoryTransport
 from tests.server.sites import GET, Site, on_loop
-from tests.waiting import settle
+from tests.support.waiting import settle
 
 
 class Guest:

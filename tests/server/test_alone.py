@@ -19,7 +19,7 @@ from djserve.instrumentation.board import Field
 from djserve.net.reactor import Reactor
 from djserve.server.alone import BLOCKED_TIME, Alone
 from djserve.server.lifecycle import Server
-from tests.thread_figures import ThreadFigures
+from tests.support.thread_figures import ThreadFigures
 
 METRICS = {"METRICS_PATH": "/metrics"}
 

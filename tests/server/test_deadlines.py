@@ -14,8 +14,8 @@ from djserve.server.deadlines import (
     Sweep,
     choose_interval,
 )
-from tests.logs import own_records
-from tests.virtual_time import VirtualTimeLoop, run_in_virtual_time
+from tests.support.logs import own_records
+from tests.support.virtual_time import VirtualTimeLoop, run_in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,7 +9,7 @@ from h2.connection import H2Connection
 
 from djserve.conf.schema import DrainConfig, LifecycleConfig, ServerConfig
 from tests.server.sites import GET, Site, on_loop
-from tests.waiting import settle, wait_until
+from tests.support.waiting import settle, wait_until
 
 # The payload of a close frame with code 1012, and a first GOAWAY.
 SERVICE_RESTART = b"\x03\xf4Service Restart"

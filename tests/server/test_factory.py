@@ -15,8 +15,8 @@ import pytest
 from djserve.asgi.origin import OriginPolicy
 from djserve.conf.schema import HTTPConfig, ProxyConfig, ServerConfig
 from djserve.testing.transport import MemoryTransport
-from tests.logs import own_records
 from tests.server.sites import GET, Site, on_loop
+from tests.support.logs import own_records
 
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

@@ -17,8 +17,8 @@ from djserve.net.reactor import Reactor
 from djserve.server import heartbeat
 from djserve.server.heartbeat import INTERVAL, Heartbeat
 from djserve.server.lifecycle import Server
-from tests.thread_figures import ThreadFigures
-from tests.virtual_time import VirtualTimeLoop
+from tests.support.thread_figures import ThreadFigures
+from tests.support.virtual_time import VirtualTimeLoop
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from djserve.server.launch import (
     uses_django,
 )
 from djserve.server.lifecycle import ExitCode, Server
-from tests.logs import own_records
+from tests.support.logs import own_records
 
 pytestmark = pytest.mark.e2e
 

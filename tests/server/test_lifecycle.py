@@ -25,8 +25,8 @@ from djserve.conf.schema import (
 from djserve.net.reactor import Reactor
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
-from tests.logs import own_records
-from tests.waiting import PATIENCE
+from tests.support.logs import own_records
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from djserve.server.memory import ClientMemory
 from djserve.testing.transport import MemoryTransport
 from tests.server.sites import GET, Site, on_loop
 from tests.server.test_factory import HANDSHAKE
-from tests.waiting import settle
+from tests.support.waiting import settle
 
 MIB = 2**20
 

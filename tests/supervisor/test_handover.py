@@ -88,8 +88,8 @@ def test_logging_of_the_library_is_handed_over() -> None:
     ("given", "reason"),
     [
         (
-            formatter("tests.logs.Formatter"),
-            "tests.logs.Formatter is the project's own",
+            formatter("tests.support.logs.Formatter"),
+            "tests.support.logs.Formatter is the project's own",
         ),
         (formatter("no_such_package.F"), "no_such_package.F is the project's own"),
         ({"version": 1, "filters": {"own": {"()": print}}}, "not"),

@@ -21,7 +21,7 @@ from djserve.supervisor.health import (
     check_loop,
 )
 from djserve.supervisor.processes import Worker
-from tests.logs import own_records
+from tests.support.logs import own_records
 
 if TYPE_CHECKING:
     from djserve.conf.schema import WorkersConfig

@@ -20,7 +20,7 @@ from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from djserve.supervisor import post
 from djserve.supervisor.post import Post
 from djserve.supervisor.program import Loaded, Program
-from tests.thread_figures import ThreadFigures
+from tests.support.thread_figures import ThreadFigures
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Receive, Scope, Send

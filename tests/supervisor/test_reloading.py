@@ -14,7 +14,7 @@ import pytest
 from djserve.errors import ConfigError
 from djserve.supervisor.reloading import Reloader, is_source
 from djserve.supervisor.signals import SignalQueue
-from tests.logs import own_records
+from tests.support.logs import own_records
 
 
 @pytest.mark.parametrize(

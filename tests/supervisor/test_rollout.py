@@ -11,7 +11,7 @@ import pytest
 from djserve.supervisor.fleet import Fleet
 from djserve.supervisor.processes import Launcher
 from djserve.supervisor.watcher import Watcher
-from tests.logs import own_records
+from tests.support.logs import own_records
 
 pytestmark = pytest.mark.e2e
 

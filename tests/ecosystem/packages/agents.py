@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.ecosystem.package import Package
 from tests.ecosystem.records import record
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.ecosystem.client import Run

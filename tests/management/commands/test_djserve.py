@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from tests.control_socket import Desk, make_status
+from tests.support.control_socket import Desk, make_status
 
 
 @pytest.fixture

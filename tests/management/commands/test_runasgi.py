@@ -21,7 +21,7 @@ from djserve.management import production
 from djserve.management.commands import runasgi
 from djserve.server.lifecycle import ExitCode
 from djserve.supervisor import roles
-from tests.logs import own_records
+from tests.support.logs import own_records
 
 pytestmark = pytest.mark.django_db
 
