@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 
 import pytest
 
 from djserve.conf.catalogue import _read_group
 from djserve.conf.declaration import setting
+from djserve.conf.options import _add_setting
+from djserve.conf.parser import _Reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,3 +36,31 @@ def test_declaration_is_read_back_with_its_flags_and_rules() -> None:
 def test_declaration_without_help_is_refused() -> None:
     with pytest.raises(TypeError, match="help"):
         setting(3)  # type: ignore[call-arg]
+
+
+def read(*arguments: str) -> _Reading:
+    """Return what the declared settings make of a command line."""
+    parser = argparse.ArgumentParser()
+    reading = _Reading("COOKING")
+    reading._settings = {each.key: each for each in _read_group("", Cooking).settings}
+    for each in reading._settings.values():
+        _add_setting(parser, parser.add_argument_group(), each)
+    given = vars(parser.parse_args(arguments))
+    for key, each in reading._settings.items():
+        if each.name in given:
+            reading.take(key, given[each.name])
+    return reading
+
+
+def test_declared_alias_sets_the_field() -> None:
+    reading = read("--litres", "5", "--spices", "Salt")
+
+    assert reading.problems == []
+    assert Cooking(**reading.values) == Cooking(pot_size=5, spices=("Salt",))
+
+
+def test_declared_rules_are_applied_to_what_is_given() -> None:
+    assert read("-P", "0", "--spices", "a b").problems == [
+        "-P: expected a whole number from 1 up, got '0'",
+        "--spices: expected the name of a header, got 'a b'",
+    ]

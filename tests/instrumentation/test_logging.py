@@ -266,9 +266,18 @@ def test_what_twisted_buffered_is_logged_and_nothing_twice(
 
 
 def test_quiet_levels_are_not_formatted(twisted: Any) -> None:
-    twisted.formatEvent = None
+    formatted: list[str] = []
+
+    def format_event(event: dict[str, Any]) -> str:
+        formatted.append(event["log_format"])
+        return formatEvent(event)
+
+    twisted.formatEvent = format_event
     redirect_twisted(twisted)
     twisted.log.info("Starting factory")
+    twisted.log.warn("Port is taken")
+
+    assert formatted == ["Port is taken"]
 
 
 def test_warnings_and_streams_stay_as_they_are(twisted: Any) -> None:

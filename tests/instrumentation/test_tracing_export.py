@@ -14,11 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from djserve.errors import ConfigError
-from djserve.instrumentation.tracing_export import (
-    Export,
-    make_provider,
-    require_tracing,
-)
+from djserve.instrumentation.tracing_export import Export, make_provider
 
 
 @pytest.fixture(autouse=True)
@@ -65,8 +61,16 @@ def test_missing_library_is_one_clear_error(module: str, package: str) -> None:
     )
 
 
-def test_library_that_is_there_is_no_problem() -> None:
-    require_tracing()
+def test_library_is_looked_for_without_being_loaded() -> None:
+    output = run_without(
+        "opentelemetry.sdk",
+        """
+        from djserve.instrumentation.tracing_export import require_tracing
+        print(require_tracing(), "opentelemetry.trace" in sys.modules)
+        """,
+    )
+
+    assert output == "None False\n"
 
 
 def test_provider_of_the_project_is_kept() -> None:

@@ -51,13 +51,25 @@ def test_unix_socket_has_no_such_option() -> None:
     assert _shortened("unix")[0] == BUFFER_LIMIT
 
 
-def test_lost_connection_is_left_alone() -> None:
-    class Lost:
-        def get_extra_info(self, name: str) -> None:
-            return None
+class Foreign:
+    """A transport that notes the limits it gets."""
 
-    shorten_queues(Lost())
+    def __init__(self) -> None:
+        self.limits: list[int] = []
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.limits.append(high)
 
 
-def test_foreign_transport_is_left_alone() -> None:
-    shorten_queues(object())
+class Lost(Foreign):
+    """The loop's own transport, after its connection was lost."""
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+
+@pytest.mark.parametrize("transport", [Lost(), Foreign()], ids=["lost", "foreign"])
+def test_transport_without_a_socket_keeps_its_limits(transport: Foreign) -> None:
+    shorten_queues(transport)
+
+    assert transport.limits == []
