@@ -15,6 +15,7 @@ from djserve.asgi.origin import (
     parse_origin,
 )
 from djserve.errors import ProtocolError
+from tests.support.logs import own_messages, own_records
 
 
 def allows(
@@ -199,10 +200,10 @@ def test_each_origin_has_one_warning_and_there_is_an_end_of_them(
         assert caught.value.status == 403
     check.check("https://example.com", "example.com", True)
 
-    levels = [record.levelname for record in caplog.records]
+    levels = [record.levelname for record in own_records(caplog)]
     assert levels == ["WARNING"] * 100 + ["INFO"] * 51
-    assert "'https://0.test' may not open a WebSocket" in caplog.messages[0]
-    assert 'DJSERVE["WEBSOCKET_ORIGINS"]' in caplog.messages[0]
+    assert "'https://0.test' may not open a WebSocket" in own_messages(caplog)[0]
+    assert 'DJSERVE["WEBSOCKET_ORIGINS"]' in own_messages(caplog)[0]
 
 
 def test_origin_is_parsed_to_scheme_host_and_port() -> None:

@@ -11,6 +11,7 @@ from djserve.asgi.scope import ScopeBuilder
 from djserve.conf.schema import ProxyConfig
 from djserve.errors import ProtocolError
 from djserve.interfaces import ConnectionInfo, Headers, RequestHead, Stream
+from tests.support.logs import own_messages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,8 +149,8 @@ def test_root_path_that_may_have_been_kept_is_pointed_out_once(
         builder.build_http(head, INFO, STREAM)
         builder.build_websocket(head, INFO, [])
 
-    assert len(caplog.messages) == count
-    assert all("ROOT_PATH_MODE to 'keep'" in text for text in caplog.messages)
+    assert len(own_messages(caplog)) == count
+    assert all("ROOT_PATH_MODE to 'keep'" in text for text in own_messages(caplog))
 
 
 def test_unix_socket_has_no_client() -> None:

@@ -40,7 +40,10 @@ settings.configure(
     CHANNEL_LAYERS={
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [os.environ["REDIS"]]},
+            # Without it Redis' client gives up when the layer's reads of 5 seconds do.
+            "CONFIG": {
+                "hosts": [{"address": os.environ["REDIS"], "socket_timeout": None}]
+            },
         }
     },
 )

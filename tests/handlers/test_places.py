@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from djserve.handlers.places import Ledger, PlaceError
+from tests.support.waiting import PATIENCE
 
 
 class Thread:
@@ -121,7 +122,7 @@ def test_jobs_in_a_circle_of_three_databases_all_come_to_their_end() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
 
     assert sorted(done) == [0, 1, 2]
     assert not ledger.is_wanted

@@ -17,6 +17,7 @@ from djserve.net.descriptors import (
     descriptor_limit,
     raise_descriptor_limit,
 )
+from tests.support.logs import own_messages
 
 # In a process without a limit to speak of, everything else would be in the way.
 RAISE = """
@@ -56,7 +57,9 @@ def test_limit_that_cannot_be_raised_stays(
         raise_descriptor_limit()
     monkeypatch.undo()
 
-    assert caplog.messages == ["The limit of file descriptors stays at 10: not allowed"]
+    assert own_messages(caplog) == [
+        "The limit of file descriptors stays at 10: not allowed"
+    ]
     assert descriptor_limit() == before
 
 
@@ -79,8 +82,8 @@ def test_shortage_is_said_once_in_a_while(
         for now in (100.0, 101.0, 159.0, 160.0):
             watch.tick(now)
 
-    assert len(caplog.messages) == 2
-    assert name in caplog.messages[0]
+    assert len(own_messages(caplog)) == 2
+    assert name in own_messages(caplog)[0]
 
 
 def test_other_trouble_is_not_a_shortage(
@@ -92,4 +95,4 @@ def test_other_trouble_is_not_a_shortage(
     monkeypatch.setattr(os, "open", refuse)
     DescriptorWatch().tick(1.0)
 
-    assert caplog.messages == []
+    assert own_messages(caplog) == []

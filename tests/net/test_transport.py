@@ -465,8 +465,9 @@ def test_pull_producer_is_asked_as_the_peer_reads(
             async with Link(reactor) as link:
                 sender = FileSender()
                 done = sender.beginFileTransfer(file, link.peer.transport)
-                await asyncio.sleep(0.02)
-                assert 0 < file.tell() < LARGE
+                await wait_until(file.tell)
+                await settle()
+                assert file.tell() < LARGE
                 link.peer.transport.loseConnection()
                 data = await link.reader.read(-1)
                 await done.asFuture(reactor.loop)
