@@ -53,7 +53,7 @@ class Lifespan:
         self._events: asyncio.Queue[Message] = asyncio.Queue()
         self._answered = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._failure = ""
 
     async def startup(self) -> dict[str, Any]:
@@ -150,6 +150,11 @@ class Lifespan:
             await self._application(scope, self._events.get, self._send)
         except Exception as exc:
             self._error = exc
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as exc:
+            # A task hands these on to the loop, which would break off in the middle.
+            self._error = exc
+            if self._phase is Phase.STARTING:
+                self._fail(f"the application raised {exc!r}")
         finally:
             self._end_call()
 

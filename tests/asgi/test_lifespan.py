@@ -256,6 +256,40 @@ def test_second_startup_answer_is_unexpected(caplog: pytest.LogCaptureFixture) -
 # While it runs
 
 
+ENDS = pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, GeneratorExit])
+"""What asyncio's loop would break off for, if it were not caught."""
+
+
+@ENDS
+@pytest.mark.parametrize("mode", ["auto", "on"])
+@pytest.mark.parametrize("takes_event", [True, False])
+def test_application_that_wants_to_end_the_process_stops_the_start(
+    end: type[BaseException], mode: str, takes_event: bool
+) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if takes_event:
+            await receive()
+        raise end("no database")
+
+    with pytest.raises(LifespanError, match=r"startup failed.*no database") as caught:
+        start(application, mode)
+
+    assert isinstance(caught.value.__cause__, end)
+
+
+@ENDS
+def test_end_of_the_process_asked_for_after_the_start_is_a_failure_like_others(
+    end: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def stop(receive: Receive, send: Send) -> None:
+        await receive()
+        raise end("cannot close")
+
+    start_and_stop(after_start(stop))
+
+    assert errors(caplog) == ["The lifespan call failed while stopping"]
+
+
 def test_failure_after_the_start_is_logged_and_the_server_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
