@@ -19,6 +19,8 @@ from djserve.asgi.outcomes import is_disconnect
 from djserve.errors import ClientDisconnected, SendAfterClose
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from djserve.asgi.types import Message, Receive, Scope, Send
 
 MODULE = "channels.consumer"
@@ -35,18 +37,30 @@ def attend_consumers() -> None:
     """Have the consumers of this process learn of a disconnect by its message first.
 
     Channels is not imported for it. To be called again where a consumer may have been
-    imported since; it costs a look-up.
+    imported since; it costs a look at each class of consumers.
     """
-    module = sys.modules.get(MODULE)
-    consumer: Any = getattr(module, "AsyncConsumer", None)
-    if consumer is not None and not hasattr(consumer, "_djserve_attended"):
-        consumer._djserve_attended = True
-        consumer.__call__ = _attended(consumer.__call__)
+    consumer: Any = getattr(sys.modules.get(MODULE), "AsyncConsumer", None)
+    if consumer is not None:
+        for kind in _lineage(consumer):
+            if "__call__" in vars(kind) and "_djserve_attended" not in vars(kind):
+                kind._djserve_attended = True
+                kind.__call__ = _attended(kind.__call__)
+
+
+def _lineage(kind: Any) -> Iterator[Any]:
+    """Return a class and all that inherit from it."""
+    yield kind
+    for heir in kind.__subclasses__():
+        yield from _lineage(heir)
 
 
 def _attended(call: Any) -> Any:
     @wraps(call)
     async def __call__(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        if _is_attended(self):
+            # The call of a class that inherits comes here by super().
+            await call(self, scope, receive, send)
+            return
         parting = _Parting(self, send)
         # On the instance: Channels asks for it there, whoever has overridden it.
         self.dispatch = parting.dispatch
@@ -62,6 +76,11 @@ def _attended(call: Any) -> Any:
             vars(self).pop("dispatch", None)
 
     return __call__
+
+
+def _is_attended(consumer: Any) -> bool:
+    dispatch = vars(consumer).get("dispatch")
+    return isinstance(getattr(dispatch, "__self__", None), _Parting)
 
 
 async def _last_message(receive: Receive) -> Message:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import channels.consumer
 import pytest
+from channels.exceptions import StopConsumer
 from channels.generic.http import AsyncHttpConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 
@@ -94,6 +96,34 @@ def test_disconnect_that_sends_without_end_is_ended() -> None:
 
     with pytest.raises(ClientDisconnected):
         run(Endless, ClientDisconnected, DISCONNECT)
+
+
+@pytest.mark.parametrize("calls_super", [True, False])
+def test_consumer_with_a_call_of_its_own_is_handed_the_disconnect(
+    calls_super: bool,
+) -> None:
+    parted: list[int] = []
+
+    class Own(AsyncWebsocketConsumer):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if calls_super:
+                await super().__call__(scope, receive, send)
+                return
+            self.scope, self.channel_layer, self.base_send = scope, None, send
+            with contextlib.suppress(StopConsumer):
+                while True:
+                    await self.dispatch(await receive())
+
+        async def receive(self, *args: Any, **kwargs: Any) -> None:
+            await self.send("too late")
+
+        async def disconnect(self, code: int) -> None:
+            parted.append(code)
+
+    attend_consumers()
+    run(Own, ClientDisconnected, CONNECT, TEXT, DISCONNECT)
+
+    assert parted == [1001]
 
 
 def test_task_that_only_sends_holds_neither_the_loop_nor_the_disconnect() -> None:
