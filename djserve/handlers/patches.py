@@ -296,7 +296,8 @@ def _find_packages(patch: object) -> set[str]:
             continue
         seen.add(id(part))
         package = _module_of(part).partition(".")[0]
-        if package == "djserve" or package not in _TOOLS:
+        # The types of a C extension may name a module that is none (ddtrace's wrapt).
+        if package in sys.modules and (package == "djserve" or package not in _TOOLS):
             packages.add(package)
         if package != "django" or _is_rewritten(part):
             waiting += _parts(part)

@@ -331,6 +331,24 @@ def test_description_names_methods_and_packages(
     )
 
 
+def test_description_names_no_module_that_an_extension_has_made_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Wrapper:
+        __module__ = "_wrappers"
+
+        def __init__(self, wrapped: Any) -> None:
+            self.__wrapped__ = wrapped
+
+        def __call__(self, *args: Any) -> Any:
+            return self.__wrapped__(*args)
+
+    call = agents.isolates(asgi.ASGIHandler.__call__)
+    monkeypatch.setattr(asgi.ASGIHandler, "__call__", Wrapper(call))
+
+    assert current_patches().packages == ["tests"]
+
+
 def test_method_is_compared_with_the_source_of_its_class() -> None:
     assert is_original_method(ASGIHandler, "get_response_async")
     assert not is_original_method(agents.Counted, "missing")
