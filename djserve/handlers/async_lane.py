@@ -10,7 +10,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from django.core import signals
-from django.core.handlers.asgi import get_script_prefix
 from django.http import FileResponse, HttpRequest, HttpResponseBase
 from django.urls import set_script_prefix
 
@@ -19,7 +18,7 @@ from djserve.handlers.exchange import Exchange
 from djserve.handlers.files import plan_file
 from djserve.handlers.hops import LeasedHops, forget_ended_threads
 from djserve.handlers.lifecycle import closes_plainly, starts_plainly
-from djserve.handlers.routing import attach_route
+from djserve.handlers.routing import attach_route, script_prefix
 from djserve.handlers.sending import send_content, start_message
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class _Answer:
 async def serve_async(handler: ASGIHandler, exchange: Exchange) -> None:
     """Answer a request on the loop."""
     sender = type(handler)
-    set_script_prefix(get_script_prefix(exchange.scope))
+    set_script_prefix(script_prefix(exchange.scope))
     # Django's own receivers run in the thread once one is taken (prepare_thread).
     if not (isinstance(exchange.hops, LeasedHops) and starts_plainly()):
         await signals.request_started.asend(sender=sender, scope=exchange.scope)

@@ -37,7 +37,7 @@ from djserve.handlers.direct import DirectLane
 from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.disk import note_full_disk
 from djserve.handlers.exchange import Exchange
-from djserve.handlers.hops import Hops, InheritedHops, inherits_threads
+from djserve.handlers.hops import Hops, InheritedHops, LeasedHops, inherits_threads
 from djserve.handlers.lanes import run_lane
 from djserve.handlers.layers import IN_SYNC_LANE
 from djserve.handlers.leases import Lease
@@ -52,6 +52,7 @@ from djserve.handlers.patches import (
     refresh_patches,
     resolves_as_django,
 )
+from djserve.handlers.project_settings import read_setting
 from djserve.handlers.routing import Route, find_route, reusable_match, view_of
 from djserve.handlers.runtime import current_config, make_lease, shared_pool
 from djserve.handlers.sending import RETRY_AFTER, guard, send_busy, send_refusal
@@ -282,7 +283,7 @@ class ASGIHandler(asgi.ASGIHandler):
             if declared_length(scope) > config.http.body_size_limit:
                 raise ContentTooLarge
             message = await receive()
-            memory_limit = settings.FILE_UPLOAD_MAX_MEMORY_SIZE
+            memory_limit = read_setting("FILE_UPLOAD_MAX_MEMORY_SIZE")
             body = take_whole(message, memory_limit, config.http.body_size_limit)
             if body is not None:
                 return body
@@ -318,7 +319,8 @@ class ASGIHandler(asgi.ASGIHandler):
         body: IO[bytes],
         patches: Patches,
     ) -> None:
-        route = self._take_route(scope) or await find_route(scope)
+        found = self._take_route(scope)
+        route = found or await find_route(scope)
         is_async = (
             self._is_only_async
             or patches.answers
@@ -329,7 +331,10 @@ class ASGIHandler(asgi.ASGIHandler):
             return
         mailbox = self.current_mailbox()
         hops: Hops
-        if _inherits_threads(patches):
+        if found is not None:
+            # By djserve's own server, which has looked for all of the rest, too.
+            hops = LeasedHops(self._take_lease(route, is_async), mailbox)
+        elif _inherits_threads(patches):
             hops = InheritedHops()
         else:
             hops = make_hops(self._take_lease(route, is_async), mailbox)

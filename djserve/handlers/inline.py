@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 
 from djserve.handlers.patches import is_original_method
+from djserve.handlers.project_settings import read_setting
 
 RequestRule: TypeAlias = Callable[[HttpRequest], bool]
 ViewRule: TypeAlias = Callable[[HttpRequest, Callable[..., Any]], bool]
@@ -53,15 +53,16 @@ _MESSAGE_STORAGES = (
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 
 
-def _always(*args: object) -> bool:
+def ALWAYS(*args: object) -> bool:
+    """The rule of hooks that never need a thread."""
     return True
 
 
 def _makes_known_session(request: HttpRequest) -> bool:
-    if settings.SESSION_ENGINE in _CACHE_ENGINES:
-        backend = settings.CACHES[settings.SESSION_CACHE_ALIAS]["BACKEND"]
+    if read_setting("SESSION_ENGINE") in _CACHE_ENGINES:
+        backend = read_setting("CACHES")[read_setting("SESSION_CACHE_ALIAS")]["BACKEND"]
         return isinstance(backend, str) and backend.startswith("django.core.cache.")
-    return settings.SESSION_ENGINE in _SESSION_ENGINES
+    return read_setting("SESSION_ENGINE") in _SESSION_ENGINES
 
 
 def _leaves_session_alone(request: HttpRequest, response: HttpResponseBase) -> bool:
@@ -71,20 +72,20 @@ def _leaves_session_alone(request: HttpRequest, response: HttpResponseBase) -> b
     return (
         type(session).__module__ in _SESSION_ENGINES
         and not session.modified
-        and not settings.SESSION_SAVE_EVERY_REQUEST
+        and not read_setting("SESSION_SAVE_EVERY_REQUEST")
     )
 
 
 def _resolves_no_url(request: HttpRequest) -> bool:
-    return not settings.PREPEND_WWW
+    return not read_setting("PREPEND_WWW")
 
 
 def _looks_for_no_slash(request: HttpRequest, response: HttpResponseBase) -> bool:
-    return response.status_code != 404 or not settings.APPEND_SLASH
+    return response.status_code != 404 or not read_setting("APPEND_SLASH")
 
 
 def _keeps_token_in_cookie(*args: object) -> bool:
-    return not settings.CSRF_USE_SESSIONS
+    return not read_setting("CSRF_USE_SESSIONS")
 
 
 def _checks_no_token(request: HttpRequest, view: Callable[..., Any]) -> bool:
@@ -96,7 +97,7 @@ def _checks_no_token(request: HttpRequest, view: Callable[..., Any]) -> bool:
 
 
 def _makes_known_messages(request: HttpRequest) -> bool:
-    return settings.MESSAGE_STORAGE in _MESSAGE_STORAGES
+    return read_setting("MESSAGE_STORAGE") in _MESSAGE_STORAGES
 
 
 def _stores_no_messages(request: HttpRequest, response: HttpResponseBase) -> bool:
@@ -108,8 +109,8 @@ def _stores_no_messages(request: HttpRequest, response: HttpResponseBase) -> boo
 TABLE: Mapping[str, InlineRules] = {
     "django.middleware.security.SecurityMiddleware": InlineRules(
         "compares the request's own fields and sets response fields",
-        request=_always,
-        response=_always,
+        request=ALWAYS,
+        response=ALWAYS,
     ),
     "django.contrib.sessions.middleware.SessionMiddleware": InlineRules(
         "makes a session object that loads nothing until it is used; goes to a thread "
@@ -133,7 +134,7 @@ TABLE: Mapping[str, InlineRules] = {
     ),
     "django.contrib.auth.middleware.AuthenticationMiddleware": InlineRules(
         "sets a lazy user, which is loaded where it is used",
-        request=_always,
+        request=ALWAYS,
     ),
     "django.contrib.messages.middleware.MessageMiddleware": InlineRules(
         "makes a storage that loads nothing until it is used; goes to a thread where "
@@ -143,12 +144,12 @@ TABLE: Mapping[str, InlineRules] = {
     ),
     "django.middleware.clickjacking.XFrameOptionsMiddleware": InlineRules(
         "sets a response field",
-        response=_always,
+        response=ALWAYS,
     ),
     "django.middleware.csp.ContentSecurityPolicyMiddleware": InlineRules(
         "makes a lazy nonce and sets response fields from settings",
-        request=_always,
-        response=_always,
+        request=ALWAYS,
+        response=ALWAYS,
     ),
 }
 

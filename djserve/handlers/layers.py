@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
 from djserve.handlers.hops import rehome, restore_context, run_in_thread
-from djserve.handlers.inline import rules_for
+from djserve.handlers.inline import ALWAYS, rules_for
 from djserve.handlers.patches import is_original_method
 
 GetResponse: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponseBase | None]]
@@ -88,10 +88,13 @@ class Passage:
         return self.error is not None
 
     def turn_back(
-        self, response: HttpResponseBase | None, error: Exception | None = None
+        self,
+        place: int,
+        response: HttpResponseBase | None,
+        error: Exception | None = None,
     ) -> None:
-        """Go up from the layer before ``index`` with this."""
-        self.index -= 1
+        """Go up from the layer at ``place`` with this."""
+        self.index = place
         self.returns = True
         self.response = response
         self.error = error
@@ -118,10 +121,18 @@ class _Run:
 
     def __init__(self, layers: Sequence[Layer], get_response: Any) -> None:
         self._layers = tuple(layers)
+        self._bottom = len(layers) - 1
         self._get_response = get_response
         self._kinds = tuple(
             layer.kind for layer in layers if layer.middleware is not None
         )
+        # With their places: those that have such a hook, and no others.
+        self._requested = tuple(
+            (place, layer) for place, layer in enumerate(layers) if layer.has_request
+        )
+        self._responding = tuple(
+            (place, layer) for place, layer in enumerate(layers) if layer.has_response
+        )[::-1]
 
     def _is_touched(self) -> bool:
         """Whether anybody has replaced what calls the hooks."""
@@ -139,21 +150,22 @@ class _Run:
     def _descend(self, request: HttpRequest, passage: Passage) -> None:
         """Go on down, in a thread."""
         # Written out, as are the other three: no call more than the hooks.
-        for layer in self._layers[passage.index :]:
-            passage.index += 1
-            if not layer.has_request:
+        for place, layer in self._requested:
+            if place < passage.index:
                 continue
             try:
                 response = layer.middleware.process_request(request)
             except Exception as error:
-                passage.turn_back(None, error)
+                passage.turn_back(place, None, error)
                 return
             if response:
-                passage.turn_back(response)
+                passage.turn_back(place, response)
                 return
 
     def _ascend(self, request: HttpRequest, passage: Passage) -> None:
         """Go on up, in a thread."""
+        if passage.error is None:
+            self._ascend_plainly(request, passage)
         while passage.index >= 0:
             layer = self._layers[passage.index]
             if passage.error is None and layer.has_response:
@@ -166,6 +178,20 @@ class _Run:
             if passage.error is not None:
                 _convert(request, passage)
             passage.index -= 1
+
+    def _ascend_plainly(self, request: HttpRequest, passage: Passage) -> None:
+        """Go on up to the outermost layer, or to the first whose hook raises."""
+        response = passage.response
+        for place, layer in self._responding:
+            if place > passage.index:
+                continue
+            try:
+                response = layer.middleware.process_response(request, response)
+            except Exception as error:
+                passage.index, passage.error = place, error
+                return
+            passage.response = response
+        passage.index = -1
 
 
 class LayerRun(_Run):
@@ -198,32 +224,29 @@ class LayerRun(_Run):
         try:
             response = await self._get_response(request)
         except Exception as error:
-            passage.turn_back(None, error)
+            passage.turn_back(self._bottom, None, error)
         else:
-            passage.turn_back(response)
+            passage.turn_back(self._bottom, response)
 
     def _descend_inline(self, request: HttpRequest, passage: Passage) -> bool:
         """Go down on the loop while that is safe; False where a thread must go on."""
-        for layer in self._layers:
-            if layer.has_request:
-                rule = layer.request_rule
-                if (
-                    rule is None
-                    or layer.kind.process_request is not layer.request_hook
-                    or not rule(request)
-                ):
-                    return False
-                passage.index += 1
-                try:
-                    response = layer.middleware.process_request(request)
-                except Exception as error:
-                    passage.turn_back(None, error)
-                    return True
-                if response:
-                    passage.turn_back(response)
-                    return True
-            else:
-                passage.index += 1
+        for place, layer in self._requested:
+            rule = layer.request_rule
+            if (
+                rule is None
+                or layer.kind.process_request is not layer.request_hook
+                or not (rule is ALWAYS or rule(request))
+            ):
+                passage.index = place
+                return False
+            try:
+                response = layer.middleware.process_request(request)
+            except Exception as error:
+                passage.turn_back(place, None, error)
+                return True
+            if response:
+                passage.turn_back(place, response)
+                return True
         return True
 
     def _ascend_inline(self, request: HttpRequest, passage: Passage) -> bool:
@@ -232,24 +255,24 @@ class LayerRun(_Run):
         if passage.error is not None:
             return False
         response = passage.response
-        while passage.index >= 0:
-            layer = self._layers[passage.index]
-            if layer.has_response:
-                rule = layer.response_rule
-                if (
-                    rule is None
-                    or response is None
-                    or layer.kind.process_response is not layer.response_hook
-                    or not rule(request, response)
-                ):
-                    return False
-                try:
-                    response = layer.middleware.process_response(request, response)
-                except Exception as error:
-                    passage.error = error
-                    return False
-                passage.response = response
-            passage.index -= 1
+        for place, layer in self._responding:
+            if place > passage.index:
+                continue
+            rule = layer.response_rule
+            if (
+                rule is None
+                or response is None
+                or layer.kind.process_response is not layer.response_hook
+                or not (rule is ALWAYS or rule(request, response))
+            ):
+                passage.index = place
+                return False
+            try:
+                response = layer.middleware.process_response(request, response)
+            except Exception as error:
+                passage.index, passage.error = place, error
+                return False
+            passage.response = response
         return True
 
 
@@ -264,9 +287,9 @@ class SyncRun(_Run):
         self._descend(request, passage)
         if not passage.returns:
             try:
-                passage.turn_back(self._get_response(request))
+                passage.turn_back(self._bottom, self._get_response(request))
             except Exception as error:
-                passage.turn_back(None, error)
+                passage.turn_back(self._bottom, None, error)
         self._ascend(request, passage)
         if passage.error is not None:
             raise passage.error

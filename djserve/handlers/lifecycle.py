@@ -24,6 +24,9 @@ _KNOWN_AT_START = {id(reset_queries), id(close_old_connections)}
 _KNOWN_AT_END = {id(close_caches), id(close_old_connections), id(reset_urlconf)}
 
 
+_plain: dict[Signal, list[Any]] = {}
+"""The receivers that a signal had when all of them were known."""
+
 # What agents replace to see each signal, or each call of a receiver (Sentry).
 _SEND, _ASEND = Signal.send, Signal.asend
 _LIVE_RECEIVERS: Any = Signal._live_receivers
@@ -70,12 +73,21 @@ def _needs_close(cache: BaseCache) -> bool:
 
 
 def _has_only(signal: Signal, known: set[int]) -> bool:
-    # Each entry begins with its key, (id of the receiver or its uid, id of the sender).
     kind: Any = Signal
     return (
         _IS_ORIGINAL
         and kind.send is _SEND
         and kind.asend is _ASEND
         and kind._live_receivers is _LIVE_RECEIVERS
-        and all(entry[0][0] in known for entry in signal.receivers)
+        and (signal.receivers == _plain.get(signal) or _are_known(signal, known))
     )
+
+
+def _are_known(signal: Signal, known: set[int]) -> bool:
+    """Whether a signal has these receivers and no others; then they are remembered."""
+    receivers = [*signal.receivers]
+    # Each entry begins with its key, (id of the receiver or its uid, id of the sender).
+    if not all(entry[0][0] in known for entry in receivers):
+        return False
+    _plain[signal] = receivers
+    return True

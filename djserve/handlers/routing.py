@@ -13,8 +13,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asgiref.sync import iscoroutinefunction
-from django.conf import settings
-from django.core.handlers.asgi import get_script_prefix
 from django.http import HttpRequest
 from django.urls import (
     Resolver404,
@@ -27,6 +25,7 @@ from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.translation import get_language
 
 from djserve.handlers.patches import is_original_method
+from djserve.handlers.project_settings import read_setting
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Scope
@@ -97,13 +96,13 @@ async def find_route(scope: Scope) -> Route | None:
 
 def urls_are_imported() -> bool:
     """Whether ``resolve_route`` imports nothing."""
-    urlconf: Any = settings.ROOT_URLCONF
+    urlconf: Any = read_setting("ROOT_URLCONF")
     return not isinstance(urlconf, str) or urlconf in sys.modules
 
 
 def resolve_route(scope: Scope) -> Route | None:
     """Do what ``find_route`` does, in this thread."""
-    path, urlconf = path_info(scope), settings.ROOT_URLCONF
+    path, urlconf = path_info(scope), read_setting("ROOT_URLCONF")
     try:
         lookup = lookup_of(get_resolver(urlconf))
         match = lookup.resolve(path)
@@ -117,7 +116,7 @@ def resolve_route(scope: Scope) -> Route | None:
 
 def resolve_without_project(scope: Scope) -> ResolverMatch | None:
     """Return the match of a scope's path if no code of the project is needed for it."""
-    urlconf: Any = settings.ROOT_URLCONF
+    urlconf: Any = read_setting("ROOT_URLCONF")
     if not isinstance(urlconf, str) or urlconf not in sys.modules:
         return None
     lookup = lookup_of(get_resolver(urlconf))
@@ -136,8 +135,9 @@ def attach_route(request: HttpRequest, route: Route | None) -> None:
     "/application/" leaves "lication/", and another view may answer. Here it ends at a
     slash.
     """
-    if settings.FORCE_SCRIPT_NAME:
-        path_info = _take_off(settings.FORCE_SCRIPT_NAME, request.path)
+    prefix = read_setting("FORCE_SCRIPT_NAME")
+    if prefix:
+        path_info = _take_off(prefix, request.path)
         request.path_info = request.META["PATH_INFO"] = path_info
     setattr(request, ATTRIBUTE, route)
 
@@ -158,7 +158,7 @@ def reusable_match(request: HttpRequest) -> ResolverMatch | None:
         or ResolverMatch.__init__ is not _INIT_MATCH
         or hasattr(request, "urlconf")
         or request.path_info != route.path_info
-        or route.urlconf != settings.ROOT_URLCONF
+        or route.urlconf != read_setting("ROOT_URLCONF")
         or (route.language is not None and (get_language(),) != route.language)
     ):
         return None
@@ -187,7 +187,7 @@ class Lookup:
 
         Asking for the language costs as much as a resolution.
         """
-        return not self.is_fixed and settings.USE_I18N
+        return not self.is_fixed and read_setting("USE_I18N")
 
 
 def lookup_of(resolver: URLResolver) -> Lookup:
@@ -232,8 +232,14 @@ def _is_foreign(converter: object) -> bool:
 def path_info(scope: Scope) -> str:
     """Return the path below the application's mount point."""
     path: str = scope["path"]
-    prefix = get_script_prefix(scope)
+    prefix = script_prefix(scope)
     return _take_off(prefix, path) if prefix else path
+
+
+def script_prefix(scope: Scope) -> str:
+    """Return the application's mount point, as Django's ``get_script_prefix``."""
+    prefix: str = read_setting("FORCE_SCRIPT_NAME") or scope.get("root_path", "")
+    return prefix or ""
 
 
 def _take_off(prefix: str, path: str) -> str:

@@ -13,7 +13,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 from django.core import signals
 from django.core.handlers import asgi
-from django.core.handlers.asgi import get_script_prefix
 from django.core.handlers.base import BaseHandler
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
@@ -27,7 +26,12 @@ from djserve.handlers.hops import Call, Hops, LeasedHops
 from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import closes_as_django
 from djserve.handlers.patches import resolves_as_django
-from djserve.handlers.routing import Route, attach_route, reusable_match
+from djserve.handlers.routing import (
+    Route,
+    attach_route,
+    reusable_match,
+    script_prefix,
+)
 from djserve.handlers.sending import send_busy, send_content, start_message
 
 if TYPE_CHECKING:
@@ -122,7 +126,7 @@ class Work:
     def _get_response(self) -> HttpResponseBase:
         handler, scope = self.handler, self.scope
         sender = type(handler)
-        set_script_prefix(get_script_prefix(scope))
+        set_script_prefix(script_prefix(scope))
         reset_debugging()
         signals.request_started.send(sender=sender, scope=scope)
         request, refusal = handler.create_request(scope, self.body)

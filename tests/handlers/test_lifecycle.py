@@ -144,3 +144,15 @@ def test_thread_is_prepared_as_by_the_signal() -> None:
     prepare_thread()
 
     assert not connection.queries_log
+
+
+def test_receiver_that_comes_and_goes_later_is_noticed() -> None:
+    assert starts_plainly()
+
+    request_started.connect(receiver)
+    try:
+        assert not starts_plainly()
+    finally:
+        request_started.disconnect(receiver)
+
+    assert starts_plainly()
