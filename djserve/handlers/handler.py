@@ -107,6 +107,17 @@ class ASGIHandler(asgi.ASGIHandler):
         self._config = current_config()
         super().__init__()
 
+    @classmethod
+    def take_over(cls, handler: asgi.ASGIHandler) -> ASGIHandler:
+        """Return one with the middleware of a handler that Django has made.
+
+        It may exist once only, and was made for asynchronous calls.
+        """
+        own = cls.__new__(cls)
+        vars(own).update(vars(handler))
+        own._is_only_async = True
+        return own
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # A subclass that changes how responses are made, in one mode only, means all.

@@ -1,9 +1,9 @@
-"""Have Django's ``get_asgi_application`` make djserve's handler for a while.
+"""Have Django's ASGI handlers made as djserve's for a while.
 
-The project's ASGI module makes its application with that function and may put anything
-around it: a router, another framework, an agent's middleware. In ``django.core.asgi``,
-where the function looks its class up, another maker stands for the class meanwhile; so
-it does not matter who has imported the function, when, or wrapped it.
+The project's ASGI module makes its application by ``get_asgi_application`` or by the
+class itself, imported from wherever, and may put anything around it: a router, another
+framework, an agent's middleware. So the class is as always, but its instances become
+djserve's before they have made any middleware: each middleware is made once.
 """
 
 from __future__ import annotations
@@ -12,56 +12,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.core import asgi as django_asgi
 from django.core.handlers import asgi
 
 from djserve.handlers.handler import ASGIHandler
 
 
-class Maker:
-    """Stands for Django's class, whatever it is used for, while it is open.
-
-    A call makes djserve's handler, which is kept in ``made``. Whoever has kept the
-    maker beyond that gets Django's.
-    """
-
-    def __init__(self) -> None:
-        self.made: list[ASGIHandler] = []
-        self.is_open = True
-
-    def __call__(self) -> asgi.ASGIHandler:
-        if not self.is_open:
-            return asgi.ASGIHandler()
-        handler = ASGIHandler()
-        self.made.append(handler)
-        return handler
-
-    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type]:
-        # A subclass may rely on what Django's class does.
-        return (asgi.ASGIHandler,)
-
-    def __instancecheck__(self, instance: object) -> bool:
-        return isinstance(instance, asgi.ASGIHandler)
-
-    def __subclasscheck__(self, subclass: type) -> bool:
-        return issubclass(subclass, asgi.ASGIHandler)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(asgi.ASGIHandler, name)
-
-
 @contextmanager
 def made_by_django() -> Iterator[list[ASGIHandler]]:
-    """Make djserve's handler in the place of Django's; gives those that were made."""
-    maker = Maker()
-    namespace = vars(django_asgi)
-    original = namespace["ASGIHandler"]
-    # Where somebody has put another class there, it is left alone.
-    if original is asgi.ASGIHandler:
-        namespace["ASGIHandler"] = maker
+    """Make djserve's handler in the place of Django's; gives those that were made.
+
+    A subclass is left alone: it may rely on what Django's class does.
+    """
+    made: list[ASGIHandler] = []
+    is_open = True
+    kind: Any = asgi.ASGIHandler
+    original = kind.__init__
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        if not is_open or self.__class__ is not asgi.ASGIHandler:
+            original(self, *args, **kwargs)
+            return
+        handler: Any = self
+        handler.__class__ = ASGIHandler
+        ASGIHandler.__init__(handler)
+        made.append(handler)
+
+    kind.__init__ = __init__
     try:
-        yield maker.made
+        yield made
     finally:
-        maker.is_open = False
-        if namespace["ASGIHandler"] is maker:
-            namespace["ASGIHandler"] = original
+        is_open = False
+        # Where an agent has wrapped it by now, it stays below, and does nothing.
+        if vars(kind)["__init__"] is __init__:
+            kind.__init__ = original

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.handlers import asgi
 
+from djserve.handlers.chain import may_be_made_twice
 from djserve.handlers.handler import ASGIHandler
 
 
@@ -19,11 +20,17 @@ def replace_handler(application: Any) -> tuple[Any, bool]:
     they are. What is given is never changed.
     """
     if type(application) is asgi.ASGIHandler:
-        return ASGIHandler(), True
-    if type(find_http(application)) is not asgi.ASGIHandler:
+        return _replace(application), True
+    http = find_http(application)
+    if type(http) is not asgi.ASGIHandler:
         return application, False
-    mapping = {**application.application_mapping, "http": ASGIHandler()}
+    mapping = {**application.application_mapping, "http": _replace(http)}
     return type(application)(mapping), True
+
+
+def _replace(handler: asgi.ASGIHandler) -> ASGIHandler:
+    # It has made its middleware already.
+    return ASGIHandler() if may_be_made_twice() else ASGIHandler.take_over(handler)
 
 
 def find_http(application: Any) -> Any:

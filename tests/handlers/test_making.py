@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,22 @@ from djserve.handlers.making import made_by_django
 from djserve.handlers.project import Project, load_project
 from tests.handlers.conversation import Conversation
 
+IMPORTED_EARLIER = asgi.ASGIHandler
+
+
+class Counted:
+    """Middleware that keeps something: a second one would know nothing of it."""
+
+    made = 0
+
+    def __init__(self, get_response: Any) -> None:
+        type(self).made += 1
+        self.clients: list[str] = []
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return self.get_response(request)
+
 
 def view(request: HttpRequest) -> HttpResponse:
     return HttpResponse("answered")
@@ -33,6 +50,16 @@ urlpatterns = [path("", view)]
 FORMS = {
     "alone": "application = get_asgi_application()",
     "instance": "import django; django.setup(); application = ASGIHandler()",
+    "class where it is defined": """
+import django
+django.setup()
+application = asgi.ASGIHandler()
+""",
+    "class imported earlier": """
+from channels.routing import ProtocolTypeRouter
+from tests.handlers.test_making import IMPORTED_EARLIER
+application = ProtocolTypeRouter({"http": IMPORTED_EARLIER()})
+""",
     "router": """
 from channels.routing import ProtocolTypeRouter
 application = ProtocolTypeRouter({"http": get_asgi_application()})
@@ -170,13 +197,66 @@ def test_nothing_stays_after_an_import_that_fails() -> None:
 
 def test_class_is_the_same_for_who_asks_for_it() -> None:
     with made_by_django() as made:
-        stand_in: Any = vars(django_asgi)["ASGIHandler"]
         handler = get_asgi_application()
 
+        assert vars(django_asgi)["ASGIHandler"] is asgi.ASGIHandler
         assert made == [handler]
-        assert isinstance(handler, stand_in)
-        assert issubclass(ASGIHandler, stand_in)
-        assert stand_in.chunk_size == asgi.ASGIHandler.chunk_size
+        assert type(handler) is ASGIHandler
+
+
+def test_wrapper_that_is_put_around_the_making_meanwhile_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asgi.ASGIHandler, "__init__", asgi.ASGIHandler.__init__)
+    noted: list[object] = []
+    with made_by_django() as made:
+        wrapped = asgi.ASGIHandler.__init__
+
+        def agent(self: Any, *args: Any) -> None:
+            noted.append(self)
+            wrapped(self, *args)
+
+        asgi.ASGIHandler.__init__ = agent  # type: ignore[method-assign]
+        fast = asgi.ASGIHandler()
+    later = asgi.ASGIHandler()
+
+    assert made == [fast]
+    assert type(later) is asgi.ASGIHandler
+    assert fast in noted and later in noted
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_middleware_is_made_once(
+    form: str, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Counted, "made", 0)
+    write(FORMS[form])
+
+    with override_settings(MIDDLEWARE=[f"{__name__}.Counted"]):
+        project = load()
+        client = Conversation("/")
+        asyncio.run(client.request(project.application))
+
+    assert client.content == b"answered"
+    assert Counted.made == 1
+
+
+@pytest.mark.parametrize("form", ["alone", "instance", "router"])
+def test_middleware_of_a_module_that_was_imported_before_is_made_once(
+    form: str, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Counted, "made", 0)
+    write(FORMS[form])
+
+    with override_settings(MIDDLEWARE=[f"{__name__}.Counted"]):
+        importlib.import_module("written_asgi")
+        project = load()
+        client = Conversation("/")
+        asyncio.run(client.request(project.application))
+
+    assert project.handler == "djserve's"
+    assert client.content == b"answered"
+    assert Counted.made == 1
 
 
 def test_other_class_in_its_place_is_left_alone(
