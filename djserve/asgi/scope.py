@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from djserve.errors import ProtocolError
 
@@ -41,7 +41,8 @@ class ScopeBuilder:
         *,
         root_path_mode: str = "auto",
     ) -> None:
-        self._root_path = root_path.rstrip("/")
+        # Decoded, as the path is that it is compared with and put in front of.
+        self._root_path = unquote(root_path.rstrip("/"))
         self._root_path_mode = root_path_mode
         self._has_warned = False
         self.state = state

@@ -129,6 +129,19 @@ def test_root_path_that_the_proxy_keeps_stays(raw_path: bytes, path: str) -> Non
     assert (scope["root_path"], scope["path"]) == ("/app", path)
 
 
+@pytest.mark.parametrize("root_path", ["/a%20b/%C3%A9", "/a b/é", "/%61 b/%c3%a9/"])
+@pytest.mark.parametrize(
+    ("mode", "raw_path"),
+    [("keep", b"/a%20b/%C3%A9/x"), ("strip", b"/x"), ("auto", b"/x")],
+)
+def test_root_path_may_be_encoded_or_not(
+    root_path: str, mode: str, raw_path: bytes
+) -> None:
+    scope = build(raw_path, root_path=root_path, mode=mode)
+
+    assert (scope["root_path"], scope["path"]) == ("/a b/é", "/a b/é/x")
+
+
 @pytest.mark.parametrize("raw_path", [b"/", b"/a", b"/apple", b"/APP/a", b"//app/a"])
 def test_other_path_behind_a_proxy_that_keeps_the_root_path_is_not_found(
     raw_path: bytes,
