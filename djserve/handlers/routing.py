@@ -133,12 +133,15 @@ def attach_route(request: HttpRequest, route: Route | None) -> None:
 
     Django's request takes FORCE_SCRIPT_NAME off within a name as well: "/app" off
     "/application/" leaves "lication/", and another view may answer. Here it ends at a
-    slash.
+    slash. And behind a proxy that has taken it off already, ``request.path`` has it all
+    the same, as under WSGI: Django's redirects are made from it.
     """
     prefix = read_setting("FORCE_SCRIPT_NAME")
     if prefix:
         path_info = _take_off(prefix, request.path)
         request.path_info = request.META["PATH_INFO"] = path_info
+        if path_info == request.path:
+            request.path = prefix.rstrip("/") + path_info
     setattr(request, ATTRIBUTE, route)
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import django
 import pytest
 from django.core.handlers import asgi
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
-from django.test import override_settings
+from django.test import RequestFactory, override_settings
 from django.urls import path
 
 from djserve.handlers import ASGIHandler, get_asgi_application
@@ -268,6 +269,31 @@ def test_forced_script_name_is_not_taken_off_within_a_name() -> None:
 
     assert client.status == 200
     assert seen == [("/application/", "/application/")]
+
+
+@pytest.mark.parametrize("prefix", ["/app", "/app/"])
+@pytest.mark.parametrize("path_info", ["/where/", "/app/where/", "/application/"])
+def test_forced_script_name_that_the_proxy_takes_off_is_seen_as_under_wsgi(
+    prefix: str, path_info: str
+) -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        seen.append((request.path, request.path_info, request.get_full_path()))
+        return HttpResponse()
+
+    class Urls:
+        urlpatterns = [path("where/", view), path("application/", view)]
+
+    with override_settings(FORCE_SCRIPT_NAME=prefix, ROOT_URLCONF=Urls):
+        Conversation(path_info).run(ASGIHandler())
+        environ = RequestFactory()._base_environ(PATH_INFO=path_info)  # type: ignore[attr-defined]
+        if path_info.startswith("/app/"):
+            # Left on by the proxy: WSGI's servers are told where it ends.
+            environ["PATH_INFO"] = path_info.removeprefix("/app")
+        view(WSGIRequest(environ))
+
+    assert seen[0] == seen[1]
 
 
 def test_subclass_that_answers_asynchronously_is_asked() -> None:
