@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import djserve
-from djserve.conf.loader import load
+from djserve.conf.loader import load_for_production, merge_for_production
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import parse
 from djserve.conf.short_help import shorten_help
@@ -113,7 +113,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     def load_program() -> Loaded:
         application = load_application(options.application)
-        late = load(mapping) if uses_django() else None
+        late = load_for_production(mapping) if uses_django() else None
         files = open_table((late or config).files)
         return Loaded(application, describe_files(files), late, files)
 
@@ -129,11 +129,11 @@ def _read_config(mapping: Mapping[str, Any]) -> ServerConfig:
     they are the application's at all is not known yet, so they may be missing.
     """
     if not os.environ.get("DJANGO_SETTINGS_MODULE"):
-        return parse(mapping)
+        return parse(merge_for_production({}, mapping))
     try:
-        return load(mapping)
+        return load_for_production(mapping)
     except ImportError:
-        return parse(mapping)
+        return parse(merge_for_production({}, mapping))
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -59,8 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def add_commands(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add the options and the commands; ``default`` is where the path comes from."""
+def add_commands(
+    parser: argparse.ArgumentParser, default: str
+) -> argparse._SubParsersAction[Any]:
+    """Add the options and the commands; ``default`` is where the path comes from.
+
+    Returns what further commands can be added to.
+    """
     parser.add_argument(
         "--control-socket",
         metavar="PATH",
@@ -83,6 +88,7 @@ def add_commands(parser: argparse.ArgumentParser, default: str) -> None:
     commands.add_parser("drain", help="Finish all requests and stop.")
     scale = commands.add_parser("scale", help="Change the number of workers.")
     scale.add_argument("workers", type=int, metavar="N")
+    return commands
 
 
 class Control:

@@ -35,6 +35,7 @@ class Setting:
     metavar: str
     syntax: str
     none_word: str
+    unit: str
 
     @property
     def key(self) -> str:

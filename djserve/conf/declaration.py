@@ -16,12 +16,14 @@ def setting(
     metavar: str = "",
     syntax: str = "",
     none_word: str = "",
+    unit: str = "",
 ) -> Any:
     """Declare a setting: a dataclass field with what the generators need beside it.
 
     ``aliases`` are flags beside the one derived from the name: short ones and those
     that Daphne has. ``minimum`` is inclusive.
     ``syntax`` names the rule in ``conf.syntax`` that the text must obey.
+    ``unit`` is "bytes" for a size, which may be given as "64KiB".
     ``none_word`` stands for None on the command line, where that cannot be typed.
     """
     metadata = {
@@ -32,5 +34,6 @@ def setting(
         "metavar": metavar,
         "syntax": syntax,
         "none_word": none_word,
+        "unit": unit,
     }
     return field(default=default, metadata=metadata)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from djserve.conf.environment import read_environment, read_platform
 from djserve.conf.parser import parse, shorten
 from djserve.conf.schema import ServerConfig
 from djserve.errors import ConfigError
@@ -31,14 +32,39 @@ class HostSettings(NamedTuple):
 def load(options: Mapping[str, Any] | None = None) -> ServerConfig:
     """Return the checked configuration; ``options`` override the project's settings.
 
-    ``options`` are what ``options.mapping_from_namespace`` returns. Without them the
-    result is kept until Django's ``setting_changed`` says that DJSERVE is another.
+    ``options`` are what ``options.mapping_from_namespace`` returns. Between the two
+    stand the variables DJSERVE_<KEY>. Without options the result is kept until Django's
+    ``setting_changed`` says that DJSERVE is another.
     FORCE_SCRIPT_NAME is the root path if there is no other and its mode is set.
     Raises ConfigError with every fault of both.
     """
     if options:
-        return _load({**read_settings(), **options})
+        return _load(merge(read_settings(), options))
     return _load_settings()
+
+
+def load_for_production(options: Mapping[str, Any]) -> ServerConfig:
+    """Return the configuration of a command that serves; raises as ``load``.
+
+    Platforms' variables (PORT and the like) count for what nothing else says.
+    """
+    return _load(merge_for_production(read_settings(), options))
+
+
+def merge(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what settings, DJSERVE_<KEY> and the command line say, the last first.
+
+    Raises ConfigError for a variable that is nearly one of these.
+    """
+    return {**given, **read_environment(os.environ), **options}
+
+
+def merge_for_production(
+    given: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what ``merge`` does, and what the platform says beside it."""
+    mapping = merge(given, options)
+    return {**mapping, **read_platform(os.environ, mapping)}
 
 
 def read_settings() -> Mapping[str, Any]:
@@ -103,7 +129,7 @@ def _load_settings() -> ServerConfig:
     from django.core.signals import setting_changed
 
     setting_changed.connect(_forget, dispatch_uid="djserve.conf.loader")
-    return _load(read_settings())
+    return _load(merge(read_settings(), {}))
 
 
 def _load(mapping: Mapping[str, Any]) -> ServerConfig:

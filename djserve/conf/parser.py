@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from djserve.conf.catalogue import Setting, groups, settings_by_key
+from djserve.conf.quantities import has_unit, parse_duration, parse_size
 from djserve.conf.schema import ServerConfig
 from djserve.conf.suggestions import suggest
 from djserve.conf.syntax import RULES
@@ -148,11 +149,17 @@ def _read_flag(setting: Setting, value: Any, read: _Reader) -> Any:
     # None cannot be typed, so it must not be offered.
     setting = dataclasses.replace(setting, optional=False)
     if setting.kind in (int, float):
-        try:
-            value = setting.kind(value)
-        except ValueError:
-            raise _Unfit(_expected_number(setting)) from None
+        value = _parse_number(setting, value)
     return read(setting, value)
+
+
+def _parse_number(setting: Setting, text: str) -> float:
+    try:
+        if setting.unit == "bytes":
+            return parse_size(text)
+        return int(text) if setting.kind is int else parse_duration(text)
+    except ValueError:
+        raise _Unfit(_expected_number(setting)) from None
 
 
 def _read_bool(setting: Setting, value: Any) -> bool:
@@ -164,6 +171,8 @@ def _read_bool(setting: Setting, value: Any) -> bool:
 def _read_number(setting: Setting, value: Any) -> float | None:
     if value is None and setting.optional:
         return None
+    if isinstance(value, str) and _takes_unit(setting) and has_unit(value):
+        value = _parse_number(setting, value)
     # bool is an int to Python, but 1 second is not what True was meant to say.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _Unfit(_expected_number(setting))
@@ -176,8 +185,14 @@ def _read_number(setting: Setting, value: Any) -> float | None:
     return setting.kind(value)  # type: ignore[no-any-return]
 
 
+def _takes_unit(setting: Setting) -> bool:
+    return setting.kind is float or setting.unit == "bytes"
+
+
 def _expected_number(setting: Setting) -> str:
     noun = "a whole number" if setting.kind is int else "seconds as a number"
+    if setting.unit == "bytes":
+        noun = "bytes as a whole number"
     least = "" if setting.minimum is None else f" from {setting.minimum:g} up"
     return f"{noun}{least}{_or_none(setting)}"
 

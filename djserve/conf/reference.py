@@ -21,10 +21,12 @@ _INTRODUCTION = """\
 
 <!-- Made by `python -m djserve.conf.reference --write`; edit djserve/conf instead. -->
 
-Each setting is a key of the dictionary `DJSERVE` in the project's settings and a flag
-of `manage.py runasgi` and of the `djserve` command.
-A flag overrides the key.
-What neither gives has its default.
+Each setting is a key of the dictionary `DJSERVE` in the project's settings, a flag of
+`manage.py runasgi` and of the `djserve` command, and an environment variable: the key
+after `DJSERVE_`, as in `DJSERVE_WORKERS`.
+A flag comes before the variable, the variable before the key; settings given in none of
+these places use their defaults.
+`manage.py djserve settings` shows each value and where it comes from.
 
 ```python
 DJSERVE = {
@@ -34,11 +36,18 @@ DJSERVE = {
 }
 ```
 
-Times are in seconds, whole or fractional; sizes are in bytes.
+Times are in seconds and sizes in bytes, or have a unit: `"250ms"`, `"30s"`, `"5m"`,
+`"2h"`, `"64KiB"`, `"1GiB"`.
 A key that does not exist or a value of the wrong type is an error, and all errors are
 reported together: by `manage.py check`, and by the server, which does not start.
-A flag that takes a list may be repeated; what is repeated replaces the key's list.
+Repeat a flag to pass several values. They replace the list in settings.py.
+In a variable, commas separate them.
 A switch has a second form that turns it off: `--no-` before its name.
+As variables, switches are `on` or `off`.
+
+`runasgi` and `djserve` also read the variables that platforms set, for what nothing
+else says: `PORT` (listens on all addresses), `WEB_CONCURRENCY` (workers) and
+`FORWARDED_ALLOW_IPS` (trusted proxies, and `PROXY_HEADERS`).
 """
 
 _DAPHNE = """\

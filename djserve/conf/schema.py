@@ -50,16 +50,25 @@ class HTTPConfig:
     """HTTP"""
 
     request_line_limit: int = setting(
-        16 * KIB, "Longest request line in bytes; longer ones get 414.", minimum=64
+        16 * KIB,
+        "Longest request line in bytes; longer ones get 414.",
+        minimum=64,
+        unit="bytes",
     )
     header_size_limit: int = setting(
-        64 * KIB, "Most bytes of header fields in a request; more get 431.", minimum=256
+        64 * KIB,
+        "Most bytes of header fields in a request; more get 431.",
+        minimum=256,
+        unit="bytes",
     )
     header_count_limit: int = setting(
         200, "Most header fields in a request; more get 431.", minimum=1
     )
     body_size_limit: int = setting(
-        2048 * MIB, "Most bytes of content in a request; more get 413.", minimum=0
+        2048 * MIB,
+        "Most bytes of content in a request; more get 413.",
+        minimum=0,
+        unit="bytes",
     )
     server_name: str = setting(
         "djserve",
@@ -82,6 +91,7 @@ class HTTPConfig:
         "Least bytes a second of request content, averaged over the body timeout; "
         "slower ones get 408. 0 turns it off.",
         minimum=0,
+        unit="bytes",
     )
     body_timeout: float = setting(
         20.0, "Seconds over which the least rate of content is measured.", minimum=0.05
@@ -111,12 +121,14 @@ class WebSocketConfig:
         "with 1009.",
         aliases=("--websocket-max-message-size",),
         minimum=1,
+        unit="bytes",
     )
     websocket_frame_size_limit: int = setting(
         1 * MIB,
         "Most bytes in an incoming frame; more are closed with 1009.",
         aliases=("--websocket-max-frame-size",),
         minimum=1,
+        unit="bytes",
     )
     websocket_queue_limit: int = setting(
         32,

@@ -27,12 +27,14 @@ class BoundsConfig:
         "them, all connections together; beyond it the connections that hold most "
         "are closed.",
         minimum=65_536,
+        unit="bytes",
     )
     upload_disk_limit: int = setting(
         8192 * MIB,
         "Bytes of request content that a process, so each worker, may hold in "
         "temporary files, all requests together; more get 503.",
         minimum=0,
+        unit="bytes",
     )
     body_time_limit: float | None = setting(
         3600.0,

@@ -37,12 +37,14 @@ class HTTP2Config:
         "Bytes of a request's content that may wait for the application, at first; "
         "more once it has kept up.",
         minimum=1024,
+        unit="bytes",
     )
     http2_connection_window_size: int = setting(
         1 * MIB,
         "Bytes of content that may wait for the application, all requests of a "
         "connection together.",
         minimum=65535,
+        unit="bytes",
     )
     http2_reset_limit: int = setting(
         200,

@@ -51,7 +51,10 @@ class WorkersConfig:
         None, "Seconds after which a worker is replaced.", minimum=1
     )
     worker_max_memory: int | None = setting(
-        None, "Bytes of resident memory at which a worker is replaced.", minimum=1
+        None,
+        "Bytes of resident memory at which a worker is replaced.",
+        minimum=1,
+        unit="bytes",
     )
     worker_jitter: int = setting(
         10,

@@ -8,8 +8,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from djserve.conf.loader import load
+from djserve.conf.origins import list_origins
 from djserve.control import VARIABLE, Control, add_commands
 from djserve.errors import ConfigError
+
+SECRETS = ("KEYFILE_PASSWORD",)
 
 
 class Command(BaseCommand):
@@ -23,16 +26,32 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        add_commands(parser, "default: CONTROL_SOCKET")
+        commands = add_commands(parser, "default: CONTROL_SOCKET")
+        text = "Show each setting, its value and where that comes from."
+        settings = commands.add_parser("settings", help=text)
+        settings.add_argument(
+            "--changed", action="store_true", help="Leave out those at their defaults."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            if options["command"] == "settings":
+                self._show_settings(only_changed=options["changed"])
+                return
             path = options["control_socket"] or _configured_path()
             Control(path, self.stdout.write).run(options)
         except ConfigError as error:
             raise CommandError("\n".join(error.problems)) from None
         except KeyboardInterrupt:
             return
+
+    def _show_settings(self, *, only_changed: bool) -> None:
+        for origin in list_origins():
+            if only_changed and origin.source == "default":
+                continue
+            is_secret = origin.key in SECRETS and origin.value is not None
+            value = "***" if is_secret else repr(origin.value)
+            self.stdout.write(f"{origin.key:32} {value:32} {origin.source}")
 
 
 def _configured_path() -> str:

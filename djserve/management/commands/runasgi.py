@@ -21,7 +21,7 @@ from django.db import connections
 
 import djserve
 from djserve.checks import find_layer_problems
-from djserve.conf.loader import load
+from djserve.conf.loader import load, load_for_production
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import Flag
 from djserve.conf.process import become_worker
@@ -102,7 +102,7 @@ class Command(BaseCommand):
         parser.called_from_command_line = False
         try:
             options = vars(parser.parse_args(arguments[2:]))
-            config = load(read_options(options))
+            config = load_for_production(read_options(options))
             if needs_supervisor(config) or is_successor():
                 become_supervisor(self._read_config(options))
         except (CommandError, ConfigError):
@@ -114,7 +114,7 @@ class Command(BaseCommand):
         mapping = read_options(options)
         if options["dev_https"]:
             self._add_certificate(mapping)
-        return load(mapping)
+        return load_for_production(mapping)
 
     def _serve(self, options: dict[str, Any]) -> ExitCode:
         config = self._read_config(options)

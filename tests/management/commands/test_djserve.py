@@ -54,3 +54,14 @@ def test_unknown_socket_is_one_clear_line() -> None:
 def test_absent_supervisor_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="No supervisor answers"):
         call_command("djserve", "--control-socket", str(tmp_path / "none"), "status")
+
+
+@override_settings(DJSERVE={"BACKLOG": 7, "KEYFILE_PASSWORD": "swordfish"})
+def test_settings_are_shown_with_their_source_but_no_secret() -> None:
+    output = StringIO()
+    call_command("djserve", "settings", "--changed", stdout=output)
+    lines = [line.split() for line in output.getvalue().splitlines()]
+
+    assert ["BACKLOG", "7", "settings"] in lines
+    assert ["KEYFILE_PASSWORD", "***", "settings"] in lines
+    assert all(line[-1] != "default" for line in lines)
