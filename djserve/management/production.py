@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from django.core.cache import caches
 from django.db import connections
 
 from djserve import handlers
+from djserve.conf.platforms import describe_misfits, find_platform
 from djserve.files import open_table
 from djserve.files.folders import describe_files
 from djserve.handlers.project import load_project
@@ -56,6 +58,7 @@ def load(config: ServerConfig) -> Loaded:
     files = open_table(config.files, find_static_folders(config))
     notes = [note, *project.notes, *describe_files(files)]
     notes += describe_static_files(config)
+    notes += describe_misfits(config, find_platform(os.environ))
     return Loaded(project.application, notes, files=files)
 
 
