@@ -18,22 +18,29 @@ from djserve.handlers.runtime import current_config, thread_count
 def check_database_pools(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Report database connection pools that are smaller than the number of threads."""
+    """Report database connection pools that are smaller than what threads may open."""
     try:
-        threads = thread_count(current_config().django)
+        config = current_config().django
+        threads = thread_count(config)
     except ConfigError:
         # Reported by the check of the settings themselves.
         return []
+    most = config.database_connections
+    wanted = threads if most is None else min(threads, most)
     messages: list[CheckMessage] = []
     for alias, database in connections.settings.items():
         size = pool_size(database)
-        if size is not None and size < threads:
+        if size is not None and size < wanted:
             messages.append(
                 Warning(
-                    f"The connection pool of database {alias!r} has {size} connections "
-                    f"for {threads} threads.",
-                    hint='Raise "max_size" in OPTIONS["pool"], or lower THREADS in '
-                    "DJSERVE.",
+                    f"The connection pool of database {alias!r} has {size} "
+                    f"connections: of the {threads} threads that compute, no more are "
+                    "connected to it at a time, and the others wait.",
+                    hint=f'Raise "max_size" in OPTIONS["pool"] to {wanted}, or lower '
+                    "THREADS in DJSERVE (by default four for each CPU and four more, "
+                    "32 at most). DATABASE_CONNECTIONS, by default the number of these "
+                    "threads, can be no more than the size of the pool; set to "
+                    f"{size}, it says that this is meant.",
                     id="djserve.W007",
                 )
             )

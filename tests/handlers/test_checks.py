@@ -11,10 +11,12 @@ from django.test import override_settings
 from djserve.handlers.checks import check_database_pools, check_middleware
 
 
-def check(pool: Any, threads: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def check(
+    pool: Any, threads: int, monkeypatch: pytest.MonkeyPatch, **more: Any
+) -> list[Any]:
     database = {**connections.settings["default"], "OPTIONS": {"pool": pool}}
     monkeypatch.setitem(connections.settings, "default", database)
-    with override_settings(DJSERVE={"THREADS": threads}):
+    with override_settings(DJSERVE={"THREADS": threads, **more}):
         return check_database_pools(None)
 
 
@@ -42,7 +44,23 @@ def test_warning_names_the_database_and_both_numbers(
 ) -> None:
     (message,) = check({"max_size": 2}, 8, monkeypatch)
 
-    assert message.msg.startswith("The connection pool of database 'default' has 2 ")
+    assert message.msg == (
+        "The connection pool of database 'default' has 2 connections: of the 8 threads "
+        "that compute, no more are connected to it at a time, and the others wait."
+    )
+    assert 'Raise "max_size" in OPTIONS["pool"] to 8,' in message.hint
+
+
+@pytest.mark.parametrize(
+    ("most", "ids"),
+    [(2, []), (1, []), (3, ["djserve.W007"]), (100, ["djserve.W007"])],
+)
+def test_pool_as_large_as_the_bound_on_connections_is_meant(
+    most: int, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = check({"max_size": 2}, 8, monkeypatch, DATABASE_CONNECTIONS=most)
+
+    assert [message.id for message in found] == ids
 
 
 def test_wrong_settings_are_left_to_their_own_check() -> None:

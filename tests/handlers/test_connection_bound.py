@@ -329,6 +329,29 @@ def test_view_that_queries_and_waits_leaves_connections_to_others(
         future.result(60)
 
 
+@pytest.mark.usefixtures("database")
+def test_view_that_closes_its_connection_before_it_waits_holds_none(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(12, 4, share=0.8)
+    gate = threading.Event()
+    waiting = threading.Semaphore(0)
+
+    def pay() -> int:
+        query()
+        connections[ALIAS].close()
+        waiting.release()
+        assert gate.wait(60)
+        return query()
+
+    views = [make_lease(pool, "pay", "pay").submit(pay) for _ in range(8)]
+
+    # Three at most would be connected at a time.
+    assert all(waiting.acquire(timeout=60) for _ in views)
+    gate.set()
+    assert max(view.result(60) for view in views) <= 4
+
+
 SECOND = "second"
 
 
