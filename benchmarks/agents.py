@@ -95,7 +95,12 @@ def compare(agents: Sequence[str], rounds: int, conditions: Conditions) -> Figur
     for number in range(rounds):
         for agent in agents:
             for server in SERVERS[:: -1 if number % 2 else 1]:
-                for view, figure in measure(agent, server, conditions).items():
+                try:
+                    measured = measure(agent, server, conditions)
+                except BenchmarkError as error:
+                    print(agent, server, error, file=sys.stderr, flush=True)
+                    continue
+                for view, figure in measured.items():
                     figures.setdefault((agent, view, server), []).append(figure)
                     print(agent, server, view, figure, file=sys.stderr, flush=True)
     return figures
@@ -116,7 +121,11 @@ def render(figures: Figures) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for agent, view in dict.fromkeys(key[:2] for key in figures):
-        ours, theirs = (middle(figures[agent, view, server]) for server in SERVERS)
+        rounds = [figures.get((agent, view, server)) for server in SERVERS]
+        if not all(rounds):
+            lines.append(f"| {agent} | {view} | failed | | | |")
+            continue
+        ours, theirs = (middle(each or []) for each in rounds)
         lines.append(
             f"| {agent} | {view} | {_cell(ours)} | {_cell(theirs)} "
             f"| {ours.rate / theirs.rate:.1f} | {theirs.cost / ours.cost:.1f} |"

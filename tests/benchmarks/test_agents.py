@@ -40,6 +40,12 @@ def test_table_has_the_gain_by_rate_and_by_cpu_time() -> None:
     ]
 
 
+def test_server_that_failed_has_no_gain() -> None:
+    figures: Figures = {("none", "async", "djserve"): [Figure(1, 1)]}
+
+    assert render(figures).splitlines()[2:] == ["| none | async | failed | | | |"]
+
+
 @pytest.fixture
 def conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conditions]:
     server_core, load_core = cores()
