@@ -7,7 +7,7 @@ import struct
 
 from hpack import Decoder
 
-from tests.protocols.http2 import test_receiving
+from tests.protocols.http2 import test_reader
 from tests.protocols.http2.conftest import Wire
 from tests.support.waiting import PATIENCE
 
@@ -17,12 +17,12 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 # The cases whose outcome hangs on what the application does or on a smaller window.
 CASES = [
     case
-    for case in test_receiving.CASES
+    for case in test_reader.CASES
     if not case.is_closed and "window" not in case.name.lower()
 ]
 
 
-def run_case(port: int, case: test_receiving.Case) -> str:
+def run_case(port: int, case: test_reader.Case) -> str:
     """Send a case's frames and a last PING; return what is wrong, "" if nothing is."""
     expected = case.expected
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:

@@ -259,7 +259,11 @@ class HTTP1Connection:
         """Send the head and the first part of the content."""
         # Whether content follows a final response that came without "100 Continue" is
         # the client's to choose, so that nothing after it has a sure beginning.
-        keep_alive = self._keeps_alive() and self._state is not _AWAITING_CONTINUE
+        keep_alive = (
+            self._parser.keep_alive
+            and not self._is_draining
+            and self._state is not _AWAITING_CONTINUE
+        )
         self._writer.send_response(status, headers, data, more, keep_alive)
         if not more:
             self._response_ended()
@@ -323,10 +327,6 @@ class HTTP1Connection:
         """Change the state; nothing else does."""
         self._state = state
         self.mark += 1
-
-    def _keeps_alive(self) -> bool:
-        """Return whether another request may follow the one under way."""
-        return self._parser.keep_alive and not self._is_draining
 
     def _has_input(self) -> bool:
         """Return whether the peer has sent what has not come up yet."""
@@ -453,7 +453,7 @@ class HTTP1Connection:
     def _response_ended(self) -> None:
         """The response is complete: take the next request, or end."""
         self._exchange = None
-        if self._writer.must_close or not self._keeps_alive():
+        if self._writer.must_close or self._is_draining or not self._parser.keep_alive:
             self._linger() if self._body is not None else self._end()
             return
         self._discarded = 0

@@ -1,309 +1,156 @@
-"""Bytes -> frames: a short way for those that nearly always come, h2 for the rest.
+"""What h2 keeps of a connection, and the frames that the server sends over it.
 
-HEADERS, DATA, WINDOW_UPDATE and RST_STREAM in their plain form are read here, without
-h2's frame and event objects (benchmark: http2_hello). h2 takes SETTINGS, PING,
-CONTINUATION and all that is padded. With ``sending`` and ``receiving``, the only module
-that reaches into h2.
+h2 keeps the settings, the windows and each stream's state. The frames are written here
+and read in ``reader``: the usual ones are few and plain, and h2's frame and event
+objects cost more than all else of a request (benchmark: http2_hello). The price is that
+both modules reach into h2 and hpack for what has no public name there:
+
+    H2Connection    the buffer ``_data_to_send``; ``_receive_frame`` and the methods for
+                    HEADERS, DATA and SETTINGS, which ``H2State`` overrides;
+                    ``_inbound_flow_control_window_manager``
+    FrameBuffer     ``_headers_buffer``: whether a head has begun
+    H2Stream        ``_inbound_window_manager``, ``_expected_content_length`` and
+                    ``_actual_content_length``; of its state machine ``client``,
+                    ``headers_received``, ``headers_sent``, ``state`` and
+                    ``stream_closed_by`` are set
+    WindowManager   ``max_window_size`` and ``current_window_size`` are widened
+    hpack           the header table's ``_maxsize`` and ``resized`` and the encoder's
+                    ``table_size_changes``, in ``hpack``; ``encode_integer`` and the
+                    static table, in ``response``
+
+A release that changes one of these fails a test. ``test_codec`` has h2's own client
+read what is written and count its windows, and compares the state of a stream that went
+the short way with that of h2's machine (``test_short_way_leaves_a_stream_as_h2_does``).
+The cases of ``test_reader`` come in the plain form, which is read here, and in the
+padded and divided ones, which h2 reads. ``test_hpack`` and ``test_response`` have
+hpack's decoder read each block, and its encoder write those that are decoded.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Protocol
 
-from h2.errors import ErrorCodes
-from h2.events import PingAckReceived, RemoteSettingsChanged, SettingsAcknowledged
-from h2.exceptions import FlowControlError
-from h2.exceptions import ProtocolError as H2ProtocolError
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 from h2.frame_buffer import FrameBuffer
-from h2.settings import SettingCodes
-from h2.stream import StreamInputs
-from h2.utilities import guard_increment_window
-from hyperframe.exceptions import InvalidPaddingError
+from h2.settings import SettingCodes, Settings
+from h2.stream import H2Stream, StreamClosedBy, StreamInputs, StreamState
 
 from djserve.protocols.http2 import frames
-from djserve.protocols.http2.errors import HTTP2Error
-from djserve.protocols.http2.receiving import StreamReceiver
-from djserve.protocols.http2.sending import WINDOW_LIMIT
+from djserve.protocols.http2.errors import Allowance
+from djserve.protocols.http2.hpack import BlockDecoder, BlockEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from h2.events import Event
-    from hyperframe.frame import Frame, SettingsFrame
+    from hyperframe.frame import DataFrame, Frame, HeadersFrame, SettingsFrame
 
     from djserve.conf.schema import HTTP2Config, HTTPConfig
-    from djserve.protocols.http2.receiving import StreamEvents
+
+CONFIGURATION = H2Configuration(
+    client_side=False,
+    header_encoding=None,
+    validate_inbound_headers=False,
+    normalize_inbound_headers=False,
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
+)
+
+# RFC 9113 section 6.9.1.
+WINDOW_LIMIT = 2**31 - 1
+_DEFAULT_WINDOW = 65535
+
+# Streams that we have reset and whose late frames are therefore no fault of the peer's.
+_RESETS_REMEMBERED = 512
+
+# Content from this size on is not copied into h2's buffer first.
+_LARGE_SIZE = 1024
+
+# States in which the peer may send content.
+RECEIVING = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
+
+# States of a request that the peer has made and we have not answered to the end.
+RECEIVED = (StreamState.OPEN, StreamState.HALF_CLOSED_REMOTE)
 
 _KNOWN_SETTINGS = frozenset(SettingCodes)
 
-# A dozen settings are defined; each in a frame costs h2 more than a microsecond.
-_SETTINGS_SIZE_LIMIT = 64 * 6
+
+class FrameHooks(Protocol):
+    """Who takes the frames that h2 has read and has nothing to do with."""
+
+    def block_received(
+        self, stream_id: int, block: bytes, is_complete: bool, /
+    ) -> None: ...
+    def content_received(
+        self, stream_id: int, data: bytes, credit: int, is_complete: bool, /
+    ) -> None: ...
 
 
-class FrameCodec(StreamReceiver):
-    """The server's end of one HTTP/2 connection, without its transport.
+class H2State(H2Connection):
+    """h2's part of the server's end of one connection, without its transport.
 
-    ``receive`` takes bytes and calls ``events``; ``take_output`` returns what is to be
-    sent.
+    ``hooks`` get what concerns a stream; they are set before the first byte is read.
+    ``resets`` and ``controls`` are what the peer may still do for nothing.
     """
 
-    def __init__(
-        self, events: StreamEvents, http: HTTPConfig, config: HTTP2Config
-    ) -> None:
-        super().__init__(events, http, config)
-        self._block_size_limit = http.header_size_limit
-        self._fragment_limit = config.http2_fragment_limit
-        self._fragments = 0
-        self._block_size = 0
-        self._rest = b""
-        self._preface = frames.PREFACE
-        self._is_first_frame = True
+    streams: dict[int, H2Stream]
+    hooks: FrameHooks
+
+    def __init__(self, http: HTTPConfig, config: HTTP2Config) -> None:
+        super().__init__(CONFIGURATION)
+        self.decoder: BlockDecoder = BlockDecoder(http)
+        self.encoder: BlockEncoder = BlockEncoder()
+        self.resets = Allowance(
+            "stream resets", config.http2_reset_limit, "HTTP2_RESET_LIMIT"
+        )
+        self.controls = Allowance(
+            "control frames",
+            config.http2_control_frame_limit,
+            "HTTP2_CONTROL_FRAME_LIMIT",
+        )
+        self.reset_by_us: dict[int, None] = {}
+        self.stream_window = min(config.http2_stream_window_size, WINDOW_LIMIT)
         self.incoming_buffer = FrameBuffer(server=False)
-
-    @property
-    def is_in_block(self) -> bool:
-        """Whether a request's head has begun and is not complete."""
-        return bool(self.incoming_buffer._headers_buffer)
-
-    @property
-    def is_in_frame(self) -> bool:
-        """Whether a part of a frame, or of the preface, has come."""
-        return bool(self._rest) or self._is_first_frame
-
-    def receive(self, data: bytes) -> None:
-        """Take bytes from the peer. Raises HTTP2Error for the connection."""
-        if self._preface:
-            data = self._take_preface(data)
-        position = 0
-        if self._rest:
-            position = self._missing_size()
-            if 0 < position <= len(data):
-                # Only the frame that was cut is put together, not all that came.
-                self._take_frames(self._rest + data[:position], 0)
-            else:
-                data = self._rest + data
-                position = 0
-        self._take_frames(data, position)
-
-    def _missing_size(self) -> int:
-        """Return what a frame that was cut still needs, 0 where its header is cut."""
-        if len(self._rest) < frames.HEADER_SIZE:
-            return 0
-        high, low, *_ = frames.unpack_header(self._rest)
-        size: int = frames.HEADER_SIZE + (high << 16 | low)
-        return size - len(self._rest)
-
-    def _take_frames(self, data: bytes, position: int) -> None:
-        """Take the whole frames from ``position`` on; what is left waits."""
-        end = len(data)
-        try:
-            while end - position >= frames.HEADER_SIZE:
-                high, low, kind, flags, stream_id = frames.unpack_header(data, position)
-                length = high << 16 | low
-                if length > self.max_inbound_frame_size:
-                    raise HTTP2Error(
-                        f"A frame of {length} bytes", ErrorCodes.FRAME_SIZE_ERROR
-                    )
-                start = position + frames.HEADER_SIZE
-                if end - start < length:
-                    break
-                after = start + length
-                stream_id &= 0x7FFFFFFF
-                take = self._TAKERS.get(kind, FrameCodec._take_unknown)
-                if (
-                    self.incoming_buffer._headers_buffer
-                    or self._is_first_frame
-                    or not take(self, flags, stream_id, data[start:after])
-                ):
-                    self._take_by_h2(kind, flags, data[position:after])
-                position = after
-        except InvalidPaddingError as error:
-            raise HTTP2Error("More padding than content") from error
-        except H2ProtocolError as error:
-            code = ErrorCodes(error.error_code)
-            raise HTTP2Error(str(error) or type(error).__name__, code) from error
-        finally:
-            self._rest = data[position:]
-
-    def _take_preface(self, data: bytes) -> bytes:
-        expected = self._preface[: len(data)]
-        if not data.startswith(expected):
-            raise HTTP2Error("The connection does not begin with the preface")
-        self._preface = self._preface[len(expected) :]
-        return data[len(expected) :]
-
-    # Frames, by type: each takes a frame's payload, or returns False to leave it to h2.
-
-    def _take_headers(self, flags: int, stream_id: int, payload: bytes) -> bool:
-        if flags & (frames.PADDED | frames.END_HEADERS) != frames.END_HEADERS:
-            return False
-        if flags & frames.HAS_PRIORITY:
-            # RFC 9113 section 5.3: the old priorities mean nothing any more.
-            if len(payload) < 5:
-                return False
-            payload = payload[5:]
-        self.block_received(stream_id, payload, bool(flags & frames.END_STREAM))
-        return True
-
-    def _take_data(self, flags: int, stream_id: int, payload: bytes) -> bool:
-        if flags & frames.PADDED or not stream_id:
-            return False
-        self.content_received(
-            stream_id, payload, len(payload), bool(flags & frames.END_STREAM)
+        self.local_settings = Settings(
+            client=False,
+            initial_values={
+                SettingCodes.MAX_CONCURRENT_STREAMS: config.http2_stream_limit,
+                SettingCodes.MAX_HEADER_LIST_SIZE: http.header_size_limit,
+                SettingCodes.INITIAL_WINDOW_SIZE: self.stream_window,
+                SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
+            },
         )
-        return True
+        self.last_stream_id = WINDOW_LIMIT
+        """Streams above this one are ignored: a GOAWAY has named it (section 6.8)."""
+        self.note_settings()
 
-    def _take_reset(self, flags: int, stream_id: int, payload: bytes) -> bool:
-        if len(payload) != 4 or not stream_id:
-            return False
-        self.resets.spend()
-        state = self.find(stream_id)
-        if state is not None:
-            state.state_machine.process_input(StreamInputs.RECV_RST_STREAM)
-            del self.streams[stream_id]
-            self.events.stream_reset(stream_id, frames.unpack_number(payload)[0])
-        return True
+    def note_settings(self) -> None:
+        """Keep at hand what each request asks of the peer's settings."""
+        self.peer_window: int = self.remote_settings.initial_window_size
+        self.peer_takes_push = bool(self.remote_settings.enable_push)
 
-    def _take_window_update(self, flags: int, stream_id: int, payload: bytes) -> bool:
-        if len(payload) != 4:
-            return False
-        self.controls.spend()
-        increment = frames.unpack_number(payload)[0] & WINDOW_LIMIT
-        if not stream_id:
-            return self._open_connection_window(increment)
-        state = self.find(stream_id)
-        if state is None:
-            return True
-        if not increment:
-            self.fail_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
-            return True
-        try:
-            state.outbound_flow_control_window = guard_increment_window(
-                state.outbound_flow_control_window, increment
-            )
-        except FlowControlError:
-            self.fail_stream(stream_id, ErrorCodes.FLOW_CONTROL_ERROR)
-        else:
-            self.events.window_opened(stream_id)
-        return True
+    def refill(self, seconds: float) -> None:
+        """Give back what the peer may do for nothing."""
+        self.resets.refill(seconds)
+        self.controls.refill(seconds)
 
-    def _open_connection_window(self, increment: int) -> bool:
-        if not increment:
-            raise HTTP2Error("A window update of nothing")
-        self.outbound_flow_control_window = guard_increment_window(
-            self.outbound_flow_control_window, increment
+    # h2 calls these for frames that it has taken.
+
+    def _receive_headers_frame(
+        self, frame: HeadersFrame
+    ) -> tuple[list[Frame], list[Event]]:
+        self.hooks.block_received(
+            frame.stream_id, bytes(frame.data), "END_STREAM" in frame.flags
         )
-        self.events.window_opened(0)
-        return True
+        return [], []
 
-    def _take_priority(self, flags: int, stream_id: int, payload: bytes) -> bool:
-        """Check an old priority's form and ignore it (RFC 9113 section 6.3)."""
-        self.controls.spend()
-        if not stream_id:
-            raise HTTP2Error("PRIORITY without a stream")
-        if len(payload) != 5:
-            if stream_id in self.streams:
-                self.fail_stream(stream_id, ErrorCodes.FRAME_SIZE_ERROR)
-            else:
-                raise HTTP2Error("Malformed PRIORITY", ErrorCodes.FRAME_SIZE_ERROR)
-        return True
-
-    def _take_priority_update(self, flags: int, stream_id: int, payload: bytes) -> bool:
-        """RFC 9218 section 7.1."""
-        self.controls.spend()
-        if stream_id:
-            raise HTTP2Error("PRIORITY_UPDATE on a stream")
-        if len(payload) < 4:
-            raise HTTP2Error("Malformed PRIORITY_UPDATE", ErrorCodes.FRAME_SIZE_ERROR)
-        prioritized = frames.unpack_number(payload)[0] & WINDOW_LIMIT
-        if not prioritized:
-            raise HTTP2Error("PRIORITY_UPDATE for no stream")
-        if prioritized % 2 == 0 and prioritized > self.highest_outbound_stream_id:
-            raise HTTP2Error("PRIORITY_UPDATE for a push that was not promised")
-        self.events.priority_updated(prioritized, payload[4:])
-        return True
-
-    def _take_goaway(self, flags: int, stream_id: int, payload: bytes) -> bool:
-        """Take note; h2 would not let the streams under way be answered any more."""
-        if stream_id:
-            raise HTTP2Error("GOAWAY on a stream")
-        if len(payload) < 8:
-            raise HTTP2Error("Malformed GOAWAY", ErrorCodes.FRAME_SIZE_ERROR)
-        self.controls.spend()
-        self.events.going_away()
-        return True
-
-    def _take_unknown(self, flags: int, stream_id: int, payload: bytes) -> bool:
-        """Ignore it (RFC 9113 section 5.5)."""
-        self.controls.spend()
-        return True
-
-    def _leave_to_h2(self, flags: int, stream_id: int, payload: bytes) -> bool:
-        return False
-
-    _TAKERS: ClassVar[dict[int, Callable[[FrameCodec, int, int, bytes], bool]]] = {
-        frames.DATA: _take_data,
-        frames.HEADERS: _take_headers,
-        frames.PRIORITY: _take_priority,
-        frames.RST_STREAM: _take_reset,
-        frames.SETTINGS: _leave_to_h2,
-        frames.PUSH_PROMISE: _leave_to_h2,
-        frames.PING: _leave_to_h2,
-        frames.GOAWAY: _take_goaway,
-        frames.WINDOW_UPDATE: _take_window_update,
-        frames.CONTINUATION: _leave_to_h2,
-        frames.PRIORITY_UPDATE: _take_priority_update,
-    }
-
-    # The long way, and what it calls here.
-
-    def _take_by_h2(self, kind: int, flags: int, frame: bytes) -> None:
-        if self._is_first_frame:
-            # RFC 9113 section 3.4.
-            if kind != frames.SETTINGS or flags & frames.ACK:
-                raise HTTP2Error("The first frame is not SETTINGS")
-            self._is_first_frame = False
-        if kind in (frames.SETTINGS, frames.PING):
-            self.controls.spend()
-            if kind == frames.SETTINGS:
-                _check_settings(flags, len(frame) - frames.HEADER_SIZE)
-        elif self.is_in_block:
-            self._count_fragment(len(frame))
-        buffer = self.incoming_buffer
-        buffer.max_frame_size = self.max_inbound_frame_size
-        buffer.add_data(frame)
-        for parsed in buffer:
-            for event in self._receive_frame(parsed):
-                self._tell(event)
-        if not self.is_in_block:
-            self._fragments = self._block_size = 0
-
-    def _count_fragment(self, size: int) -> None:
-        """Bound what a head may take in CONTINUATION frames (CVE-2024-27316's kind)."""
-        self._fragments += 1
-        self._block_size += size
-        if (
-            self._fragments > self._fragment_limit
-            or self._block_size > self._block_size_limit
-        ):
-            raise HTTP2Error(
-                "A head in too many parts",
-                ErrorCodes.ENHANCE_YOUR_CALM,
-                setting=(
-                    "HTTP2_FRAGMENT_LIMIT"
-                    if self._fragments > self._fragment_limit
-                    else "HEADER_SIZE_LIMIT"
-                ),
-            )
-
-    def _tell(self, event: Event) -> None:
-        if isinstance(event, RemoteSettingsChanged):
-            self.note_settings()
-            self.events.settings_changed()
-        elif isinstance(event, SettingsAcknowledged):
-            self.events.settings_acknowledged()
-        elif isinstance(event, PingAckReceived):
-            self.events.ping_acknowledged(event.ping_data)
+    def _receive_data_frame(self, frame: DataFrame) -> tuple[list[Frame], list[Event]]:
+        self.hooks.content_received(
+            frame.stream_id,
+            bytes(frame.data),
+            frame.flow_controlled_length,
+            "END_STREAM" in frame.flags,
+        )
+        return [], []
 
     def _receive_settings_frame(
         self, frame: SettingsFrame
@@ -314,10 +161,171 @@ class FrameCodec(StreamReceiver):
         return super()._receive_settings_frame(frame)
 
 
-def _check_settings(flags: int, size: int) -> None:
-    if flags & frames.ACK and size:
-        raise HTTP2Error(
-            "An acknowledgement with settings", ErrorCodes.FRAME_SIZE_ERROR
+class FrameWriter:
+    """Make the frames that the server sends; ``take_output`` returns them."""
+
+    __slots__ = ("_connection_window", "_extra_window", "_parts", "encoder", "h2")
+
+    def __init__(self, h2: H2State, config: HTTP2Config) -> None:
+        self.h2 = h2
+        self.encoder = h2.encoder
+        # What stands before h2's own buffer: earlier buffers, and content between.
+        self._parts: list[bytes | bytearray | memoryview] = []
+        self._connection_window = min(config.http2_connection_window_size, WINDOW_LIMIT)
+        # What streams may get beyond their window, all together: half of what is left,
+        # so that those whose application stops reading do not stop the others.
+        self._extra_window = max(0, self._connection_window - h2.stream_window) // 2
+
+    def start(self) -> None:
+        """Make the server's preface: SETTINGS and the connection's window."""
+        self.h2.initiate_connection()
+        increment = self._connection_window - _DEFAULT_WINDOW
+        if increment > 0:
+            self.h2.increment_flow_control_window(increment)
+
+    def take_output(self) -> bytes:
+        """Return what is to be sent, and forget it.
+
+        Large content is copied here and nowhere else (benchmark:
+        http2_mixed_download).
+        """
+        if not self._parts:
+            return self.h2.data_to_send()
+        self._parts.append(self.h2._data_to_send)
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self.h2._data_to_send = bytearray()
+        return data
+
+    def has_output(self) -> bool:
+        return bool(self.h2._data_to_send or self._parts)
+
+    def send_block(
+        self, state: H2Stream, block: bytes, is_last: bool, interim: bool = False
+    ) -> None:
+        """Send a header block that was encoded just now."""
+        machine = state.state_machine
+        if interim:
+            machine.process_input(StreamInputs.SEND_INFORMATIONAL_HEADERS)
+        elif machine.state in RECEIVED and not machine.headers_sent:
+            # All that h2 would do, on the way of every response.
+            machine.headers_sent = True
+        else:
+            machine.process_input(StreamInputs.SEND_HEADERS)
+        self.h2._data_to_send += frames.encode_headers(
+            state.stream_id, block, is_last, self.h2.max_outbound_frame_size
         )
-    if size > _SETTINGS_SIZE_LIMIT:
-        raise HTTP2Error("Too many settings", ErrorCodes.ENHANCE_YOUR_CALM)
+        if is_last:
+            self._end_sending(state)
+
+    def send_content(
+        self, state: H2Stream, data: bytes | memoryview, is_last: bool
+    ) -> None:
+        """Send DATA that both windows have room for, in as many frames as it takes.
+
+        ``data`` must not change until it is taken.
+        """
+        size = len(data)
+        state.outbound_flow_control_window -= size
+        self.h2.outbound_flow_control_window -= size
+        if size > self.h2.max_outbound_frame_size:
+            data = self._send_full_frames(state.stream_id, data)
+            size = len(data)
+        self.h2._data_to_send += frames.pack_header(
+            size, frames.DATA, frames.END_STREAM if is_last else 0, state.stream_id
+        )
+        if size < _LARGE_SIZE:
+            self.h2._data_to_send += data
+        else:
+            self._parts += (self.h2._data_to_send, data)
+            self.h2._data_to_send = bytearray()
+        if is_last:
+            self._end_sending(state)
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """Reset a stream, if it has not ended."""
+        state = self.h2.streams.pop(stream_id, None)
+        if state is None:
+            return
+        state.state_machine.process_input(StreamInputs.SEND_RST_STREAM)
+        self.h2.reset_by_us[stream_id] = None
+        if len(self.h2.reset_by_us) > _RESETS_REMEMBERED:
+            del self.h2.reset_by_us[next(iter(self.h2.reset_by_us))]
+        self.h2._data_to_send += frames.encode_reset(stream_id, code)
+
+    def acknowledge(self, credit: int, state: H2Stream | None = None) -> None:
+        """Give window credit back: the connection's and, if it lives, a stream's.
+
+        ``state`` is given where the application has read all that has come on it.
+        """
+        if not credit:
+            return
+        stream_id = 0
+        if state is not None and state.state_machine.state in RECEIVING:
+            stream_id = state.stream_id
+        increment = self.h2._inbound_flow_control_window_manager.process_bytes(credit)
+        if increment:
+            self._send_window_update(0, increment)
+        if stream_id and state is not None:
+            increment = state._inbound_window_manager.process_bytes(credit)
+            if increment:
+                increment += self._widen(state)
+                self._send_window_update(stream_id, increment)
+
+    def go_away(self, code: int, reason: str = "", last: int | None = None) -> None:
+        """Send GOAWAY; without ``last`` it names the last stream that was taken."""
+        if last is None:
+            last = self.h2.last_stream_id = min(
+                self.h2.last_stream_id, self.h2.highest_inbound_stream_id
+            )
+        text = reason.encode("ascii", "backslashreplace")[:256]
+        self.h2._data_to_send += frames.encode_goaway(last, code, text)
+
+    def _widen(self, state: H2Stream) -> int:
+        """Give a stream whose application keeps up a window of up to twice the size.
+
+        A client can send one window in each round trip, so that the first size would
+        be slow on long ways (benchmark: http2_mixed_upload).
+        """
+        used = sum(
+            other._inbound_window_manager.max_window_size - self.h2.stream_window
+            for other in self.h2.streams.values()
+        )
+        manager = state._inbound_window_manager
+        size = manager.max_window_size
+        extra = max(0, min(self._extra_window - used, size, WINDOW_LIMIT - size))
+        manager.max_window_size += extra
+        manager.current_window_size += extra
+        return extra
+
+    def _send_full_frames(self, stream_id: int, data: bytes | memoryview) -> memoryview:
+        """Send all but the last frame; return what that one has to hold."""
+        size = self.h2.max_outbound_frame_size
+        header = frames.pack_header(size, frames.DATA, 0, stream_id)
+        content = memoryview(data)
+        self._parts.append(self.h2._data_to_send)
+        self.h2._data_to_send = bytearray()
+        while len(content) > size:
+            self._parts += (header, content[:size])
+            content = content[size:]
+        return content
+
+    def _send_window_update(self, stream_id: int, increment: int) -> None:
+        self.h2._data_to_send += frames.pack_header(
+            4, frames.WINDOW_UPDATE, 0, stream_id
+        ) + increment.to_bytes(4, "big")
+
+    def _end_sending(self, state: H2Stream) -> None:
+        machine = state.state_machine
+        if machine.state is StreamState.HALF_CLOSED_REMOTE:
+            # All that h2 would do, at the end of nearly every response.
+            machine.state = StreamState.CLOSED
+            machine.stream_closed_by = StreamClosedBy.SEND_END_STREAM
+        else:
+            machine.process_input(StreamInputs.SEND_END_STREAM)
+        self.forget_closed(state)
+
+    def forget_closed(self, state: H2Stream) -> None:
+        """Drop h2's part of a stream that has ended on both sides."""
+        if state.state_machine.state is StreamState.CLOSED:
+            self.h2.streams.pop(state.stream_id, None)

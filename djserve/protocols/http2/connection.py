@@ -1,27 +1,41 @@
-"""One HTTP/2 connection: its transport, its timeouts and its end (RFC 9113)."""
+"""One HTTP/2 connection: its transport, its timeouts and its end (RFC 9113).
+
+It owns the parts and introduces them to each other; none of them knows it:
+
+    transport -> connection -> reader -> streams -> stream -> exchange
+    exchange -> stream -> writer (makes frames), output (says when) -> transport
+
+Bytes that come are read by the reader, which tells the stream table what happens on
+each stream; exchanges are started when the whole chunk has been read, and all that they
+lead to leaves in one write. The endings and the timeouts are described in ``timeouts``,
+the windows in ``output``.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from h2.errors import ErrorCodes
 
+from djserve.protocols.http2.codec import WINDOW_LIMIT, FrameWriter, H2State
 from djserve.protocols.http2.errors import HTTP2Error
-from djserve.protocols.http2.sending import WINDOW_LIMIT
+from djserve.protocols.http2.output import Output
+from djserve.protocols.http2.reader import FrameReader
 from djserve.protocols.http2.streams import HTTP2Service, StreamTable
-from djserve.protocols.http2.timeouts import ConnectionTimeouts
+from djserve.protocols.http2.timeouts import ConnectionTimeouts, Ending, Overdue
+from djserve.protocols.limits import DISCARD_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djserve.interfaces import ConnectionInfo, Transport
 
-# After GOAWAY, what the peer still sends is dropped, up to here.
-_DISCARD_LIMIT = 256 * 1024
-
 _DRAIN_PING = b"djserveD"
 _QUIET_PING = b"djserveQ"
 _ALIVE_PING = b"djserveA"
+
+# An enum's members cost a descriptor each time (Python 3.11).
+_OPEN, _RETIRING, _ANNOUNCED, _NAMED, _LINGERING, _LOST = Ending
 
 
 class HTTP2Connection:
@@ -30,16 +44,17 @@ class HTTP2Connection:
     __slots__ = (
         "_asked_at",
         "_discarded",
+        "_ending",
+        "_h2",
         "_info",
-        "_is_retiring",
+        "_output",
         "_owner",
+        "_reader",
         "_streams",
         "_timeouts",
         "_transport",
-        "awaits_drain",
-        "is_lingering",
+        "_writer",
         "mark",
-        "output",
     )
 
     def __init__(
@@ -48,40 +63,48 @@ class HTTP2Connection:
         self._transport = transport
         self._info = info
         self._owner = service.owner
+        self._h2 = H2State(service.http, service.http2)
+        self._writer = FrameWriter(self._h2, service.http2)
+        self._output = Output(self._writer, transport, service.call_soon)
         self._streams = StreamTable(
-            transport, info, service, self._stream_ended, self._ping_answered
+            self._writer,
+            self._output,
+            info,
+            service,
+            self._stream_ended,
+            self._ping_answered,
         )
-        self.output = self._streams.output
-        self._timeouts = ConnectionTimeouts(self, service.http, service.http2)
+        self._reader = FrameReader(
+            self._h2, self._writer, self._streams, service.http, service.http2
+        )
+        self._timeouts = ConnectionTimeouts(service.http, service.http2)
+        self._ending = _OPEN
         self._discarded = 0
-        self._is_retiring = False
         # The count of requests when we last asked for quiet and had no answer yet.
         self._asked_at: int | None = None
-        self.awaits_drain = False
-        self.is_lingering = False
         # Counts the chunks that the peer sends, for the timeouts.
         self.mark = 0
-        self._streams.codec.start()
-        self.output.wake()
+        self._writer.start()
+        self._output.wake()
 
     # Upward: the transport calls these.
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the peer; write all that they lead to at once."""
         self.mark += 1
-        if self.is_lingering:
+        if self._ending >= _LINGERING:
             self._discard(len(data))
             return
-        self.output.hold()
+        self._output.hold()
         try:
-            self._streams.codec.receive(data)
+            self._reader.receive(data)
             self._streams.start_exchanges()
-            if self._is_retiring and self._streams.is_multiplexed:
+            if self._ending is _RETIRING and self._streams.is_multiplexed:
                 self._announce_end()
         except HTTP2Error as error:
-            self.fail(error)
+            self._fail(error)
         finally:
-            self.output.release()
+            self._output.release()
 
     def eof_received(self) -> None:
         """The peer has finished sending, which for HTTP clients means that it is gone.
@@ -91,43 +114,44 @@ class HTTP2Connection:
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
-        self.output.pause()
+        self._output.pause()
 
     def resume_writing(self) -> None:
         """The transport takes more."""
-        self.output.resume()
-        if not self.output.is_paused:
+        self._output.resume()
+        if not self._output.is_paused:
             self._streams.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended, for whatever reason."""
-        self.is_lingering = True
-        self.output.stop()
+        self._enter(_LOST)
+        self._output.stop()
         self._streams.fail(exc)
         self._owner.connection_lost(self)
 
-    # The server calls these.
+    # The server calls these (interfaces.Connection).
 
     def tick(self, now: float) -> None:
         """Check every timeout at the monotonic time ``now``, in seconds."""
-        self.output.hold()
+        timeouts = self._timeouts
+        self._output.hold()
         try:
-            self._timeouts.tick(now)
+            self._h2.refill(timeouts.begin(self, now))
+            for overdue in timeouts.check(self._ending, self, now):
+                if isinstance(overdue, HTTP2Error):
+                    self._fail(overdue)
+                else:
+                    self._ACTIONS[overdue](self)
             self._streams.tick(now)
         finally:
-            self.output.release()
+            self._output.release()
 
     def retire(self) -> None:
         """End after a request that is on its way, in the manner that suits the peer.
 
-        Many clients, those on h2 among them, fail whatever is under way when GOAWAY
-        comes. To a peer that asks for one thing after the other it is said when no
-        stream is open and all responses have been read; what crosses may safely be
-        asked again, as GOAWAY names the last stream that was taken. A peer with several
-        streams at once has no such moment: its end is announced in two steps with the
-        next streams. Where none come, ``drain`` must follow.
+        If no further stream comes, ``drain`` must follow.
         """
-        self._is_retiring = True
+        self._enter(_RETIRING)
         if self._streams and self._streams.is_multiplexed:
             self._announce_end()
 
@@ -136,43 +160,53 @@ class HTTP2Connection:
         return self._streams.defer_drains()
 
     def drain(self) -> None:
-        """End soon: at once where idle, else in two steps (RFC 9113 section 6.8).
+        """End soon: at once if idle, else in two steps (RFC 9113 section 6.8).
 
         The first GOAWAY says that the end comes; streams that are on their way are
         still taken. The second, when the peer has seen the first, names the last one.
         """
-        self._is_retiring = True
+        self._enter(_RETIRING)
         if self._streams:
             self._announce_end()
-        elif not self._streams.is_draining and not self.is_lingering:
+        elif self._ending is _RETIRING:
             self._end_idle()
 
     def abort_transport(self) -> None:
         """Drop the connection, with what is buffered."""
-        self.output.stop()
+        self._output.stop()
         self._owner.reset_transport(self._transport)
 
     @property
     def idle_since(self) -> tuple[bool, float] | None:
         """Whether a request was ever made, and since when there is no stream."""
         since = self._timeouts.idle_since
-        if since is None or self._streams or self.is_lingering:
+        if since is None or self._streams or self._ending >= _LINGERING:
             return None
         return (self.request_count > 0, since)
 
     @property
     def held_size(self) -> int:
-        """Bytes that wait for the peer, or from it for who takes them."""
-        return self.output.waiting_size + self._streams.held_size
+        """Bytes that wait for the peer, or from it for their receiver."""
+        return self.waiting_size + self._streams.held_size
 
     def give_way(self) -> bool:
         """End if there is no stream and the peer has sent nothing more."""
         if self.idle_since is None or self.has_input:
             return False
-        self.close()
+        self._close()
         return True
 
-    # For the timeouts.
+    # For the timeouts (timeouts.ConnectionFacts).
+
+    @property
+    def pauses(self) -> int:
+        """How often the transport was full."""
+        return self._output.pauses
+
+    @property
+    def waiting_size(self) -> int:
+        """The bytes that the transport has not yet sent."""
+        return self._output.waiting_size
 
     @property
     def has_streams(self) -> bool:
@@ -186,8 +220,7 @@ class HTTP2Connection:
     @property
     def is_reading_head(self) -> bool:
         """Whether a part of a request's head, or of any frame, has come."""
-        codec = self._streams.codec
-        return codec.is_in_block or codec.is_in_frame
+        return self._reader.is_in_block or self._reader.is_in_frame
 
     @property
     def request_count(self) -> int:
@@ -203,54 +236,22 @@ class HTTP2Connection:
         """Whether our SETTINGS are not acknowledged yet."""
         return self._streams.awaits_settings
 
-    def refill(self, seconds: float) -> None:
-        """Give back what the peer may do for nothing."""
-        self._streams.codec.resets.refill(seconds)
-        self._streams.codec.controls.refill(seconds)
+    # Private: the way to the end.
 
-    def ping(self) -> None:
-        """Ask the peer for a sign of life."""
-        self._streams.codec.ping(_ALIVE_PING)
-
-    def finish_drain(self) -> None:
-        """Name the last stream that is taken; end when all have ended."""
-        if self.awaits_drain:
-            self.awaits_drain = False
-            self._streams.codec.go_away(ErrorCodes.NO_ERROR)
-            self.output.wake()
-            if not self._streams:
-                self._streams.call_soon(self._linger)
-
-    def fail(self, error: HTTP2Error) -> None:
-        """End the connection for the peer's fault (RFC 9113 section 5.4.1)."""
-        self._owner.request_refused(None, self._info, error)
-        self._streams.fail(None)
-        self._streams.codec.go_away(error.code, error.reason)
-        self._linger()
-
-    def close(self) -> None:
-        """End an idle connection: GOAWAY names the last stream that was taken."""
-        self._streams.codec.go_away(ErrorCodes.NO_ERROR)
-        self._linger()
-
-    def close_transport(self) -> None:
-        """Close after what is buffered."""
-        self._end_writing()
-        self.output.stop()
-        self._transport.close()
-
-    # Private.
+    def _enter(self, ending: Ending) -> None:
+        """Come nearer to the end; an earlier ending than the present one is past."""
+        self._ending = max(self._ending, ending)
 
     def _ping_answered(self, data: bytes) -> None:
         if data == _DRAIN_PING:
-            self.finish_drain()
+            self._name_last_stream()
         elif data == _QUIET_PING and self._asked_at is not None:
             # After what the client has sent right behind its answer.
             self._streams.call_soon(self._check_quiet)
 
     def _check_quiet(self) -> None:
         asked_at, self._asked_at = self._asked_at, None
-        if self._streams or self._streams.is_draining or self.is_lingering:
+        if self._streams or self._ending is not _RETIRING:
             return
         if asked_at == self.request_count:
             self._end_idle()
@@ -261,43 +262,65 @@ class HTTP2Connection:
         """Have the client tell that it has read all responses."""
         if self._asked_at is None:
             self._asked_at = self.request_count
-            self._streams.codec.ping(_QUIET_PING)
-        self.output.wake()
+            self._h2.ping(_QUIET_PING)
+        self._output.wake()
 
     def _stream_ended(self) -> None:
-        """Go on to the end with the last stream, where the connection is to end."""
-        if not self._is_retiring or self._streams or self.is_lingering:
+        """End with the last stream, if the connection is to end."""
+        if self._streams:
             return
-        if not self._streams.is_draining:
+        if self._ending is _RETIRING:
             self._ask_for_quiet()
-        elif not self.awaits_drain:
-            self.output.wake()
+        elif self._ending is _NAMED:
+            self._output.wake()
             self._streams.call_soon(self._linger)
 
     def _announce_end(self) -> None:
         """Take the first of the two steps."""
-        if self._streams.is_draining or self.is_lingering:
+        if self._ending >= _ANNOUNCED:
             return
-        self.awaits_drain = True
+        self._enter(_ANNOUNCED)
         # The PING stands first: h2's clients take no frame after GOAWAY, and would drop
         # with it what else came in the same read.
-        self._streams.codec.ping(_DRAIN_PING)
-        self._streams.codec.go_away(ErrorCodes.NO_ERROR, last=WINDOW_LIMIT)
+        self._h2.ping(_DRAIN_PING)
+        self._writer.go_away(ErrorCodes.NO_ERROR, last=WINDOW_LIMIT)
         self._streams.drain()
-        self.output.wake()
+        self._output.wake()
+
+    def _name_last_stream(self) -> None:
+        """Take the second step; end when all streams have ended."""
+        if self._ending is _ANNOUNCED:
+            self._enter(_NAMED)
+            self._writer.go_away(ErrorCodes.NO_ERROR)
+            self._output.wake()
+            if not self._streams:
+                self._streams.call_soon(self._linger)
 
     def _end_idle(self) -> None:
         """Name the last stream and take no other."""
+        self._enter(_NAMED)
         self._streams.drain()
-        self._streams.codec.go_away(ErrorCodes.NO_ERROR)
-        self.output.wake()
+        self._writer.go_away(ErrorCodes.NO_ERROR)
+        self._output.wake()
         self._streams.call_soon(self._linger)
+
+    def _fail(self, error: HTTP2Error) -> None:
+        """End the connection for the peer's fault (RFC 9113 section 5.4.1)."""
+        self._owner.request_refused(None, self._info, error)
+        self._streams.fail(None)
+        self._writer.go_away(error.code, error.reason)
+        self._linger()
+
+    def _close(self) -> None:
+        """End an idle connection: GOAWAY names the last stream that was taken."""
+        self._writer.go_away(ErrorCodes.NO_ERROR)
+        self._linger()
 
     def _linger(self) -> None:
         """Send what is left and drop what still comes, so that GOAWAY arrives."""
-        if not self.is_lingering:
-            self.is_lingering = True
-            self.output.wake()
+        if self._ending < _LINGERING:
+            self._enter(_LINGERING)
+            self._output.wake()
             self._streams.call_soon(self._end_writing)
 
     def _end_writing(self) -> None:
@@ -306,13 +329,30 @@ class HTTP2Connection:
         To close there would answer what is on its way to us with a reset, and the peer
         might never read GOAWAY.
         """
-        if not self.output.is_stopped:
-            self.output.flush()
+        if not self._output.is_stopped:
+            self._output.flush()
             if self._transport.can_write_eof():
                 self._transport.write_eof()
 
+    def _close_transport(self) -> None:
+        """Close after what is buffered."""
+        self._end_writing()
+        self._output.stop()
+        self._transport.close()
+
     def _discard(self, size: int) -> None:
         self._discarded += size
-        if self._discarded > _DISCARD_LIMIT:
-            self.output.stop()
+        if self._discarded > DISCARD_LIMIT:
+            self._output.stop()
             self._transport.abort()
+
+    def _ask_for_life(self) -> None:
+        self._h2.ping(_ALIVE_PING)
+
+    _ACTIONS: ClassVar[dict[Overdue, Callable[[HTTP2Connection], None]]] = {
+        Overdue.READING: abort_transport,
+        Overdue.END: _close_transport,
+        Overdue.LAST_STREAM: _name_last_stream,
+        Overdue.PING: _ask_for_life,
+        Overdue.REQUEST: _close,
+    }

@@ -1,23 +1,42 @@
 """What is sent, and when: frames by priority, within the windows and the transport.
 
-Everything of one turn of the loop goes out in one write. DATA is made only when it can
-be sent: up to the windows, while the transport takes more, and so much in one turn. A
-client that reads as fast as we write would otherwise never let the loop go on to what
-other streams and connections ask for.
+Everything of one turn of the loop goes out in one write. Frames other than DATA go in
+the order in which they are made. DATA is made only when it can be sent, so that what
+waits is content of the streams, each in its own queue, and never frames:
+
+- The stream's window and the connection's (RFC 9113 section 5.2) must be open. A stream
+  whose window is shut leaves the scheduler, and comes back by ``add`` when the peer
+  opens it. When the connection's is shut all stay queued, and the next update wakes.
+- The transport must take more: nothing is made between ``pause`` and ``resume``.
+- One turn of the loop makes ``_TURN_SIZE`` bytes. A client that reads as fast as we
+  write would otherwise keep the loop from all other streams and connections.
+
+Three bounds hold what a peer can make us keep. A stream's queue takes
+``STREAM_BUFFER_SIZE`` (``stream``), then the application's ``send`` waits. Answers
+without content obey no window: once ``_BACKLOG_LIMIT`` bytes wait in the transport
+nothing more is read from the peer (CVE-2019-9512's kind). And a window that is never
+opened, or a transport that never empties, is ended by WRITE_TIMEOUT (``timeouts``).
+
+The other way, the peer's windows are opened by ``acknowledge`` (``codec``) as the
+application reads, and not as bytes arrive: what an application leaves unread is held in
+the windows, and needs no other bound. Content that is dropped (of a stream that has
+ended, beyond a limit) is given back to the connection's window at once, so that one
+stream cannot shut it for all. A stream whose application keeps up is widened.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from djserve.protocols.http2.scheduler import Scheduler
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from h2.stream import H2Stream
+
     from djserve.interfaces import Transport
-    from djserve.protocols.http2.codec import FrameCodec
-    from djserve.protocols.http2.responder import Responder
+    from djserve.protocols.http2.codec import FrameWriter
+    from djserve.protocols.http2.request import Priority
 
 # Bytes of content in one turn of the loop; the transport's buffer is about as large.
 _TURN_SIZE = 64 * 1024
@@ -34,6 +53,159 @@ _CONTROLS_PER_FRAME = 2.0
 # long before; this is for answers that have none (CVE-2019-9512's kind).
 _BACKLOG_LIMIT = 256 * 1024
 
+# Bytes that a response may have sent and still be a short one.
+LONG_TURN = 128 * 1024
+
+# Of so many turns, one goes to a lower level.
+COURTESY_INTERVAL = 8
+
+# Each urgency has two levels: the short ones, then the long ones.
+_LEVELS = 16
+
+
+class ContentQueue:
+    """Content that waits: chunks in order, taken in pieces. ``size`` is all of it."""
+
+    __slots__ = ("_chunks", "_offset", "size")
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._offset = 0
+        self.size = 0
+
+    def append(self, data: bytes) -> None:
+        """Add a non-empty chunk."""
+        self._chunks.append(data)
+        self.size += len(data)
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._chunks.clear()
+        self._offset = self.size = 0
+
+    def take(self, limit: int) -> bytes | memoryview:
+        """Return the next content, at most ``limit`` bytes; there must be some.
+
+        A part of a chunk is a view of it, so that it is copied only where it is sent.
+        """
+        data: bytes | memoryview
+        first = self._chunks[0]
+        room = len(first) - self._offset
+        if room > limit:
+            data = memoryview(first)[self._offset : self._offset + limit]
+            self._offset += limit
+        elif room == limit or len(self._chunks) == 1:
+            self._chunks.popleft()
+            data = memoryview(first)[self._offset :] if self._offset else first
+            self._offset = 0
+        else:
+            data = self._take_several(limit)
+        self.size -= len(data)
+        return data
+
+    def _take_several(self, limit: int) -> bytes:
+        """Join chunks up to ``limit``: small ones share a frame."""
+        parts: list[bytes] = []
+        while limit and self._chunks:
+            chunk = self._chunks[0]
+            part = chunk[self._offset : self._offset + limit]
+            parts.append(part)
+            limit -= len(part)
+            self._offset += len(part)
+            if self._offset == len(chunk):
+                self._chunks.popleft()
+                self._offset = 0
+        return b"".join(parts)
+
+
+class Sender(Protocol):
+    """A stream, as what queues and orders its content knows it.
+
+    ``state`` is h2's part of it. ``level`` is the scheduler's: in which of its queues
+    the stream is, if any.
+    """
+
+    state: H2Stream
+    priority: Priority
+    queue: ContentQueue
+    level: int | None
+    sent_size: int
+
+    def send_content(self, data: bytes | memoryview, is_whole: bool, /) -> None:
+        """Send content that was taken; ``is_whole``: nothing waits any more."""
+
+
+class Scheduler:
+    """Keep the streams that have something to send and may send it: who is next.
+
+    RFC 9218 section 10 leaves the algorithm to the server. Taken literally, one long
+    download would keep every later response of its urgency waiting, and all of lower
+    urgency; here none waits for ever:
+
+    - A non-incremental stream goes first in its urgency until it is complete or has
+      had its long turn. From then on it lets all shorter ones by, and shares frame by
+      frame with others like it. Small responses fit in one turn: they are sent whole,
+      in order, and at once, however many downloads run beside them.
+    - An incremental stream's turn is one frame.
+    - Every few turns the next lower level (a later urgency, or the long ones of the
+      same) with anything to send gets one.
+    """
+
+    __slots__ = ("_levels", "_queues", "_turns")
+
+    def __init__(self) -> None:
+        self._queues: list[deque[Sender]] = [deque() for _ in range(_LEVELS)]
+        # A bit for each level that has a stream (benchmark: http2_mixed_download).
+        self._levels = 0
+        self._turns = 0
+
+    def __bool__(self) -> bool:
+        return self._levels > 0
+
+    @property
+    def has_one(self) -> bool:
+        """Whether a single stream is queued."""
+        levels = self._levels
+        return not levels & (levels - 1) and (
+            len(self._queues[levels.bit_length() - 1]) == 1
+        )
+
+    def add(self, stream: Sender) -> None:
+        """Put a stream last of its level; nothing happens if it is queued."""
+        if stream.level is None:
+            stream.level = _level_of(stream)
+            self._queues[stream.level].append(stream)
+            self._levels |= 1 << stream.level
+
+    def discard(self, stream: Sender) -> None:
+        """Take a stream out, wherever it stands."""
+        if stream.level is not None:
+            queue = self._queues[stream.level]
+            queue.remove(stream)
+            if not queue:
+                self._levels ^= 1 << stream.level
+            stream.level = None
+
+    def next(self) -> Sender:
+        """Return the stream whose turn it is; it stays queued. There must be one."""
+        self._turns += 1
+        highest = self._levels & -self._levels
+        lower_levels = self._levels ^ highest
+        if lower_levels and self._turns % COURTESY_INTERVAL == 0:
+            # The courtesy goes round among the lower levels.
+            waiting = [queue for queue in self._queues if queue]
+            lower = self._turns // COURTESY_INTERVAL % (len(waiting) - 1)
+            return waiting[1 + lower][0]
+        return self._queues[highest.bit_length() - 1][0]
+
+    def sent(self, stream: Sender) -> None:
+        """Note that a queued stream sent a frame and has more to send."""
+        if stream.priority.incremental or stream.sent_size >= LONG_TURN:
+            level = _level_of(stream)
+            if level != stream.level or len(self._queues[level]) > 1:
+                self.discard(stream)
+                self.add(stream)
+
 
 class Output:
     """Write one connection's frames to its transport.
@@ -44,13 +216,14 @@ class Output:
 
     __slots__ = (
         "_call_soon",
-        "_codec",
+        "_h2",
         "_is_busy",
         "_is_reading_paused",
         "_is_scheduled",
         "_scheduler",
         "_transport",
         "_turn_left",
+        "_writer",
         "is_paused",
         "is_stopped",
         "pauses",
@@ -58,11 +231,12 @@ class Output:
 
     def __init__(
         self,
-        codec: FrameCodec,
+        writer: FrameWriter,
         transport: Transport,
         call_soon: Callable[[Callable[[], None]], object],
     ) -> None:
-        self._codec = codec
+        self._h2 = writer.h2
+        self._writer = writer
         self._transport = transport
         self._call_soon = call_soon
         self._scheduler = Scheduler()
@@ -93,24 +267,24 @@ class Output:
         if not self._is_busy:
             self._schedule()
 
-    def can_send_now(self, stream: Responder, size: int) -> bool:
-        """Say whether content may go out ahead of what is queued: nothing is."""
-        codec = self._codec
+    def can_send_now(self, stream: Sender, size: int) -> bool:
+        """Return whether content may go out ahead of what is queued: nothing is."""
+        h2 = self._h2
         return (
             not self.is_paused
-            and size <= codec.max_outbound_frame_size
-            and size <= codec.outbound_flow_control_window
+            and size <= h2.max_outbound_frame_size
+            and size <= h2.outbound_flow_control_window
             and size <= stream.state.outbound_flow_control_window
             and not self._scheduler
         )
 
-    def add(self, stream: Responder) -> None:
+    def add(self, stream: Sender) -> None:
         """Queue a stream that has content to send, if its window allows any."""
         if stream.state.outbound_flow_control_window > 0:
             self._scheduler.add(stream)
         self.wake()
 
-    def discard(self, stream: Responder) -> None:
+    def discard(self, stream: Sender) -> None:
         """Forget a stream that ends."""
         self._scheduler.discard(stream)
 
@@ -139,14 +313,14 @@ class Output:
         if self._is_busy or self.is_stopped:
             return
         self._is_busy = True
-        codec = self._codec
+        writer = self._writer
         try:
             while True:
                 if self._turn_left > 0 and not self.is_paused:
                     self._fill()
-                if not codec.has_output():
+                if not writer.has_output():
                     break
-                self._transport.write(codec.take_output())
+                self._transport.write(writer.take_output())
         finally:
             self._is_busy = False
         if self.is_paused and not self._is_reading_paused:
@@ -169,18 +343,16 @@ class Output:
 
     def _fill(self) -> None:
         """Make frames for one write, up to what this turn has left."""
-        scheduler, codec = self._scheduler, self._codec
-        while (
-            scheduler and self._turn_left > 0 and codec.outbound_flow_control_window > 0
-        ):
+        scheduler, h2 = self._scheduler, self._h2
+        while scheduler and self._turn_left > 0 and h2.outbound_flow_control_window > 0:
             stream = scheduler.next()
             window = min(
-                codec.outbound_flow_control_window,
+                h2.outbound_flow_control_window,
                 stream.state.outbound_flow_control_window,
                 # Nobody waits for the end of a frame: several go at once.
                 max(self._turn_left, _FRAME_SIZE)
                 if scheduler.has_one
-                else codec.max_outbound_frame_size,
+                else h2.max_outbound_frame_size,
             )
             if window > 0:
                 self._turn_left -= self._send_content(stream, window)
@@ -189,13 +361,13 @@ class Output:
         if self._turn_left <= 0:
             self._schedule()
 
-    def _send_content(self, stream: Responder, window: int) -> int:
+    def _send_content(self, stream: Sender, window: int) -> int:
         data = stream.queue.take(window)
         size = len(data)
         if size >= _WORTHY_SIZE:
-            full, rest = divmod(size, self._codec.max_outbound_frame_size)
+            full, rest = divmod(size, self._h2.max_outbound_frame_size)
             count = full + (rest >= _WORTHY_SIZE)
-            self._codec.controls.earn(_CONTROLS_PER_FRAME * count)
+            self._h2.controls.earn(_CONTROLS_PER_FRAME * count)
         stream.sent_size += size
         is_whole = not stream.queue.size
         if is_whole:
@@ -204,3 +376,7 @@ class Output:
             self._scheduler.sent(stream)
         stream.send_content(data, is_whole)
         return size
+
+
+def _level_of(stream: Sender) -> int:
+    return stream.priority.urgency * 2 + (stream.sent_size >= LONG_TURN)

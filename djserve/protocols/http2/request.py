@@ -8,7 +8,7 @@ refuses whatever carries it (``protocols.grammar``, limits) has a refusal with a
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from djserve.errors import ProtocolError
 from djserve.interfaces import RequestHead
@@ -22,11 +22,6 @@ from djserve.protocols.grammar import (
 )
 from djserve.protocols.headers import is_token
 from djserve.protocols.http2.errors import HTTP2Error
-from djserve.protocols.http2.priority import (
-    DEFAULT_PRIORITY,
-    Priority,
-    parse_priority,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,6 +50,37 @@ _CONNECTION_FIELDS = frozenset(
 
 # RFC 9113 section 6.5.2: what a field counts beyond its bytes.
 _FIELD_OVERHEAD = 32
+
+
+class Priority(NamedTuple):
+    """``urgency`` is 0 (first) to 7; ``incremental`` responses are sent in turns."""
+
+    urgency: int
+    incremental: bool
+
+
+DEFAULT_PRIORITY = Priority(3, False)
+_PRIORITIES = [
+    Priority(urgency, incremental)
+    for urgency in range(8)
+    for incremental in (False, True)
+]
+
+# A dictionary of structured fields (RFC 9651 section 3.2), as far as this field needs
+# it: a key, perhaps a bare item, perhaps parameters, which mean nothing here.
+_KEY = rb"[a-z*][a-z0-9_\-.*]*"
+_BARE_ITEM = (
+    rb"(?:-?[0-9]{1,15}(?:\.[0-9]{1,3})?|\?[01]|:[A-Za-z0-9+/=]*:"
+    rb'|"(?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"'
+    rb"|[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*)"
+)
+_member = re.compile(
+    rb"[ \t]*(%b)(?:=(%b))?((?: *; *%b(?:=%b)?)*)[ \t]*(,|$)"
+    % (_KEY, _BARE_ITEM, _KEY, _BARE_ITEM)
+)
+
+# The field is a few bytes; what is longer is not worth a look.
+_VALUE_LIMIT = 256
 
 
 class Request:
@@ -278,3 +304,29 @@ def _apply_authority(request: Request, pseudo: dict[bytes, bytes]) -> None:
     if hosts:
         request.headers = [field for field in request.headers if field[0] != b"host"]
     request.headers.insert(0, (b"host", authority))
+
+
+def parse_priority(value: bytes) -> Priority:
+    """Return what a Priority field says; defaults stand for what it does not.
+
+    RFC 9218 section 4: unknown members and values out of range are ignored, and a field
+    that does not parse is as good as none.
+    """
+    urgency, incremental = DEFAULT_PRIORITY
+    value = value.strip(b" ")
+    if len(value) > _VALUE_LIMIT:
+        return DEFAULT_PRIORITY
+    position = 0
+    while position < len(value):
+        match = _member.match(value, position)
+        if match is None:
+            return DEFAULT_PRIORITY
+        key, item = match[1], match[2]
+        if key == b"u":
+            urgency = int(item) if item and item in b"01234567" else 3
+        elif key == b"i":
+            incremental = item is None or item == b"?1"
+        position = match.end()
+        if match[4] and position == len(value):
+            return DEFAULT_PRIORITY
+    return _PRIORITIES[urgency * 2 + incremental]

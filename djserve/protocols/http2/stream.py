@@ -1,26 +1,49 @@
-"""One request's stream: its content upward, its upgrade and its end."""
+"""One request's stream: its content upward, its response downward, and its end.
+
+Content goes out through the queue and the scheduler (``output``), but for short
+responses that nothing stands in the way of.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from h2.errors import ErrorCodes
 
-from djserve.protocols.http2.responder import Responder
-from djserve.protocols.http2.response import build_block
-from djserve.protocols.http2.timeouts import LINGER_TIMEOUT, StreamTimeouts
+from djserve.errors import ApplicationError
+from djserve.protocols.http2.output import ContentQueue
+from djserve.protocols.http2.response import (
+    build_block,
+    build_fields,
+    build_trailers,
+)
+from djserve.protocols.http2.timeouts import StreamTimeouts
 from djserve.protocols.http2.tunnel import Tunnel
+from djserve.protocols.limits import LINGER_TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from h2.stream import H2Stream
 
     from djserve.conf.schema import HTTPConfig
     from djserve.errors import ProtocolError
-    from djserve.interfaces import Headers, RequestHead, Transport, WireProtocol
-    from djserve.protocols.http2.request import Request
-    from djserve.protocols.http2.streams import StreamTable
+    from djserve.interfaces import (
+        Exchange,
+        Headers,
+        RequestHead,
+        Transport,
+        WireProtocol,
+    )
+    from djserve.protocols.http2.codec import FrameWriter
+    from djserve.protocols.http2.output import Output
+    from djserve.protocols.http2.request import Priority, Request
+    from djserve.protocols.http2.response import ServerFields
+
+_STATUSES_WITHOUT_CONTENT = (204, 205, 304)
+
+# Content that may wait for the windows before the application has to wait as well.
+STREAM_BUFFER_SIZE = 16 * 1024
 
 _EXTENSIONS_WHEN_PUSHED: dict[str, dict[str, Any]] = {
     "http.response.trailers": {},
@@ -31,7 +54,34 @@ _EXTENSIONS = {**_EXTENSIONS_WHEN_PUSHED, "http.response.early_hint": {}}
 _EXTENSIONS_WITH_PUSH = {**_EXTENSIONS, "http.response.push": {}}
 
 
-class HTTP2Stream(Responder):
+class StreamOwner(Protocol):
+    """What a stream asks of what it belongs to."""
+
+    writer: FrameWriter
+    output: Output
+    fields: ServerFields
+    call_soon: Callable[[Callable[[], None]], object]
+
+    def can_push(self, stream_id: int, /) -> bool:
+        """Return whether a response on this stream may promise others."""
+
+    def push(self, parent: HTTP2Stream, path: str, headers: Headers, /) -> None:
+        """Promise a response and serve it, if the peer still takes any."""
+
+    def request_refused(self, stream: HTTP2Stream, error: ProtocolError, /) -> None:
+        """Record a request that is answered without an application."""
+
+    def exchange_ended(self, exchange: Exchange, /) -> None:
+        """Record that an exchange has no stream any more; its call may run on."""
+
+    def response_sent(self, stream: HTTP2Stream, /) -> None:
+        """Record that our side of a stream has ended."""
+
+    def break_off(self, stream: HTTP2Stream, code: ErrorCodes, /) -> None:
+        """Reset a stream for a reason of ours."""
+
+
+class HTTP2Stream:
     """Carry one exchange on one stream (interfaces.Stream).
 
     Content that the application has not read is kept back from the peer's window, so
@@ -41,41 +91,75 @@ class HTTP2Stream(Responder):
     __slots__ = (
         "_awaits_upgrade",
         "_ended_at",
+        "_has_no_content",
         "_held",
         "_is_end_delivered",
+        "_is_ending",
         "_is_reading_paused",
         "_is_request_complete",
+        "_is_response_started",
+        "_output",
+        "_owner",
+        "_remaining",
+        "_takes_trailers",
         "_timeouts",
+        "_trailers",
         "_tunnel",
         "_unread",
+        "_writer",
         "awaits_continue",
+        "exchange",
         "head",
         "is_drain_deferred",
+        "level",
+        "priority",
+        "queue",
         "received_size",
+        "sent_size",
+        "state",
+        "stream_id",
     )
 
     def __init__(
         self,
-        table: StreamTable,
+        owner: StreamOwner,
         state: H2Stream,
         request: Request,
         is_complete: bool,
     ) -> None:
-        super().__init__(table, state, request)
+        self._owner = owner
+        self._writer = owner.writer
+        self._output = owner.output
+        # What the output knows of it (output.Sender).
+        self.state = state
+        self.priority: Priority = request.priority
+        self.queue = ContentQueue()
+        self.level: int | None = None
+        self.sent_size = 0
+        # The request.
+        self.stream_id: int = state.stream_id
         self.head: RequestHead = request.build_head(is_complete)
+        self.exchange: Exchange | None = None
         self.received_size = 0
         self.awaits_continue = self.head.expects_continue
         self.is_drain_deferred = False
-        self._timeouts: StreamTimeouts | None = None
-        self._tunnel: Tunnel | None = None
         self._is_request_complete = is_complete
         self._is_reading_paused = False
-        # What a client sends ahead of an upgrade waits for it.
-        self._awaits_upgrade = request.upgrade is not None
         self._is_end_delivered = False
-        self._ended_at: float | None = None
         self._held: list[bytes] = []
         self._unread = 0
+        # The response.
+        self._has_no_content = False
+        self._remaining = -1
+        self._takes_trailers = request.takes_trailers
+        self._trailers: bytes | None = None
+        self._is_response_started = False
+        self._is_ending = False
+        # The upgrade, for which waits what a client sends ahead of it; and the end.
+        self._awaits_upgrade = request.upgrade is not None
+        self._tunnel: Tunnel | None = None
+        self._timeouts: StreamTimeouts | None = None
+        self._ended_at: float | None = None
 
     # The connection's side.
 
@@ -106,6 +190,16 @@ class HTTP2Stream(Responder):
     def is_upgraded(self) -> bool:
         return self._tunnel is not None
 
+    @property
+    def waiting_size(self) -> int:
+        """Bytes of content that wait for the windows."""
+        return self.queue.size
+
+    @property
+    def is_pushed(self) -> bool:
+        """Whether the request is our own promise (RFC 9113 section 8.4)."""
+        return self.stream_id % 2 == 0
+
     def content_received(self, data: bytes, credit: int, is_complete: bool) -> None:
         """Take a part of the request's content, or with ``is_complete`` the last."""
         self._is_request_complete |= is_complete
@@ -113,7 +207,7 @@ class HTTP2Stream(Responder):
         self.received_size += len(data)
         if self.exchange is None and self._tunnel is None:
             # Dropped, up to the stream's window, which is not opened any more.
-            self.table.codec.acknowledge(credit)
+            self._writer.acknowledge(credit)
             return
         self._unread += credit
         if self._is_reading_paused or self._awaits_upgrade:
@@ -123,7 +217,7 @@ class HTTP2Stream(Responder):
             self._deliver(data)
 
     def tick(self, now: float) -> None:
-        """Check the timeouts of whoever uses the stream."""
+        """Check the timeouts of what uses the stream."""
         if self._tunnel is not None:
             self._tunnel.tick(now)
         elif self.exchange is not None:
@@ -140,14 +234,14 @@ class HTTP2Stream(Responder):
         return self._timeouts.check(self, now, http)
 
     def drain(self) -> None:
-        """Ask whoever uses the stream for its end."""
+        """Ask what uses the stream for its end."""
         if self._tunnel is not None:
             self._tunnel.drain()
         elif self.exchange is not None:
             self.exchange.drain()
 
     def end(self) -> None:
-        """The stream has ended and its table has let it go: tell whoever uses it.
+        """The stream has ended and its owner has forgotten it: tell its user.
 
         An upgraded stream takes no bytes from here on, but is told later
         (interfaces.Transport: never within ``close``).
@@ -156,10 +250,10 @@ class HTTP2Stream(Responder):
             self.connection_lost(None)
         else:
             self._tunnel.is_closing = True
-            self.table.call_soon(lambda: self.connection_lost(None))
+            self._owner.call_soon(lambda: self.connection_lost(None))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The stream has ended, with or without its table."""
+        """The stream has ended, by itself or with its connection."""
         self.queue.clear()
         self._held.clear()
         exchange, self.exchange = self.exchange, None
@@ -168,7 +262,7 @@ class HTTP2Stream(Responder):
             tunnel.connection_lost(exc)
         elif exchange is not None:
             exchange.connection_lost(exc)
-            self.table.exchange_ended(exchange)
+            self._owner.exchange_ended(exchange)
 
     def take_unread(self) -> int:
         """Return the credit that was not given back, and forget it."""
@@ -178,13 +272,13 @@ class HTTP2Stream(Responder):
     def refuse(self, error: ProtocolError) -> None:
         """Answer for the server; a response under way is broken off instead."""
         if self._is_response_started:
-            self.table.break_off(self, ErrorCodes.CANCEL)
+            self._owner.break_off(self, ErrorCodes.CANCEL)
             return
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.connection_lost(error)
-            self.table.exchange_ended(exchange)
-        self.table.request_refused(self, error)
+            self._owner.exchange_ended(exchange)
+        self._owner.request_refused(self, error)
         body = error.reason.encode("ascii", "backslashreplace") + b"\n"
         fields = [
             (name, value)
@@ -201,37 +295,105 @@ class HTTP2Stream(Responder):
         elif self.exchange is not None:
             self.exchange.resume_writing()
 
-    def response_sent(self) -> None:
-        """Note that our side of the stream has ended."""
-        self.table.response_sent(self)
+    def send_content(self, data: bytes | memoryview, is_whole: bool) -> None:
+        """Send content that was taken; ``is_whole``: nothing waits any more."""
+        is_last = is_whole and self._is_ending and self._trailers is None
+        self._writer.send_content(self.state, data, is_last)
+        if is_whole and self._is_ending:
+            self._end_sent()
+        elif self.queue.size <= STREAM_BUFFER_SIZE:
+            self.resume_writing()
 
     # The exchange's side (interfaces.Stream).
+
+    @property
+    def is_writable(self) -> bool:
+        return self.queue.size <= STREAM_BUFFER_SIZE and not self._output.is_paused
 
     @property
     def extensions(self) -> Mapping[str, dict[str, Any]]:
         if self.is_pushed:
             return _EXTENSIONS_WHEN_PUSHED
-        if self.table.can_push(self.stream_id):
+        if self._owner.can_push(self.stream_id):
             return _EXTENSIONS_WITH_PUSH
         return _EXTENSIONS
 
+    def send_informational(self, status: int, headers: Headers) -> None:
+        """Send an interim response (RFC 9110 section 15.2).
+
+        None goes out on a pushed stream: clients, h2's among them, expect the response.
+        """
+        if self.is_pushed:
+            return
+        block = self._writer.encoder.encode_response(build_block(status, headers), b"")
+        self._writer.send_block(self.state, block, is_last=False, interim=True)
+        self._output.wake()
+
+    def send_response(
+        self, status: int, headers: Headers, data: bytes, more: bool
+    ) -> None:
+        """Send the head, and the first part of the content where it may go."""
+        self._has_no_content = (
+            status in _STATUSES_WITHOUT_CONTENT or self.head.method == "HEAD"
+        )
+        whole_length = None if more or self._has_no_content else len(data)
+        fields = build_fields(status, headers, whole_length, self._owner.fields.server)
+        if self._has_no_content:
+            data = b""
+        elif fields.content_length >= 0:
+            self._remaining = fields.content_length
+            self._count(len(data), more)
+        writer = self._writer
+        block = writer.encoder.encode_response(fields, self._owner.fields.date)
+        self._is_response_started = True
+        writer.send_block(self.state, block, is_last=not (more or data))
+        if data:
+            if not more and self._output.can_send_now(self, len(data)):
+                writer.send_content(self.state, data, is_last=True)
+            else:
+                self._queue(data, more)
+                return
+        self._output.wake()
+        if not more:
+            self._complete()
+            self._end_sent()
+
+    def send_data(self, data: bytes, more: bool) -> None:
+        """Send the next part of the content."""
+        if self._has_no_content:
+            data = b""
+        elif self._remaining >= 0:
+            self._count(len(data), more)
+        self._queue(data, more)
+
+    def send_trailers(self, headers: Headers) -> None:
+        """End the response; the fields go to a peer that takes them.
+
+        RFC 9110 section 6.5.1: without ``TE: trailers`` they are better left out.
+        """
+        fields = build_trailers(headers)
+        if self._remaining > 0:
+            self._count(0, more=False)
+        if fields.literal and self._takes_trailers and not self._has_no_content:
+            self._trailers = fields.literal
+        self._queue(b"", more=False)
+
     def push(self, path: str, headers: Headers) -> None:
         """Promise a response to a request that the peer did not make."""
-        self.table.push(self, path, headers)
+        self._owner.push(self, path, headers)
 
     def upgrade(self, headers: Headers, receiver: WireProtocol) -> Transport:
         """Accept an extended CONNECT (RFC 8441 section 5)."""
-        table = self.table
         fields = build_block(200, headers)
         fields.wants_date = True
-        if table.fields.server:
-            fields.indexed.append((b"server", table.fields.server))
-        block = table.codec.encoder.encode_response(fields, table.fields.date)
+        if self._owner.fields.server:
+            fields.indexed.append((b"server", self._owner.fields.server))
+        block = self._writer.encoder.encode_response(fields, self._owner.fields.date)
         self._is_response_started = True
-        table.codec.send_block(self.state, block, is_last=False)
-        table.output.wake()
+        self._writer.send_block(self.state, block, is_last=False)
+        self._output.wake()
         self._tunnel = Tunnel(self, receiver)
-        table.call_soon(self._begin_tunnel)
+        self._owner.call_soon(self._begin_tunnel)
         return self._tunnel
 
     def request_content(self) -> None:
@@ -260,8 +422,8 @@ class HTTP2Stream(Responder):
         """Break the response off: the peer sees a reset."""
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
-            self.table.exchange_ended(exchange)
-        self.table.break_off(self, ErrorCodes.INTERNAL_ERROR)
+            self._owner.exchange_ended(exchange)
+        self._owner.break_off(self, ErrorCodes.INTERNAL_ERROR)
 
     # The tunnel's side.
 
@@ -275,9 +437,55 @@ class HTTP2Stream(Responder):
 
     def reset(self) -> None:
         """End both sides at once (RFC 8441 section 5: like a TCP reset)."""
-        self.table.break_off(self, ErrorCodes.CANCEL)
+        self._owner.break_off(self, ErrorCodes.CANCEL)
 
     # Private.
+
+    def _queue(self, data: bytes, more: bool) -> None:
+        """Let content wait for its turn, and the end of it."""
+        if data:
+            self.queue.append(data)
+        self._is_ending |= not more
+        if not more:
+            self._complete()
+        output = self._output
+        if self.queue.size:
+            output.add(self)
+            if self.queue.size > STREAM_BUFFER_SIZE:
+                output.flush()
+        elif not more:
+            # An end without content needs no window and no turn.
+            if self._trailers is None:
+                self._writer.send_content(self.state, b"", is_last=True)
+            output.wake()
+            self._end_sent()
+
+    def _count(self, size: int, more: bool) -> None:
+        """Account for content of a promised length."""
+        left = self._remaining - size
+        if left < 0:
+            raise ApplicationError(
+                f"{size} bytes of content where the Content-Length has room for "
+                f"{self._remaining}"
+            )
+        if left and not more:
+            raise ApplicationError(
+                f"The response ends {left} bytes short of its Content-Length"
+            )
+        self._remaining = left
+
+    def _complete(self) -> None:
+        """The exchange has said all; it is told nothing more."""
+        self._is_ending = True
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            self._owner.exchange_ended(exchange)
+
+    def _end_sent(self) -> None:
+        writer = self._writer
+        if self._trailers is not None:
+            writer.send_block(self.state, self._trailers, is_last=True)
+        self._owner.response_sent(self)
 
     def _check_linger(self, now: float) -> None:
         """Ask a client that sends on after its response to stop (RFC 9113 8.1).
@@ -288,7 +496,7 @@ class HTTP2Stream(Responder):
         if self._ended_at is None:
             self._ended_at = now
         elif now - self._ended_at >= LINGER_TIMEOUT:
-            self.table.break_off(self, ErrorCodes.NO_ERROR)
+            self._owner.break_off(self, ErrorCodes.NO_ERROR)
 
     def _begin_tunnel(self) -> None:
         """Deliver what came before the upgrade (interfaces.Stream: later)."""
@@ -322,5 +530,5 @@ class HTTP2Stream(Responder):
             self.exchange.eof_received()
 
     def _acknowledge(self) -> None:
-        self.table.codec.acknowledge(self.take_unread(), self.state)
-        self.table.output.wake()
+        self._writer.acknowledge(self.take_unread(), self.state)
+        self._output.wake()

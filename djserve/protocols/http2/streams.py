@@ -10,11 +10,8 @@ from h2.errors import ErrorCodes
 
 from djserve.errors import ApplicationError, ProtocolError
 from djserve.protocols.grammar import content_too_large
-from djserve.protocols.http2.codec import FrameCodec
 from djserve.protocols.http2.errors import HTTP2Error
-from djserve.protocols.http2.output import Output
-from djserve.protocols.http2.priority import parse_priority
-from djserve.protocols.http2.request import Request, parse_request
+from djserve.protocols.http2.request import Request, parse_priority, parse_request
 from djserve.protocols.http2.stream import HTTP2Stream
 
 if TYPE_CHECKING:
@@ -28,8 +25,9 @@ if TYPE_CHECKING:
         ConnectionOwner,
         Exchange,
         Headers,
-        Transport,
     )
+    from djserve.protocols.http2.codec import FrameWriter
+    from djserve.protocols.http2.output import Output
     from djserve.protocols.http2.response import ServerFields
 
 # Control frames that an honest peer may send for each request it makes.
@@ -57,16 +55,17 @@ class HTTP2Service:
 
 
 class StreamTable:
-    """Carry a connection's streams (receiving.StreamEvents).
+    """Carry a connection's streams (stream.StreamOwner, reader.StreamEvents).
 
-    ``on_end`` is called when a stream has ended, ``on_ping`` with what the peer answers
-    to a PING.
+    It is handed the connection's ``writer`` and ``output``. ``on_end`` is called when a
+    stream has ended, ``on_ping`` with what the peer answers to a PING.
     """
 
     __slots__ = (
         "_call_limit",
         "_calls",
         "_early_priorities",
+        "_h2",
         "_http",
         "_info",
         "_is_peer_going",
@@ -77,18 +76,19 @@ class StreamTable:
         "_streams",
         "awaits_settings",
         "call_soon",
-        "codec",
         "ended_count",
         "fields",
         "is_draining",
         "is_multiplexed",
         "output",
         "request_count",
+        "writer",
     )
 
     def __init__(
         self,
-        transport: Transport,
+        writer: FrameWriter,
+        output: Output,
         info: ConnectionInfo,
         service: HTTP2Service,
         on_end: Callable[[], None],
@@ -102,8 +102,9 @@ class StreamTable:
         self._on_ping = on_ping
         self.fields = service.fields
         self.call_soon = service.call_soon
-        self.codec = FrameCodec(self, service.http, service.http2)
-        self.output = Output(self.codec, transport, service.call_soon)
+        self._h2 = writer.h2
+        self.writer = writer
+        self.output = output
         self._streams: dict[int, HTTP2Stream] = {}
         self._starting: list[HTTP2Stream] = []
         # Exchanges whose stream has ended while their application call went on.
@@ -174,23 +175,24 @@ class StreamTable:
         self._starting.clear()
         for stream in streams.values():
             self.output.discard(stream)
-            self.codec.streams.pop(stream.stream_id, None)
+            self._h2.streams.pop(stream.stream_id, None)
             stream.connection_lost(exc)
 
-    # The codec calls these (receiving.StreamEvents).
+    # The reader calls these (reader.StreamEvents).
 
     def request_received(
         self, state: H2Stream, request: Request, is_complete: bool
     ) -> None:
         self.request_count += 1
-        self.codec.controls.earn(_CONTROLS_PER_REQUEST)
+        self._h2.controls.earn(_CONTROLS_PER_REQUEST)
         if (
             len(self._streams) + len(self._calls) >= self._call_limit
             and self._count_calls() >= self._call_limit
         ):
             # CVE-2023-44487: a stream that is reset no longer counts as open, but its
             # application call may run on.
-            self.codec.fail_stream(state.stream_id, ErrorCodes.REFUSED_STREAM)
+            self._h2.resets.spend()
+            self.writer.reset(state.stream_id, ErrorCodes.REFUSED_STREAM)
             return
         stream = HTTP2Stream(self, state, request, is_complete)
         early = self._early_priorities.pop(state.stream_id, None)
@@ -206,15 +208,15 @@ class StreamTable:
     ) -> None:
         stream = self._streams.get(stream_id)
         if stream is None:
-            self.codec.acknowledge(credit)
+            self.writer.acknowledge(credit)
             return
         size = stream.received_size + len(data)
         if size > self._http.body_size_limit and stream.is_refusable:
-            self.codec.acknowledge(credit)
+            self.writer.acknowledge(credit)
             stream.refuse(content_too_large())
             return
         stream.content_received(data, credit, is_complete)
-        if stream_id not in self.codec.streams:
+        if stream_id not in self._h2.streams:
             self._forget(stream)
 
     def stream_reset(self, stream_id: int, code: int) -> None:
@@ -239,7 +241,7 @@ class StreamTable:
             if was_queued:
                 self.output.add(stream)
         elif (
-            stream_id > self.codec.highest_inbound_stream_id
+            stream_id > self._h2.highest_inbound_stream_id
             and len(self._early_priorities) < _EARLY_PRIORITIES_LIMIT
         ):
             self._early_priorities[stream_id] = value
@@ -261,22 +263,22 @@ class StreamTable:
     # The streams call these.
 
     def can_push(self, stream_id: int) -> bool:
-        """Say whether a response on this stream may promise others."""
+        """Return whether a response on this stream may promise others."""
         return (
             stream_id % 2 == 1
             and not self._is_peer_going
             and not self.is_draining
-            and self.codec.peer_takes_push
+            and self._h2.peer_takes_push
         )
 
     def push(self, parent: HTTP2Stream, path: str, headers: Headers) -> None:
-        """Promise a response and serve it, where the peer still takes any."""
-        codec = self.codec
+        """Promise a response and serve it, if the peer still takes any."""
+        h2 = self._h2
         pushed = sum(1 for stream_id in self._streams if stream_id % 2 == 0)
         if (
             not self.can_push(parent.stream_id)
-            or parent.stream_id not in codec.streams
-            or pushed >= codec.remote_settings.max_concurrent_streams
+            or parent.stream_id not in h2.streams
+            or pushed >= h2.remote_settings.max_concurrent_streams
             or self._count_calls() >= self._call_limit
         ):
             return
@@ -294,9 +296,9 @@ class StreamTable:
             raise ApplicationError(f"This cannot be pushed: {error}") from error
         if request.refusal is not None:
             raise ApplicationError(f"This cannot be pushed: {request.refusal}")
-        stream_id = codec.get_next_available_stream_id()
-        codec.push_stream(parent.stream_id, stream_id, fields)
-        stream = HTTP2Stream(self, codec.streams[stream_id], request, True)
+        stream_id = h2.get_next_available_stream_id()
+        h2.push_stream(parent.stream_id, stream_id, fields)
+        stream = HTTP2Stream(self, h2.streams[stream_id], request, True)
         self._streams[stream_id] = stream
         self._open_exchange(stream, request, True)
         self.call_soon(self.start_exchanges)
@@ -307,17 +309,17 @@ class StreamTable:
         self._owner.request_refused(stream.head, self._info, error)
 
     def exchange_ended(self, exchange: Exchange) -> None:
-        """Note that an exchange has no stream any more; its call may go on."""
+        """Record that an exchange has no stream any more; its call may run on."""
         self._calls.add(exchange)
 
     def response_sent(self, stream: HTTP2Stream) -> None:
-        """Note that our side of a stream has ended."""
-        if stream.stream_id not in self.codec.streams:
+        """Record that our side of a stream has ended."""
+        if stream.stream_id not in self._h2.streams:
             self._forget(stream)
 
     def break_off(self, stream: HTTP2Stream, code: ErrorCodes) -> None:
         """Reset a stream for a reason of ours."""
-        self.codec.reset(stream.stream_id, code)
+        self.writer.reset(stream.stream_id, code)
         self._forget(stream)
         self.output.wake()
 
@@ -354,6 +356,6 @@ class StreamTable:
             return
         self.ended_count += 1
         self.output.discard(stream)
-        self.codec.acknowledge(stream.take_unread())
+        self.writer.acknowledge(stream.take_unread())
         stream.end()
         self._on_end()

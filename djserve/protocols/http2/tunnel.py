@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from djserve.protocols.limits import LINGER_TIMEOUT
 
 if TYPE_CHECKING:
     from djserve.interfaces import Receiver, WireProtocol
-    from djserve.protocols.http2.stream import HTTP2Stream
 
-# Seconds that a peer may take to end its side after we have ended ours.
-LINGER_TIMEOUT = 2.0
+
+class Carrier(Protocol):
+    """What a tunnel asks of its stream."""
+
+    @property
+    def is_writable(self) -> bool: ...
+    @property
+    def waiting_size(self) -> int:
+        """Bytes that wait for the windows."""
+
+    def write(self, data: bytes, /) -> None: ...
+    def write_eof(self) -> None:
+        """End our side once all is sent."""
+
+    def reset(self) -> None:
+        """End both sides at once."""
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
 
 
 class Tunnel:
@@ -23,7 +41,7 @@ class Tunnel:
         "receiver",
     )
 
-    def __init__(self, stream: HTTP2Stream, receiver: WireProtocol) -> None:
+    def __init__(self, stream: Carrier, receiver: WireProtocol) -> None:
         self._stream = stream
         self.receiver: WireProtocol = receiver
         self._is_writing_paused = False
@@ -63,7 +81,7 @@ class Tunnel:
         self._stream.resume_reading()
 
     def get_write_buffer_size(self) -> int:
-        return self._stream.queue.size
+        return self._stream.waiting_size
 
     def set_protocol(self, receiver: Receiver) -> None:
         raise NotImplementedError("A stream is upgraded once")
@@ -85,7 +103,7 @@ class Tunnel:
             self.receiver.tick(now)
         elif self._closed_at is None:
             self._closed_at = now
-        elif now - self._closed_at >= LINGER_TIMEOUT and not self._stream.queue.size:
+        elif now - self._closed_at >= LINGER_TIMEOUT and not self._stream.waiting_size:
             self._stream.reset()
 
     def drain(self) -> None:

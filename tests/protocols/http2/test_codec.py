@@ -1,273 +1,231 @@
-"""Floods and bombs: each has a limit, a setting and an error code."""
+"""The frames that the codec makes, read by h2's own client."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
-from h2.errors import ErrorCodes
+from h2.stream import H2StreamStateMachine, StreamInputs
+from hpack import Encoder
 
+from djserve.conf.schema import HTTP2Config, HTTPConfig
 from djserve.protocols.http2 import frames
+from djserve.protocols.http2.codec import WINDOW_LIMIT, FrameWriter, H2State
+from djserve.protocols.http2.reader import FrameReader
 
-if TYPE_CHECKING:
-    from tests.protocols.http2.conftest import Request, Wire
-
-CALM = ErrorCodes.ENHANCE_YOUR_CALM
-
-
-def answer(request: Request) -> None:
-    request.answer()
+GET = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")]
 
 
-@pytest.mark.parametrize("is_split", [False, True], ids=["at once", "one by one"])
-def test_rapid_resets_end_the_connection(open_wire: type[Wire], is_split: bool) -> None:
-    # CVE-2023-44487.
-    wire = open_wire(http2_reset_limit=50)
-    pairs = [
-        wire.headers(stream_id) + wire.reset(stream_id)
-        for stream_id in range(1, 400, 2)
-    ]
-    wire.feed(*(pairs if is_split else [b"".join(pairs)]))
+class Unheard:
+    """Hears of requests and wants nothing of them."""
 
-    assert wire.last_code == CALM
-    assert len(wire.requests) == 51
-    assert all(request.is_lost for request in wire.requests)
-    assert not any(request.is_started for request in wire.requests) or is_split
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *values: None
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        lambda wire, stream_id: wire.window(stream_id, 0),
-        lambda wire, stream_id: wire.window(stream_id, 2**31 - 1),
-        lambda wire, stream_id: wire.data(stream_id, b"x"),
-        lambda wire, stream_id: wire.frame(frames.PRIORITY, 0, stream_id, b"x"),
-        lambda wire, stream_id: wire.frame(
-            frames.HEADERS,
-            frames.END_HEADERS | frames.END_STREAM,
-            stream_id,
-            wire.block([(b"x", b"y")]),
-        ),
-    ],
-    ids=["nothing", "overflow", "data after end", "wrong length", "headers after end"],
-)
-def test_resets_that_the_server_is_made_to_send_count_too(
-    open_wire: type[Wire], fault: object
-) -> None:
-    # CVE-2025-8671.
-    assert callable(fault)
-    wire = open_wire(http2_reset_limit=50)
-    for stream_id in range(1, 400, 2):
-        wire.feed(wire.headers(stream_id) + fault(wire, stream_id))
+class Server:
+    """The server's codec, with no connection around it."""
 
-    assert wire.last_code == CALM
-    assert len(wire.resets) == 50
-    assert all(request.is_lost for request in wire.requests)
+    def __init__(self, **config: int) -> None:
+        http, http2 = HTTPConfig(), HTTP2Config(**config)  # type: ignore[arg-type]
+        self.h2 = H2State(http, http2)
+        self.writer = FrameWriter(self.h2, http2)
+        self.reader = FrameReader(self.h2, self.writer, Unheard(), http, http2)
 
 
-def test_resets_are_forgiven_with_time(open_wire: type[Wire]) -> None:
-    wire = open_wire(http2_reset_limit=10)
-    wire.tick(0.0)
-    for round in range(1, 6):
-        for stream_id in range(20 * round + 1, 20 * round + 21, 2):
-            wire.feed(wire.headers(stream_id), wire.reset(stream_id))
-        wire.tick(round * 10.0)
-
-    assert not wire.goaways
-
-
-FLOODS = {
-    "settings": lambda wire: wire.settings(4, 65535),
-    "empty settings": lambda wire: wire.frame(frames.SETTINGS, 0, 0),
-    "ping": lambda wire: wire.frame(frames.PING, 0, 0, b"12345678"),
-    "ping answers": lambda wire: wire.frame(frames.PING, frames.ACK, 0, b"12345678"),
-    "priority": lambda wire: wire.frame(frames.PRIORITY, 0, 1, b"\0\0\0\0\x0f"),
-    "priority update": lambda wire: wire.frame(
-        frames.PRIORITY_UPDATE, 0, 0, b"\0\0\0\x01u=0"
-    ),
-    "window update": lambda wire: wire.window(0, 1),
-    "stream's window update": lambda wire: wire.window(1, 1),
-    "ended stream's window update": lambda wire: wire.window(3, 1),
-    "empty data": lambda wire: wire.data(1),
-    "unknown frames": lambda wire: wire.frame(0x42, 0, 0),
-    "goaway": lambda wire: frames.encode_goaway(0, 0),
-}
+def open_pair(**config: int) -> tuple[Server, h2.connection.H2Connection]:
+    """A server that has begun, and a client that has read that."""
+    server = Server(**config)
+    client = h2.connection.H2Connection(h2.config.H2Configuration())
+    client.initiate_connection()
+    server.writer.start()
+    client.receive_data(server.writer.take_output())
+    return server, client
 
 
-@pytest.mark.parametrize("name", FLOODS)
-def test_flood_of_control_frames_ends_the_connection(
-    open_wire: type[Wire], name: str
-) -> None:
-    wire = open_wire(http2_control_frame_limit=100)
-    wire.feed(wire.headers(1, end=False), wire.headers(3))
-    wire.requests[1].answer()
-    wire.turn()
-    for _ in range(95):
-        wire.feed(FLOODS[name](wire))
-    assert not wire.goaways
+def test_client_learns_the_settings() -> None:
+    _, client = open_pair(http2_stream_limit=7, http2_stream_window_size=5000)
 
-    wire.feed(FLOODS[name](wire) * 20)
-    assert wire.last_code == CALM
-    assert wire.refused[-1].setting == "HTTP2_CONTROL_FRAME_LIMIT"
-    assert wire.is_closed()
+    assert client.remote_settings.max_concurrent_streams == 7
+    assert client.remote_settings.initial_window_size == 5000
+    assert client.remote_settings.enable_connect_protocol == 1
 
 
-def test_padding_alone_counts_as_content(open_wire: type[Wire]) -> None:
-    wire = open_wire(http2_control_frame_limit=16, http2_stream_window_size=1024)
-    wire.feed(wire.headers(1, end=False))
-    padding = wire.frame(frames.DATA, frames.PADDED, 1, b"\xff" + b"\0" * 255)
-    wire.feed(padding * 5)
+@pytest.mark.parametrize("size", [65535, 65536, 2**31 - 1, 2**40])
+def test_client_learns_the_connections_window(size: int) -> None:
+    _, client = open_pair(http2_connection_window_size=size)
 
-    assert wire.resets == {1: ErrorCodes.FLOW_CONTROL_ERROR}
+    assert client.outbound_flow_control_window == min(size, WINDOW_LIMIT)
 
 
-def test_window_updates_that_responses_call_for_are_free(
-    open_wire: type[Wire],
-) -> None:
-    wire = open_wire(http2_control_frame_limit=16)
-    wire.feed(wire.headers(1))
-    wire.requests[0].answer(b"x" * 10_000_000)
-    for _ in range(600):
-        wire.feed(wire.window(0, 16384), wire.window(1, 16384))
+def test_goaway_names_the_last_stream() -> None:
+    server, client = open_pair()
+    server.h2.highest_inbound_stream_id = 5
+    server.writer.go_away(0, "r\xe9ason")
+    (event,) = client.receive_data(server.writer.take_output())
 
-    assert not wire.goaways
-    assert len(wire.responses[1].content) > 9_000_000
+    assert isinstance(event, h2.events.ConnectionTerminated)
+    assert (event.last_stream_id, event.additional_data) == (5, b"r\\xe9ason")
+    assert server.h2.last_stream_id == 5
 
 
-def test_dribbled_windows_are_not(open_wire: type[Wire]) -> None:
-    # CVE-2019-9511.
-    wire = open_wire(http2_control_frame_limit=100)
-    wire.feed(wire.headers(1))
-    wire.requests[0].answer(b"x" * 100_000)
-    wire.turn()
-    for _ in range(200):
-        wire.feed(wire.window(0, 1) + wire.window(1, 1))
+def test_announced_goaway_closes_nothing_yet() -> None:
+    server, _ = open_pair()
+    server.writer.go_away(0, last=WINDOW_LIMIT)
 
-    assert wire.last_code == CALM
+    assert server.h2.last_stream_id == WINDOW_LIMIT
 
 
-def test_many_requests_pay_for_their_control_frames(open_wire: type[Wire]) -> None:
-    wire = open_wire(on_start=answer, http2_control_frame_limit=16)
-    for stream_id in range(1, 400, 2):
-        wire.feed(wire.window(0, 1) + wire.headers(stream_id) + wire.window(0, 1))
+def test_output_is_taken_once() -> None:
+    server, _ = open_pair()
+    server.h2.ping(b"12345678")
 
-    assert not wire.goaways
-
-
-def test_continuation_flood_ends_the_connection(open_wire: type[Wire]) -> None:
-    # CVE-2024-27316 and its kind.
-    wire = open_wire(http2_fragment_limit=4)
-    wire.feed(wire.frame(frames.HEADERS, frames.END_STREAM, 1, b"\x82"))
-    wire.feed(wire.frame(frames.CONTINUATION, 0, 1, b"") * 4)
-    assert not wire.goaways
-
-    wire.feed(wire.frame(frames.CONTINUATION, 0, 1, b""))
-    assert wire.last_code == CALM
-    assert wire.refused[-1].setting == "HTTP2_FRAGMENT_LIMIT"
+    assert server.writer.has_output()
+    assert server.writer.take_output() == frames.pack_header(8, frames.PING, 0, 0) + (
+        b"12345678"
+    )
+    assert not server.writer.has_output()
 
 
-def test_block_in_parts_is_bounded_in_size(open_wire: type[Wire]) -> None:
-    wire = open_wire(header_size_limit=20000)
-    wire.feed(wire.frame(frames.HEADERS, 0, 1, b"x" * 10000))
-    wire.feed(wire.frame(frames.CONTINUATION, 0, 1, b"x" * 10000))
-    assert not wire.goaways
+@pytest.mark.parametrize("size", [0, 1, 1023, 1024, 16384, 16385, 32768, 50_000])
+def test_content_of_any_size_goes_out_in_frames_that_the_peer_takes(size: int) -> None:
+    server, client = open_pair()
+    client.send_headers(1, GET, end_stream=True)
+    server.reader.receive(client.data_to_send())
+    client.receive_data(server.writer.take_output())
+    state = server.h2.streams[1]
+    content = bytes(range(256)) * 200
+    server.h2.ping(b"12345678")
+    server.writer.send_block(state, b"\x88", is_last=False)
+    server.writer.send_content(state, content[:size], is_last=True)
+    events = client.receive_data(server.writer.take_output())
+    parts = [event for event in events if isinstance(event, h2.events.DataReceived)]
 
-    wire.feed(wire.frame(frames.CONTINUATION, 0, 1, b"x" * 10000))
-    assert wire.last_code == CALM
-    assert wire.refused[-1].setting == "HEADER_SIZE_LIMIT"
-
-
-def test_block_that_is_never_completed_has_a_deadline(open_wire: type[Wire]) -> None:
-    wire = open_wire(header_timeout=5)
-    wire.feed(wire.headers(1, end=False))
-    wire.feed(wire.frame(frames.HEADERS, 0, 3, b"\x82")).tick(0.0, 4.9)
-    assert not wire.goaways
-
-    wire.tick(5.0)
-    assert wire.last_code == CALM
-    assert wire.refused[-1].setting == "HEADER_TIMEOUT"
-
-
-def test_frame_that_is_never_completed_has_a_deadline(open_wire: type[Wire]) -> None:
-    wire = open_wire(header_timeout=5)
-    wire.feed(wire.headers(1, end=False), b"\0\0\1").tick(0.0, 5.0)
-
-    assert wire.last_code == CALM
+    assert isinstance(events[0], h2.events.PingReceived)
+    assert b"".join(part.data for part in parts) == content[:size]
+    assert isinstance(events[-1], h2.events.StreamEnded)
+    assert [part.stream_ended is not None for part in parts].count(True) == 1
+    assert len(parts) == (max(size, 1) + 16383) // 16384
+    assert server.h2.outbound_flow_control_window == 65535 - size
+    assert state.outbound_flow_control_window == 65535 - size
+    assert not server.writer.has_output()
 
 
-def test_header_bomb_ends_the_connection(open_wire: type[Wire]) -> None:
-    # CVE-2016-6581: one long field in the table, named by a byte each time.
-    wire = open_wire(header_size_limit=16384)
-    long_field = b"\x40\x01x\x7f\xa1\x1e" + b"y" * 4000
-    wire.feed(
-        wire.frame(frames.HEADERS, frames.END_HEADERS, 1, long_field + b"\xbe" * 1000)
+def test_what_is_sent_after_content_stands_behind_it() -> None:
+    server, client = open_pair()
+    client.send_headers(1, GET)
+    server.reader.receive(client.data_to_send())
+    client.receive_data(server.writer.take_output())
+    server.writer.send_block(server.h2.streams[1], b"\x88", is_last=False)
+    for size in (20_000, 10, 3000):
+        server.writer.send_content(server.h2.streams[1], bytes(size), is_last=False)
+        server.h2.ping(b"12345678")
+    server.writer.reset(1, 8)
+    events = client.receive_data(server.writer.take_output())
+    kinds = [type(event) for event in events[1:]]
+
+    data, ping = h2.events.DataReceived, h2.events.PingReceived
+    assert kinds == [data, data, ping, data, ping, data, ping, h2.events.StreamReset]
+
+
+def test_reset_of_an_ended_stream_is_nothing() -> None:
+    server, _ = open_pair()
+    server.writer.reset(1, 8)
+
+    assert not server.writer.has_output()
+
+
+def upload(
+    server: Server, client: h2.connection.H2Connection, stream_id: int, size: int
+) -> int:
+    """Take content that is read at once; return the client's window after it."""
+    for start in range(0, size, 1000):
+        client.send_data(stream_id, bytes(min(1000, size - start)))
+        credit = min(1000, size - start)
+        state = server.h2.streams[stream_id]
+        # As the reader does, which gets none of these frames.
+        state._inbound_window_manager.window_consumed(credit)
+        server.h2._inbound_flow_control_window_manager.window_consumed(credit)
+        server.writer.acknowledge(credit, state)
+        client.receive_data(server.writer.take_output())
+    client.clear_outbound_data_buffer()
+    return client.local_flow_control_window(stream_id)
+
+
+def open_uploads(count: int, **config: int) -> tuple[Server, Any]:
+    server, client = open_pair(**config)
+    for stream_id in range(1, 2 * count, 2):
+        client.send_headers(stream_id, GET)
+    server.reader.receive(client.data_to_send())
+    client.receive_data(server.writer.take_output())
+    return server, client
+
+
+def test_window_grows_where_the_application_keeps_up() -> None:
+    server, client = open_uploads(
+        1, http2_stream_window_size=10_000, http2_connection_window_size=100_000
+    )
+    assert upload(server, client, 1, 4000) == 6000
+
+    assert upload(server, client, 1, 1000) == 20_000
+    assert upload(server, client, 1, 10_000) == 40_000
+    assert upload(server, client, 1, 20_000) == 55_000
+
+
+def test_streams_share_what_their_windows_may_grow_by() -> None:
+    server, client = open_uploads(
+        3, http2_stream_window_size=20_000, http2_connection_window_size=80_000
+    )
+    assert upload(server, client, 1, 10_000) == 40_000
+    assert upload(server, client, 3, 10_000) == 30_000
+    assert upload(server, client, 5, 10_000) == 20_000
+
+    # What an ended stream has had is there for the others again.
+    server.writer.reset(1, 8)
+    client.receive_data(server.writer.take_output())
+    assert upload(server, client, 5, 10_000) == 40_000
+
+
+def test_window_as_large_as_the_connections_stays() -> None:
+    server, client = open_uploads(
+        1, http2_stream_window_size=70_000, http2_connection_window_size=70_000
     )
 
-    assert wire.last_code == CALM
-    assert wire.refused[-1].setting == "HEADER_SIZE_LIMIT"
-    assert not wire.requests
+    assert upload(server, client, 1, 35_000) == 70_000
 
 
-def test_list_beyond_the_limit_gets_431(open_wire: type[Wire]) -> None:
-    wire = open_wire(header_size_limit=1000)
-    wire.feed(wire.headers(1, (b"x", b"y" * 900)), wire.headers(3))
-
-    assert wire.responses[1].status == 431
-    assert wire.refused[-1].setting == "HEADER_SIZE_LIMIT"
-    assert len(wire.requests) == 1
-
-
-def test_too_many_fields_get_431(open_wire: type[Wire]) -> None:
-    wire = open_wire(header_count_limit=3).feed(
-        open_wire().headers(1, *[(b"x", b"y")] * 4)
+def test_window_never_grows_beyond_the_greatest() -> None:
+    server, _ = open_uploads(
+        1, http2_stream_window_size=2**31 - 1, http2_connection_window_size=2**40
     )
+    (state,) = server.h2.streams.values()
+    state._inbound_window_manager.window_consumed(2**30)
+    server.h2._inbound_flow_control_window_manager.window_consumed(2**30)
+    server.writer.acknowledge(2**30, state)
 
-    assert wire.responses[1].status == 431
-    assert wire.refused[-1].setting == "HEADER_COUNT_LIMIT"
-
-
-def test_settings_that_nobody_knows_are_not_kept(open_wire: type[Wire]) -> None:
-    wire = open_wire(http2_control_frame_limit=100)
-    for first in range(0x100, 0x1000, 60):
-        many = [wire.setting(code, 1) for code in range(first, first + 60)]
-        wire.feed(wire.frame(frames.SETTINGS, 0, 0, b"".join(many)))
-
-    assert not wire.goaways
-    assert len(wire.connection._streams.codec.remote_settings) < 20
+    assert state._inbound_window_manager.current_window_size == WINDOW_LIMIT
 
 
-def test_frame_full_of_settings_ends_the_connection(open_wire: type[Wire]) -> None:
-    wire = open_wire()
-    many = b"".join(wire.setting(code, 1) for code in range(0x100, 0x100 + 65))
-    wire.feed(wire.frame(frames.SETTINGS, 0, 0, many))
-
-    assert wire.last_code == CALM
-
-
-def test_late_frames_of_a_stream_that_we_reset_are_no_fault(
-    open_wire: type[Wire],
+@pytest.mark.parametrize("is_complete", [True, False])
+@pytest.mark.parametrize("has_content", [True, False])
+def test_short_way_leaves_a_stream_as_h2_does(
+    is_complete: bool, has_content: bool
 ) -> None:
-    wire = open_wire()
-    wire.feed(wire.headers(1, end=False), wire.data(1, b"x"))
-    wire.requests[0].stream.abort()
-    wire.turn()
-    wire.feed(wire.data(1, b"late"), wire.headers(1), wire.window(1, 1), wire.reset(1))
-    wire.feed(wire.headers(3))
+    server = Server()
+    server.reader.block_received(1, Encoder().encode(GET), is_complete)
+    state = server.h2.streams[1]
+    server.writer.send_block(state, b"\x88", not has_content)
+    if has_content:
+        server.writer.send_content(state, b"x", is_last=True)
 
-    assert not wire.goaways
-    assert len(wire.requests) == 2
-
-
-@pytest.mark.parametrize("cut", [1, 8, 9, 10, 5000, 16392, 16393, 16394, 30000])
-def test_frames_that_are_cut_anywhere_are_put_together(
-    open_wire: type[Wire], cut: int
-) -> None:
-    wire = open_wire()
-    content = bytes(range(256)) * 64
-    sent = wire.data(1, content) + wire.data(1, content[::-1]) + wire.data(1, b"abc")
-    wire.feed(wire.headers(1, end=False), sent[:cut])
-    assert wire.connection.is_reading_head is (cut not in {16393})
-
-    wire.feed(sent[cut : cut + 2], sent[cut + 2 :])
-    assert wire.requests[0].content == content + content[::-1] + b"abc"
-    assert not wire.connection.is_reading_head
+    machine = H2StreamStateMachine(1)
+    machine.process_input(StreamInputs.RECV_HEADERS)
+    if is_complete:
+        machine.process_input(StreamInputs.RECV_END_STREAM)
+    machine.process_input(StreamInputs.SEND_HEADERS)
+    machine.process_input(StreamInputs.SEND_END_STREAM)
+    assert vars(state.state_machine) == vars(machine)

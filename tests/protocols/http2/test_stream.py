@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 from h2.errors import ErrorCodes
 
+from djserve.errors import ApplicationError
+from djserve.protocols.http2 import frames
+
 if TYPE_CHECKING:
+    from djserve.interfaces import Stream
     from tests.protocols.http2.conftest import Wire
 
 
@@ -90,3 +94,137 @@ def test_too_much_content_breaks_a_response_off(open_wire: type[Wire]) -> None:
 
     assert wire.resets == {1: ErrorCodes.CANCEL}
     assert wire.requests[0].is_lost
+
+
+@pytest.fixture
+def stream(wire: Wire) -> Stream:
+    return wire.requests[0].stream
+
+
+def test_response_in_parts(wire: Wire, stream: Stream) -> None:
+    stream.send_response(200, [(b"content-type", b"text/plain")], b"a", more=True)
+    stream.send_data(b"b", more=True)
+    stream.send_data(b"", more=True)
+    stream.send_data(b"c", more=False)
+    wire.turn()
+
+    response = wire.responses[1]
+    assert (response.content, response.is_complete) == (b"abc", True)
+    assert response.head[b"content-type"] == b"text/plain"
+    assert b"content-length" not in response.head
+
+
+def test_response_without_content_ends_with_its_head(
+    wire: Wire, stream: Stream
+) -> None:
+    stream.send_response(200, [], b"", more=False)
+    wire.turn()
+
+    assert wire.kinds() == [frames.HEADERS]
+    assert wire.responses[1].is_complete
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_status_without_content_has_none(
+    wire: Wire, stream: Stream, status: int
+) -> None:
+    stream.send_response(status, [], b"dropped", more=True)
+    stream.send_data(b"dropped", more=False)
+    wire.turn()
+
+    assert (wire.responses[1].content, wire.responses[1].is_complete) == (b"", True)
+
+
+def test_head_gets_the_fields_alone(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1, method=b"HEAD"))
+    wire.requests[0].answer(b"dropped", headers=[(b"content-length", b"7")])
+    wire.turn()
+
+    assert wire.responses[1].head[b"content-length"] == b"7"
+    assert wire.kinds() == [frames.HEADERS]
+
+
+def test_early_hints_come_before_the_response(wire: Wire, stream: Stream) -> None:
+    stream.send_informational(103, [(b"link", b"</a>")])
+    stream.send_response(200, [], b"", more=False)
+    wire.turn()
+
+    assert (wire.responses[1].interim, wire.responses[1].status) == ([103], 200)
+
+
+def test_pushed_response_has_no_early_hints(wire: Wire, stream: Stream) -> None:
+    stream.push("/a", [(b"expect", b"100-continue")])
+    pushed = wire.requests[1].stream
+    pushed.request_content()
+    pushed.send_informational(103, [(b"link", b"</a>")])
+    pushed.send_response(200, [], b"ok", more=False)
+    wire.turn()
+
+    assert "http.response.early_hint" not in pushed.extensions
+    assert (wire.responses[2].interim, wire.responses[2].content) == ([], b"ok")
+
+
+def test_trailers_end_the_response(wire: Wire, stream: Stream) -> None:
+    stream.send_response(200, [], b"content", more=True)
+    stream.send_trailers([(b"X-Sum", b"1")])
+    wire.turn()
+
+    assert wire.responses[1].content == b"content"
+    assert wire.responses[1].trailers == [(b"x-sum", b"1")]
+    assert wire.responses[1].is_complete
+
+
+def test_trailers_wait_for_content_that_waits(open_wire: type[Wire]) -> None:
+    wire = open_wire(client_settings=open_wire.setting(4, 3))
+    wire.feed(wire.headers(1, (b"te", b"trailers")))
+    wire.requests[0].stream.send_response(200, [], b"content", more=True)
+    wire.requests[0].stream.send_trailers([(b"x", b"y")])
+    wire.turn().feed(wire.window(1, 100))
+
+    assert wire.responses[1].content == b"content"
+    assert wire.responses[1].trailers == [(b"x", b"y")]
+
+
+def test_client_that_takes_no_trailers_gets_none(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.requests[0].stream.send_response(200, [], b"content", more=True)
+    wire.requests[0].stream.send_trailers([(b"x", b"y")])
+    wire.turn()
+
+    assert wire.responses[1].is_complete
+    assert not wire.responses[1].trailers
+
+
+def test_too_much_content_is_the_applications_fault(wire: Wire, stream: Stream) -> None:
+    stream.send_response(200, [(b"content-length", b"3")], b"ab", more=True)
+
+    with pytest.raises(ApplicationError, match="has room for 1"):
+        stream.send_data(b"cd", more=True)
+
+
+def test_too_little_content_is_the_applications_fault(
+    wire: Wire, stream: Stream
+) -> None:
+    stream.send_response(200, [(b"content-length", b"3")], b"ab", more=True)
+
+    with pytest.raises(ApplicationError, match="1 bytes short"):
+        stream.send_data(b"", more=False)
+
+
+def test_whole_response_of_another_length_is_never_begun(
+    wire: Wire, stream: Stream
+) -> None:
+    with pytest.raises(ApplicationError):
+        stream.send_response(200, [(b"content-length", b"3")], b"ab", more=False)
+    wire.turn()
+
+    assert not wire.log
+
+
+def test_trailers_do_not_hide_missing_content(wire: Wire, stream: Stream) -> None:
+    stream.send_response(200, [(b"content-length", b"3")], b"ab", more=True)
+
+    with pytest.raises(ApplicationError, match="short"):
+        stream.send_trailers([])

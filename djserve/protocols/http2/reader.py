@@ -1,0 +1,518 @@
+"""Bytes to what happens on a connection and its streams.
+
+HEADERS, DATA, WINDOW_UPDATE and RST_STREAM in their plain form are read here, without
+h2's frame and event objects (benchmark: http2_hello). h2 takes SETTINGS, PING,
+CONTINUATION and all that is padded, and hands back what concerns a stream. h2 answers
+any fault with the end of the connection; here what concerns one stream ends that stream
+(RFC 9113 section 5.4.2), and the others are served on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from h2.connection import ConnectionInputs
+from h2.errors import ErrorCodes
+from h2.events import PingAckReceived, RemoteSettingsChanged, SettingsAcknowledged
+from h2.exceptions import FlowControlError
+from h2.exceptions import ProtocolError as H2ProtocolError
+from h2.stream import H2Stream, H2StreamStateMachine, StreamInputs, StreamState
+from h2.utilities import guard_increment_window
+from hyperframe.exceptions import InvalidPaddingError
+
+from djserve.protocols.http2 import frames
+from djserve.protocols.http2.codec import (
+    CONFIGURATION,
+    RECEIVING,
+    WINDOW_LIMIT,
+    FrameWriter,
+    H2State,
+)
+from djserve.protocols.http2.errors import HTTP2Error
+from djserve.protocols.http2.request import check_trailers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from h2.events import Event
+
+    from djserve.conf.schema import HTTP2Config, HTTPConfig
+    from djserve.protocols.http2.request import Request
+
+# A dozen settings are defined; each in a frame costs h2 more than a microsecond.
+_SETTINGS_SIZE_LIMIT = 64 * 6
+
+
+class StreamEvents(Protocol):
+    """Who hears what happens on the streams, in the order of the frames."""
+
+    def request_received(
+        self, state: H2Stream, request: Request, is_complete: bool, /
+    ) -> None: ...
+    def content_received(
+        self, stream_id: int, data: bytes, credit: int, is_complete: bool, /
+    ) -> None:
+        """``credit`` is what ``data`` took of the windows, padding included."""
+
+    def stream_reset(self, stream_id: int, code: int, /) -> None: ...
+    def window_opened(self, stream_id: int, /) -> None:
+        """The peer takes more on a stream, or with 0 on any."""
+
+    def priority_updated(self, stream_id: int, value: bytes, /) -> None: ...
+    def settings_changed(self) -> None: ...
+    def settings_acknowledged(self) -> None: ...
+    def ping_acknowledged(self, data: bytes, /) -> None: ...
+    def going_away(self) -> None:
+        """The peer opens no more streams, and wants none pushed."""
+
+
+class FrameReader:
+    """Read the peer's frames and call ``events`` (codec.FrameHooks)."""
+
+    __slots__ = (
+        "_block_size",
+        "_block_size_limit",
+        "_events",
+        "_fragment_limit",
+        "_fragments",
+        "_h2",
+        "_is_first_frame",
+        "_preface",
+        "_rest",
+        "_stream_limit",
+        "_writer",
+    )
+
+    def __init__(
+        self,
+        h2: H2State,
+        writer: FrameWriter,
+        events: StreamEvents,
+        http: HTTPConfig,
+        config: HTTP2Config,
+    ) -> None:
+        self._h2 = h2
+        self._writer = writer
+        self._events = events
+        self._stream_limit = config.http2_stream_limit
+        self._block_size_limit = http.header_size_limit
+        self._fragment_limit = config.http2_fragment_limit
+        self._fragments = 0
+        self._block_size = 0
+        self._rest = b""
+        self._preface = frames.PREFACE
+        self._is_first_frame = True
+        h2.hooks = self
+
+    @property
+    def is_in_block(self) -> bool:
+        """Whether a request's head has begun and is not complete."""
+        return bool(self._h2.incoming_buffer._headers_buffer)
+
+    @property
+    def is_in_frame(self) -> bool:
+        """Whether a part of a frame, or of the preface, has come."""
+        return bool(self._rest) or self._is_first_frame
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the peer. Raises HTTP2Error for the connection."""
+        if self._preface:
+            data = self._take_preface(data)
+        position = 0
+        if self._rest:
+            position = self._missing_size()
+            if 0 < position <= len(data):
+                # Only the frame that was cut is put together, not all that came.
+                self._take_frames(self._rest + data[:position], 0)
+            else:
+                data = self._rest + data
+                position = 0
+        self._take_frames(data, position)
+
+    def _missing_size(self) -> int:
+        """Return what a frame that was cut still needs, 0 where its header is cut."""
+        if len(self._rest) < frames.HEADER_SIZE:
+            return 0
+        high, low, *_ = frames.unpack_header(self._rest)
+        size: int = frames.HEADER_SIZE + (high << 16 | low)
+        return size - len(self._rest)
+
+    def _take_frames(self, data: bytes, position: int) -> None:
+        """Take the whole frames from ``position`` on; what is left waits."""
+        end = len(data)
+        try:
+            while end - position >= frames.HEADER_SIZE:
+                high, low, kind, flags, stream_id = frames.unpack_header(data, position)
+                length = high << 16 | low
+                if length > self._h2.max_inbound_frame_size:
+                    raise HTTP2Error(
+                        f"A frame of {length} bytes", ErrorCodes.FRAME_SIZE_ERROR
+                    )
+                start = position + frames.HEADER_SIZE
+                if end - start < length:
+                    break
+                after = start + length
+                stream_id &= 0x7FFFFFFF
+                take = self._TAKERS.get(kind, FrameReader._take_unknown)
+                if (
+                    self._h2.incoming_buffer._headers_buffer
+                    or self._is_first_frame
+                    or not take(self, flags, stream_id, data[start:after])
+                ):
+                    self._take_by_h2(kind, flags, data[position:after])
+                position = after
+        except InvalidPaddingError as error:
+            raise HTTP2Error("More padding than content") from error
+        except H2ProtocolError as error:
+            code = ErrorCodes(error.error_code)
+            raise HTTP2Error(str(error) or type(error).__name__, code) from error
+        finally:
+            self._rest = data[position:]
+
+    def _take_preface(self, data: bytes) -> bytes:
+        expected = self._preface[: len(data)]
+        if not data.startswith(expected):
+            raise HTTP2Error("The connection does not begin with the preface")
+        self._preface = self._preface[len(expected) :]
+        return data[len(expected) :]
+
+    # Frames, by type: each takes a frame's payload, or returns False to leave it to h2.
+
+    def _take_headers(self, flags: int, stream_id: int, payload: bytes) -> bool:
+        if flags & (frames.PADDED | frames.END_HEADERS) != frames.END_HEADERS:
+            return False
+        if flags & frames.HAS_PRIORITY:
+            # RFC 9113 section 5.3: the old priorities mean nothing any more.
+            if len(payload) < 5:
+                return False
+            payload = payload[5:]
+        self.block_received(stream_id, payload, bool(flags & frames.END_STREAM))
+        return True
+
+    def _take_data(self, flags: int, stream_id: int, payload: bytes) -> bool:
+        if flags & frames.PADDED or not stream_id:
+            return False
+        self.content_received(
+            stream_id, payload, len(payload), bool(flags & frames.END_STREAM)
+        )
+        return True
+
+    def _take_reset(self, flags: int, stream_id: int, payload: bytes) -> bool:
+        if len(payload) != 4 or not stream_id:
+            return False
+        self._h2.resets.spend()
+        state = self._find(stream_id)
+        if state is not None:
+            state.state_machine.process_input(StreamInputs.RECV_RST_STREAM)
+            del self._h2.streams[stream_id]
+            self._events.stream_reset(stream_id, frames.unpack_number(payload)[0])
+        return True
+
+    def _take_window_update(self, flags: int, stream_id: int, payload: bytes) -> bool:
+        if len(payload) != 4:
+            return False
+        self._h2.controls.spend()
+        increment = frames.unpack_number(payload)[0] & WINDOW_LIMIT
+        if not stream_id:
+            return self._open_connection_window(increment)
+        state = self._find(stream_id)
+        if state is None:
+            return True
+        if not increment:
+            self._fail_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return True
+        try:
+            state.outbound_flow_control_window = guard_increment_window(
+                state.outbound_flow_control_window, increment
+            )
+        except FlowControlError:
+            self._fail_stream(stream_id, ErrorCodes.FLOW_CONTROL_ERROR)
+        else:
+            self._events.window_opened(stream_id)
+        return True
+
+    def _open_connection_window(self, increment: int) -> bool:
+        if not increment:
+            raise HTTP2Error("A window update of nothing")
+        self._h2.outbound_flow_control_window = guard_increment_window(
+            self._h2.outbound_flow_control_window, increment
+        )
+        self._events.window_opened(0)
+        return True
+
+    def _take_priority(self, flags: int, stream_id: int, payload: bytes) -> bool:
+        """Check an old priority's form and ignore it (RFC 9113 section 6.3)."""
+        self._h2.controls.spend()
+        if not stream_id:
+            raise HTTP2Error("PRIORITY without a stream")
+        if len(payload) != 5:
+            if stream_id in self._h2.streams:
+                self._fail_stream(stream_id, ErrorCodes.FRAME_SIZE_ERROR)
+            else:
+                raise HTTP2Error("Malformed PRIORITY", ErrorCodes.FRAME_SIZE_ERROR)
+        return True
+
+    def _take_priority_update(self, flags: int, stream_id: int, payload: bytes) -> bool:
+        """RFC 9218 section 7.1."""
+        self._h2.controls.spend()
+        if stream_id:
+            raise HTTP2Error("PRIORITY_UPDATE on a stream")
+        if len(payload) < 4:
+            raise HTTP2Error("Malformed PRIORITY_UPDATE", ErrorCodes.FRAME_SIZE_ERROR)
+        prioritized = frames.unpack_number(payload)[0] & WINDOW_LIMIT
+        if not prioritized:
+            raise HTTP2Error("PRIORITY_UPDATE for no stream")
+        if prioritized % 2 == 0 and prioritized > self._h2.highest_outbound_stream_id:
+            raise HTTP2Error("PRIORITY_UPDATE for a push that was not promised")
+        self._events.priority_updated(prioritized, payload[4:])
+        return True
+
+    def _take_goaway(self, flags: int, stream_id: int, payload: bytes) -> bool:
+        """Tell of it; h2 would not let the streams under way be answered any more."""
+        if stream_id:
+            raise HTTP2Error("GOAWAY on a stream")
+        if len(payload) < 8:
+            raise HTTP2Error("Malformed GOAWAY", ErrorCodes.FRAME_SIZE_ERROR)
+        self._h2.controls.spend()
+        self._events.going_away()
+        return True
+
+    def _take_unknown(self, flags: int, stream_id: int, payload: bytes) -> bool:
+        """Ignore it (RFC 9113 section 5.5)."""
+        self._h2.controls.spend()
+        return True
+
+    def _leave_to_h2(self, flags: int, stream_id: int, payload: bytes) -> bool:
+        return False
+
+    _TAKERS: ClassVar[dict[int, Callable[[FrameReader, int, int, bytes], bool]]] = {
+        frames.DATA: _take_data,
+        frames.HEADERS: _take_headers,
+        frames.PRIORITY: _take_priority,
+        frames.RST_STREAM: _take_reset,
+        frames.SETTINGS: _leave_to_h2,
+        frames.PUSH_PROMISE: _leave_to_h2,
+        frames.PING: _leave_to_h2,
+        frames.GOAWAY: _take_goaway,
+        frames.WINDOW_UPDATE: _take_window_update,
+        frames.CONTINUATION: _leave_to_h2,
+        frames.PRIORITY_UPDATE: _take_priority_update,
+    }
+
+    # The long way, and what it calls here.
+
+    def _take_by_h2(self, kind: int, flags: int, frame: bytes) -> None:
+        if self._is_first_frame:
+            # RFC 9113 section 3.4.
+            if kind != frames.SETTINGS or flags & frames.ACK:
+                raise HTTP2Error("The first frame is not SETTINGS")
+            self._is_first_frame = False
+        if kind in (frames.SETTINGS, frames.PING):
+            self._h2.controls.spend()
+            if kind == frames.SETTINGS:
+                _check_settings(flags, len(frame) - frames.HEADER_SIZE)
+        elif self.is_in_block:
+            self._count_fragment(len(frame))
+        buffer = self._h2.incoming_buffer
+        buffer.max_frame_size = self._h2.max_inbound_frame_size
+        buffer.add_data(frame)
+        for parsed in buffer:
+            for event in self._h2._receive_frame(parsed):
+                self._tell(event)
+        if not self.is_in_block:
+            self._fragments = self._block_size = 0
+
+    def _count_fragment(self, size: int) -> None:
+        """Bound what a head may take in CONTINUATION frames (CVE-2024-27316's kind)."""
+        self._fragments += 1
+        self._block_size += size
+        if (
+            self._fragments > self._fragment_limit
+            or self._block_size > self._block_size_limit
+        ):
+            raise HTTP2Error(
+                "A head in too many parts",
+                ErrorCodes.ENHANCE_YOUR_CALM,
+                setting=(
+                    "HTTP2_FRAGMENT_LIMIT"
+                    if self._fragments > self._fragment_limit
+                    else "HEADER_SIZE_LIMIT"
+                ),
+            )
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, RemoteSettingsChanged):
+            self._h2.note_settings()
+            self._events.settings_changed()
+        elif isinstance(event, SettingsAcknowledged):
+            self._events.settings_acknowledged()
+        elif isinstance(event, PingAckReceived):
+            self._events.ping_acknowledged(event.ping_data)
+
+    # What happens on a stream, from whole header blocks and pieces of content.
+
+    def _find(self, stream_id: int) -> H2Stream | None:
+        """Return a stream, None where it has ended; idle ones have nothing to get.
+
+        RFC 9113 section 6.8: what comes on those that GOAWAY has left out is ignored.
+        """
+        state = self._h2.streams.get(stream_id)
+        if state is None:
+            highest = (
+                self._h2.highest_inbound_stream_id
+                if stream_id % 2
+                else self._h2.highest_outbound_stream_id
+            )
+            if highest < stream_id <= self._h2.last_stream_id:
+                raise HTTP2Error(f"A frame on the idle stream {stream_id}")
+        return state
+
+    def block_received(self, stream_id: int, block: bytes, is_complete: bool) -> None:
+        state = self._h2.streams.get(stream_id)
+        if state is not None:
+            self._trailers_received(state, block, is_complete)
+        elif not stream_id:
+            raise HTTP2Error("HEADERS without a stream")
+        elif stream_id > self._h2.highest_inbound_stream_id:
+            self._request_received(stream_id, block, is_complete)
+        elif stream_id in self._h2.reset_by_us:
+            # What the peer sent before it knew; it belongs to the shared context.
+            self._h2.decoder.decode_fields(block)
+            self._h2.controls.spend()
+        else:
+            raise HTTP2Error(
+                f"HEADERS on the ended stream {stream_id}", ErrorCodes.STREAM_CLOSED
+            )
+
+    def _request_received(
+        self, stream_id: int, block: bytes, is_complete: bool
+    ) -> None:
+        if stream_id % 2 == 0:
+            raise HTTP2Error("A client's stream has an odd number")
+        if stream_id > self._h2.last_stream_id:
+            # RFC 9113 section 6.8: after GOAWAY they are ignored, but for the context.
+            self._h2.decoder.decode_fields(block)
+            self._h2.controls.spend()
+            return
+        if not self._h2.highest_inbound_stream_id:
+            self._h2.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
+        self._h2.highest_inbound_stream_id = stream_id
+        state = H2Stream(
+            stream_id,
+            CONFIGURATION,
+            self._h2.stream_window,
+            self._h2.peer_window,
+        )
+        state.max_outbound_frame_size = self._h2.max_outbound_frame_size
+        _receive_head(state.state_machine, is_complete)
+        is_refused = len(self._h2.streams) >= self._stream_limit
+        self._h2.streams[stream_id] = state
+        try:
+            request = self._h2.decoder.decode_request(block)
+        except HTTP2Error as error:
+            if not error.stream_id:
+                raise
+            self._fail_stream(stream_id, error.code)
+            return
+        if is_refused:
+            self._fail_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+            return
+        if is_complete and request.content_length:
+            self._fail_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return
+        state._expected_content_length = request.content_length
+        self._events.request_received(state, request, is_complete)
+
+    def _trailers_received(
+        self, state: H2Stream, block: bytes, is_complete: bool
+    ) -> None:
+        fields = self._h2.decoder.decode_fields(block)
+        if state.state_machine.state not in RECEIVING:
+            self._fail_stream(state.stream_id, ErrorCodes.STREAM_CLOSED)
+            return
+        try:
+            check_trailers(fields)
+        except HTTP2Error as error:
+            self._fail_stream(state.stream_id, error.code)
+            return
+        if not is_complete:
+            self._fail_stream(state.stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return
+        self._end_content(state, b"", 0)
+
+    def content_received(
+        self, stream_id: int, data: bytes, credit: int, is_complete: bool
+    ) -> None:
+        if not credit and not is_complete:
+            self._h2.controls.spend()
+        state = self._find(stream_id)
+        self._h2._inbound_flow_control_window_manager.window_consumed(credit)
+        if state is None:
+            self._late_content(stream_id, credit)
+            return
+        machine = state.state_machine
+        if machine.state not in RECEIVING:
+            self._writer.acknowledge(credit)
+            self._fail_stream(stream_id, ErrorCodes.STREAM_CLOSED)
+            return
+        try:
+            state._inbound_window_manager.window_consumed(credit)
+        except FlowControlError:
+            self._writer.acknowledge(credit)
+            self._fail_stream(stream_id, ErrorCodes.FLOW_CONTROL_ERROR)
+            return
+        state._actual_content_length += len(data)
+        expected = state._expected_content_length
+        if expected is not None and (
+            state._actual_content_length > expected
+            or (is_complete and state._actual_content_length < expected)
+        ):
+            # RFC 9113 section 8.1.1.
+            self._writer.acknowledge(credit)
+            self._fail_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
+        elif is_complete:
+            self._end_content(state, data, credit)
+        else:
+            self._events.content_received(stream_id, data, credit, False)
+
+    def _end_content(self, state: H2Stream, data: bytes, credit: int) -> None:
+        expected = state._expected_content_length
+        if expected is not None and state._actual_content_length != expected:
+            self._fail_stream(state.stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return
+        state.state_machine.process_input(StreamInputs.RECV_END_STREAM)
+        self._writer.forget_closed(state)
+        self._events.content_received(state.stream_id, data, credit, True)
+
+    def _late_content(self, stream_id: int, credit: int) -> None:
+        if stream_id > self._h2.last_stream_id or stream_id in self._h2.reset_by_us:
+            self._writer.acknowledge(credit)
+        else:
+            raise HTTP2Error(
+                f"DATA on the ended stream {stream_id}", ErrorCodes.STREAM_CLOSED
+            )
+
+    def _fail_stream(self, stream_id: int, code: ErrorCodes) -> None:
+        """Reset a stream for the peer's fault, which may be what it is after.
+
+        CVE-2025-8671: resets that the server is made to send count like the peer's.
+        """
+        self._h2.resets.spend()
+        self._writer.reset(stream_id, code)
+        self._events.stream_reset(stream_id, code)
+
+
+def _receive_head(machine: H2StreamStateMachine, is_complete: bool) -> None:
+    """Do what h2's machine does at a request's head (benchmark: http2_hello)."""
+    machine.client = False
+    machine.headers_received = True
+    machine.state = StreamState.HALF_CLOSED_REMOTE if is_complete else StreamState.OPEN
+
+
+def _check_settings(flags: int, size: int) -> None:
+    if flags & frames.ACK and size:
+        raise HTTP2Error(
+            "An acknowledgement with settings", ErrorCodes.FRAME_SIZE_ERROR
+        )
+    if size > _SETTINGS_SIZE_LIMIT:
+        raise HTTP2Error("Too many settings", ErrorCodes.ENHANCE_YOUR_CALM)
