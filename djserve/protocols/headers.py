@@ -59,15 +59,15 @@ _STORE_LIMIT = 2048
 _names: dict[bytes, tuple[bytes, Field, bool]] = {}
 _lines: dict[tuple[bytes, bytes], Line] = {}
 
-# Fields with few values each, so that their lines are worth keeping; of lengths, the
-# short ones.
-_REPEATING_FIELDS = frozenset(
+STATUSES_WITHOUT_CONTENT = (204, 205, 304)
+"""RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5."""
+
+REPEATING_FIELDS = frozenset(
     {
         b"access-control-allow-origin",
         b"cache-control",
         b"content-encoding",
         b"content-language",
-        b"content-length",
         b"content-security-policy",
         b"content-type",
         b"cross-origin-opener-policy",
@@ -78,7 +78,12 @@ _REPEATING_FIELDS = frozenset(
         b"x-frame-options",
     }
 )
-_REPEATING_SIZE_LIMIT = 256
+"""Fields with few values each, so that what is made of them is worth keeping."""
+
+REPEATING_SIZE_LIMIT = 256
+"""Bytes of a value that is still worth keeping."""
+
+# Of lengths, the short ones are kept as well.
 _REPEATING_LENGTH_DIGITS = 3
 
 get_known_line = _lines.get
@@ -94,9 +99,7 @@ def encode_line(pair: Iterable[bytes]) -> Line:
     try:
         name, value = pair
     except (TypeError, ValueError):
-        raise ApplicationError(
-            f"Response headers must be pairs of bytes, got {pair!r:.100}"
-        ) from None
+        raise malformed_pair(pair) from None
     prefix, field, repeats = lookup_name(name)
     if type(value) is not bytes:
         value = check_value(name, value)
@@ -104,7 +107,7 @@ def encode_line(pair: Iterable[bytes]) -> Line:
     if not (value.isascii() and value.decode("ascii").isprintable()):
         check_value(name, value)
     line = (prefix + value + b"\r\n", field)
-    size_limit = _REPEATING_LENGTH_DIGITS if field else _REPEATING_SIZE_LIMIT
+    size_limit = _REPEATING_LENGTH_DIGITS if field else REPEATING_SIZE_LIMIT
     if repeats and len(value) <= size_limit and len(_lines) < _STORE_LIMIT:
         # Most of a response's lines are those of the last one (benchmark: http1_hello).
         _lines[name, value] = line
@@ -134,16 +137,56 @@ def lookup_name(name: bytes) -> tuple[bytes, Field, bool]:
         name = bytes(name)
         lowered = name.lower()
         field = _FIELDS.get(lowered, Field.OTHER)
-        known = (name + b": ", field, lowered in _REPEATING_FIELDS)
+        repeats = field is Field.CONTENT_LENGTH or lowered in REPEATING_FIELDS
+        known = (name + b": ", field, repeats)
         if len(_names) < _STORE_LIMIT:
             _names[name] = known
     return known
 
 
+def split_pair(pair: Iterable[bytes]) -> tuple[bytes, bytes, Field]:
+    """Check one of the application's fields: its name, its value and which it is.
+
+    Raises ApplicationError as ``encode_line`` does.
+    """
+    try:
+        name, value = pair
+    except (TypeError, ValueError):
+        raise malformed_pair(pair) from None
+    field = lookup_name(name)[1]
+    return bytes(name), check_value(name, value), field
+
+
+def malformed_pair(pair: object) -> ApplicationError:
+    """Return the fault of a field that is not a name and a value."""
+    return ApplicationError(
+        f"Response headers must be pairs of bytes, got {pair!r:.100}"
+    )
+
+
+def check_status(status: int) -> int:
+    """Return a response's status. Raises ApplicationError if it is none."""
+    if type(status) is not int or not 100 <= status <= 999:
+        raise ApplicationError(f"Status must be an int from 200 to 999, got {status!r}")
+    return status
+
+
+def parse_length(value: bytes, seen: int) -> int:
+    """Return the application's Content-Length; ``seen`` is an earlier one's, or -1.
+
+    Raises ApplicationError for a second one, and for any but plain digits.
+    """
+    if not value.isdigit() or seen >= 0:
+        raise ApplicationError(
+            f"Content-Length must be given once, in digits, got {value!r:.100}"
+        )
+    return int(value)
+
+
 def check_value(name: bytes, value: object) -> bytes:
     """Return ``value`` as bytes.
 
-    Raises ApplicationError where it is not bytes or has a control byte. RFC 9110
+    Raises ApplicationError if it is not bytes or has a control byte. RFC 9110
     section 5.5 lets a recipient keep those other than CR, LF and NUL; a sender must not
     generate them, and HTTP/2's clients fail the stream.
     """
@@ -160,12 +203,12 @@ def check_value(name: bytes, value: object) -> bytes:
 
 
 def is_authority(value: bytes) -> bool:
-    """Tell whether ``value`` is a host with an optional port (RFC 9110 section 7.2)."""
+    """Return whether ``value`` is a host, perhaps with a port (RFC 9110 7.2)."""
     return _is_authority(value) is not None
 
 
 def is_token(value: bytes) -> bool:
-    """Tell whether ``value`` is a token (RFC 9110 section 5.6.2)."""
+    """Return whether ``value`` is a token (RFC 9110 section 5.6.2)."""
     return _is_token(value) is not None
 
 

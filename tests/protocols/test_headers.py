@@ -12,11 +12,14 @@ from djserve.errors import ApplicationError
 from djserve.protocols import headers
 from djserve.protocols.headers import (
     Field,
+    check_status,
     encode_fields,
     encode_line,
     get_known_line,
     is_token,
+    parse_length,
     split_list,
+    split_pair,
 )
 
 
@@ -138,3 +141,32 @@ def test_token() -> None:
 def test_list_is_split_and_lowered() -> None:
     assert split_list(b"Close, ,\tFoo ,") == [b"close", b"foo"]
     assert split_list(b"") == []
+
+
+@pytest.mark.parametrize("pair", [None, (b"x",), (b"x", b"y", b"z")])
+def test_field_that_is_no_pair_is_refused(pair: Any) -> None:
+    with pytest.raises(ApplicationError, match="pairs of bytes"):
+        split_pair(pair)
+
+
+def test_pair_is_told_apart_by_its_name() -> None:
+    assert split_pair([b"X-A", b" b "]) == (b"X-A", b" b ", Field.OTHER)
+    assert split_pair((b"Date", b"now")) == (b"Date", b"now", Field.DATE)
+
+
+@pytest.mark.parametrize("status", [99, 1000, "200", 200.5, None, True])
+def test_status_is_a_number_of_three_digits(status: Any) -> None:
+    with pytest.raises(ApplicationError, match="Status must be"):
+        check_status(status)
+
+
+@pytest.mark.parametrize("value", [b"", b"-1", b"+1", b"1 ", b"0x1"])
+def test_length_is_plain_digits(value: bytes) -> None:
+    with pytest.raises(ApplicationError, match="Content-Length"):
+        parse_length(value, -1)
+
+
+def test_length_is_given_once() -> None:
+    assert parse_length(b"10", -1) == 10
+    with pytest.raises(ApplicationError, match="once"):
+        parse_length(b"10", 10)

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from djserve.errors import ApplicationError
 from djserve.protocols.headers import (
+    STATUSES_WITHOUT_CONTENT,
     Field,
+    check_status,
     encode_fields,
     encode_line,
     get_known_line,
+    parse_length,
     split_list,
 )
 
@@ -42,7 +45,8 @@ class Framing(IntEnum):
 _NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
 _CONTENT_LENGTH = Field.CONTENT_LENGTH
 
-_STATUSES_WITHOUT_CONTENT = frozenset({204, 205, 304})
+# Where the value begins in a line, which ends with CRLF.
+_LENGTH_START = len(b"content-length: ")
 
 # Above this, joining head and content costs more than a second write.
 _JOIN_LIMIT = 64 * 1024
@@ -257,7 +261,7 @@ def build_response_head(
     head = ResponseHead()
     head.end = defaults.end
     length = -1
-    parts = [_STATUS_LINES.get(status) or _checked_status_line(status)]
+    parts = [_STATUS_LINES.get(status) or _status_line(check_status(status))]
     for pair in headers:
         try:
             known = get_known_line(pair)
@@ -266,7 +270,7 @@ def build_response_head(
         line, field = known or encode_line(pair)
         if field:
             if field is _CONTENT_LENGTH:
-                length = _parse_length(line, length)
+                length = parse_length(line[_LENGTH_START:-2], length)
                 if status == 204 or status == 205:
                     # RFC 9110 section 8.6: never in a 204; a 205 gets its own.
                     continue
@@ -313,7 +317,7 @@ def _choose_framing(
     length: int,
     whole_length: int | None,
 ) -> None:
-    if request.method == "HEAD" or status in _STATUSES_WITHOUT_CONTENT:
+    if request.method == "HEAD" or status in STATUSES_WITHOUT_CONTENT:
         head.framing = _NONE
     elif length >= 0:
         if whole_length is not None and whole_length != length:
@@ -332,7 +336,7 @@ def _choose_framing(
 
 def build_informational(status: int, headers: Headers) -> bytes:
     """Encode an interim response (RFC 9110 section 15.2), whole."""
-    line = _STATUS_LINES.get(status) or _checked_status_line(status)
+    line = _STATUS_LINES.get(status) or _status_line(check_status(status))
     return line + encode_fields(headers) + b"\r\n"
 
 
@@ -343,21 +347,6 @@ def build_trailers(headers: Headers) -> bytes:
         if field is not Field.OTHER:
             raise ApplicationError(f"{line!r} is not allowed in a trailer section")
     return b"".join([b"0\r\n", *[line for line, _ in lines], b"\r\n"])
-
-
-def _checked_status_line(status: int) -> bytes:
-    if type(status) is not int or not 100 <= status <= 999:
-        raise ApplicationError(f"Status must be an int from 200 to 999, got {status!r}")
-    return _status_line(status)
-
-
-def _parse_length(line: bytes, seen: int) -> int:
-    value = line[16:-2]  # after "content-length: ", before CRLF
-    if not value.isdigit() or seen >= 0:
-        raise ApplicationError(
-            f"Content-Length must be given once, in digits, got {value!r:.100}"
-        )
-    return int(value)
 
 
 def _frame(head: ResponseHead, data: bytes, more: bool) -> bytes:

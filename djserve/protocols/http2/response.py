@@ -12,7 +12,15 @@ from hpack.hpack import encode_integer
 from hpack.table import HeaderTable
 
 from djserve.errors import ApplicationError
-from djserve.protocols.headers import Field, check_value, lookup_name, split_list
+from djserve.protocols.headers import (
+    REPEATING_FIELDS,
+    REPEATING_SIZE_LIMIT,
+    Field,
+    check_status,
+    parse_length,
+    split_list,
+    split_pair,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,25 +31,8 @@ if TYPE_CHECKING:
 _STORE_LIMIT = 512
 _STORED_SIZE_LIMIT = 1024
 
-# Fields with few values each, so that their place in the table pays.
-_INDEXED_FIELDS = frozenset(
-    {
-        b"access-control-allow-origin",
-        b"cache-control",
-        b"content-encoding",
-        b"content-language",
-        b"content-security-policy",
-        b"content-type",
-        b"cross-origin-opener-policy",
-        b"referrer-policy",
-        b"server",
-        b"strict-transport-security",
-        b"vary",
-        b"x-content-type-options",
-        b"x-frame-options",
-    }
-)
-_INDEXED_SIZE_LIMIT = 256
+# What repeats has a place in the table that pays.
+_INDEXED_FIELDS = REPEATING_FIELDS | {b"server"}
 
 # RFC 7541 section 7.1.3: values that must not be guessed from how blocks compress.
 _SENSITIVE_FIELDS = frozenset({b"set-cookie", b"authorization", b"proxy-authorization"})
@@ -123,7 +114,7 @@ def build_block(status: int, headers: Headers) -> Fields:
     """Check the fields of a response that has no others: interim, or to a CONNECT."""
     fields = Fields()
     fields.wants_date = False
-    fields.indexed.append((b":status", b"%d" % _check_status(status)))
+    fields.indexed.append((b":status", b"%d" % check_status(status)))
     _add_headers(fields, headers)
     return fields
 
@@ -159,7 +150,7 @@ def _build(
     status: int, headers: Headers, whole_length: int | None, server: bytes
 ) -> Fields:
     fields = Fields()
-    fields.indexed.append((b":status", b"%d" % _check_status(status)))
+    fields.indexed.append((b":status", b"%d" % check_status(status)))
     has_server = _add_headers(fields, headers)
     if server and not has_server:
         fields.indexed.append((b"server", server))
@@ -192,7 +183,7 @@ def _add_headers(fields: Fields, headers: Headers) -> bool:
     }
     for name, value, field in triples:
         if field is Field.CONTENT_LENGTH:
-            fields.content_length = _parse_length(value, fields.content_length)
+            fields.content_length = parse_length(value, fields.content_length)
             if fields.indexed[0][1] in _STATUSES_WITHOUT_LENGTH:
                 continue
         elif field is Field.DATE:
@@ -201,7 +192,7 @@ def _add_headers(fields: Fields, headers: Headers) -> bool:
             has_server = True
         elif field is not Field.OTHER or name in options:
             continue
-        if name in _INDEXED_FIELDS and len(value) <= _INDEXED_SIZE_LIMIT:
+        if name in _INDEXED_FIELDS and len(value) <= REPEATING_SIZE_LIMIT:
             fields.indexed.append((name, value))
         else:
             literals.append(encode_literal(name, value))
@@ -211,26 +202,6 @@ def _add_headers(fields: Fields, headers: Headers) -> bool:
 
 def _check_pair(pair: Iterable[bytes]) -> tuple[bytes, bytes, Field]:
     """Return a field's lower-cased name, its value and which field it is."""
-    try:
-        name, value = pair
-    except (TypeError, ValueError):
-        raise ApplicationError(
-            f"Response headers must be pairs of bytes, got {pair!r:.100}"
-        ) from None
-    field = lookup_name(name)[1]
+    name, value, field = split_pair(pair)
     # RFC 9113 section 8.2.1: no blanks around a value.
-    return bytes(name).lower(), check_value(name, value).strip(b" \t"), field
-
-
-def _check_status(status: int) -> int:
-    if type(status) is not int or not 100 <= status <= 999:
-        raise ApplicationError(f"Status must be an int from 200 to 999, got {status!r}")
-    return status
-
-
-def _parse_length(value: bytes, seen: int) -> int:
-    if not value.isdigit() or seen >= 0:
-        raise ApplicationError(
-            f"Content-Length must be given once, in digits, got {value!r:.100}"
-        )
-    return int(value)
+    return name.lower(), value.strip(b" \t"), field

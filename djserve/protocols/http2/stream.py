@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from h2.errors import ErrorCodes
 
 from djserve.errors import ApplicationError
+from djserve.protocols.headers import STATUSES_WITHOUT_CONTENT
 from djserve.protocols.http2.output import ContentQueue
 from djserve.protocols.http2.response import (
     build_block,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from djserve.protocols.http2.output import Output
     from djserve.protocols.http2.request import Priority, Request
     from djserve.protocols.http2.response import ServerFields
-
-_STATUSES_WITHOUT_CONTENT = (204, 205, 304)
 
 # Content that may wait for the windows before the application has to wait as well.
 STREAM_BUFFER_SIZE = 16 * 1024
@@ -334,7 +333,7 @@ class HTTP2Stream:
     ) -> None:
         """Send the head, and the first part of the content where it may go."""
         self._has_no_content = (
-            status in _STATUSES_WITHOUT_CONTENT or self.head.method == "HEAD"
+            status in STATUSES_WITHOUT_CONTENT or self.head.method == "HEAD"
         )
         whole_length = None if more or self._has_no_content else len(data)
         fields = build_fields(status, headers, whole_length, self._owner.fields.server)
