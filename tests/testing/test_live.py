@@ -79,12 +79,13 @@ def test_two_servers_run_side_by_side() -> None:
 
 
 def test_stop_ends_the_thread_and_may_be_repeated() -> None:
+    before = set(threading.enumerate())
     server = LiveServer(echo).start()
     server.stop()
     server.stop()
 
-    names = [thread.name for thread in threading.enumerate()]
-    assert "djserve-live-server" not in names
+    left = [thread.name for thread in set(threading.enumerate()) - before]
+    assert "djserve-live-server" not in left
     with pytest.raises(httpx.ConnectError):
         httpx.get(server.url, timeout=60)
 
