@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import djserve
+from djserve.conf.catalogue import DJANGO_SETTINGS
 from djserve.conf.loader import load_for_production, merge_for_production
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import parse
@@ -33,19 +34,6 @@ if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
 
 PROGRAM = "djserve"
-
-# How a Django project's requests are run: ``manage.py runasgi`` sees to that.
-DJANGO_SETTINGS = (
-    "HANDLER",
-    "STATIC",
-    "STATIC_MAX_AGE",
-    "THREADS",
-    "THREAD_SHARE",
-    "THREAD_WAIT_TIMEOUT",
-    "THREAD_QUEUE_LIMIT",
-    "DATABASE_CONNECTIONS",
-    "DATABASE_CONNECTION_TIMEOUT",
-)
 
 EPILOG = """\
 exit codes:

@@ -14,6 +14,19 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from djserve.conf.schema import ServerConfig
 
+DJANGO_SETTINGS = (
+    "HANDLER",
+    "STATIC",
+    "STATIC_MAX_AGE",
+    "THREADS",
+    "THREAD_SHARE",
+    "THREAD_WAIT_TIMEOUT",
+    "THREAD_QUEUE_LIMIT",
+    "DATABASE_CONNECTIONS",
+    "DATABASE_CONNECTION_TIMEOUT",
+)
+"""How a Django project's requests are run: for ``manage.py runasgi`` alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:

@@ -11,7 +11,8 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twisted.internet import asyncioreactor, error, process, tcp, unix
@@ -60,6 +61,20 @@ def install(loop: AbstractEventLoop | None = None) -> Reactor:
     reactor = Reactor(loop)
     installReactor(reactor)
     return reactor
+
+
+@contextmanager
+def reactor_on(loop: AbstractEventLoop) -> Iterator[Reactor]:
+    """Give a reactor for a loop that another runs: the installed one if it has it."""
+    installed = _installed_reactor()
+    if isinstance(installed, Reactor) and installed.loop is loop:
+        yield installed
+        return
+    reactor = Reactor(loop)
+    try:
+        yield reactor
+    finally:
+        reactor.detach()
 
 
 def _installed_reactor() -> object:
@@ -134,11 +149,19 @@ class Reactor(asyncioreactor.AsyncioSelectorReactor):
         self.loop.run_until_complete(asyncio.sleep(0.01))
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self._close_waker()
+        self.loop.close()
+
+    def detach(self) -> None:
+        """Close the reactor's descriptors; the loop is another's and goes on."""
+        self.disconnectAll()
+        self._close_waker()
+
+    def _close_waker(self) -> None:
         if self.waker is not None:
             self.removeReader(self.waker)
             self.waker.connectionLost(None)
             self.waker = None
-        self.loop.close()
 
     def removeAll(self) -> list[Any]:
         """Stop all input and output; returns what Twisted will tell that it is lost."""

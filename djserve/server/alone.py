@@ -37,14 +37,25 @@ class Alone:
         self._loop = reactor.loop
         self._thread_stats = thread_stats
         self._server: Server | None = None
+        self._heartbeat: Heartbeat | None = None
         self._insight_server: InsightServer | None = None
 
     def start(self, server: Server) -> None:
         """Beat, and answer on the address for metrics. Raises ListenError."""
         self._server = server
-        Heartbeat(self.board, server, self._thread_stats).start(self._loop)
+        self._heartbeat = Heartbeat(self.board, server, self._thread_stats)
+        self._heartbeat.start(self._loop)
         if self._config.metrics_bind is not None:
             self._insight_server = InsightServer(self._config.metrics_bind, self)
+
+    def close(self) -> None:
+        """Stop, where the loop and the process run on; called once."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        if self._insight_server is not None:
+            self._insight_server.close()
+        # The memory ends with its last user: aborted requests are still to be counted.
+        os.close(self.board.descriptor)
 
     def put_around(self, application: Application) -> Application:
         """Answer METRICS_PATH and the health paths in front of the application."""

@@ -25,7 +25,7 @@ INTERVAL = 0.25
 
 
 class Heartbeat:
-    """Beat on a server's own loop, from ``start`` on until the loop ends.
+    """Beat on a server's loop, from ``start`` on until ``stop`` or the loop's end.
 
     ``thread_stats`` returns the figures of the threads.
     """
@@ -37,6 +37,7 @@ class Heartbeat:
         self._numbers = board.numbers
         self._server = server
         self._thread_stats = thread_stats
+        self._next_beat: asyncio.TimerHandle | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Beat now and then every quarter of a second."""
@@ -47,9 +48,14 @@ class Heartbeat:
             now = time.monotonic()
             self._write(now, max(0.0, now - expected))
             expected = now + INTERVAL
-            loop.call_later(INTERVAL, beat)
+            self._next_beat = loop.call_later(INTERVAL, beat)
 
         beat()
+
+    def stop(self) -> None:
+        """Beat no more; called on the loop."""
+        if self._next_beat is not None:
+            self._next_beat.cancel()
 
     def _write(self, now: float, lag: float) -> None:
         numbers, server = self._numbers, self._server

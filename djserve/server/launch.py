@@ -12,9 +12,9 @@ import errno
 import logging
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from djserve.asgi.origin import OriginPolicy, create_policy
 from djserve.conf.loader import are_settings_loaded, read_host_settings
@@ -23,7 +23,8 @@ from djserve.instrumentation.access_log import open_access_log
 from djserve.instrumentation.fan_out import combine, reopen_log_files
 from djserve.instrumentation.logging import configure
 from djserve.net.descriptors import raise_descriptor_limit
-from djserve.net.reactor import install
+from djserve.net.forks import ForkGuard
+from djserve.net.reactor import install, reactor_on
 from djserve.net.twisted_log import redirect
 from djserve.server import first_signals
 from djserve.server.banner import describe_loop, start_lines
@@ -144,7 +145,86 @@ def serve_application(
     """
     redirect()
     raise_descriptor_limit()
-    with _access_log(config, reactor) as access_log, open_tracing(config) as tracing:
+    with (
+        _access_log(config, reactor) as access_log,
+        _open_server(application, config, reactor, watch, access_log, files) as server,
+    ):
+        return run_until_stopped(server, reactor, stop_signals)
+
+
+async def serve_embedded(
+    application: Application,
+    config: ServerConfig,
+    stop: asyncio.Event | None,
+    on_ready: Callable[[list[str]], object] | None,
+    files: FileTable | None,
+) -> None:
+    """Serve on the running loop until ``stop`` is set or the caller is cancelled.
+
+    ``on_ready`` is called with the URLs. Raises ConfigError, ListenError or
+    LifespanError.
+    """
+    loop = asyncio.get_running_loop()
+    with ExitStack() as at_end:
+        reactor = at_end.enter_context(reactor_on(loop))
+        at_end.enter_context(pid_file(config.lifecycle.pid_file))
+        alone = _create_insight(config, reactor, None)
+        if alone is not None:
+            at_end.callback(alone.close)
+
+        def note_ready(server: Server) -> None:
+            if alone is not None:
+                alone.start(server)
+            if on_ready is not None:
+                on_ready(server.urls)
+
+        watch = Watch(note_ready)
+        if alone is not None:
+            watch = Watch(note_ready, alone.board, alone.put_around)
+        log = open_access_log(config.logging, loop.call_later)
+        if log is not None:
+            at_end.callback(log.close)
+        served = _open_server(application, config, reactor, watch, log, files)
+        server = at_end.enter_context(served)
+        at_end.enter_context(ForkGuard(lambda: server.addresses, loop=loop))
+        await _serve_until(server, stop)
+
+
+async def _serve_until(server: Server, stop: asyncio.Event | None) -> None:
+    """Serve until the event or a cancellation, which the caller gets at the end."""
+    serving = asyncio.ensure_future(server.serve_or_raise())
+    serving.add_done_callback(lambda task: waiting.cancel())
+    waiting = asyncio.ensure_future((stop or asyncio.Event()).wait())
+
+    def stop_unless_over(task: asyncio.Future[Any]) -> None:
+        if not task.cancelled():
+            server.stop()
+
+    waiting.add_done_callback(stop_unless_over)
+    cancelled: asyncio.CancelledError | None = None
+    while not serving.done():
+        try:
+            # Unlike an await of the task itself, this is not passed on to it.
+            await asyncio.wait({serving})
+        except asyncio.CancelledError as error:
+            cancelled = error
+            server.stop()
+    serving.result()
+    if cancelled is not None:
+        raise cancelled
+
+
+@contextmanager
+def _open_server(
+    application: Application,
+    config: ServerConfig,
+    reactor: Reactor,
+    watch: Watch,
+    access_log: AccessLog | None,
+    files: FileTable | None,
+) -> Iterator[Server]:
+    """Give the server, its logs open; it is still to be run."""
+    with open_tracing(config) as tracing:
         logs: list[RequestLog] = [] if tracing is None else [tracing]
         logs += [] if access_log is None else [access_log]
         logs += open_logs(config, watch.board)
@@ -157,7 +237,7 @@ def serve_application(
         application = observe(application, config, watch.board)
         if tracing is not None:
             application = tracing.put_around(application)
-        server = Server(
+        yield Server(
             watch.around(application),
             config,
             reactor,
@@ -166,7 +246,6 @@ def serve_application(
             files=files,
             on_ready=on_ready,
         )
-        return run_until_stopped(server, reactor, stop_signals)
 
 
 def _announce(

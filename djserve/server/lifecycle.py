@@ -180,11 +180,9 @@ class Server:
     async def serve(self) -> ExitCode:
         """Start, serve until ``stop`` is called, and end. Logs why it cannot start."""
         try:
-            if not await self._start_unless_stopped():
-                return ExitCode.OK
+            await self.serve_or_raise()
         except ListenError as error:
             logger.critical("%s", error)
-            await self._lifespan.shutdown()
             return ExitCode.LISTEN_FAILED
         except LifespanError as error:
             logger.critical("%s", error)
@@ -192,9 +190,18 @@ class Server:
         except ConfigError as error:
             logger.critical("%s", error)
             return ExitCode.CONFIG_WRONG
+        return ExitCode.OK
+
+    async def serve_or_raise(self) -> None:
+        """Do as ``serve``. Raises ListenError, LifespanError or ConfigError at once."""
+        try:
+            if not await self._start_unless_stopped():
+                return
+        except ListenError:
+            await self._lifespan.shutdown()
+            raise
         await self._stop_wanted.wait()
         await self._end()
-        return ExitCode.OK
 
     async def _start_unless_stopped(self) -> bool:
         """Start; give up where ``stop`` is called before the application is ready."""

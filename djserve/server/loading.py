@@ -55,13 +55,18 @@ def import_application(module_name: str, attribute: str) -> Application:
             problem = f"{module_name} has no attribute {attribute!r}"
             hint = _suggest(part, _public_names(target))
             raise ConfigError([problem + hint]) from None
+    return accept_application(target, f"{module_name}:{attribute}")
+
+
+def accept_application(target: Any, name: str) -> Application:
+    """Return what is to be served as ASGI 3. Raises ConfigError if it cannot be."""
     if not callable(target):
         kind = type(target).__name__
-        problem = f"{module_name}:{attribute} is not an application but a {kind}"
+        problem = f"{name} is not an application but a {kind}"
         raise ConfigError([f"{problem}: it cannot be called"])
     problem = _find_wrong_interface(target)
     if problem:
-        raise ConfigError([f"{module_name}:{attribute} {problem}"])
+        raise ConfigError([f"{name} {problem}"])
     # An ASGI 2 application takes the scope alone and returns what takes the rest.
     application: Application = guarantee_single_callable(target)  # type: ignore[no-untyped-call]
     return application

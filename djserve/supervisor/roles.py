@@ -76,16 +76,22 @@ def become_supervisor(config: ServerConfig) -> NoReturn:
 
 
 def needs_supervisor(config: ServerConfig) -> bool:
-    """Tell whether a setting asks for more than one process gives."""
+    """Return whether a setting asks for more than one process gives."""
+    return bool(find_supervised(config))
+
+
+def find_supervised(config: ServerConfig) -> list[str]:
+    """Return the keys of the settings that need a supervisor as they are set."""
     workers = config.workers
-    return (
-        count_workers(workers.workers) > 1
-        or workers.supervisor == "on"
-        or workers.reload
-        or workers.user is not None
-        or workers.group is not None
-        or workers.control_socket is not None
-        or workers.worker_max_requests is not None
-        or workers.worker_max_age is not None
-        or workers.worker_max_memory is not None
-    )
+    found = {
+        "WORKERS": count_workers(workers.workers) > 1,
+        "SUPERVISOR": workers.supervisor == "on",
+        "RELOAD": workers.reload,
+        "USER": workers.user is not None,
+        "GROUP": workers.group is not None,
+        "CONTROL_SOCKET": workers.control_socket is not None,
+        "WORKER_MAX_REQUESTS": workers.worker_max_requests is not None,
+        "WORKER_MAX_AGE": workers.worker_max_age is not None,
+        "WORKER_MAX_MEMORY": workers.worker_max_memory is not None,
+    }
+    return [key for key, is_set in found.items() if is_set]

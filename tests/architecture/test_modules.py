@@ -87,6 +87,8 @@ def _is_bare_string(node: ast.AST) -> bool:
 
 def mirror_of(module: str) -> str:
     path = Path(module)
+    if module == "__init__.py":
+        return "test_package.py"
     if path.name == "__init__.py":
         return (path.parent.parent / f"test_{path.parent.name}.py").as_posix()
     return (path.parent / f"test_{path.name.strip('_')}").as_posix()

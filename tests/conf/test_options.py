@@ -8,8 +8,8 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
-from djserve.cli import DJANGO_SETTINGS, build_parser
-from djserve.conf.catalogue import Setting, settings_by_key
+from djserve.cli import build_parser
+from djserve.conf.catalogue import DJANGO_SETTINGS, Setting, settings_by_key
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import parse
 from djserve.conf.schema import ServerConfig

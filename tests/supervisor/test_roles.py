@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from djserve.conf.parser import parse
-from djserve.supervisor.roles import needs_supervisor
+from djserve.supervisor.roles import find_supervised, needs_supervisor
 
 StartServer = Callable[..., Any]
 
@@ -50,7 +50,10 @@ raise SystemExit(run(config, Program(load=lambda: Loaded(application, (), late))
 def test_setting_that_one_process_cannot_fulfil_asks_for_more(
     settings: dict[str, object],
 ) -> None:
-    assert needs_supervisor(parse({"WORKERS": 1, **settings}))
+    config = parse({"WORKERS": 1, **settings})
+
+    assert needs_supervisor(config)
+    assert find_supervised(config) == [*settings]
 
 
 def test_one_worker_needs_no_supervisor() -> None:
