@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.interfaces import ISSLTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -13,14 +13,30 @@ from zope.interface import (  # type: ignore[import-untyped]
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from djserve.net.transport import StreamTransport
-
 _build_factory: Callable[..., Any] = TLSMemoryBIOFactory
 
 
-def start_tls(
-    stream: StreamTransport, context_factory: Any, *, is_client: bool
-) -> None:
+class TLSBase(Protocol):
+    """A transport that TLS can be put on: Twisted's methods, and those below TLS."""
+
+    TLS: bool
+    protocol: Any
+    reactor: Any
+    write: Callable[[bytes], None]
+    raw_write: Callable[[bytes], None]
+
+    @property
+    def producer(self) -> Any: ...
+    @property
+    def streamingProducer(self) -> bool: ...
+    def registerProducer(self, producer: Any, streaming: bool) -> None: ...
+    def unregisterProducer(self) -> None: ...
+    def raw_lose_connection(self) -> None: ...
+    def raw_register_producer(self, producer: Any, streaming: bool) -> None: ...
+    def raw_unregister_producer(self) -> None: ...
+
+
+def start_tls(stream: TLSBase, context_factory: Any, *, is_client: bool) -> None:
     """Begin a handshake; the stream then hands all it is told to the TLS layer.
 
     The stream's protocol stays the same object and is not connected again. A producer
@@ -47,7 +63,7 @@ def start_tls(
 class _BelowTLS:
     """The stream as its TLS layer sees it: past the methods that lead to that layer."""
 
-    def __init__(self, stream: StreamTransport) -> None:
+    def __init__(self, stream: TLSBase) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
