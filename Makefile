@@ -1,6 +1,7 @@
 # make demo     run the demo project on http://127.0.0.1:8000/
 # make test     run all tests
 # make check    format, lint, types, import contracts, settings reference
+# make words    spelling, and patterns of words to avoid (docs/contributing.md)
 # make coverage what each module's own test module covers
 # make conformance  run the conformance suites (docs/conformance.md)
 # make fuzz     fuzz one target guided by its coverage (ARGS="http2 --seconds 600")
@@ -31,7 +32,7 @@ pip := $(python) -m pip --disable-pip-version-check install --progress-bar on
 parallel := $(if $(findstring no:xdist,$(ARGS)),,-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage conformance fuzz ecosystem bench clean
+.PHONY: help demo test check words coverage conformance fuzz ecosystem bench clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -71,6 +72,9 @@ check: $(VENV)/.dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(python) -m djserve.conf.reference --check
+
+words: $(VENV)/.dev
+	$(python) .ci/words.py
 
 coverage: $(VENV)/.dev
 	$(python) .ci/own_coverage.py $(ARGS)

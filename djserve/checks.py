@@ -94,7 +94,7 @@ def check_installed_apps(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage
         messages.append(
             Error(
                 "Daphne and djserve are both in INSTALLED_APPS.",
-                hint="Remove 'daphne': djserve's runserver takes the place of its own.",
+                hint="Remove 'daphne': djserve's runserver replaces Daphne's.",
                 id="djserve.E002",
             )
         )
@@ -297,8 +297,8 @@ def check_proxies(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
         Warning(
             "Every client may choose its own address and scheme, since "
             "DJSERVE['TRUSTED_PROXIES'] has '*'.",
-            hint="List the networks of your proxies, or silence this where only they "
-            "can reach the server.",
+            hint="List the networks of your proxies, or silence this check if only "
+            "they can reach the server.",
             id="djserve.W006",
         )
     ]
@@ -370,7 +370,7 @@ def _parse_version(version: str) -> tuple[int, ...]:
 
 
 def _is_a(backend: object, path: str) -> bool:
-    """Say whether a channel layer's class is one, or derives from it."""
+    """Return whether a channel layer's class is one, or derives from it."""
     if backend == path:
         return True
     try:
@@ -387,7 +387,7 @@ def _hosts_of(layer: dict[str, Any]) -> list[object]:
 
 
 def _outlasts_reads(host: object) -> bool:
-    """Say whether the client waits longer for one host than the layer's reads last."""
+    """Return whether the client waits longer for a host than the layer's reads last."""
     if isinstance(host, dict) and "socket_timeout" not in host:
         host = host.get("address")
     if isinstance(host, str):
@@ -431,7 +431,7 @@ def _find_path_problem(path: object) -> str:
 
 
 def _is_public(address: str) -> bool:
-    """Say whether an address is known to be reachable from other machines."""
+    """Return whether an address is known to be reachable from other machines."""
     host = address.rpartition(":")[0].strip("[]")
     if host in ("", "*"):
         return True

@@ -7,7 +7,7 @@ DjserveError
 ├── ApplicationError     the application's: it broke ASGI; logged with a traceback
 │   └── UnexpectedMessage
 ├── LifespanError        the application's: its start-up failed (exit code 3)
-└── ClientDisconnected   nobody's: the peer went away (also an OSError, ASGI 2.4)
+└── ClientDisconnected   no one's: the peer went away (also an OSError, ASGI 2.4)
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ class BufferedReceiver(WireProtocol, Protocol):
 
 
 class Connection(WireProtocol, Protocol):
-    """A wire protocol on a transport of its own, which ``abort_transport`` drops.
+    """A wire protocol on its own transport, which ``abort_transport`` drops.
 
     ``mark`` changes with what happens on it; it is 0 while its peer has begun nothing.
     """
@@ -260,7 +260,7 @@ class ConnectionOwner(Protocol):
     def request_refused(
         self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError, /
     ) -> None:
-        """Take note of a request that the connection answered by itself."""
+        """Record a request that the connection answered by itself."""
 
     def connection_lost(self, connection: Connection, /) -> None:
         """Forget a connection that has ended."""
@@ -284,7 +284,7 @@ class OpenConnection(Protocol):
 class Stream(Protocol):
     """The way down for one request: how its exchange answers.
 
-    The framing (length, chunks, no content for HEAD, 204, 304) is the stream's affair.
+    The framing (length, chunks, no content for HEAD, 204, 304) is up to the stream.
     Methods raise ApplicationError where what is sent contradicts what was promised.
     After the response's end or ``connection_lost`` the exchange calls nothing more.
     """

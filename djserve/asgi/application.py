@@ -129,7 +129,7 @@ class ApplicationCalls:
         self._beginnings = {}
 
     def is_running(self, exchange: Conversation) -> bool:
-        """Say whether the call of ``exchange`` has begun and not ended."""
+        """Return whether the call of ``exchange`` has begun and not ended."""
         return exchange in self._running
 
     def start(self, exchange: Conversation) -> None:

@@ -59,13 +59,13 @@ class TrustedProxies:
         self._lookup = lru_cache(maxsize=CACHE_SIZE)(self._is_inside)
 
     def trusts(self, host: str) -> bool:
-        """Say whether an address is a trusted proxy's; False for what is no address."""
+        """Return whether an address is a trusted proxy's; False for what is not one."""
         if self.trusts_all:
             return True
         return len(host) <= NODE_LIMIT and self._lookup(host)
 
     def trusts_peer(self, info: ConnectionInfo) -> bool:
-        """Say whether a connection comes from a trusted proxy."""
+        """Return whether a connection comes from a trusted proxy."""
         if info.is_unix:
             return self.trusts_unix
         return info.client is not None and self.trusts(info.client[0])

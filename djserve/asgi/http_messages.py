@@ -19,7 +19,7 @@ def error_response(status: int) -> tuple[Headers, bytes]:
 
 
 def malformed(message: object) -> ApplicationError:
-    """Return the error of what is no message at all."""
+    """Return the error of a value that is not a message at all."""
     return ApplicationError(
         f"An ASGI message is a dict with a type, got {message!r:.100}"
     )

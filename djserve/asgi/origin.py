@@ -105,7 +105,7 @@ def origin_allowed(
     """Return whether a page from ``origin`` may open a WebSocket.
 
     ``host`` is the request's Host, ``secure`` whether it came by TLS. A client without
-    an Origin is no browser and carries no one's cookies. A page of an allowed host may
+    an Origin is not a browser and brings no cookies. A page of an allowed host may
     come from any port, and from an app's scheme. One that was loaded without TLS may
     not speak by TLS unless its origin is trusted: anyone on the way could have written
     it. "*" in either list lets in every origin, opaque ones too.

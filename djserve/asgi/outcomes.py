@@ -25,7 +25,7 @@ _MISTAKES = (
 def is_disconnect(error: BaseException) -> bool:
     """Return whether an exception says only that the client has gone.
 
-    Frameworks turn the OSError of ``send`` into exceptions of their own, and task
+    Frameworks turn the OSError of ``send`` into their own exceptions, and task
     groups put it into groups. A cause that is named counts always. A context counts
     where the exception was raised by the very function that had caught it: what fails
     in a clean-up is a fault all the same.

@@ -1,4 +1,4 @@
-"""A WebSocket that Channels has no route for: the client's affair, not a fault.
+"""A WebSocket that Channels has no route for: the client's mistake, not a fault.
 
 Channels' ``URLRouter`` raises ValueError for it, as if the application were wrong. Any
 stranger could fill the log with tracebacks.
@@ -24,7 +24,7 @@ MESSAGE = "No route found for path "
 
 
 def is_unrouted(scope: Scope, error: BaseException) -> bool:
-    """Tell whether the router itself, and nothing that it called, found no route."""
+    """Return whether the router itself, and nothing that it called, found no route."""
     if scope["type"] != "websocket" or not isinstance(error, ValueError):
         return False
     if not str(error).startswith(MESSAGE):

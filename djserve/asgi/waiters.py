@@ -1,6 +1,6 @@
 """Waiting for one fact by any number of tasks; cheaper than an Event for each request.
 
-A waiter may be cancelled meanwhile, and who was woken looks for the fact by itself.
+A waiter may be cancelled in between, and who was woken looks for the fact by itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ async def wait(waiters: list[asyncio.Future[None]]) -> None:
 
 
 def wake(waiters: list[asyncio.Future[None]]) -> None:
-    """Let go on whoever waits now."""
+    """Wake the tasks that wait now."""
     for waiter in waiters:
         if not waiter.done():
             waiter.set_result(None)

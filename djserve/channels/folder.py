@@ -1,6 +1,6 @@
 """The folder that the processes of one site meet in: who is there, and where.
 
-It belongs to one user and nobody else may look into it. A process is a socket and a
+It belongs to one user, and no other may look into it. A process is a socket and a
 register of its name; a file ``=group=channel`` is a plain name's membership of a group,
 which belongs to no process.
 """

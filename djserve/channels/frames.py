@@ -42,7 +42,7 @@ class Frame(NamedTuple):
 
 
 class FrameError(Exception):
-    """What has come is no frame; nothing after it can be read."""
+    """What has come is not a frame; nothing after it can be read."""
 
 
 def pack_frame(kind: Kind, name: str, expires: float, payload: bytes) -> bytes:

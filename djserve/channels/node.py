@@ -27,7 +27,7 @@ seconds are left out. If there is none, it stays with the sender until there is,
 until it expires; a process that ends hands over what it still has. Such a name's
 membership of a group belongs to no process and is a file in the folder.
 
-**Who waits for whom: nobody.** A sender writes what the kernel takes at once; the rest
+**No one waits for another.** A sender writes what the kernel takes at once; the rest
 stays in a buffer with a limit, of that peer alone (``peer``). A peer that is stopped
 gets what the limit holds when it goes on, less what has expired. A peer that has been
 killed refuses the connection and is taken out of the folder.
@@ -35,7 +35,7 @@ killed refuses the connection and is taken out of the folder.
 **Loops and threads.** Sending needs no loop: any thread writes to the sockets, under
 one lock. Reading is attached to the loop that receives, and moves on when that ends
 (``intake``). Memory, files and sockets of a process are not those of its forked child,
-which begins as a process of its own with no channels.
+which begins as a separate process with no channels.
 
 One lock for everything is enough: what is done under it takes microseconds, and none of
 it waits.
@@ -307,7 +307,7 @@ class Node:
             register.close()
 
     def abandon(self) -> None:
-        """Be a process of its own: this is a forked child, with the parent's files."""
+        """Be a separate process: this is a forked child, with the parent's files."""
         register, intake, peers = self._register, self._intake, self._peers_made
         self._begin()
         if intake is not None:
@@ -577,7 +577,7 @@ class Node:
             self._register.beat(now + _TRUST)
 
     def _rest(self, channel: str, queue: Queue | None) -> None:
-        """Get no more messages of a plain name: nobody has come for the last ones."""
+        """Get no more messages of a plain name: none has been asked for lately."""
         del self._received[channel]
         queue = self._queue(channel) if queue is None else queue
         self._show(channel, queue)

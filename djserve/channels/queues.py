@@ -1,7 +1,7 @@
 """The messages that wait for a receiver in this process, one queue for each channel.
 
-A message lies here packed, so a group's is there once, and each receiver unpacks a copy
-of its own. The caller holds the node's lock; waiters may be on any loop.
+A message lies here packed, so a group's is there once, and each receiver unpacks its
+own copy. The caller holds the node's lock; waiters may be on any loop.
 """
 
 from __future__ import annotations

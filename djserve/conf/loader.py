@@ -98,7 +98,7 @@ def read_host_settings() -> HostSettings | None:
 
 
 def are_settings_loaded() -> bool:
-    """Tell whether somebody has read Django's settings, or configured them."""
+    """Return whether somebody has read Django's settings, or configured them."""
     django_conf = sys.modules.get("django.conf")
     return django_conf is not None and bool(django_conf.settings.configured)
 

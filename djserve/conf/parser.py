@@ -78,7 +78,7 @@ class _Reading:
         self._failed: set[str] = set()
 
     def take(self, key: object, given: Any) -> None:
-        """Read one setting; a fault in it is kept and the pass goes on."""
+        """Read one setting; a fault in it is kept, and the pass continues."""
         place = f"{self._source}[{shorten(key)}]"
         setting = self._settings.get(key) if isinstance(key, str) else None
         if setting is None:

@@ -59,8 +59,8 @@ key with dashes.
 
 - `-b`, `-p`, `-u`, `--fd` and `-e` may be combined: all that they name is listened on.
   A `-b` without a port gets that of `-p`, or 8000; a `-p` alone means 127.0.0.1.
-  They take the place of `BIND` as a whole.
-- `--http-timeout 0` and `--websocket_timeout -1` mean that there is no such limit.
+  They replace the whole of `BIND`.
+- `--http-timeout 0` and `--websocket_timeout -1` turn the limit off.
   `--websocket_connect_timeout -1` and `--ping-timeout 0` wait for a year.
 - `--websocket-max-message-size 0` and `--websocket-max-frame-size 0` lift the limit.
 - `--no-server-name` leaves the `Server` header out.
@@ -68,9 +68,9 @@ key with dashes.
 
 Three things differ on purpose.
 `--proxy-headers` believes only the proxies in `TRUSTED_PROXIES`; Daphne believes all.
-`--ping-interval 0` turns pings off, where Daphne pings without a pause, and
-`--application-close-timeout 0` lets an application run on after its client has gone,
-where Daphne ends it at once.
+`--ping-interval 0` turns pings off; Daphne pings without a pause.
+`--application-close-timeout 0` lets an application keep running after its client has
+disconnected; Daphne ends it at once.
 A WebSocket lives as long as it likes unless `WEBSOCKET_TIMEOUT` says otherwise; Daphne
 ends it after a day.
 """

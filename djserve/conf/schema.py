@@ -98,7 +98,7 @@ class HTTPConfig:
     )
     write_timeout: float = setting(
         30.0,
-        "Seconds that a client may take no byte of what waits for it; then the "
+        "Seconds in which a client has to accept some response data; otherwise the "
         "connection is broken off.",
         minimum=0.05,
     )
@@ -281,7 +281,7 @@ class DjangoConfig:
         None,
         "Threads that run synchronous code (views, middleware, ORM, consumers) at the "
         "same time, in each process. By default 4 for each CPU and 4 more compute, at "
-        "most 32, and up to 256 are at work where the others only wait.",
+        "most 32; up to 256 run while the others only wait.",
         minimum=1,
     )
     thread_share: int = setting(

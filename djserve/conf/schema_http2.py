@@ -17,8 +17,8 @@ class HTTP2Config:
     http2: bool = setting(True, "Offer HTTP/2 to clients that connect with TLS.")
     http2_cleartext: str = setting(
         "trusted",
-        "Whose cleartext connections may begin with HTTP/2: off (nobody's), trusted "
-        "(those of this machine and of the trusted proxies) or on.",
+        "Which cleartext connections may begin with HTTP/2: off (none), trusted "
+        "(those of this machine and of the trusted proxies) or on (all).",
         choices=("off", "trusted", "on"),
     )
     http2_stream_limit: int = setting(

@@ -21,13 +21,13 @@ class WorkersConfig:
     supervisor: str = setting(
         "auto",
         "Whether a supervisor watches the workers and restarts them: auto (with more "
-        "than one worker, or where another setting needs it) or on.",
+        "than one worker, or if another setting needs it) or on.",
         choices=("auto", "on"),
     )
     preload: bool = setting(
         True,
-        "Load the application once and fork the workers from it, where that is safe; "
-        "else each worker loads it for itself.",
+        "Load the application once and fork the workers from it, if that is safe; "
+        "otherwise each worker loads it itself.",
     )
     worker_start_timeout: float = setting(
         120.0,

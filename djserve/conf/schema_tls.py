@@ -19,7 +19,7 @@ class TLSConfig:
     )
     keyfile: str | None = setting(
         None,
-        "PEM file with the private key, where it is not in the certificate's file.",
+        "PEM file with the private key, if it is not in the certificate's file.",
         metavar="PATH",
         syntax="file",
     )

@@ -1,6 +1,6 @@
 """What the text of a setting must look like, by the rule's name in the schema.
 
-A rule knows nothing but the text: whether an address can be bound is ``net``'s affair.
+A rule knows nothing but the text: ``net`` finds out whether an address can be bound.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Rule:
 
 
 def is_host_only(text: str) -> bool:
-    """Say whether an address lacks its port: ``::1``, ``[::1]``, ``localhost``."""
+    """Return whether an address lacks its port: ``::1``, ``[::1]``, ``localhost``."""
     if text.startswith("[") and text.endswith("]"):
         return True
     return ":" not in text or is_ipv6_address(text)

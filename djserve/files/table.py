@@ -2,7 +2,7 @@
 
 A path that was not found by the scan does not exist here, whatever it is made of: no
 request's path is ever put together with a folder's name. ``..``, encoded slashes, NUL
-and links that lead out of the folder need no rule of their own, they are in no table.
+and links that lead out of the folder need no separate rule: they are in no table.
 
 What was found may change while it is served: ``tick`` makes each file be asked for its
 size and time again at its next use, at most once between two ticks.

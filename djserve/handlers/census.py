@@ -3,7 +3,7 @@
 A thread that waits (for a socket, a lock, a database, in a sleep) uses no CPU. One that
 wants the interpreter's lock uses next to none, but wakes after each switch interval
 (5 ms) to ask for it. So a short look is enough only if the process had time to spare
-meanwhile; else the clock of a thread must stand still for several such intervals.
+during it; else the clock of a thread must stand still for several such intervals.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ IDLE_SHARE = 0.2
 """Up to here, as a share of the time of a look, a thread counts as waiting."""
 
 STANDSTILL = 0.03
-"""Seconds without any CPU time after which a thread waits, whoever has the lock."""
+"""Seconds without any CPU time after which a thread waits, whichever has the lock."""
 
 REST = 0.001
 """Seconds of CPU time after which a thread that waited counts as one that computes."""

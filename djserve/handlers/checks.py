@@ -63,7 +63,7 @@ def check_middleware(
         return []
     return [
         Info(
-            f"Middleware that is made twice where views of both kinds are called: "
+            f"Middleware that is created twice if views of both kinds are called: "
             f"{', '.join(paths)}.",
             hint="Synchronous views get an instance in synchronous mode, asynchronous "
             "ones another: what it counts in memory is counted in each. Derive it from "

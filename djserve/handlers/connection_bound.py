@@ -51,7 +51,7 @@ def bound_connections(pool: ThreadPool, most: int | None, timeout: float) -> Non
     """Let at most ``most`` threads of a pool connect to each database.
 
     By default that is as many as may compute at a time, save for SQLite, whose
-    connections cost nobody anything.
+    connections cost nothing.
     """
     _bounds[pool] = ConnectionBound(pool, most, timeout)
     if not isinstance(connections.__dict__.get("create_connection"), _Creation):

@@ -114,30 +114,30 @@ TABLE: Mapping[str, InlineRules] = {
     ),
     "django.contrib.sessions.middleware.SessionMiddleware": InlineRules(
         "makes a session object that loads nothing until it is used; goes to a thread "
-        "where the session is to be saved, or the engine or its cache is not Django's",
+        "if the session is to be saved, or the engine or its cache is not Django's",
         request=_makes_known_session,
         response=_leaves_session_alone,
     ),
     "django.middleware.common.CommonMiddleware": InlineRules(
-        "compares request fields and sets Content-Length; goes to a thread where it "
+        "compares request fields and sets Content-Length; goes to a thread if it "
         "resolves a URL (PREPEND_WWW, or a 404 under APPEND_SLASH), since converters "
         "are the project's code",
         request=_resolves_no_url,
         response=_looks_for_no_slash,
     ),
     "django.middleware.csrf.CsrfViewMiddleware": InlineRules(
-        "reads and sets a cookie; goes to a thread where it reads the request's "
+        "reads and sets a cookie; goes to a thread if it reads the request's "
         "content, calls the failure view or keeps the token in the session",
         request=_keeps_token_in_cookie,
         view=_checks_no_token,
         response=_keeps_token_in_cookie,
     ),
     "django.contrib.auth.middleware.AuthenticationMiddleware": InlineRules(
-        "sets a lazy user, which is loaded where it is used",
+        "sets a lazy user, which is loaded when it is used",
         request=ALWAYS,
     ),
     "django.contrib.messages.middleware.MessageMiddleware": InlineRules(
-        "makes a storage that loads nothing until it is used; goes to a thread where "
+        "makes a storage that loads nothing until it is used; goes to a thread if "
         "messages were read or added, or the storage is not Django's",
         request=_makes_known_messages,
         response=_stores_no_messages,

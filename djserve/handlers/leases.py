@@ -224,7 +224,7 @@ class Lease(Executor):
             return True
 
     def next_job(self) -> Job | None:
-        """Called by the worker: its next job, if none has been withdrawn meanwhile."""
+        """Called by the worker: its next job, if none has been withdrawn since."""
         try:
             return self._jobs.popleft()
         except IndexError:

@@ -65,7 +65,7 @@ def find_application_path() -> str | None:
     """Return the application's dotted path, None where the project has none.
 
     ASGI_APPLICATION says it; else it is "application" in the module "asgi" nearest to
-    the settings' module. Raises ConfigError where ASGI_APPLICATION is no dotted path.
+    the settings' module. Raises ConfigError if ASGI_APPLICATION is not a dotted path.
     """
     path = getattr(settings, "ASGI_APPLICATION", None)
     if path is None:
@@ -113,6 +113,6 @@ def _advise(http: Any, path: str) -> str:
             "derive it from djserve.handlers.ASGIHandler to use djserve's"
         )
     return (
-        f"Importing {path} called no django.core.asgi.get_asgi_application(): where it "
+        f"Importing {path} called no django.core.asgi.get_asgi_application(): if it "
         "has Django's handler, make it by djserve.handlers.get_asgi_application()"
     )

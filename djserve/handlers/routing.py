@@ -203,7 +203,7 @@ def lookup_of(resolver: URLResolver) -> Lookup:
 
 
 def _copy(match: ResolverMatch) -> ResolverMatch:
-    """Return a match with arguments of its own, for views and middleware to change."""
+    """Return a match with its own arguments, for views and middleware to change."""
     copied = ResolverMatch.__new__(ResolverMatch)
     fields = copied.__dict__
     fields.update(match.__dict__)

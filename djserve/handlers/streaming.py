@@ -120,7 +120,7 @@ class _Source:
             raise error
 
     async def aclose(self) -> None:
-        """Draw no more; return once the thread has let go of the iterator.
+        """Draw no more; return once the thread has released the iterator.
 
         What the iterator waits for by ``async_to_sync`` is cancelled, as the coroutine
         of an asynchronous view is.

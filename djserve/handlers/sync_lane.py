@@ -71,7 +71,7 @@ class Work:
     """What one request does in the thread, and what it leaves for the loop.
 
     ``run`` is called in the thread. ``deliver`` is called there as soon as ``start``
-    and ``content`` can be sent; closing the response goes on meanwhile. A streamed
+    and ``content`` can be sent; the response is closed at the same time. A streamed
     response is left open in ``response``.
     """
 

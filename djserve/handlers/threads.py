@@ -1,7 +1,7 @@
 """Worker threads that live on: how many run at a time, and who waits for one.
 
 Only threads that run a job count against the pool's bounds. A thread that is held but
-idle is *parked*: another may run in its place, so that nobody waits for a thread that
+idle is *parked*: another may run in its place, so that none waits for a thread that
 does nothing. Knows neither Django nor the event loop.
 
 What waits for what, and why it comes to an end:
@@ -121,7 +121,7 @@ class ThreadPool:
     At most ``size`` threads compute at a time, and as many more may be at work as only
     wait (``census``), up to ``ceiling`` in all. Fewer run where more would only take
     turns (``width``). Jobs that are slow do not count against that, only against the
-    size: they hold nobody up. One view gets ``share`` of the room (``fairness``).
+    size: they delay no other. One view gets ``share`` of the room (``fairness``).
     ``count_blocked`` tells how many of some threads wait for the event loop; at the
     ceiling each of them lets one more thread run, or the coroutine that they wait for
     might wait for a thread in turn. A lease that has waited for ``wait_limit`` seconds
@@ -369,7 +369,7 @@ class ThreadPool:
         worker.assign(None)
 
     def _hand_over(self, worker: Worker) -> Lease | None:
-        """Return the lease that a worker goes on with; None where it is idle now."""
+        """Return the lease that a worker serves next; None if it is idle now."""
         if not self._queue.length:
             self._settle(worker)
             return None

@@ -60,7 +60,7 @@ class Width:
 
 
 class LockProbe:
-    """A thread that naps, and learns when it wakes whether Python was busy meanwhile.
+    """A thread that naps, and learns when it wakes whether Python has been busy.
 
     To be used in one thread, and closed.
     """
@@ -73,7 +73,7 @@ class LockProbe:
         self.was_held = False
         """What the last nap found."""
         self.was_busy = False
-        """Whether this process used more than half of a CPU meanwhile: then a thread
+        """Whether this process used more than half of a CPU in that time: then a thread
         that used none may only have waited for its turn."""
         self._now = now
         self._used = used

@@ -1,6 +1,6 @@
 """The access log: a line for each request and for each step of a WebSocket.
 
-What a line looks like is ``access_line``'s affair, where it goes ``access_file``'s.
+``access_line`` decides what a line looks like, ``access_file`` where it goes.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ access_logger = logging.getLogger("djserve.access")
 
 
 def open_access_log(config: LoggingConfig, call_later: CallLater) -> AccessLog | None:
-    """Return the configured access log, or None where nobody wants one.
+    """Return the configured access log, or None if none is wanted.
 
     A file or "-" in the settings comes first; else the logger "djserve.access" is used
-    if it has a handler of its own. ``call_later`` is the event loop's or the reactor's.
+    if it has its own handler. ``call_later`` is the event loop's or the reactor's.
     Raises ConfigError where the file cannot be opened.
     """
     line_format = FORMATS["json" if config.log_json else config.access_log_format]

@@ -6,7 +6,7 @@ blocked worker's figures can be read too, and those of a killed one are not lost
 A worker may be of another version of djserve than its supervisor, after a reload that
 follows an installation. The places of single figures are therefore the same in all
 versions, and new ones are appended. The tables behind them may change: a worker finds
-in LAYOUT that its supervisor has others, counts in memory of its own then, and copies
+in LAYOUT that its supervisor has others, counts in separate memory then, and copies
 the single figures to the supervisor's at each beat.
 """
 

@@ -91,7 +91,7 @@ class ServerSpan:
         self._fail(_name_kind(error), str(error))
 
     def record_disconnect(self) -> None:
-        """Note that the client went first, which is nobody's fault."""
+        """Note that the client disconnected first, which is not a fault."""
         if not self._error_type:
             self._error_type = DISCONNECTED
             self._span.set_attribute("error.type", DISCONNECTED)

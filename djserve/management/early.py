@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def act_early() -> None:
     """Do what the command line of Django that is being executed asks of djserve.
 
-    Returns in a process that goes on to load the project.
+    Returns in a process that continues to load the project.
     """
     arguments = _find_command_line()
     command = arguments[1] if len(arguments) > 1 else ""

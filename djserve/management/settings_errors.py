@@ -24,7 +24,7 @@ LOAD_SETTINGS = "from django.conf import settings; settings.INSTALLED_APPS"
 
 
 def is_parent() -> bool:
-    """Tell whether this process starts the one that serves."""
+    """Return whether this process starts the one that serves."""
     return os.environ.get(DJANGO_AUTORELOAD_ENV) != "true"
 
 
@@ -54,7 +54,7 @@ class SettingsWatch:
 
 
 def are_settings_broken() -> bool:
-    """Tell whether a new process of this project would fail to load its settings."""
+    """Return whether a new process of this project would fail to load its settings."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     loading = subprocess.run(
         [sys.executable, "-c", LOAD_SETTINGS],

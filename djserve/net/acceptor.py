@@ -78,7 +78,7 @@ def tls_options(
 def _noting(
     build_protocol: Callable[[], asyncio.BaseProtocol], opening: Opening
 ) -> Callable[[], asyncio.BaseProtocol]:
-    """Note protocols that are made: uvloop lets go of one whose handshake fails."""
+    """Note protocols that are made: uvloop drops one whose handshake fails."""
 
     def build() -> asyncio.BaseProtocol:
         protocol = build_protocol()

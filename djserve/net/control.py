@@ -47,7 +47,7 @@ class ControlListener:
 def ask(path: str, request: Message, timeout: float) -> Message:
     """Send one request to a control socket and return the answer.
 
-    Raises ConfigError where nobody answers there in time.
+    Raises ConfigError if no supervisor answers there in time.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout)

@@ -1,7 +1,7 @@
-"""A certificate for https on this machine, from an authority of its own.
+"""A certificate for https on this machine, from its own authority.
 
 Made once for each user. The authority can vouch for this machine's own names alone, so
-that trusting it is no risk for any other host.
+that trusting it puts no other host at risk.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def _key_usage(signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _save(pair: _Pair, certfile: Path, keyfile: Path) -> None:
-    """Write both files so that a server starting meanwhile sees no half of one."""
+    """Write both files so that a server starting now sees no half of one."""
     certificate, key = pair
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     _write(keyfile, secret, mode=0o600)

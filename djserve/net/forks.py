@@ -2,7 +2,7 @@
 
 A forked child has copies of all descriptors, and the parent's signal handling. Left
 alone, it would hold the port after the server's end, keep clients from seeing the end
-of their connections, and pass a signal of its own on to the parent. ``subprocess``
+of their connections, and pass its own signal on to the parent. ``subprocess``
 closes descriptors by itself; ``os.fork`` and ``multiprocessing`` do not.
 """
 

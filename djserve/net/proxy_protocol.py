@@ -47,7 +47,7 @@ class ProxyHeader:
 def missing_bytes(data: bytes) -> int:
     """Return how many bytes more belong to the header for certain, 0 at its end.
 
-    Nothing that follows the header may be taken by whoever reads it. Raises BadHeader.
+    Nothing that follows the header may be taken by its reader. Raises BadHeader.
     """
     if not data:
         # The least that both versions have.

@@ -1,6 +1,6 @@
 """Addresses -> listening sockets: bound, adopted, and taken away again.
 
-Knows no event loop; whoever supervises workers may bind here and pass the sockets on.
+Knows no event loop; a supervisor of workers may bind here and pass the sockets on.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def reset_connection(transport: Any) -> None:
 
 
 def get_option(sock: Any, level: int, option: int) -> bool:
-    """Tell whether an option is on."""
+    """Return whether an option is on."""
     return _takes(sock, level) and bool(sock.getsockopt(level, option))
 
 

@@ -62,7 +62,7 @@ def server_context(
     """Make a server's context from PEM files: TLS 1.2 or newer, and these protocols.
 
     ``keyfile`` may be left out where the certificate's file holds the key too. Raises
-    ConfigError with one line where a file is missing, is no PEM, or does not match.
+    ConfigError with one line if a file is missing, is not PEM, or does not match.
     """
     certificate = _read(certfile, "certificate")
     key = _read(keyfile, "private key") if keyfile else certificate

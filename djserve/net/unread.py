@@ -7,7 +7,7 @@ from typing import Any
 
 
 def has_input(transport: Any) -> bool:
-    """Tell whether the kernel holds bytes for a connection, or its peer's end.
+    """Return whether the kernel holds bytes for a connection, or its peer's end.
 
     The loop reads them in its next turn. False where that cannot be seen: transports
     that are not the loop's own, and systems without poll().

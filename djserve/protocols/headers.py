@@ -93,7 +93,7 @@ get_known_line = _lines.get
 def encode_line(pair: Iterable[bytes]) -> Line:
     """Encode and check one of the application's fields.
 
-    Raises ApplicationError for a name that is no token and for a value that is not
+    Raises ApplicationError for a name that is not a token and for a value that is not
     bytes or has a control byte.
     """
     try:

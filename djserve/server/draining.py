@@ -27,8 +27,8 @@ class Drain:
     """Ask each of ``connections`` for its end; know how long to wait for it.
 
     Connections may send some more requests for a moment. WebSockets are closed one
-    after the other, lest all clients come back at once. The set may still grow, by what
-    was accepted before: each newcomer is to be given to ``retire``.
+    after the other, so that not all clients come back at once. The set may still grow,
+    by what was accepted before: give each newcomer to ``retire``.
     """
 
     def __init__(self, connections: set[Connection], config: ServerConfig) -> None:
@@ -87,7 +87,7 @@ class Drain:
         return timers
 
     def _end_idle(self, upgraded: set[Connection]) -> None:
-        """Drain what is left, each connection in a turn of the loop of its own.
+        """Drain what is left, each connection in its own turn of the loop.
 
         What peers have sent is then read first: to a peer, a close that meets its
         request looks like a failure, and with many connections in one turn some would.

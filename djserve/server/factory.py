@@ -374,7 +374,7 @@ class _Refusal:
 
 
 def _trusted_with_prior_knowledge(config: ServerConfig) -> TrustedProxies | None:
-    """Return whose cleartext connections may begin with HTTP/2; None: nobody's."""
+    """Return whose cleartext connections may begin with HTTP/2; None: none do."""
     policy = config.http2.http2_cleartext
     if policy == "off" or not config.http2.http2:
         return None

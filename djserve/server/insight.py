@@ -1,6 +1,6 @@
 """Metrics and health, answered without the application.
 
-On an address of their own by a small HTTP server in a thread, so that a blocked event
+On their own address by a small HTTP server in a thread, so that a blocked event
 loop can be seen; or on the server's own addresses, in front of the application.
 """
 

@@ -60,7 +60,7 @@ def prepare_reactor() -> Reactor:
 
 
 def uses_django() -> bool:
-    """Tell whether the application that was imported is a project of Django's."""
+    """Return whether the application that was imported is a project of Django's."""
     return are_settings_loaded()
 
 

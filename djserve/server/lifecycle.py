@@ -157,17 +157,18 @@ class Server:
             self._stop_now.set()
 
     def outlives(self, error: BaseException) -> bool:
-        """Return whether the server goes on where a task or callback raised ``error``.
+        """Return whether the server survives a task or callback that raised ``error``.
 
         An application that serves may have tasks besides its calls; what ends these is
-        told to who waits for them, and is no reason to end the connections of others.
+        told to who waits for them; the connections of others do not end for it.
         """
         if not self._is_serving:
             return False
         if isinstance(error, KeyboardInterrupt) and is_real_interrupt():
             return False
         logger.error(
-            "A task or a callback of the application raised %r; the server goes on",
+            "A task or a callback of the application raised %r; the server keeps "
+            "running",
             error,
         )
         return True
@@ -317,7 +318,7 @@ def _load_certificates(config: ServerConfig, alpn: Sequence[str]) -> Certificate
 
 
 def _trusts_proxy(config: ProxyConfig) -> Callable[[str], bool] | None:
-    """Return whose connections begin with the PROXY protocol, None for nobody's."""
+    """Return whose connections begin with the PROXY protocol, None for none."""
     if not config.proxy_protocol:
         return None
     proxies = TrustedProxies(config.trusted_proxies)

@@ -73,7 +73,7 @@ def accept_application(target: Any, name: str) -> Application:
 
 
 def _find_wrong_interface(target: Callable[..., Any]) -> str:
-    """Say why a callable is no ASGI application, "" where it may be one."""
+    """Return why a callable is not an ASGI application, "" if it may be one."""
     if _takes(target, 3) or _takes(target, 1):
         return ""
     if _takes(target, 2) and not inspect.iscoroutinefunction(target):
@@ -82,13 +82,13 @@ def _find_wrong_interface(target: Callable[..., Any]) -> str:
             'application, as in "mysite.asgi:application"'
         )
     return (
-        "is no ASGI application: it has to take three arguments, scope, receive and "
-        f"send, but is {_name_signature(target)}"
+        "is not an ASGI application: it has to take three arguments, scope, receive "
+        f"and send, but is {_name_signature(target)}"
     )
 
 
 def _takes(target: Callable[..., Any], number: int) -> bool:
-    """Tell whether a callable can be given so many arguments, or nobody knows."""
+    """Return whether a callable can be given so many arguments; True if unknown."""
     try:
         signature = inspect.signature(target)
     except (TypeError, ValueError):
@@ -128,7 +128,7 @@ def _guess_name(module: str) -> str:
 
 
 def _exists(module: str) -> bool:
-    """Tell whether there is such a module; imports the packages above it."""
+    """Return whether there is such a module; imports the packages above it."""
     try:
         return importlib.util.find_spec(module) is not None
     except Exception:

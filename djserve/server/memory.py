@@ -1,6 +1,6 @@
 """What waits in memory for clients and from them, over all connections.
 
-Each connection has bounds of its own, but thousands that use them up are gigabytes.
+Each connection has its own bounds, but thousands that use them up are gigabytes.
 The sizes are summed up at each tick, and more often while they are large: nothing is
 counted on the way of a request or a message.
 """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def wants_figures(config: ServerConfig) -> bool:
-    """Tell whether anything reads what is counted."""
+    """Return whether anything reads what is counted."""
     return (
         has_metrics(config)
         or config.workers.control_socket is not None
@@ -33,7 +33,7 @@ def wants_figures(config: ServerConfig) -> bool:
 
 
 def has_metrics(config: ServerConfig) -> bool:
-    """Tell whether metrics are asked for."""
+    """Return whether metrics are asked for."""
     metrics = config.metrics
     return metrics.metrics_bind is not None or metrics.metrics_path is not None
 

@@ -29,7 +29,7 @@ ENDED = "djserve.ended"
 
 @contextmanager
 def open_tracing(config: ServerConfig) -> Iterator[Tracing | None]:
-    """Give what traces this process's requests, None where nobody wants that.
+    """Return what traces this process's requests, None if that is not wanted.
 
     Raises ConfigError where OpenTelemetry is missing or set up wrongly.
     """
@@ -151,7 +151,7 @@ class Tracing:
 
 
 def _is_last(message: Message) -> bool:
-    """Tell whether a message is meant to complete a response."""
+    """Return whether a message is meant to complete a response."""
     ends = ("http.response.body", "http.response.pathsend", "http.response.trailers")
     kind = message.get("type")
     if kind == "http.response.zerocopysend" or kind in ends:

@@ -225,7 +225,7 @@ class _Loader:
         """End once all workers have ended; make no further ones.
 
         While any process has the sockets open, the kernel takes connections on them
-        that nobody would accept: they have to be refused instead.
+        that no worker would accept: they have to be refused instead.
         """
         self._is_told_to_quit = True
         sockets, self._sockets = self._sockets, ()

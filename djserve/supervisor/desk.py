@@ -42,7 +42,7 @@ class Desk:
             guest.flush()
 
     def close(self) -> None:
-        """Answer nobody any more."""
+        """Stop answering."""
         self._watcher.forget(self._listener)
         self._listener.close()
         for guest in list(self._guests):

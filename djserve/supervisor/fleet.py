@@ -190,7 +190,7 @@ class Fleet:
             self._stop(old)
 
     def process_known(self, number: int, pid: int) -> None:
-        """Take note of a worker's process."""
+        """Record a worker's process."""
         for worker in self.workers:
             if worker.number == number:
                 worker.pid = pid
@@ -198,13 +198,13 @@ class Fleet:
                     worker.send_signal(signal.SIGTERM)
 
     def process_ended(self, pid: int, code: int) -> None:
-        """Take note of the end of a worker's process."""
+        """Record the end of a worker's process."""
         for worker in list(self.workers):
             if worker.pid == pid:
                 self._worker_ended(worker, code)
 
     def loader_ended(self, loader: Loader, code: int) -> None:
-        """Take note of the end of a loader, or of a worker that was one."""
+        """Record the end of a loader, or of a worker that was one."""
         if self.rollout.loader_ended(loader, code):
             return
         for worker in list(self.workers):

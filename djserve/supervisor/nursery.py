@@ -38,7 +38,7 @@ class Generation:
     """One state of the code: its number, and the loader that has it.
 
     ``base`` is None where the loader has become a worker, or has ended: the next worker
-    has a loader of its own then.
+    has its own loader then.
     """
 
     number: int
@@ -65,7 +65,7 @@ class Nursery:
         return loader
 
     def place(self, worker: Worker, generation: Generation) -> None:
-        """Find a process for a worker: a fork, or one of its own."""
+        """Find a process for a worker: a fork, or a separate one."""
         base = generation.base
         if base is None:
             loader = self.start_loader(

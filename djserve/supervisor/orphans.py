@@ -1,6 +1,6 @@
 """Children that this process has not started: it adopts what a child leaves behind.
 
-Process 1 of a container does, and whoever has asked for it (PR_SET_CHILD_SUBREAPER).
+Process 1 of a container does, and one that has asked for it (PR_SET_CHILD_SUBREAPER).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def reap_others(own: Collection[int]) -> Iterator[tuple[int, int]]:
     """Reap the children that have ended; yield each process and its exit code.
 
-    The status of a process in ``own`` is left to who has started it. Where one of these
-    is found to have ended the rest waits for the next call, which its SIGCHLD leads to.
+    The status of a process in ``own`` is left to who has started it. If one of these is
+    found to have ended, the rest waits for the next call, which its SIGCHLD leads to.
     """
     while (pid := _find_ended()) is not None and pid not in own:
         _, status = os.waitpid(pid, 0)

@@ -148,7 +148,7 @@ class Loader:
         self.process.kill()
 
     def close(self) -> None:
-        """Let go of it: a loader that waits for orders ends then."""
+        """Release it: a loader that waits for orders ends then."""
         self.channel.close()
 
 
@@ -243,7 +243,7 @@ class Worker:
         return os.pread(self._stacks, size, 0).decode(errors="replace")
 
     def close(self) -> None:
-        """Let go of everything that was shared with the process."""
+        """Release everything that was shared with the process."""
         self.channel.close()
         if self._theirs.fileno() >= 0:
             self._theirs.close()

@@ -28,7 +28,7 @@ class Loaded(NamedTuple):
 
 
 def _nothing() -> None:
-    """Have nothing to let go of."""
+    """Have nothing to release."""
 
 
 def _describe_path(scope: Mapping[str, Any]) -> str:

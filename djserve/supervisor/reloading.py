@@ -75,7 +75,7 @@ class Reloader:
 
 
 def is_source(path: str) -> bool:
-    """Tell whether a file is code, settings or a template."""
+    """Return whether a file is code, settings or a template."""
     if not path.endswith(SUFFIXES):
         return False
     return IGNORED_FOLDERS.isdisjoint(path.split(os.sep))

@@ -69,7 +69,7 @@ class Rollout:
         return attempt
 
     def loader_ended(self, loader: Loader, code: int) -> bool:
-        """Take note of a loader's end; say whether it was the one of new code."""
+        """Record a loader's end; return whether it was the one of new code."""
         if self._incoming is None or self._incoming.base is not loader:
             return False
         text = f"Loading the application {describe_end(code)}"

@@ -1,8 +1,8 @@
 """One database connection for all threads: SQLite in memory, tested and served.
 
-Django gives each thread connections of its own, and its live-server test case puts the
+Django gives each thread its own connections, and its live-server test case puts the
 test's into the one thread that it starts. Synchronous code under ASGI runs in threads
-that nobody knows beforehand, so here the lookup itself is changed, for as long as the
+that is unknown beforehand, so here the lookup itself is changed, for as long as the
 server runs; no thread keeps anything afterwards.
 """
 

@@ -26,7 +26,7 @@ STOP_TIMEOUT = 30.0
 
 
 class LiveServer:
-    """Serve an application from a thread, on an event loop and a reactor of its own.
+    """Serve an application from a thread, on its own event loop and reactor.
 
     ``settings`` are keys of ``settings.DJSERVE``. Port 0 lets the system choose. Use it
     as a context manager, or call ``start`` and ``stop``, once.

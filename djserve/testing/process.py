@@ -1,4 +1,4 @@
-"""A server in a process of its own, for test cases that were written for Daphne's."""
+"""A server in a separate process, for test cases that were written for Daphne's."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_callable_with_other_arguments_is_no_application(
     write_module("shop_other.py", INTERFACES)
 
     problem = problem_with(f"shop_other:{name}")
-    assert problem.startswith(f"shop_other:{name} is no ASGI application: ")
+    assert problem.startswith(f"shop_other:{name} is not an ASGI application: ")
     assert problem.endswith(f"but is {signature}")
 
 

@@ -56,7 +56,7 @@ _ENDED = (_LINGERING, _CLOSED)
 
 
 class HTTP1Connection:
-    """Turn a connection's bytes into exchanges, and answer what is no valid request.
+    """Turn a connection's bytes into exchanges, and answer invalid requests.
 
     It is the transport's receiver, the server's ``Connection`` and the exchange's
     ``Stream`` (interfaces).
@@ -490,7 +490,7 @@ class HTTP1Connection:
         """Close an idle connection; at the next tick if its peer has sent something.
 
         To a peer, a close that meets its request looks like a failure. The response to
-        that is the last one, and what is no request puts off the end only once.
+        that is the last one; bytes that are not a request put off the end only once.
         """
         self.retire()
         if self.is_put_off or not self._has_input():

@@ -367,7 +367,7 @@ def _frame(head: ResponseHead, data: bytes, more: bool) -> bytes:
 
 def _too_much(size: int, room: int) -> ApplicationError:
     return ApplicationError(
-        f"{size} bytes of content where the Content-Length has room for {room}"
+        f"{size} bytes of content, but the Content-Length leaves room for {room}"
     )
 
 

@@ -45,7 +45,7 @@ def encode_reset(stream_id: int, code: int) -> bytes:
 
 
 def encode_goaway(last_stream_id: int, code: int, reason: bytes = b"") -> bytes:
-    """Encode GOAWAY (section 6.8); ``reason`` is for whoever debugs the peer."""
+    """Encode GOAWAY (section 6.8); ``reason`` is for those who debug the peer."""
     header = pack_header(8 + len(reason), GOAWAY, 0, 0)
     return header + _two_numbers.pack(last_stream_id, code) + reason
 

@@ -1,7 +1,7 @@
 """A cleartext connection's first bytes -> which protocol the peer speaks.
 
-HTTP/2 with prior knowledge begins with a preface that is no HTTP/1.1 request (RFC 9113
-section 3.4), so that both can share a port without TLS.
+HTTP/2 with prior knowledge begins with a preface that is not an HTTP/1.1 request
+(RFC 9113 section 3.4), so that both can share a port without TLS.
 """
 
 from __future__ import annotations

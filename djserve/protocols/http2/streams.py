@@ -351,7 +351,7 @@ class StreamTable:
         return len(self._streams) + len(self._calls)
 
     def _forget(self, stream: HTTP2Stream) -> None:
-        """Let go of a stream that has ended on both sides."""
+        """Drop a stream that has ended on both sides."""
         if self._streams.pop(stream.stream_id, None) is None:
             return
         self.ended_count += 1

@@ -239,7 +239,7 @@ class Parser(WebSocketServerProtocol):
         return self.inside_message or self.failedByMe
 
     def release(self) -> None:
-        """Let go of the connection; only when there is nothing to keep."""
+        """Release the connection; only when there is nothing to keep."""
         deflate = self._perMessageCompress
         if deflate is not None:
             deflate._decompressor = None

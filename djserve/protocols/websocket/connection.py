@@ -45,7 +45,7 @@ class Observer(Protocol):
     def closed(self, code: int, reason: str, /) -> None:
         """Note that no message comes any more and none can be sent; called once.
 
-        The code is that of the first Close frame, whoever sent it: 1005 if it had none,
+        The code is that of the first Close frame, of either side: 1005 if it had none,
         1006 if the connection ended without one.
         """
 
@@ -332,7 +332,7 @@ class WebSocketConnection:
             self._transport.resume_reading()
 
     def _is_stalled(self, now: float) -> bool:
-        """Tell whether the peer has taken nothing for the write timeout."""
+        """Return whether the peer has taken nothing for the write timeout."""
         assert self._transport is not None
         waiting = self._transport.get_write_buffer_size()
         drained = self._written - waiting

@@ -62,7 +62,7 @@ def encode_close(code: int, reason: str) -> bytes:
 
 
 def is_sendable(code: int) -> bool:
-    """Tell whether an application may close with this code."""
+    """Return whether an application may close with this code."""
     return code in _REGISTERED_CODES or 3000 <= code <= 4999
 
 

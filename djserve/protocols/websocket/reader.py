@@ -168,7 +168,7 @@ class FrameReader:
     def discard(self) -> None:
         """Skip all from now on, up to the peer's Close frame: ours has been sent.
 
-        Autobahn would go on inflating and validating what nobody wants any more.
+        Autobahn would keep inflating and validating what is no longer wanted.
         """
         self._is_discarding = True
         self._is_paused = False
@@ -178,7 +178,7 @@ class FrameReader:
             self._read()
 
     def stop(self) -> None:
-        """Read nothing more and let go of everything."""
+        """Read nothing more and release everything."""
         self._is_stopped = True
         self._in_lane = False
         self._buffer = b""

@@ -274,7 +274,7 @@ class ChannelsRest(Interface):
 
 class SocketIO(Interface):
     name = "python-socketio"
-    counted = "12 clients of its own, by WebSocket and by polling; rooms"
+    counted = "12 Socket.IO clients, by WebSocket and by polling; rooms"
     expected = {"answer": SOCKETS * MESSAGES, "room": SOCKETS}
     # It stands around Django, so that WebSockets of other paths reach Django, too.
 
