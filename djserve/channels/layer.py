@@ -23,6 +23,7 @@ _PEER_BUFFER = 8 * 1024 * 1024
 _DEEP = 8
 # So do others of the loop after so many messages to a group of other processes.
 _TURN = 16
+_NAMES = 16384
 
 # Text of a browser may have halves of characters, which JSON lets through.
 _pack = partial(msgpack.packb, unicode_errors="surrogatepass")
@@ -60,6 +61,7 @@ class HostChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has n
         self.channel_capacity = self.compile_capacities(channel_capacity or {})
         self.prefix = prefix
         self._sent = 0
+        self._owners: dict[str, str | None] = {}
         self._node = Node(
             Options(
                 expiry=expiry,
@@ -96,23 +98,37 @@ class HostChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has n
         """Return a copy of the message that ``serialize`` was given."""
         return _unpack(message)
 
+    def _owner_of(self, channel: str) -> str | None:
+        """Return the process of a channel whose name keeps to the rules, else raise.
+
+        A receiver asks for the same name again and again, and to check it costs as
+        much as to take a message.
+        """
+        try:
+            return self._owners[channel]
+        except KeyError:
+            self.require_valid_channel_name(channel)
+        if len(self._owners) >= _NAMES:
+            self._owners.clear()
+        owner = self._owners[channel] = owner_of(channel)
+        return owner
+
     async def send(self, channel: str, message: Any) -> None:
         """Send to a channel; raises ChannelFull if it has no room.
 
         If the channel is another process's, that is known once it was found full.
         """
-        self.require_valid_channel_name(channel)
-        if self._node.send(channel, self.serialize(message)) >= _DEEP:
+        owner = self._owner_of(channel)
+        if self._node.send(channel, owner, self.serialize(message)) >= _DEEP:
             await asyncio.sleep(0)
 
     async def receive(self, channel: str) -> Any:
         """Return the next message of a plain name, or of a channel of this process."""
-        self.require_valid_channel_name(channel)
-        owner = owner_of(channel)
+        owner = self._owner_of(channel)
         if owner is not None and owner != self._node.name:
             # channels_redis raises this too.
             raise AssertionError(f"{channel!r} is not a channel of this process")
-        return self.deserialize(await self._node.receive(channel))
+        return self.deserialize(await self._node.receive(channel, owner is None))
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """Return the name of a new channel that this process alone receives from."""

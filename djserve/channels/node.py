@@ -134,16 +134,15 @@ class Node:
 
     # Messages
 
-    def send(self, channel: str, data: bytes) -> int:
+    def send(self, channel: str, owner: str | None, data: bytes) -> int:
         """Send to a channel; return how many messages wait before a receiver here.
 
-        Raises ChannelFull.
+        ``owner`` is the process that the name holds. Raises ChannelFull.
         """
         self._require_size(channel, data)
         now = time.monotonic()
         expires = now + self._options.expiry
         with self.lock:
-            owner = owner_of(channel)
             if owner is None:
                 return self._send_plain(channel, data, expires, now)
             if owner == self.name:
@@ -177,12 +176,11 @@ class Node:
             self._deliver_group(group, data, expires, now)
             return True
 
-    async def receive(self, channel: str) -> bytes:
+    async def receive(self, channel: str, is_plain: bool) -> bytes:
         """Return the next message of a channel."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop or self._intake is None:
             self.attend(loop)
-        is_plain = owner_of(channel) is None
         while True:
             now = time.monotonic()
             with self.lock:
