@@ -1,7 +1,7 @@
 """Settings of the demo project: ready to run as they are, changed by the environment.
 
 docs/demo.md lists the variables. With none set this is a development set-up: DEBUG on,
-SQLite, and channel layers in memory, so one server process.
+SQLite, and channel layers that need no server, for processes of one machine.
 """
 
 from __future__ import annotations
@@ -95,11 +95,14 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = os.environ.get("REDIS_URL", "")
 # Two layers: "default" hands each job to one worker, "groups" brings each event to all
-# who listen. In memory they are of one kind. In Redis the first keeps queues; the
+# who listen. On one machine they are of one kind. In Redis the first keeps queues; the
 # second keeps nothing and publishes, an event once to each process.
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
-    alias: {"BACKEND": "demo_project.realtime.layers.MemoryChannelLayer"}
-    for alias in ("default", "groups")
+    alias: {
+        "BACKEND": "djserve.channels.HostChannelLayer",
+        "CONFIG": {"prefix": alias, "capacity": capacity},
+    }
+    for alias, capacity in (("default", 500), ("groups", 100))
 }
 if REDIS_URL:
     # The layer waits for events in reads of five seconds; the client's own timeout must
@@ -166,7 +169,7 @@ FILE_UPLOAD_HANDLERS = [
 ]
 
 # Where thumbnails, link titles and digests are made: in the server's processes, or
-# (off) by `manage.py runworker media digest` beside them, which needs REDIS_URL.
+# (off) by `manage.py runworker media digest` beside them.
 DEMO_INPROCESS_WORKER = environment.flag("DEMO_INPROCESS_WORKER", default=True)
 DEMO_DIGEST_MINUTES = environment.number("DEMO_DIGEST_MINUTES", default=60)
 DEMO_UPLOAD_LIMIT = 5 * 1024 * 1024

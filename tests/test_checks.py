@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from channels.layers import InMemoryChannelLayer
 from channels_redis.core import RedisChannelLayer
 from django.core.checks import CheckMessage
 from django.test import override_settings
@@ -163,8 +164,12 @@ def test_channel_layer_of_one_process(
         assert ids(checks.check_channel_layers(None)) == expected
 
 
+class DerivedLayer(InMemoryChannelLayer):
+    """A project's own."""
+
+
 def test_layer_derived_from_the_one_in_memory_lives_in_one_process_too() -> None:
-    layers = {"default": {"BACKEND": "demo_project.realtime.layers.MemoryChannelLayer"}}
+    layers = {"default": {"BACKEND": f"{__name__}.DerivedLayer"}}
 
     with override_settings(DJSERVE={"WORKERS": 2}, CHANNEL_LAYERS=layers):
         assert ids(checks.check_channel_layers(None)) == ["djserve.W002"]

@@ -1,8 +1,7 @@
 """The application's lifespan: runs the worker and the clock inside the server.
 
-Each server process runs both. With one process and the channel layer in memory that is
-all there is. With several processes and Redis, each job reaches one of them, and the
-clock's claims are settled in the database. Where an external worker does the work,
+Each server process runs both. Each job reaches one of them, and the clock's claims are
+settled in the database. Where an external worker does the work,
 only the clock runs here.
 """
 

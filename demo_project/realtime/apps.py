@@ -10,4 +10,4 @@ class RealtimeConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported for their registration.
-        from demo_project.realtime import checks, signals  # noqa: F401
+        from demo_project.realtime import signals  # noqa: F401

@@ -70,12 +70,14 @@ class Conversation:
         return [text for text in texts if text in self.said]
 
 
-@pytest.fixture(params=["plain", "https", "redis"])
+@pytest.fixture(params=["plain", "https", "workers", "redis"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
     options, env, scheme = ["--supervisor=on"], {}, "http"
     if request.param == "redis":
         # Asked for before the servers, so that it outlives them.
         env = {"REDIS_URL": request.getfixturevalue("redis_url")}
+        options = ["--workers=2"]
+    elif request.param == "workers":
         options = ["--workers=2"]
     elif request.param == "https":
         files, scheme = development_certificate(tmp_path / "certificates"), "https"

@@ -12,10 +12,7 @@ from demo_project.notifications import services
 
 
 class Command(BaseCommand):
-    help = (
-        "Notify a user. Open pages show it at once where REDIS_URL is set; "
-        "else with the next ping, within 20 seconds."
-    )
+    help = "Notify a user. Open pages show it at once."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("user", metavar="USER", help="Name of the user.")
