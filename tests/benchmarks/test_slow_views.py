@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,12 +35,17 @@ async def _nothing() -> None:
     pass
 
 
-def test_failures_are_told_beside_what_was_answered() -> None:
+def test_failures_are_told_beside_what_was_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Half a second passes between any two looks at the clock.
+    clock = SimpleNamespace(perf_counter=count(0, 0.5).__next__)
+    monkeypatch.setattr("benchmarks.slow_views.time", clock)
     tally = Tally("view")
     for work in (_nothing(), _nothing(), _fail()):
         asyncio.run(tally.time(work))
 
-    assert tally.cell == "0, 0, 0 (2); **1 failed**"
+    assert tally.cell == "500, 500, 500 (2); **1 failed**"
     assert tally.failures == ["ValueError: HTTP/1.1 500 Internal Server Error"]
 
 
