@@ -88,8 +88,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="Directory to import the application from (default: the current one).",
     )
+    parser.add_argument(
+        "--factory",
+        action="store_true",
+        help="Call what is named, without arguments, to get the application.",
+    )
     add_arguments(parser, exclude=DJANGO_SETTINGS)
-    shorten_help(parser, "--app-dir")
+    shorten_help(parser, "--app-dir", "--factory")
     suggest_flags(parser)
     return parser
 
@@ -100,7 +105,7 @@ def _serve(options: argparse.Namespace) -> int:
     config = _read_config(mapping)
 
     def load_program() -> Loaded:
-        application = load_application(options.application)
+        application = load_application(options.application, is_factory=options.factory)
         late = load_for_production(mapping) if uses_django() else None
         files = open_table((late or config).files)
         return Loaded(application, describe_files(files), late, files)

@@ -30,15 +30,18 @@ CHANNELS_HINT = 'Install it: python -m pip install "djserve[channels]"'
 _USUAL_NAMES = ("application", "app", "asgi")
 
 
-def load_application(name: str) -> Application:
+def load_application(name: str, *, is_factory: bool = False) -> Application:
     """Return the application that "module:attribute" names; imports the module.
 
+    ``is_factory`` says that what is named has to be called to get it.
     Raises ConfigError with a single message.
     """
     module, separator, attribute = name.partition(":")
     if not (separator and module and attribute):
         raise ConfigError([_describe_bad_name(name)])
-    return import_application(module, attribute)
+    if not is_factory:
+        return import_application(module, attribute)
+    return accept_application(_call(_import_attribute(module, attribute), name), name)
 
 
 def import_application(module_name: str, attribute: str) -> Application:
@@ -46,8 +49,12 @@ def import_application(module_name: str, attribute: str) -> Application:
 
     Raises ConfigError; where the module itself raised, that is the error's cause.
     """
-    module = _import_module(module_name)
-    target: Any = module
+    target = _import_attribute(module_name, attribute)
+    return accept_application(target, f"{module_name}:{attribute}")
+
+
+def _import_attribute(module_name: str, attribute: str) -> Any:
+    target: Any = _import_module(module_name)
     for part in attribute.split("."):
         try:
             target = getattr(target, part)
@@ -55,7 +62,24 @@ def import_application(module_name: str, attribute: str) -> Application:
             problem = f"{module_name} has no attribute {attribute!r}"
             hint = _suggest(part, _public_names(target))
             raise ConfigError([problem + hint]) from None
-    return accept_application(target, f"{module_name}:{attribute}")
+    return target
+
+
+def _call(factory: Any, name: str) -> Any:
+    """Return what a factory makes. Raises ConfigError if it cannot be called, or fails.
+
+    A coroutine function cannot be one: no loop runs yet.
+    """
+    if not callable(factory) or inspect.iscoroutinefunction(factory):
+        raise ConfigError([f"{name} is not a function that returns an application"])
+    if not _takes(factory, 0):
+        signature = _name_signature(factory)
+        raise ConfigError([f"{name} cannot be called without arguments: {signature}"])
+    try:
+        return factory()
+    except (Exception, SystemExit) as error:
+        problem = _describe_failure(name, error, what="Calling")
+        raise ConfigError([problem]) from error
 
 
 def accept_application(target: Any, name: str) -> Application:
@@ -169,14 +193,16 @@ def _describe_missing(name: str, error: ModuleNotFoundError) -> str:
     return f"{message}{hint} (searched {os.getcwd()} and the Python path)"
 
 
-def _describe_failure(name: str, error: BaseException) -> str:
+def _describe_failure(
+    name: str, error: BaseException, *, what: str = "Importing"
+) -> str:
     lines = traceback.format_exception_only(error)
     frames = _user_frames(error)
     # A syntax error has no frames: its own lines say where it is.
     if frames:
         title = "Traceback (most recent call last):\n"
         lines = [title, *traceback.format_list(frames), *lines]
-    return f"Importing {name!r} failed:\n\n{''.join(lines).rstrip()}"
+    return f"{what} {name!r} failed:\n\n{''.join(lines).rstrip()}"
 
 
 def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:

@@ -85,6 +85,58 @@ def test_asgi_2_application_is_wrapped(write_module: WriteModule) -> None:
     assert messages_of(load_application("shop:app2")) == [{"two": {"type": "http"}}]
 
 
+FACTORIES = """
+async def app(scope, receive, send):
+    await send(scope)
+
+def create():
+    return app
+
+def create_for(name):
+    return app
+
+async def create_later():
+    return app
+
+def create_nothing():
+    return None
+
+def fail():
+    raise LookupError("no such shop")
+
+def leave():
+    raise SystemExit
+"""
+
+
+def test_factory_is_called(write_module: WriteModule) -> None:
+    write_module("shop.py", FACTORIES)
+    application = load_application("shop:create", is_factory=True)
+
+    assert messages_of(application) == [{"type": "http"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("create_for", "cannot be called without arguments: create_for(name)"),
+        ("create_later", "shop:create_later is not a function that returns an"),
+        ("create_nothing", "shop:create_nothing is not an application but a NoneType"),
+        ("fail", "LookupError: no such shop"),
+        ("leave", "Calling 'shop:leave' failed"),
+        ("none", "shop has no attribute 'none'"),
+    ],
+)
+def test_wrong_factory_is_named(
+    write_module: WriteModule, name: str, problem: str
+) -> None:
+    write_module("shop.py", FACTORIES)
+
+    with pytest.raises(ConfigError) as caught:
+        load_application(f"shop:{name}", is_factory=True)
+    assert problem in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "suggestion"),
     [
