@@ -10,7 +10,7 @@ from djserve.net.certificates import development_certificate, explain_trust
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from djserve.net.development import DevelopmentCertificate
+    from djserve.net.local_authority import DevelopmentCertificate
 
 
 def find_development_certificate(

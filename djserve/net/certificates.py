@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from djserve.errors import ConfigError
-from djserve.net.development import (
+from djserve.net.local_authority import (
     DevelopmentCertificate as DevelopmentCertificate,
 )
-from djserve.net.development import (
+from djserve.net.local_authority import (
     development_certificate as development_certificate,
 )
-from djserve.net.development import explain_trust as explain_trust
+from djserve.net.local_authority import explain_trust as explain_trust
 from djserve.net.tls import ServerContext, offered_protocols, server_context
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """The control socket: where ``manage.py djserve`` finds the supervisor.
 
-A unix socket that its owner alone may open. Each connection is a ``Channel``.
+A unix socket that its owner alone may open. Each connection is a ``Channel``. Datagrams
+to the service manager (sd_notify) are sent from here, too.
 """
 
 from __future__ import annotations
@@ -77,3 +78,17 @@ def _wait_for_answer(channel: Channel, path: str, timeout: float) -> Message:
         channel.flush()
         time.sleep(0.01)
     raise ConfigError([f"The supervisor at {path!r} did not answer"])
+
+
+def send_datagram(address: str, text: str) -> None:
+    """Send ``text`` to a unix datagram socket; "@" begins an abstract name.
+
+    A service manager that is gone is not the server's trouble: nothing is raised.
+    """
+    name = "\0" + address[1:] if address.startswith("@") else address
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.setblocking(False)
+            sock.sendto(text.encode(), name)
+        except OSError:
+            return

@@ -23,9 +23,7 @@ from djserve.files.exchange import FileExchange, FileService
 from djserve.instrumentation.events import format_client
 from djserve.instrumentation.request_id import name_request
 from djserve.net.descriptors import descriptor_limit
-from djserve.net.latency import shorten_queues
-from djserve.net.sockets import reset_connection
-from djserve.net.unread import has_input
+from djserve.net.sockets import has_input, reset_connection, shorten_queues
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.protocols.http2.preface import PrefaceDetector

@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from djserve.net.notify import send_datagram
+from djserve.net.control import send_datagram
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig

@@ -23,8 +23,12 @@ from djserve.net.address import (
 )
 from djserve.net.reactor import new_event_loop
 from djserve.net.sockets import (
+    BUFFER_LIMIT,
+    UNSENT_LIMIT,
+    has_input,
     open_sockets,
     reset_connection,
+    shorten_queues,
     socket_address,
     socket_inode,
     unlink_socket,
@@ -274,3 +278,108 @@ def test_reset_of_another_transport_aborts_it() -> None:
     reset_connection(transport)
 
     assert transport.is_aborted
+
+
+class Pair:
+    """A connection on a loop that does not turn, and its peer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        ours, self.peer = socket.socketpair()
+        self.transport: Any = loop.run_until_complete(
+            loop.connect_accepted_socket(asyncio.Protocol, ours)
+        )[0]
+
+
+@pytest.fixture(params=[True, False], ids=["uvloop", "asyncio"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    loop = new_event_loop(prefer_uvloop=request.param)
+    pair = Pair(loop)
+    yield pair
+    pair.peer.close()
+    pair.transport.abort()
+    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.close()
+
+
+def test_silent_peer_has_sent_nothing(pair: Pair) -> None:
+    assert not has_input(pair.transport)
+
+
+def test_bytes_are_seen_before_the_loop_reads_them(pair: Pair) -> None:
+    pair.peer.sendall(b"a")
+
+    assert has_input(pair.transport)
+
+
+def test_end_of_the_peer_is_seen(pair: Pair) -> None:
+    pair.peer.shutdown(socket.SHUT_WR)
+
+    assert has_input(pair.transport)
+
+
+def test_other_transports_tell_nothing() -> None:
+    assert not has_input(MemoryTransport())
+
+
+async def _connect(family: str) -> tuple[asyncio.Transport, socket.socket]:
+    if family == "unix":
+        ours, theirs = socket.socketpair()
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            theirs = socket.create_connection(listener.getsockname())
+            ours, _ = listener.accept()
+    loop = asyncio.get_running_loop()
+    transport, _protocol = await loop.connect_accepted_socket(asyncio.Protocol, ours)
+    return transport, theirs
+
+
+def _shortened(family: str) -> tuple[int, int]:
+    """Return the transport's limit and the socket's."""
+
+    async def run() -> tuple[int, int]:
+        transport, theirs = await _connect(family)
+        shorten_queues(transport)
+        sock: Any = transport.get_extra_info("socket")
+        unsent = 0
+        if family == "tcp":
+            unsent = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+        limit = transport.get_write_buffer_limits()[1]
+        transport.abort()
+        await asyncio.sleep(0)
+        theirs.close()
+        return limit, unsent
+
+    return asyncio.run(run())
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="unknown here")
+def test_socket_and_transport_take_little_ahead() -> None:
+    assert _shortened("tcp") == (BUFFER_LIMIT, UNSENT_LIMIT)
+
+
+def test_unix_socket_has_no_such_option() -> None:
+    assert _shortened("unix")[0] == BUFFER_LIMIT
+
+
+class Foreign:
+    """A transport that notes the limits it gets."""
+
+    def __init__(self) -> None:
+        self.limits: list[int] = []
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.limits.append(high)
+
+
+class Lost(Foreign):
+    """The loop's own transport, after its connection was lost."""
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+
+@pytest.mark.parametrize("transport", [Lost(), Foreign()], ids=["lost", "foreign"])
+def test_transport_without_a_socket_keeps_its_limits(transport: Foreign) -> None:
+    shorten_queues(transport)
+
+    assert transport.limits == []

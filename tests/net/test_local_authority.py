@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from djserve.net import development
-from djserve.net.development import (
+from djserve.net import local_authority
+from djserve.net.local_authority import (
     DevelopmentCertificate,
     default_directory,
     development_certificate,
@@ -83,7 +83,7 @@ def test_certificate_that_expires_soon_is_renewed_by_the_same_authority(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(development, "_CERTIFICATE_LIFE", timedelta(days=13))
+        patch.setattr(local_authority, "_CERTIFICATE_LIFE", timedelta(days=13))
         made = development_certificate(tmp_path)
     authority = Path(made.ca_path).read_bytes()
     development_certificate(tmp_path)
