@@ -19,7 +19,10 @@ import tempfile
 import zlib
 from collections.abc import Mapping
 from enum import IntEnum, auto
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from djserve.instrumentation.events import RequestRecord
 
 METHODS = (
     "GET",
@@ -256,3 +259,36 @@ def _labels(index: int) -> tuple[str, int, str]:
     kind, status = divmod(index, STATUS_LIMIT)
     method, protocol = divmod(kind, len(PROTOCOLS))
     return METHODS[method], status, PROTOCOLS[protocol]
+
+
+class Meter:
+    """Count requests and WebSockets on a board; a RequestLog."""
+
+    def __init__(self, board: Board) -> None:
+        self._numbers = board.numbers
+
+    def request_finished(self, record: RequestRecord) -> None:
+        self._count(record, record.status)
+
+    def websocket_connecting(self, record: RequestRecord) -> None:
+        """Wait for what becomes of it."""
+
+    def websocket_accepted(self, record: RequestRecord) -> None:
+        self._numbers[Field.WEBSOCKETS] += 1
+        self._numbers[Field.WEBSOCKETS_TOTAL] += 1
+        self._count(record, record.status)
+
+    def websocket_rejected(self, record: RequestRecord) -> None:
+        self._count(record, record.status)
+
+    def websocket_closed(self, record: RequestRecord) -> None:
+        self._numbers[Field.WEBSOCKETS] -= 1
+
+    def _count(self, record: RequestRecord, status: int) -> None:
+        numbers = self._numbers
+        head = record.head
+        numbers[Field.REQUESTS] += 1
+        numbers[Field.BYTES_SENT] += record.size
+        numbers[Field.DURATION_SUM] += int(record.duration * 1e9)
+        numbers[duration_index(record.duration)] += 1
+        numbers[request_index(head.method, status, head.http_version)] += 1

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from djserve.instrumentation.board import Board
     from djserve.instrumentation.events import RequestLog
     from djserve.net.reactor import Reactor
-    from djserve.server.alone import Alone
     from djserve.server.heartbeat import ThreadStats
+    from djserve.server.monitor import LocalMonitor
 
 logger = logging.getLogger("djserve.server")
 
@@ -107,28 +107,28 @@ def launch(
     process id file cannot be opened.
     """
     configure(config.logging, django=uses_django())
-    alone = _create_insight(config, reactor, thread_stats)
+    monitor = _create_monitor(config, reactor, thread_stats)
 
     def on_ready(server: Server) -> None:
-        if alone is not None:
-            alone.start(server)
+        if monitor is not None:
+            monitor.start(server)
         _announce(server, config, reactor, notes)
 
     watch = Watch(on_ready)
-    if alone is not None:
-        watch = Watch(on_ready, alone.board, alone.put_around)
+    if monitor is not None:
+        watch = Watch(on_ready, monitor.board, monitor.put_around)
     with pid_file(config.lifecycle.pid_file):
         return serve_application(application, config, reactor, watch, files=files)
 
 
-def _create_insight(
+def _create_monitor(
     config: ServerConfig, reactor: Reactor, thread_stats: ThreadStats | None
-) -> Alone | None:
+) -> LocalMonitor | None:
     if not has_metrics(config):
         return None
-    from djserve.server.alone import Alone
+    from djserve.server.monitor import LocalMonitor
 
-    return Alone(config, reactor, thread_stats)
+    return LocalMonitor(config, reactor, thread_stats)
 
 
 def serve_application(
@@ -168,19 +168,19 @@ async def serve_embedded(
     with ExitStack() as at_end:
         reactor = at_end.enter_context(reactor_on(loop))
         at_end.enter_context(pid_file(config.lifecycle.pid_file))
-        alone = _create_insight(config, reactor, None)
-        if alone is not None:
-            at_end.callback(alone.close)
+        monitor = _create_monitor(config, reactor, None)
+        if monitor is not None:
+            at_end.callback(monitor.close)
 
         def note_ready(server: Server) -> None:
-            if alone is not None:
-                alone.start(server)
+            if monitor is not None:
+                monitor.start(server)
             if on_ready is not None:
                 on_ready(server.urls)
 
         watch = Watch(note_ready)
-        if alone is not None:
-            watch = Watch(note_ready, alone.board, alone.put_around)
+        if monitor is not None:
+            watch = Watch(note_ready, monitor.board, monitor.put_around)
         log = open_access_log(config.logging, loop.call_later)
         if log is not None:
             at_end.callback(log.close)

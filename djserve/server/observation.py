@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from djserve.asgi.application import open_direct_lane
-from djserve.instrumentation.board import Field
-from djserve.instrumentation.meter import Meter
+from djserve.instrumentation.board import Field, Meter
 from djserve.instrumentation.request_id import current_request_id, find_request_id
 from djserve.instrumentation.slow_log import SlowLog
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from djserve.instrumentation.board import Board, Field
+from djserve.instrumentation.board import Board, Field, Meter
 from djserve.instrumentation.events import RequestLog, RequestRecord
 from djserve.instrumentation.fan_out import FanOut, combine, reopen_log_files
-from djserve.instrumentation.meter import Meter
 from djserve.instrumentation.slow_log import SlowLog
 from djserve.interfaces import RequestHead
 

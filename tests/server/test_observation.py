@@ -8,8 +8,7 @@ import pytest
 from djserve.asgi.application import ApplicationCalls, open_direct_lane
 from djserve.asgi.types import Application, Message, Receive, Scope, Send
 from djserve.conf.parser import parse
-from djserve.instrumentation.board import Board, Field
-from djserve.instrumentation.meter import Meter
+from djserve.instrumentation.board import Board, Field, Meter
 from djserve.instrumentation.request_id import current_request_id
 from djserve.instrumentation.slow_log import SlowLog
 from djserve.server.observation import (

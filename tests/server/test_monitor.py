@@ -17,8 +17,8 @@ from djserve.conf.parser import parse
 from djserve.errors import ConfigError
 from djserve.instrumentation.board import Field
 from djserve.net.reactor import Reactor
-from djserve.server.alone import BLOCKED_TIME, Alone
 from djserve.server.lifecycle import Server
+from djserve.server.monitor import BLOCKED_TIME, LocalMonitor
 from tests.support.thread_figures import ThreadFigures
 
 METRICS = {"METRICS_PATH": "/metrics"}
@@ -30,21 +30,21 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.fixture
-def alone(reactor: Reactor) -> Iterator[Alone]:
-    alone = Alone(parse(METRICS), reactor, lambda: ThreadFigures(4, 1, 0))
+def alone(reactor: Reactor) -> Iterator[LocalMonitor]:
+    alone = LocalMonitor(parse(METRICS), reactor, lambda: ThreadFigures(4, 1, 0))
     yield alone
     alone.board.close()
 
 
 @pytest.fixture
-def server(alone: Alone, reactor: Reactor) -> Server:
+def server(alone: LocalMonitor, reactor: Reactor) -> Server:
     """A server that has been announced to ``alone`` as ready."""
     server = Server(alone.put_around(application), parse(METRICS), reactor)
     alone.start(server)
     return server
 
 
-def request(alone: Alone, path: str) -> tuple[int, bytes]:
+def request(alone: LocalMonitor, path: str) -> tuple[int, bytes]:
     sent: list[Any] = []
 
     async def receive() -> Message:
@@ -63,7 +63,7 @@ def request(alone: Alone, path: str) -> tuple[int, bytes]:
 
 
 def test_server_is_ready_between_its_start_and_its_stop(
-    alone: Alone, reactor: Reactor
+    alone: LocalMonitor, reactor: Reactor
 ) -> None:
     server = Server(application, parse(METRICS), reactor)
     assert request(alone, "/readyz")[0] == 503
@@ -76,7 +76,7 @@ def test_server_is_ready_between_its_start_and_its_stop(
 
 
 def test_server_without_a_beat_for_long_is_not_alive(
-    alone: Alone, server: Server
+    alone: LocalMonitor, server: Server
 ) -> None:
     assert request(alone, "/healthz")[0] == 200
 
@@ -84,7 +84,7 @@ def test_server_without_a_beat_for_long_is_not_alive(
     assert request(alone, "/healthz") == (503, b"blocked\n")
 
 
-def test_metrics_are_those_of_this_process(alone: Alone, server: Server) -> None:
+def test_metrics_are_those_of_this_process(alone: LocalMonitor, server: Server) -> None:
     status, content = request(alone, "/metrics")
 
     assert status == 200
@@ -92,12 +92,12 @@ def test_metrics_are_those_of_this_process(alone: Alone, server: Server) -> None
     assert b'djserve_loop_lag_seconds{worker="%d"}' % os.getpid() in content
 
 
-def test_other_paths_are_the_applications(alone: Alone) -> None:
+def test_other_paths_are_the_applications(alone: LocalMonitor) -> None:
     assert request(alone, "/") == (418, b"tea")
 
 
 def test_nothing_is_in_front_without_a_path_for_metrics(reactor: Reactor) -> None:
-    alone = Alone(parse({"METRICS_BIND": "127.0.0.1:0"}), reactor, None)
+    alone = LocalMonitor(parse({"METRICS_BIND": "127.0.0.1:0"}), reactor, None)
 
     assert alone.put_around(application) is application
     alone.board.close()
@@ -109,7 +109,7 @@ def test_missing_library_is_told_at_the_start(
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
 
     with pytest.raises(ConfigError, match="prometheus-client"):
-        Alone(parse(METRICS), reactor, None)
+        LocalMonitor(parse(METRICS), reactor, None)
 
 
 @pytest.mark.e2e

@@ -22,7 +22,7 @@ BLOCKED_TIME = 10.0
 """Seconds without a beat after which the server counts as not alive."""
 
 
-class Alone:
+class LocalMonitor:
     """The insight into the one server of this process.
 
     Raises ConfigError where the library for metrics is missing.
