@@ -27,13 +27,14 @@ from tests.e2e.clients import (
     read_all,
     read_head,
 )
+from tests.support.exceptions import FAIL
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120
 
-PROJECT = '''
+SETTINGS = """
 import asyncio
 import os
 
@@ -56,26 +57,9 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from djserve.handlers import get_asgi_application
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import path, re_path
+"""
 
-
-class OwnBase(BaseException):
-    pass
-
-
-def recurse():
-    recurse()
-
-
-def fail(name):
-    if name == "RecursionError":
-        recurse()
-    if name == "group":
-        raise BaseExceptionGroup("group", [KeyboardInterrupt("planned")])
-    kinds = {"CancelledError": asyncio.CancelledError, "OwnBase": OwnBase}
-    kind = kinds.get(name) or getattr(__import__("builtins"), name)
-    raise kind("planned")
-
-
+VIEWS = '''
 def view(request, name):
     fail(name)
 
@@ -162,6 +146,8 @@ application = alone if os.environ["ALONE"] else ProtocolTypeRouter({
     ]),
 })
 '''
+
+PROJECT = SETTINGS + FAIL + VIEWS
 
 EXCEPTIONS = [
     "ValueError",

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-SOURCE = """
+from tests.support.exceptions import FAIL
+
+_IMPORTS = """
 import asyncio
 import os
 import signal
 import time
 
+"""
 
-class OwnBase(BaseException):
-    pass
-
-
-def recurse():
-    recurse()
-
-
-def fail(name):
-    if name == "RecursionError":
-        recurse()
-    if name == "BaseExceptionGroup":
-        raise BaseExceptionGroup("group", [KeyboardInterrupt("planned")])
-    kinds = {"CancelledError": asyncio.CancelledError, "OwnBase": OwnBase}
-    raise (kinds.get(name) or getattr(__import__("builtins"), name))("planned")
-
-
+_REST = """
 async def read(receive):
     size = 0
     while True:
@@ -85,6 +72,8 @@ async def ask_redis():
     async with redis.asyncio.Redis(port=int(os.environ["REDIS_PORT"])) as client:
         return b"%d" % await client.incr("key")
 """
+
+SOURCE = _IMPORTS + FAIL + _REST
 
 BROKEN = {
     "syntax error": "def (",
