@@ -1,5 +1,6 @@
 # make demo     run the demo project on http://127.0.0.1:8000/
 # make test     run all tests
+# make unit     run the tests that need no socket, process or browser
 # make check    format, lint, types, import contracts, settings reference
 # make words    spelling, and patterns of words to avoid (docs/contributing.md)
 # make coverage what each module's own test module covers
@@ -32,7 +33,7 @@ pip := $(python) -m pip --disable-pip-version-check install --progress-bar on
 parallel := $(if $(findstring no:xdist,$(ARGS)),,-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check words coverage conformance fuzz ecosystem bench clean
+.PHONY: help demo test unit check words coverage conformance fuzz ecosystem bench clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -65,6 +66,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(python) -X dev -m pytest $(parallel) $(ARGS)
+
+unit: $(VENV)/.test
+	$(python) -X dev -m pytest $(parallel) -m 'not e2e' $(ARGS)
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check

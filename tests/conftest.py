@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import isolation
+
 if TYPE_CHECKING:
     from djserve.instrumentation.board import Board
     from djserve.net.reactor import Reactor
@@ -78,6 +80,18 @@ def pytest_collection_modifyitems(
 
 # In debug mode asyncio warns of every callback that the machine made slow.
 logging.getLogger("asyncio").addFilter(_is_not_about_time)
+
+
+@pytest.fixture(autouse=True)
+def _stays_in_this_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In ``make unit``, fail a test that connects or starts a process."""
+    if request.config.option.markexpr != "not e2e":
+        yield
+        return
+    with isolation.watching() as found:
+        yield
+    if found:
+        pytest.fail(f"Mark it with e2e: it causes {', '.join(sorted(set(found)))}")
 
 
 @pytest.fixture

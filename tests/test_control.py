@@ -13,6 +13,8 @@ import pytest
 from djserve import control
 from tests.support.control_socket import Desk, Message, make_status
 
+pytestmark = pytest.mark.e2e
+
 Run = Callable[..., str]
 
 

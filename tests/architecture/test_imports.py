@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.e2e
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # In a process of its own: import-linter's logging set-up turns off all other loggers.
@@ -39,6 +43,8 @@ class Missing:
 
 sys.meta_path.insert(0, Missing())
 import django
+import pytest
+
 from django.conf import settings
 settings.configure(INSTALLED_APPS=["djserve"], ROOT_URLCONF="none")
 django.setup()

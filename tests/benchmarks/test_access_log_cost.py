@@ -78,6 +78,7 @@ def test_cpu_time_of_a_process_is_that_which_it_has_used() -> None:
     assert cpu_seconds([os.getpid()]) - before >= 0.1
 
 
+@pytest.mark.e2e
 def test_pipe_takes_more_than_it_can_hold(tmp_path: Path) -> None:
     with fifo(tmp_path / "pipe", 0) as path, path.open("wb") as file:
         assert file.write(bytes(1 << 20)) == 1 << 20

@@ -50,6 +50,7 @@ def test_quietest_round_counts_for_each_stage() -> None:
     assert found.stages == {**quick, "parse": 1.0}
 
 
+@pytest.mark.e2e
 def test_table_has_all_stages_and_their_sum() -> None:
     breakdowns = asyncio.run(measure_all(rounds=1, requests=5))
     text = render(breakdowns, socket_write=1.5)

@@ -11,6 +11,8 @@ import pytest
 from benchmarks.paced import Work, run_paced
 from benchmarks.processes import BenchmarkError
 
+pytestmark = pytest.mark.e2e
+
 Serve = Callable[[bytes], int]
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 

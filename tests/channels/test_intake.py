@@ -16,6 +16,8 @@ from djserve.channels.frames import Frame, Kind, pack_frame
 from djserve.channels.intake import Intake
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.e2e
+
 LIMIT = 1 << 20
 
 

@@ -22,6 +22,8 @@ from djserve.channels import HostChannelLayer
 from tests.channels.member import ROOT
 from tests.waiting import settle, wait_until
 
+pytestmark = pytest.mark.e2e
+
 MakeLayer = Callable[..., HostChannelLayer]
 
 

@@ -21,6 +21,8 @@ from djserve.channels.node import owner_of
 from tests.channels.member import ROOT, Process
 from tests.waiting import settle, wait_until
 
+pytestmark = pytest.mark.e2e
+
 MakeLayer = Callable[..., HostChannelLayer]
 StartProcess = Callable[..., Process]
 

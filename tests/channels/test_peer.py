@@ -12,6 +12,8 @@ from djserve.channels.folder import Folder, find_folder
 from djserve.channels.peer import Peer
 from djserve.channels.register import OwnRegister
 
+pytestmark = pytest.mark.e2e
+
 LIMIT = 1 << 20
 FRAME = bytes(4096)
 

@@ -11,6 +11,8 @@ from djserve.channels.peers import Peers
 from djserve.channels.register import State
 from tests.channels.test_peer import Process
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def process(folder: str) -> Iterator[Process]:

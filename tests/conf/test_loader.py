@@ -102,6 +102,7 @@ def test_problems_of_settings_and_options_come_together() -> None:
     ]
 
 
+@pytest.mark.e2e
 def test_application_without_django_settings_has_the_defaults() -> None:
     code = "from djserve.conf.loader import load; print(load())"
     env = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
@@ -113,6 +114,7 @@ def test_application_without_django_settings_has_the_defaults() -> None:
     assert done.stdout.strip() == str(ServerConfig()), done.stderr
 
 
+@pytest.mark.e2e
 def test_importing_the_loader_does_not_import_django() -> None:
     code = "import sys, djserve.conf.loader; print('django' in sys.modules)"
 
@@ -132,6 +134,7 @@ def test_host_settings_are_those_of_the_project() -> None:
     )
 
 
+@pytest.mark.e2e
 def test_host_settings_are_none_without_a_project() -> None:
     code = "import djserve.conf.loader as it; print(it.read_host_settings())"
     env = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
@@ -141,6 +144,7 @@ def test_host_settings_are_none_without_a_project() -> None:
     assert result.stdout == "None\n", result.stderr
 
 
+@pytest.mark.e2e
 def test_settings_that_nobody_has_read_are_not_loaded() -> None:
     code = (
         "import django.conf; from djserve.conf.loader import are_settings_loaded; "

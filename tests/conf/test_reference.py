@@ -56,6 +56,7 @@ def test_check_fails_for_an_old_or_missing_page(
     assert "out of date" in capsys.readouterr().err
 
 
+@pytest.mark.e2e
 def test_module_runs_as_a_command() -> None:
     command = [sys.executable, "-m", "djserve.conf.reference", "--check"]
 

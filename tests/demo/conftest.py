@@ -28,6 +28,13 @@ ApplicationCommunicator.receive_output.__defaults__ = (PATIENCE,)
 WebsocketCommunicator.disconnect.__defaults__ = (1000, PATIENCE)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all: the channel layer of a demo without Redis opens a socket."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.e2e)
+
+
 @pytest.fixture(autouse=True)
 def database(transactional_db: None) -> None:
     """Real commits: what the demo sends, it sends after them."""

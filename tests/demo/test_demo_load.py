@@ -104,6 +104,7 @@ def test_cpu_time_is_told_per_message_and_process() -> None:
     )
 
 
+@pytest.mark.e2e
 def test_load_knows_what_it_uses_itself_and_no_redis_where_there_is_none() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         site = Site(Server(process, 0, False, Path("none")), [])

@@ -28,6 +28,7 @@ def manage(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.e2e
 def test_deployment_checks_are_clean_with_the_documented_environment(
     tmp_path: Path,
 ) -> None:
@@ -46,6 +47,7 @@ def test_deployment_checks_are_clean_with_the_documented_environment(
     assert "no issues" in result.stdout + result.stderr
 
 
+@pytest.mark.e2e
 def test_start_without_debug_demands_a_secret_key(tmp_path: Path) -> None:
     result = manage("check", DEBUG="0", DEMO_DATA_DIR=str(tmp_path))
 

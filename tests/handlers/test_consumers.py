@@ -95,6 +95,7 @@ def test_consumers_of_different_sockets_meet(pool: ThreadPool) -> None:
     assert asyncio.run(main()) == [[f"met {n}"] for n in range(SOCKETS)]
 
 
+@pytest.mark.e2e
 @pytest.mark.django_db
 def test_messages_of_one_socket_keep_their_order(pool: ThreadPool) -> None:
     texts = [str(number) for number in range(30)]

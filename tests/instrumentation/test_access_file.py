@@ -76,6 +76,7 @@ def test_what_comes_after_close_is_dropped(
     assert path.read_text() == "one\n"
 
 
+@pytest.mark.e2e
 def test_exit_of_the_process_writes_what_waits(path: Path) -> None:
     program = (
         "import sys\n"
@@ -153,6 +154,7 @@ for file in (second, first):
 """
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("cut", [*range(14)])
 def test_line_after_one_that_a_full_disk_has_cut_starts_anew(
     path: Path, cut: int

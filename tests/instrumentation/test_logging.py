@@ -287,6 +287,7 @@ def test_warnings_and_streams_stay_as_they_are(twisted: Any) -> None:
     assert (warnings.showwarning, sys.stdout, sys.stderr) == before
 
 
+@pytest.mark.e2e
 def test_unhandled_deferred_of_a_process_is_logged() -> None:
     program = (
         "import logging\n"

@@ -35,6 +35,7 @@ def run_without(package: str, code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("module", "package"),
     [
@@ -61,6 +62,7 @@ def test_missing_library_is_one_clear_error(module: str, package: str) -> None:
     )
 
 
+@pytest.mark.e2e
 def test_library_is_looked_for_without_being_loaded() -> None:
     output = run_without(
         "opentelemetry.sdk",

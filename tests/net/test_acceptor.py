@@ -20,6 +20,8 @@ from djserve.net.sockets import open_sockets
 from tests.support.logs import own_records
 from tests.support.waiting import settle, wait_until
 
+pytestmark = pytest.mark.e2e
+
 Run = Callable[..., Any]
 
 

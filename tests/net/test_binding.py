@@ -15,6 +15,8 @@ from djserve.conf.parser import parse
 from djserve.errors import ConfigError, ListenError
 from djserve.net.binding import bind_all, find_ids
 
+pytestmark = pytest.mark.e2e
+
 
 def test_each_address_is_bound_and_named() -> None:
     first, second = bind_all(parse({"BIND": ["127.0.0.1:0", "127.0.0.1:0"]}))

@@ -15,6 +15,8 @@ from djserve.errors import ConfigError
 from djserve.net.channel import Channel
 from djserve.net.control import ControlListener, ask, send_datagram
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:

@@ -33,6 +33,7 @@ print(json.dumps([before, descriptor_limit()]))
 """
 
 
+@pytest.mark.e2e
 def test_soft_limit_is_raised_to_the_hard_one() -> None:
     result = subprocess.run(
         [sys.executable, "-c", RAISE], capture_output=True, text=True, check=True

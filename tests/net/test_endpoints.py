@@ -11,6 +11,8 @@ from djserve.net.endpoints import EndpointConnection, listen_on_endpoint
 from djserve.net.reactor import Reactor
 from tests.support.waiting import settle_with_data
 
+pytestmark = pytest.mark.e2e
+
 Run = Callable[..., Any]
 
 PROXY = "haproxy:tcp:0:interface=127.0.0.1"

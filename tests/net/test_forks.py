@@ -12,6 +12,8 @@ import pytest
 
 from djserve.net.forks import ForkGuard, end_stray_child, name_sockets, own_fork
 
+pytestmark = pytest.mark.e2e
+
 CLOSED = 10
 OPEN = 11
 

@@ -18,6 +18,8 @@ from djserve.net.handover import (
     protect_sockets,
 )
 
+pytestmark = pytest.mark.e2e
+
 CHILD = """
 from djserve.net.handover import inherit_sockets, protect_sockets
 

@@ -19,6 +19,8 @@ from djserve.net.sockets import open_sockets
 from djserve.net.tls import server_context
 from tests.support.waiting import settle_with_data
 
+pytestmark = pytest.mark.e2e
+
 Run = Callable[..., Any]
 
 

@@ -15,6 +15,8 @@ from djserve.net.proxied import ProxiedListener
 from djserve.net.proxy_protocol import ProxyHeader
 from tests.support.waiting import settle, wait_until
 
+pytestmark = pytest.mark.e2e
+
 V1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 5555 443\r\n"
 
 

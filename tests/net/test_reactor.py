@@ -22,6 +22,8 @@ from zope.interface.verify import verifyObject  # type: ignore[import-untyped]
 from djserve.net.reactor import Reactor, new_event_loop
 from tests.support.waiting import settle
 
+pytestmark = pytest.mark.e2e
+
 Run = Callable[..., Any]
 
 SETUP = """

@@ -35,6 +35,8 @@ from djserve.net.sockets import (
 )
 from djserve.testing.transport import MemoryTransport
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def opened() -> Iterator[ExitStack]:

@@ -93,6 +93,7 @@ def server_factory(context: Any) -> Any:
     return factory
 
 
+@pytest.mark.e2e
 def test_connection_turns_to_tls_in_the_middle(
     run_on_reactor: Run, contexts: tuple[Any, Any]
 ) -> None:
@@ -123,6 +124,7 @@ def test_connection_turns_to_tls_in_the_middle(
     run_on_reactor(scenario)
 
 
+@pytest.mark.e2e
 def test_tls_port_and_client_work(
     run_on_reactor: Run, contexts: tuple[Any, Any]
 ) -> None:
@@ -144,6 +146,7 @@ def test_tls_port_and_client_work(
     run_on_reactor(scenario)
 
 
+@pytest.mark.e2e
 def test_producer_moves_above_the_tls_layer(
     run_on_reactor: Run, contexts: tuple[Any, Any]
 ) -> None:
@@ -190,6 +193,7 @@ def test_producer_moves_above_the_tls_layer(
     run_on_reactor(scenario)
 
 
+@pytest.mark.e2e
 def test_roles_may_be_exchanged(run_on_reactor: Run, contexts: tuple[Any, Any]) -> None:
     server, client = contexts
 

@@ -17,6 +17,8 @@ from zope.interface.verify import verifyObject  # type: ignore[import-untyped]
 from djserve.net.reactor import Reactor
 from tests.support.waiting import settle, settle_with_data, wait_until
 
+pytestmark = pytest.mark.e2e
+
 Run = Callable[..., Any]
 
 LARGE = 16 * 1024 * 1024

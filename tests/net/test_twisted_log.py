@@ -5,10 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.e2e
+
 # In a process of its own: Twisted's log can be begun once.
 LOG_SOMETHING = """
 import logging
 logging.basicConfig(level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
+import pytest
+
 from djserve.net.twisted_log import redirect
 redirect()
 redirect()

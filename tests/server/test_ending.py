@@ -12,6 +12,8 @@ import pytest
 
 from djserve.server.ending import exit_within
 
+pytestmark = pytest.mark.e2e
+
 EXIT_WITH_A_BUSY_THREAD = """
 import sys, time
 from concurrent.futures import ThreadPoolExecutor

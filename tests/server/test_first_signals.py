@@ -181,6 +181,7 @@ def test_end_of_the_terminal_stops_the_server(
     assert any("SIGHUP" in text for text in caplog.messages) is not has_terminal
 
 
+@pytest.mark.e2e
 def test_process_in_its_own_session_has_no_terminal() -> None:
     code = (
         "import os, sys\n"

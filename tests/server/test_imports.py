@@ -11,6 +11,8 @@ import pytest
 from djserve.handlers.consumers import refuse_websockets
 from djserve.server.imports import import_websocket_beside
 
+pytestmark = pytest.mark.e2e
+
 TIMEOUT = 120
 
 FORK = """

@@ -16,6 +16,8 @@ from djserve.net.control import ask
 from djserve.supervisor import status
 from djserve.supervisor.desk import Desk
 
+pytestmark = pytest.mark.e2e
+
 MakeCrew = Callable[..., Any]
 
 

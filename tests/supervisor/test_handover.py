@@ -103,6 +103,7 @@ def test_logging_of_the_project_is_not(given: dict[str, Any], reason: str) -> No
     assert reason in problem
 
 
+@pytest.mark.e2e
 def test_signals_wait_in_a_process_that_holds_them() -> None:
     code = (
         "import os, signal\n"

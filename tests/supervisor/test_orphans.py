@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.e2e
+
 PRELUDE = """
 import ctypes, os, signal, subprocess, sys
 from djserve.supervisor.orphans import reap_others

@@ -93,6 +93,7 @@ def test_only_a_worker_that_serves_can_be_blocked(worker: Worker) -> None:
     assert describe_worker(worker, now, None)["blocked"] == 2.5
 
 
+@pytest.mark.e2e
 def test_fleet_is_described_before_it_has_workers(make_crew: MakeCrew) -> None:
     status = describe_fleet(make_crew(2).fleet, {})
 
@@ -112,6 +113,7 @@ def test_fleet_is_described_with_its_workers(make_crew: MakeCrew) -> None:
     assert [worker["calls"] for worker in status["workers"]] == [[CALL], None]
 
 
+@pytest.mark.e2e
 def test_figures_of_ended_workers_are_kept(make_crew: MakeCrew) -> None:
     pytest.importorskip("prometheus_client")
     fleet = make_crew(1).fleet
@@ -122,6 +124,7 @@ def test_figures_of_ended_workers_are_kept(make_crew: MakeCrew) -> None:
     assert b"9.87654321e+08" in render_figures(fleet)
 
 
+@pytest.mark.e2e
 def test_figures_are_written_down_by_the_supervisors_thread(
     make_crew: MakeCrew, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ import pytest
 from djserve.conf.schema import ServerConfig
 from djserve.supervisor.systemd import Notifier, adopt_activation
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:

@@ -28,14 +28,17 @@ def name_itself(role: str, file: str, before: str = "") -> str:
     ).stdout.strip()
 
 
+@pytest.mark.e2e
 def test_command_line_is_the_role() -> None:
     assert name_itself("supervisor", "cmdline") == "djserve: supervisor"
 
 
+@pytest.mark.e2e
 def test_without_the_package_the_short_name_is_set() -> None:
     assert name_itself("loader", "comm", WITHOUT_PACKAGE) == "djserve: loader"
 
 
+@pytest.mark.e2e
 def test_short_name_is_cut_where_the_system_cuts_it() -> None:
     name = name_itself("supervisor", "comm", WITHOUT_PACKAGE)
 

@@ -12,6 +12,8 @@ from django.test import override_settings
 
 from tests.support.control_socket import Desk, make_status
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:

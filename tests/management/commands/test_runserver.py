@@ -201,6 +201,7 @@ def test_wsgi_application_is_left_to_django(
     assert f"Starting {kind}development server at" in output_of(command)
 
 
+@pytest.mark.e2e
 @override_settings(DEBUG=True)
 @pytest.mark.parametrize(("code", "told"), [(3, 3), (None, 1)])
 def test_end_of_the_reloader_is_passed_on(
@@ -220,6 +221,7 @@ def test_end_of_the_reloader_is_passed_on(
     assert server.ended_with == [told]
 
 
+@pytest.mark.e2e
 @override_settings(DEBUG=True)
 def test_process_without_a_server_just_ends(
     command: Command, monkeypatch: pytest.MonkeyPatch

@@ -208,6 +208,7 @@ def test_autobahn_is_given_every_option_that_it_asks_for() -> None:
     assert options - given_options == handshake_only
 
 
+@pytest.mark.e2e
 def test_codec_leaves_reactor_and_txaio_alone() -> None:
     program = (
         "import sys, txaio\n"

@@ -1,0 +1,55 @@
+"""What a test of a unit may not do: connect, listen, look up a name, start a process.
+
+Such a test carries the marker ``e2e``, its own or its module's. An audit hook sees what
+Python's own functions do. It does not see what extensions do by themselves, such as
+libpq's connections; event loops' socket pairs lead nowhere and are free.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+WATCHED = frozenset(
+    {
+        "os.fork",
+        "os.forkpty",
+        "os.posix_spawn",
+        "os.system",
+        "socket.bind",
+        "socket.connect",
+        "socket.getaddrinfo",
+        "subprocess.Popen",
+    }
+)
+
+_found: list[str] | None = None
+_is_installed = False
+_older_threads: set[int] = set()
+
+
+def _note(event: str, args: object) -> None:
+    if _found is None or event not in WATCHED:
+        return
+    if threading.get_ident() not in _older_threads:
+        _found.append(event)
+
+
+@contextmanager
+def watching() -> Iterator[list[str]]:
+    """Give a list of what the block does of it, without what older threads do."""
+    global _found, _is_installed, _older_threads
+    if not _is_installed:
+        # It stays for as long as the process.
+        sys.addaudithook(_note)
+        _is_installed = True
+    own = threading.get_ident()
+    _older_threads = {each.ident or 0 for each in threading.enumerate()} - {own}
+    found: list[str] = []
+    _found = found
+    try:
+        yield found
+    finally:
+        _found = None
