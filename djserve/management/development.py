@@ -121,7 +121,9 @@ class DevelopmentServer:
         raise_descriptor_limit()
         served = application
         logs: list[RequestLog] = [DevelopmentLog(self._style)]
-        tracing = self._at_end.enter_context(open_tracing(self._config))
+        tracing = self._at_end.enter_context(
+            open_tracing(self._config.tracing, self._config.lifecycle.shutdown_timeout)
+        )
         if tracing is not None:
             application = tracing.put_around(application)
             logs.insert(0, tracing)

@@ -11,7 +11,7 @@ from djserve.protocols.http2.preface import PrefaceDetector
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import DrainConfig
     from djserve.interfaces import Connection
     from djserve.protocols.http2.connection import HTTP2Connection
 
@@ -31,15 +31,17 @@ class Drain:
     by what was accepted before: give each newcomer to ``retire``.
     """
 
-    def __init__(self, connections: set[Connection], config: ServerConfig) -> None:
+    def __init__(
+        self, connections: set[Connection], config: DrainConfig, timeout: float
+    ) -> None:
         self._connections = connections
         self._loop = asyncio.get_running_loop()
         self._gone = asyncio.Event()
         self._is_ending_idle = False
-        longest = config.lifecycle.shutdown_timeout / 2
-        self._grace = min(config.drain.drain_idle_timeout, longest)
+        longest = timeout / 2
+        self._grace = min(config.drain_idle_timeout, longest)
         self._first_grace = max(self._grace, min(FIRST_INPUT_GRACE, longest))
-        self._spread = min(config.drain.websocket_drain_time, longest)
+        self._spread = min(config.websocket_drain_time, longest)
 
     async def run(self, count_opening: Callable[[], int]) -> None:
         """Wait until the last connection has gone.

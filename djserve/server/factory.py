@@ -339,7 +339,11 @@ class ConnectionFactory:
         ``count_opening`` returns how many connections were accepted and are still to
         come here.
         """
-        self._drain = Drain(self.connections, self._config)
+        self._drain = Drain(
+            self.connections,
+            self._config.drain,
+            self._config.lifecycle.shutdown_timeout,
+        )
         await self._drain.run(count_opening)
 
     def abort(self) -> int:

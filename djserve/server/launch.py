@@ -128,7 +128,7 @@ def _create_monitor(
         return None
     from djserve.server.monitor import LocalMonitor
 
-    return LocalMonitor(config, reactor, thread_stats)
+    return LocalMonitor(config.metrics, reactor, thread_stats)
 
 
 def serve_application(
@@ -224,7 +224,7 @@ def _open_server(
     files: FileTable | None,
 ) -> Iterator[Server]:
     """Give the server, its logs open; it is still to be run."""
-    with open_tracing(config) as tracing:
+    with open_tracing(config.tracing, config.lifecycle.shutdown_timeout) as tracing:
         logs: list[RequestLog] = [] if tracing is None else [tracing]
         logs += [] if access_log is None else [access_log]
         logs += open_logs(config, watch.board)

@@ -13,7 +13,7 @@ from djserve.server.insight import InsightServer, answer_in_front
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Application
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import MetricsConfig
     from djserve.net.reactor import Reactor
     from djserve.server.heartbeat import ThreadStats
     from djserve.server.lifecycle import Server
@@ -29,11 +29,11 @@ class LocalMonitor:
     """
 
     def __init__(
-        self, config: ServerConfig, reactor: Reactor, thread_stats: ThreadStats | None
+        self, config: MetricsConfig, reactor: Reactor, thread_stats: ThreadStats | None
     ) -> None:
         require_client()
         self.board = Board()
-        self._config = config.metrics
+        self._config = config
         self._loop = reactor.loop
         self._thread_stats = thread_stats
         self._server: Server | None = None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from djserve.asgi.types import Application, Message, Receive, Scope, Send
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import TracingConfig
     from djserve.instrumentation.events import RequestRecord
     from djserve.instrumentation.tracing import ServerSpan
 
@@ -28,12 +28,13 @@ ENDED = "djserve.ended"
 
 
 @contextmanager
-def open_tracing(config: ServerConfig) -> Iterator[Tracing | None]:
+def open_tracing(config: TracingConfig, end_timeout: float) -> Iterator[Tracing | None]:
     """Return what traces this process's requests, None if that is not wanted.
 
-    Raises ConfigError where OpenTelemetry is missing or set up wrongly.
+    At the end, ``end_timeout`` seconds are left for the last spans. Raises ConfigError
+    where OpenTelemetry is missing or set up wrongly.
     """
-    if not config.tracing.tracing:
+    if not config.tracing:
         yield None
         return
     from djserve.instrumentation.tracing_export import Export
@@ -45,7 +46,7 @@ def open_tracing(config: ServerConfig) -> Iterator[Tracing | None]:
         yield tracing
     finally:
         # A collector that is away must not outlast the requests.
-        export.close(config.lifecycle.shutdown_timeout)
+        export.close(end_timeout)
 
 
 def create_tracing(tracer: Any) -> Tracing:

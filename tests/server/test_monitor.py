@@ -31,7 +31,9 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture
 def alone(reactor: Reactor) -> Iterator[LocalMonitor]:
-    alone = LocalMonitor(parse(METRICS), reactor, lambda: ThreadFigures(4, 1, 0))
+    alone = LocalMonitor(
+        parse(METRICS).metrics, reactor, lambda: ThreadFigures(4, 1, 0)
+    )
     yield alone
     alone.board.close()
 
@@ -97,7 +99,7 @@ def test_other_paths_are_the_applications(alone: LocalMonitor) -> None:
 
 
 def test_nothing_is_in_front_without_a_path_for_metrics(reactor: Reactor) -> None:
-    alone = LocalMonitor(parse({"METRICS_BIND": "127.0.0.1:0"}), reactor, None)
+    alone = LocalMonitor(parse({"METRICS_BIND": "127.0.0.1:0"}).metrics, reactor, None)
 
     assert alone.put_around(application) is application
     alone.board.close()
@@ -109,7 +111,7 @@ def test_missing_library_is_told_at_the_start(
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
 
     with pytest.raises(ConfigError, match="prometheus-client"):
-        LocalMonitor(parse(METRICS), reactor, None)
+        LocalMonitor(parse(METRICS).metrics, reactor, None)
 
 
 @pytest.mark.e2e

@@ -429,7 +429,7 @@ def test_lifespan_is_no_request(spans: Spans) -> None:
 
 
 def test_tracing_that_is_off_is_not_there() -> None:
-    with open_tracing(parse({})) as tracing:
+    with open_tracing(parse({}).tracing, 1.0) as tracing:
         assert tracing is None
 
 
@@ -439,6 +439,6 @@ def test_wrong_exporter_is_a_configuration_error(
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "carrier-pigeon")
     with (
         pytest.raises(ConfigError, match="carrier-pigeon"),
-        open_tracing(parse({"TRACING": True})),
+        open_tracing(parse({"TRACING": True}).tracing, 1.0),
     ):
         raise NotImplementedError
