@@ -71,7 +71,6 @@ def load(running: Server, view: str, conditions: Conditions) -> Figure:
     with contextlib.suppress(BenchmarkError):
         # On a busy machine the first second may end before anything is answered.
         loads.wrk(url, 1, conditions.load_core)
-    loads.wrk(url, 1, conditions.load_core)
     # Threads end with their requests under Uvicorn: only the process knows all.
     before = running.cpu_seconds()
     rate = loads.wrk(url, conditions.seconds, conditions.load_core)

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 ROOT = Path(__file__).resolve().parent.parent
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-START_TIMEOUT = 30.0
+START_TIMEOUT = 120.0
 
 Load: TypeAlias = Callable[[Callable[[], None]], float]
 """Puts a load on a server and returns its figure; calls its argument to begin."""
