@@ -11,16 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from djserve.conf.declaration import setting
-from djserve.conf.schema_bounds import BoundsConfig as BoundsConfig
-from djserve.conf.schema_files import FilesConfig as FilesConfig
-from djserve.conf.schema_http2 import HTTP2Config as HTTP2Config
 from djserve.conf.schema_process import DrainConfig as DrainConfig
 from djserve.conf.schema_process import LoggingConfig as LoggingConfig
 from djserve.conf.schema_process import MetricsConfig as MetricsConfig
+from djserve.conf.schema_process import TracingConfig as TracingConfig
 from djserve.conf.schema_process import UnixSocketConfig as UnixSocketConfig
 from djserve.conf.schema_process import WorkersConfig as WorkersConfig
-from djserve.conf.schema_tls import TLSConfig as TLSConfig
-from djserve.conf.schema_tracing import TracingConfig as TracingConfig
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -42,6 +38,51 @@ class BindConfig:
         2048,
         "Connections that the kernel may queue before they are accepted.",
         minimum=1,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLSConfig:
+    """TLS"""
+
+    certfile: str | None = setting(
+        None,
+        "PEM file with the certificate chain; turns TLS on.",
+        metavar="PATH",
+        syntax="file",
+    )
+    keyfile: str | None = setting(
+        None,
+        "PEM file with the private key, if it is not in the certificate's file.",
+        metavar="PATH",
+        syntax="file",
+    )
+    keyfile_password: str | None = setting(
+        None, "Password of the private keys that are encrypted.", metavar="PASSWORD"
+    )
+    sni_certfiles: tuple[str, ...] = setting(
+        (),
+        "Further PEM files, each with a certificate chain and its private key; the "
+        "name that a client asks for chooses among all.",
+        metavar="PATH",
+        syntax="file",
+    )
+    client_certificates: str = setting(
+        "none",
+        "Whether clients are asked for a certificate: none, optional or required.",
+        choices=("none", "optional", "required"),
+    )
+    client_ca_file: str | None = setting(
+        None,
+        "PEM file with the authorities whose client certificates are accepted.",
+        metavar="PATH",
+        syntax="file",
+    )
+    certificate_check_interval: float = setting(
+        10.0,
+        "Seconds between looks at the certificate files; new ones are used for new "
+        "connections. 0 turns it off; SIGHUP loads them at any time.",
+        minimum=0,
     )
 
 
@@ -108,6 +149,148 @@ class HTTPConfig:
         "Off by default.",
         aliases=("-t", "--http-timeout", "--http_timeout"),
         minimum=0.05,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HTTP2Config:
+    """HTTP/2"""
+
+    http2: bool = setting(True, "Offer HTTP/2 to clients that connect with TLS.")
+    http2_cleartext: str = setting(
+        "trusted",
+        "Which cleartext connections may begin with HTTP/2: off (none), trusted "
+        "(those of this machine and of the trusted proxies) or on (all).",
+        choices=("off", "trusted", "on"),
+    )
+    http2_stream_limit: int = setting(
+        100,
+        "Streams that a connection may have open; more are refused.",
+        minimum=1,
+    )
+    http2_call_limit: int = setting(
+        100,
+        "Application calls that may run for a connection, those whose client has reset "
+        "the stream included; streams beyond are refused.",
+        minimum=1,
+    )
+    http2_stream_window_size: int = setting(
+        256 * KIB,
+        "Bytes of a request's content that may wait for the application, at first; "
+        "more once it has kept up.",
+        minimum=1024,
+        unit="bytes",
+    )
+    http2_connection_window_size: int = setting(
+        1 * MIB,
+        "Bytes of content that may wait for the application, all requests of a "
+        "connection together.",
+        minimum=65535,
+        unit="bytes",
+    )
+    http2_reset_limit: int = setting(
+        200,
+        "Streams that a client may reset, or make the server reset, in 10 seconds; "
+        "then the connection is closed.",
+        minimum=1,
+    )
+    http2_control_frame_limit: int = setting(
+        1000,
+        "Frames without content (SETTINGS, PING, WINDOW_UPDATE, priorities, empty "
+        "DATA) in 10 seconds, beyond those that requests and responses call for; then "
+        "the connection is closed.",
+        minimum=16,
+    )
+    http2_fragment_limit: int = setting(
+        16,
+        "CONTINUATION frames in a request's head; more close the connection.",
+        minimum=0,
+    )
+    http2_settings_timeout: float = setting(
+        10.0,
+        "Seconds for a client to acknowledge the server's SETTINGS.",
+        minimum=0.05,
+    )
+    http2_ping_interval: float = setting(
+        30.0,
+        "Seconds of silence after which a connection with open streams is asked for a "
+        "sign of life; 0 turns it off.",
+        minimum=0,
+    )
+    http2_ping_timeout: float = setting(
+        20.0,
+        "Seconds to wait for that sign before the connection is closed.",
+        minimum=0.05,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundsConfig:
+    """Bounds over all connections of a process"""
+
+    connection_limit: int | None = setting(
+        None,
+        "Connections that a process, so each worker, may have open. Beyond it the "
+        "longest idle ones are closed, and if there are none, new ones get 503. By "
+        "default nine tenths of the file descriptors that the process may have, less "
+        "32.",
+        minimum=1,
+    )
+    client_memory_limit: int = setting(
+        512 * MIB,
+        "Bytes that may wait in a process, so in each worker, for clients or from "
+        "them, all connections together; beyond it the connections that hold most "
+        "are closed.",
+        minimum=65_536,
+        unit="bytes",
+    )
+    upload_disk_limit: int = setting(
+        8192 * MIB,
+        "Bytes of request content that a process, so each worker, may hold in "
+        "temporary files, all requests together; more get 503.",
+        minimum=0,
+        unit="bytes",
+    )
+    body_time_limit: float | None = setting(
+        3600.0,
+        "Seconds for all of a request's content to arrive, before Django's view is "
+        "called; then 408.",
+        minimum=0.05,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesConfig:
+    """Files"""
+
+    static: str = setting(
+        "auto",
+        "Serve the files in Django's STATIC_ROOT at STATIC_URL: on, off or auto (on "
+        "unless WhiteNoise's or ServeStatic's middleware does). STATIC_URL has to be "
+        "a path, and the folder has to exist.",
+        choices=("auto", "on", "off"),
+    )
+    static_max_age: int = setting(
+        60,
+        "Seconds that clients may use a static file without asking again. Files with "
+        "the hash of ManifestStaticFilesStorage in their name are never asked for "
+        "again.",
+        minimum=0,
+    )
+    files: tuple[str, ...] = setting(
+        (),
+        "Folders whose files are served to everyone: /prefix/=/path/to/folder. In "
+        "settings.py a mapping of prefixes to folders. May be given several times.",
+        metavar="PREFIX=FOLDER",
+        syntax="mount",
+    )
+    files_max_age: int = setting(
+        60,
+        "Seconds that clients may use a file of FILES without asking again.",
+        minimum=0,
+    )
+    files_index: bool = setting(
+        False, "Serve index.html for the path of its folder (FILES only)."
     )
 
 

@@ -145,6 +145,17 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TracingConfig:
+    """Tracing"""
+
+    tracing: bool = setting(
+        False,
+        "Make an OpenTelemetry span for each request and each WebSocket; needs the "
+        "package extra otel. OpenTelemetry's variables OTEL_* say where they go.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoggingConfig:
     """Logging"""
 

@@ -10,8 +10,7 @@ import djserve
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from djserve.conf.schema import ServerConfig
-    from djserve.conf.schema_bounds import BoundsConfig
+    from djserve.conf.schema import BoundsConfig, ServerConfig
 
 
 def start_lines(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from djserve.conf.parser import parse
+from djserve.conf.schema import TracingConfig
 from djserve.errors import ConfigError
 
 
@@ -86,3 +87,11 @@ def test_settings_reach_their_groups() -> None:
 def test_what_makes_no_sense_is_refused(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=key):
         parse({key: value})
+
+
+def test_nothing_is_traced_by_default() -> None:
+    assert parse({}).tracing == TracingConfig(tracing=False)
+
+
+def test_tracing_is_turned_on_by_its_key() -> None:
+    assert parse({"TRACING": True}).tracing.tracing

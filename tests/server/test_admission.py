@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from djserve.conf.schema import ServerConfig
-from djserve.conf.schema_bounds import BoundsConfig
+from djserve.conf.schema import BoundsConfig, ServerConfig
 from djserve.server.admission import Admission, Verdict, default_limit
 from djserve.testing.transport import MemoryTransport
 from tests.server.sites import GET, Site, on_loop

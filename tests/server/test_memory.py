@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from djserve.conf.schema import ServerConfig
-from djserve.conf.schema_bounds import BoundsConfig
+from djserve.conf.schema import BoundsConfig, ServerConfig
 from djserve.server.memory import ClientMemory
 from djserve.testing.transport import MemoryTransport
 from tests.server.sites import GET, Site, on_loop
