@@ -13,12 +13,6 @@ KNOWN = {
     for package, modules in [
         ("handlers", "async_lane direct handler sync_lane"),
         ("handlers", "leases threads"),
-        ("net", "starttls transport"),
-        ("protocols.http1", "connection timeouts upgrade"),
-        (
-            "protocols.http2",
-            "connection output responder scheduler stream streams timeouts tunnel",
-        ),
         ("supervisor", "fleet rollout status"),
     ]
 }
