@@ -1,7 +1,7 @@
 # make demo     run the demo project on http://127.0.0.1:8000/
 # make test     run all tests
 # make unit     run the tests that need no socket, process or browser
-# make check    format, lint, types, import contracts, settings reference
+# make check    format, lint, types, import contracts, settings reference, words
 # make words    spelling, and patterns of words to avoid (docs/contributing.md)
 # make coverage what each module's own test module covers
 # make conformance  run the conformance suites (docs/conformance.md)
@@ -76,6 +76,7 @@ check: $(VENV)/.dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(python) -m djserve.conf.reference --check
+	$(python) .ci/words.py
 
 words: $(VENV)/.dev
 	$(python) .ci/words.py
