@@ -6,6 +6,8 @@ import inspect
 import subprocess
 import sys
 
+import pytest
+
 import djserve
 from djserve import serving
 
@@ -15,6 +17,7 @@ def test_public_names_are_there_and_documented() -> None:
         assert inspect.getdoc(getattr(djserve, name)), name
 
 
+@pytest.mark.e2e
 def test_package_is_imported_without_its_modules() -> None:
     code = (
         "import sys, djserve; "

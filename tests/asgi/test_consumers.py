@@ -18,6 +18,9 @@ from djserve.asgi import consumers
 from djserve.asgi.consumers import DROPPED_MESSAGES, attend_consumers
 from djserve.errors import ApplicationError, ClientDisconnected, SendAfterClose
 
+# The channel layer opens a socket when it is first used.
+pytestmark = pytest.mark.e2e
+
 CONNECT = {"type": "websocket.connect"}
 TEXT = {"type": "websocket.receive", "text": "x"}
 DISCONNECT = {"type": "websocket.disconnect", "code": 1001}

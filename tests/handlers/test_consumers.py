@@ -20,6 +20,9 @@ from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads import ThreadPool
 from tests.support.waiting import wait_until
 
+# The channel layer opens a socket when it is first used.
+pytestmark = pytest.mark.e2e
+
 SOCKETS = 4
 
 
@@ -95,7 +98,6 @@ def test_consumers_of_different_sockets_meet(pool: ThreadPool) -> None:
     assert asyncio.run(main()) == [[f"met {n}"] for n in range(SOCKETS)]
 
 
-@pytest.mark.e2e
 @pytest.mark.django_db
 def test_messages_of_one_socket_keep_their_order(pool: ThreadPool) -> None:
     texts = [str(number) for number in range(30)]
