@@ -271,10 +271,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=200, help="messages a second")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--redis", action="store_true", help="channel layer in Redis")
-    parser.add_argument("--workers", type=int, default=1, help="needs --redis")
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    if options.workers > 1 and not options.redis:
-        parser.error("several workers share a channel layer: add --redis")
     # The demo's own limit (RATE_MESSAGES a RATE_WINDOW); some room for uneven pace.
     if options.rate / options.users > 0.8:
         parser.error("that is more than the rate limit of a person: add users")
