@@ -68,6 +68,7 @@ def test_setting_that_is_deleted_is_missing() -> None:
             read_setting("X_TEST")
 
 
+@pytest.mark.e2e
 def test_settings_object_of_another_package_is_asked_each_time() -> None:
     done = subprocess.run(
         [sys.executable, "-c", FOREIGN], capture_output=True, text=True, timeout=120
