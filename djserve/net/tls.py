@@ -45,11 +45,53 @@ _ATTRIBUTE_TYPES = {
 _SPECIAL = re.compile(r'([\\",+;<>]|^[ #]| $)')
 
 
+class _Session(ssl.SSLObject):
+    """One connection's TLS, which lets the alert go out where its handshake fails.
+
+    asyncio and uvloop close at the first error and drop what OpenSSL wants to say of it
+    (RFC 8446 section 6.2): the client sees a reset instead of a reason. Here the
+    handshake seems to wait for the client once more, at which the loop sends what there
+    is. It fails with whatever the client does next, or by the handshake's timeout.
+    """
+
+    outgoing: ssl.MemoryBIO
+    _error: ssl.SSLError | None = None
+
+    def do_handshake(self) -> None:
+        if self._error is not None:
+            raise self._error
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            if not self.outgoing.pending:
+                raise
+            # Without what refers to this object.
+            self._error = error.with_traceback(None)
+            raise ssl.SSLWantReadError from error
+
+
 class ServerContext(ssl.SSLContext):
     """A server's TLS context that knows its own certificate, for the ASGI scope."""
 
+    sslobject_class = _Session
     server_cert: str | None = None
     """The server's certificate in PEM."""
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        wrapped: Any = super().wrap_bio(
+            incoming, outgoing, server_side, server_hostname, session
+        )
+        wrapped.outgoing = outgoing
+        return wrapped  # type: ignore[no-any-return]
 
 
 def server_context(

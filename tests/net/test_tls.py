@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -14,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 from OpenSSL import SSL
 
 from djserve.errors import ConfigError
+from djserve.net.acceptor import accept_connections
+from djserve.net.reactor import Reactor
 from djserve.net.tls import (
     cipher_numbers,
     distinguished_name,
@@ -204,3 +210,87 @@ def test_handshake_by_pyopenssl_is_described(
     assert "O=trustme" in extension["client_cert_name"]
     assert extension["tls_version"] == 0x0304
     assert extension["cipher_suite"] in (0x1301, 0x1302, 0x1303)
+
+
+@pytest.mark.parametrize(
+    ("ciphers", "asks", "reason"),
+    [
+        ("AES128-SHA", ssl.CERT_NONE, "handshake failure"),
+        ("ALL", ssl.CERT_REQUIRED, "certificate required"),
+    ],
+)
+def test_client_of_a_failed_handshake_is_told_why(
+    run_on_reactor: Callable[..., Any],
+    certfile: str,
+    keyfile: str,
+    ciphers: str,
+    asks: ssl.VerifyMode,
+    reason: str,
+) -> None:
+    context = server_context(certfile, keyfile)
+    context.verify_mode = asks
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    client.set_ciphers(ciphers)
+    if asks is ssl.CERT_NONE:
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def connect(port: int) -> None:
+        sock = socket.create_connection(("127.0.0.1", port), 60)
+        with sock, client.wrap_socket(sock) as session:
+            session.recv(1)
+
+    async def scenario(reactor: Reactor) -> None:
+        sock = socket.create_server(("127.0.0.1", 0))
+        close = accept_connections(
+            reactor.loop,
+            sock,
+            asyncio.Protocol,
+            backlog=1,
+            ssl_context=context,
+            handshake_timeout=600,
+        )
+        with pytest.raises(ssl.SSLError) as caught:
+            await asyncio.to_thread(connect, sock.getsockname()[1])
+        assert reason in str(caught.value)
+        close()
+
+    run_on_reactor(scenario)
+
+
+def test_failed_handshake_ends_with_its_client(
+    run_on_reactor: Callable[..., Any], certfile: str, keyfile: str
+) -> None:
+    """It neither waits for the timeout nor begins again."""
+    context = server_context(certfile, keyfile)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers("AES128-SHA")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.wrap_bio(incoming, outgoing).do_handshake()
+    hello = outgoing.read()
+
+    async def scenario(reactor: Reactor) -> None:
+        sock = socket.create_server(("127.0.0.1", 0))
+        close = accept_connections(
+            reactor.loop,
+            sock,
+            asyncio.Protocol,
+            backlog=1,
+            ssl_context=context,
+            handshake_timeout=600,
+        )
+        reader, writer = await asyncio.open_connection(*sock.getsockname())
+        writer.write(hello)
+        # An alert record: fatal, handshake_failure.
+        assert await reader.readexactly(7) == b"\x15\3\3\0\2\2\x28"
+        writer.write(hello)
+        assert await reader.read() == b""
+        writer.close()
+        close()
+
+    run_on_reactor(scenario)
