@@ -42,6 +42,15 @@ class Brake:
         if isinstance(push, _PulledProducer):
             push.is_stopped = True
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a transport that is to be closed waits for more of the producer's.
+
+        As in Twisted: for one that is asked, or is to go on once there is room. A push
+        producer with room has said all that it wanted to.
+        """
+        return self.producer is not None and (self._is_full or not self.streaming)
+
     def pause(self) -> None:
         """The transport is full."""
         self._is_full = True

@@ -7,6 +7,7 @@ the protocol is and what the connection belongs to (a port, a connector) it is t
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import error, interfaces
@@ -121,7 +122,9 @@ class StreamTransport:
 
     def resume_writing(self) -> None:
         self._brake.resume()
-        if self._wants_half_close and self.producer is None:
+        if self.disconnecting:
+            self._close_unless_awaited()
+        elif self._wants_half_close and self.producer is None:
             self._half_close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -265,8 +268,7 @@ class StreamTransport:
             return
         self.disconnecting = True
         self._native.pause_reading()
-        if self.producer is None:
-            self._close_soon()
+        self._close_unless_awaited()
 
     def raw_register_producer(self, producer: Any, streaming: bool) -> None:
         if self.connected or self.producer is not None:
@@ -293,6 +295,12 @@ class StreamTransport:
         if not self.TLS:
             self.write = write
 
+    def _close_unless_awaited(self) -> None:
+        # A layer of TLS that has ended leaves its producer registered, and nothing is
+        # read any more: without this, the connection would have no end.
+        if not self._brake.is_awaited:
+            self._close_soon()
+
     def _close_soon(self) -> None:
         # Not at once: Twisted sends what is written after loseConnection in one go.
         if self.connected:
@@ -303,7 +311,9 @@ class StreamTransport:
             return
         self._wants_half_close = False
         self._set_write(_ignore)
-        self._native.write_eof()
+        # asyncio's raises where the peer has reset; the loop is about to tell that.
+        with suppress(OSError):
+            self._native.write_eof()
         half_closeable = _half_closeable(self.protocol)
         if half_closeable is not None:
             half_closeable.writeConnectionLost()

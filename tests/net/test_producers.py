@@ -54,6 +54,21 @@ def test_push_producer_is_told_of_full_and_free(brake: Brake) -> None:
     assert (brake.producer, brake.streaming) == (producer, True)
 
 
+def test_end_waits_for_a_producer_that_pulls_or_is_paused(brake: Brake) -> None:
+    seen = [brake.is_awaited]
+    brake.register(Producer(), True)
+    seen.append(brake.is_awaited)
+    brake.pause()
+    seen.append(brake.is_awaited)
+    brake.resume()
+    seen.append(brake.is_awaited)
+    brake.unregister()
+    brake.register(Producer(), False)
+    seen.append(brake.is_awaited)
+
+    assert seen == [False, False, True, False, True]
+
+
 def test_pull_producer_is_asked_once_a_turn(
     brake: Brake, loop: asyncio.AbstractEventLoop
 ) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -441,6 +442,43 @@ def test_push_producer_is_paused_while_the_buffer_is_full(run_on_reactor: Run) -
             assert producer.most <= 2 * 65536
 
     run_on_reactor(scenario)
+
+
+def test_push_producer_with_room_holds_up_no_end(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor) as link:
+            producer = Pusher(link.peer.transport, 0)
+            link.peer.transport.registerProducer(producer, True)
+            link.peer.transport.write(bytes(LARGE))
+            link.peer.transport.loseConnection()
+            await settle()
+            assert producer.is_paused
+            # It stays registered: what it wrote is sent, and then nothing is awaited.
+            producer.left = 1
+            producer.resumeProducing = lambda: None  # type: ignore[method-assign]
+            assert await link.reader.read(-1) == bytes(LARGE)
+            assert isinstance(await link.peer.lost, error.ConnectionDone)
+            assert producer.is_stopped
+
+    run_on_reactor(scenario)
+
+
+def test_half_close_of_a_reset_connection_is_no_error(
+    run_on_reactor: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        async with Link(reactor, HalfCloseable) as link:
+            linger = struct.pack("ii", 1, 0)
+            sock = link.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            # Both take place in the next turn: the loop has not seen the reset then.
+            link.writer.close()
+            link.peer.transport.loseWriteConnection()
+            await link.peer.lost
+
+    run_on_reactor(scenario)
+
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 def test_producer_that_comes_to_a_full_transport_is_paused(run_on_reactor: Run) -> None:

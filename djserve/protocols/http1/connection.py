@@ -8,6 +8,7 @@ The states and the timeouts are described in ``timeouts``.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from djserve.errors import ApplicationError, ProtocolError
@@ -528,7 +529,9 @@ class HTTP1Connection:
         """
         self._enter(_LINGERING)
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            # asyncio's raises where the peer has reset; the loop is about to tell that.
+            with suppress(OSError):
+                self._transport.write_eof()
         self.resume_reading()
 
     def _close(self) -> None:

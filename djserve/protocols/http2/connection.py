@@ -13,6 +13,7 @@ the windows in ``output``.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from h2.errors import ErrorCodes
@@ -332,7 +333,9 @@ class HTTP2Connection:
         if not self._output.is_stopped:
             self._output.flush()
             if self._transport.can_write_eof():
-                self._transport.write_eof()
+                # asyncio's raises where the peer has reset; the loop then tells that.
+                with suppress(OSError):
+                    self._transport.write_eof()
 
     def _close_transport(self) -> None:
         """Close after what is buffered."""
