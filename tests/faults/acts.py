@@ -11,16 +11,22 @@ import resource
 import signal
 import socket
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import trustme
 
 from tests.faults.bench import GUARD, Bench, ask, wait_for
-from tests.faults.site import BROKEN, SOURCE
+from tests.faults.site import BROKEN, DJANGO_SOURCE, SOURCE
+from tests.support import postgresql
 
 TWO = ("--workers", "2", "--shutdown-timeout", "3")
 SOON = ("--worker-hang-timeout", "2", "--worker-block-warning", "1")
 ALONE = ("--workers", "1", "--shutdown-timeout", "3")
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 HANGS = ("--worker-start-timeout", "20")
 
 
@@ -106,11 +112,27 @@ def alone_killed(bench: Bench) -> None:
     bench.ended(-signal.SIGKILL)
 
 
-def clock_jumps(bench: Bench) -> None:
-    bench.start(*ALONE)
+def clock_jumps(offset: str, bench: Bench) -> None:
+    """Set the clock that the processes see to another time, and back."""
+    clock = bench.folder / "clock"
+    clock.write_text("+0")
+    bench.start(
+        *TWO,
+        *SOON,
+        env={
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(clock),
+            "FAKETIME_NO_CACHE": "1",
+            # The system's own clock of the time since its start does not jump either.
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        },
+    )
+    workers = bench.workers
     bench.begin()
-    assert ask(bench.port, "/clock") == "200"
-    bench.recovered()
+    for text in (offset, "+0"):
+        clock.write_text(text)
+        bench.recovered()
+    assert bench.workers == workers, bench.log
 
 
 # Start.
@@ -271,6 +293,50 @@ def pipe(is_closed: bool, bench: Bench) -> None:
             os.close(reader)
 
 
+def no_error_log(bench: Bench) -> None:
+    """Let the reader of standard error go away, and raise what would be logged."""
+    reader, writer = os.pipe()
+    bench.start(*ALONE, stderr=writer)
+    os.close(writer)
+    bench.begin()
+    os.close(reader)
+    for _ in range(3):
+        assert ask(bench.port, "/raise/ValueError") == "500"
+        bench.seen["500"] += 1
+    bench.recovered()
+
+
+def upload(bench: Bench) -> None:
+    """Let no file grow, as on a full disk, while content is on its way to one."""
+    bench.write(DJANGO_SOURCE)
+    bench.start(*ALONE)
+    body = b"x" * 4_000_000
+    assert ask(bench.port, "/upload", body) == "200", bench.log
+    bench.begin()
+    free = resource.prlimit(bench.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(bench.pid, resource.RLIMIT_FSIZE, (1_000_000, free[1]))
+    assert ask(bench.port, "/upload", body) == "500", bench.log
+    bench.seen["500"] += 1
+    bench.recovered()
+    resource.prlimit(bench.pid, resource.RLIMIT_FSIZE, free)
+    assert ask(bench.port, "/upload", body) == "200", bench.log
+
+
+def memory(bench: Bench) -> None:
+    """Leave the process little memory (RLIMIT_AS), and ask for more."""
+    bench.start(*ALONE)
+    status = Path(f"/proc/{bench.pid}/status").read_text()
+    size = int(status.partition("VmSize:")[2].split()[0]) * 1024
+    bench.begin()
+    free = resource.prlimit(bench.pid, resource.RLIMIT_AS)
+    resource.prlimit(bench.pid, resource.RLIMIT_AS, (size + 100_000_000, free[1]))
+    assert ask(bench.port, "/big") == "500"
+    bench.seen["500"] += 1
+    bench.recovered()
+    resource.prlimit(bench.pid, resource.RLIMIT_AS, free)
+    assert ask(bench.port, "/big") == "200"
+
+
 def descriptors(bench: Bench) -> None:
     """Leave a process few descriptors, take them all, and give them back."""
     bench.start(*ALONE)
@@ -321,6 +387,71 @@ def redis(bench: Bench) -> None:
     bench.run(*words)
     wait_for(lambda: ask(bench.port, "/redis") == "200", "Redis")
     bench.recovered()
+
+
+def has_postgresql() -> bool:
+    return any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+
+
+def postgresql_down(bench: Bench) -> None:
+    with postgresql.running_postgresql() as entry, restoring(entry) as stop:
+        bench.write(DJANGO_SOURCE)
+        bench.start(*ALONE, env={"PG_HOST": entry["HOST"]})
+        assert ask(bench.port, "/database") == "200", bench.log
+        bench.begin()
+        start = stop()
+        assert ask(bench.port, "/database") == "500"
+        bench.seen["500"] += 1
+        bench.recovered()
+        start()
+        wait_for(lambda: ask(bench.port, "/database") == "200", "PostgreSQL")
+        bench.recovered()
+
+
+def postgresql_restarts(bench: Bench) -> None:
+    """Restart it while a query runs: that request fails, and the next does not."""
+    with (
+        postgresql.running_postgresql() as entry,
+        restoring(entry) as stop,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        bench.write(DJANGO_SOURCE)
+        bench.start(*ALONE, env={"PG_HOST": entry["HOST"]})
+        asked = pool.submit(ask, bench.port, "/sleep")
+        bench.exists("begun")
+        bench.begin()
+        stop()()
+        assert asked.result(GUARD) == "500"
+        bench.seen["500"] += 1
+        assert ask(bench.port, "/database") == "200", bench.log
+        bench.recovered()
+
+
+@contextmanager
+def restoring(entry: dict[str, Any]) -> Iterator[Callable[[], Callable[[], None]]]:
+    """Give ``stop()``, which returns ``start()``; the server runs again at the end."""
+    folder = Path(entry["HOST"])
+    control = (postgresql._find("pg_ctl"), "-D", str(folder / "data"))
+    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
+    is_down = False
+
+    def start() -> None:
+        nonlocal is_down
+        words = ("-w", "-l", str(folder / "log"), "-o", options, "start")
+        postgresql._run(folder, *control, *words)
+        is_down = False
+
+    def stop() -> Callable[[], None]:
+        nonlocal is_down
+        postgresql._run(folder, *control, "-m", "immediate", "stop")
+        is_down = True
+        return start
+
+    try:
+        yield stop
+    finally:
+        if is_down:
+            start()
 
 
 def write_certificate(folder: Path) -> None:

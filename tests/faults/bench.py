@@ -99,7 +99,11 @@ class Bench:
         (self.folder / "app.py").write_text(source)
 
     def launch(
-        self, *options: str, stdout: Any = None, env: dict[str, str] | None = None
+        self,
+        *options: str,
+        stdout: Any = None,
+        stderr: Any = None,
+        env: dict[str, str] | None = None,
     ) -> None:
         """Start the server without waiting for it."""
         words = [sys.executable, "-m", "djserve", "app:application"]
@@ -111,13 +115,14 @@ class Bench:
                 env={**os.environ, "DJANGO_SETTINGS_MODULE": "", **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log if stdout is None else stdout,
-                stderr=log,
+                stderr=log if stderr is None else stderr,
             )
 
     def start(self, *options: str, tls: bool = False, **more: Any) -> None:
         """Start the server, and the clients once it serves."""
         self.launch(*options, **more)
-        self.logged("Listening on")
+        if "stderr" not in more:
+            self.logged("Listening on")
         wait_for(lambda: tls or ask(self.port) == "200", "an answer")
         for _ in range(0 if tls else 3):
             thread = threading.Thread(target=self._probe, daemon=True)

@@ -51,9 +51,8 @@ async def application(scope, receive, send):
         await asyncio.sleep(600)
     if path == "/memory":
         body = b"%d" % len(b"x" * (1 << 40))
-    if path == "/clock":
-        now = time.time
-        time.time = lambda: now() + 365 * 86400
+    if path == "/big":
+        body = b"%d" % len(b"x" * 300_000_000)
     if path == "/read":
         body = b"%d" % await read(receive)
     if path == "/within":
@@ -74,6 +73,54 @@ async def ask_redis():
 """
 
 SOURCE = _IMPORTS + FAIL + _REST
+
+DJANGO_SOURCE = """
+import os
+import django
+from django.conf import settings
+settings.configure(
+    SECRET_KEY="for faults", ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__,
+    FILE_UPLOAD_MAX_MEMORY_SIZE=65536, DATA_UPLOAD_MAX_MEMORY_SIZE=None,
+    LOGGING={
+        "version": 1, "disable_existing_loggers": False,
+        "handlers": {"console": {"class": "logging.StreamHandler"}},
+        "loggers": {"django.request": {"handlers": ["console"], "level": "ERROR"}},
+    },
+    DATABASES={"default": {
+        "ENGINE": "django.db.backends.postgresql", "NAME": "postgres",
+        "USER": "postgres", "HOST": os.environ.get("PG_HOST", ""),
+    }},
+)
+django.setup()
+from django.db import connection
+from django.http import HttpResponse
+from django.urls import path
+from djserve.handlers import get_asgi_application
+
+
+def query(request, statement="SELECT 1"):
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    return HttpResponse("ok")
+
+
+def sleep(request):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        open("begun", "w").close()
+        cursor.execute("SELECT pg_sleep(600)")
+    return HttpResponse("ok")
+
+
+urlpatterns = [
+    path("", lambda request: HttpResponse("ok")),
+    path("database", query),
+    path("sleep", sleep),
+    path("upload", lambda request: HttpResponse(str(len(request.body)))),
+]
+application = get_asgi_application()
+"""
+"""A project of Django's, for what djserve's handler is there for."""
 
 BROKEN = {
     "syntax error": "def (",

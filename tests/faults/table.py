@@ -23,6 +23,8 @@ class Row:
     log: str = ""
     sees: tuple[str, ...] = ()
     is_quick: bool = False
+    needs: Callable[[], bool] = lambda: True
+    """Return whether this machine has what the row takes."""
 
 
 EXCEPTIONS = (
@@ -102,7 +104,18 @@ ROWS = [
         _CUT,
         is_quick=True,
     ),
-    Row("Serving", "the clock jumps by a year", acts.clock_jumps, is_quick=True),
+    Row(
+        "Serving",
+        "the clock jumps a year ahead, and back",
+        partial(acts.clock_jumps, "+365d"),
+        needs=acts.FAKETIME.exists,
+    ),
+    Row(
+        "Serving",
+        "the clock jumps a year back, and ahead",
+        partial(acts.clock_jumps, "-365d"),
+        needs=acts.FAKETIME.exists,
+    ),
     *(
         Row(
             "Start",
@@ -232,6 +245,45 @@ ROWS = [
         True,
     ),
     Row("Pipe", "the access log's reader reads nothing", partial(acts.pipe, False)),
+    Row(
+        "Pipe",
+        "the error log's reader is gone",
+        acts.no_error_log,
+        sees=("500",),
+        is_quick=True,
+    ),
+    Row(
+        "Disk",
+        "the disk is full while an upload is written to it",
+        acts.upload,
+        "File too large",
+        ("500",),
+        True,
+    ),
+    Row(
+        "Limits",
+        "the process has no memory left",
+        acts.memory,
+        "MemoryError",
+        ("500",),
+        True,
+    ),
+    Row(
+        "Services",
+        "PostgreSQL is down, then up",
+        acts.postgresql_down,
+        "OperationalError",
+        ("500",),
+        needs=acts.has_postgresql,
+    ),
+    Row(
+        "Services",
+        "PostgreSQL restarts while a query runs",
+        acts.postgresql_restarts,
+        "OperationalError",
+        ("500",),
+        needs=acts.has_postgresql,
+    ),
     Row("Limits", "no descriptors are left", acts.descriptors, "RLIMIT_NOFILE", _CUT),
     Row(
         "Limits",

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.__main__ import run_row
+from tests.faults.__main__ import run_row, update_table
 from tests.faults.table import ROWS, Row
 
 pytestmark = [
@@ -28,3 +28,14 @@ def test_rows_are_many_and_each_has_its_name() -> None:
 @pytest.mark.parametrize("row", QUICK, ids=lambda row: f"{row.group}: {row.name}")
 def test_fault(row: Row) -> None:
     assert run_row(row).failure == ""
+
+
+def test_rows_that_were_not_run_stay_in_the_page() -> None:
+    first, second, third = (f"| {row.group} | {row.name} |" for row in ROWS[:3])
+    head = "| | Fault |\n| --- | --- |"
+    old = f"{head}\n{first} old |\n{third} old |\n| Gone | gone | old |\n"
+    new = f"{head}\n{second} new |\n{third} new |\n"
+
+    assert update_table(old, new) == (
+        f"{head}\n{first} old |\n{second} new |\n{third} new |\n"
+    )
