@@ -23,7 +23,7 @@ from djserve.server.launch import serve_embedded
 from djserve.server.loading import accept_application, load_application
 from djserve.supervisor import Loaded, Program
 from djserve.supervisor import run as run_program
-from djserve.supervisor.birth import is_child
+from djserve.supervisor.inheritance import is_child
 from djserve.supervisor.roles import find_supervised
 
 if TYPE_CHECKING:

@@ -64,10 +64,10 @@ def _serve(arguments: list[str]) -> None:
     """Become the supervisor, if one is needed."""
     hold()
     from djserve.management.commands.runasgi import Command
-    from djserve.supervisor.birth import is_child, keep_birth
+    from djserve.supervisor.inheritance import is_child, keep_environment
 
     if is_child():
-        keep_birth()
+        keep_environment()
         return
 
     Command().become_role(arguments)

@@ -22,19 +22,17 @@ from djserve.server.insight import InsightServer
 from djserve.server.launch import pid_file, uses_django
 from djserve.server.lifecycle import ExitCode
 from djserve.server.observation import has_metrics
-from djserve.supervisor.birth import count_workers
-from djserve.supervisor.desk import Desk
+from djserve.supervisor.control import ControlServer
 from djserve.supervisor.fleet import Fleet
-from djserve.supervisor.orphans import reap_others
-from djserve.supervisor.processes import Launcher, describe_end, start_successor
+from djserve.supervisor.inheritance import Inheritance, count_workers
+from djserve.supervisor.messages import STOP_MARGIN
+from djserve.supervisor.processes import Launcher, start_successor
 from djserve.supervisor.reloading import Reloader
-from djserve.supervisor.signals import SignalQueue
-from djserve.supervisor.status import FleetInsight
+from djserve.supervisor.signals import SignalQueue, Watcher
+from djserve.supervisor.spawner import Spawner
+from djserve.supervisor.status import FleetInsight, render_figures
+from djserve.supervisor.system import describe_end, reap_others, set_title
 from djserve.supervisor.systemd import Notifier
-from djserve.supervisor.titles import set_title
-from djserve.supervisor.upgrade import Inheritance
-from djserve.supervisor.watcher import Watcher
-from djserve.supervisor.worker import STOP_MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +63,7 @@ class Arbiter:
         self._sockets: list[BoundSocket] = []
         self._successor: subprocess.Popen[bytes] | None = None
         self._successor_deadline: float | None = None
-        self._desk: Desk | None = None
+        self._control: ControlServer | None = None
         self._insight: FleetInsight | None = None
         self._stops = 0
         self._is_announced = False
@@ -100,9 +98,10 @@ class Arbiter:
         numbers = [sock.fileno() for sock in self._sockets]
         self._fleet = Fleet(
             self._config,
-            Launcher(self._config.workers, numbers),
+            Spawner(Launcher(self._config.workers, numbers), self._watcher),
             self._watcher,
             count_workers(self._config.workers.workers),
+            render=render_figures,
         )
         try:
             with pid_file(self._config.lifecycle.pid_file), self._open_windows():
@@ -129,14 +128,14 @@ class Arbiter:
         with ExitStack() as stack:
             path = self._config.workers.control_socket
             if path is not None:
-                self._desk = Desk(
+                self._control = ControlServer(
                     path,
                     self._fleet,
                     self._watcher,
                     reload=self._reload,
                     drain=self._stop,
                 )
-                stack.callback(self._desk.close)
+                stack.callback(self._control.close)
             workers = self._config.workers
             if workers.reload:
                 stack.callback(Reloader(workers.reload_paths).close)
@@ -164,8 +163,8 @@ class Arbiter:
         self._watcher.run(TICK)
         if self._insight is not None:
             self._insight.turn()
-        if self._desk is not None:
-            self._desk.turn()
+        if self._control is not None:
+            self._control.turn()
         now = time.monotonic()
         gap, self._last_turn = now - self._last_turn, now
         if gap > PAUSE:

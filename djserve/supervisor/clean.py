@@ -12,8 +12,8 @@ from djserve.server.lifecycle import ExitCode
 from djserve.supervisor import processes
 from djserve.supervisor.arbiter import Arbiter
 from djserve.supervisor.handover import Handover, apply_logging
+from djserve.supervisor.inheritance import Inheritance
 from djserve.supervisor.systemd import adopt_activation
-from djserve.supervisor.upgrade import Inheritance
 
 
 def main() -> int:

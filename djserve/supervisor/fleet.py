@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import logging
 import random
-import signal
 import time
 from typing import TYPE_CHECKING
 
 from djserve.instrumentation.board import Board
 from djserve.server.ending import THREADS_TIMEOUT
-from djserve.supervisor.backoff import Backoff
-from djserve.supervisor.health import KILL_TIMEOUT, check_loop
-from djserve.supervisor.limits import Limits
-from djserve.supervisor.nursery import Generation, Nursery
-from djserve.supervisor.processes import (
-    Worker,
+from djserve.supervisor.messages import (
+    CallsReported,
+    Event,
+    Failed,
+    MetricsWanted,
+    WorkerReady,
     WorkerState,
-    describe_end,
-    resident_memory,
+    decode_event,
+    time_to_end,
+    time_to_hear,
 )
+from djserve.supervisor.replacement import KILL_TIMEOUT, Backoff, Limits, check_loop
+from djserve.supervisor.reports import Reports
 from djserve.supervisor.rollout import Rollout
-from djserve.supervisor.status import Reports, render_figures
-from djserve.supervisor.worker import time_to_end, time_to_hear
+from djserve.supervisor.system import describe_end
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from djserve.conf.schema import ServerConfig
-    from djserve.supervisor.processes import Launcher, Loader
-    from djserve.supervisor.watcher import Watcher
+    from djserve.supervisor.processes import Loader, Worker
+    from djserve.supervisor.signals import Watcher
+    from djserve.supervisor.spawner import Spawner
 
 logger = logging.getLogger("djserve")
 
@@ -40,21 +44,30 @@ class Fleet:
     """Keep ``target`` workers running. The supervisor calls ``tick`` all the time."""
 
     def __init__(
-        self, config: ServerConfig, launcher: Launcher, watcher: Watcher, target: int
+        self,
+        config: ServerConfig,
+        spawner: Spawner,
+        watcher: Watcher,
+        target: int,
+        *,
+        render: Callable[[Fleet], bytes] = lambda fleet: b"",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._watcher = watcher
-        self._nursery = Nursery(launcher, watcher, self)
+        self._spawner = spawner
+        self._render = render
+        self._clock = clock
+        spawner.report_to(self)
         self._backoff = Backoff()
         self._chance = random.Random()
         self._limits: dict[Worker, Limits] = {}
         self._ended_channels: dict[Worker, float] = {}
         self._count = 0
-        self.current = Generation(0, None)
         self.workers: list[Worker] = []
         self.retired = Board()
-        self.reports = Reports()
-        self.rollout = Rollout(self, self._nursery, self._backoff)
+        self.reports = Reports(clock)
+        self.rollout = Rollout(spawner, self)
         self.target = target
         self.restarts = 0
         self.first_failure: int | None = None
@@ -83,7 +96,7 @@ class Fleet:
     @property
     def child_pids(self) -> set[int]:
         """The processes that were started here, and not forked by a loader."""
-        return {loader.process.pid for loader in self._nursery.loaders}
+        return self._spawner.pids
 
     def scale(self, target: int) -> None:
         """Change the number of workers."""
@@ -93,28 +106,29 @@ class Fleet:
     def stop(self) -> None:
         """Ask every worker to drain; a second time to stop at once."""
         self.is_stopping = True
+        self.rollout.stop()
         for worker in list(self.workers):
             self._stop(worker)
-        self._nursery.quit()
+        self._spawner.quit()
 
     def kill(self) -> None:
         """End every worker this moment."""
         for worker in self.workers:
-            worker.send_signal(signal.SIGKILL)
-        self._nursery.kill()
+            worker.kill()
+        self._spawner.kill()
 
-    def signal_all(self, number: signal.Signals) -> None:
+    def signal_all(self, number: int) -> None:
         """Send a signal to every worker that is ready."""
         for worker in self.ready:
             worker.send_signal(number)
 
     def is_ended(self) -> bool:
         """Whether no process is left."""
-        return not self.workers and not self._nursery.loaders
+        return not self.workers and not self._spawner.loaders
 
     def poll(self) -> None:
         """Look which processes have ended; called at SIGCHLD."""
-        self._nursery.poll()
+        self._spawner.poll()
 
     def tick(self, now: float) -> None:
         """Do what is due at the monotonic time ``now``."""
@@ -124,16 +138,16 @@ class Fleet:
         for worker, since in list(self._ended_channels.items()):
             if (
                 now - since >= EXIT_TIMEOUT
-                or worker.loader not in self._nursery.loaders
+                or worker.loader not in self._spawner.loaders
             ):
-                worker.send_signal(signal.SIGKILL)
+                worker.kill()
                 self._worker_ended(worker, None)
-        self._nursery.tick(now, {worker.loader for worker in self.workers})
+        self._spawner.tick(now, {worker.loader for worker in self.workers})
         self.reports.tick(now)
         if self.is_stopping:
             return
         self._recycle(now)
-        self.rollout.proceed()
+        self._renew()
         self._maintain(now)
 
     # Starting.
@@ -141,14 +155,15 @@ class Fleet:
     def start_worker(self, replaces: Worker | None = None) -> None:
         """Start a worker of the current code, in the place of another or beside all."""
         self._count += 1
-        now = time.monotonic()
-        worker = Worker(self._count, self.current.number, now)
+        now = self._clock()
+        generation = self.rollout.current
+        worker = self._spawner.make_worker(self._count, generation.number, now)
         worker.replaces = replaces
         worker.deadline = now + self._config.workers.worker_start_timeout
         self.workers.append(worker)
         self._watcher.watch(worker.channel, lambda: self._hear_worker(worker))
         try:
-            self._nursery.place(worker, self.current)
+            self._spawner.place(worker, generation)
         except OSError as error:
             worker.problems = [f"No process can be started: {error}"]
             self._worker_ended(worker, None)
@@ -160,27 +175,29 @@ class Fleet:
             messages = worker.channel.receive()
         except EOFError:
             self._watcher.forget(worker.channel)
-            self._ended_channels[worker] = time.monotonic()
+            self._ended_channels[worker] = self._clock()
             return
         for message in messages:
-            match message["event"]:
-                case "ready":
-                    self.loop_name = message["loop"]
-                    self._worker_ready(worker, message["pid"])
-                case "failed":
-                    worker.problems = message["problems"]
-                case "metrics":
-                    text = render_figures(self).decode()
-                    worker.channel.send({"command": "metrics", "text": text})
-                case "report":
-                    self.reports.take(message["id"], worker, message["calls"])
+            self._take(worker, decode_event(message))
+
+    def _take(self, worker: Worker, event: Event | None) -> None:
+        match event:
+            case WorkerReady(pid, loop):
+                self.loop_name = loop
+                self._worker_ready(worker, pid)
+            case Failed(problems):
+                worker.problems = problems
+            case MetricsWanted():
+                worker.show_metrics(self._render(self).decode())
+            case CallsReported(number, calls):
+                self.reports.take(number, worker.number, calls)
 
     def _worker_ready(self, worker: Worker, pid: int) -> None:
         worker.pid = pid
         if worker.state is not WorkerState.STARTING:
             return
         worker.state = WorkerState.READY
-        worker.ready_at = time.monotonic()
+        worker.ready_at = self._clock()
         worker.deadline = None
         self._limits[worker] = Limits.draw(self._config.workers, self._chance)
         self.has_served = True
@@ -189,13 +206,29 @@ class Fleet:
         if old is not None and old in self.workers:
             self._stop(old)
 
+    def code_loaded(self, loader: Loader) -> None:
+        """Start anew: what the old code's workers came to counts no more."""
+        self._backoff.reset()
+        self.notes = loader.notes
+
+    def code_refused(self, text: str, code: int) -> None:
+        """Log why new code is not brought in; at the first start it is the end."""
+        if self.is_stopping:
+            # The loader was told to end.
+            return
+        if self.has_served:
+            logger.error("The new code was refused, and the old workers stay: %s", text)
+            return
+        self.first_failure = 1 if code <= 0 else code
+        logger.critical("%s", text)
+
     def process_known(self, number: int, pid: int) -> None:
         """Record a worker's process."""
         for worker in self.workers:
             if worker.number == number:
                 worker.pid = pid
                 if worker.state is WorkerState.STOPPING:
-                    worker.send_signal(signal.SIGTERM)
+                    worker.terminate()
 
     def process_ended(self, pid: int, code: int) -> None:
         """Record the end of a worker's process."""
@@ -208,11 +241,12 @@ class Fleet:
         if self.rollout.loader_ended(loader, code):
             return
         for worker in list(self.workers):
-            if worker.pid == loader.process.pid:
+            if worker.pid == loader.pid:
                 worker.problems = worker.problems or loader.problems
                 self._worker_ended(worker, code)
-        if self.current.base is loader and not self.is_stopping:
-            self.current.base = None
+        current = self.rollout.current
+        if current.base is loader and not self.is_stopping:
+            current.base = None
             logger.warning(
                 "The loader %s; the next worker loads anew", describe_end(code)
             )
@@ -235,7 +269,7 @@ class Fleet:
         worker.close()
 
     def _ended_unexpectedly(self, worker: Worker, code: int | None) -> None:
-        now = time.monotonic()
+        now = self._clock()
         served = 0.0 if worker.ready_at is None else now - worker.ready_at
         was_starting = worker.state is WorkerState.STARTING
         self.restarts += 1
@@ -275,10 +309,10 @@ class Fleet:
             worker.is_overdue = True
             logger.error("%s is killed: it did not %s in time", worker, _aim(worker))
         if worker.pid is not None:
-            worker.send_signal(signal.SIGKILL)
+            worker.kill()
         elif worker.loader is not None:
             # The loader has not even forked it: the channel ends with the loader.
-            self._nursery.give_up(worker.loader)
+            self._spawner.give_up(worker.loader)
 
     def _recycle(self, now: float) -> None:
         """Start a replacement for one worker that has reached a limit."""
@@ -289,7 +323,7 @@ class Fleet:
         for worker in self.ready:
             memory = 0
             if self._config.workers.worker_max_memory is not None:
-                memory = resident_memory(worker.pid)
+                memory = worker.memory()
             assert worker.ready_at is not None
             age = now - worker.ready_at
             reason = self._limits[worker].find_reason(worker.requests, age, memory)
@@ -297,6 +331,14 @@ class Fleet:
                 logger.info("%s is replaced: %s", worker, reason)
                 self.start_worker(replaces=worker)
                 return
+
+    def _renew(self) -> None:
+        """Start a worker of new code in the place of one of the old."""
+        if self.is_replacing:
+            return
+        old = self.rollout.next_to_replace(self.workers)
+        if old is not None:
+            self.start_worker(replaces=old)
 
     def _maintain(self, now: float) -> None:
         """Start what is missing, stop what is too much."""
@@ -315,11 +357,11 @@ class Fleet:
     @property
     def has_generation(self) -> bool:
         """Whether any code was ever loaded."""
-        return self.current.number > 0
+        return self.rollout.current.number > 0
 
     def _stop(self, worker: Worker) -> None:
         if worker.state is not WorkerState.STOPPING:
-            worker.stopping_at = now = time.monotonic()
+            worker.stopping_at = now = self._clock()
             worker.deadline = now + time_to_hear(self._config.lifecycle)
         worker.tell_to_stop()
         worker.state = WorkerState.STOPPING

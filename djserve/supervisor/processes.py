@@ -6,15 +6,25 @@ import os
 import signal
 import subprocess
 import sys
-from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from djserve.instrumentation.board import Board, Field, create_memory
 from djserve.net.channel import Channel, open_pair
-from djserve.supervisor.birth import VARIABLE, Birth
-from djserve.supervisor.child import PRELOAD_OFF
+from djserve.supervisor.inheritance import LOADER_VARIABLE, ChildEnvironment
+from djserve.supervisor.messages import (
+    PRELOAD_OFF,
+    BecomeWorker,
+    ForkWorker,
+    Order,
+    Quit,
+    ReportCalls,
+    ShowMetrics,
+    Stop,
+    WorkerState,
+    encode_order,
+)
 from djserve.supervisor.parent_death import die_with
-from djserve.supervisor.worker import STACK_SIGNAL
+from djserve.supervisor.system import STACK_SIGNAL, resident_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,14 +85,14 @@ class Launcher:
         With ``is_checked`` another has run the system checks on the same code.
         """
         ours, theirs = open_pair()
-        birth = Birth(theirs.fileno(), self._sockets, is_checked)
+        environment = ChildEnvironment(theirs.fileno(), self._sockets, is_checked)
         try:
             process = subprocess.Popen(
                 self._arguments,
                 cwd=self._directory,
-                env={**os.environ, VARIABLE: birth.to_text()},
+                env={**os.environ, LOADER_VARIABLE: environment.to_text()},
                 stdin=subprocess.DEVNULL,
-                pass_fds=(birth.channel, *birth.sockets),
+                pass_fds=(environment.channel, *environment.sockets),
                 user=self._config.user,
                 group=self._config.group,
                 extra_groups=None if self._config.user is None else [],
@@ -121,6 +131,11 @@ class Loader:
         self.problems: list[str] = []
 
     @property
+    def pid(self) -> int:
+        """The process."""
+        return self.process.pid
+
+    @property
     def is_obstacle_unexpected(self) -> bool:
         """Whether the operator has not asked for workers that load by themselves."""
         return self.obstacle != PRELOAD_OFF
@@ -130,10 +145,15 @@ class Loader:
         """Whether workers may be forked from it."""
         return self.is_loaded and not self.obstacle
 
-    def make(self, worker: Worker, command: str) -> None:
-        """Order a worker: "fork" makes a new process, "become" makes this one it."""
-        message = {"command": command, "number": worker.number}
-        self.channel.send(message, worker.take_descriptors())
+    def fork(self, worker: Worker) -> None:
+        """Order a worker in a new process."""
+        order = encode_order(ForkWorker(worker.number))
+        self.channel.send(order, worker.take_descriptors())
+
+    def become(self, worker: Worker) -> None:
+        """Order this process to be a worker."""
+        order = encode_order(BecomeWorker(worker.number))
+        self.channel.send(order, worker.take_descriptors())
 
     def quit(self) -> None:
         """Let it end once its workers have."""
@@ -141,7 +161,7 @@ class Loader:
         # One that is stopped (SIGSTOP) would hear nothing.
         self.process.send_signal(signal.SIGCONT)
         if self.channel.fileno() >= 0:
-            self.channel.send({"command": "quit"})
+            self.channel.send(encode_order(Quit()))
 
     def kill(self) -> None:
         """End it this moment, even one that is stopped."""
@@ -150,14 +170,6 @@ class Loader:
     def close(self) -> None:
         """Release it: a loader that waits for orders ends then."""
         self.channel.close()
-
-
-class WorkerState(Enum):
-    """STARTING until it is ready, STOPPING once it was told to end."""
-
-    STARTING = auto()
-    READY = auto()
-    STOPPING = auto()
 
 
 class Worker:
@@ -176,7 +188,6 @@ class Worker:
         self.pid: int | None = None
         self.loader: Loader | None = None
         self.replaces: Worker | None = None
-        self.is_unexpected = True
         self.problems: list[str] = []
         self.board = Board()
         self._stacks = create_memory("djserve-stacks", 0)
@@ -219,10 +230,30 @@ class Worker:
         """Ask for the end; a second time at once."""
         self.resume()
         if self.state is WorkerState.STARTING:
-            self.send_signal(signal.SIGTERM)
-        self.channel.send({"command": "stop"})
+            self.terminate()
+        self._send(Stop())
 
-    def send_signal(self, number: signal.Signals) -> None:
+    def ask_for_calls(self, number: int) -> None:
+        """Ask what it is doing; the answer has the number."""
+        self._send(ReportCalls(number))
+
+    def show_metrics(self, text: str) -> None:
+        """Send the metrics that it has asked for."""
+        self._send(ShowMetrics(text))
+
+    def terminate(self) -> None:
+        """Ask for the end by a signal: its loop may not run yet."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it this moment, where its process is known."""
+        self.send_signal(signal.SIGKILL)
+
+    def memory(self) -> int:
+        """Return its resident memory in bytes, 0 if it cannot be told."""
+        return resident_memory(self.pid)
+
+    def send_signal(self, number: int) -> None:
         """Send a signal, where the process is known and still there."""
         if self.pid is None:
             return
@@ -242,6 +273,9 @@ class Worker:
         size = os.fstat(self._stacks).st_size
         return os.pread(self._stacks, size, 0).decode(errors="replace")
 
+    def _send(self, order: Order) -> None:
+        self.channel.send(encode_order(order))
+
     def close(self) -> None:
         """Release everything that was shared with the process."""
         self.channel.close()
@@ -249,28 +283,6 @@ class Worker:
             self._theirs.close()
         self.board.close()
         os.close(self._stacks)
-
-
-def describe_end(code: int | None) -> str:
-    """Return how a process has ended, as a phrase."""
-    if code is None:
-        return "ended"
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"was ended by {name}"
-
-
-def resident_memory(pid: int | None) -> int:
-    """Return a process's resident memory in bytes, 0 where it cannot be told."""
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 def start_successor(

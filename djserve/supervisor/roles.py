@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, NoReturn
 from djserve.conf.loader import read_host_settings, read_logging
 from djserve.conf.process import become_worker
 from djserve.server.launch import launch, prepare_reactor, uses_django
-from djserve.supervisor.birth import Birth, count_workers
+from djserve.supervisor.inheritance import (
+    ChildEnvironment,
+    Inheritance,
+    count_workers,
+    is_successor,
+)
 from djserve.supervisor.signals import hold_signals
 from djserve.supervisor.systemd import adopt_activation
-from djserve.supervisor.upgrade import Inheritance, is_successor
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
@@ -29,11 +33,11 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
 
     Raises ConfigError where the configuration or the application is wrong.
     """
-    birth = Birth.take()
-    if birth is not None:
-        from djserve.supervisor.child import run_child
+    environment = ChildEnvironment.take()
+    if environment is not None:
+        from djserve.supervisor.loader import run_child
 
-        return run_child(birth, config, program)
+        return run_child(environment, config, program)
     if uses_django() and (needs_supervisor(config) or is_successor()):
         become_supervisor(config)
     given = config

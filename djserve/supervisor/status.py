@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -10,67 +9,13 @@ from typing import TYPE_CHECKING
 import djserve
 from djserve.instrumentation.board import Field
 from djserve.instrumentation.metrics import render
-from djserve.supervisor.processes import WorkerState, resident_memory
+from djserve.supervisor.messages import Calls, WorkerState
+from djserve.supervisor.reports import REPORT_TIMEOUT, CallsByWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from djserve.net.channel import Message
     from djserve.supervisor.fleet import Fleet
     from djserve.supervisor.processes import Worker
-
-REPORT_TIMEOUT = 1.0
-"""Seconds for a worker to say what it is doing; a blocked one does not."""
-
-
-class Reports:
-    """Collect what workers say they are doing, then pass it on."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._open: dict[int, _Report] = {}
-
-    def ask(self, workers: list[Worker], tell: Callable[[_Calls], None]) -> None:
-        """Ask the workers; ``tell`` gets the answers that came in time, by number."""
-        self._count += 1
-        deadline = time.monotonic() + REPORT_TIMEOUT
-        report = _Report({worker.number for worker in workers}, deadline, tell)
-        self._open[self._count] = report
-        for worker in workers:
-            worker.channel.send({"command": "report", "id": self._count})
-        self._finish(self._count, is_due=False)
-
-    def take(self, number: int, worker: Worker, calls: list[Message]) -> None:
-        """Take one worker's answer."""
-        report = self._open.get(number)
-        if report is not None:
-            report.missing.discard(worker.number)
-            report.calls[worker.number] = calls
-            self._finish(number, is_due=False)
-
-    def tick(self, now: float) -> None:
-        """Go on without the workers that do not answer."""
-        for number, report in list(self._open.items()):
-            self._finish(number, is_due=now >= report.deadline)
-
-    def _finish(self, number: int, *, is_due: bool) -> None:
-        report = self._open[number]
-        if is_due or not report.missing:
-            del self._open[number]
-            report.tell(report.calls)
-
-
-_Calls = dict[int, list[dict[str, object]]]
-
-
-class _Report:
-    def __init__(
-        self, missing: set[int], deadline: float, tell: Callable[[_Calls], None]
-    ) -> None:
-        self.missing = missing
-        self.deadline = deadline
-        self.tell = tell
-        self.calls: _Calls = {}
 
 
 def render_figures(fleet: Fleet) -> bytes:
@@ -79,16 +24,16 @@ def render_figures(fleet: Fleet) -> bytes:
     return render(live, fleet.retired, fleet.restarts)
 
 
-def describe_fleet(fleet: Fleet, calls: _Calls) -> Message:
+def describe_fleet(fleet: Fleet, supervisor: int, calls: CallsByWorker) -> Message:
     """Return the status as plain values; ``calls`` by the workers' numbers."""
     now = time.monotonic()
     return {
         "version": djserve.__version__,
-        "supervisor": os.getpid(),
+        "supervisor": supervisor,
         "target": fleet.target,
         "restarts": fleet.restarts,
-        "generation": fleet.current.number,
-        "reload": fleet.rollout.outcome,
+        "generation": fleet.rollout.current.number,
+        "reload": fleet.rollout.outcome.describe(),
         "is_stopping": fleet.is_stopping,
         "workers": [
             describe_worker(worker, now, calls.get(worker.number))
@@ -97,9 +42,7 @@ def describe_fleet(fleet: Fleet, calls: _Calls) -> Message:
     }
 
 
-def describe_worker(
-    worker: Worker, now: float, calls: list[dict[str, object]] | None
-) -> Message:
+def describe_worker(worker: Worker, now: float, calls: Calls | None) -> Message:
     """Return one worker's part of the status; ``calls`` None: it did not answer."""
     numbers = worker.board.numbers
     is_ready = worker.state is WorkerState.READY
@@ -109,7 +52,7 @@ def describe_worker(
         "state": worker.state.name.lower(),
         "generation": worker.generation,
         "age": round(now - worker.started_at, 1),
-        "memory": resident_memory(worker.pid),
+        "memory": worker.memory(),
         "blocked": round(worker.silence(now), 1) if is_ready else 0.0,
         "requests": numbers[Field.REQUESTS],
         "connections": numbers[Field.CONNECTIONS],

@@ -1,4 +1,4 @@
-"""A worker: one server process under a supervisor, and what it tells of itself.
+"""A worker: one server process under a supervisor, and its conversation with that.
 
 Its loop beats into memory that the supervisor reads. The end of the supervisor, seen
 at the channel, is the end of the worker too: it drains and stops.
@@ -6,6 +6,7 @@ at the channel, is the end of the worker too: it drains and stops.
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import logging
 import os
@@ -17,24 +18,37 @@ from djserve.errors import ConfigError
 from djserve.instrumentation.board import Board
 from djserve.net.channel import Channel
 from djserve.net.forks import ForkGuard
+from djserve.server.banner import describe_loop
+from djserve.server.heartbeat import Heartbeat
+from djserve.server.insight import answer_in_front
 from djserve.server.launch import Watch, prepare_reactor, serve_application
 from djserve.server.lifecycle import ExitCode
+from djserve.supervisor.inspection import inspect_calls
+from djserve.supervisor.messages import (
+    CallsReported,
+    Event,
+    Failed,
+    MetricsWanted,
+    Order,
+    ReportCalls,
+    ShowMetrics,
+    Stop,
+    WorkerReady,
+    decode_order,
+    encode_event,
+    time_to_end,
+)
 from djserve.supervisor.parent_death import end_after
-from djserve.supervisor.post import Post
-from djserve.supervisor.titles import set_title
+from djserve.supervisor.system import STACK_SIGNAL, set_title
 
 if TYPE_CHECKING:
-    from djserve.conf.schema import LifecycleConfig, ServerConfig
+    from djserve.asgi.types import Application
+    from djserve.conf.schema import ServerConfig
     from djserve.server.lifecycle import Server
     from djserve.supervisor.program import Loaded, Program
 
+
 logger = logging.getLogger("djserve")
-
-STACK_SIGNAL = signal.SIGUSR2
-"""Makes a worker write the stacks of its threads, whatever it is doing."""
-
-STOP_MARGIN = 10.0
-"""Seconds beyond all of a worker's own deadlines until it is killed."""
 
 HANDLED_BY_LOADER = (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1)
 
@@ -51,19 +65,6 @@ class Assignment:
     board: int
     stacks: int
     sockets: tuple[int, ...] = ()
-
-
-def time_to_end(config: LifecycleConfig) -> float:
-    """Return the seconds after which a worker that was told to end is killed."""
-    return config.shutdown_timeout + config.lifespan_timeout + STOP_MARGIN
-
-
-def time_to_hear(config: LifecycleConfig) -> float:
-    """Return the seconds after which a worker's loop must have heard of its end.
-
-    A loop that is blocked for as long as requests may take finishes none of them.
-    """
-    return config.shutdown_timeout + STOP_MARGIN
 
 
 def run_worker(
@@ -93,22 +94,116 @@ def run_worker(
                 loaded = program.load()
             if loaded.config is not None:
                 config = replace(loaded.config, bind=config.bind)
-            post = Post(channel, board, reactor.loop, config, program)
+            link = SupervisorLink(channel, board, reactor.loop, config, program)
 
             def server_ready(server: Server) -> None:
                 # The drain closes the listeners' copies. With these open, the kernel
                 # would go on taking connections that nobody accepts.
                 for number in assignment.sockets:
                     os.close(number)
-                post.server_ready(server)
+                link.server_ready(server)
 
-            watch = Watch(server_ready, board, post.put_around)
+            watch = Watch(server_ready, board, link.put_around)
             signals = (signal.SIGTERM,)
             return serve_application(
                 loaded.application, config, reactor, watch, signals, loaded.files
             )
         except ConfigError as error:
-            channel.send({"event": "failed", "problems": error.problems})
+            channel.send(encode_event(Failed(error.problems)))
             raise
         finally:
             channel.flush()
+
+
+ANSWER_TIMEOUT = 5.0
+
+
+class SupervisorLink:
+    """Tell the supervisor what happens, do what it orders, ask it for the metrics."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        board: Board,
+        loop: asyncio.AbstractEventLoop,
+        config: ServerConfig,
+        program: Program,
+    ) -> None:
+        self._channel = channel
+        self._board = board
+        self._loop = loop
+        self._config = config
+        self._program = program
+        self._server: Server | None = None
+        self._waiting: list[asyncio.Future[str]] = []
+
+    def server_ready(self, server: Server) -> None:
+        """Tell that every address accepts connections, and begin to beat."""
+        self._server = server
+        if self._config.workers.control_socket is not None:
+            server.calls.note_beginnings()
+        Heartbeat(self._board, server, self._program.thread_stats).start(self._loop)
+        self._loop.add_reader(self._channel.fileno(), self._receive)
+        loop = describe_loop(self._loop)
+        self._tell(WorkerReady(os.getpid(), loop))
+
+    def put_around(self, application: Application) -> Application:
+        """Put around the application what a supervisor may ask for."""
+        path = self._config.metrics.metrics_path
+        if path is None:
+            return application
+        return answer_in_front(application, path, self, self._read_metrics)
+
+    # server.insight.Insight, for the paths on the server's own addresses.
+
+    def metrics(self) -> bytes:
+        raise NotImplementedError("only the supervisor knows them")
+
+    def is_alive(self) -> bool:
+        return True
+
+    def is_ready(self) -> bool:
+        return self._server is not None and not self._server.is_stopping
+
+    async def _read_metrics(self) -> bytes:
+        """Ask the supervisor, who alone sees every worker's figures."""
+        answer: asyncio.Future[str] = self._loop.create_future()
+        self._waiting.append(answer)
+        self._tell(MetricsWanted())
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            return (await answer).encode()
+
+    def _receive(self) -> None:
+        assert self._server is not None
+        try:
+            messages = self._channel.receive()
+        except EOFError:
+            # The supervisor is gone, and nobody would ever replace this worker.
+            self._loop.remove_reader(self._channel.fileno())
+            self._server.stop()
+            return
+        for message in messages:
+            self._obey(decode_order(message), self._server)
+
+    def _obey(self, order: Order | None, server: Server) -> None:
+        match order:
+            case Stop():
+                server.stop()
+            case ReportCalls(number):
+                calls = inspect_calls(server.calls, self._program.describe)
+                self._tell(CallsReported(number, calls))
+            case ShowMetrics(text):
+                waiting, self._waiting = self._waiting, []
+                for answer in waiting:
+                    if not answer.done():
+                        answer.set_result(text)
+
+    def _tell(self, event: Event) -> None:
+        self._channel.send(encode_event(event))
+        if self._channel.has_output:
+            self._loop.add_writer(self._channel.fileno(), self._flush)
+
+    def _flush(self) -> None:
+        self._channel.flush()
+        if not self._channel.has_output:
+            self._loop.remove_writer(self._channel.fileno())

@@ -44,7 +44,7 @@ UNNEEDED = {
     "twisted.internet.endpoints",
     # Metrics, traces, reloading, the supervisor
     "djserve.supervisor.arbiter",
-    "djserve.supervisor.child",
+    "djserve.supervisor.loader",
     "http.server",
     "opentelemetry",
     "prometheus_client",

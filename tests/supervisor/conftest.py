@@ -17,7 +17,10 @@ from djserve.net.binding import bind_all
 from djserve.net.channel import Channel, Message
 from djserve.supervisor.fleet import Fleet
 from djserve.supervisor.processes import Launcher, Loader, Worker
-from djserve.supervisor.watcher import Watcher
+from djserve.supervisor.signals import Watcher
+from djserve.supervisor.spawner import Spawner
+from djserve.supervisor.status import render_figures
+from tests.supervisor.fakes import Troop
 
 APPLICATION = """
 import asyncio, os, time
@@ -64,7 +67,10 @@ class Crew:
             str(project),
         )
         self.watcher = Watcher()
-        self.fleet = Fleet(self.config, launcher, self.watcher, workers)
+        spawner = Spawner(launcher, self.watcher)
+        self.fleet = Fleet(
+            self.config, spawner, self.watcher, workers, render=render_figures
+        )
 
     def turn(self) -> None:
         """Run one turn of the loop."""
@@ -118,6 +124,20 @@ def make_crew(project: Path) -> Iterator[MakeCrew]:
     for crew in crews:
         crew.end()
     signal.signal(signal.SIGCHLD, old)
+
+
+@pytest.fixture
+def make_troop() -> Iterator[Callable[..., Troop]]:
+    """Give ``make_troop(workers, **settings)``: a fleet without processes."""
+    troops: list[Troop] = []
+
+    def make(target: int, **settings: object) -> Troop:
+        troops.append(Troop(target, **settings))
+        return troops[-1]
+
+    yield make
+    for troop in troops:
+        troop.close()
 
 
 @pytest.fixture

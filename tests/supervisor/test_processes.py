@@ -13,15 +13,14 @@ import pytest
 
 from djserve.conf.parser import parse
 from djserve.instrumentation.board import Field
-from djserve.supervisor.child import PRELOAD_OFF
+from djserve.supervisor.messages import PRELOAD_OFF, WorkerState
 from djserve.supervisor.processes import (
     Launcher,
     Worker,
-    WorkerState,
     command_line,
-    resident_memory,
     working_directory,
 )
+from djserve.supervisor.system import resident_memory
 from tests.support.descriptors import open_descriptors
 
 pytestmark = pytest.mark.e2e
@@ -29,13 +28,13 @@ pytestmark = pytest.mark.e2e
 LOADER = """
 import os
 from djserve.net.channel import Channel
-from djserve.supervisor.birth import VARIABLE, Birth
-birth = Birth.take()
-channel = Channel.adopt(birth.channel)
+from djserve.supervisor.inheritance import LOADER_VARIABLE, ChildEnvironment
+given = ChildEnvironment.take()
+channel = Channel.adopt(given.channel)
 channel.send({
     "directory": os.getcwd(),
-    "sockets": [os.fstat(number).st_ino for number in birth.sockets],
-    "is_known_to_children": VARIABLE in os.environ,
+    "sockets": [os.fstat(number).st_ino for number in given.sockets],
+    "is_known_to_children": LOADER_VARIABLE in os.environ,
 })
 """
 

@@ -77,7 +77,7 @@ def test_one_worker_is_served_by_the_process_itself(
 
 
 @pytest.mark.e2e
-def test_process_with_its_birth_in_the_environment_is_a_child(project: Path) -> None:
+def test_process_with_the_variable_of_a_loader_is_a_child(project: Path) -> None:
     ours, theirs = socket.socketpair()
     # Its supervisor is gone already, so that it has nothing to do.
     ours.close()

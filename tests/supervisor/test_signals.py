@@ -1,12 +1,14 @@
-"""Signals that arrive, and what is taken out."""
+"""Signals that arrive and what is taken out; descriptors that are watched."""
 
 from __future__ import annotations
 
 import os
 import select
 import signal
+from functools import partial
 
-from djserve.supervisor.signals import SignalQueue
+from djserve.net.channel import open_pair
+from djserve.supervisor.signals import SignalQueue, Watcher
 
 
 def send(*numbers: int) -> None:
@@ -51,3 +53,46 @@ def test_handlers_are_put_back() -> None:
         assert signal.getsignal(signal.SIGHUP) is not before
 
     assert signal.getsignal(signal.SIGHUP) is before
+
+
+def test_call_is_made_when_something_can_be_read() -> None:
+    ours, theirs = open_pair()
+    watcher = Watcher()
+    calls: list[str] = []
+    watcher.watch(ours, lambda: calls.append("read"))
+    watcher.run(0)
+    assert calls == []
+    theirs.send({})
+    watcher.run(5)
+
+    assert calls == ["read"]
+    ours.close()
+    theirs.close()
+
+
+def test_source_that_was_forgotten_in_the_same_turn_is_not_called() -> None:
+    pairs = [open_pair(), open_pair()]
+    watcher = Watcher()
+    calls: list[int] = []
+
+    def take(index: int) -> None:
+        calls.append(index)
+        for ours, _ in pairs:
+            watcher.forget(ours)
+            ours.close()
+
+    for index, (ours, theirs) in enumerate(pairs):
+        watcher.watch(ours, partial(take, index))
+        theirs.send({})
+    watcher.run(5)
+
+    assert len(calls) == 1
+    for _, theirs in pairs:
+        theirs.close()
+
+
+def test_what_is_not_watched_can_be_forgotten() -> None:
+    ours, theirs = open_pair()
+    Watcher().forget(ours)
+    ours.close()
+    theirs.close()

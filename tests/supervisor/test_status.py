@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import djserve
 from djserve.instrumentation.board import Field
-from djserve.net.channel import Channel
 from djserve.supervisor import status as status_module
-from djserve.supervisor.processes import Worker, WorkerState
+from djserve.supervisor.messages import WorkerState
+from djserve.supervisor.processes import Worker
 from djserve.supervisor.status import (
-    REPORT_TIMEOUT,
     FleetInsight,
-    Reports,
     describe_fleet,
     describe_worker,
     render_figures,
@@ -27,49 +24,6 @@ from djserve.supervisor.status import (
 MakeCrew = Callable[..., Any]
 
 CALL = {"path": "/", "age": 1.5}
-
-
-@pytest.fixture
-def far_end(worker: Worker) -> Iterator[Channel]:
-    """The channel that the worker's process would have."""
-    channel = Channel.adopt(os.dup(worker.take_descriptors()[0]))
-    yield channel
-    channel.close()
-
-
-def test_workers_are_asked_what_they_do(worker: Worker, far_end: Channel) -> None:
-    Reports().ask([worker], lambda calls: None)
-
-    assert far_end.receive() == [{"command": "report", "id": 1}]
-
-
-def test_answers_are_passed_on_once_all_have_come(worker: Worker) -> None:
-    reports, told = Reports(), list[object]()
-    reports.ask([worker], told.append)
-    assert told == []
-    reports.take(1, worker, [CALL])
-
-    assert told == [{7: [CALL]}]
-
-
-def test_without_workers_the_answer_is_there_at_once() -> None:
-    told: list[object] = []
-    Reports().ask([], told.append)
-
-    assert told == [{}]
-
-
-def test_worker_that_does_not_answer_in_time_is_left_out(worker: Worker) -> None:
-    reports, told = Reports(), list[object]()
-    now = time.monotonic()
-    reports.ask([worker], told.append)
-    reports.tick(now)
-    assert told == []
-    reports.tick(now + REPORT_TIMEOUT + 1)
-    assert told == [{}]
-    reports.take(1, worker, [CALL])
-
-    assert told == [{}]
 
 
 def test_worker_is_described_by_its_board(worker: Worker) -> None:
@@ -95,7 +49,7 @@ def test_only_a_worker_that_serves_can_be_blocked(worker: Worker) -> None:
 
 @pytest.mark.e2e
 def test_fleet_is_described_before_it_has_workers(make_crew: MakeCrew) -> None:
-    status = describe_fleet(make_crew(2).fleet, {})
+    status = describe_fleet(make_crew(2).fleet, os.getpid(), {})
 
     assert status["version"] == djserve.__version__
     assert (status["target"], status["generation"]) == (2, 0)
@@ -107,7 +61,7 @@ def test_fleet_is_described_before_it_has_workers(make_crew: MakeCrew) -> None:
 def test_fleet_is_described_with_its_workers(make_crew: MakeCrew) -> None:
     crew = make_crew(2).start()
     first = crew.fleet.workers[0]
-    status = describe_fleet(crew.fleet, {first.number: [CALL]})
+    status = describe_fleet(crew.fleet, os.getpid(), {first.number: [CALL]})
 
     assert {worker["process"] for worker in status["workers"]} == crew.ids()
     assert [worker["calls"] for worker in status["workers"]] == [[CALL], None]

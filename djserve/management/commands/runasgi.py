@@ -32,9 +32,8 @@ from djserve.management.production import create_program
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.lifecycle import ExitCode
 from djserve.supervisor import run
-from djserve.supervisor.birth import is_checked, is_child
+from djserve.supervisor.inheritance import is_checked, is_child, is_successor
 from djserve.supervisor.roles import become_supervisor, needs_supervisor
-from djserve.supervisor.upgrade import is_successor
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
@@ -80,7 +79,7 @@ class Command(BaseCommand):
             text = str(error)
             if is_child():
                 # A server alone needs nothing of it.
-                from djserve.supervisor.child import report_failure
+                from djserve.supervisor.loader import report_failure
 
                 report_failure([text])
                 sys.exit(ExitCode.CONFIG_WRONG)

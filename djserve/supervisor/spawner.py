@@ -5,18 +5,26 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from djserve.server.ending import THREADS_TIMEOUT
-from djserve.supervisor.health import KILL_TIMEOUT
+from djserve.supervisor.messages import (
+    CodeLoaded,
+    Event,
+    Failed,
+    WorkerExited,
+    WorkerForked,
+    decode_event,
+)
+from djserve.supervisor.processes import Worker
+from djserve.supervisor.replacement import KILL_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from djserve.net.channel import Message
-    from djserve.supervisor.processes import Launcher, Loader, Worker
-    from djserve.supervisor.watcher import Watcher
+    from djserve.supervisor.processes import Launcher, Loader
+    from djserve.supervisor.rollout import Generation
+    from djserve.supervisor.signals import Watcher
 
 
 logger = logging.getLogger("djserve")
@@ -25,7 +33,7 @@ END_TIMEOUT = THREADS_TIMEOUT + 5.0
 """Seconds for a loader that is told to quit, once its workers have ended."""
 
 
-class Family(Protocol):
+class ProcessEvents(Protocol):
     """Who is told of processes: the fleet."""
 
     def process_known(self, number: int, pid: int, /) -> None: ...
@@ -33,26 +41,27 @@ class Family(Protocol):
     def loader_ended(self, loader: Loader, code: int, /) -> None: ...
 
 
-@dataclass(eq=False)
-class Generation:
-    """One state of the code: its number, and the loader that has it.
-
-    ``base`` is None where the loader has become a worker, or has ended: the next worker
-    has its own loader then.
-    """
-
-    number: int
-    base: Loader | None
-
-
-class Nursery:
+class Spawner:
     """Start loaders and find a process for each worker."""
 
-    def __init__(self, launcher: Launcher, watcher: Watcher, family: Family) -> None:
+    def __init__(self, launcher: Launcher, watcher: Watcher) -> None:
         self._launcher = launcher
         self._watcher = watcher
-        self._family = family
+        self._events: ProcessEvents
         self.loaders: dict[Loader, Callable[[], None]] = {}
+
+    def report_to(self, events: ProcessEvents) -> None:
+        """Tell ``events`` of processes from now on; called before any is started."""
+        self._events = events
+
+    def make_worker(self, number: int, generation: int, now: float) -> Worker:
+        """Return a worker that has no process yet."""
+        return Worker(number, generation, now)
+
+    @property
+    def pids(self) -> set[int]:
+        """The processes that were started here, and not forked by a loader."""
+        return {loader.pid for loader in self.loaders}
 
     def start_loader(
         self, on_loaded: Callable[[], None], *, is_checked: bool = False
@@ -72,11 +81,11 @@ class Nursery:
                 lambda: self._become(worker, loader), is_checked=True
             )
             worker.loader = loader
-            worker.pid = loader.process.pid
+            worker.pid = loader.pid
             # The worker's own deadline is that of its process.
             loader.deadline = None
         elif base.can_fork:
-            base.make(worker, "fork")
+            base.fork(worker)
             worker.handed_over()
             worker.loader = base
         else:
@@ -92,7 +101,7 @@ class Nursery:
                 self._hear(loader)
                 self._close(loader)
                 del self.loaders[loader]
-                self._family.loader_ended(loader, code)
+                self._events.loader_ended(loader, code)
 
     def quit(self) -> None:
         """Let every loader end, after its workers; one that still loads at once."""
@@ -125,7 +134,7 @@ class Nursery:
         """
         is_first, loader.is_killed = not loader.is_killed, True
         loader.kill()
-        pid = loader.process.pid
+        pid = loader.pid
         if loader.is_quitting and is_first:
             logger.error("The loader (process %d) is killed: it did not end", pid)
         elif not loader.is_loaded and is_first:
@@ -133,7 +142,7 @@ class Nursery:
                 f"Loading the application took longer than WORKER_START_TIMEOUT, "
                 f"{self._launcher.start_timeout:g} seconds; process {pid} is killed"
             ]
-            self._family.loader_ended(loader, -signal.SIGKILL)
+            self._events.loader_ended(loader, -signal.SIGKILL)
 
     @staticmethod
     def _limit_end(loader: Loader, now: float, *, is_busy: bool) -> None:
@@ -144,8 +153,8 @@ class Nursery:
 
     def _become(self, worker: Worker, loader: Loader) -> None:
         worker.loader = loader
-        worker.pid = loader.process.pid
-        loader.make(worker, "become")
+        worker.pid = loader.pid
+        loader.become(worker)
         worker.handed_over()
 
     def _hear(self, loader: Loader) -> None:
@@ -157,22 +166,22 @@ class Nursery:
             self._close(loader)
             return
         for message in messages:
-            self._take(loader, message)
+            self._take(loader, decode_event(message))
 
-    def _take(self, loader: Loader, message: Message) -> None:
-        match message["event"]:
-            case "loaded":
+    def _take(self, loader: Loader, event: Event | None) -> None:
+        match event:
+            case CodeLoaded(obstacle, notes):
                 loader.is_loaded = True
                 loader.deadline = None
-                loader.obstacle = message["obstacle"]
-                loader.notes = message["notes"]
+                loader.obstacle = obstacle
+                loader.notes = notes
                 self.loaders[loader]()
-            case "failed":
-                loader.problems = message["problems"]
-            case "forked":
-                self._family.process_known(message["number"], message["pid"])
-            case "exited":
-                self._family.process_ended(message["pid"], message["code"])
+            case Failed(problems):
+                loader.problems = problems
+            case WorkerForked(number, pid):
+                self._events.process_known(number, pid)
+            case WorkerExited(pid, code):
+                self._events.process_ended(pid, code)
 
     def _close(self, loader: Loader) -> None:
         self._watcher.forget(loader.channel)

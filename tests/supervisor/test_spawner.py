@@ -1,4 +1,4 @@
-"""A nursery of real loaders, with a family that remembers what it is told."""
+"""A spawner of real loaders, whose events are remembered."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from djserve.supervisor.nursery import Generation, Nursery
 from djserve.supervisor.processes import Launcher, Loader, Worker
-from djserve.supervisor.watcher import Watcher
+from djserve.supervisor.rollout import Generation
+from djserve.supervisor.signals import Watcher
+from djserve.supervisor.spawner import Spawner
 
 pytestmark = pytest.mark.e2e
 
 
 class Home:
-    """A nursery, its family and the loop that both need."""
+    """A spawner, its events and the loop that both need."""
 
     def __init__(self, launcher: Launcher) -> None:
         self.watcher = Watcher()
-        self.nursery = Nursery(launcher, self.watcher, self)
+        self.spawner = Spawner(launcher, self.watcher)
+        self.spawner.report_to(self)
         self.known: dict[int, int] = {}
         self.ended: dict[int, int] = {}
         self.ended_loaders: dict[Loader, int] = {}
@@ -42,11 +44,11 @@ class Home:
         while not condition():
             assert time.monotonic() < deadline, vars(self)
             self.watcher.run(0.02)
-            self.nursery.poll()
+            self.spawner.poll()
 
     def load(self) -> Generation:
         """Return a generation that is loaded."""
-        base = self.nursery.start_loader(self.count)
+        base = self.spawner.start_loader(self.count)
         self.run_until(lambda: self.loaded)
         return Generation(1, base)
 
@@ -54,10 +56,10 @@ class Home:
         self.loaded += 1
 
     def end(self) -> None:
-        self.nursery.quit()
-        for loader in self.nursery.loaders:
+        self.spawner.quit()
+        for loader in self.spawner.loaders:
             loader.process.terminate()
-        self.run_until(lambda: not self.nursery.loaders)
+        self.run_until(lambda: not self.spawner.loaders)
 
 
 MakeHome = Callable[..., Home]
@@ -90,7 +92,7 @@ def test_worker_is_forked_where_that_is_safe(
 ) -> None:
     home = make_home()
     generation = home.load()
-    home.nursery.place(worker, generation)
+    home.spawner.place(worker, generation)
     home.run_until(lambda: home.known)
 
     assert generation.base is not None
@@ -100,7 +102,7 @@ def test_worker_is_forked_where_that_is_safe(
 
 def test_end_of_a_forked_worker_is_told(make_home: MakeHome, worker: Worker) -> None:
     home = make_home()
-    home.nursery.place(worker, home.load())
+    home.spawner.place(worker, home.load())
     home.run_until(lambda: home.known)
     pid = home.known[worker.number]
     os.kill(pid, signal.SIGKILL)
@@ -115,7 +117,7 @@ def test_loader_that_cannot_fork_becomes_the_first_worker(
     home = make_home("--no-preload")
     generation = home.load()
     base = generation.base
-    home.nursery.place(worker, generation)
+    home.spawner.place(worker, generation)
 
     assert base is not None
     assert (worker.loader, worker.pid) == (base, base.process.pid)
@@ -127,8 +129,8 @@ def test_without_a_loader_a_worker_gets_its_own(
 ) -> None:
     home = make_home()
     generation = Generation(1, None)
-    home.nursery.place(worker, generation)
-    (loader,) = home.nursery.loaders
+    home.spawner.place(worker, generation)
+    (loader,) = home.spawner.loaders
     home.run_until(lambda: loader.channel.fileno() < 0)
 
     assert worker.loader is loader
@@ -141,9 +143,9 @@ def test_what_a_loader_said_is_known_when_its_end_is_told(
 ) -> None:
     (project / "app.py").write_text("def broken(:\n")
     home = make_home()
-    loader = home.nursery.start_loader(home.count)
+    loader = home.spawner.start_loader(home.count)
     loader.process.wait(120)
-    home.nursery.poll()
+    home.spawner.poll()
 
     assert home.ended_loaders == {loader: 2}
     assert "SyntaxError" in loader.problems[0]
@@ -155,8 +157,8 @@ def test_loader_that_still_loads_is_ended_at_once(
 ) -> None:
     (project / "app.py").write_text("import time\ntime.sleep(60)\n")
     home = make_home()
-    loader = home.nursery.start_loader(home.count)
-    home.nursery.quit()
+    loader = home.spawner.start_loader(home.count)
+    home.spawner.quit()
     home.run_until(lambda: home.ended_loaders)
 
     assert home.ended_loaders == {loader: -signal.SIGTERM}

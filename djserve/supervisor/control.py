@@ -1,7 +1,8 @@
-"""The control socket's desk: ``manage.py djserve`` asks, the supervisor answers."""
+"""The control socket's control: ``manage.py djserve`` asks, the supervisor answers."""
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,11 @@ if TYPE_CHECKING:
 
     from djserve.net.channel import Channel, Message
     from djserve.supervisor.fleet import Fleet
-    from djserve.supervisor.watcher import Watcher
+    from djserve.supervisor.reports import CallsByWorker
+    from djserve.supervisor.signals import Watcher
 
 
-class Desk:
+class ControlServer:
     """Answer requests at a control socket. Raises ListenError."""
 
     def __init__(
@@ -98,8 +100,6 @@ class Desk:
                 return
         guest.send({"ok": True})
 
-    def _send_status(
-        self, guest: Channel, calls: dict[int, list[dict[str, object]]]
-    ) -> None:
+    def _send_status(self, guest: Channel, calls: CallsByWorker) -> None:
         if guest in self._guests:
-            guest.send(describe_fleet(self._fleet, calls))
+            guest.send(describe_fleet(self._fleet, os.getpid(), calls))

@@ -1,4 +1,4 @@
-"""What one supervisor leaves to the next."""
+"""What a process is told by the supervisor that has started it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,38 @@ import signal
 
 import pytest
 
-from djserve.supervisor.upgrade import Inheritance
+from djserve.supervisor.inheritance import (
+    ChildEnvironment,
+    Inheritance,
+    count_workers,
+    is_child,
+)
+
+
+def test_child_environment_survives_the_variable() -> None:
+    reader, writer = os.pipe()
+    given = ChildEnvironment(reader, (writer,))
+    for number in (reader, writer):
+        os.set_inheritable(number, True)
+    environ = {"DJSERVE_LOADER": given.to_text()}
+    assert is_child(environ)
+    assert ChildEnvironment.take(environ) == given
+    assert environ == {}
+
+    assert not os.get_inheritable(reader)
+    assert not os.get_inheritable(writer)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_other_processes_are_no_children() -> None:
+    assert not is_child({})
+    assert ChildEnvironment.take({}) is None
+
+
+def test_number_of_workers_is_that_of_the_usable_cpus() -> None:
+    assert count_workers(3) == 3
+    assert count_workers(None) == len(os.sched_getaffinity(0))
 
 
 def test_inheritance_survives_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,28 +20,43 @@ from typing import TYPE_CHECKING
 
 from djserve.errors import ConfigError
 from djserve.instrumentation.logging import configure
-from djserve.net.channel import Channel, Message
+from djserve.net.channel import Channel
 from djserve.net.forks import ForkGuard, name_sockets, own_fork
 from djserve.server import first_signals
 from djserve.server.factory import load_protocols
 from djserve.server.launch import uses_django
 from djserve.server.lifecycle import ExitCode
-from djserve.supervisor.birth import Birth
+from djserve.supervisor.inheritance import ChildEnvironment
+from djserve.supervisor.messages import (
+    PRELOAD_OFF,
+    BecomeWorker,
+    CodeLoaded,
+    Event,
+    Failed,
+    ForkWorker,
+    Order,
+    Quit,
+    WorkerExited,
+    WorkerForked,
+    decode_order,
+    encode_event,
+    time_to_end,
+)
 from djserve.supervisor.parent_death import is_hung_up, request_signal
-from djserve.supervisor.titles import set_title
-from djserve.supervisor.worker import Assignment, run_worker, time_to_end
+from djserve.supervisor.system import set_title
+from djserve.supervisor.worker import Assignment, run_worker
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
     from djserve.supervisor.program import Loaded, Program
 
-PRELOAD_OFF = "PRELOAD is off"
-
 # Sent by the terminal to the whole process group; the supervisor decides what follows.
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTTIN, signal.SIGTTOU)
 
 
-def run_child(birth: Birth, config: ServerConfig, program: Program) -> ExitCode:
+def run_child(
+    given: ChildEnvironment, config: ServerConfig, program: Program
+) -> ExitCode:
     """Load the application and follow the supervisor's orders.
 
     Returns in the loader, and once in each worker that it forked.
@@ -49,13 +64,13 @@ def run_child(birth: Birth, config: ServerConfig, program: Program) -> ExitCode:
     first_signals.release()
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    bind = tuple(f"fd://{number}" for number in birth.sockets)
+    bind = tuple(f"fd://{number}" for number in given.sockets)
     config = replace(config, bind=replace(config.bind, bind=bind))
     configure(config.logging, django=uses_django())
     set_title("loader")
-    channel = Channel.adopt(birth.channel)
-    loader = _Loader(channel, config, program, birth.sockets)
-    addresses = name_sockets(birth.sockets)
+    channel = Channel.adopt(given.channel)
+    loader = _Loader(channel, config, program, given.sockets)
+    addresses = name_sockets(given.sockets)
     descriptors = (channel.fileno(),)
     with ForkGuard(lambda: addresses, descriptors=descriptors):
         return loader.run()
@@ -63,11 +78,11 @@ def run_child(birth: Birth, config: ServerConfig, program: Program) -> ExitCode:
 
 def report_failure(problems: list[str]) -> bool:
     """Tell the supervisor why this process cannot load; False if there is none."""
-    birth = Birth.take()
-    if birth is None:
+    given = ChildEnvironment.take()
+    if given is None:
         return False
-    channel = Channel.adopt(birth.channel)
-    channel.send({"event": "failed", "problems": problems})
+    channel = Channel.adopt(given.channel)
+    channel.send(encode_event(Failed(problems)))
     _flush(channel)
     channel.close()
     return True
@@ -130,10 +145,10 @@ class _Loader:
         try:
             obstacle = self._load()
         except ConfigError as error:
-            self._tell({"event": "failed", "problems": error.problems})
+            self._tell(Failed(error.problems))
             return ExitCode.CONFIG_WRONG
         notes = list(self._loaded.notes) if self._loaded is not None else []
-        self._tell({"event": "loaded", "obstacle": obstacle, "notes": notes})
+        self._tell(CodeLoaded(obstacle, notes))
         # From now on it has more to do at the supervisor's end than to end as well.
         request_signal(signal.SIGCONT)
         if is_hung_up(self._channel.fileno()):
@@ -192,7 +207,7 @@ class _Loader:
                 self._outlive_supervisor()
                 break
             for order in orders:
-                assignment = self._obey(order)
+                assignment = self._obey(decode_order(order))
                 if assignment is not None:
                     signal.set_wakeup_fd(-1)
                     os.close(reader)
@@ -200,25 +215,33 @@ class _Loader:
                     return assignment
         return None
 
-    def _obey(self, order: Message) -> Assignment | None:
-        if order["command"] == "quit":
-            self._quit()
-            return None
-        descriptors = [self._channel.take_descriptor() for _ in range(3)]
-        channel, board, stacks = descriptors
-        assignment = Assignment(order["number"], channel, board, stacks, self._sockets)
-        if order["command"] == "become":
-            self._channel.close()
-            return assignment
+    def _obey(self, order: Order | None) -> Assignment | None:
+        match order:
+            case Quit():
+                self._quit()
+            case ForkWorker(number):
+                return self._fork(self._take_assignment(number))
+            case BecomeWorker(number):
+                assignment = self._take_assignment(number)
+                self._channel.close()
+                return assignment
+        return None
+
+    def _take_assignment(self, number: int) -> Assignment:
+        channel, board, stacks = (self._channel.take_descriptor() for _ in range(3))
+        return Assignment(number, channel, board, stacks, self._sockets)
+
+    def _fork(self, assignment: Assignment) -> Assignment | None:
+        """Make a worker; return the assignment in its process."""
         with own_fork():
             pid = os.fork()
         if pid == 0:
             self._channel.close()
             return assignment
-        for descriptor in descriptors:
+        for descriptor in (assignment.channel, assignment.board, assignment.stacks):
             os.close(descriptor)
         self._children.add(pid)
-        self._tell({"event": "forked", "number": assignment.number, "pid": pid})
+        self._tell(WorkerForked(assignment.number, pid))
         return None
 
     def _quit(self) -> None:
@@ -250,10 +273,10 @@ class _Loader:
             if ended:
                 self._children.discard(pid)
                 code = os.waitstatus_to_exitcode(status)
-                self._tell({"event": "exited", "pid": pid, "code": code})
+                self._tell(WorkerExited(pid, code))
 
-    def _tell(self, message: Message) -> None:
-        self._channel.send(message)
+    def _tell(self, event: Event) -> None:
+        self._channel.send(encode_event(event))
         _flush(self._channel)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from djserve.net.channel import Channel, Message
-from djserve.supervisor.child import PRELOAD_OFF
+from djserve.supervisor.messages import PRELOAD_OFF
 from djserve.supervisor.processes import Loader, Worker
 
 pytestmark = pytest.mark.e2e
@@ -27,7 +27,7 @@ def find_obstacle_after(code: str) -> str:
     """Return what speaks against a fork in a process that has run ``code``."""
     program = (
         f"{code}\n"
-        "from djserve.supervisor.child import find_obstacle\n"
+        "from djserve.supervisor.loader import find_obstacle\n"
         "print(find_obstacle())\n"
     )
     command = [sys.executable, "-c", program]
@@ -102,7 +102,7 @@ def test_forked_worker_is_told_of_from_its_beginning_to_its_end(
 ) -> None:
     loader = start_loader()
     hear(loader.channel)
-    loader.make(worker, "fork")
+    loader.fork(worker)
     worker.handed_over()
     born = hear(loader.channel)
     pid = born["pid"]
@@ -118,7 +118,7 @@ def test_loader_can_become_a_worker_itself(
 ) -> None:
     loader = start_loader()
     hear(loader.channel)
-    loader.make(worker, "become")
+    loader.become(worker)
     worker.handed_over()
 
     assert hear(worker.channel)["pid"] == loader.process.pid
@@ -131,7 +131,7 @@ def test_loader_that_is_told_to_quit_waits_for_its_workers(
 ) -> None:
     loader = start_loader()
     hear(loader.channel)
-    loader.make(worker, "fork")
+    loader.fork(worker)
     worker.handed_over()
     loader.quit()
     hear(worker.channel)

@@ -1,4 +1,4 @@
-"""A desk at a real control socket, asked by clients in other threads."""
+"""A control server at a real socket, asked by clients in other threads."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from djserve.net.control import ask
-from djserve.supervisor import status
-from djserve.supervisor.desk import Desk
+from djserve.supervisor import reports
+from djserve.supervisor.control import ControlServer
 
 pytestmark = pytest.mark.e2e
 
@@ -22,14 +22,14 @@ MakeCrew = Callable[..., Any]
 
 
 class Office:
-    """A desk for a fleet, and the loop that its supervisor would run."""
+    """A control server for a fleet, and the loop that its supervisor would run."""
 
     def __init__(self, crew: Any, path: str) -> None:
         self.crew = crew
         self.path = path
         self.orders: list[str] = []
         self.is_stopping = False
-        self.desk = Desk(
+        self.control = ControlServer(
             path,
             crew.fleet,
             crew.watcher,
@@ -43,7 +43,7 @@ class Office:
 
     def turn(self) -> None:
         self.crew.watcher.run(0.02)
-        self.desk.turn()
+        self.control.turn()
 
     def ask(self, **request: object) -> Any:
         """Return the answer to one request."""
@@ -57,7 +57,7 @@ class Office:
         return answers[0]
 
     def send_raw(self, data: bytes) -> bytes:
-        """Send bytes and return what comes back until the desk hangs up."""
+        """Send bytes and return what comes back until the server hangs up."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.connect(self.path)
             sock.sendall(data)
@@ -74,10 +74,10 @@ class Office:
 
 @pytest.fixture
 def office(make_crew: MakeCrew, tmp_path: Path) -> Iterator[Office]:
-    """The desk of a fleet without processes."""
+    """The control of a fleet without processes."""
     office = Office(make_crew(2), str(tmp_path / "control"))
     yield office
-    office.desk.close()
+    office.control.close()
 
 
 def test_status_is_that_of_the_fleet(office: Office) -> None:
@@ -137,7 +137,7 @@ def test_closed_desk_removes_its_file_and_hangs_up(office: Office) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.connect(office.path)
         office.turn()
-        office.desk.close()
+        office.control.close()
 
         assert sock.recv(1) == b""
     assert not Path(office.path).exists()
@@ -147,12 +147,12 @@ def test_closed_desk_removes_its_file_and_hangs_up(office: Office) -> None:
 def test_status_tells_what_real_workers_are_doing(
     make_crew: MakeCrew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "REPORT_TIMEOUT", 120.0)
+    monkeypatch.setattr(reports, "REPORT_TIMEOUT", 120.0)
     path = str(tmp_path / "control")
     crew = make_crew(1, CONTROL_SOCKET=path).start()
     office = Office(crew, path)
     answer = office.ask(command="status")
-    office.desk.close()
+    office.control.close()
 
     (worker,) = answer["workers"]
     assert worker["process"] in crew.ids()

@@ -1,8 +1,9 @@
-"""A real process whose loop is said to be blocked, at times that the test makes up."""
+"""When a worker is replaced; the hanging one is a real process, by our clock."""
 
 from __future__ import annotations
 
 import logging
+import random
 import signal
 import subprocess
 import sys
@@ -13,18 +14,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from djserve.conf.parser import parse
+from djserve.conf.schema import WorkersConfig
 from djserve.instrumentation.board import Field
-from djserve.supervisor.health import (
+from djserve.supervisor.processes import Worker
+from djserve.supervisor.replacement import (
     DUMP_LIMIT,
     DUMP_TIME,
     KILL_TIMEOUT,
+    LONGEST_DELAY,
+    STORM_COUNT,
+    Backoff,
+    Limits,
     check_loop,
 )
-from djserve.supervisor.processes import Worker
 from tests.support.logs import own_records
 
 if TYPE_CHECKING:
     from djserve.conf.schema import WorkersConfig
+
 
 pytestmark = pytest.mark.e2e
 
@@ -163,3 +170,72 @@ def test_worker_that_has_just_become_ready_is_not_blocked(patient: Patient) -> N
     check_loop(patient.worker, limits(1, 5), 200.5)
 
     assert patient.worker.blocked_since is None
+
+
+def test_without_settings_a_worker_lives_on() -> None:
+    limits = Limits.draw(WorkersConfig(), random.Random())
+
+    assert limits.find_reason(10**9, 10**9, 10**15) == ""
+
+
+@pytest.mark.parametrize(
+    ("used", "reason"),
+    [
+        ((100, 0, 0), "it has answered 100 requests"),
+        ((0, 60, 0), "it is 60 seconds old"),
+        ((0, 0, 2**20), "it uses 1 MiB"),
+        ((99, 59, 2**20 - 1), ""),
+    ],
+)
+def test_first_limit_reached_is_the_reason(
+    used: tuple[int, int, int], reason: str
+) -> None:
+    assert Limits(100, 60, 2**20).find_reason(*used) == reason
+
+
+def test_limits_vary_below_the_setting_by_the_jitter() -> None:
+    config = WorkersConfig(worker_max_requests=1000, worker_jitter=20)
+    chance = random.Random(1)
+    drawn = [Limits.draw(config, chance).requests for _ in range(100)]
+
+    assert 800 <= min(drawn) < 850
+    assert 950 < max(drawn) <= 1000
+
+
+def test_worker_that_has_served_is_replaced_at_once() -> None:
+    backoff = Backoff()
+
+    assert backoff.worker_ended(served=2, now=100) == 0
+    assert backoff.wait(now=100) == 0
+
+
+def test_delay_doubles_with_each_short_life() -> None:
+    backoff = Backoff()
+
+    assert [backoff.worker_ended(0, now) for now in range(4)] == [0.5, 1, 2, 4]
+    assert backoff.wait(now=5) == pytest.approx(2)
+
+
+def test_delay_has_an_upper_bound() -> None:
+    backoff = Backoff()
+    delays = [backoff.worker_ended(0, 0) for _ in range(20)]
+
+    assert max(delays) == LONGEST_DELAY
+
+
+def test_many_short_lives_are_a_storm_until_a_worker_serves() -> None:
+    backoff = Backoff()
+    for _ in range(STORM_COUNT):
+        backoff.worker_ended(0, 0)
+    assert backoff.is_storm
+    backoff.worker_ended(served=60, now=0)
+
+    assert not backoff.is_storm
+
+
+def test_new_code_starts_without_a_delay() -> None:
+    backoff = Backoff()
+    backoff.worker_ended(0, 0)
+    backoff.reset()
+
+    assert backoff.wait(0) == 0

@@ -1,0 +1,120 @@
+"""What a process inherits from the supervisor that has started it.
+
+A child finds the channel and the sockets in its environment. A successor (SIGUSR2),
+which may be another version of djserve, finds the sockets and starts its own workers on
+them. Once these are ready, it ends its predecessor as SIGTERM does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+
+from djserve.conf.cpus import count_cpus
+from djserve.conf.process import become_worker
+
+LOADER_VARIABLE = "DJSERVE_LOADER"
+UPGRADE_VARIABLE = "DJSERVE_UPGRADE"
+
+_kept: str | None = None
+
+
+@dataclass(frozen=True)
+class ChildEnvironment:
+    """What a child finds in its environment."""
+
+    channel: int
+    sockets: tuple[int, ...]
+    is_checked: bool = False
+    """Whether another process has run the system checks on the same code."""
+
+    def to_text(self) -> str:
+        """Return the value of the environment variable."""
+        return ",".join(map(str, (int(self.is_checked), self.channel, *self.sockets)))
+
+    @classmethod
+    def parse(cls, text: str) -> ChildEnvironment:
+        """Return the meaning of the environment variable."""
+        is_checked, channel, *sockets = map(int, text.split(","))
+        return cls(channel, tuple(sockets), bool(is_checked))
+
+    @classmethod
+    def take(
+        cls, environ: MutableMapping[str, str] = os.environ
+    ) -> ChildEnvironment | None:
+        """Remove the variable and return its meaning, None in any other process."""
+        global _kept
+        text, _kept = environ.pop(LOADER_VARIABLE, _kept), None
+        if text is None:
+            return None
+        become_worker()
+        given = cls.parse(text)
+        for number in (given.channel, *given.sockets):
+            os.set_inheritable(number, False)
+        return given
+
+
+def is_child(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether a supervisor has started this process, until that is taken."""
+    return LOADER_VARIABLE in environ or _kept is not None
+
+
+def is_checked(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the system checks have been run for this process by another."""
+    text = environ.get(LOADER_VARIABLE, _kept)
+    return text is not None and ChildEnvironment.parse(text).is_checked
+
+
+def keep_environment(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Keep the variable from the programs that the project starts, for ``take``."""
+    global _kept
+    _kept = environ.pop(LOADER_VARIABLE, _kept)
+    become_worker()
+
+
+def count_workers(configured: int | None) -> int:
+    """Return the number of workers; None stands for one on each usable CPU."""
+    return count_cpus() if configured is None else configured
+
+
+def is_successor(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether another supervisor has started this process to succeed it."""
+    return UPGRADE_VARIABLE in environ
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """The predecessor's process and sockets.
+
+    ``owned`` are the unix sockets among them whose files go with the server.
+    """
+
+    predecessor: int
+    sockets: tuple[int, ...]
+    owned: tuple[int, ...]
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the environment variable that tells a successor of it."""
+        values = [self.predecessor, self.sockets, self.owned]
+        return {UPGRADE_VARIABLE: json.dumps(values)}
+
+    @classmethod
+    def take(cls, environ: MutableMapping[str, str] = os.environ) -> Inheritance | None:
+        """Remove the variable and return its meaning, None where there is none."""
+        text = environ.pop(UPGRADE_VARIABLE, None)
+        if text is None:
+            return None
+        predecessor, sockets, owned = json.loads(text)
+        for number in sockets:
+            os.set_inheritable(number, False)
+        return cls(predecessor, tuple(sockets), tuple(owned))
+
+    def end_predecessor(self) -> None:
+        """Let the predecessor drain and end, unless it has ended already."""
+        # A process that is not our parent any more has died, and its number may be
+        # another's.
+        if os.getppid() == self.predecessor:
+            os.kill(self.predecessor, signal.SIGTERM)
