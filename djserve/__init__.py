@@ -11,11 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from djserve.conf.process import is_worker
-from djserve.errors import ConfigError, LifespanError, ListenError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+    from djserve.errors import ConfigError, LifespanError, ListenError
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,6 +28,13 @@ __all__ = [
     "run",
     "serve",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import an exception when it is first asked for (PEP 562)."""
+    if name in ("ConfigError", "LifespanError", "ListenError"):
+        return getattr(import_module("djserve.errors"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def run(application: Callable[..., Any] | str, /, **settings: Any) -> int:

@@ -28,10 +28,15 @@ def test_package_is_imported_without_its_modules() -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=True)
 
     loaded = result.stdout.split()
-    assert loaded == ["djserve.conf", "djserve.conf.process", "djserve.errors"]
+    assert loaded == ["djserve.conf", "djserve.conf.process"]
 
 
 def test_functions_hand_over_to_the_module_of_their_work() -> None:
     assert inspect.signature(djserve.install_reactor).parameters == {}
     for name in ("install_reactor", "run", "serve"):
         assert inspect.isfunction(getattr(serving, name))
+
+
+def test_unknown_name_is_named() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'srve'"):
+        djserve.srve  # noqa: B018

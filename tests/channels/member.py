@@ -20,7 +20,7 @@ import django
 from django.conf import settings
 
 from djserve.channels import HostChannelLayer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ from djserve.channels import intake as intake_module
 from djserve.channels.folder import Folder, find_folder
 from djserve.channels.frames import Frame, Kind, pack_frame
 from djserve.channels.intake import Intake
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 

@@ -20,7 +20,7 @@ from django.test import override_settings
 
 from djserve.channels import HostChannelLayer
 from tests.channels.member import ROOT
-from tests.waiting import settle, wait_until
+from tests.support.waiting import settle, wait_until
 
 pytestmark = pytest.mark.e2e
 

@@ -19,7 +19,7 @@ from channels.exceptions import ChannelFull
 from djserve.channels import HostChannelLayer, node
 from djserve.channels.node import owner_of
 from tests.channels.member import ROOT, Process
-from tests.waiting import settle, wait_until
+from tests.support.waiting import settle, wait_until
 
 pytestmark = pytest.mark.e2e
 

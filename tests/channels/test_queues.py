@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 from djserve.channels.queues import Queue, Queues
-from tests.waiting import settle
+from tests.support.waiting import settle
 
 
 def test_messages_are_taken_in_order_and_not_once_they_have_expired() -> None:

@@ -22,7 +22,7 @@ from djserve.conf.parser import parse
 from djserve.net.reactor import Reactor
 from djserve.server.lifecycle import ExitCode, Server
 from tests.e2e.clients import CLOSE, HANDSHAKE, ONE
-from tests.waiting import settle, wait_until
+from tests.support.waiting import settle, wait_until
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Receive, Scope, Send

@@ -24,7 +24,7 @@ from tests.e2e.orders import (
     Kind,
     count_descriptors,
 )
-from tests.waiting import settle, wait_until
+from tests.support.waiting import settle, wait_until
 
 pytestmark = [
     pytest.mark.e2e,
