@@ -218,6 +218,7 @@ class ASGIHandler(asgi.ASGIHandler):
         """Whether nothing has been replaced: neither Django's methods nor ours."""
         return (
             current_patches() is NO_PATCHES
+            and type(self) is ASGIHandler
             and ASGIHandler.__call__ is _CALL
             and ASGIHandler.handle is _HANDLE
             and ASGIHandler.get_response is _GET_RESPONSE

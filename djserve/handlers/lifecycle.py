@@ -30,6 +30,10 @@ _plain: dict[Signal, list[Any]] = {}
 # What agents replace to see each signal, or each call of a receiver (Sentry).
 _SEND, _ASEND = Signal.send, Signal.asend
 _LIVE_RECEIVERS: Any = Signal._live_receivers
+# Some replace the code inside of the function.
+_ASEND_CODE, _LIVE_RECEIVERS_CODE = (
+    getattr(method, "__code__", None) for method in (_ASEND, _LIVE_RECEIVERS)
+)
 _IS_ORIGINAL = all(
     is_original_method(Signal, name) for name in ("send", "asend", "_live_receivers")
 )
@@ -79,6 +83,8 @@ def _has_only(signal: Signal, known: set[int]) -> bool:
         and kind.send is _SEND
         and kind.asend is _ASEND
         and kind._live_receivers is _LIVE_RECEIVERS
+        and _ASEND.__code__ is _ASEND_CODE
+        and _LIVE_RECEIVERS.__code__ is _LIVE_RECEIVERS_CODE
         and (signal.receivers == _plain.get(signal) or _are_known(signal, known))
     )
 

@@ -35,6 +35,11 @@ LOOKUP = "_djserve_lookup"
 
 _RESOLVE, _RESOLVE_PATTERN = URLResolver.resolve, URLPattern.resolve
 _INIT_MATCH = ResolverMatch.__init__
+# Some agents replace the code inside of a function.
+_RESOLVE_CODE, _RESOLVE_PATTERN_CODE, _INIT_MATCH_CODE = (
+    getattr(method, "__code__", None)
+    for method in (_RESOLVE, _RESOLVE_PATTERN, _INIT_MATCH)
+)
 _IS_ORIGINAL = all(
     is_original_method(owner, name)
     for owner, name in (
@@ -159,6 +164,9 @@ def reusable_match(request: HttpRequest) -> ResolverMatch | None:
         or URLResolver.resolve is not _RESOLVE
         or URLPattern.resolve is not _RESOLVE_PATTERN
         or ResolverMatch.__init__ is not _INIT_MATCH
+        or _RESOLVE.__code__ is not _RESOLVE_CODE
+        or _RESOLVE_PATTERN.__code__ is not _RESOLVE_PATTERN_CODE
+        or _INIT_MATCH.__code__ is not _INIT_MATCH_CODE
         or hasattr(request, "urlconf")
         or request.path_info != route.path_info
         or route.urlconf != read_setting("ROOT_URLCONF")

@@ -21,6 +21,7 @@ from djserve.handlers.lifecycle import (
     prepare_thread,
     starts_plainly,
 )
+from tests.handlers import agents
 
 
 @pytest.fixture(autouse=True)
@@ -80,11 +81,25 @@ def test_receivers_of_the_project_do() -> None:
 
 
 @pytest.mark.parametrize("name", ["send", "asend", "_live_receivers"])
+@pytest.mark.parametrize("form", ["plainly", "as_decorator", "as_proxy"])
 def test_method_of_signals_that_was_replaced_does(
+    name: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert starts_plainly()
+    replaced = getattr(agents.Counted(), form)(getattr(Signal, name))
+    monkeypatch.setattr(Signal, name, replaced)
+
+    assert not starts_plainly()
+    assert not closes_plainly(*make())
+
+
+@pytest.mark.parametrize("name", ["asend", "_live_receivers"])
+def test_method_of_signals_whose_code_was_replaced_does(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = getattr(Signal, name)
-    monkeypatch.setattr(Signal, name, lambda *args, **named: original(*args, **named))
+    assert starts_plainly()
+    function = getattr(Signal, name)
+    monkeypatch.setattr(function, "__code__", agents.rewritten(function.__code__))
 
     assert not starts_plainly()
     assert not closes_plainly(*make())

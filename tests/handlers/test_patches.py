@@ -312,6 +312,15 @@ def test_end_of_a_patch_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert application.is_untouched()
 
 
+def test_subclass_that_an_agent_makes_an_application_of_is_seen() -> None:
+    application = ASGIHandler()
+    assert application.is_untouched()
+
+    application.__class__ = type("Traced", (ASGIHandler,), {})
+
+    assert not application.is_untouched()
+
+
 def test_description_names_methods_and_packages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -30,6 +30,7 @@ from djserve.handlers.routing import (
     find_route,
     reusable_match,
 )
+from tests.handlers import agents
 
 
 def view(request: HttpRequest, number: int = 0) -> HttpResponse:
@@ -147,16 +148,32 @@ def test_match_is_used_again_once() -> None:
     assert reusable_match(request) is None
 
 
-@pytest.mark.parametrize(
+RESOLVING = pytest.mark.parametrize(
     ("owner", "name"),
     [(URLResolver, "resolve"), (URLPattern, "resolve"), (ResolverMatch, "__init__")],
 )
+"""What agents replace to name their records, at the first request or in a thread."""
+
+
+@RESOLVING
+@pytest.mark.parametrize("form", ["plainly", "as_decorator", "as_proxy"])
 def test_path_is_resolved_for_each_request_where_that_was_replaced(
+    owner: type, name: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = attach("/sync/", RequestFactory().get("/sync/"))
+    replaced = getattr(agents.Counted(), form)(getattr(owner, name))
+    monkeypatch.setattr(owner, name, replaced)
+
+    assert reusable_match(request) is None
+
+
+@RESOLVING
+def test_path_is_resolved_for_each_request_where_the_code_of_that_was_replaced(
     owner: type, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = getattr(owner, name)
     request = attach("/sync/", RequestFactory().get("/sync/"))
-    monkeypatch.setattr(owner, name, lambda *args, **named: original(*args, **named))
+    function = getattr(owner, name)
+    monkeypatch.setattr(function, "__code__", agents.rewritten(function.__code__))
 
     assert reusable_match(request) is None
 
