@@ -531,6 +531,7 @@ async def test_request_timeout_answers_503_and_cancels(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unavailable, "_next_log", {})
+    monkeypatch.setattr(unavailable, "_unnamed", {})
     cancelled: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -285,6 +285,7 @@ def test_no_decision_in_time_gets_503_and_cancels_the_application(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unavailable, "_next_log", {})
+    monkeypatch.setattr(unavailable, "_unnamed", {})
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.Event().wait()

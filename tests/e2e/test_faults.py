@@ -55,7 +55,7 @@ async def exit_process(receive, send):
 
 
 async def cancel(receive, send):
-    """lets a CancelledError of its own through"""
+    """lets its own CancelledError through"""
     task = asyncio.ensure_future(asyncio.sleep(10))
     task.cancel()
     await task
@@ -89,7 +89,7 @@ async def unknown(receive, send):
 
 
 async def bad_status(receive, send):
-    """sends a status that is no int from 200 to 999"""
+    """sends a status that is not an int from 200 to 999"""
     await send({**START, "status": "200"})
 
 
@@ -132,7 +132,7 @@ async def no_file(receive, send):
 
 
 async def shrinking_file(receive, send):
-    """sends a file that becomes shorter meanwhile"""
+    """sends a file that is truncated while it is sent"""
     await send(START)
     with tempfile.TemporaryFile() as file:
         file.truncate(64 << 20)
@@ -152,7 +152,7 @@ async def late(receive, send):
 
 
 async def go_on(receive, send):
-    """goes on sending after the client has gone"""
+    """keeps sending after the client has disconnected"""
     await send(START)
     while True:
         await send(MORE)
@@ -170,7 +170,7 @@ async def end_empty(receive, send):
 
 
 async def convert(receive, send):
-    """turns the `OSError` of `send` into an exception of its own"""
+    """turns the `OSError` of `send` into its own exception"""
     await send(START)
     try:
         while True:
@@ -315,7 +315,7 @@ def commit(server: Server, fault: str) -> str:
         client.sendall(request("/fault", fault))
         if "broken off" in TABLE[fault][0]:
             data = client.recv(12)
-            if "shorter" in fault:
+            if "truncated" in fault:
                 # Far more is to come than fits between the server and this client.
                 server.wait_until_ended("shrink")
             data += receive_all(client)

@@ -564,6 +564,7 @@ def named_settings(
 ) -> Callable[[], list[str]]:
     """Return what gives the settings that the log names for a 503."""
     monkeypatch.setattr(unavailable, "_next_log", {})
+    monkeypatch.setattr(unavailable, "_unnamed", {})
 
     def find() -> list[str]:
         texts = [record.getMessage() for record in own_records(caplog)]

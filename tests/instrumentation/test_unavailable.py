@@ -15,6 +15,7 @@ A = {"method": "GET", "path": "/a", "query_string": b"secret"}
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unavailable, "_next_log", {})
     monkeypatch.setattr(unavailable, "_unnamed", {})
+    monkeypatch.setattr(unavailable, "_unnamed", {})
 
 
 def test_each_setting_has_its_line_once_a_minute(
