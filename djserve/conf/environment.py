@@ -22,17 +22,6 @@ PREFIX = "DJSERVE_"
 _WORDS = {"1": True, "true": True, "on": True, "yes": True}
 _WORDS |= {"0": False, "false": False, "off": False, "no": False}
 
-# Variables of djserve's that are no setting.
-_OTHERS = frozenset(
-    {
-        "DJSERVE_LOADER",
-        "DJSERVE_RELOADER_SOCKETS",
-        "DJSERVE_REQUIRE_ALL",
-        "DJSERVE_SUPERVISOR",
-        "DJSERVE_UPGRADE",
-    }
-)
-
 
 def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings that ``DJSERVE_<KEY>`` variables give, each as a Flag.
@@ -44,14 +33,14 @@ def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     mapping: dict[str, Any] = {}
     problems = []
     for name, text in environ.items():
-        if not name.startswith(PREFIX) or name in _OTHERS or not text:
+        if not name.startswith(PREFIX) or not text:
             continue
         key = name.removeprefix(PREFIX)
         setting = settings.get(key)
         if setting is not None:
             mapping[key] = _read(setting, name, text)
             continue
-        # Other programs may have variables of the same prefix: only what is close.
+        # Others have the same prefix, djserve's own among them: only what is close.
         close = get_close_matches(key, settings, n=1, cutoff=0.8)
         if close:
             meant = PREFIX + close[0]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djserve")
 
-VARIABLE = "DJSERVE_SUPERVISOR"
+VARIABLE = "DJSERVE_INHERITED_SETTINGS"
 BOOTSTRAP = (
     "import sys; sys.path[:] = {path!r}; "
     "from djserve.supervisor.clean import main; sys.exit(main())"

@@ -20,13 +20,20 @@ def test_each_kind_of_setting_has_a_variable() -> None:
         "DJSERVE_BODY_TIME_LIMIT": "none",
         "DJSERVE_SERVER_NAME": "a",
         "DJSERVE_ROOT_PATH": "",
+        "DJSERVE_SUPERVISOR": "on",
         "DJSERVE_LOADER": "3",
+        "DJSERVE_INHERITED_SETTINGS": "3",
+        "DJSERVE_UPGRADE": "{}",
+        "DJSERVE_RELOADER_SOCKETS": "3",
+        "DJSERVE_REQUIRE_ALL": "1",
+        "DJSERVE_CHANNELS_TEST_FOLDER": "/tmp",
         "DJSERVE_SOMETHING_ELSE": "1",
         "PATH": "/bin",
     }
     config = parse(read_environment(environ))
 
     assert config.workers.workers is None
+    assert config.workers.supervisor == "on"
     assert config.http2.http2 is False
     assert config.bind.bind == ("0.0.0.0:80", "unix:/run/a.sock")
     assert config.http.header_timeout == 5.0
