@@ -253,7 +253,7 @@ class FileExchange:
             return
         if not more:
             if len(data) == chosen.representation.size <= CACHED_FILE_SIZE:
-                self._service.table.keep(chosen.representation, data)
+                self._service.table.keep(self._file, chosen.representation, data)
             self._end(chosen.status)
         if is_first:
             self._stream.send_response(chosen.status, chosen.fields, data, more)

@@ -128,9 +128,16 @@ class FileTable:
         """Have each file looked at again before its next use."""
         self._tick += 1
 
-    def keep(self, representation: Representation, content: bytes) -> None:
-        """Keep a representation's content in memory, if there is room for it."""
-        if self._cached_size + len(content) <= CACHE_SIZE:
+    def keep(self, file: File, representation: Representation, content: bytes) -> None:
+        """Keep a representation's content in memory, if there is room for it.
+
+        Not again, and not for what the file was before: another response may have read
+        it at the same time, or the file may have changed.
+        """
+        is_wanted = representation.content is None and (
+            representation in file.representations
+        )
+        if is_wanted and self._cached_size + len(content) <= CACHE_SIZE:
             self._cached_size += len(content)
             representation.content = content
 

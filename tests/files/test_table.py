@@ -247,8 +247,8 @@ def test_memory_for_contents_is_bounded_and_given_back(
     css, text = table.find(b"/static/css/site.css"), table.find(b"/static/a%20b.txt")
     assert css is not None
     assert text is not None
-    table.keep(css.representations[0], b"x" * 700)
-    table.keep(text.representations[0], b"x" * 6)
+    table.keep(css, css.representations[0], b"x" * 700)
+    table.keep(text, text.representations[0], b"x" * 6)
     assert [each.representations[0].content for each in (css, text)] == [
         b"x" * 700,
         None,
@@ -258,5 +258,32 @@ def test_memory_for_contents_is_bounded_and_given_back(
     table.tick()
     assert table.find(b"/static/css/site.css") is css
     assert css.representations[0].content is None
-    table.keep(text.representations[0], b"x" * 6)
+    table.keep(text, text.representations[0], b"x" * 6)
     assert text.representations[0].content == b"x" * 6
+
+
+def test_content_that_two_responses_have_read_counts_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CACHE_SIZE", 705)
+    table = scan(root)
+    css, text = table.find(b"/static/css/site.css"), table.find(b"/static/a%20b.txt")
+    assert css is not None
+    assert text is not None
+    table.keep(css, css.representations[0], b"x" * 700)
+    table.keep(css, css.representations[0], b"x" * 700)
+    table.keep(text, text.representations[0], b"blank")
+
+    assert text.representations[0].content == b"blank"
+
+
+def test_content_of_what_a_file_was_before_is_not_kept(root: Path) -> None:
+    table = scan(root)
+    css = table.find(b"/static/css/site.css")
+    assert css is not None
+    (before,) = css.representations
+    (root / "css" / "site.css").write_text("p {}")
+    table.refresh(css)
+    table.keep(css, before, b"x" * 700)
+
+    assert before.content is None
