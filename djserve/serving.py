@@ -44,7 +44,6 @@ def run(application: Callable[..., Any] | str, settings: Mapping[str, Any]) -> i
             "djserve.serve()"
         )
     mapping = _read_settings(settings)
-
     config = _configure(mapping)
 
     def load_program() -> Loaded:

@@ -19,18 +19,12 @@ def open_table(config: FilesConfig, folders: Sequence[Folder] = ()) -> FileTable
 
 
 def describe_files(files: FileTable | None) -> list[str]:
-    """Return a line for the start-up message on each folder, and on what it leaves out.
-
-    Folders that differ in their prefix alone have one line.
-    """
+    """Return lines for the start-up message: each folder, and what it leaves out."""
     if files is None:
         return []
-    prefixes: dict[str, list[str]] = {}
-    for folder in files.folders:
-        prefixes.setdefault(folder.path, []).append(folder.prefix)
     lines = [
-        f"Files of {path} are served at {' and '.join(found)}"
-        for path, found in prefixes.items()
+        f"Files of {folder.path} are served at {' and '.join(folder.prefixes)}"
+        for folder in files.folders
     ]
     if files.skipped:
         lines.append(
@@ -47,7 +41,7 @@ def read_folders(config: FilesConfig) -> list[Folder]:
         prefix, _, path = text.partition("=")
         folders.append(
             Folder(
-                prefix=prefix,
+                prefixes=(prefix,),
                 path=path,
                 max_age=config.files_max_age,
                 has_indexes=config.files_index,

@@ -46,14 +46,14 @@ _A_YEAR = 365 * 24 * 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """A folder's files, at paths below ``prefix``.
+    """A folder's files, at paths below each of ``prefixes``.
 
     ``max_age`` is how many seconds clients may use a file without asking again.
     ``immutable`` has the names (relative, with slashes) of files that never change.
     ``has_indexes`` serves ``index.html`` for the folder that it is in.
     """
 
-    prefix: str
+    prefixes: tuple[str, ...]
     path: str
     max_age: int = 60
     immutable: frozenset[str] = frozenset()
@@ -80,12 +80,13 @@ class Representation:
 
 @dataclass(eq=False, slots=True)
 class File:
-    """What is served at one path: the plain file first, then its variants.
+    """What is served at a path: the plain file first, then its variants.
 
-    ``location`` is set for the path of a folder without its slash: where it leads.
+    ``name`` is that below its folder, with slashes. ``location`` is set for the path of
+    a folder without its slash: where it leads.
     """
 
-    url: str
+    name: str
     path: str
     folder: Folder
     representations: tuple[Representation, ...] = ()
@@ -109,7 +110,7 @@ class FileTable:
             self._scan(folder)
 
     def __len__(self) -> int:
-        return sum(1 for file in self._files.values() if not file.location)
+        return len({id(file) for file in self._files.values() if not file.location})
 
     def find(self, raw_path: bytes) -> File | None:
         """Return the file at a request's path, None if there is none."""
@@ -165,23 +166,23 @@ class FileTable:
     def _scan(self, folder: Folder) -> None:
         root = os.path.realpath(folder.path)
         for path, name in self._walk(root, root, ""):
-            file = File(folder.prefix + name, path, folder)
+            file = File(name, path, folder)
             if not _describe(file):
                 continue
             file.checked = self._tick
-            self._add(file.url, file)
+            self._add(file, name)
             parent, _, last = name.rpartition("/")
             if folder.has_indexes and last == "index.html":
-                url = folder.prefix + parent
                 if parent:
-                    location = parent.rpartition("/")[2] + "/"
-                    leads = File(url, path, folder, location=_quote(location))
-                    self._add(url, leads)
-                    url += "/"
-                self._add(url, file)
+                    location = _quote(parent.rpartition("/")[2] + "/")
+                    self._add(File(name, path, folder, location=location), parent)
+                    parent += "/"
+                self._add(file, parent)
 
-    def _add(self, url: str, file: File) -> None:
-        self._files.setdefault(os.fsencode(url), file)
+    def _add(self, file: File, name: str) -> None:
+        """Serve a file at a name below each of its folder's prefixes."""
+        for prefix in file.folder.prefixes:
+            self._files.setdefault(os.fsencode(prefix + name), file)
 
     def _walk(self, root: str, path: str, name: str) -> Iterator[tuple[str, str]]:
         """Yield the path of each file to be served, and its name below the root."""
@@ -267,15 +268,14 @@ def _stat_regular(path: str) -> os.stat_result | None:
 def _shared_fields(file: File, *, has_variants: bool) -> Headers:
     """Return the fields that the representations of a file have in common."""
     folder = file.folder
-    name = file.url.removeprefix(folder.prefix)
-    if name in folder.immutable:
+    if file.name in folder.immutable:
         cache_control = f"public, max-age={_A_YEAR}, immutable"
     else:
         cache_control = f"public, max-age={folder.max_age}"
     fields = [(b"cache-control", cache_control.encode("ascii"))]
     if has_variants:
         fields.append((b"vary", b"Accept-Encoding"))
-    if os.path.splitext(name)[1].lower() in FONTS:
+    if os.path.splitext(file.name)[1].lower() in FONTS:
         # Fonts are the one kind of file that a page of another origin cannot use
         # without it (CSS Fonts 4, section 4.9).
         fields.append((b"access-control-allow-origin", b"*"))

@@ -32,15 +32,13 @@ def find_static_folders(config: ServerConfig) -> list[Folder]:
         prefix = prefix.rstrip("/")
         if prefix and url.startswith(prefix + "/"):
             prefixes.append(url.removeprefix(prefix))
-    immutable = frozenset(_find_hashed_names())
     return [
         Folder(
-            prefix=each,
+            prefixes=tuple(dict.fromkeys(prefixes)),
             path=root,
             max_age=config.files.static_max_age,
-            immutable=immutable,
+            immutable=frozenset(_find_hashed_names()),
         )
-        for each in dict.fromkeys(prefixes)
     ]
 
 

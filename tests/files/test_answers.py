@@ -32,7 +32,7 @@ def make_file(folder: Path, *suffixes: str) -> File:
         variant = folder / f"a.txt{suffix}"
         variant.write_bytes(gzip.compress(b"a" * SIZE))
         os.utime(variant, (MODIFIED, MODIFIED))
-    found = FileTable([Folder(prefix="/", path=str(folder))]).find(b"/a.txt")
+    found = FileTable([Folder(prefixes=("/",), path=str(folder))]).find(b"/a.txt")
     assert found is not None
     return found
 
@@ -200,7 +200,7 @@ def test_tag_of_another_coding_does_not_match(tmp_path: Path) -> None:
 def test_folder_without_its_slash_leads_to_it(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.html").write_text("docs")
-    folder = Folder(prefix="/", path=str(tmp_path), has_indexes=True)
+    folder = Folder(prefixes=("/",), path=str(tmp_path), has_indexes=True)
     file = FileTable([folder]).find(b"/docs")
 
     assert file is not None

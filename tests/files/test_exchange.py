@@ -40,7 +40,7 @@ def in_real_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Any:
 
 
 def open_site(root: Path) -> Site:
-    return Site(files=FileTable([Folder(prefix="/f/", path=str(root))]))
+    return Site(files=FileTable([Folder(prefixes=("/f/",), path=str(root))]))
 
 
 def get(path: str, *fields: str, method: str = "GET") -> bytes:

@@ -20,7 +20,9 @@ def test_mapping_and_flags_name_folders(tmp_path: Path) -> None:
     table = open_table(by_key.files)
     assert table is not None
     assert table.find(b"/media/a.txt") is not None
-    assert table.folders == (Folder(prefix="/media/", path=str(tmp_path), max_age=7),)
+    assert table.folders == (
+        Folder(prefixes=("/media/",), path=str(tmp_path), max_age=7),
+    )
     assert by_flag.files.files == by_key.files.files
 
 
@@ -41,9 +43,9 @@ def test_start_up_message_names_folders_and_links(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "link").symlink_to(tmp_path)
-    folders = [Folder(prefix=prefix, path=str(root)) for prefix in ("/app/s/", "/s/")]
+    folder = Folder(prefixes=("/app/s/", "/s/"), path=str(root))
 
-    lines = describe_files(FileTable(folders))
+    lines = describe_files(FileTable([folder]))
     assert lines[0] == f"Files of {root} are served at /app/s/ and /s/"
     assert lines[1].startswith("Not served: ")
     assert str(root / "link") in lines[1]

@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def scan(root: Path, prefix: str = "/static/", **options: object) -> FileTable:
-    return FileTable([Folder(prefix=prefix, path=str(root), **options)])  # type: ignore[arg-type]
+    return FileTable([Folder(prefixes=(prefix,), path=str(root), **options)])  # type: ignore[arg-type]
 
 
 def fields_of(table: FileTable, path: bytes) -> dict[bytes, bytes]:
@@ -115,7 +115,7 @@ def test_first_folder_with_a_path_serves_it(root: Path, tmp_path: Path) -> None:
     other.mkdir()
     (other / "a b.txt").write_text("another")
     (other / "new.txt").write_text("new")
-    folders = [Folder(prefix="/f/", path=str(path)) for path in (root, other)]
+    folders = [Folder(prefixes=("/f/",), path=str(path)) for path in (root, other)]
     table = FileTable(folders)
     found = table.find(b"/f/a%20b.txt")
 
@@ -287,3 +287,13 @@ def test_content_of_what_a_file_was_before_is_not_kept(root: Path) -> None:
     table.keep(css, before, b"x" * 700)
 
     assert before.content is None
+
+
+def test_file_is_one_at_each_prefix_of_its_folder(root: Path) -> None:
+    folder = Folder(prefixes=("/app/static/", "/static/"), path=str(root))
+    table = FileTable([folder])
+    found = table.find(b"/app/static/css/site.css")
+
+    assert found is not None
+    assert table.find(b"/static/css/site.css") is found
+    assert len(table) == 3

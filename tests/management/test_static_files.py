@@ -26,7 +26,8 @@ def root(tmp_path: Path) -> Path:
 
 def prefixes(root: object, url: str = "/static/", **config: Any) -> list[str]:
     with override_settings(STATIC_ROOT=root, STATIC_URL=url, MIDDLEWARE=[]):
-        return [folder.prefix for folder in find_static_folders(parse(config))]
+        folders = find_static_folders(parse(config))
+        return [prefix for folder in folders for prefix in folder.prefixes]
 
 
 def test_static_root_is_served_at_static_url(root: Path) -> None:
