@@ -53,9 +53,10 @@ def load(config: ServerConfig) -> Loaded:
     configure(config.logging, django=True)
     if settings.DEBUG:
         logger.warning("DEBUG is on: errors show settings and source to everyone")
-    keep_loaded()
     note = f"Application: {project.path}, run by {project.handler} handler"
     files = open_table(config.files, find_static_folders(config))
+    # The table of files is thousands of objects in a large site, too.
+    keep_loaded()
     notes = [note, *project.notes, *describe_files(files)]
     notes += describe_static_files(config)
     notes += describe_misfits(config, find_platform(os.environ))
