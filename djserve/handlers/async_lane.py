@@ -16,10 +16,10 @@ from django.urls import set_script_prefix
 from djserve.handlers.body import set_content_length
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.files import plan_file
-from djserve.handlers.hops import LeasedHops, forget_ended_threads
 from djserve.handlers.lifecycle import closes_plainly, starts_plainly
 from djserve.handlers.routing import attach_route, script_prefix
 from djserve.handlers.sending import send_content, start_message
+from djserve.handlers.threads.hops import LeasedHops, forget_ended_threads
 
 if TYPE_CHECKING:
     from djserve.handlers.handler import ASGIHandler

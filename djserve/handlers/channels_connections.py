@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from djserve.handlers.cursors import close_unused_connections
-from djserve.handlers.hops import current_lease
+from djserve.handlers.threads.hops import current_lease
 
 _NAME = "aclose_old_connections"
 _MODULES = (

@@ -22,9 +22,9 @@ from typing import Any
 from django.db import OperationalError, connections
 
 from djserve.handlers.cursors import is_connection_in_use
-from djserve.handlers.leases import Worker, current_worker
-from djserve.handlers.places import REPORT_PAUSE, Ledger, PlaceError, Places
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.leases import Worker, current_worker
+from djserve.handlers.threads.places import REPORT_PAUSE, Ledger, PlaceError, Places
+from djserve.handlers.threads.pool import ThreadPool
 
 logger = logging.getLogger("djserve.handlers")
 

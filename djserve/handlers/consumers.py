@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from djserve.asgi.application import open_direct_lane, takes_websockets
 from djserve.asgi.websocket import WebSocketExchange
 from djserve.handlers.channels_connections import defer_connection_checks
-from djserve.handlers.hops import enter_lease, inherits_threads, leave_lease
-from djserve.handlers.leases import CONSUMERS, Job, Lease
 from djserve.handlers.replace import find_http
 from djserve.handlers.runtime import make_lease, shared_pool
+from djserve.handlers.threads.hops import enter_lease, inherits_threads, leave_lease
+from djserve.handlers.threads.leases import CONSUMERS, Job, Lease
 
 if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls, DirectLane
     from djserve.asgi.types import Application, Receive, Scope, Send
-    from djserve.handlers.threads import ThreadPool
+    from djserve.handlers.threads.pool import ThreadPool
 
 
 HANDSHAKE = "WebSocket handshakes"

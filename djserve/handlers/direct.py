@@ -18,12 +18,12 @@ from django.conf import settings
 from djserve.asgi.http import HTTPExchange
 from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.exchange import Exchange
-from djserve.handlers.hops import CURRENT, Call, LeasedHops, enter_lease
 from djserve.handlers.lanes import run_lane
 from djserve.handlers.routing import Route, resolve_route, urls_are_imported, view_of
 from djserve.handlers.runtime import make_lease
 from djserve.handlers.sending import send_busy
 from djserve.handlers.sync_lane import Work, conclude
+from djserve.handlers.threads.hops import CURRENT, Call, LeasedHops, enter_lease
 
 if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls

@@ -8,11 +8,11 @@ from typing import IO, TYPE_CHECKING
 from django.http import HttpResponseBase
 
 from djserve.handlers.disconnect import Disconnect
-from djserve.handlers.hops import Hops
-from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.routing import Route
 from djserve.handlers.sending import start_message
 from djserve.handlers.streaming import send_async_stream, send_sync_stream
+from djserve.handlers.threads.hops import Hops
+from djserve.handlers.threads.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Message, Scope, Send

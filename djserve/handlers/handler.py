@@ -37,12 +37,9 @@ from djserve.handlers.direct import DirectLane
 from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.disk import note_full_disk
 from djserve.handlers.exchange import Exchange
-from djserve.handlers.hops import Hops, InheritedHops, LeasedHops, inherits_threads
 from djserve.handlers.lanes import run_lane
 from djserve.handlers.layers import IN_SYNC_LANE
-from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import prepare_thread
-from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.passing import is_asgiref_patched, make_hops
 from djserve.handlers.patches import (
     METHODS,
@@ -57,7 +54,15 @@ from djserve.handlers.routing import Route, find_route, reusable_match, view_of
 from djserve.handlers.runtime import current_config, make_lease, shared_pool
 from djserve.handlers.sending import RETRY_AFTER, guard, send_busy, send_refusal
 from djserve.handlers.sync_lane import SyncHandler, serve_sync
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.hops import (
+    Hops,
+    InheritedHops,
+    LeasedHops,
+    inherits_threads,
+)
+from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.mailbox import Mailbox
+from djserve.handlers.threads.pool import ThreadPool
 from djserve.handlers.uptake import may_be_read
 from djserve.instrumentation.spooled import note_refusal
 

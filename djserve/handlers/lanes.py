@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 
 from djserve.handlers.exchange import Exchange
-from djserve.handlers.hops import CURRENT, LeasedHops, enter_lease, leave_lease
+from djserve.handlers.threads.hops import CURRENT, LeasedHops, enter_lease, leave_lease
 
 
 async def run_lane(exchange: Exchange, work: Awaitable[None]) -> None:

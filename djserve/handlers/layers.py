@@ -18,9 +18,9 @@ from django.core.handlers import exception
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
-from djserve.handlers.hops import rehome, restore_context, run_in_thread
 from djserve.handlers.inline import ALWAYS, rules_for
 from djserve.handlers.patches import is_original_method
+from djserve.handlers.threads.hops import rehome, restore_context, run_in_thread
 
 GetResponse: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponseBase | None]]
 Hook: TypeAlias = Callable[..., Any]

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from asgiref import sync
 from asgiref.sync import SyncToAsync, sync_to_async
 
-from djserve.handlers.hops import LeasedHops
-from djserve.handlers.leases import Lease
-from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.patches import is_original
+from djserve.handlers.threads.hops import LeasedHops
+from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.mailbox import Mailbox
 
 T = TypeVar("T")
 

@@ -16,9 +16,9 @@ from djserve.handlers.cursors import (
     tidy_connections,
     track_cursors,
 )
-from djserve.handlers.hops import count_blocked
-from djserve.handlers.leases import REQUESTS, Action, Lease
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.hops import count_blocked
+from djserve.handlers.threads.leases import REQUESTS, Action, Lease
+from djserve.handlers.threads.pool import ThreadPool
 
 CEILING = 256
 """Threads that may be at work by default, where all but some of them only wait.

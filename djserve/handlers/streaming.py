@@ -15,8 +15,8 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from djserve.handlers.hops import Hops
-from djserve.handlers.mailbox import Mailbox
+from djserve.handlers.threads.hops import Hops
+from djserve.handlers.threads.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from django.http import HttpResponseBase, StreamingHttpResponse

@@ -22,8 +22,6 @@ from djserve.handlers.chain import Stage, SyncChain
 from djserve.handlers.cursors import reset_debugging
 from djserve.handlers.exchange import Exchange
 from djserve.handlers.files import plan_file
-from djserve.handlers.hops import Call, Hops, LeasedHops
-from djserve.handlers.leases import Lease
 from djserve.handlers.lifecycle import closes_as_django
 from djserve.handlers.patches import resolves_as_django
 from djserve.handlers.routing import (
@@ -33,6 +31,8 @@ from djserve.handlers.routing import (
     script_prefix,
 )
 from djserve.handlers.sending import send_busy, send_content, start_message
+from djserve.handlers.threads.hops import Call, Hops, LeasedHops
+from djserve.handlers.threads.leases import Lease
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Message, Scope

@@ -86,7 +86,7 @@ CARRIERS = (
 )
 # What carries a call to its thread, by module and name.
 WORK = {
-    ("djserve.handlers.hops", "Call"),
+    ("djserve.handlers.threads.hops", "Call"),
     ("concurrent.futures.thread", "_WorkItem"),
 }
 # From a variable of such a frame to the scope: a work item, its function, a bound

@@ -24,10 +24,10 @@ from djserve.handlers.channels_connections import (
     aclose_old_connections,
     defer_connection_checks,
 )
-from djserve.handlers.hops import current_lease, enter_lease, leave_lease
-from djserve.handlers.leases import Lease
 from djserve.handlers.runtime import make_lease, make_pool
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.hops import current_lease, enter_lease, leave_lease
+from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.pool import ThreadPool
 
 ALIAS = "aged"
 

@@ -26,7 +26,7 @@ from djserve.handlers.connection_bound import (
 )
 from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.runtime import make_lease, make_pool
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.pool import ThreadPool
 from tests.handlers.test_cursors import get
 from tests.support.logs import own_messages
 from tests.support.postgresql import running_postgresql

@@ -17,7 +17,7 @@ from djserve.asgi.application import takes_websockets
 from djserve.handlers import parallel_consumers
 from djserve.handlers.consumers import refuse_websockets
 from djserve.handlers.runtime import make_pool
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.pool import ThreadPool
 from tests.support.waiting import wait_until
 
 # The channel layer opens a socket when it is first used.

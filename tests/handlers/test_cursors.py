@@ -27,7 +27,7 @@ from djserve.handlers.cursors import (
 )
 from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.runtime import make_pool
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.pool import ThreadPool
 from tests.support.postgresql import running_postgresql
 from tests.support.waiting import wait_until
 

@@ -29,9 +29,9 @@ from djserve.conf.schema import HTTPConfig, ServerConfig
 from djserve.handlers import ASGIHandler, parallel_consumers
 from djserve.handlers.consumers import refuse_websockets
 from djserve.handlers.direct import DirectCall
-from djserve.handlers.hops import enter_lease
 from djserve.handlers.runtime import make_lease, make_pool
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.hops import enter_lease
+from djserve.handlers.threads.pool import ThreadPool
 from djserve.instrumentation import unavailable
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory

@@ -12,10 +12,10 @@ from django.http import StreamingHttpResponse
 
 from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.exchange import Exchange
-from djserve.handlers.hops import LeasedHops
-from djserve.handlers.leases import Lease
-from djserve.handlers.mailbox import Mailbox
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.hops import LeasedHops
+from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.mailbox import Mailbox
+from djserve.handlers.threads.pool import ThreadPool
 from tests.support.waiting import wait_until
 
 FILE = {"type": "http.response.pathsend", "path": "/some/file"}

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from djserve.handlers.hops import (
+from djserve.handlers.lanes import run_lane
+from djserve.handlers.runtime import make_lease, make_pool
+from djserve.handlers.threads.hops import (
     CURRENT,
     InheritedHops,
     LeasedHops,
     current_lease,
     run_in_thread,
 )
-from djserve.handlers.lanes import run_lane
-from djserve.handlers.mailbox import Mailbox
-from djserve.handlers.runtime import make_lease, make_pool
+from djserve.handlers.threads.mailbox import Mailbox
 
 
 class Exchange:

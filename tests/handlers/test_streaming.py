@@ -11,11 +11,11 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.http import StreamingHttpResponse
 
-from djserve.handlers.hops import LeasedHops
-from djserve.handlers.leases import Lease
-from djserve.handlers.mailbox import Mailbox
 from djserve.handlers.streaming import WINDOW, send_async_stream, send_sync_stream
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.hops import LeasedHops
+from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.mailbox import Mailbox
+from djserve.handlers.threads.pool import ThreadPool
 
 CHUNK = 1000
 

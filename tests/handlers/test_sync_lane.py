@@ -23,9 +23,9 @@ from django.urls import path
 
 from djserve.handlers import ASGIHandler
 from djserve.handlers.files import PATHSEND
-from djserve.handlers.leases import Lease
 from djserve.handlers.runtime import make_pool
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.pool import ThreadPool
 from tests.handlers.conversation import Conversation
 from tests.support.waiting import settle, wait_until
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djserve.handlers.fairness import FairQueue
+from djserve.handlers.threads.fairness import FairQueue
 
 SHARES = st.sampled_from([0.5, 0.8, 0.95, 1.0])
 

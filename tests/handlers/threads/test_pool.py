@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from djserve.handlers import threads
-from djserve.handlers.leases import Lease
-from djserve.handlers.threads import ThreadPool
-from djserve.handlers.width import LockProbe
+from djserve.handlers.threads import pool as pool_module
+from djserve.handlers.threads.concurrency import LockProbe
+from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.pool import ThreadPool
 from tests.support.logs import own_messages
 from tests.support.waiting import PATIENCE
 
@@ -140,7 +140,7 @@ def test_bound_is_back_when_nothing_waits(make_pool: MakePool) -> None:
 def test_threads_beyond_the_size_end_when_they_are_not_used(
     make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "SPARE_TIME", 0.0)
+    monkeypatch.setattr(pool_module, "SPARE_TIME", 0.0)
     pool = make_pool(1)
     leases = [Lease(pool, held=True) for _ in range(4)]
     for lease in leases:
@@ -177,7 +177,7 @@ def test_closed_pool_still_runs_jobs(make_pool: MakePool) -> None:
 def narrow(pool: ThreadPool) -> None:
     """Let one job run at a time, as after a while in which all of them computed."""
     for _ in range(300):
-        pool._width.take_note(was_held=True)
+        pool._limit.take_note(was_held=True)
 
 
 def find_held(probe: LockProbe, seconds: float) -> bool:
@@ -188,7 +188,7 @@ def find_held(probe: LockProbe, seconds: float) -> bool:
 def test_job_waits_for_one_that_is_about_to_end(
     make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "SLOW", 3600)
+    monkeypatch.setattr(pool_module, "SLOW", 3600)
     monkeypatch.setattr(LockProbe, "nap", find_held)
     pool = make_pool(4)
     narrow(pool)
@@ -228,14 +228,14 @@ def test_one_thread_that_computes_is_looked_at_seldom(
         if threading.current_thread() is not pool._watcher:
             # A pool that has just been closed may look once more.
             return False
-        paces.append(seconds / threads.PACE)
+        paces.append(seconds / pool_module.PACE)
         probe.was_held = found[len(paces) - 1]
         if len(paces) == len(found):
             gate.set()
             monkeypatch.undo()
         return probe.was_held
 
-    monkeypatch.setattr(threads, "SLOW", 3600)
+    monkeypatch.setattr(pool_module, "SLOW", 3600)
     monkeypatch.setattr(LockProbe, "nap", nap)
     pool = make_pool(4)
     narrow(pool)
@@ -347,7 +347,7 @@ def test_threads_that_compute_let_no_more_run_than_the_size_says(
         looks.release()
         return False
 
-    monkeypatch.setattr(threads, "judge", look)
+    monkeypatch.setattr(pool_module, "judge", look)
     pool = make_pool(2, ceiling=20)
     gate = threading.Event()
     futures = [Lease(pool, held=False).submit(gate.wait, 60) for _ in range(10)]
@@ -371,7 +371,7 @@ def test_view_that_has_its_share_leaves_room_for_others(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(threads, "LONG", 3600.0)
+    monkeypatch.setattr(pool_module, "LONG", 3600.0)
     pool = make_pool(4, share=0.8)
     gate = hold_threads(pool, "slow", 10)
 
@@ -395,11 +395,11 @@ def test_long_waits_are_logged_once_in_a_while(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(threads, "LONG", 3600.0)
+    monkeypatch.setattr(pool_module, "LONG", 3600.0)
     pool = make_pool(1)
     gate = hold_threads(pool, "slow", 3)
     # All wait before the first look at how long.
-    monkeypatch.setattr(threads, "LONG", 0.06)
+    monkeypatch.setattr(pool_module, "LONG", 0.06)
     wait_for(lambda: bool(own_messages(caplog)))
     time.sleep(0.2)
     gate.set()

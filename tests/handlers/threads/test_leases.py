@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from djserve.handlers.leases import Lease, run_safely
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.leases import Lease, run_safely
+from djserve.handlers.threads.pool import ThreadPool
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from djserve.handlers import census
-from djserve.handlers.census import (
+from djserve.handlers.threads import census
+from djserve.handlers.threads.census import (
     IDLE_SHARE,
     REST,
     STANDSTILL,

@@ -16,10 +16,10 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
 
-from djserve.handlers.census import open_clock
+from djserve.handlers.threads.census import open_clock
 
 if TYPE_CHECKING:
-    from djserve.handlers.threads import ThreadPool
+    from djserve.handlers.threads.pool import ThreadPool
 
 logger = logging.getLogger("djserve.handlers")
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 
-from djserve.handlers.leases import Job, Lease
+from djserve.handlers.threads.leases import Job, Lease
 from djserve.net.forks import end_stray_child
 
 

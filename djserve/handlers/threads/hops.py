@@ -26,8 +26,8 @@ from asgiref.sync import (
     sync_to_async,
 )
 
-from djserve.handlers.leases import Lease
-from djserve.handlers.mailbox import Mailbox
+from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.mailbox import Mailbox
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -164,7 +164,7 @@ def _without_stop(fn: Callable[..., T], *args: Any) -> T:
         raise RuntimeError("A synchronous call raised StopIteration") from error
 
 
-CURRENT: ContextVar[Hops] = ContextVar("djserve.handlers.hops")
+CURRENT: ContextVar[Hops] = ContextVar("djserve.handlers.threads.hops")
 """The hops of the request that this context belongs to."""
 
 

@@ -9,28 +9,28 @@ from contextlib import contextmanager
 
 import pytest
 
-from djserve.handlers import width
-from djserve.handlers.width import (
+from djserve.handlers.threads import concurrency
+from djserve.handlers.threads.concurrency import (
     GRACE,
+    ConcurrencyLimit,
     LockProbe,
-    Width,
     has_interpreter_lock,
 )
 from tests.support.waiting import PATIENCE
 
 
-def note(adapted: Width, *looks: bool) -> int:
+def note(adapted: ConcurrencyLimit, *looks: bool) -> int:
     for was_held in looks:
         adapted.take_note(was_held)
     return adapted.value
 
 
 def test_all_threads_may_run_at_first() -> None:
-    assert Width(12).value == 12
+    assert ConcurrencyLimit(12).value == 12
 
 
 def test_width_falls_to_one_while_the_lock_is_always_held() -> None:
-    adapted = Width(12)
+    adapted = ConcurrencyLimit(12)
 
     values = [note(adapted, *[True] * 20) for _ in range(12)]
 
@@ -39,7 +39,7 @@ def test_width_falls_to_one_while_the_lock_is_always_held() -> None:
 
 
 def test_width_rises_to_the_most_when_the_lock_is_free() -> None:
-    adapted = Width(12)
+    adapted = ConcurrencyLimit(12)
     note(adapted, *[True] * 200)
 
     assert note(adapted, False) == 1
@@ -47,7 +47,7 @@ def test_width_rises_to_the_most_when_the_lock_is_free() -> None:
 
 
 def test_width_stays_where_the_lock_is_held_now_and_then() -> None:
-    adapted = Width(12)
+    adapted = ConcurrencyLimit(12)
     note(adapted, *[True] * 12)
     before = adapted.value
 
@@ -55,7 +55,7 @@ def test_width_stays_where_the_lock_is_held_now_and_then() -> None:
 
 
 def test_one_thread_is_never_too_many() -> None:
-    assert note(Width(1), *[True] * 50) == 1
+    assert note(ConcurrencyLimit(1), *[True] * 50) == 1
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_lock_was_held_where_nothing_else_made_the_nap_long(
 def test_cpus_that_this_process_fills_are_seen(
     share: float, is_full: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(width, "count_cpus", lambda: 2)
+    monkeypatch.setattr(concurrency, "count_cpus", lambda: 2)
     clock, used = iter((10.0, 10.001)), iter((3.0, 3.0 + 0.002 * share))
     probe = LockProbe(lambda: next(clock), lambda: next(used))
 
@@ -142,7 +142,7 @@ def test_cpus_that_this_process_fills_are_seen(
 def test_nothing_can_be_told_without_the_figures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(width, "SCHEDULE", "/nonexistent")
+    monkeypatch.setattr(concurrency, "SCHEDULE", "/nonexistent")
     probe = LockProbe()
     probe.nap(0.0)
     probe.close()

@@ -36,10 +36,10 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TypeAlias
 
-from djserve.handlers.census import judge, read_clock
-from djserve.handlers.fairness import FairQueue
-from djserve.handlers.leases import Action, Job, Lease, Worker, run_safely
-from djserve.handlers.width import LockProbe, Width
+from djserve.handlers.threads.census import judge, read_clock
+from djserve.handlers.threads.concurrency import ConcurrencyLimit, LockProbe
+from djserve.handlers.threads.fairness import FairQueue
+from djserve.handlers.threads.leases import Action, Job, Lease, Worker, run_safely
 
 logger = logging.getLogger("djserve.handlers")
 
@@ -119,9 +119,9 @@ class ThreadPool:
     """Threads at work, a queue of leases, and what both cost.
 
     At most ``size`` threads compute at a time, and as many more may be at work as only
-    wait (``census``), up to ``ceiling`` in all. Fewer run where more would only take
-    turns (``width``). Jobs that are slow do not count against that, only against the
-    size: they delay no other. One view gets ``share`` of the room (``fairness``).
+    wait (``census``), up to ``ceiling`` in all. Fewer run if more would only take
+    turns (``concurrency``). Jobs that are slow do not count against that, only against
+    the size: they delay no other. One view gets ``share`` of the room (``fairness``).
     ``count_blocked`` tells how many of some threads wait for the event loop; at the
     ceiling each of them lets one more thread run, or the coroutine that they wait for
     might wait for a thread in turn. A lease that has waited for ``wait_limit`` seconds
@@ -172,7 +172,7 @@ class ThreadPool:
         self._waits = 0
         self._wait_seconds = 0.0
         self._longest_wait = 0.0
-        self._width = Width(size)
+        self._limit = ConcurrencyLimit(size)
         self._contended = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -395,8 +395,8 @@ class ThreadPool:
         running = len(self._busy)
         if running >= self._capacity:
             return False
-        width = self._width.value + self._waiting
-        return running < width or running < width + self._slow()
+        limit = self._limit.value + self._waiting
+        return running < limit or running < limit + self._slow()
 
     def _is_within_share(self, lease: Lease) -> bool:
         if self._queue.count_running(lease.view) == 0:
@@ -493,7 +493,7 @@ class ThreadPool:
         # No hurry where all threads wait, and no other may start anyway; nor where one
         # is enough, since each look takes the lock from it (benchmark: django_session).
         if probe.was_held:
-            is_calm = self._width.value == 1
+            is_calm = self._limit.value == 1
         else:
             is_calm = len(self._busy) >= self.ceiling
         with self.lock:
@@ -504,7 +504,7 @@ class ThreadPool:
         looked_at = now()
         was_held = probe.nap(4 * PACE if is_calm else PACE)
         if probe.can_tell:
-            self._width.take_note(was_held)
+            self._limit.take_note(was_held)
         if not busy:
             return
         elapsed = now() - looked_at

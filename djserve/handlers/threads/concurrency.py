@@ -40,7 +40,7 @@ MEMORY = 12
 """Looks that weigh in the average."""
 
 
-class Width:
+class ConcurrencyLimit:
     """A number of threads from 1 to ``most``, by looks at the lock and the CPUs."""
 
     def __init__(self, most: int) -> None:

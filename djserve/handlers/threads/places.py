@@ -23,8 +23,8 @@ from collections.abc import Callable, Hashable
 from operator import itemgetter
 from typing import Any, Protocol
 
-from djserve.handlers.fairness import is_within_share
-from djserve.handlers.leases import Worker
+from djserve.handlers.threads.fairness import is_within_share
+from djserve.handlers.threads.leases import Worker
 
 logger = logging.getLogger("djserve.handlers")
 

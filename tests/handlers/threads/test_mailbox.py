@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from djserve.handlers.leases import Lease
-from djserve.handlers.mailbox import Mailbox
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.mailbox import Mailbox
+from djserve.handlers.threads.pool import ThreadPool
 from tests.support.waiting import wait_until
 
 

@@ -20,8 +20,8 @@ from asgiref.sync import (
     sync_to_async,
 )
 
-from djserve.handlers import hops
-from djserve.handlers.hops import (
+from djserve.handlers.threads import hops
+from djserve.handlers.threads.hops import (
     CURRENT,
     InheritedHops,
     LeasedHops,
@@ -31,9 +31,9 @@ from djserve.handlers.hops import (
     leave_lease,
     run_in_thread,
 )
-from djserve.handlers.leases import Lease
-from djserve.handlers.mailbox import Mailbox
-from djserve.handlers.threads import ThreadPool
+from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.mailbox import Mailbox
+from djserve.handlers.threads.pool import ThreadPool
 from tests.support.waiting import settle, wait_until
 
 COLOUR: ContextVar[str] = ContextVar("colour", default="none")
