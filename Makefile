@@ -4,7 +4,7 @@
 # make check    format, lint, types, import contracts, settings reference, words
 # make words    spelling, and patterns of words to avoid (docs/contributing.md)
 # make coverage what each module's own test module covers
-# make conformance  run the conformance suites (docs/conformance.md)
+# make conformance  run the conformance suites (docs/reference/conformance.md)
 # make fuzz     fuzz one target guided by its coverage (ARGS="http2 --seconds 600")
 # make ecosystem  try real packages under djserve and under Uvicorn, and tell the table
 # make bench    measure djserve beside other servers (ARGS="--quick", ARGS=--list)

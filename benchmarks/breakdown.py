@@ -204,7 +204,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--publish", action="store_true", help="also into docs/performance.md"
+        "--publish",
+        action="store_true",
+        help="also into docs/explanation/performance.md",
     )
     options = parser.parse_args()
     breakdowns = uvloop.run(measure_all(ROUNDS, REQUESTS))

@@ -38,7 +38,7 @@ from benchmarks.tables import (
 
 RESULTS = ROOT / "benchmarks" / "results"
 PROFILES = RESULTS / "profiles"
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "explanation" / "performance.md"
 IMAGES = ROOT / "docs" / "images"
 LOAD_LIMIT = 0.7
 

@@ -30,7 +30,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--servers", type=names, default=(), metavar="A,B", help="only these")
     add("--output", type=Path, metavar="FOLDER", help="where the results go")
     add("--report", type=Path, metavar="FILE", help="measure nothing: use this JSON")
-    add("--publish", action="store_true", help="also into docs/performance.md")
+    add(
+        "--publish",
+        action="store_true",
+        help="also into docs/explanation/performance.md",
+    )
     add("--profile", action="store_true", help="sample djserve, in the hot paths")
     add("--upgrade", action="store_true", help="install the newest servers first")
     add("--here", action="store_true", help="use this Python and what it has")

@@ -1,7 +1,7 @@
 """Settings of the demo project: ready to run as they are, changed by the environment.
 
-docs/demo.md lists the variables. With none set this is a development set-up: DEBUG on,
-SQLite, and channel layers that need no server, for processes of one machine.
+docs/guides/demo.md lists the variables. With none set this is a development set-up:
+DEBUG on, SQLite, and channel layers that need no server, for processes of one machine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """djserve serves Django and any other ASGI application over HTTP and WebSocket.
 
 The names in ``__all__`` are the public surface, with ``djserve.handlers`` and
-``djserve.testing``; docs/embedding.md tells how to use them. Importing this package
-loads none of its modules: each function imports what it needs when it is called.
+``djserve.testing``; docs/guides/embedding.md tells how to use them. Importing this
+package loads none of its modules: each function imports what it needs when called.
 """
 
 from __future__ import annotations

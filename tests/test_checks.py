@@ -48,7 +48,7 @@ def test_each_id_is_given_in_one_place() -> None:
     assert set(counted.values()) == {1}
 
 
-@pytest.mark.parametrize("page", ["djserve/checks.py", "docs/checks.md"])
+@pytest.mark.parametrize("page", ["djserve/checks.py", "docs/reference/checks.md"])
 def test_tables_list_every_id(page: str) -> None:
     lines = (ROOT / page).read_text().splitlines()
     found = [re.match(r"(?:\| `)?(djserve\.[EWI]\d+)", line) for line in lines]

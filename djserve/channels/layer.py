@@ -34,8 +34,8 @@ class HostChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has n
     """Bring messages to the processes of one site on one machine.
 
     A message is any value that msgpack packs; tuples arrive as lists. ``capacity`` is
-    counted for each channel, of a plain name in each process. ``docs/channels.md`` has
-    the options.
+    counted for each channel, of a plain name in each process.
+    ``docs/guides/channels.md`` has the options.
     """
 
     extensions = ["groups", "flush"]

@@ -1,4 +1,4 @@
-"""The settings reference, docs/settings.md, made from the schema.
+"""The settings reference, docs/reference/settings.md, made from the schema.
 
 ``python -m djserve.conf.reference`` prints it, ``--write`` puts it into its file, and
 ``--check`` fails where the file says something else.
@@ -14,7 +14,7 @@ from pathlib import Path
 from djserve.conf.catalogue import Group, Setting, groups
 from djserve.conf.options import describe_value
 
-PAGE = Path("docs/settings.md")
+PAGE = Path("docs/reference/settings.md")
 
 _INTRODUCTION = """\
 # Settings

@@ -19,7 +19,7 @@ from djserve.protocols.headers import has_control, is_authority, is_token
 _is_method = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Z]+").fullmatch
 
 # RFC 3986 section 3.3, with what browsers leave unquoted, and with bytes beyond ASCII:
-# docs/decisions/0008-one-grammar.md. A fragment never belongs in a request.
+# docs/explanation/decisions/0008-one-grammar.md. A fragment never belongs in a request.
 _is_target = re.compile(rb"/[\x21\x22\x24-\x7e\x80-\xff]*").fullmatch
 
 _SCHEMES = (b"http", b"https")

@@ -43,7 +43,7 @@ CANCEL_TIMEOUT = 5.0
 
 
 class ExitCode(IntEnum):
-    """How the process ends; documented in docs/behaviour.md."""
+    """How the process ends; documented in docs/explanation/behaviour.md."""
 
     OK = 0
     LISTEN_FAILED = 1

@@ -152,7 +152,7 @@ def test_page_without_marks_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [GOALS_BLOCK, RESULTS_BLOCK, BREAKDOWN_BLOCK])
 def test_page_of_the_documentation_has_its_blocks(tmp_path: Path, name: str) -> None:
     page = tmp_path / "performance.md"
-    page.write_text(Path("docs/performance.md").read_text("utf-8"), "utf-8")
+    page.write_text(Path("docs/explanation/performance.md").read_text("utf-8"), "utf-8")
     begin, end = marks(name)
     rewrite_block(page, name, "new")
 

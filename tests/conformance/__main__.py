@@ -2,8 +2,8 @@
 
 The corpora run always; the chains where nginx and HAProxy are installed; Autobahn's and
 h2spec where programs named ``wstest`` and ``h2spec`` are (``WSTEST``, ``H2SPEC`` name
-others). ``--write`` puts the report into docs/conformance.md. The exit code is 1 if a
-case failed.
+others). ``--write`` puts the report into docs/reference/conformance.md. The exit code
+is 1 if a case failed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.conformance.corpus import CASES
 from tests.conftest import find_free_port, server_starter
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "conformance.md"
+PAGE = ROOT / "docs" / "reference" / "conformance.md"
 MARK = "<!-- Results: python -m tests.conformance --write -->\n"
 MIB = 1024 * 1024
 

@@ -1,4 +1,4 @@
-"""The demo as docs/demo.md deploys it: DEBUG off, static files, a proxy's https."""
+"""The demo as docs/guides/demo.md deploys it: no DEBUG, static files, a proxy's TLS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/deployment.md, done as it is written, in a file tree of its own.
+"""docs/guides/deployment.md, done as it is written, in a file tree of its own.
 
 The commands and files are those of the page and of deploy/. What is put on: the tree's
 paths and free ports for the machine's, nobody's ownership, no network for pip, and in
@@ -120,7 +120,7 @@ class Machine:
 
     def set_up(self) -> None:
         """Do what the page says."""
-        page = (ROOT / "docs" / "deployment.md").read_text()
+        page = (ROOT / "docs" / "guides" / "deployment.md").read_text()
         section = page.split("## One machine, from nothing")[1].split("\n## ")[0]
         blocks = re.findall(r"^ *```(sh|python)\n(.*?)^ *```", section, re.S | re.M)
         (path,) = re.findall(r"`(/srv/example/project/[\w/]+\.py)`", section)

@@ -1,6 +1,7 @@
 """Every kind of exception, from every place of an application, on each protocol.
 
-The rows "raises ..." of docs/behaviour.md. One process for all: none may harm the next.
+The rows "raises ..." of docs/explanation/behaviour.md. One process for all: none may
+harm the next.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of faults in docs/behaviour.md, driven over real sockets."""
+"""The table of faults in docs/explanation/behaviour.md, driven over real sockets."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ async def app(scope, receive, send):
 
 def read_table() -> dict[str, tuple[str, str]]:
     """The documented outcomes: fault -> (what the client gets, what the log gets)."""
-    text = (ROOT / "docs" / "behaviour.md").read_text()
+    text = (ROOT / "docs" / "explanation" / "behaviour.md").read_text()
     section = text.partition("### Faults of")[2].partition("\n### ")[0]
     rows = re.findall(r"^\| (.+) \| (.+) \| (.+) \|$", section, re.M)
     return {fault: (client, log) for fault, client, log in rows[2:]}

@@ -1,4 +1,4 @@
-"""SIGTERM as each kind of client sees it; docs/operations.md has it as a table."""
+"""SIGTERM as each kind of client sees it: the table in docs/guides/operations.md."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Commit every fault: ``python -m tests.faults [--write] [words of a row's name]``.
 
-Prints a table in Markdown; ``--write`` puts it into docs/faults.md, in which rows that
-were not run stay as they are. The exit code is 1 if an expectation failed.
+Prints a table in Markdown; ``--write`` puts it into docs/reference/faults.md, in
+which rows that were not run stay as they are. The exit code is 1 if an expectation
+failed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import NamedTuple
 from tests.faults.bench import Bench
 from tests.faults.table import ROWS, Row
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "faults.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "faults.md"
 MARK = "<!-- Results: python -m tests.faults --write -->\n"
 AT_A_TIME = 8
 LEVELS = r"(?:WARNING|ERROR|CRITICAL)\s+(.*)|(?:^|\n)(?:djserve|Error): (.*)"

@@ -104,7 +104,7 @@ def _compare_with_h11(block: bytes, head: RequestHead) -> list[str]:
 def _is_known(error: str) -> bool:
     """Return whether h11 is stricter, and the RFCs leave it open or are wider.
 
-    It takes no target beyond ASCII (docs/decisions/0008-one-grammar.md).
+    It takes no target beyond ASCII (docs/explanation/decisions/0008-one-grammar.md).
     """
     return "request line" in error
 
