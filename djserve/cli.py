@@ -107,8 +107,9 @@ def _serve(options: argparse.Namespace) -> int:
     def load_program() -> Loaded:
         application = load_application(options.application, is_factory=options.factory)
         late = load_for_production(mapping) if uses_django() else None
-        files = open_table((late or config).files)
-        return Loaded(application, describe_files(files), late, files)
+        folders = (late or config).files
+        files = open_table(folders)
+        return Loaded(application, describe_files(files, folders), late, files)
 
     code = run(config, Program(load=load_program))
     exit_within(THREADS_TIMEOUT, code)

@@ -49,7 +49,7 @@ def run(application: Callable[..., Any] | str, settings: Mapping[str, Any]) -> i
     def load_program() -> Loaded:
         files = open_table(config.files)
         found = _find_application(application)
-        return Loaded(found, describe_files(files), files=files)
+        return Loaded(found, describe_files(files, config.files), files=files)
 
     was_child = is_child()
     code = run_program(config, Program(load=load_program))

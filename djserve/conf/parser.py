@@ -18,7 +18,7 @@ from djserve.conf.catalogue import Setting, groups, settings_by_key
 from djserve.conf.quantities import has_unit, parse_duration, parse_size
 from djserve.conf.schema import ServerConfig
 from djserve.conf.suggestions import suggest
-from djserve.conf.syntax import RULES
+from djserve.conf.syntax import MOUNTS, RULES
 from djserve.errors import ConfigError
 
 _LONGEST_REPR = 60
@@ -107,7 +107,7 @@ class _Reading:
 
     def _read_items(self, setting: Setting, place: str, given: Any) -> tuple[str, ...]:
         items = given.value if isinstance(given, Flag) else given
-        if setting.syntax == "mount" and isinstance(items, Mapping):
+        if setting.syntax in MOUNTS and isinstance(items, Mapping):
             items = [f"{prefix}={folder}" for prefix, folder in items.items()]
         if not isinstance(items, list | tuple):
             self._report(place, "a list of strings", given)

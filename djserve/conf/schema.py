@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from djserve.conf.declaration import setting
+from djserve.conf.schema_files import FilesConfig as FilesConfig
 from djserve.conf.schema_process import DrainConfig as DrainConfig
 from djserve.conf.schema_process import LoggingConfig as LoggingConfig
 from djserve.conf.schema_process import MetricsConfig as MetricsConfig
@@ -256,41 +257,6 @@ class BoundsConfig:
         "Seconds for all of a request's content to arrive, before Django's view is "
         "called; then 408.",
         minimum=0.05,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilesConfig:
-    """Files"""
-
-    static: str = setting(
-        "auto",
-        "Serve the files in Django's STATIC_ROOT at STATIC_URL: on, off or auto (on "
-        "unless WhiteNoise's or ServeStatic's middleware does). STATIC_URL has to be "
-        "a path, and the folder has to exist.",
-        choices=("auto", "on", "off"),
-    )
-    static_max_age: int = setting(
-        60,
-        "Seconds that clients may use a static file without asking again. Files with "
-        "the hash of ManifestStaticFilesStorage in their name are never asked for "
-        "again.",
-        minimum=0,
-    )
-    files: tuple[str, ...] = setting(
-        (),
-        "Folders whose files are served to everyone: /prefix/=/path/to/folder. In "
-        "settings.py a mapping of prefixes to folders. May be given several times.",
-        metavar="PREFIX=FOLDER",
-        syntax="mount",
-    )
-    files_max_age: int = setting(
-        60,
-        "Seconds that clients may use a file of FILES without asking again.",
-        minimum=0,
-    )
-    files_index: bool = setting(
-        False, "Serve index.html for the path of its folder (FILES only)."
     )
 
 

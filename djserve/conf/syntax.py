@@ -42,6 +42,9 @@ _ENDPOINT = re.compile(r"[A-Za-z][A-Za-z0-9_]+:.+", re.DOTALL)
 
 LARGEST_PORT = 65535
 
+MOUNTS = ("mount", "internal-mount")
+"""Rules of texts that a mapping of prefixes to folders may be given for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -143,6 +146,12 @@ def _check_mount(text: str) -> None:
         raise ValueError(f"{folder!r} is not a folder")
 
 
+def _check_internal_mount(text: str) -> None:
+    if text.startswith("/="):
+        raise ValueError('below "/" is all of the site')
+    _check_mount(text)
+
+
 def _check_new_file(text: str) -> None:
     _check_file(text)
     if text.strip().casefold() in NO_FILE_NAMES:
@@ -180,6 +189,9 @@ RULES = {
     "field-value": Rule("printable ASCII text", _check_field_value),
     "file": Rule("a file's path", _check_file),
     "mount": Rule('a prefix and a folder as in "/media/=/srv/media"', _check_mount),
+    "internal-mount": Rule(
+        'a prefix and a folder as in "/private/=/srv/private"', _check_internal_mount
+    ),
     "new-file": Rule("a file's path", _check_new_file),
     "log-file": Rule('a file\'s path or "-" for standard output', _check_new_file),
     "file-mode": Rule('an octal mode as in "660"', _check_file_mode),

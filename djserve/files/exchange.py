@@ -12,7 +12,7 @@ import logging
 import os
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from djserve.files.answers import answer
 from djserve.files.table import CACHED_FILE_SIZE, is_current_at
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djserve.files.answers import Answer
-    from djserve.files.table import File, FileTable
+    from djserve.files.table import File, Representation
     from djserve.interfaces import RequestHead, Stream
 
 logger = logging.getLogger("djserve.error")
@@ -37,10 +37,20 @@ none to others."""
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
 
 
+class Source(Protocol):
+    """Where an exchange's file comes from."""
+
+    def keep(self, file: File, representation: Representation, content: bytes) -> None:
+        """Keep a representation's content in memory, if it is wanted there."""
+
+    def refresh(self, file: File) -> bool:
+        """Describe a file that has changed; return whether it is still there."""
+
+
 class FileService:
     """What the exchanges of a process share: the files, the loop, turns."""
 
-    def __init__(self, table: FileTable, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, table: Source, loop: asyncio.AbstractEventLoop) -> None:
         self.table = table
         self.loop = loop
         self._at_once = 0
@@ -61,6 +71,7 @@ class FileExchange:
 
     ``finish`` is called once, with the ``time.perf_counter`` of the beginning, the
     response's status (0 if the client went before it had one) and its content's size.
+    ``method`` is the request's, unless it is answered as if it had another.
     """
 
     __slots__ = (
@@ -72,6 +83,7 @@ class FileExchange:
         "_has_ended",
         "_head",
         "_is_reading",
+        "_method",
         "_position",
         "_sent",
         "_service",
@@ -88,7 +100,9 @@ class FileExchange:
         head: RequestHead,
         stream: Stream,
         finish: Callable[[float, int, int], object] | None = None,
+        method: str = "",
     ) -> None:
+        self._method = method or head.method
         self._service = service
         self._file = file
         self._head = head
@@ -147,7 +161,7 @@ class FileExchange:
         if self._has_ended:
             return
         head = self._head
-        self._answer = chosen = answer(self._file, head.method, head.headers)
+        self._answer = chosen = answer(self._file, self._method, head.headers)
         representation = chosen.representation
         if representation is None or not chosen.part:
             self._send_whole(b"")

@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 def open_table(config: FilesConfig, folders: Sequence[Folder] = ()) -> FileTable | None:
     """Scan ``folders`` and those of the setting; None if there are none at all."""
     found = [*folders, *read_folders(config)]
-    return FileTable(found) if found else None
+    if not found:
+        return None
+    return FileTable(found, [path for _, path in read_internal(config)])
 
 
-def describe_files(files: FileTable | None) -> list[str]:
+def describe_files(files: FileTable | None, config: FilesConfig) -> list[str]:
     """Return lines for the start-up message: each folder, and what it leaves out."""
+    return [*_describe_table(files), *_describe_internal(config)]
+
+
+def _describe_table(files: FileTable | None) -> list[str]:
     if files is None:
         return []
     lines = [
@@ -32,6 +38,19 @@ def describe_files(files: FileTable | None) -> list[str]:
             f"folder or to another folder, as {files.skipped[0]}"
         )
     return lines
+
+
+def _describe_internal(config: FilesConfig) -> list[str]:
+    return [
+        f"Files of {path} are sent for X-Accel-Redirect: {prefix}..."
+        for prefix, path in read_internal(config)
+    ]
+
+
+def read_internal(config: FilesConfig) -> list[tuple[str, str]]:
+    """Return the prefixes and folders that FILES_INTERNAL names."""
+    found = [text.partition("=") for text in config.files_internal]
+    return [(prefix, path) for prefix, _, path in found]
 
 
 def read_folders(config: FilesConfig) -> list[Folder]:

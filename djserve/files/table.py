@@ -97,11 +97,13 @@ class File:
 class FileTable:
     """The files of several folders, by the decoded path of a request.
 
-    Where two folders have a file for one path, the first one's is served.
+    Where two folders have a file for one path, the first one's is served. Nothing in
+    the folders of ``hidden`` is, wherever they lie.
     """
 
-    def __init__(self, folders: Sequence[Folder]) -> None:
+    def __init__(self, folders: Sequence[Folder], hidden: Sequence[str] = ()) -> None:
         self.folders = tuple(folders)
+        self._hidden = tuple(os.path.realpath(path) for path in hidden)
         self._files: dict[bytes, File] = {}
         self._tick = 0
         self._cached_size = 0
@@ -165,6 +167,9 @@ class FileTable:
 
     def _scan(self, folder: Folder) -> None:
         root = os.path.realpath(folder.path)
+        if self._is_hidden(root):
+            logger.warning("Files in %s are not served: it is internal", root)
+            return
         for path, name in self._walk(root, root, ""):
             file = File(name, path, folder)
             if not _describe(file):
@@ -184,6 +189,14 @@ class FileTable:
         for prefix in file.folder.prefixes:
             self._files.setdefault(os.fsencode(prefix + name), file)
 
+    def _is_public(self, root: str, link: str) -> bool:
+        """Return whether what a link leads to may be served below ``root``."""
+        path = os.path.realpath(link)
+        return path.startswith(root + os.sep) and not self._is_hidden(path)
+
+    def _is_hidden(self, path: str) -> bool:
+        return any(f"{path}/".startswith(f"{hidden}/") for hidden in self._hidden)
+
     def _walk(self, root: str, path: str, name: str) -> Iterator[tuple[str, str]]:
         """Yield the path of each file to be served, and its name below the root."""
         try:
@@ -196,14 +209,14 @@ class FileTable:
             if entry.name.startswith(".") and entry.name != ".well-known":
                 continue
             below = f"{name}/{entry.name}" if name else entry.name
-            if entry.is_symlink() and not _is_inside(root, entry.path):
+            if entry.is_symlink() and not self._is_public(root, entry.path):
                 self.skipped.append(entry.path)
             elif entry.is_dir():
                 # A link to a folder around it would have no end.
-                if not entry.is_symlink():
-                    yield from self._walk(root, entry.path, below)
-                else:
+                if entry.is_symlink():
                     self.skipped.append(entry.path)
+                elif entry.path not in self._hidden:
+                    yield from self._walk(root, entry.path, below)
             elif entry.is_file() and not _is_variant(entry.name, names):
                 yield entry.path, below
 
@@ -221,10 +234,6 @@ def _is_variant(name: str, names: set[str]) -> bool:
     return dot + suffix in ENCODINGS and base in names
 
 
-def _is_inside(root: str, path: str) -> bool:
-    return os.path.realpath(path).startswith(root + os.sep)
-
-
 def _describe(file: File) -> bool:
     """Look at a file and its variants; return whether there is one."""
     found = list(_find_representations(file.path))
@@ -234,7 +243,7 @@ def _describe(file: File) -> bool:
     shared = _shared_fields(file, has_variants=len(found) > 1)
     content_type = guess_content_type(file.path).encode("ascii")
     file.representations = tuple(
-        _represent(path, encoding, status, content_type, shared)
+        represent(path, encoding, status, content_type, shared)
         for path, encoding, status in found
     )
     return True
@@ -282,13 +291,14 @@ def _shared_fields(file: File, *, has_variants: bool) -> Headers:
     return fields
 
 
-def _represent(
+def represent(
     path: str,
     encoding: bytes,
     status: os.stat_result,
     content_type: bytes,
     shared: Headers,
 ) -> Representation:
+    """Return a file's description, with the fields of its responses."""
     # Strong (RFC 9110 8.8.1): the bytes are the file's own, and codings have their own.
     etag = b'"%x-%x"' % (status.st_mtime_ns, status.st_size)
     if encoding:

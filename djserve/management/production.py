@@ -57,7 +57,7 @@ def load(config: ServerConfig) -> Loaded:
     files = open_table(config.files, find_static_folders(config))
     # The table of files is thousands of objects in a large site, too.
     keep_loaded()
-    notes = [note, *project.notes, *describe_files(files)]
+    notes = [note, *project.notes, *describe_files(files, config.files)]
     notes += describe_static_files(config)
     notes += describe_misfits(config, find_platform(os.environ))
     return Loaded(project.application, notes, files=files)

@@ -27,6 +27,7 @@ from djserve.net.sockets import has_input, reset_connection, shorten_queues
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.protocols.http2.preface import PrefaceDetector
+from djserve.responses import open_passages
 from djserve.server.admission import Admission, Verdict, default_limit
 from djserve.server.draining import Drain
 from djserve.server.memory import ClientMemory
@@ -93,7 +94,9 @@ class ConnectionFactory:
         self._proxy_headers = (
             ProxyHeaders(config.proxy) if config.proxy.proxy_headers else None
         )
+        self._table = files
         self._files = None if files is None else FileService(files, calls.loop)
+        self._passages = open_passages(config, calls.loop)
         self._defaults = ResponseDefaults(config.http.server_name)
         self._date = b""
         self._http2: HTTP2Service | None = None
@@ -217,13 +220,20 @@ class ConnectionFactory:
             forwarded = self._proxy_headers.apply(head, info)
         if head.upgrade is not None:
             return self._open_websocket(head, info, stream, forwarded)
-        if self._files is not None:
-            file = self._files.table.find(head.raw_path)
+        if self._passages is not None:
+            self._passages.check_request(head)
+        if self._table is not None:
+            file = self._table.find(head.raw_path)
             if file is not None:
                 return self._open_file(file, head, info, stream, forwarded)
         scope = self._scopes.build_http(head, info, stream, forwarded)
         timeout = self._config.http.request_timeout
-        return HTTPExchange(head, scope, stream, self._calls, timeout, self._finish)
+        if self._passages is None:
+            return HTTPExchange(head, scope, stream, self._calls, timeout, self._finish)
+        passage = self._passages.open(head, scope, stream, self._finish)
+        finish = None if self._finish is None else passage.finish
+        exchange = HTTPExchange(head, scope, passage, self._calls, timeout, finish)
+        return passage.connect(exchange)
 
     def _open_file(
         self,
@@ -326,8 +336,8 @@ class ConnectionFactory:
         """Renew the Date field (RFC 9110 section 6.6.1)."""
         self.admission.tick()
         self.memory.tick()
-        if self._files is not None:
-            self._files.table.tick()
+        if self._table is not None:
+            self._table.tick()
         self._date = formatdate(time.time(), usegmt=True).encode("ascii")
         self._defaults.set_date(self._date)
         if self._http2 is not None:

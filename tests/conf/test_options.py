@@ -58,6 +58,7 @@ def text_for(setting: Setting) -> str:
         "log-format": "%(message)s",
         "file-mode": "600",
         "mount": "/media/=/",
+        "internal-mount": "/private/=/",
     }
     return texts.get(
         setting.syntax, "/dev/null" if setting.syntax != "field-name" else "X"

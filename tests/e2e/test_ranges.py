@@ -57,8 +57,26 @@ def own_part(request):
     return HttpResponse(b"own", status=206, headers=fields)
 
 
+def private_file(request, name):
+    if "refuse" in request.GET:
+        return HttpResponse("not yours", status=403)
+    response = HttpResponse(headers={"X-Accel-Redirect": f"/internal/{name}"})
+    response["Content-Disposition"] = "inline"
+    del response["Content-Type"]
+    return response
+
+
+async def async_private_file(request, name):
+    return private_file(request, name)
+
+
+def sound(request):
+    return FileResponse((folder / "sound.wav").open("rb"))
+
+
 def page(request):
-    return HttpResponse('<!doctype html><video src="/static/sound.wav"></video>')
+    source = request.GET["source"]
+    return HttpResponse(f'<!doctype html><video src="{source}"></video>')
 
 
 def posted(request):
@@ -83,6 +101,9 @@ urlpatterns = [
     path("sync/", sync_file),
     path("async/", async_file),
     path("own/", own_part),
+    path("private/<path:name>", private_file),
+    path("async-private/<path:name>", async_private_file),
+    path("sound.wav", sound),
     path("posted/", posted),
     path("async-posted/", async_posted),
     path("served/<path:path>", serve, {"document_root": folder}),
@@ -166,6 +187,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     film.write_bytes(bytes(n * 7 % 251 for n in range(SIZE)))
     os.utime(film, (TIMESTAMP, TIMESTAMP))
     (files / "sound.wav").write_bytes(make_sound(seconds=120))
+    internal = folder / "internal"
+    internal.mkdir()
+    os.link(film, internal / "film.bin")
+    os.link(files / "sound.wav", internal / "sound.wav")
     (folder / "application.py").write_text(APPLICATION)
     return folder
 
@@ -190,8 +215,10 @@ def serve(folder: Path, *words: str, port: int) -> Iterator[str]:
 def url(folder: Path) -> Iterator[str]:
     """djserve with its handler and the handler for static files."""
     port = find_free_port()
-    bind = ("--bind", f"127.0.0.1:{port}", "--access-log", "-")
-    yield from serve(folder, "djserve", "application:development", *bind, port=port)
+    words = ["djserve", "application:development", "--bind", f"127.0.0.1:{port}"]
+    words += ["--access-log", "-", "--files", f"/public/={folder}/files"]
+    words += ["--files-internal", f"/internal/={folder}/internal"]
+    yield from serve(folder, *words, port=port)
 
 
 @pytest.fixture(scope="module")
@@ -291,17 +318,50 @@ def test_part_that_a_view_answers_itself_is_left_alone(url: str) -> None:
     assert fields == {"content-range": "bytes 0-2/9"}
 
 
+@pytest.mark.parametrize("path", ["private/", "async-private/"])
+def test_private_file_is_answered_as_by_nginx(
+    path: str, url: str, nginx_url: str
+) -> None:
+    for fields in REQUESTS:
+        expected = ask(f"{nginx_url}/film.bin", fields)
+        assert ask(f"{url}/{path}film.bin", fields) == expected, fields
+
+
+@pytest.mark.parametrize("path", ["private/", "async-private/"])
+@pytest.mark.parametrize("options", [[], HTTP2], ids=["http1", "http2"])
+def test_private_file_is_for_whom_the_view_lets_in(
+    path: str, options: list[str], url: str, folder: Path
+) -> None:
+    def fetch(path: str, *words: str) -> tuple[bytes, bytes]:
+        command = [find_program("curl"), "-s", "-D", "-", "-m", str(PATIENCE)]
+        command += [*options, *words, f"{url}/{path}"]
+        head, _, content = subprocess.check_output(command).partition(b"\r\n\r\n")
+        return head, content
+
+    film = (folder / "internal" / "film.bin").read_bytes()
+    head, content = fetch(f"{path}film.bin")
+    assert content == film
+    assert b"inline" in head
+    assert b"x-accel-redirect" not in head.lower()
+    assert fetch(f"{path}film.bin", "-r", "1000-290000")[1] == film[1000:290001]
+    assert fetch(f"{path}film.bin", "-d", "a=b")[1] == film
+    assert fetch(f"{path}film.bin?refuse")[1] == b"not yours"
+    assert b" 404" in fetch("internal/film.bin")[0].splitlines()[0]
+
+
 @pytest.mark.browser
-def test_video_plays_and_seeks(url: str, browser: Browser) -> None:
+@pytest.mark.parametrize("source", ["static", "public", "view", "private"])
+def test_video_plays_and_seeks(url: str, browser: Browser, source: str) -> None:
+    path = "/sound.wav" if source == "view" else f"/{source}/sound.wav"
     page = browser.new_page()
     statuses: list[int] = []
     page.on(
         "response",
         lambda response: (
-            statuses.append(response.status) if ".wav" in response.url else None
+            statuses.append(response.status) if response.url.endswith(path) else None
         ),
     )
-    page.goto(f"{url}/page/", timeout=PATIENCE_MS)
+    page.goto(f"{url}/page/?source={path}&is=page", timeout=PATIENCE_MS)
     position = page.evaluate(
         """async () => {
             const video = document.querySelector("video");

@@ -36,7 +36,7 @@ def test_wrong_mount_is_refused(text: str) -> None:
 
 def test_without_folders_there_is_no_table() -> None:
     assert open_table(parse({}).files) is None
-    assert describe_files(None) == []
+    assert describe_files(None, parse({}).files) == []
 
 
 def test_start_up_message_names_folders_and_links(tmp_path: Path) -> None:
@@ -45,7 +45,26 @@ def test_start_up_message_names_folders_and_links(tmp_path: Path) -> None:
     (root / "link").symlink_to(tmp_path)
     folder = Folder(prefixes=("/app/s/", "/s/"), path=str(root))
 
-    lines = describe_files(FileTable([folder]))
+    lines = describe_files(FileTable([folder]), parse({}).files)
     assert lines[0] == f"Files of {root} are served at /app/s/ and /s/"
     assert lines[1].startswith("Not served: ")
     assert str(root / "link") in lines[1]
+
+
+def test_internal_folders_are_named_and_not_public(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "a.txt").write_text("a")
+    config = parse(
+        {
+            "FILES": {"/media/": tmp_path},
+            "FILES_INTERNAL": {"/private/": private},
+        }
+    ).files
+
+    table = open_table(config)
+    assert table is not None
+    assert table.find(b"/media/private/a.txt") is None
+    assert describe_files(None, config) == [
+        f"Files of {private} are sent for X-Accel-Redirect: /private/..."
+    ]

@@ -297,3 +297,21 @@ def test_file_is_one_at_each_prefix_of_its_folder(root: Path) -> None:
     assert found is not None
     assert table.find(b"/static/css/site.css") is found
     assert len(table) == 3
+
+
+def test_hidden_folder_is_in_no_table(tmp_path: Path) -> None:
+    hidden = tmp_path / "private"
+    hidden.mkdir()
+    (hidden / "secret.txt").write_text("a")
+    (tmp_path / "link.txt").symlink_to(hidden / "secret.txt")
+    (tmp_path / "private.txt").write_text("b")
+    folder = Folder(prefixes=("/f/",), path=str(tmp_path))
+    inner = Folder(prefixes=("/p/",), path=str(hidden))
+
+    assert FileTable([folder]).find(b"/f/private/secret.txt") is not None
+    table = FileTable([folder, inner], [str(hidden)])
+    assert table.find(b"/f/private/secret.txt") is None
+    assert table.find(b"/f/link.txt") is None
+    assert table.find(b"/p/secret.txt") is None
+    assert table.find(b"/f/private.txt") is not None
+    assert len(table) == 1
