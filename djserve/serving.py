@@ -17,7 +17,7 @@ from djserve.conf.process import become_worker
 from djserve.errors import ConfigError
 from djserve.files import open_table
 from djserve.files.folders import describe_files
-from djserve.net.reactor import install
+from djserve.net.twisted.reactor import install
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.launch import serve_embedded
 from djserve.server.loading import accept_application, load_application
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from djserve.asgi.types import Application
     from djserve.conf.schema import ServerConfig
-    from djserve.net.reactor import Reactor
+    from djserve.net.twisted.reactor import Reactor
 
 SOURCE = "settings"
 

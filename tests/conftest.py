@@ -25,7 +25,7 @@ from tests.support import isolation
 
 if TYPE_CHECKING:
     from djserve.instrumentation.board import Board
-    from djserve.net.reactor import Reactor
+    from djserve.net.twisted.reactor import Reactor
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,7 +97,7 @@ def _stays_in_this_process(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def reactor() -> Iterator[Reactor]:
     """A reactor that nobody else runs on."""
-    from djserve.net.reactor import Reactor
+    from djserve.net.twisted.reactor import Reactor
 
     reactor = Reactor()
     yield reactor

@@ -18,7 +18,7 @@ import pytest
 
 import djserve
 from djserve.asgi.types import Receive, Scope, Send
-from djserve.net.reactor import Reactor, new_event_loop
+from djserve.net.twisted.reactor import Reactor, new_event_loop
 
 pytestmark = pytest.mark.e2e
 

@@ -23,8 +23,7 @@ from djserve.instrumentation.fan_out import combine
 from djserve.instrumentation.logging import configure, configure_development
 from djserve.net.descriptors import raise_descriptor_limit
 from djserve.net.handover import inherit_sockets
-from djserve.net.reactor import Reactor, install
-from djserve.net.twisted_log import redirect
+from djserve.net.twisted.reactor import Reactor, install, redirect_log
 from djserve.server.ending import exit_within
 from djserve.server.imports import import_websocket_beside
 from djserve.server.launch import choose_origin_policy
@@ -117,7 +116,7 @@ class DevelopmentServer:
         """
         configure(self._config.logging, django=True)
         configure_development()
-        redirect()
+        redirect_log()
         raise_descriptor_limit()
         served = application
         logs: list[RequestLog] = [DevelopmentLog(self._style)]

@@ -131,7 +131,7 @@ async def open_listeners(
         raise ListenError(address_text, str(error)) from error
     if isinstance(address, EndpointAddress):
         # Few servers have one, and all of Twisted's endpoints come with it.
-        from djserve.net.endpoints import listen_on_endpoint
+        from djserve.net.twisted.endpoints import listen_on_endpoint
 
         bound, close = await listen_on_endpoint(
             reactor, address.description, open_connection, handshake_timeout, alpn

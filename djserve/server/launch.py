@@ -24,8 +24,7 @@ from djserve.instrumentation.fan_out import combine, reopen_log_files
 from djserve.instrumentation.logging import configure
 from djserve.net.descriptors import raise_descriptor_limit
 from djserve.net.forks import ForkGuard
-from djserve.net.reactor import install, reactor_on
-from djserve.net.twisted_log import redirect
+from djserve.net.twisted.reactor import install, reactor_on, redirect_log
 from djserve.server import first_signals
 from djserve.server.banner import describe_loop, start_lines
 from djserve.server.imports import import_websocket_beside
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from djserve.instrumentation.access_log import AccessLog
     from djserve.instrumentation.board import Board
     from djserve.instrumentation.events import RequestLog
-    from djserve.net.reactor import Reactor
+    from djserve.net.twisted.reactor import Reactor
     from djserve.server.heartbeat import ThreadStats
     from djserve.server.monitor import LocalMonitor
 
@@ -143,7 +142,7 @@ def serve_application(
 
     Raises ConfigError where the access log cannot be opened, or traces be made.
     """
-    redirect()
+    redirect_log()
     raise_descriptor_limit()
     with (
         _access_log(config, reactor) as access_log,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import Ticking
     from djserve.net.certificates import Certificates
-    from djserve.net.reactor import Reactor
+    from djserve.net.twisted.reactor import Reactor
 
 logger = logging.getLogger("djserve")
 

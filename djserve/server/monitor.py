@@ -14,7 +14,7 @@ from djserve.server.insight import InsightServer, answer_in_front
 if TYPE_CHECKING:
     from djserve.asgi.types import Application
     from djserve.conf.schema import MetricsConfig
-    from djserve.net.reactor import Reactor
+    from djserve.net.twisted.reactor import Reactor
     from djserve.server.heartbeat import ThreadStats
     from djserve.server.lifecycle import Server
 

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from djserve.conf.parser import parse
-from djserve.net.reactor import Reactor
+from djserve.net.twisted.reactor import Reactor
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from djserve.conf.parser import parse
-from djserve.net.reactor import Reactor
+from djserve.net.twisted.reactor import Reactor
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from djserve.testing.live import DEFAULTS
 

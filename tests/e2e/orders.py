@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hpack import Encoder
 
 from djserve.conf.parser import parse
-from djserve.net.reactor import Reactor
+from djserve.net.twisted.reactor import Reactor
 from djserve.server.lifecycle import ExitCode, Server
 from tests.e2e.clients import CLOSE, HANDSHAKE, ONE
 from tests.support.waiting import settle, wait_until

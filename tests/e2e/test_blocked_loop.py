@@ -19,7 +19,7 @@ import h2.events
 import pytest
 import trustme
 
-from djserve.net import reactor
+from djserve.net.twisted import reactor
 from djserve.testing.live import LiveServer
 from tests.e2e.clients import HANDSHAKE, connect, read_head
 from tests.support.waiting import PATIENCE

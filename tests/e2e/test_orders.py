@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 import trustme
 
-from djserve.net.reactor import Reactor, new_event_loop
+from djserve.net.twisted.reactor import Reactor, new_event_loop
 from tests.e2e.orders import (
     PROXY_V1,
     PROXY_V2,

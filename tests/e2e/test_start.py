@@ -40,7 +40,7 @@ UNNEEDED = {
     "hpack",
     # Endpoint strings and TLS of djserve's own
     "djserve.net.certificates",
-    "djserve.net.endpoints",
+    "djserve.net.twisted.endpoints",
     "twisted.internet.endpoints",
     # Metrics, traces, reloading, the supervisor
     "djserve.supervisor.arbiter",

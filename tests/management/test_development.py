@@ -24,7 +24,7 @@ from djserve.management.development import (
     choose_reactor,
     load_development_config,
 )
-from djserve.net.reactor import Reactor
+from djserve.net.twisted.reactor import Reactor
 from tests.support.logs import own_records
 
 pytestmark = pytest.mark.e2e

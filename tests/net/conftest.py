@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from djserve.net.reactor import Reactor, new_event_loop
+from djserve.net.twisted.reactor import Reactor, new_event_loop
 from tests.support.waiting import PATIENCE
 
 Scenario = Callable[[Reactor], Awaitable[Any]]

@@ -14,9 +14,9 @@ from djserve.errors import ListenError
 from djserve.interfaces import ConnectionInfo
 from djserve.net.address import TCPAddress
 from djserve.net.listeners import Listener, open_listener_on, open_listeners
-from djserve.net.reactor import Reactor
 from djserve.net.sockets import open_sockets
 from djserve.net.tls import server_context
+from djserve.net.twisted.reactor import Reactor
 from tests.support.waiting import settle_with_data
 
 pytestmark = pytest.mark.e2e

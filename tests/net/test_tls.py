@@ -19,13 +19,13 @@ from OpenSSL import SSL
 
 from djserve.errors import ConfigError
 from djserve.net.acceptor import accept_connections
-from djserve.net.reactor import Reactor
 from djserve.net.tls import (
     cipher_numbers,
     distinguished_name,
     pyopenssl_extension,
     server_context,
 )
+from djserve.net.twisted.reactor import Reactor
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from djserve.asgi.types import Receive, Scope, Send
 from djserve.conf.parser import parse
 from djserve.instrumentation.board import Board, Field
 from djserve.instrumentation.spooled import note_refusal
-from djserve.net.reactor import Reactor
+from djserve.net.twisted.reactor import Reactor
 from djserve.server import heartbeat
 from djserve.server.heartbeat import INTERVAL, Heartbeat
 from djserve.server.lifecycle import Server

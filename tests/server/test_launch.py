@@ -16,7 +16,7 @@ from django.test import override_settings
 from djserve.asgi.origin import OriginPolicy
 from djserve.conf.parser import parse
 from djserve.errors import ConfigError
-from djserve.net.reactor import Reactor
+from djserve.net.twisted.reactor import Reactor
 from djserve.server import launch as launching
 from djserve.server.launch import (
     choose_origin_policy,

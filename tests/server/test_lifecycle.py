@@ -22,7 +22,7 @@ from djserve.conf.schema import (
     ServerConfig,
     TLSConfig,
 )
-from djserve.net.reactor import Reactor
+from djserve.net.twisted.reactor import Reactor
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from tests.support.logs import own_records

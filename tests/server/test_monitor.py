@@ -16,7 +16,7 @@ from djserve.asgi.types import Message, Receive, Scope, Send
 from djserve.conf.parser import parse
 from djserve.errors import ConfigError
 from djserve.instrumentation.board import Field
-from djserve.net.reactor import Reactor
+from djserve.net.twisted.reactor import Reactor
 from djserve.server.lifecycle import Server
 from djserve.server.monitor import BLOCKED_TIME, LocalMonitor
 from tests.support.thread_figures import ThreadFigures

@@ -29,7 +29,7 @@ from djserve.instrumentation.events import RequestRecord
 from djserve.instrumentation.fan_out import combine
 from djserve.instrumentation.tracing import DISCONNECTED
 from djserve.interfaces import RequestHead
-from djserve.net.reactor import Reactor
+from djserve.net.twisted.reactor import Reactor
 from djserve.server.lifecycle import Server, run_until_stopped
 from djserve.server.tracing import ENDED, Tracing, create_tracing, open_tracing
 

@@ -18,7 +18,7 @@ import pytest
 from djserve.conf.parser import parse
 from djserve.instrumentation.board import Board, Field
 from djserve.net.channel import Channel, Message, open_pair
-from djserve.net.reactor import Reactor
+from djserve.net.twisted.reactor import Reactor
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from djserve.supervisor import worker as worker_module
 from djserve.supervisor.processes import Loader, Worker

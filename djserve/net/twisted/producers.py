@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
 
-class Brake:
+class ProducerAdapter:
     """Hold a transport's producer, or none, and tell it when to go on."""
 
     def __init__(self, loop: AbstractEventLoop) -> None:

@@ -11,20 +11,25 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import error, interfaces
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import implementer  # type: ignore[import-untyped]
+from zope.interface import (  # type: ignore[import-untyped]
+    directlyProvides,
+    implementer,
+)
 
-from djserve.net.names import twisted_address
-from djserve.net.producers import Brake
 from djserve.net.sockets import get_option, reset_on_close, set_option
-from djserve.net.starttls import start_tls
+from djserve.net.twisted.producers import ProducerAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from twisted.internet.interfaces import IAddress
+
+_build_factory: Callable[..., Any] = TLSMemoryBIOFactory
 
 
 def _half_closeable(protocol: Any) -> Any:
@@ -73,7 +78,7 @@ class StreamTransport:
         self._native: Any = None
         self._reason: Failure | None = None
         self._is_paused = False
-        self._brake = Brake(reactor.loop)
+        self._producer = ProducerAdapter(reactor.loop)
         self._is_read_closed = False
         self._wants_half_close = False
         self._early: list[bytes] = []
@@ -118,10 +123,10 @@ class StreamTransport:
         return self._end_reading()
 
     def pause_writing(self) -> None:
-        self._brake.pause()
+        self._producer.pause()
 
     def resume_writing(self) -> None:
-        self._brake.resume()
+        self._producer.resume()
         if self.disconnecting:
             self._close_unless_awaited()
         elif self._wants_half_close and self.producer is None:
@@ -200,7 +205,7 @@ class StreamTransport:
             return str(self.protocol.logPrefix())
         return type(self.protocol).__name__
 
-    # Twisted's IPushProducer: the protocol's brake on what comes in.
+    # Twisted's IPushProducer: the way to pause what comes in.
 
     def pauseProducing(self) -> None:
         self._is_paused = True
@@ -218,15 +223,15 @@ class StreamTransport:
     def stopProducing(self) -> None:
         self.loseConnection()
 
-    # Twisted's IConsumer: the brake on what the protocol sends.
+    # Twisted's IConsumer: the producer pauses while too much waits to be sent.
 
     @property
     def producer(self) -> Any:
-        return self._brake.producer
+        return self._producer.producer
 
     @property
     def streamingProducer(self) -> bool:
-        return self._brake.streaming
+        return self._producer.streaming
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         if self.TLS:
@@ -272,12 +277,12 @@ class StreamTransport:
 
     def raw_register_producer(self, producer: Any, streaming: bool) -> None:
         if self.connected or self.producer is not None:
-            self._brake.register(producer, streaming)
+            self._producer.register(producer, streaming)
         else:
             producer.stopProducing()
 
     def raw_unregister_producer(self) -> None:
-        self._brake.unregister()
+        self._producer.unregister()
         if self.disconnecting:
             self._close_soon()
         elif self._wants_half_close:
@@ -298,7 +303,7 @@ class StreamTransport:
     def _close_unless_awaited(self) -> None:
         # A layer of TLS that has ended leaves its producer registered, and nothing is
         # read any more: without this, the connection would have no end.
-        if not self._brake.is_awaited:
+        if not self._producer.is_awaited:
             self._close_soon()
 
     def _close_soon(self) -> None:
@@ -349,7 +354,74 @@ class StreamTransport:
         self._set_write(_ignore)
         self.write = _ignore
         self.reactor.streams.discard(self)
-        self._brake.stop()
+        self._producer.stop()
         self.protocol.connectionLost(reason)
         if self._on_lost is not None:
             self._on_lost(reason)
+
+
+def start_tls(
+    stream: StreamTransport, context_factory: Any, *, is_client: bool
+) -> None:
+    """Begin a handshake; the stream then hands all it is told to the TLS layer.
+
+    The stream's protocol stays the same object and is not connected again. A producer
+    is moved from below TLS to above it.
+    """
+    producer, streaming = stream.producer, stream.streamingProducer
+    if producer is not None:
+        stream.unregisterProducer()
+    # The clock is passed since TLS would take it from the global reactor.
+    factory = _build_factory(context_factory, is_client, None, stream.reactor)
+    layer = factory.protocol(factory, stream.protocol, False)
+    stream.protocol = layer
+    stream.TLS = True
+    stream.write = layer.write
+    vars(stream).update(
+        getHandle=layer.getHandle, getPeerCertificate=layer.getPeerCertificate
+    )
+    directlyProvides(stream, interfaces.ISSLTransport)
+    layer.makeConnection(_BelowTLS(stream))
+    if producer is not None:
+        stream.registerProducer(producer, streaming)
+
+
+class _BelowTLS:
+    """The stream as its TLS layer sees it: past the methods that lead to that layer."""
+
+    def __init__(self, stream: StreamTransport) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, data: bytes) -> None:
+        self._stream.raw_write(data)
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        self._stream.raw_write(b"".join(iovec))
+
+    def loseConnection(self) -> None:
+        self._stream.raw_lose_connection()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._stream.raw_register_producer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self._stream.raw_unregister_producer()
+
+
+def twisted_address(family: int, name: Any) -> Any:
+    """Return what ``getsockname`` or ``getpeername`` gave as Twisted's address."""
+    if family == socket.AF_INET6:
+        return IPv6Address("TCP", *name)
+    if family == socket.AF_INET:
+        return IPv4Address("TCP", *name)
+    return UNIXAddress(name or None)
+
+
+def host_and_port(address: object) -> tuple[str, int] | None:
+    """Return an internet address as ASGI has it; None for any other."""
+    if isinstance(address, IPv4Address | IPv6Address):
+        return address.host, address.port
+    return None

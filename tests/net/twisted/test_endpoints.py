@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from djserve.interfaces import ConnectionInfo
-from djserve.net.endpoints import EndpointConnection, listen_on_endpoint
-from djserve.net.reactor import Reactor
+from djserve.net.twisted.endpoints import EndpointConnection, listen_on_endpoint
+from djserve.net.twisted.reactor import Reactor
 from tests.support.waiting import settle_with_data
 
 pytestmark = pytest.mark.e2e

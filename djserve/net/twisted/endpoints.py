@@ -20,10 +20,9 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 from djserve.errors import ListenError
 from djserve.interfaces import ConnectionInfo
 from djserve.net.address import TCPAddress, UnixAddress
-from djserve.net.names import host_and_port
 from djserve.net.sockets import unix_path
 from djserve.net.tls import pyopenssl_extension
-from djserve.net.transport import StreamTransport
+from djserve.net.twisted.transport import StreamTransport, host_and_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from djserve.net.producers import Brake
+from djserve.net.twisted.producers import ProducerAdapter
 
 
 class Producer:
@@ -33,8 +33,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @pytest.fixture
-def brake(loop: asyncio.AbstractEventLoop) -> Brake:
-    return Brake(loop)
+def adapter(loop: asyncio.AbstractEventLoop) -> ProducerAdapter:
+    return ProducerAdapter(loop)
 
 
 def turn(loop: Any, times: int = 1) -> None:
@@ -43,37 +43,39 @@ def turn(loop: Any, times: int = 1) -> None:
         loop.run_forever()
 
 
-def test_push_producer_is_told_of_full_and_free(brake: Brake) -> None:
+def test_push_producer_is_told_of_full_and_free(adapter: ProducerAdapter) -> None:
     producer = Producer()
-    brake.register(producer, True)
+    adapter.register(producer, True)
 
-    brake.pause()
-    brake.resume()
+    adapter.pause()
+    adapter.resume()
 
     assert producer.calls == ["pause", "resume"]
-    assert (brake.producer, brake.streaming) == (producer, True)
+    assert (adapter.producer, adapter.streaming) == (producer, True)
 
 
-def test_end_waits_for_a_producer_that_pulls_or_is_paused(brake: Brake) -> None:
-    seen = [brake.is_awaited]
-    brake.register(Producer(), True)
-    seen.append(brake.is_awaited)
-    brake.pause()
-    seen.append(brake.is_awaited)
-    brake.resume()
-    seen.append(brake.is_awaited)
-    brake.unregister()
-    brake.register(Producer(), False)
-    seen.append(brake.is_awaited)
+def test_end_waits_for_a_producer_that_pulls_or_is_paused(
+    adapter: ProducerAdapter,
+) -> None:
+    seen = [adapter.is_awaited]
+    adapter.register(Producer(), True)
+    seen.append(adapter.is_awaited)
+    adapter.pause()
+    seen.append(adapter.is_awaited)
+    adapter.resume()
+    seen.append(adapter.is_awaited)
+    adapter.unregister()
+    adapter.register(Producer(), False)
+    seen.append(adapter.is_awaited)
 
     assert seen == [False, False, True, False, True]
 
 
 def test_pull_producer_is_asked_once_a_turn(
-    brake: Brake, loop: asyncio.AbstractEventLoop
+    adapter: ProducerAdapter, loop: asyncio.AbstractEventLoop
 ) -> None:
     producer = Producer()
-    brake.register(producer, False)
+    adapter.register(producer, False)
     assert producer.calls == ["resume"]
 
     turn(loop, 3)
@@ -82,60 +84,60 @@ def test_pull_producer_is_asked_once_a_turn(
 
 
 def test_pull_producer_is_not_asked_while_full(
-    brake: Brake, loop: asyncio.AbstractEventLoop
+    adapter: ProducerAdapter, loop: asyncio.AbstractEventLoop
 ) -> None:
-    producer = Producer(brake.pause)
-    brake.register(producer, False)
+    producer = Producer(adapter.pause)
+    adapter.register(producer, False)
     turn(loop, 3)
     assert producer.calls == ["resume"]
 
-    brake.resume()
-    brake.resume()
+    adapter.resume()
+    adapter.resume()
     turn(loop)
 
     assert producer.calls == ["resume", "resume"]
 
 
 def test_pull_producer_may_end_in_its_first_call(
-    brake: Brake, loop: asyncio.AbstractEventLoop
+    adapter: ProducerAdapter, loop: asyncio.AbstractEventLoop
 ) -> None:
-    producer = Producer(brake.unregister)
-    brake.register(producer, False)
+    producer = Producer(adapter.unregister)
+    adapter.register(producer, False)
 
     turn(loop, 3)
 
     assert producer.calls == ["resume"]
-    assert brake.producer is None
+    assert adapter.producer is None
 
 
 @pytest.mark.parametrize("streaming", [True, False])
 def test_end_of_the_connection_stops_the_producer(
-    brake: Brake, loop: asyncio.AbstractEventLoop, streaming: bool
+    adapter: ProducerAdapter, loop: asyncio.AbstractEventLoop, streaming: bool
 ) -> None:
     producer = Producer()
-    brake.register(producer, streaming)
+    adapter.register(producer, streaming)
 
-    brake.stop()
-    brake.stop()
-    brake.pause()
-    brake.resume()
+    adapter.stop()
+    adapter.stop()
+    adapter.pause()
+    adapter.resume()
     turn(loop, 2)
 
     assert producer.calls[-1] == "stop"
     assert producer.calls.count("stop") == 1
 
 
-def test_second_producer_is_refused(brake: Brake) -> None:
-    brake.register(Producer(), True)
+def test_second_producer_is_refused(adapter: ProducerAdapter) -> None:
+    adapter.register(Producer(), True)
 
     with pytest.raises(RuntimeError, match="is registered"):
-        brake.register(Producer(), True)
+        adapter.register(Producer(), True)
 
 
-def test_producer_that_comes_when_full_is_paused(brake: Brake) -> None:
-    brake.pause()
+def test_producer_that_comes_when_full_is_paused(adapter: ProducerAdapter) -> None:
+    adapter.pause()
     producer = Producer()
 
-    brake.register(producer, True)
+    adapter.register(producer, True)
 
     assert producer.calls == ["pause"]

@@ -19,7 +19,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.web import client, resource, server
 from zope.interface.verify import verifyObject  # type: ignore[import-untyped]
 
-from djserve.net.reactor import Reactor, new_event_loop
+from djserve.net.twisted.reactor import Reactor, new_event_loop
 from tests.support.waiting import settle
 
 pytestmark = pytest.mark.e2e
@@ -28,7 +28,7 @@ Run = Callable[..., Any]
 
 SETUP = """
 import sys
-from djserve.net.reactor import Reactor, install
+from djserve.net.twisted.reactor import Reactor, install
 assert "twisted.internet.reactor" not in sys.modules
 """
 
@@ -92,7 +92,7 @@ def test_reactor_is_thrown_away_without_a_trace() -> None:
     result = run_python("""
 import os, threading
 from twisted.internet.protocol import Factory, Protocol
-from djserve.net.reactor import new_event_loop
+from djserve.net.twisted.reactor import new_event_loop
 
 def use_reactor(prefer_uvloop):
     reactor = Reactor(new_event_loop(prefer_uvloop=prefer_uvloop))
@@ -512,7 +512,7 @@ print("stopped")
 @pytest.mark.parametrize("prefer_uvloop", [True, False])
 def test_reactor_may_outlive_the_end_of_a_task(prefer_uvloop: bool) -> None:
     result = run_python(f"""
-from djserve.net.reactor import new_event_loop
+from djserve.net.twisted.reactor import new_event_loop
 reactor = Reactor(new_event_loop(prefer_uvloop={prefer_uvloop}))
 loop = reactor.loop
 async def end(error):
@@ -588,3 +588,24 @@ def test_autobahn_server_and_client_talk(run_on_reactor: Run) -> None:
         await wait(port.stopListening())
 
     run_on_reactor(scenario)
+
+
+# In a process of its own: Twisted's log can be begun once.
+LOG_SOMETHING = """
+import logging
+logging.basicConfig(level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
+import pytest
+
+from djserve.net.twisted.reactor import redirect_log
+redirect_log()
+redirect_log()
+from twisted.logger import Logger
+Logger().warn("watch {what}", what="out")
+"""
+
+
+def test_messages_of_twisted_go_to_their_logger_once() -> None:
+    command = [sys.executable, "-c", LOG_SOMETHING]
+    result = subprocess.run(command, capture_output=True, text=True)
+
+    assert result.stderr == "djserve.twisted WARNING watch out\n"

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from twisted import logger as twisted_logger
 from twisted.internet import asyncioreactor, error, process, tcp, unix
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from djserve.errors import ConfigError
+from djserve.instrumentation.logging import redirect_twisted
 from djserve.net.acceptor import accept_connections
-from djserve.net.transport import StreamTransport
+from djserve.net.twisted.transport import StreamTransport
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -87,6 +89,11 @@ def _already_installed(reactor: object) -> str:
         f"Another Twisted reactor is installed, {kind.__module__}.{kind.__qualname__}; "
         "install djserve's before anything imports twisted.internet.reactor"
     )
+
+
+def redirect_log() -> None:
+    """Route Twisted's log to the logger "djserve.twisted"; may be called again."""
+    redirect_twisted(twisted_logger)
 
 
 class Reactor(asyncioreactor.AsyncioSelectorReactor):
