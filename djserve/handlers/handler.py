@@ -255,6 +255,9 @@ class ASGIHandler(asgi.ASGIHandler):
             self._checked = scope
             await self.handle(scope, receive, send)
             return
+        if scope["type"] == "lifespan":
+            # Not even by way of an agent: it would report the error at each start.
+            raise _unsupported(scope)
         patches = self.patches()
         if patches.enters or patches.converses:
             # What stands around Django's method ends in `handle`, and that is ours.
@@ -265,9 +268,7 @@ class ASGIHandler(asgi.ASGIHandler):
                 _INHERITS.reset(token)
             return
         if scope["type"] != "http":
-            raise ValueError(
-                f"Django can only handle ASGI/HTTP connections, not {scope['type']}."
-            )
+            raise _unsupported(scope)
         if not patches.found:
             self._checked = scope
         await self.handle(scope, receive, send)
@@ -384,6 +385,12 @@ class ASGIHandler(asgi.ASGIHandler):
         if self._mailbox is None or self._mailbox.loop is not loop:
             self._mailbox = Mailbox(loop)
         return self._mailbox
+
+
+def _unsupported(scope: Scope) -> ValueError:
+    return ValueError(
+        f"Django can only handle ASGI/HTTP connections, not {scope['type']}."
+    )
 
 
 _CALL = ASGIHandler.__call__

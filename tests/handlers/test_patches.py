@@ -277,6 +277,23 @@ def test_method_of_our_own_class_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counted.calls == 1
 
 
+def test_agent_is_not_asked_for_a_lifespan(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = agents.Counted()
+    replaced = counted.plainly(asgi.ASGIHandler.__call__)
+    monkeypatch.setattr(asgi.ASGIHandler, "__call__", replaced)
+    application = ASGIHandler()
+    asyncio.run(ask(application, "/sync/"))
+    assert counted.calls == 1
+
+    with pytest.raises(ValueError, match="not lifespan"):
+        conversation = Conversation("/", type="lifespan")
+        asyncio.run(
+            application(conversation.scope, conversation.receive, conversation.send)
+        )
+
+    assert counted.calls == 1
+
+
 def test_patch_of_the_loading_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     import_string = vars(base)["import_string"]
