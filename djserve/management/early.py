@@ -25,7 +25,8 @@ def act_early() -> None:
     """
     arguments = _find_command_line()
     command = arguments[1] if len(arguments) > 1 else ""
-    if command == "djserve":
+    # The doctor looks at the whole project.
+    if command == "djserve" and "doctor" not in arguments:
         _control(arguments)
     elif command == "runasgi":
         _serve(arguments)

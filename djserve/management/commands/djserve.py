@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings as project_settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from djserve.conf.loader import load
 from djserve.conf.origins import list_origins
 from djserve.control import VARIABLE, Control, add_commands
+from djserve.doctor.command import add_arguments as add_doctor_arguments
+from djserve.doctor.command import run as run_doctor
 from djserve.errors import ConfigError
 
 SECRETS = ("KEYFILE_PASSWORD",)
@@ -32,9 +36,14 @@ class Command(BaseCommand):
         settings.add_argument(
             "--changed", action="store_true", help="Leave out those at their defaults."
         )
+        text = "Say what to change where Daphne, Uvicorn or gunicorn serves."
+        add_doctor_arguments(commands.add_parser("doctor", help=text))
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            if options["command"] == "doctor":
+                self._examine(options["command_line"])
+                return
             if options["command"] == "settings":
                 self._show_settings(only_changed=options["changed"])
                 return
@@ -44,6 +53,13 @@ class Command(BaseCommand):
             raise CommandError("\n".join(error.problems)) from None
         except KeyboardInterrupt:
             return
+
+    def _examine(self, command_line: str | None) -> None:
+        try:
+            text = run_doctor(Path.cwd(), command_line, project_settings, "")
+        except ValueError as error:
+            raise CommandError(str(error), returncode=2) from None
+        self.stdout.write(text)
 
     def _show_settings(self, *, only_changed: bool) -> None:
         for origin in list_origins():

@@ -1,0 +1,93 @@
+"""``python -m djserve.doctor``: look at a project that does not have djserve yet."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from djserve.doctor.report import describe_translation, examine
+from djserve.doctor.translate import NoServer, translate
+from djserve.doctor.words import Unreadable
+
+DESCRIPTION = (
+    "Say how djserve would serve a project that Daphne, Uvicorn or gunicorn serves "
+    "now. Nothing is changed or started; Django's settings are imported."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 2 if a line cannot be translated."""
+    parser = argparse.ArgumentParser(
+        prog="python -m djserve.doctor", description=DESCRIPTION
+    )
+    parser.add_argument("folder", nargs="?", default=".", help="The project's folder.")
+    add_arguments(parser)
+    options = parser.parse_args(arguments)
+    folder = Path(options.folder)
+    try:
+        print(run(folder, options.command_line, *_load_settings(folder)))
+    except ValueError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what ``manage.py djserve doctor`` takes, too."""
+    parser.add_argument(
+        "--from",
+        dest="command_line",
+        metavar="COMMAND",
+        help='A command line to translate, as in --from "gunicorn -w 4 mysite.wsgi".',
+    )
+
+
+def run(folder: Path, command_line: str | None, settings: Any, failure: str) -> str:
+    """Return the report, or one command line's translation. Raises ValueError."""
+    if command_line is None:
+        return examine(folder, settings, failure)
+    is_django = settings is not None or (folder / "manage.py").exists()
+    try:
+        result = translate(command_line, folder=folder, is_django=is_django)
+    except (NoServer, Unreadable) as error:
+        raise ValueError(str(error)) from None
+    return describe_translation(result)
+
+
+def _load_settings(folder: Path) -> tuple[Any, str]:
+    """Return Django's settings, or None and why there are none."""
+    name = os.environ.get("DJANGO_SETTINGS_MODULE") or _find_settings(folder)
+    if not name:
+        return None, ""
+    os.environ["DJANGO_SETTINGS_MODULE"] = name
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        from django.conf import settings
+
+        settings.INSTALLED_APPS  # noqa: B018 # they are read at the first use
+    # A stranger's settings may fail in any way, SystemExit included.
+    except (Exception, SystemExit) as error:
+        return None, f"{name}: {type(error).__name__}: {error}"
+    try:
+        import django
+
+        # Middleware may import models.
+        django.setup()
+    except (Exception, SystemExit) as error:
+        return settings, f"INSTALLED_APPS: {type(error).__name__}: {error}"
+    return settings, ""
+
+
+def _find_settings(folder: Path) -> str:
+    """Return the settings that manage.py names."""
+    try:
+        text = (folder / "manage.py").read_text("utf-8", "replace")
+    except OSError:
+        return ""
+    match = re.search(r"DJANGO_SETTINGS_MODULE['\"]\s*,\s*['\"]([\w.]+)", text)
+    return match[1] if match else ""

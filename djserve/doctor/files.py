@@ -1,0 +1,321 @@
+"""The files of a project that start servers or name packages, and what they say.
+
+Every file is read as text and may be broken: what cannot be read is named, not raised.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from djserve.doctor.translate import OTHER_SERVERS, SERVERS
+from djserve.doctor.words import join
+
+SKIPPED = {"node_modules", "__pycache__", "site-packages", "build", "dist", "static"}
+SKIPPED |= {"staticfiles", "media", "venv", "env", "htmlcov", "docs", "tests", "test"}
+LARGEST = 256 * 1024
+MOST_FILES = 5000
+DEEPEST = 4
+
+_SERVER = re.compile(rf"(?<![\w-])({'|'.join((*SERVERS, *OTHER_SERVERS))})(?![\w-])")
+_REQUIREMENT = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(?:[=<>!~;@ ]|$)")
+_YAML_KEY = re.compile(
+    r"^(?P<indent>\s*)(?:- )?(?P<key>command|entrypoint|args|cmd|run|\w*[cC]ommand)"
+    r":\s*(?P<value>.*)$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A command that starts a server: its file, its line there, and its text."""
+
+    path: str
+    line: int
+    text: str
+    # A list of words that no shell reads, as in a Dockerfile.
+    is_list: bool = False
+
+
+@dataclass(slots=True)
+class Files:
+    """What the files of a project say."""
+
+    starts: list[Start] = field(default_factory=list)
+    packages: dict[str, str] = field(default_factory=dict)
+    proxies: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def read_files(folder: Path) -> Files:
+    """Return what the files below a folder say."""
+    files = Files()
+    for path in _walk(folder):
+        read = _find_reader(path)
+        if read is None:
+            continue
+        name = path.relative_to(folder).as_posix()
+        try:
+            if path.stat().st_size > LARGEST:
+                continue
+            read(files, name, path.read_text("utf-8", "replace"))
+        except (OSError, ValueError, SyntaxError, RecursionError) as error:
+            files.unreadable.append(f"{name}: {error}")
+    return files
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    count = 0
+    for folder, folders, names in os.walk(top):
+        depth = len(Path(folder).relative_to(top).parts)
+        if depth >= DEEPEST or "pyvenv.cfg" in names:
+            folders[:] = []
+        if "pyvenv.cfg" in names:
+            continue
+        folders[:] = sorted(
+            each for each in folders if each not in SKIPPED and each[0] != "."
+        )
+        for name in sorted(names):
+            count += 1
+            if count > MOST_FILES:
+                return
+            yield Path(folder, name)
+
+
+_Reader = Callable[[Files, str, str], None]
+
+
+def _find_reader(path: Path) -> _Reader | None:
+    """Return what reads a file of this name, None if it is of no interest."""
+    name, suffix = path.name, path.suffix.lower()
+    lowered = name.lower()
+    if lowered.startswith("procfile"):
+        return _read_procfile
+    if "dockerfile" in lowered or lowered.startswith("containerfile"):
+        return None if lowered.endswith("ignore") else _read_dockerfile
+    if suffix in (".yml", ".yaml"):
+        return _read_yaml
+    if suffix == ".toml" or name == "Pipfile":
+        return _read_toml
+    if suffix == ".json":
+        return None if lowered == "package-lock.json" else _read_json
+    if suffix in (".service", ".ini") or lowered.startswith("supervisord"):
+        return _read_unit
+    if suffix == ".conf" or lowered in ("caddyfile", "haproxy.cfg"):
+        return _read_conf
+    if suffix == ".cfg":
+        return _read_setup
+    in_requirements = path.parent.name == "requirements"
+    if suffix in (".txt", ".in") and (in_requirements or "require" in lowered):
+        return _read_requirements
+    if suffix in (".sh", ".bash") or lowered in ("makefile", "justfile", "entrypoint"):
+        return _read_script
+    return None
+
+
+def _join_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield each line with its number; a backslash at its end continues it."""
+    number, whole = 0, ""
+    for count, line in enumerate(text.splitlines(), 1):
+        number = number or count
+        if line.rstrip().endswith("\\"):
+            whole += line.rstrip()[:-1] + " "
+            continue
+        yield number, whole + line
+        number, whole = 0, ""
+    if whole:
+        yield number, whole
+
+
+def _add(files: Files, path: str, line: int, command: object) -> bool:
+    """Keep a command if it names a server."""
+    if isinstance(command, list):
+        words = [str(word) for word in command]
+        # A shell in the list reads its line; else no word is expanded.
+        text, is_list = join(words), True
+    else:
+        text, is_list = str(command).strip(), False
+    if not _SERVER.search(text) or text.startswith("#"):
+        return False
+    files.starts.append(Start(path, line, text, is_list))
+    return True
+
+
+def _read_procfile(files: Files, path: str, text: str) -> None:
+    for number, line in _join_lines(text):
+        process = re.match(r"\s*([\w-]+):\s*(.+)$", line)
+        if process:
+            _add(files, path, number, process[2])
+
+
+def _read_dockerfile(files: Files, path: str, text: str) -> None:
+    found: dict[str, tuple[int, object]] = {}
+    for number, line in _join_lines(text):
+        word, _, rest = line.strip().partition(" ")
+        if word.upper() == "FROM":
+            found.clear()
+        if word.upper() in ("CMD", "ENTRYPOINT"):
+            found[word.upper()] = number, _read_list(rest.strip())
+    entry, command = found.get("ENTRYPOINT"), found.get("CMD")
+    if (
+        entry
+        and command
+        and isinstance(entry[1], list)
+        and isinstance(command[1], list)
+    ):
+        _add(files, path, entry[0], entry[1] + command[1])
+        return
+    for each in (entry, command):
+        if each is not None:
+            _add(files, path, *each)
+
+
+def _read_list(text: str) -> object:
+    """Return a list that is written as JSON or YAML has it, else the text."""
+    if text.startswith("["):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                value = read(text)
+            except (ValueError, SyntaxError):
+                continue
+            if isinstance(value, list):
+                return value
+        inside = text.strip().strip("[]")
+        return [each.strip().strip("\"'") for each in inside.split(",")]
+    return text
+
+
+def _read_yaml(files: Files, path: str, text: str) -> None:
+    """Read the commands of Compose, Kubernetes and platforms; it is not a parser."""
+    lines = text.splitlines()
+    for index, line in enumerate(lines):
+        match = _YAML_KEY.match(line)
+        if match is None:
+            continue
+        value = re.sub(r"\s+#.*$", "", match["value"]).strip()
+        below = _indented(lines[index + 1 :], len(match["indent"]))
+        if value in ("", "|", ">", "|-", ">-", "|+", ">+"):
+            items = [each.strip() for each in below if each.strip()]
+            if items and items[0].startswith("- "):
+                words = [each[2:].strip().strip("\"'") for each in items]
+                _add(files, path, index + 1, words)
+            elif value.startswith("|"):
+                for offset, each in enumerate(items):
+                    _add(files, path, index + 2 + offset, each)
+            else:
+                _add(files, path, index + 1, " ".join(items))
+        elif value.startswith("["):
+            _add(files, path, index + 1, _read_list(value))
+        else:
+            _add(files, path, index + 1, _unquote(value))
+
+
+def _indented(lines: list[str], indent: int) -> list[str]:
+    """Return the lines below a key: deeper ones, or a list at its own depth."""
+    below = []
+    for line in lines:
+        depth = len(line) - len(line.lstrip())
+        is_item = depth >= indent and line.lstrip().startswith("- ")
+        if line.strip() and depth <= indent and not is_item:
+            break
+        below.append(line)
+    return below
+
+
+def _unquote(text: str) -> str:
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return text[1:-1]
+    return text
+
+
+def _read_toml(files: Files, path: str, text: str) -> None:
+    data = tomllib.loads(text)
+    for value in _strings(data):
+        line = text[: max(0, text.find(value))].count("\n") + 1
+        if not _REQUIREMENT.fullmatch(value) and _names_a_start(value):
+            _add(files, path, line, value)
+    project = data.get("project", {})
+    groups = [project.get("dependencies", [])]
+    groups += _values(project.get("optional-dependencies"))
+    groups += _values(data.get("dependency-groups"))
+    for group in groups:
+        for requirement in group if isinstance(group, list) else []:
+            _add_package(files, path, str(requirement))
+    poetry = data.get("tool", {}).get("poetry", {})
+    tables = [poetry.get("dependencies"), data.get("packages")]
+    tables += [each.get("dependencies") for each in _values(poetry.get("group"))]
+    for table in tables:
+        for name in table if isinstance(table, dict) else ():
+            _add_package(files, path, name)
+
+
+def _values(table: object) -> list[Any]:
+    return list(table.values()) if isinstance(table, dict) else []
+
+
+def _strings(data: object) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict):
+        for value in data.values():
+            yield from _strings(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _strings(value)
+
+
+def _names_a_start(text: str) -> bool:
+    """Return whether a text is a command rather than a requirement or a name."""
+    return bool(re.search(r"\w[:.]\w|\s-", text)) and " " in text
+
+
+def _read_json(files: Files, path: str, text: str) -> None:
+    for value in _strings(json.loads(text)):
+        if _names_a_start(value):
+            line = text[: max(0, text.find(json.dumps(value)[1:-1]))].count("\n") + 1
+            _add(files, path, line, value)
+
+
+def _read_unit(files: Files, path: str, text: str) -> None:
+    """Read systemd's and supervisord's commands."""
+    for number, line in _join_lines(text):
+        key, equals, value = line.partition("=")
+        if equals and key.strip() in ("ExecStart", "command"):
+            _add(files, path, number, value.strip().lstrip("-@:+!"))
+
+
+def _read_conf(files: Files, path: str, text: str) -> None:
+    _read_unit(files, path, text)
+    if re.search(r"\b(proxy_pass|uwsgi_pass|reverse_proxy)\b|^backend ", text, re.M):
+        files.proxies.append((path, text))
+
+
+def _read_setup(files: Files, path: str, text: str) -> None:
+    for line in text.splitlines():
+        if line[:1].isspace():
+            _add_package(files, path, line.strip())
+
+
+def _read_requirements(files: Files, path: str, text: str) -> None:
+    for line in text.splitlines():
+        _add_package(files, path, line.strip())
+
+
+def _read_script(files: Files, path: str, text: str) -> None:
+    for number, line in _join_lines(text):
+        stripped = line.strip().lstrip("@-")
+        if not stripped.startswith("#") and _names_a_start(stripped):
+            _add(files, path, number, stripped)
+
+
+def _add_package(files: Files, path: str, requirement: str) -> None:
+    match = _REQUIREMENT.match(requirement)
+    if match:
+        name = re.sub(r"[-_.]+", "-", match[1]).lower()
+        files.packages.setdefault(name, path)

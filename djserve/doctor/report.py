@@ -1,0 +1,122 @@
+"""What was found of a project, as text for its owner."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from djserve.doctor.advice import (
+    Advice,
+    advise_packages,
+    advise_proxies,
+    advise_settings,
+)
+from djserve.doctor.files import Files, Start, read_files
+from djserve.doctor.rules import Kind, Outcome
+from djserve.doctor.translate import NoServer, Translation, translate
+from djserve.doctor.words import Unreadable
+
+_WIDTH = 88
+
+
+def describe_translation(translation: Translation) -> str:
+    """Return one translated command line: the command first, then each flag."""
+    lines = [translation.command, ""]
+    for problem in translation.problems:
+        lines += _wrap("  correct: ", problem)
+    for kind in Kind:
+        for outcome in translation.outcomes:
+            if outcome.kind is kind:
+                lines += _describe(outcome)
+    if translation.defaults:
+        lines += ["", f"What differs from {translation.server} by default:"]
+        for each in translation.defaults:
+            lines += _wrap("  - ", each)
+    return "\n".join(lines)
+
+
+def _describe(outcome: Outcome) -> list[str]:
+    given = outcome.given or "by default"
+    if outcome.kind is Kind.TRANSLATED:
+        note = f"  ({outcome.note})" if outcome.note else ""
+        return _wrap("  ", f"{given}  ->  {outcome.becomes}{note}")
+    note = f": {outcome.note}" if outcome.note else ""
+    return _wrap("  ", f"{given}  {outcome.kind.value}{note}")
+
+
+def _wrap(lead: str, text: str) -> list[str]:
+    # Flags are not split at their hyphens.
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=lead,
+        subsequent_indent=" " * (len(lead) + 2),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def examine(folder: Path, settings: Any, failure: str = "") -> str:
+    """Return the report on a project.
+
+    ``settings`` are Django's, or None if there are none; ``failure`` says why.
+    """
+    files = read_files(folder)
+    is_django = settings is not None or (folder / "manage.py").exists()
+    lines: list[str] = []
+    translations = []
+    for start, result in _translate_all(files, folder, is_django=is_django):
+        lines += ["", f"{start.path}:{start.line}", f"  {start.text}"]
+        if isinstance(result, str):
+            lines += _wrap("  ", result)
+            continue
+        translations.append(result)
+        lines += ["becomes", textwrap.indent(describe_translation(result), "  ")]
+        if start.is_list:
+            words = shlex.split(result.command)
+            lines += ["  As a list, without a shell:", f"  {json.dumps(words)}"]
+    if not translations:
+        command = (
+            "python manage.py runasgi" if is_django else "djserve module:application"
+        )
+        lines += ["", "No file starts a server that is known. The command is:"]
+        lines += ["", f"  {command} --bind 0.0.0.0:8000 --workers auto"]
+    advice = [*advise_packages(files), *advise_proxies(files)]
+    if settings is not None:
+        advice += advise_settings(settings, files, translations)
+    lines += _list("To change", [each for each in advice if each.is_change])
+    lines += _list("To know", [each for each in advice if not each.is_change])
+    unreadable = [*files.unreadable, *([failure] if failure else [])]
+    lines += _list("Not read", [Advice(*_split(each)) for each in unreadable])
+    return "\n".join(lines).strip()
+
+
+def _split(text: str) -> tuple[str, str]:
+    where, _, rest = text.partition(": ")
+    return where, " ".join(rest.split())
+
+
+def _translate_all(
+    files: Files, folder: Path, *, is_django: bool
+) -> Iterator[tuple[Start, Translation | str]]:
+    for start in files.starts:
+        try:
+            yield start, translate(start.text, folder=folder, is_django=is_django)
+        except Unreadable as error:
+            yield start, f"It cannot be read: {error}"
+        except NoServer:
+            # The name of a server that is not started there.
+            continue
+
+
+def _list(title: str, advice: list[Advice]) -> list[str]:
+    if not advice:
+        return []
+    lines = ["", f"{title}:"]
+    for each in dict.fromkeys(advice):
+        lines += _wrap("  - ", f"{each.where}: {each.text}")
+    return lines

@@ -1,0 +1,233 @@
+"""What becomes of another server's flags: the rules, and how a command line is read.
+
+A rule says what one flag becomes: flags of djserve, nothing since it is not needed, or
+nothing since there is no equivalent. The tables of the servers hold rules; the pages of
+the documentation are written from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Kind(Enum):
+    """What happened to a flag."""
+
+    TRANSLATED = "translated"
+    NEEDLESS = "not needed"
+    MISSING = "no equivalent"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One flag of the command line, and what became of it."""
+
+    kind: Kind
+    given: str
+    becomes: str = ""
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Draft:
+    """The command line for djserve, as far as it is known."""
+
+    words: list[str] = field(default_factory=list)
+    host: str = ""
+    port: str = ""
+    application: str = ""
+    is_factory: bool = False
+    directory: str = ""
+    path: str = ""
+    environment: list[str] = field(default_factory=list)
+    config: str | None = None
+    worker_class: str = ""
+    seen: set[str] = field(default_factory=set)
+
+    def add(self, *words: str) -> str:
+        """Append words, and return them as text."""
+        self.words += words
+        return " ".join(word or "''" for word in words)
+
+
+Apply = Callable[[Draft, str], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One flag of another server, under all of its names.
+
+    ``values`` is how many words it takes: "0", "1" or "?" (one unless a flag follows).
+    ``name`` is its key in a configuration file. ``becomes`` and ``note`` are the row
+    of the documentation.
+    """
+
+    flags: tuple[str, ...]
+    kind: Kind
+    becomes: str = ""
+    note: str = ""
+    values: str = "1"
+    name: str = ""
+    apply: Apply | None = None
+
+    @property
+    def title(self) -> str:
+        return self.flags[-1] if self.flags else self.name
+
+
+def to(flags: str, target: str, note: str = "", *, name: str = "") -> Rule:
+    """A flag with a value that is the target's value as it is."""
+
+    def apply(draft: Draft, value: str) -> Outcome:
+        return Outcome(Kind.TRANSLATED, "", draft.add(target, value), note)
+
+    becomes = f"`{target}`"
+    return Rule(
+        tuple(flags.split()), Kind.TRANSLATED, becomes, note, name=name, apply=apply
+    )
+
+
+def switch(flags: str, target: str, note: str = "", *, name: str = "") -> Rule:
+    """A flag without a value that is another flag without one."""
+
+    def apply(draft: Draft, value: str) -> Outcome:
+        return Outcome(Kind.TRANSLATED, "", draft.add(target), note)
+
+    names, becomes = tuple(flags.split()), f"`{target}`"
+    return Rule(names, Kind.TRANSLATED, becomes, note, "0", name, apply)
+
+
+def special(
+    flags: str,
+    apply: Apply,
+    becomes: str,
+    note: str = "",
+    *,
+    values: str = "1",
+    name: str = "",
+) -> Rule:
+    """A flag whose value has to be read."""
+    names = tuple(flags.split())
+    return Rule(names, Kind.TRANSLATED, becomes, note, values, name, apply)
+
+
+def needless(flags: str, why: str, *, values: str = "1", name: str = "") -> Rule:
+    """A flag that asks for what djserve does anyway, or for what it does not have."""
+    return Rule(tuple(flags.split()), Kind.NEEDLESS, "", why, values, name)
+
+
+def missing(flags: str, why: str, *, values: str = "1", name: str = "") -> Rule:
+    """A flag without an equivalent; ``why`` says what to do instead."""
+    return Rule(tuple(flags.split()), Kind.MISSING, "", why, values, name)
+
+
+def translated(becomes: str, note: str = "") -> Outcome:
+    return Outcome(Kind.TRANSLATED, "", becomes, note)
+
+
+def unneeded(note: str) -> Outcome:
+    return Outcome(Kind.NEEDLESS, "", "", note)
+
+
+def lacking(note: str) -> Outcome:
+    return Outcome(Kind.MISSING, "", "", note)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server whose command lines are understood.
+
+    ``finish`` adds what the server does without being asked.
+    """
+
+    name: str
+    rules: tuple[Rule, ...]
+    finish: Callable[[Draft], list[Outcome]]
+    defaults: tuple[str, ...] = ()
+    abbreviates: bool = True
+
+    def find(self, flag: str) -> Rule | None:
+        """Return the rule of a flag, or of the only flag that it abbreviates."""
+        for rule in self.rules:
+            if flag in rule.flags:
+                return rule
+        if not self.abbreviates or not flag.startswith("--"):
+            return None
+        # argparse takes the beginning of a flag if only one begins so.
+        found = [
+            rule
+            for rule in self.rules
+            if any(known.startswith(flag) for known in rule.flags)
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def find_setting(self, name: str) -> Rule | None:
+        """Return the rule of a key in the server's configuration file."""
+        return next((rule for rule in self.rules if rule.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A flag as it was given: its rule, None if there is none, and its value."""
+
+    flag: str
+    rule: Rule | None
+    value: str
+    text: str
+
+
+def read_arguments(
+    server: Server, words: Sequence[str]
+) -> tuple[list[Given], list[str]]:
+    """Return the flags and the positional arguments of a command line."""
+    given: list[Given] = []
+    positional: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return given, positional + rest
+        if not word.startswith("-") or word == "-":
+            positional.append(word)
+            continue
+        given.append(_read_flag(server, word, rest, has_application=bool(positional)))
+    return given, positional
+
+
+def _read_flag(
+    server: Server, word: str, rest: list[str], *, has_application: bool
+) -> Given:
+    """Return one flag, taking its value from ``rest`` if it is there."""
+    flag, equals, value = word.partition("=")
+    rule = server.find(flag)
+    if rule is None and not word.startswith("--") and len(word) > 2:
+        rule, flag, equals, value = _read_cluster(server, word, rest)
+    if rule is None:
+        # A value that follows cannot be told from the application's name.
+        may_be_value = bool(rest) and not rest[0].startswith("-")
+        if not equals and may_be_value and (has_application or ":" not in rest[0]):
+            value = rest.pop(0)
+        return Given(
+            flag, None, value, f"{word} {value}".rstrip() if not equals else word
+        )
+    if equals or rule.values == "0":
+        return Given(flag, rule, value, word)
+    is_missing = not rest or (rule.values == "?" and rest[0].startswith("-"))
+    if not is_missing:
+        value = rest.pop(0)
+    return Given(flag, rule, value, f"{word} {value}".rstrip())
+
+
+def _read_cluster(
+    server: Server, word: str, rest: list[str]
+) -> tuple[Rule | None, str, str, str]:
+    """Read ``-w4`` as a flag with its value, and ``-Dw4`` as two flags."""
+    flag, more = word[:2], word[2:]
+    rule = server.find(flag)
+    if rule is not None and rule.values == "0":
+        rest.insert(0, f"-{more}")
+        return rule, flag, "", ""
+    return rule, flag, "=", more

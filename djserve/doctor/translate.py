@@ -1,0 +1,396 @@
+"""One command line of Daphne, Uvicorn or gunicorn as one for djserve."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from djserve.conf.loader import merge_for_production
+from djserve.conf.options import add_arguments, mapping_from_namespace
+from djserve.conf.parser import parse
+from djserve.doctor import daphne, gunicorn, uvicorn
+from djserve.doctor.gunicorn_config import Entry, read_config
+from djserve.doctor.rules import (
+    Draft,
+    Given,
+    Kind,
+    Outcome,
+    Rule,
+    Server,
+    read_arguments,
+)
+from djserve.doctor.words import Command, Unreadable, join, split_commands
+from djserve.errors import ConfigError
+
+SERVERS = {each.name: each for each in (daphne.SERVER, uvicorn.SERVER, gunicorn.SERVER)}
+OTHER_SERVERS = ("hypercorn", "granian", "uwsgi", "waitress-serve", "mod_wsgi-express")
+
+# Programs whose arguments name packages or files, not what is to be run.
+_NO_STARTERS = {
+    "pip",
+    "pip3",
+    "apt",
+    "apt-get",
+    "apk",
+    "echo",
+    "which",
+    "pgrep",
+    "pkill",
+}
+_NO_STARTERS |= {
+    "killall",
+    "cat",
+    "grep",
+    "rm",
+    "test",
+    "conda",
+    "export",
+    "cp",
+    "mkdir",
+}
+_SHELLS = {"sh", "bash", "dash", "zsh", "ash"}
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+_PYTHON = re.compile(r"python[\d.]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A command for djserve, and what became of each flag.
+
+    ``problems`` are what djserve would refuse of the command.
+    """
+
+    server: str
+    given: str
+    command: str
+    words: tuple[str, ...]
+    application: str
+    outcomes: tuple[Outcome, ...]
+    defaults: tuple[str, ...]
+    problems: tuple[str, ...] = ()
+
+
+class NoServer(ValueError):
+    """No server that is known stands in the command line."""
+
+
+def translate(
+    line: str, *, folder: Path | None = None, is_django: bool = False
+) -> Translation:
+    """Return the command line for djserve.
+
+    ``folder`` is where configuration files are looked for. With ``is_django`` the
+    command is ``manage.py runasgi``. Raises NoServer, or Unreadable.
+    """
+    for command in split_commands(line):
+        found = find_server(command.words)
+        if found is not None:
+            index, length, server = found
+            return _translate(line, command, index, length, server, folder, is_django)
+        script = _find_script(command.words)
+        if script is not None:
+            try:
+                inner = translate(
+                    command.words[script], folder=folder, is_django=is_django
+                )
+            except NoServer:
+                continue
+            words = list(command.words)
+            words[script] = inner.command
+            text = command.before + join(words) + command.after
+            return replace(inner, given=line, command=text)
+    names = ", ".join(SERVERS)
+    raise NoServer(f"no command of a server that is known ({names}) in: {line.strip()}")
+
+
+def translate_words(
+    words: Sequence[str], *, folder: Path | None = None, is_django: bool = False
+) -> Translation:
+    """Return the same for words that no shell reads."""
+    return translate(join(words), folder=folder, is_django=is_django)
+
+
+def find_server(words: Sequence[str]) -> tuple[int, int, str] | None:
+    """Return where the server's program stands, how many words name it, and which.
+
+    None if the command starts none.
+    """
+    if not words or _basename(words[0]) in _NO_STARTERS:
+        return None
+    if len(words) > 1 and _basename(words[0]) == "uv" and words[1] == "pip":
+        return None
+    for index, word in enumerate(words):
+        name = _basename(word)
+        if name not in SERVERS:
+            continue
+        if index > 1 and words[index - 1] == "-m" and _is_python(words[index - 2]):
+            return index - 2, 3, name
+        if index and words[index - 1] in ("install", "add", "--with", "-m"):
+            continue
+        return index, 1, name
+    return None
+
+
+def _basename(word: str) -> str:
+    return word.rstrip("/").rpartition("/")[2].removesuffix(".exe")
+
+
+def _is_python(word: str) -> bool:
+    return bool(_PYTHON.match(_basename(word)))
+
+
+def _find_script(words: Sequence[str]) -> int | None:
+    """Return which word is a line for a shell, as in ``sh -c "..."``."""
+    for index, word in enumerate(words[:-2]):
+        if _basename(word) in _SHELLS and re.fullmatch(r"-\w*c", words[index + 1]):
+            return index + 2
+    return None
+
+
+def _translate(
+    line: str,
+    command: Command,
+    index: int,
+    length: int,
+    name: str,
+    folder: Path | None,
+    is_django: bool,
+) -> Translation:
+    server = SERVERS[name]
+    words = list(command.words)
+    before, program = words[:index], words[index : index + length]
+    arguments = words[index + length :]
+    draft = Draft()
+    outcomes: list[Outcome] = []
+    before, extra = _take_variables(name, before)
+    given, positional = read_arguments(server, [*extra, *arguments])
+    entries, failures = _read_configuration(server, given, folder)
+    outcomes += failures
+    named = {each.rule.name for each in given if each.rule is not None}
+    for each in _last_of_each(given):
+        outcomes.append(_apply(draft, each))
+    for entry in entries:
+        if entry.name not in named:
+            outcomes += _apply_entry(server, draft, entry)
+    outcomes += server.finish(draft)
+    outcomes += _judge_positional(positional)
+    outcomes += _choose_application(draft, _find_application(positional, entries))
+    _add_addresses(draft)
+    result = _compose(draft, program, is_django=is_django)
+    text = command.before + _prefix(draft) + join([*before, *result]) + command.after
+    problems = _find_problems(draft.words)
+    return Translation(
+        name,
+        line,
+        text,
+        tuple(draft.words),
+        draft.application,
+        tuple(outcomes),
+        server.defaults,
+        tuple(problems),
+    )
+
+
+def _take_variables(name: str, before: list[str]) -> tuple[list[str], list[str]]:
+    """Return what stands before the program, without gunicorn's arguments in it."""
+    kept: list[str] = []
+    arguments: list[str] = []
+    for word in before:
+        if name == "gunicorn" and word.startswith("GUNICORN_CMD_ARGS="):
+            for command in split_commands(word.partition("=")[2]):
+                arguments += command.words
+        else:
+            kept.append(word)
+    return kept, arguments
+
+
+def _last_of_each(given: list[Given]) -> list[Given]:
+    """Return the flags that count: the last of each, all of those that add up."""
+    repeatable = {"-b", "--bind", "-e", "--env", "--endpoint", "--header"}
+    repeatable |= {"--reload-dir", "--reload-extra-file", "--reload-include"}
+    repeatable |= {"--reload-exclude", "--paste-global", "--dirty-app"}
+    last = {each.rule or each.flag: each for each in given}
+    return [
+        each
+        for each in given
+        if each.flag in repeatable or each.rule is None or last[each.rule] is each
+    ]
+
+
+def _apply(draft: Draft, given: Given) -> Outcome:
+    rule = given.rule
+    if rule is None:
+        return Outcome(Kind.UNKNOWN, given.text)
+    draft.seen |= {*rule.flags, rule.name}
+    if rule.values == "1" and not given.value and "=" not in given.text:
+        return Outcome(Kind.UNKNOWN, given.text, note="A value is missing.")
+    return replace(_run(rule, draft, given.value), given=given.text)
+
+
+def _run(rule: Rule, draft: Draft, value: str) -> Outcome:
+    if rule.apply is None:
+        return Outcome(rule.kind, "", "", rule.note)
+    return rule.apply(draft, value)
+
+
+def _apply_entry(server: Server, draft: Draft, entry: Entry) -> list[Outcome]:
+    """Apply one key of a configuration file."""
+    rule = server.find_setting(entry.name)
+    if rule is None:
+        # A helper of the file's: a variable, a function.
+        return []
+    given = (
+        f"{entry.name} = {entry.source}" if entry.values is not None else entry.source
+    )
+    draft.seen.add(entry.name)
+    if entry.values is None and not entry.source.startswith("def "):
+        given = f"{entry.name} = {entry.source}"
+        if entry.name == "workers" and "cpu_count" in entry.source:
+            return [replace(_run(rule, draft, entry.source), given=given)]
+        if rule.apply is not None:
+            target = rule.becomes.replace("`", "")
+            note = f"It is computed (line {entry.line}): give its value with {target}."
+            return [Outcome(Kind.MISSING, given, "", note)]
+    if rule.apply is None:
+        return [Outcome(rule.kind, given, "", rule.note)]
+    return [
+        replace(_run(rule, draft, each), given=given) for each in entry.values or ()
+    ]
+
+
+def _read_configuration(
+    server: Server, given: list[Given], folder: Path | None
+) -> tuple[list[Entry], list[Outcome]]:
+    """Return gunicorn's configuration file: the one that is named, or its default."""
+    if server.name != "gunicorn" or folder is None:
+        return [], []
+    name = next((each.value for each in reversed(given) if _is_config(each)), "")
+    directory = next((each.value for each in given if each.flag == "--chdir"), "")
+    path = _locate(name or "gunicorn.conf.py", folder, directory)
+    if path is None:
+        problem = "The file is not there: translate it with the folder that has it."
+        return [], [Outcome(Kind.MISSING, name, "", problem)] if name else []
+    try:
+        return read_config(path), []
+    except (OSError, ValueError, SyntaxError, RecursionError) as error:
+        return [], [Outcome(Kind.MISSING, str(path), "", f"It cannot be read: {error}")]
+
+
+def _is_config(given: Given) -> bool:
+    return given.rule is not None and "--config" in given.rule.flags
+
+
+def _locate(name: str, folder: Path, directory: str) -> Path | None:
+    """Return the file: ``path``, ``file:path`` or ``python:module``."""
+    name = name.removeprefix("file:")
+    if name.startswith("python:"):
+        name = name.removeprefix("python:").replace(".", "/") + ".py"
+    for top in (folder, folder / directory):
+        path = top / name
+        if path.is_file():
+            return path
+    # Inside an image the project is elsewhere.
+    path = folder / os.path.basename(name)
+    return path if path.is_file() else None
+
+
+def _judge_positional(positional: list[str]) -> list[Outcome]:
+    return [
+        Outcome(Kind.UNKNOWN, each, note="Another argument than the application.")
+        for each in positional[1:]
+        if not _ASSIGNMENT.match(each)
+    ]
+
+
+def _find_application(positional: list[str], entries: list[Entry]) -> str:
+    if positional:
+        return positional[0]
+    values = next((each.values for each in entries if each.name == "wsgi_app"), None)
+    return values[0] if values else ""
+
+
+def _choose_application(draft: Draft, name: str) -> list[Outcome]:
+    """Take the ASGI application beside a WSGI one, as Django's projects have it."""
+    draft.application = re.sub(r"(?<![^.])wsgi(?=:application$|$)", "asgi", name)
+    if draft.application == name:
+        return []
+    note = "djserve serves ASGI: the same project, by the asgi.py beside its wsgi.py."
+    return [Outcome(Kind.TRANSLATED, name, draft.application, note)]
+
+
+def _add_addresses(draft: Draft) -> None:
+    """Put host and port, which are two flags elsewhere, into one address."""
+    if draft.host or draft.port:
+        host = draft.host or "127.0.0.1"
+        if ":" in host and not host.startswith(("[", "$")):
+            host = f"[{host}]"
+        draft.words[:0] = ["--bind", f"{host}:{draft.port or '8000'}"]
+
+
+def _prefix(draft: Draft) -> str:
+    return f"cd {join([draft.directory])} && " if draft.directory else ""
+
+
+def _compose(draft: Draft, program: list[str], *, is_django: bool) -> list[str]:
+    """Return the words of the command."""
+    environment = ["env", *draft.environment] if draft.environment else []
+    folder = program[0].rpartition("/")[0]
+    if is_django:
+        python = f"{folder}/python" if folder else "python"
+        if len(program) == 3:
+            python = program[0]
+        words = [python, "manage.py", "runasgi"]
+        if draft.path:
+            words += ["--pythonpath", draft.path]
+        return [*environment, *words, *draft.words]
+    words = [f"{folder}/djserve" if folder and len(program) == 1 else "djserve"]
+    if len(program) == 3:
+        words = [program[0], "-m", "djserve"]
+    if draft.path:
+        words += ["--app-dir", draft.path]
+    application = draft.application or "module:application"
+    factory = re.fullmatch(r"([\w.]+:[\w.]+)\(\)", application)
+    if factory:
+        application, draft.is_factory = factory[1], True
+    if ":" not in application:
+        application += ":application"
+    if draft.is_factory:
+        words.append("--factory")
+    kept = _without_threads(draft.words)
+    return [*environment, *words, *kept, application]
+
+
+def _without_threads(words: list[str]) -> list[str]:
+    """Leave out what is a setting of manage.py runasgi alone."""
+    if "--threads" not in words:
+        return words
+    index = words.index("--threads")
+    return [*words[:index], *words[index + 2 :]]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError([message])
+
+
+def _find_problems(words: list[str]) -> list[str]:
+    """Return what djserve would say of these words, but for what a shell expands."""
+    if any("$" in word or "`" in word for word in words):
+        return []
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    add_arguments(parser)
+    try:
+        given = mapping_from_namespace(parser.parse_args(words))
+        parse(merge_for_production({}, given))
+    except ConfigError as error:
+        # Certificates are where the server will run.
+        return [each for each in error.problems if "file" not in each.lower()]
+    return []
+
+
+__all__ = ["SERVERS", "NoServer", "Translation", "Unreadable", "translate"]

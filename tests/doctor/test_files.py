@@ -1,0 +1,119 @@
+"""What the files of a project say: start commands, packages, proxies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from djserve.doctor.files import LARGEST, read_files
+
+START = "gunicorn mysite.wsgi -w 2"
+LIST = '["gunicorn", "mysite.wsgi", "-w", "2"]'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("Procfile", f"release: x\nweb: {START}\n", 2),
+        ("Procfile.dev", f"web: {START}\n", 1),
+        ("Dockerfile", f"FROM x\nRUN pip install gunicorn\nCMD {START}\n", 3),
+        ("docker/web.Dockerfile", f"FROM x\nCMD {LIST}\n", 2),
+        (
+            "Dockerfile",
+            'FROM x\nENTRYPOINT ["gunicorn"]\nCMD ["mysite.wsgi", "-w", "2"]',
+            2,
+        ),
+        ("Dockerfile", "FROM x\nCMD gunicorn \\\n  mysite.wsgi \\\n  -w 2\n", 2),
+        ("compose.yaml", f"services:\n  web:\n    command: {START}\n", 3),
+        ("compose.yml", f"services:\n  web:\n    command: '{START}' # so\n", 3),
+        ("compose.yml", f"web:\n  command: {LIST}\n", 2),
+        ("k8s/web.yaml", "command:\n- gunicorn\n- mysite.wsgi\n- '-w'\n- \"2\"\n", 1),
+        ("compose.yml", "web:\n  command: >\n    gunicorn mysite.wsgi\n    -w 2\n", 2),
+        ("compose.yml", f"web:\n  command: |\n    set -e\n    {START}\n", 4),
+        ("render.yaml", f"startCommand: {START}\n", 1),
+        ("deploy/web.service", f"[Service]\nExecStart=-{START}\n", 2),
+        ("supervisord.conf", f"[program:web]\ncommand = {START}\n", 2),
+        ("fly.toml", f"[processes]\napp = '{START}'\n", 2),
+        ("railway.json", f'{{"deploy":\n {{"startCommand": "{START}"}}}}', 2),
+        ("start.sh", f"#!/bin/sh\n# {START}\n{START}\n", 3),
+        ("Makefile", f"serve:\n\t@{START}\n", 2),
+    ],
+)
+def test_command_that_starts_a_server_is_found(
+    tmp_path: Path, name: str, text: str, line: int
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    (start,) = read_files(tmp_path).starts
+
+    assert (start.path, start.line) == (name, line)
+    assert start.text.split() == START.split()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("requirements.txt", "# x\nGunicorn==2\n-r base.txt\n"),
+        ("requirements/base.in", "gunicorn[http2] >= 2 ; python_version > '3'\n"),
+        ("pyproject.toml", '[project]\ndependencies = ["gunicorn>=2"]\n'),
+        ("pyproject.toml", '[project.optional-dependencies]\nweb = ["gunicorn"]\n'),
+        ("pyproject.toml", '[dependency-groups]\nweb = ["gunicorn"]\n'),
+        ("pyproject.toml", '[tool.poetry.dependencies]\ngunicorn = "^2"\n'),
+        ("pyproject.toml", '[tool.poetry.group.a.dependencies]\ngunicorn = "^2"\n'),
+        ("Pipfile", '[packages]\ngunicorn = "*"\n'),
+        ("setup.cfg", "[options]\ninstall_requires =\n    gunicorn>=2\n"),
+    ],
+)
+def test_package_that_is_required_is_found(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    files = read_files(tmp_path)
+
+    assert files.packages == {"gunicorn": name}
+    assert files.starts == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("pyproject.toml", b"[project\n"),
+        ("app.json", b"{"),
+        ("pyproject.toml", b"\xff\xfe\x00"),
+    ],
+)
+def test_broken_file_is_named(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    (tmp_path / "Procfile").write_text(f"web: {START}")
+    files = read_files(tmp_path)
+
+    assert [each.partition(":")[0] for each in files.unreadable] == [name]
+    assert len(files.starts) == 1
+
+
+@pytest.mark.parametrize("name", ["Procfile", "compose.yaml", "x.service", "x.sh"])
+def test_any_bytes_are_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(bytes(range(256)) * 8)
+
+    assert read_files(tmp_path).starts == []
+
+
+def test_what_is_not_the_projects_is_left_alone(tmp_path: Path) -> None:
+    for folder in (".git", "node_modules", "mine"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "Procfile").write_text(f"web: {START}")
+    (tmp_path / "mine" / "pyvenv.cfg").touch()
+    (tmp_path / "large.sh").write_text(f"{START}\n" * LARGEST)
+
+    assert read_files(tmp_path).starts == []
+
+
+def test_proxies_are_found(tmp_path: Path) -> None:
+    (tmp_path / "nginx.conf").write_text("location / { proxy_pass http://app; }")
+    (tmp_path / "redis.conf").write_text("port 6379")
+
+    assert [path for path, _ in read_files(tmp_path).proxies] == ["nginx.conf"]

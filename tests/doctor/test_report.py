@@ -1,0 +1,61 @@
+"""The report on three projects of strangers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from djserve.doctor.report import describe_translation, examine
+from djserve.doctor.translate import translate
+
+
+def test_translation_shows_the_command_first() -> None:
+    text = describe_translation(translate("uvicorn a:b --new 1 --loop uvloop"))
+    lines = text.splitlines()
+
+    assert lines[0] == "djserve --access-log - --proxy-headers a:b"
+    assert "  --loop uvloop  not needed: uvloop is used where it is installed." in lines
+    assert "  --new 1  unknown" in lines
+    assert "What differs from uvicorn by default:" in lines
+
+
+def test_daphne_project(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").touch()
+    (tmp_path / "Procfile").write_text(
+        "web: daphne -p $PORT -b 0.0.0.0 mysite.asgi:app"
+    )
+    (tmp_path / "requirements.txt").write_text("daphne\nchannels\n")
+    settings = SimpleNamespace(
+        INSTALLED_APPS=["daphne"], ASGI_APPLICATION="mysite.asgi.app"
+    )
+    text = examine(tmp_path, settings)
+
+    assert "runasgi --bind 0.0.0.0:$PORT --access-log -" in text
+    assert 'INSTALLED_APPS: Replace "daphne" by "djserve".' in text
+    assert "requirements: Add djserve[channels]" in text
+
+
+def test_gunicorn_project(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").touch()
+    (tmp_path / "gunicorn.conf.py").write_text("workers = 3\nthreads = 4\n")
+    (tmp_path / "Dockerfile").write_text('FROM x\nCMD ["gunicorn", "shop.wsgi"]\n')
+    text = examine(tmp_path, None)
+
+    assert "python manage.py runasgi --workers 3 --threads 4 --proxy-headers" in text
+    assert '["python", "manage.py", "runasgi", "--workers", "3", ' in text
+
+
+def test_project_that_says_nothing(tmp_path: Path) -> None:
+    text = examine(tmp_path, None)
+
+    assert "djserve module:application --bind 0.0.0.0:8000 --workers auto" in text
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[")
+    (tmp_path / "Procfile").write_text("web: gunicorn 'a:b -w 2\n")
+    text = examine(tmp_path, None, "mysite.settings: KeyError: 'SECRET'")
+
+    assert "It cannot be read: a quote is not closed" in text
+    assert "- pyproject.toml: " in text
+    assert "- mysite.settings: KeyError: 'SECRET'" in text

@@ -1,0 +1,124 @@
+"""Whole command lines: wrappers, shells, and what runs afterwards."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from djserve.doctor.translate import NoServer, translate
+from tests.support.waiting import PATIENCE
+
+ASGI = """
+async def application(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"served"})
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("exec daphne -v0 a:b", "exec djserve --verbosity 0 a:b"),
+        ("/venv/bin/daphne -v0 a:b", "/venv/bin/djserve --verbosity 0 a:b"),
+        ("python -m daphne -v0 a:b", "python -m djserve --verbosity 0 a:b"),
+        ("ddtrace-run daphne -v0 a:b", "ddtrace-run djserve --verbosity 0 a:b"),
+        ("poetry run daphne -v0 a:b", "poetry run djserve --verbosity 0 a:b"),
+        ("A=b daphne -v0 a:b", "A=b djserve --verbosity 0 a:b"),
+        ("./m.sh && daphne -v0 a:b &", "./m.sh && djserve --verbosity 0 a:b &"),
+        (
+            "pip install daphne; daphne -v0 a:b",
+            "pip install daphne; djserve --verbosity 0 a:b",
+        ),
+        (
+            'sh -c "daphne -v0 -p $PORT a:b"',
+            'sh -c "djserve --bind 127.0.0.1:$PORT --verbosity 0 a:b"',
+        ),
+    ],
+)
+def test_what_is_around_the_server_stays(line: str, expected: str) -> None:
+    assert translate(line).command == expected
+
+
+def test_arguments_in_the_environment_count() -> None:
+    found = translate("GUNICORN_CMD_ARGS='-w 3 -b :80' gunicorn -w 2 a:b")
+
+    assert found.command == (
+        "djserve --bind 0.0.0.0:80 --workers 2 --proxy-headers a:b"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mysite.wsgi", "mysite.asgi:application"),
+        ("mysite.wsgi:application", "mysite.asgi:application"),
+        ("shop:wsgi_app", "shop:wsgi_app"),
+        ("'shop:create()'", "--factory shop:create"),
+    ],
+)
+def test_application_of_gunicorn(name: str, expected: str) -> None:
+    found = translate(f"gunicorn {name} --proxy-protocol")
+
+    assert found.words == ("--proxy-protocol",)
+    assert found.command.replace("--proxy-protocol ", "") == f"djserve {expected}"
+
+
+def test_django_project_is_served_by_its_command() -> None:
+    line = "/venv/bin/gunicorn --pythonpath src mysite.wsgi"
+
+    assert translate(line, is_django=True).command == (
+        "/venv/bin/python manage.py runasgi --pythonpath src --proxy-headers"
+    )
+
+
+@pytest.mark.parametrize("line", ["", "ls -l", "pip install gunicorn", "nginx -g x"])
+def test_line_without_a_server_is_an_error(line: str) -> None:
+    with pytest.raises(NoServer, match="daphne, uvicorn, gunicorn"):
+        translate(line)
+
+
+def test_value_that_djserve_refuses_is_named() -> None:
+    found = translate("uvicorn a:b --workers 0")
+
+    assert "--workers" in " ".join(found.problems)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "line",
+    [
+        "daphne -b 127.0.0.1 -p {port} -t 60 --proxy-headers shop:application",
+        "uvicorn shop:application --port {port} --ws-max-size 99 --loop asyncio",
+        "gunicorn -b 127.0.0.1:{port} -k uvicorn.workers.UvicornWorker -t 90 shop",
+    ],
+)
+def test_translated_command_serves(line: str, tmp_path: Path, free_port: int) -> None:
+    (tmp_path / "shop.py").write_text(ASGI)
+    command = translate(line.format(port=free_port)).command
+    words = [sys.executable, "-m", *shlex.split(command)]
+    server = subprocess.Popen(words, cwd=tmp_path)
+    try:
+        assert fetch(f"http://127.0.0.1:{free_port}/", server) == "served"
+    finally:
+        server.terminate()
+        server.wait(PATIENCE)
+    assert server.returncode == 0
+
+
+def fetch(url: str, server: subprocess.Popen[bytes]) -> str:
+    """Return the first answer of a server that is being started."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            return httpx.get(url).text
+        except httpx.ConnectError:
+            time.sleep(0.05)
+    return ""
