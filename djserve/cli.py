@@ -22,6 +22,7 @@ from djserve.conf.suggestions import suggest_flags
 from djserve.errors import ConfigError
 from djserve.files import open_table
 from djserve.files.folders import describe_files
+from djserve.responses import describe_compression
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.launch import uses_django
 from djserve.server.lifecycle import ExitCode
@@ -107,9 +108,11 @@ def _serve(options: argparse.Namespace) -> int:
     def load_program() -> Loaded:
         application = load_application(options.application, is_factory=options.factory)
         late = load_for_production(mapping) if uses_django() else None
-        folders = (late or config).files
-        files = open_table(folders)
-        return Loaded(application, describe_files(files, folders), late, files)
+        used = late or config
+        files = open_table(used.files)
+        notes = describe_files(files, used.files)
+        notes += describe_compression(used.compression)
+        return Loaded(application, notes, late, files)
 
     code = run(config, Program(load=load_program))
     exit_within(THREADS_TIMEOUT, code)

@@ -18,6 +18,7 @@ from djserve.errors import ConfigError
 from djserve.files import open_table
 from djserve.files.folders import describe_files
 from djserve.net.twisted.reactor import install
+from djserve.responses import describe_compression
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.launch import serve_embedded
 from djserve.server.loading import accept_application, load_application
@@ -49,7 +50,9 @@ def run(application: Callable[..., Any] | str, settings: Mapping[str, Any]) -> i
     def load_program() -> Loaded:
         files = open_table(config.files)
         found = _find_application(application)
-        return Loaded(found, describe_files(files, config.files), files=files)
+        notes = describe_files(files, config.files)
+        notes += describe_compression(config.compression)
+        return Loaded(found, notes, files=files)
 
     was_child = is_child()
     code = run_program(config, Program(load=load_program))

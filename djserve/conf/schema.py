@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from djserve.conf.declaration import setting
+from djserve.conf.schema_files import CompressionConfig as CompressionConfig
 from djserve.conf.schema_files import FilesConfig as FilesConfig
 from djserve.conf.schema_process import DrainConfig as DrainConfig
 from djserve.conf.schema_process import LoggingConfig as LoggingConfig
@@ -477,6 +478,7 @@ class ServerConfig:
     http2: HTTP2Config = field(default_factory=HTTP2Config)
     bounds: BoundsConfig = field(default_factory=BoundsConfig)
     files: FilesConfig = field(default_factory=FilesConfig)
+    compression: CompressionConfig = field(default_factory=CompressionConfig)
     websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)

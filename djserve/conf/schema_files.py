@@ -1,4 +1,4 @@
-"""The settings of the files that the server sends, part of ``conf.schema``."""
+"""The settings of what the server sends by itself, part of ``conf.schema``."""
 
 from __future__ import annotations
 
@@ -47,4 +47,45 @@ class FilesConfig:
     )
     files_index: bool = setting(
         False, "Serve index.html for the path of its folder (FILES only)."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressionConfig:
+    """Compression"""
+
+    compression: bool = setting(
+        False,
+        "Compress the application's responses for clients that accept it. Read about "
+        "BREACH before (docs/guides/compression.md).",
+    )
+    compression_codings: tuple[str, ...] = setting(
+        ("zstd", "br", "gzip"),
+        "Content codings, the preferred one first. zstd and br need packages: "
+        "djserve[compression].",
+        metavar="CODING",
+        syntax="content-coding",
+    )
+    compression_types: tuple[str, ...] = setting(
+        (
+            "text/*",
+            "application/*+json",
+            "application/*+xml",
+            "application/javascript",
+            "application/json",
+            "application/wasm",
+            "application/x-ndjson",
+            "application/xml",
+            "image/svg+xml",
+        ),
+        "Media types that are compressed; * stands for any text.",
+        metavar="TYPE",
+        syntax="media-type",
+    )
+    compression_minimum_size: int = setting(
+        500,
+        "Bytes of content, where the length is known, below which nothing is "
+        "compressed.",
+        minimum=0,
+        unit="bytes",
     )

@@ -152,6 +152,17 @@ def _check_internal_mount(text: str) -> None:
     _check_mount(text)
 
 
+def _check_content_coding(text: str) -> None:
+    if text not in ("zstd", "br", "gzip"):
+        raise ValueError
+
+
+def _check_media_type(text: str) -> None:
+    kind, _, subtype = text.partition("/")
+    if not (_TOKEN.fullmatch(kind) and _TOKEN.fullmatch(subtype)):
+        raise ValueError
+
+
 def _check_new_file(text: str) -> None:
     _check_file(text)
     if text.strip().casefold() in NO_FILE_NAMES:
@@ -192,6 +203,8 @@ RULES = {
     "internal-mount": Rule(
         'a prefix and a folder as in "/private/=/srv/private"', _check_internal_mount
     ),
+    "content-coding": Rule('"zstd", "br" or "gzip"', _check_content_coding),
+    "media-type": Rule('a media type as in "text/*"', _check_media_type),
     "new-file": Rule("a file's path", _check_new_file),
     "log-file": Rule('a file\'s path or "-" for standard output', _check_new_file),
     "file-mode": Rule('an octal mode as in "660"', _check_file_mode),

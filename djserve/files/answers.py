@@ -162,7 +162,7 @@ def _parse_date(value: bytes) -> float | None:
 
 
 def _negotiate(file: File, accepted: bytes) -> Representation:
-    weights = _parse_codings(accepted)
+    weights = parse_codings(accepted)
     best, best_weight = file.representations[0], 0.0
     for each in file.representations[1:]:
         weight = weights.get(each.encoding, weights.get(b"*", 0.0))
@@ -176,7 +176,7 @@ def _negotiate(file: File, accepted: bytes) -> Representation:
 
 
 @lru_cache(maxsize=256)
-def _parse_codings(accepted: bytes) -> dict[bytes, float]:
+def parse_codings(accepted: bytes) -> dict[bytes, float]:
     """Return the content codings of an Accept-Encoding field, with their weights.
 
     Browsers send the same few fields, so what was parsed is kept.

@@ -24,6 +24,7 @@ from djserve.management.static_files import (
     describe_static_files,
     find_static_folders,
 )
+from djserve.responses import describe_compression
 from djserve.supervisor import Loaded, Program
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def load(config: ServerConfig) -> Loaded:
     keep_loaded()
     notes = [note, *project.notes, *describe_files(files, config.files)]
     notes += describe_static_files(config)
+    notes += describe_compression(config.compression)
     notes += describe_misfits(config, find_platform(os.environ))
     return Loaded(project.application, notes, files=files)
 

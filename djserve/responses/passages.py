@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from djserve.files.folders import read_internal
 
@@ -10,21 +10,37 @@ if TYPE_CHECKING:
     import asyncio
 
     from djserve.asgi.types import FinishRequest, Scope
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import CompressionConfig, ServerConfig
     from djserve.interfaces import RequestHead, Stream
+    from djserve.responses.negotiation import Negotiation
     from djserve.responses.passage import Passage
     from djserve.responses.private_files import PrivateFiles
 
+Ends: TypeAlias = "tuple[Passage, Passage]"
+"""The passage at the stream, and the one at the exchange; they may be the same."""
+
 
 class Passages:
-    """Make what stands between each request's exchange and stream."""
+    """Make what stands between each request's exchange and stream.
 
-    def __init__(self, private: PrivateFiles) -> None:
+    A file that takes a response's place is sent as it is, so compression is on the
+    application's side of that.
+    """
+
+    def __init__(
+        self,
+        private: PrivateFiles | None,
+        negotiation: Negotiation | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self._private = private
+        self._negotiation = negotiation
+        self._loop = loop
 
     def check_request(self, head: RequestHead) -> None:
         """Raise ProtocolError for a request that no client may make."""
-        self._private.check_request(head.raw_path)
+        if self._private is not None:
+            self._private.check_request(head.raw_path)
 
     def open(
         self,
@@ -32,20 +48,66 @@ class Passages:
         scope: Scope,
         stream: Stream,
         log: FinishRequest | None,
-    ) -> Passage:
-        """Return the passage of one request, which reports its end to ``log``."""
+    ) -> Ends:
+        """Return the passages of one request, whose end is reported to ``log``."""
+        if self._private is None:
+            passage = self._compress(head, stream, log)
+            return passage, passage
         from djserve.responses.private_files import PrivateResponse
 
-        return PrivateResponse(self._private, head, scope, stream, log)
+        outer = PrivateResponse(self._private, head, scope, stream, log)
+        if self._negotiation is None:
+            return outer, outer
+        inner = self._compress(head, outer, outer.finish)
+        return outer.connect(inner), inner
+
+    def _compress(
+        self, head: RequestHead, stream: Stream, log: FinishRequest | None
+    ) -> Passage:
+        from djserve.responses.compression import CompressedResponse
+
+        assert self._negotiation is not None
+        coding = self._negotiation.choose(head)
+        return CompressedResponse(self._negotiation, coding, self._loop, stream, log)
 
 
 def open_passages(
     config: ServerConfig, loop: asyncio.AbstractEventLoop
 ) -> Passages | None:
     """Return what the settings ask for; None if responses go out as they are."""
+    private = negotiation = None
     folders = read_internal(config.files)
-    if not folders:
-        return None
-    from djserve.responses.private_files import PrivateFiles
+    if folders:
+        from djserve.responses.private_files import PrivateFiles
 
-    return Passages(PrivateFiles(folders, loop))
+        private = PrivateFiles(folders, loop)
+    if config.compression.compression:
+        negotiation = _open_negotiation(config.compression)
+    if private is None and negotiation is None:
+        return None
+    return Passages(private, negotiation, loop)
+
+
+def _open_negotiation(config: CompressionConfig) -> Negotiation:
+    from djserve.responses.codecs import find_encoders
+    from djserve.responses.negotiation import Negotiation
+
+    return Negotiation(
+        find_encoders(config.compression_codings),
+        config.compression_types,
+        config.compression_minimum_size,
+    )
+
+
+def describe_compression(config: CompressionConfig) -> list[str]:
+    """Return lines for the start-up message: the codings, and those that lack."""
+    if not config.compression:
+        return []
+    from djserve.responses.codecs import find_encoders
+
+    found = [each.decode("ascii") for each in find_encoders(config.compression_codings)]
+    missing = [each for each in config.compression_codings if each not in found]
+    line = f"Responses are compressed: {', '.join(found) or 'by nothing'}"
+    if missing:
+        line += f" (for {' and '.join(missing)}: pip install 'djserve[compression]')"
+    return [line]

@@ -230,10 +230,10 @@ class ConnectionFactory:
         timeout = self._config.http.request_timeout
         if self._passages is None:
             return HTTPExchange(head, scope, stream, self._calls, timeout, self._finish)
-        passage = self._passages.open(head, scope, stream, self._finish)
-        finish = None if self._finish is None else passage.finish
-        exchange = HTTPExchange(head, scope, passage, self._calls, timeout, finish)
-        return passage.connect(exchange)
+        outer, inner = self._passages.open(head, scope, stream, self._finish)
+        finish = None if self._finish is None else inner.finish
+        inner.connect(HTTPExchange(head, scope, inner, self._calls, timeout, finish))
+        return outer
 
     def _open_file(
         self,

@@ -59,6 +59,8 @@ def text_for(setting: Setting) -> str:
         "file-mode": "600",
         "mount": "/media/=/",
         "internal-mount": "/private/=/",
+        "content-coding": "br",
+        "media-type": "text/csv",
     }
     return texts.get(
         setting.syntax, "/dev/null" if setting.syntax != "field-name" else "X"

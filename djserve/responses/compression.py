@@ -1,0 +1,302 @@
+"""Compressed responses: between exchange and stream, for any protocol.
+
+Short parts are compressed at once, long ones in a thread, a piece at a time. While a
+piece is in its thread, or the client does not read, the application's ``send`` waits as
+it does for a slow client.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from djserve.errors import ApplicationError
+from djserve.responses.passage import Passage
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from djserve.asgi.types import FinishRequest, Scope
+    from djserve.interfaces import Headers, RequestHead, Stream
+    from djserve.responses.codecs import Encoder
+    from djserve.responses.negotiation import Negotiation, Plan
+
+logger = logging.getLogger("djserve.error")
+
+AT_ONCE_SIZE = 64 * 1024
+"""Bytes that are compressed on the event loop: a millisecond or two."""
+
+PIECE_SIZE = 1024 * 1024
+"""Bytes that a thread compresses before the client is looked at again."""
+
+
+class CompressedResponse(Passage):
+    """Compress one response, if the client and the response let that be done."""
+
+    __slots__ = (
+        "_coding",
+        "_encoder",
+        "_flushes",
+        "_has_ended",
+        "_is_flushing",
+        "_is_lost",
+        "_is_working",
+        "_loop",
+        "_negotiation",
+        "_plan",
+        "_record",
+        "_remaining",
+        "_sent",
+        "_status",
+        "_trailers",
+        "_waiting",
+        "_waiting_size",
+    )
+
+    # Set when there is something to compress; most responses leave them alone.
+    _flushes: bool
+    _has_ended: bool
+    _is_flushing: bool
+    _is_lost: bool
+    _plan: Plan | None
+    _record: tuple[RequestHead, Scope, float, int] | None
+    _remaining: int | None
+    _sent: int
+    _status: int
+    _trailers: Headers | None
+    _waiting: deque[tuple[bytes | memoryview, bool]]
+    _waiting_size: int
+
+    def __init__(
+        self,
+        negotiation: Negotiation,
+        coding: bytes,
+        loop: asyncio.AbstractEventLoop,
+        stream: Stream,
+        log: FinishRequest | None,
+    ) -> None:
+        super().__init__(stream, log)
+        self._negotiation = negotiation
+        self._coding = coding
+        self._loop = loop
+        self._encoder: Encoder | None = None
+        self._is_working = False
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the way down takes more, and nothing waits here."""
+        if self._encoder is not None and (self._is_working or self._waiting):
+            return False
+        return self._stream.is_writable
+
+    @property
+    def held_size(self) -> int:
+        """Bytes that wait for the application, or from it for the client."""
+        size = super().held_size
+        return size if self._encoder is None else size + self._waiting_size
+
+    def finish(
+        self, head: RequestHead, scope: Scope, began: float, status: int, size: int
+    ) -> None:
+        """Log the response with the size that is sent, once that has been."""
+        if self._encoder is None:
+            super().finish(head, scope, began, status, size)
+        elif self._has_ended or self._is_lost:
+            super().finish(head, scope, began, status, self._sent)
+        else:
+            self._record = (head, scope, began, status)
+
+    def resume_writing(self) -> None:
+        """Go on with what waits here, then let the application do so."""
+        if self._encoder is not None:
+            self._advance()
+            if self._is_working or self._waiting:
+                return
+        self._exchange.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone before the response's end."""
+        self._drop()
+        self._exchange.connection_lost(exc)
+
+    def send_response(
+        self, status: int, headers: Headers, data: bytes, more: bool
+    ) -> None:
+        """Send the head and the first part of the content."""
+        whole = None if more else len(data)
+        plan = self._negotiation.plan(status, headers, whole, self._coding)
+        if plan is None or not self._coding:
+            fields = headers if plan is None else plan.plain
+            self._stream.send_response(status, fields, data, more)
+        elif not more and len(data) <= AT_ONCE_SIZE:
+            self._send_at_once(status, plan, data)
+        else:
+            self._remaining = plan.length
+            self._count(len(data), more)
+            self._begin(status, plan)
+            self._take(data, more)
+
+    def send_data(self, data: bytes, more: bool) -> None:
+        """Send the next part of the content."""
+        if self._encoder is None:
+            self._stream.send_data(data, more)
+        else:
+            self._count(len(data), more)
+            self._take(data, more)
+
+    def send_trailers(self, headers: Headers) -> None:
+        """End the response with a trailer section."""
+        if self._encoder is None:
+            self._stream.send_trailers(headers)
+            return
+        self._count(0, more=False)
+        self._trailers = headers
+        self._take(b"", more=False)
+
+    def abort(self) -> None:
+        """Break the response off."""
+        self._drop()
+        self._stream.abort()
+
+    def _send_at_once(self, status: int, plan: Plan, data: bytes) -> None:
+        encoder = self._negotiation.encoders[self._coding](len(data))
+        content = encoder.compress(data) + encoder.finish()
+        fields = plan.fields
+        if len(content) >= len(data):
+            content, fields = data, plan.plain
+        self._encoder, self._has_ended, self._is_lost = encoder, True, False
+        self._waiting, self._waiting_size = _NOTHING, 0
+        self._sent = len(content)
+        self._stream.send_response(status, fields, content, more=False)
+
+    def _begin(self, status: int, plan: Plan) -> None:
+        self._encoder = self._negotiation.encoders[self._coding](plan.length)
+        self._status = status
+        self._plan = plan
+        # Content of a known length is a file's, or cut by a framework: no part of it
+        # has a meaning by itself that a client waits for.
+        self._flushes = plan.length is None
+        self._has_ended = self._is_lost = self._is_flushing = False
+        self._record = None
+        self._trailers = None
+        self._sent = 0
+        self._waiting = deque()
+        self._waiting_size = 0
+
+    def _take(self, data: bytes, more: bool) -> None:
+        """Take a part: the first piece goes on at once, others as the client reads."""
+        if len(data) <= PIECE_SIZE:
+            self._waiting.append((data, not more))
+        else:
+            view = memoryview(data)
+            for start in range(0, len(data), PIECE_SIZE):
+                piece = view[start : start + PIECE_SIZE]
+                is_last = start + PIECE_SIZE >= len(data)
+                self._waiting.append((piece, is_last and not more))
+        self._waiting_size += len(data)
+        if not self._is_working:
+            self._encode_next()
+            self._advance()
+
+    def _count(self, size: int, more: bool) -> None:
+        """Hold the application to the length that it has promised, as a stream does."""
+        if self._remaining is None:
+            return
+        if size > self._remaining:
+            raise ApplicationError(
+                f"{size} bytes of content, but the Content-Length leaves room for "
+                f"{self._remaining}"
+            )
+        self._remaining -= size
+        if self._remaining and not more:
+            raise ApplicationError(
+                f"The response ends {self._remaining} bytes short of its Content-Length"
+            )
+
+    def _advance(self) -> None:
+        while self._waiting and not self._is_working and self._stream.is_writable:
+            self._encode_next()
+
+    def _encode_next(self) -> None:
+        data, is_last = self._waiting.popleft()
+        self._waiting_size -= len(data)
+        assert self._encoder is not None
+        # The head goes out with the first part of a stream, whatever follows.
+        flushes = self._flushes and (self._plan is not None or len(data) > AT_ONCE_SIZE)
+        if len(data) > AT_ONCE_SIZE:
+            self._is_working = True
+            future = self._loop.run_in_executor(
+                None, _encode, self._encoder, data, is_last, flushes
+            )
+            future.add_done_callback(lambda future: self._was_encoded(future, is_last))
+            return
+        self._send_on(_encode(self._encoder, data, is_last, flushes), is_last)
+        if self._flushes and not flushes and not is_last and not self._is_flushing:
+            # Parts of one turn of the loop become one block.
+            self._is_flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _was_encoded(self, future: asyncio.Future[bytes], is_last: bool) -> None:
+        self._is_working = False
+        if self._is_lost or future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            logger.error("Cannot compress a response", exc_info=error)
+            self.abort()
+            self._exchange.connection_lost(None)
+            return
+        self._send_on(future.result(), is_last)
+        if not self._has_ended:
+            self._advance()
+            if self.is_writable:
+                self._exchange.resume_writing()
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        if self._is_lost or self._has_ended or self._is_working:
+            return
+        assert self._encoder is not None
+        self._send_on(self._encoder.flush(), is_last=False)
+
+    def _send_on(self, data: bytes, is_last: bool) -> None:
+        plan, self._plan = self._plan, None
+        self._has_ended = is_last
+        self._sent += len(data)
+        more = not is_last or self._trailers is not None
+        if plan is not None:
+            self._stream.send_response(self._status, plan.fields, data, more)
+        elif data or not more:
+            self._stream.send_data(data, more)
+        if is_last and self._trailers is not None:
+            self._stream.send_trailers(self._trailers)
+        if is_last:
+            self._log_record()
+
+    def _drop(self) -> None:
+        if self._encoder is None or self._is_lost:
+            return
+        self._is_lost = True
+        self._waiting.clear()
+        self._waiting_size = 0
+        if not self._has_ended:
+            self._log_record()
+
+    def _log_record(self) -> None:
+        record, self._record = self._record, None
+        if record is not None:
+            head, scope, began, status = record
+            super().finish(head, scope, began, status, self._sent)
+
+
+_NOTHING: deque[tuple[bytes | memoryview, bool]] = deque()
+
+
+def _encode(
+    encoder: Encoder, data: bytes | memoryview, is_last: bool, flushes: bool
+) -> bytes:
+    content = encoder.compress(data) if data else b""
+    if is_last:
+        return content + encoder.finish()
+    return content + encoder.flush() if flushes else content

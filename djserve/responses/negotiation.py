@@ -1,0 +1,188 @@
+"""Which responses are compressed, and how (RFC 9110 8.4, 12.5.3).
+
+Pure functions of what the request and the response say.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from djserve.files.answers import parse_codings
+from djserve.protocols.headers import split_list
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from djserve.interfaces import Headers, RequestHead
+    from djserve.responses.codecs import Encoder
+
+ACCEPT_ENCODING = b"accept-encoding"
+
+_EXCLUDING = frozenset(
+    {
+        # Compressed already, or a part of what is.
+        b"content-encoding",
+        b"content-range",
+        # Of the bytes that are sent (RFC 9530).
+        b"content-digest",
+        b"content-md5",
+        b"digest",
+    }
+)
+
+_CREDENTIALS = frozenset({b"authorization", b"cookie"})
+
+_EXAMINED = frozenset(
+    {
+        *_EXCLUDING,
+        b"accept-ranges",
+        b"cache-control",
+        b"content-length",
+        b"content-type",
+        b"etag",
+        b"vary",
+    }
+)
+
+_STATUSES_LEFT_ALONE = frozenset({204, 205, 206, 304})
+
+
+class Plan(NamedTuple):
+    """What a response's content may become: ``length`` is None if it is not known.
+
+    ``fields`` are those of the compressed response, ``plain`` those without.
+    """
+
+    fields: Headers
+    plain: Headers
+    length: int | None
+
+
+class Negotiation:
+    """The settings of compression, asked once for a request and once for a response."""
+
+    def __init__(
+        self,
+        encoders: Mapping[bytes, Callable[[int | None], Encoder]],
+        types: Sequence[str],
+        minimum_size: int,
+    ) -> None:
+        self.encoders = encoders
+        self._types = tuple(types)
+        self._minimum_size = minimum_size
+        self._choose = lru_cache(maxsize=256)(self._weigh)
+        self._is_wanted = lru_cache(maxsize=256)(self._matches)
+
+    def choose(self, head: RequestHead) -> bytes:
+        """Return the coding that a client likes best, b"" for none.
+
+        RFC 9110 9.3.2: HEAD has no content.
+        """
+        if head.method == "HEAD":
+            return b""
+        accepted, site, has_credentials = b"", b"", False
+        for name, value in head.headers:
+            if name == ACCEPT_ENCODING:
+                accepted = accepted + b"," + value if accepted else value
+            elif name == b"sec-fetch-site":
+                site = value
+            elif name in _CREDENTIALS:
+                has_credentials = True
+        # BREACH needs a page of the attacker's that makes a victim's browser ask for
+        # many guesses, with the victim's cookies. Browsers tell such requests.
+        if has_credentials and site in (b"cross-site", b"same-site"):
+            return b""
+        return self._choose(accepted) if accepted else b""
+
+    def plan(
+        self, status: int, headers: Headers, whole: int | None, coding: bytes
+    ) -> Plan | None:
+        """Return what may become of a response; None if it stays as it is.
+
+        ``whole`` is the content's length if all of it is at hand.
+        """
+        if status in _STATUSES_LEFT_ALONE:
+            return None
+        found = _find(headers)
+        if found is None or b"content-type" not in found:
+            return None
+        if not self._is_wanted(found[b"content-type"]) or _EXCLUDING & found.keys():
+            return None
+        if b"no-transform" in split_list(found.get(b"cache-control", b"")):
+            return None
+        length = whole
+        if b"content-length" in found:
+            declared = found[b"content-length"]
+            # What is wrong with it, the stream will say.
+            if not declared.isdigit() or whole not in (None, int(declared)):
+                return None
+            length = int(declared)
+        if length is not None and length < self._minimum_size:
+            return None
+        plain = _with_vary(headers, found.get(b"vary"))
+        return Plan(_change(plain, coding), plain, length)
+
+    def _weigh(self, accepted: bytes) -> bytes:
+        weights = parse_codings(accepted)
+        best, best_weight = b"", 0.0
+        for coding in self.encoders:
+            weight = weights.get(coding, weights.get(b"*", 0.0))
+            # The first of equals, in the order of the setting.
+            if weight > best_weight:
+                best, best_weight = coding, weight
+        return b"" if weights.get(b"identity", 0.0) > best_weight else best
+
+    def _matches(self, content_type: bytes) -> bool:
+        kind = content_type.partition(b";")[0].strip().lower().decode("latin-1")
+        return any(fnmatchcase(kind, each) for each in self._types)
+
+
+def _find(headers: Headers) -> dict[bytes, bytes] | None:
+    """Return the fields that matter here; None for what the stream will refuse."""
+    found: dict[bytes, bytes] = {}
+    try:
+        for name, value in headers:
+            lowered = name.lower()
+            if lowered in _EXAMINED:
+                value = bytes(value)
+                if lowered in found:
+                    if lowered == b"content-length":
+                        return None
+                    value = found[lowered] + b", " + value
+                found[lowered] = value
+    except (TypeError, ValueError, AttributeError):
+        return None
+    return found
+
+
+def _with_vary(headers: Headers, vary: bytes | None) -> Headers:
+    """Return the fields with a Vary that names Accept-Encoding (RFC 9110 12.5.5)."""
+    if vary is None:
+        return [*headers, (b"vary", b"Accept-Encoding")]
+    listed = split_list(vary)
+    if b"*" in listed or ACCEPT_ENCODING in listed:
+        return list(headers)
+    fields = [pair for pair in headers if pair[0].lower() != b"vary"]
+    fields.append(
+        (b"vary", vary + b", Accept-Encoding" if listed else b"Accept-Encoding")
+    )
+    return fields
+
+
+def _change(headers: Headers, coding: bytes) -> Headers:
+    """Return the fields of a response whose content gets a coding.
+
+    Its bytes are not those that a strong tag stands for (RFC 9110 8.8.1), nor those
+    that a range would count.
+    """
+    fields: Headers = []
+    for name, value in headers:
+        lowered = name.lower()
+        if lowered == b"etag" and not value.startswith(b"W/"):
+            value = b"W/" + value
+        if lowered not in (b"content-length", b"accept-ranges"):
+            fields.append((name, value))
+    fields.append((b"content-encoding", coding))
+    return fields
