@@ -15,6 +15,8 @@ from djserve.control import VARIABLE, Control, add_commands
 from djserve.doctor.command import add_arguments as add_doctor_arguments
 from djserve.doctor.command import run as run_doctor
 from djserve.errors import ConfigError
+from djserve.management.compressing import add_arguments as add_compress_arguments
+from djserve.management.compressing import compress_folders
 
 SECRETS = ("KEYFILE_PASSWORD",)
 
@@ -38,11 +40,16 @@ class Command(BaseCommand):
         )
         text = "Say what to change where Daphne, Uvicorn or gunicorn serves."
         add_doctor_arguments(commands.add_parser("doctor", help=text))
+        text = "Make the compressed variants of the static files: .zst, .br, .gz."
+        add_compress_arguments(commands.add_parser("compress", help=text))
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             if options["command"] == "doctor":
                 self._examine(options["command_line"])
+                return
+            if options["command"] == "compress":
+                compress_folders(options["folder"], self.stdout)
                 return
             if options["command"] == "settings":
                 self._show_settings(only_changed=options["changed"])
