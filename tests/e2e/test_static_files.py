@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.conftest import find_free_port, server_starter
+from tests.support.decoding import CODINGS, open_decoder
 
 pytestmark = pytest.mark.e2e
 
@@ -57,6 +59,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "media").mkdir()
     (folder / "media" / "film.bin").write_bytes(bytes(range(256)) * 8192)
     manage(folder, "collectstatic", "--no-input", "-v0")
+    manage(folder, "djserve", "compress")
     port = find_free_port()
     words = ["manage.py", "runasgi", f"127.0.0.1:{port}", "--workers", "2"]
     with server_starter(folder) as start_server:
@@ -110,3 +113,18 @@ def test_what_is_no_file_is_djangos(site: str) -> None:
     assert "x-frame-options" in found.headers
     settings = get(f"{site}/static/%2e%2e/mysite/settings.py")
     assert settings.status_code == 404
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_variants_of_the_command_are_served(site: str, coding: str) -> None:
+    page = get(f"{site}/admin/login/").text
+    path = re.findall(r'href="(/static/admin/css/base[^"]*)"', page)[0]
+    plain = get(site + path, headers={"accept-encoding": "identity"})
+    headers = {"accept-encoding": coding}
+    with httpx.stream("GET", site + path, headers=headers, timeout=120) as response:
+        content = b"".join(response.iter_raw())
+
+    assert response.headers["content-encoding"] == coding
+    assert response.headers["cache-control"].endswith("immutable")
+    assert len(content) < len(plain.content) / 3
+    assert open_decoder(coding)(content) == plain.content
