@@ -7,6 +7,8 @@
 # make conformance  run the conformance suites (docs/reference/conformance.md)
 # make fuzz     fuzz one target guided by its coverage (ARGS="http2 --seconds 600")
 # make ecosystem  try real packages under djserve and under Uvicorn, and tell the table
+# make docs     build the documentation as a site, into site/
+# make dist     build the distributions into dist/, twice, and check them
 # make bench    measure djserve beside other servers (ARGS="--quick", ARGS=--list)
 #
 # Each target makes the virtual environment it needs; Python 3.11 is all it takes.
@@ -33,7 +35,7 @@ pip := $(python) -m pip --disable-pip-version-check install --progress-bar on
 parallel := $(if $(findstring no:xdist,$(ARGS)),,-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words coverage conformance fuzz ecosystem bench clean
+.PHONY: help demo test unit check words coverage conformance fuzz ecosystem bench docs dist clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -113,5 +115,19 @@ $(VENV)/.ecosystem: $(VENV)/.test requirements/ecosystem.txt
 bench:
 	$(PYTHON) -m benchmarks $(ARGS)
 
+docs: $(VENV)/.docs
+	$(VENV)/bin/mkdocs build --strict $(ARGS)
+
+$(VENV)/.docs: $(VENV)/.created requirements/docs.txt
+	@$(pip) -r requirements/docs.txt
+	@touch $@
+
+dist: $(VENV)/.dist
+	$(python) .ci/dist.py $(ARGS)
+
+$(VENV)/.dist: $(VENV)/.created requirements/dist.txt
+	@$(pip) -r requirements/dist.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -31,6 +31,7 @@ BESIDE_THE_MIRROR = (
     "faults",
     "demo",
     "django_suite",
+    "docs",
     "e2e",
     "ecosystem",
     "fuzz",

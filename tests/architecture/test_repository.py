@@ -20,6 +20,7 @@ NOT_OURS = {
     "media",
     "var",
     "node_modules",
+    "site",
     "staticfiles",
 }
 HIDDEN_BUT_OURS = {".ci", ".gitignore", ".pre-commit-config.yaml"}
