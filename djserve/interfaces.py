@@ -8,15 +8,27 @@ Everything here is synchronous; no method blocks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from djserve.errors import ProtocolError
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Field lines in order; names in lower case once they are inside djserve."""
+
+
+# The close codes of RFC 6455 section 7.4 that the server itself uses.
+CLOSE_NORMAL = 1000
+CLOSE_GOING_AWAY = 1001
+CLOSE_NO_STATUS = 1005
+CLOSE_ABNORMAL = 1006
+CLOSE_INVALID_DATA = 1007
+CLOSE_POLICY_VIOLATION = 1008
+CLOSE_TOO_BIG = 1009
+CLOSE_INTERNAL_ERROR = 1011
+CLOSE_SERVICE_RESTART = 1012
 
 
 class ThreadStats(Protocol):
@@ -336,3 +348,60 @@ class Stream(Protocol):
 
     def abort(self) -> None:
         """Break the response off so that the peer can tell that it is not complete."""
+
+
+class WebSocketObserver(Protocol):
+    """Who gets an open WebSocket's messages and its end."""
+
+    def message_received(self, data: str | bytes, /) -> None:
+        """Take a message: text is str, binary is bytes."""
+
+    def closed(self, code: int, reason: str, /) -> None:
+        """Note that no message comes any more and none can be sent; called once.
+
+        The code is that of the first Close frame, whichever side sent it: 1005 if it
+        had none, 1006 if the connection ended without one.
+        """
+
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
+class WebSocket(WireProtocol, Protocol):
+    """An open WebSocket, as its observer uses it."""
+
+    def attach(self, transport: Transport) -> None:
+        """Begin on the transport that ``Stream.upgrade`` returned."""
+
+    def send_text(self, text: str) -> None: ...
+    def send_binary(self, data: bytes) -> None: ...
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake; nothing happens if it has been started.
+
+        Raises ValueError for a code that a Close frame must not carry.
+        """
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+SettingsT_contra = TypeVar("SettingsT_contra", contravariant=True)
+
+
+class OpeningHandshake(Protocol[SettingsT_contra]):
+    """What a client asks for, before it is answered."""
+
+    def accept(
+        self,
+        observer: WebSocketObserver,
+        config: SettingsT_contra,
+        *,
+        subprotocol: str | None,
+        headers: Iterable[tuple[bytes, bytes]],
+        write_timeout: float,
+    ) -> tuple[Headers, WebSocket]:
+        """Return the fields of the response and the WebSocket to upgrade to.
+
+        Raises ApplicationError for a subprotocol that was not offered and for fields
+        that cannot be sent.
+        """

@@ -25,3 +25,13 @@ class FinishRequest(Protocol):
     def __call__(
         self, head: RequestHead, scope: Scope, started: float, status: int, size: int, /
     ) -> None: ...
+
+
+class WebSocketEntry(Protocol):
+    """What is told of one WebSocket to the logs (server.records)."""
+
+    def accepted(self) -> None: ...
+    def rejected(self, status: int, /) -> None:
+        """It was refused with this status, 0 if the client had gone before."""
+
+    def closed(self, code: int, /) -> None: ...

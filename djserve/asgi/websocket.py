@@ -17,10 +17,6 @@ from djserve.asgi.inbox import Inbox
 from djserve.asgi.unrouted import refusal_status
 from djserve.asgi.waiters import wait, wake
 from djserve.asgi.websocket_messages import (
-    CLOSE_ABNORMAL,
-    CLOSE_INTERNAL_ERROR,
-    CLOSE_NORMAL,
-    CLOSE_SERVICE_RESTART,
     take_close,
     take_data,
     take_denial,
@@ -34,20 +30,21 @@ from djserve.errors import (
     UnexpectedMessage,
 )
 from djserve.instrumentation.unavailable import note_unavailable
+from djserve.interfaces import (
+    CLOSE_ABNORMAL,
+    CLOSE_INTERNAL_ERROR,
+    CLOSE_NORMAL,
+    CLOSE_SERVICE_RESTART,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from typing import Any
 
     from djserve.asgi.application import ApplicationCalls
-    from djserve.asgi.types import Message, Scope
-    from djserve.asgi.websocket_types import (
-        Connection,
-        OpeningHandshake,
-        WebSocketEntry,
-    )
+    from djserve.asgi.types import Message, Scope, WebSocketEntry
     from djserve.conf.schema import WebSocketConfig
-    from djserve.interfaces import RequestHead, Stream
+    from djserve.interfaces import OpeningHandshake, RequestHead, Stream, WebSocket
 
     Actions = dict[str, Callable[["WebSocketExchange", Message], None]]
 
@@ -85,13 +82,13 @@ class WebSocketExchange:
         "waiting_time",
     )
 
-    _connection: Connection  # set by accept
+    _connection: WebSocket  # set by accept
 
     def __init__(
         self,
         scope: Scope,
         head: RequestHead,
-        handshake: OpeningHandshake,
+        handshake: OpeningHandshake[WebSocketConfig],
         stream: Stream,
         config: WebSocketConfig,
         *,
@@ -176,7 +173,7 @@ class WebSocketExchange:
         if self.is_undecided():
             self._refuse(503)
 
-    # Upward, after it: the connection calls these (protocols.websocket.Observer).
+    # Upward, after it: the connection calls these (WebSocketObserver).
 
     def message_received(self, data: str | bytes) -> None:
         """Keep a message for the application; where there are many, stop the peer."""

@@ -6,17 +6,12 @@ from typing import TYPE_CHECKING
 
 from djserve.asgi.http_messages import malformed, take_status
 from djserve.errors import ApplicationError
+from djserve.interfaces import CLOSE_NORMAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from djserve.asgi.types import Message
-
-# RFC 6455 section 7.4.
-CLOSE_NORMAL = 1000
-CLOSE_ABNORMAL = 1006
-CLOSE_INTERNAL_ERROR = 1011
-CLOSE_SERVICE_RESTART = 1012
 
 
 def take_type(message: Message) -> str:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from autobahn.websocket.compress_deflate import PerMessageDeflate
 from autobahn.websocket.protocol import WebSocketServerProtocol
 
-from djserve.protocols.websocket.frames import (
+from djserve.interfaces import (
     CLOSE_INVALID_DATA,
     CLOSE_NO_STATUS,
     CLOSE_TOO_BIG,
+)
+from djserve.protocols.websocket.frames import (
     OPCODE_TEXT,
     encode_compressed,
     encode_message,

@@ -7,15 +7,17 @@ go down. It has no clock: each deadline is counted in the times that ``tick`` br
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from djserve.protocols.websocket.codec import create_deflate, encode
-from djserve.protocols.websocket.frames import (
+from djserve.interfaces import (
     CLOSE_ABNORMAL,
     CLOSE_GOING_AWAY,
     CLOSE_INTERNAL_ERROR,
     CLOSE_NORMAL,
     CLOSE_SERVICE_RESTART,
+)
+from djserve.protocols.websocket.codec import create_deflate, encode
+from djserve.protocols.websocket.frames import (
     OPCODE_BINARY,
     OPCODE_PING,
     OPCODE_PONG,
@@ -31,26 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djserve.conf.schema import WebSocketConfig
-    from djserve.interfaces import Transport
+    from djserve.interfaces import Transport, WebSocketObserver
     from djserve.protocols.websocket.deflate import DeflateAgreement
     from djserve.protocols.websocket.masking import ReadBuffer
-
-
-class Observer(Protocol):
-    """Who gets a connection's messages and its end."""
-
-    def message_received(self, data: str | bytes, /) -> None:
-        """Take a message: text is str, binary is bytes."""
-
-    def closed(self, code: int, reason: str, /) -> None:
-        """Note that no message comes any more and none can be sent; called once.
-
-        The code is that of the first Close frame, of either side: 1005 if it had none,
-        1006 if the connection ended without one.
-        """
-
-    def pause_writing(self) -> None: ...
-    def resume_writing(self) -> None: ...
 
 
 class ConnectionState(Enum):
@@ -62,7 +47,7 @@ class ConnectionState(Enum):
 
 
 class WebSocketConnection:
-    """Carry one open WebSocket over a transport (interfaces.WireProtocol)."""
+    """Carry one open WebSocket over a transport (interfaces.WebSocket)."""
 
     __slots__ = (
         "_close_timeout",
@@ -95,7 +80,7 @@ class WebSocketConnection:
     def __init__(
         self,
         config: WebSocketConfig,
-        observer: Observer,
+        observer: WebSocketObserver,
         *,
         write_timeout: float,
         deflate: DeflateAgreement | None = None,

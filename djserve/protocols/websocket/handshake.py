@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from djserve.conf.schema import WebSocketConfig
-    from djserve.interfaces import Headers, RequestHead, Transport
-    from djserve.protocols.websocket.connection import Observer
+    from djserve.interfaces import (
+        Headers,
+        RequestHead,
+        Transport,
+        WebSocketObserver,
+    )
     from djserve.protocols.websocket.deflate import DeflateAgreement
     from djserve.protocols.websocket.masking import ReadBuffer
     from djserve.protocols.websocket.turns import Turns
@@ -70,7 +74,7 @@ class Handshake:
 
     def accept(
         self,
-        observer: Observer,
+        observer: WebSocketObserver,
         config: WebSocketConfig,
         *,
         subprotocol: str | None = None,

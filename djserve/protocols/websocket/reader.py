@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from djserve.protocols.websocket.codec import Parser, compressed_limit
-from djserve.protocols.websocket.frames import (
+from djserve.interfaces import (
     CLOSE_INVALID_DATA,
     CLOSE_POLICY_VIOLATION,
     CLOSE_TOO_BIG,
+)
+from djserve.protocols.websocket.codec import Parser, compressed_limit
+from djserve.protocols.websocket.frames import (
     OPCODE_BINARY,
     OPCODE_CLOSE,
     OPCODE_PING,

@@ -1,18 +1,27 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from djserve import interfaces
 from djserve.conf.schema import WebSocketConfig
 from djserve.errors import ApplicationError, ProtocolError
 from djserve.interfaces import Headers, RequestHead
+from djserve.protocols.websocket.connection import WebSocketConnection
 from djserve.protocols.websocket.deflate import ExtensionOffer
 from djserve.protocols.websocket.handshake import (
     Handshake,
     build_accept_headers,
     check_handshake,
 )
+from djserve.testing.transport import MemoryTransport
+
+if TYPE_CHECKING:
+    from djserve.interfaces import OpeningHandshake, WebSocket, WebSocketObserver
+
 
 # The example of RFC 6455 section 1.3.
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -279,3 +288,55 @@ def test_compression_is_agreed_on_where_it_is_enabled(enabled: bool) -> None:
 
     assert (b"sec-websocket-extensions" in dict(fields)) is enabled
     assert connection.is_open
+
+
+class RecordingObserver:
+    """Record what a connection tells its exchange."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def message_received(self, data: str | bytes) -> None:
+        self.told.append(data)
+
+    def closed(self, code: int, reason: str) -> None:
+        self.told.append((code, reason))
+
+    def pause_writing(self) -> None:
+        self.told.append("pause")
+
+    def resume_writing(self) -> None:
+        self.told.append("resume")
+
+
+def public_names(interface: type) -> set[str]:
+    return {name for name in dir(interface) if not name.startswith("_")}
+
+
+def test_accepted_handshake_carries_messages_between_exchange_and_client() -> None:
+    handshake: OpeningHandshake[WebSocketConfig] = Handshake(None)
+    exchange = RecordingObserver()
+    observer: WebSocketObserver = exchange
+    connection: WebSocket
+    fields, connection = handshake.accept(
+        observer, WebSocketConfig(), subprotocol=None, headers=(), write_timeout=30.0
+    )
+    transport = MemoryTransport(connection)
+    connection.attach(transport)
+
+    connection.send_text("a")
+    connection.send_binary(b"b")
+    transport.feed(b"\x81\x81\0\0\0\0c")
+    connection.close(1000, "")
+    transport.feed(b"\x88\x82\0\0\0\0\x03\xe8")
+
+    assert fields == []
+    assert transport.take() == b"\x81\x01a\x82\x01b\x88\x02\x03\xe8"
+    assert exchange.told == ["c", (1000, "")]
+
+
+def test_connection_has_each_method_that_is_asked_for() -> None:
+    asked = public_names(interfaces.WebSocket)
+
+    assert asked <= public_names(WebSocketConnection)
+    assert {"attach", "send_text", "close", "tick", "drain"} <= asked
