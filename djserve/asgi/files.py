@@ -1,6 +1,6 @@
 """Files as response content (ASGI extensions Path Send 1.0 and Zero Copy Send 1.0).
 
-A file is read in bounded pieces in a thread, with ``pread``, so that the event loop
+A file is read in bounded pieces in a thread, by its offset, so that the event loop
 never waits for a disk and nothing but one piece is in memory.
 """
 
@@ -12,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING, Self
 
 from djserve.errors import ApplicationError
+from djserve.system import READ, read_at
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -79,8 +80,8 @@ class FileRange:
         if not size:
             return b""
         loop = asyncio.get_running_loop()
-        data = await loop.run_in_executor(
-            None, os.pread, self._descriptor, size, self._offset
+        data: bytes = await loop.run_in_executor(
+            None, read_at, self._descriptor, size, self._offset
         )
         if not data:
             raise ApplicationError("The file became shorter while it was sent")
@@ -122,7 +123,7 @@ class FileRange:
 
 def _open_regular(path: str) -> tuple[int, int]:
     # A FIFO would block the open; a directory cannot be read.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, READ)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)

@@ -24,6 +24,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from djserve.channels.frames import VERSION
 from djserve.channels.register import is_abandoned
+from djserve.system import NO_FOLLOW
 
 TEST_FOLDER = "DJSERVE_CHANNELS_TEST_FOLDER"
 """Names the folder of a test run to the processes that the run starts."""
@@ -161,7 +162,7 @@ class Folder:
         """Put a plain name into a group, anew if it is there."""
         self.make()
         path = self._member(group, channel)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | NO_FOLLOW, 0o600))
         os.utime(path)
 
     def discard_member(self, group: str, channel: str) -> None:

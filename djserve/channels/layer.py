@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from djserve.channels.folder import find_folder
 from djserve.channels.node import Node, Options, owner_of
+from djserve.system import SYSTEM
 
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _PEER_BUFFER = 8 * 1024 * 1024
@@ -55,6 +57,12 @@ class HostChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has n
             raise ImproperlyConfigured(
                 f"The channel layer's 'prefix' is {prefix!r}; expected up to 32 "
                 "letters, digits, hyphens and underscores."
+            )
+        if not hasattr(socket, "AF_UNIX"):
+            raise ImproperlyConfigured(
+                f"The channel layer {type(self).__qualname__} needs unix sockets, "
+                f"which {SYSTEM} does not have: take "
+                "channels.layers.InMemoryChannelLayer there, for one process."
             )
         super().__init__(expiry=expiry, capacity=capacity)
         self.group_expiry = group_expiry

@@ -62,6 +62,7 @@ from djserve.channels.intake import Intake
 from djserve.channels.peers import Peers
 from djserve.channels.queues import Queue, Queues
 from djserve.channels.register import OwnRegister, State
+from djserve.system import CAN_FORK
 
 logger = logging.getLogger("djserve")
 
@@ -659,4 +660,5 @@ def _abandon_all() -> None:
         node.abandon()
 
 
-os.register_at_fork(after_in_child=_abandon_all)
+if CAN_FORK:
+    os.register_at_fork(after_in_child=_abandon_all)

@@ -18,7 +18,7 @@ from djserve.channels.register import Register
 
 logger = logging.getLogger("djserve")
 
-_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+_FLAGS: int = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
 # More than most systems grant; they take it for the most that they do.
 _SOCKET_BUFFER = 1 << 20
 # What one call of flush() writes before others get the lock.

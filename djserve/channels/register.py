@@ -13,13 +13,25 @@ sees the byte. Two groups that share a slot cost a message that the owner drops.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import mmap
 import os
 import zlib
 from enum import IntEnum
 from functools import lru_cache
+from typing import Any
+
+from djserve.system import CLOSE_ON_EXEC, NO_FOLLOW
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:
+    # Windows, whose processes cannot meet in a folder.
+    fcntl = None
+
+_READ: int = getattr(mmap, "PROT_READ", 0)
+_WRITE: int = getattr(mmap, "PROT_WRITE", 0)
 
 SLOTS = 65536
 ENTRIES = 4096
@@ -55,11 +67,11 @@ class Register:
     """A register, mapped for reading."""
 
     _FLAGS = os.O_RDONLY
-    _PROT = mmap.PROT_READ
+    _PROT = _READ
 
     def __init__(self, path: str) -> None:
         """Raises OSError if there is none, or another user's."""
-        self._file = os.open(path, self._FLAGS | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._file = os.open(path, self._FLAGS | CLOSE_ON_EXEC | NO_FOLLOW, 0o600)
         try:
             self._prepare()
             self._map = mmap.mmap(self._file, _SIZE, mmap.MAP_SHARED, self._PROT)
@@ -109,7 +121,7 @@ class OwnRegister(Register):
     """The register of this process. Its lock on the file ends with the process."""
 
     _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL
-    _PROT = mmap.PROT_READ | mmap.PROT_WRITE
+    _PROT = _READ | _WRITE
 
     def __init__(self, path: str, owner: int) -> None:
         """Make it for a folder's owner. Raises OSError."""
@@ -173,7 +185,7 @@ class OwnRegister(Register):
 def is_abandoned(path: str) -> bool:
     """Return whether the process that a register belongs to has ended."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = os.open(path, os.O_RDONLY | CLOSE_ON_EXEC | NO_FOLLOW)
     except FileNotFoundError:
         return True
     except OSError:

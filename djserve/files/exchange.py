@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from djserve.files.answers import answer
 from djserve.files.table import CACHED_FILE_SIZE, is_current_at
+from djserve.system import READ, read_at
 
 if TYPE_CHECKING:
     import asyncio
@@ -193,9 +194,7 @@ class FileExchange:
         representation = chosen.representation
         try:
             # A FIFO that has taken the file's place would block the open.
-            self._descriptor = os.open(
-                representation.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-            )
+            self._descriptor = os.open(representation.path, READ)
         except FileNotFoundError:
             self._respond_anew()
             return
@@ -312,6 +311,7 @@ def _read_cached(descriptor: int, size: int, position: int) -> bytes | None:
 
 def _read_and_close(descriptor: int, size: int, position: int) -> bytes:
     try:
-        return os.pread(descriptor, size, position)
+        data: bytes = read_at(descriptor, size, position)
+        return data
     finally:
         os.close(descriptor)

@@ -31,6 +31,9 @@ PART_SIZE_LIMIT = 1024
 # Lines kept for a reader that is too slow; more are dropped and counted.
 BACKLOG_LIMIT = 1024 * 1024
 
+# Larger writes to a pipe may be mixed with those of others.
+_PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
+
 error_logger = logging.getLogger("djserve.error")
 
 
@@ -144,7 +147,7 @@ class LineFile:
         mode = os.fstat(self._file.fileno()).st_mode
         self._is_regular = self._path != "-" and stat.S_ISREG(mode)
         is_pipe = stat.S_ISFIFO(mode)
-        self._piece_size = select.PIPE_BUF if is_pipe else None
+        self._piece_size = _PIPE_BUF if is_pipe else None
 
     def _write_all(self, data: bytes) -> bytes:
         """Write what the file takes and return the rest; raises OSError."""

@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from enum import IntEnum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
+from djserve.system import read_at
+
 if TYPE_CHECKING:
     from djserve.instrumentation.events import RequestRecord
 
@@ -223,7 +225,7 @@ class Board:
 def _has_our_layout(descriptor: int) -> bool:
     if os.fstat(descriptor).st_size != SIZE:
         return False
-    word = os.pread(descriptor, 8, Field.LAYOUT * 8)
+    word = read_at(descriptor, 8, Field.LAYOUT * 8)
     return int.from_bytes(word, sys.byteorder) == LAYOUT
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import grp
-import pwd
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from djserve.errors import ConfigError, ListenError
 from djserve.net.address import EndpointAddress, UnixAddress, parse_address
@@ -16,6 +14,16 @@ from djserve.net.sockets import (
     unix_path,
     unlink_socket,
 )
+from djserve.system import SYSTEM
+
+grp: Any
+pwd: Any
+try:
+    import grp
+    import pwd
+except ImportError:
+    # Windows: its users and groups are not those of unix sockets.
+    grp = pwd = None
 
 if TYPE_CHECKING:
     import socket
@@ -82,6 +90,11 @@ def unix_file(config: UnixSocketConfig) -> tuple[int, tuple[int, int]]:
 def find_ids(owner: str) -> tuple[int, int]:
     """Return the ids of "user:group", -1 for what is not named. Raises ConfigError."""
     user, _, group = owner.partition(":")
+    if not owner:
+        return -1, -1
+    if pwd is None:
+        problem = f"{owner!r} cannot be looked up: {SYSTEM} has no such users"
+        raise ConfigError([f"UNIX_OWNER: {problem}"])
     try:
         uid = pwd.getpwnam(user).pw_uid if user else -1
         gid = grp.getgrnam(group).gr_gid if group else -1

@@ -7,6 +7,8 @@ import logging
 import os
 from typing import Any
 
+from djserve.system import READ
+
 resource: Any
 try:
     import resource
@@ -63,7 +65,7 @@ class DescriptorWatch:
         if now < self._next_log:
             return
         try:
-            os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            os.close(os.open(os.devnull, READ))
         except OSError as error:
             reason = _SHORTAGES.get(error.errno or 0)
             if reason is None:

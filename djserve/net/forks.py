@@ -20,7 +20,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from djserve.net.sockets import socket_address
+from djserve.net.sockets import UNIX, socket_address
+from djserve.system import CLOSE_ON_EXEC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,7 +40,7 @@ SIGNALS = tuple(
 MADV_DONTFORK = 10
 
 _FOLDERS = ("/proc/self/fd", "/dev/fd")
-_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, UNIX)
 
 _guards: list[ForkGuard] = []
 _is_registered = False
@@ -186,7 +187,7 @@ def _close_parents() -> None:
     """
     addresses = {text for guard in _guards for text in guard.addresses()}
     inodes = {inode for guard in _guards for inode in guard.inodes}
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    null = os.open(os.devnull, os.O_RDWR | CLOSE_ON_EXEC)
     for number in _list_descriptors():
         try:
             info = os.fstat(number)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from djserve.errors import ListenError
 from djserve.net.address import FDAddress, TCPAddress
 from djserve.net.sockets import open_sockets
+from djserve.system import CAN_FORK
 
 if TYPE_CHECKING:
     import socket
@@ -28,8 +29,12 @@ def hold_sockets(address: tuple[str, int], backlog: int) -> Iterator[None]:
     """Bind an address for the processes that are started in the block.
 
     Nothing is held if it cannot be bound: the process that serves tries it again, and
-    reports the reason.
+    reports the reason. Nor is it on Windows, where that process is not always a child
+    of this one (a virtual environment's python.exe stands between them).
     """
+    if not CAN_FORK:
+        yield
+        return
     try:
         sockets = open_sockets(TCPAddress(*address), backlog=backlog)
     except (ListenError, OverflowError):

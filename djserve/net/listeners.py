@@ -23,6 +23,7 @@ from djserve.net.address import (
 )
 from djserve.net.proxied import ProxiedListener
 from djserve.net.sockets import (
+    UNIX,
     open_sockets,
     socket_address,
     socket_inode,
@@ -174,7 +175,7 @@ def open_listener_on(
     even if a process that the application has started still has a copy.
     """
     address = socket_address(sock)
-    path = unix_path(sock.getsockname()) if sock.family == socket.AF_UNIX else None
+    path = unix_path(sock.getsockname()) if sock.family == UNIX else None
     inode = socket_inode(sock) if unlink else None
     acceptor = _Acceptor(open_connection, path, ssl_context)
     opening: Opening = WeakSet()

@@ -49,6 +49,9 @@ def default_directory() -> Path:
     """Return where the user's own data of this program belongs."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "djserve"
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData/Local")
+        return Path(local) / "djserve"
     data_home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local/share")
     return Path(data_home) / "djserve"
 
@@ -82,6 +85,8 @@ def explain_trust(ca_path: str) -> str:
     if sys.platform == "darwin":
         keychain = "~/Library/Keychains/login.keychain-db"
         return f"security add-trusted-cert -r trustRoot -k {keychain} '{ca_path}'"
+    if sys.platform == "win32":
+        return f'certutil -user -addstore Root "{ca_path}"'
     return (
         'certutil -d "sql:$HOME/.pki/nssdb" -A -t C,, -n "djserve development" '
         f"-i '{ca_path}'"

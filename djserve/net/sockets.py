@@ -16,15 +16,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from djserve.errors import ListenError
 from djserve.net.address import EndpointAddress, FDAddress, TCPAddress, UnixAddress
+from djserve.system import SYSTEM
 
 if TYPE_CHECKING:
     from djserve.net.address import Address
+
+UNIX: int | None = getattr(socket, "AF_UNIX", None)
+"""The family of unix sockets; None for a system without them (Windows)."""
 
 _SocketName: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 _Resolved: TypeAlias = tuple[socket.AddressFamily, _SocketName]
 
 # With no time to linger, closing drops what is buffered and sends a reset.
 _RESET_ON_CLOSE = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+_BIND_OPTION: int = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
 
 # Names such as "localhost" may resolve to a family that this machine has switched off.
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -80,7 +86,7 @@ def open_sockets(
 def socket_address(sock: socket.socket) -> str:
     """Return a bound socket's address as text, with the real port."""
     name = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
+    if sock.family == UNIX:
         return str(UnixAddress(unix_path(name)))
     return str(TCPAddress(name[0], name[1]))
 
@@ -92,7 +98,7 @@ def unix_path(name: str | bytes) -> str:
 
 def socket_inode(sock: socket.socket) -> tuple[int, int] | None:
     """Return the identity of a unix socket's file, for ``unlink_socket``."""
-    if sock.family != socket.AF_UNIX:
+    if sock.family != UNIX:
         return None
     try:
         info = os.stat(sock.getsockname())
@@ -154,7 +160,7 @@ def get_option(sock: Any, level: int, option: int) -> bool:
 
 
 def _takes(sock: Any, level: int) -> bool:
-    is_unix = sock.family == socket.AF_UNIX
+    is_unix = sock.family == UNIX
     return sock.fileno() >= 0 and not (is_unix and level == socket.IPPROTO_TCP)
 
 
@@ -200,8 +206,9 @@ def _listen_tcp(
 ) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # A restarted server may bind at once, past connections in TIME_WAIT.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A restarted server may bind at once, past connections in TIME_WAIT. That is
+        # so on Windows anyway, where SO_REUSEADDR lets two servers have one port.
+        sock.setsockopt(socket.SOL_SOCKET, _BIND_OPTION, 1)
         # Accepted sockets inherit it, on any loop.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
@@ -219,8 +226,11 @@ def _listen_tcp(
 def _bind_unix(
     address: UnixAddress, backlog: int, mode: int, owner: tuple[int, int]
 ) -> socket.socket:
+    if UNIX is None:
+        reason = f"{SYSTEM} has no unix sockets that Python can use"
+        raise ListenError(str(address), reason, "Use host:port")
     _remove_stale(address)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = socket.socket(UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.bind(address.path)
@@ -255,7 +265,7 @@ def _remove_stale(address: UnixAddress) -> None:
 
 
 def _is_live(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(UNIX or 0, socket.SOCK_STREAM) as probe:
         # A live server with a full backlog would block a blocking connect.
         probe.setblocking(False)
         try:
@@ -270,7 +280,7 @@ def _is_live(path: str) -> bool:
 def _adopt(address: FDAddress) -> socket.socket:
     try:
         # A duplicate, so that stopping leaves the inherited descriptor to its owner.
-        sock = socket.socket(fileno=os.dup(address.number))
+        sock = _duplicate(address.number)
     except OSError as error:
         is_open = error.errno == errno.ENOTSOCK
         reason = "it is not a socket" if is_open else "it is not an open descriptor"
@@ -283,8 +293,17 @@ def _adopt(address: FDAddress) -> socket.socket:
     return sock
 
 
+def _duplicate(number: int) -> socket.socket:
+    # Not by os.dup(): on Windows a socket is a handle, and no file descriptor.
+    held = socket.socket(fileno=number)
+    try:
+        return held.dup()
+    finally:
+        held.detach()
+
+
 def _refuse_adopted(sock: socket.socket) -> str:
-    if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+    if sock.family not in (socket.AF_INET, socket.AF_INET6, UNIX):
         return "it is neither an internet nor a unix socket"
     if sock.type != socket.SOCK_STREAM:
         return "it is not a stream socket"

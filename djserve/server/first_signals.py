@@ -61,7 +61,7 @@ def take(numbers: Collection[signal.Signals]) -> list[signal.Signals]:
 def has_terminal() -> bool:
     """Return whether a terminal controls this process, whose end is a SIGHUP."""
     try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+        os.close(os.open("/dev/tty", os.O_RDONLY | getattr(os, "O_NOCTTY", 0)))
     except OSError:
         return False
     return True

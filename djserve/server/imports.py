@@ -15,6 +15,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from djserve.asgi.application import takes_websockets
+from djserve.system import CAN_FORK
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Application
@@ -29,7 +30,8 @@ def import_websocket_beside(application: Application) -> threading.Thread | None
     thread = threading.Thread(target=_import, name="djserve-import", daemon=True)
     thread.start()
     # In a child that was forked now, its import locks would stay locked for good.
-    os.register_at_fork(before=thread.join)
+    if CAN_FORK:
+        os.register_at_fork(before=thread.join)
     return thread
 
 

@@ -24,6 +24,7 @@ from djserve.instrumentation.fan_out import combine, reopen_log_files
 from djserve.instrumentation.logging import configure
 from djserve.net.descriptors import raise_descriptor_limit
 from djserve.net.forks import ForkGuard
+from djserve.net.signals import STOP_SIGNALS, find_signal, handle_signal
 from djserve.net.twisted.reactor import install, reactor_on, redirect_log
 from djserve.server import first_signals
 from djserve.server.banner import describe_loop, start_lines
@@ -31,6 +32,7 @@ from djserve.server.imports import import_websocket_beside
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from djserve.server.observation import has_metrics, observe, open_logs
 from djserve.server.tracing import open_tracing
+from djserve.system import NO_FOLLOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -135,7 +137,7 @@ def serve_application(
     config: ServerConfig,
     reactor: Reactor,
     watch: Watch,
-    stop_signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+    stop_signals: Sequence[signal.Signals] = STOP_SIGNALS,
     files: FileTable | None = None,
 ) -> ExitCode:
     """Serve until a signal ends it, in a process whose logs are set up.
@@ -265,17 +267,21 @@ def _access_log(config: ServerConfig, reactor: Reactor) -> Iterator[AccessLog | 
             log.reopen()
         reopen_log_files()
 
+    number = find_signal("SIGUSR1")
+    stop_handling = None
     try:
-        reactor.loop.add_signal_handler(signal.SIGUSR1, reopen)
-        if first_signals.take([signal.SIGUSR1]):
-            reopen()
+        if number is not None:
+            stop_handling = handle_signal(reactor.loop, number, reopen)
+            if first_signals.take([number]):
+                reopen()
     except (ValueError, RuntimeError):
         # Not in the main thread: whoever runs us there sees to its own logs.
         pass
     try:
         yield log
     finally:
-        reactor.loop.remove_signal_handler(signal.SIGUSR1)
+        if stop_handling is not None:
+            stop_handling()
         if log is not None:
             log.close()
 
@@ -303,7 +309,7 @@ def pid_file(path: str | None) -> Iterator[None]:
 
 def _open_no_link(path: str, flags: int) -> int:
     """Open a file as root may: a link that another user has put there leads away."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+    return os.open(path, flags | NO_FOLLOW, 0o644)
 
 
 def _remove_pid_file(path: str, own: str) -> None:

@@ -20,6 +20,7 @@ from djserve.net.binding import unix_file
 from djserve.net.descriptors import DescriptorWatch
 from djserve.net.forks import ForkGuard
 from djserve.net.listeners import Listener, open_listeners
+from djserve.net.signals import STOP_SIGNALS, find_signal, handle_signal
 from djserve.server import first_signals
 from djserve.server.deadlines import Sweep, choose_interval
 from djserve.server.factory import ConnectionFactory, load_protocols
@@ -340,7 +341,7 @@ def _timeouts(config: ServerConfig) -> Iterator[float | None]:
 def run_until_stopped(
     server: Server,
     reactor: Reactor,
-    stop_signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+    stop_signals: Sequence[signal.Signals] = STOP_SIGNALS,
 ) -> ExitCode:
     """Run the reactor until ``server`` has ended; it is of no further use then.
 
@@ -375,25 +376,25 @@ def _handle_signals(
 
     With TLS, SIGHUP loads the certificates again. What has come before is made up for.
     """
-    handled = []
+    handled = {}
     actions = dict.fromkeys(stop_signals, server.stop)
-    if server.has_tls:
-        actions[signal.SIGHUP] = server.reload_certificates
-    elif first_signals.is_holding():
-        actions[signal.SIGHUP] = partial(_hang_up, server)
+    hang_up = find_signal("SIGHUP")
+    if hang_up is not None and server.has_tls:
+        actions[hang_up] = server.reload_certificates
+    elif hang_up is not None and first_signals.is_holding():
+        actions[hang_up] = partial(_hang_up, server)
     for number, action in actions.items():
         try:
-            loop.add_signal_handler(number, action)
+            handled[number] = handle_signal(loop, number, action)
         except (ValueError, RuntimeError):
             break
-        handled.append(number)
     for number in first_signals.take(handled):
         actions[number]()
     try:
         yield
     finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
+        for stop_handling in reversed(handled.values()):
+            stop_handling()
         if first_signals.is_holding():
             first_signals.hold()
 

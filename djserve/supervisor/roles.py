@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from djserve.conf.loader import read_host_settings, read_logging
 from djserve.conf.process import become_worker
+from djserve.errors import ConfigError
 from djserve.server.launch import launch, prepare_reactor, uses_django
 from djserve.supervisor.inheritance import (
     ChildEnvironment,
@@ -18,6 +19,7 @@ from djserve.supervisor.inheritance import (
 )
 from djserve.supervisor.signals import hold_signals
 from djserve.supervisor.systemd import adopt_activation
+from djserve.system import CAN_FORK, SYSTEM
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
@@ -33,6 +35,7 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
 
     Raises ConfigError where the configuration or the application is wrong.
     """
+    require_processes(config)
     environment = ChildEnvironment.take()
     if environment is not None:
         from djserve.supervisor.loader import run_child
@@ -69,6 +72,7 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
 
 def become_supervisor(config: ServerConfig) -> NoReturn:
     """Go on as a supervisor, without the project that this process has loaded."""
+    require_processes(config)
     from djserve.supervisor.handover import Handover, find_logging
 
     found, problem = find_logging(read_logging())
@@ -77,6 +81,19 @@ def become_supervisor(config: ServerConfig) -> NoReturn:
     # Django has put TIME_ZONE there: the log's times are those of the workers' lines.
     timezone = os.environ.get("TZ")
     Handover(config, found, problem, debug, timezone).become()
+
+
+def require_processes(config: ServerConfig) -> None:
+    """Raise ConfigError for settings that ask for what this system does not have."""
+    if CAN_FORK:
+        return
+    problems = [
+        f"{key} needs a supervisor and its worker processes, which {SYSTEM} cannot "
+        "have (no fork): one process serves there, without this setting"
+        for key in find_supervised(config)
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def needs_supervisor(config: ServerConfig) -> bool:

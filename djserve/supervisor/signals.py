@@ -16,16 +16,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-HANDLED = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGCHLD,
+_NAMES = "SIGTERM SIGINT SIGQUIT SIGHUP SIGUSR1 SIGUSR2 SIGTTIN SIGTTOU SIGCHLD"
+
+HANDLED = tuple(
+    getattr(signal, name) for name in _NAMES.split() if hasattr(signal, name)
 )
 
 

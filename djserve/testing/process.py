@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import traceback
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 from djserve.conf.parser import parse
@@ -17,12 +19,33 @@ if TYPE_CHECKING:
     from djserve.asgi.types import Application
 
 
-class DjserveProcess(multiprocessing.Process):
+def _choose_context() -> Any:
+    """Return how processes start: forked on Linux, unless the project has chosen.
+
+    A fork takes any function along. Since Python 3.14 it is not the default there.
+    """
+    chosen: str | None = multiprocessing.get_start_method(allow_none=True)
+    return multiprocessing.get_context(
+        "fork" if chosen is None and sys.platform == "linux" else chosen
+    )
+
+
+_context = _choose_context()
+
+if TYPE_CHECKING:
+    _Process = multiprocessing.Process
+else:
+    _Process = _context.Process
+
+
+class DjserveProcess(_Process):
     """Takes the place of ``daphne.testing.DaphneProcess``, with what it takes and has.
 
     ``kwargs`` are keys of ``settings.DJSERVE``. ``ready`` is set once ``port`` is
     known; where the server does not start, ``errors`` has the exception and its
     traceback. ``setup`` is called in the process before it serves, ``teardown`` after.
+    On systems that do not fork (macOS, Windows) all of these are pickled: the functions
+    have to be defined in a module, not in another function.
     """
 
     def __init__(
@@ -40,11 +63,27 @@ class DjserveProcess(multiprocessing.Process):
         self.kwargs = dict(kwargs or {})
         self.setup = setup
         self.teardown = teardown
-        self.port = multiprocessing.Value("i", port or 0)
-        self.ready = multiprocessing.Event()
-        self.errors: multiprocessing.Queue[tuple[BaseException, str]] = (
-            multiprocessing.Queue()
-        )
+        self.port = _context.Value("i", port or 0)
+        self.ready = _context.Event()
+        self.errors: multiprocessing.Queue[tuple[BaseException, str]] = _context.Queue()
+
+    def start(self) -> None:
+        """Start the process. Raises TypeError for what cannot be sent to it."""
+        if _context.get_start_method() != "fork":
+            for name in ("get_application", "kwargs", "setup", "teardown"):
+                self._require_picklable(name)
+        super().start()
+
+    def _require_picklable(self, name: str) -> None:
+        value = getattr(self, name)
+        try:
+            ForkingPickler.dumps(value)
+        except Exception as error:
+            raise TypeError(
+                f"DjserveProcess: {name} is {value!r}, which cannot be sent to the new "
+                "process (pickle). Define it at the top of a module, not in a function "
+                "or as a lambda"
+            ) from error
 
     def run(self) -> None:
         """Called in the new process; SIGTERM (``terminate``) ends it."""

@@ -6,14 +6,18 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from djserve.testing.process import DjserveProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.e2e,
@@ -107,3 +111,49 @@ def test_failure_is_told_to_the_parent(stopped: list[DjserveProcess]) -> None:
     assert repr(error) == "ValueError('no application')"
     assert "Traceback" in text
     assert not process.ready.is_set()
+
+
+def test_function_that_cannot_be_pickled_is_named_where_nothing_forks(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing\n"
+        "multiprocessing.set_start_method('forkserver')\n"
+        "from djserve.testing.process import DjserveProcess\n"
+        "DjserveProcess('127.0.0.1', lambda: None).start()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=PATIENCE
+    )
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("TypeError: DjserveProcess: get_application is <function")
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_process_serves_where_nothing_forks(method: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, urllib.request\n"
+        "async def hello(scope, receive, send):\n"
+        "    await send({'type': 'http.response.start', 'status': 200})\n"
+        "    await send({'type': 'http.response.body', 'body': b'hello'})\n"
+        "def get_application():\n"
+        "    return hello\n"
+        "if __name__ == '__main__':\n"
+        f"    multiprocessing.set_start_method({method!r})\n"
+        "    from djserve.testing.process import DjserveProcess\n"
+        "    process = DjserveProcess(\n"
+        "        '127.0.0.1', get_application, {'LIFESPAN': 'off'}\n"
+        "    )\n"
+        "    process.start()\n"
+        "    process.ready.wait()\n"
+        "    url = f'http://127.0.0.1:{process.port.value}/'\n"
+        "    print(urllib.request.urlopen(url).read().decode())\n"
+        "    process.terminate()\n"
+        "    process.join()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (ended.stdout, ended.returncode) == ("hello\n", 0), ended.stderr

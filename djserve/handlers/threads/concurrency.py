@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from djserve.conf.cpus import count_cpus
+from djserve.system import READ, read_at
 
 SCHEDULE = "/proc/thread-self/schedstat"
 """Nanoseconds that a thread has run, and has waited for a CPU (Linux)."""
@@ -107,13 +108,13 @@ class LockProbe:
     def _waited_for_cpu(self) -> float:
         if self._schedule is None:
             return 0.0
-        return int(os.pread(self._schedule, 64, 0).split()[1]) / 1e9
+        return int(read_at(self._schedule, 64, 0).split()[1]) / 1e9
 
 
 def open_schedule() -> int | None:
     """Return a file descriptor for this thread's figures, None where there are none."""
     try:
-        return os.open(SCHEDULE, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(SCHEDULE, READ)
     except OSError:
         return None
 

@@ -13,16 +13,26 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twisted import logger as twisted_logger
-from twisted.internet import asyncioreactor, error, process, tcp, unix
+from twisted.internet import asyncioreactor, error, tcp
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from djserve.errors import ConfigError
 from djserve.instrumentation.logging import redirect_twisted
 from djserve.net.acceptor import accept_connections
+from djserve.net.sockets import UNIX
 from djserve.net.twisted.transport import StreamTransport
+
+process: Any
+unix: Any
+try:
+    from twisted.internet import process, unix
+except ImportError:
+    # Twisted's own parts for Windows have neither.
+    process = unix = None
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -36,14 +46,20 @@ _tls_factory: Callable[..., Any] = TLSMemoryBIOFactory
 
 
 def new_event_loop(*, prefer_uvloop: bool = True) -> AbstractEventLoop:
-    """Return a new loop: uvloop's where it is installed and wanted, else asyncio's."""
+    """Return a new loop: uvloop's where it is installed and wanted, else asyncio's.
+
+    On Windows winloop takes uvloop's place, and asyncio's is not the default one there,
+    which has no readers.
+    """
     if prefer_uvloop:
+        name = "winloop" if sys.platform == "win32" else "uvloop"
         try:
-            import uvloop
+            fast: Any = import_module(name)
         except ImportError:
             pass
         else:
-            return uvloop.new_event_loop()
+            loop: AbstractEventLoop = fast.new_event_loop()
+            return loop
     return asyncio.SelectorEventLoop()
 
 
@@ -113,7 +129,7 @@ class Reactor(asyncioreactor.AsyncioSelectorReactor):
         # Twisted keeps one thread as the process's I/O thread: the installed reactor's.
         self._registerAsIOThread = _installed_reactor() is self
         super().startRunning(installSignalHandlers)
-        if installSignalHandlers:
+        if installSignalHandlers and process is not None:
             # Twisted waits for the wake-up descriptor of signals, which the loop has
             # for itself while it runs.
             signal.signal(signal.SIGCHLD, self._child_ended)
@@ -218,7 +234,7 @@ class Reactor(asyncioreactor.AsyncioSelectorReactor):
     ) -> Any:
         if addressFamily not in self._supportedAddressFamilies:
             raise error.UnsupportedAddressFamily(addressFamily)
-        if addressFamily == socket.AF_UNIX:
+        if addressFamily == UNIX:
             port: Any = _UNIXPort._fromListeningDescriptor(
                 self, fileDescriptor, factory
             )
@@ -295,7 +311,7 @@ class _TCPPort(_NativePort, tcp.Port):
     pass
 
 
-class _UNIXPort(_NativePort, unix.Port):
+class _UNIXPort(_NativePort, unix.Port if unix else object):  # type: ignore[misc]
     pass
 
 
@@ -338,7 +354,7 @@ class _TCPClient(_NativeClient, tcp.Client):
     pass
 
 
-class _UNIXClient(_NativeClient, unix.Client):
+class _UNIXClient(_NativeClient, unix.Client if unix else object):  # type: ignore[misc]
     pass
 
 
@@ -347,6 +363,6 @@ class _TCPConnector(tcp.Connector):
         return _TCPClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
-class _UNIXConnector(unix.Connector):
+class _UNIXConnector(unix.Connector if unix else object):  # type: ignore[misc]
     def _makeTransport(self) -> Any:
         return _UNIXClient(self.address, self, self.reactor, self.checkPID)
