@@ -16,6 +16,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#|/)([^)#\s]+)")
+CODE = re.compile(r"`[^`\n]+`")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".conf": "nginx"}
 SECTIONS = {"Tutorial": "tutorial", "Guides": "guides"}
 
@@ -58,7 +59,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         target = _outside(folder, match[0])
         return os.path.relpath(_page_of(target), folder) if target else match[0]
 
-    return LINK.sub(replace, markdown)
+    return CODE.sub(_unescape, LINK.sub(replace, markdown))
+
+
+def _unescape(match: re.Match[str]) -> str:
+    # In a table a bar is escaped even in code; Python-Markdown would show that.
+    return match[0].replace(r"\|", "|")
 
 
 def _find_outside(files: Files) -> set[str]:
