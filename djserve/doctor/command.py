@@ -30,10 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = Path(options.folder)
     try:
-        print(run(folder, options.command_line, *_load_settings(folder)))
+        text = run(folder, options.command_line, *_load_settings(folder))
+        print(text, flush=True)
     except ValueError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # As in "... | head"; what is left must not fail at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

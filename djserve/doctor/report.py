@@ -17,7 +17,12 @@ from djserve.doctor.advice import (
 )
 from djserve.doctor.files import Files, Start, read_files
 from djserve.doctor.rules import Kind, Outcome
-from djserve.doctor.translate import NoServer, Translation, translate
+from djserve.doctor.translate import (
+    OTHER_SERVERS,
+    NoServer,
+    Translation,
+    translate,
+)
 from djserve.doctor.words import Unreadable
 
 _WIDTH = 88
@@ -109,8 +114,10 @@ def _translate_all(
         except Unreadable as error:
             yield start, f"It cannot be read: {error}"
         except NoServer:
-            # The name of a server that is not started there.
-            continue
+            # Often the name of a server that is not started there.
+            words = start.text.replace("/", " ").split()[:1]
+            if words and words[0] in OTHER_SERVERS:
+                yield start, f"The flags of {words[0]} are not translated."
 
 
 def _list(title: str, advice: list[Advice]) -> list[str]:

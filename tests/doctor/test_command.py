@@ -86,3 +86,18 @@ def test_management_command(tmp_path: Path) -> None:
     )
     assert error.returncode == 2
     assert "no command of a server" in error.stderr
+
+
+@pytest.mark.e2e
+def test_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "djserve.doctor", str(tmp_path)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        result = subprocess.run(
+            command, stdout=writing, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        os.close(writing)
+
+    assert (result.returncode, result.stderr) == (0, "")

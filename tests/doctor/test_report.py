@@ -59,3 +59,10 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert "It cannot be read: a quote is not closed" in text
     assert "- pyproject.toml: " in text
     assert "- mysite.settings: KeyError: 'SECRET'" in text
+
+
+def test_server_whose_flags_are_not_known_is_named(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text("web: hypercorn shop.asgi:application")
+    text = examine(tmp_path, None)
+
+    assert "The flags of hypercorn are not translated." in text
