@@ -27,7 +27,10 @@ def on_config(config: Any) -> Any:
     for section in config.nav:
         for title, pages in section.items():
             folder = DOCS / SECTIONS.get(title, "-")
-            found = [path.relative_to(DOCS).as_posix() for path in folder.glob("*.md")]
+            paths = [*folder.glob("*.md")]
+            if title == "Guides":
+                paths += DOCS.glob("*.md")
+            found = [path.relative_to(DOCS).as_posix() for path in paths]
             more = sorted(set(found) - named)
             if more:
                 pages.append({"More": list(more)})

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from djserve.doctor.translate import OTHER_SERVERS, SERVERS
-from djserve.doctor.words import join
+from djserve.doctor.words import join, quote
 
 SKIPPED = {"node_modules", "__pycache__", "site-packages", "build", "dist", "static"}
 SKIPPED |= {"staticfiles", "media", "venv", "env", "htmlcov", "docs", "tests", "test"}
@@ -156,24 +156,39 @@ def _read_procfile(files: Files, path: str, text: str) -> None:
 
 def _read_dockerfile(files: Files, path: str, text: str) -> None:
     found: dict[str, tuple[int, object]] = {}
+    variable = ""
     for number, line in _join_lines(text):
         word, _, rest = line.strip().partition(" ")
         if word.upper() == "FROM":
             found.clear()
-        if word.upper() in ("CMD", "ENTRYPOINT"):
+        elif word.upper() == "ENV" and "GUNICORN_CMD_ARGS" in rest:
+            variable = _read_variable(rest)
+        elif word.upper() in ("CMD", "ENTRYPOINT"):
             found[word.upper()] = number, _read_list(rest.strip())
     entry, command = found.get("ENTRYPOINT"), found.get("CMD")
-    if (
-        entry
-        and command
-        and isinstance(entry[1], list)
-        and isinstance(command[1], list)
-    ):
-        _add(files, path, entry[0], entry[1] + command[1])
+    lists = [each[1] for each in (entry, command) if each and isinstance(each[1], list)]
+    if entry and len(lists) == 2:
+        _add(files, path, entry[0], _with_variable(variable, lists[0] + lists[1]))
         return
     for each in (entry, command):
         if each is not None:
-            _add(files, path, *each)
+            _add(files, path, each[0], _with_variable(variable, each[1]))
+
+
+def _read_variable(text: str) -> str:
+    """Return gunicorn's arguments of an ENV line, as an assignment."""
+    match = re.search(r"GUNICORN_CMD_ARGS[= ](\"[^\"]*\"|'[^']*'|.+)", text)
+    return f"GUNICORN_CMD_ARGS={_unquote(match[1].strip())}" if match else ""
+
+
+def _with_variable(variable: str, command: object) -> object:
+    """Return a command with what the image's environment adds to it."""
+    if not variable or "gunicorn" not in str(command):
+        return command
+    if isinstance(command, list):
+        return ["env", variable, *command]
+    name, _, value = variable.partition("=")
+    return f"{name}={quote(value)} {command}"
 
 
 def _read_list(text: str) -> object:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from djserve.doctor.report import describe_translation, examine
 from djserve.doctor.translate import translate
 
@@ -66,3 +68,12 @@ def test_server_whose_flags_are_not_known_is_named(tmp_path: Path) -> None:
     text = examine(tmp_path, None)
 
     assert "The flags of hypercorn are not translated." in text
+
+
+@pytest.mark.parametrize("command", ["gunicorn a:b", '["gunicorn", "a:b"]'])
+def test_arguments_in_the_environment_of_an_image(tmp_path: Path, command: str) -> None:
+    lines = ["FROM x", 'ENV A=1 GUNICORN_CMD_ARGS="-w 3 -b :80"', f"CMD {command}"]
+    (tmp_path / "Dockerfile").write_text("\n".join(lines))
+    text = examine(tmp_path, None)
+
+    assert "djserve --workers 3 --bind 0.0.0.0:80 --proxy-headers a:b" in text
