@@ -116,7 +116,7 @@ class ChunkedDecoder:
         return chunks
 
     # Each step takes what it can at ``position`` and returns the next position, or -1
-    # where more bytes are needed.
+    # if more bytes are needed.
 
     def _size_line(self, data: bytes, position: int, chunks: list[bytes]) -> int:
         line, after = _take_line(data, position, CHUNK_LINE_LIMIT, "chunk size line")

@@ -60,7 +60,7 @@ _SPECIAL_FIELDS = frozenset(
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 
 # Field names as peers write them, and what is made of them: lower case, or nothing
-# where the field is dropped. Peers write few, and the same ones in every request
+# if the field is dropped. Peers write few, and the same ones in every request
 # (benchmark: http1_new).
 _KNOWN_NAMES_LIMIT = 512
 _KNOWN_NAME_SIZE_LIMIT = 64
@@ -213,7 +213,7 @@ class HeadParser:
         """Parse a head whose field lines are, byte for byte, those of the last one.
 
         That is what a client on a kept connection mostly sends, and nothing in the
-        fields has to be looked at twice (benchmark: http1_hello). Returns None where
+        fields has to be looked at twice (benchmark: http1_hello). Returns None if
         the request line wants llhttp.
         """
         match = _match_plain_line(block)

@@ -209,7 +209,7 @@ class ResponseWriter:
             self._write(content)
 
     def send_trailers(self, headers: Headers) -> None:
-        """End the response; the fields go out where framing and peer allow them.
+        """End the response; the fields go out if framing and peer allow them.
 
         RFC 9110 section 6.5.1: without ``TE: trailers`` they are better left out.
         """
@@ -254,8 +254,8 @@ def build_response_head(
 ) -> ResponseHead:
     """Encode a final response's head and choose its framing.
 
-    ``whole_length`` is the content's length where all of it is at hand, else None.
-    Raises ApplicationError for a status, name or value that cannot be sent, and where
+    ``whole_length`` is the content's length if all of it is at hand, else None.
+    Raises ApplicationError for a status, name or value that cannot be sent, and if
     the application's Content-Length contradicts the content.
     """
     head = ResponseHead()

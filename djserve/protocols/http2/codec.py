@@ -256,7 +256,7 @@ class FrameWriter:
     def acknowledge(self, credit: int, state: H2Stream | None = None) -> None:
         """Give window credit back: the connection's and, if it lives, a stream's.
 
-        ``state`` is given where the application has read all that has come on it.
+        ``state`` is given if the application has read all that has come on it.
         """
         if not credit:
             return

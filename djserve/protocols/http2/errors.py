@@ -26,7 +26,7 @@ class HTTP2Error(ProtocolError):
 class Allowance:
     """How often a peer may do what costs it less than us.
 
-    It begins full. ``refill`` gives it back over ``PERIOD`` seconds, ``earn`` where the
+    It begins full. ``refill`` gives it back over ``PERIOD`` seconds, ``earn`` when the
     peer did honest work. ``spend`` raises HTTP2Error once nothing is left, with the
     ``setting`` that the limit is from.
     """

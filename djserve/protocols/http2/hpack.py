@@ -70,8 +70,8 @@ class BlockDecoder(Decoder):
     def decode_request(self, block: bytes) -> Request:
         """Decode and check a request's fields.
 
-        Raises HTTP2Error: with a code of the connection's where the block cannot be
-        decoded, as a stream's (``stream_id`` -1) where what it says is malformed.
+        Raises HTTP2Error: with a code of the connection's if the block cannot be
+        decoded, as a stream's (``stream_id`` -1) if what it says is malformed.
         """
         table = self.header_table
         if table.changes == self._known_at:

@@ -86,7 +86,7 @@ class ContentQueue:
     def take(self, limit: int) -> bytes | memoryview:
         """Return the next content, at most ``limit`` bytes; there must be some.
 
-        A part of a chunk is a view of it, so that it is copied only where it is sent.
+        A part of a chunk is a view of it, so that it is copied only when it is sent.
         """
         data: bytes | memoryview
         first = self._chunks[0]
@@ -199,7 +199,7 @@ class Scheduler:
         return self._queues[highest.bit_length() - 1][0]
 
     def sent(self, stream: Sender) -> None:
-        """Note that a queued stream sent a frame and has more to send."""
+        """Let a queued stream that sent a frame, and has more, give way to others."""
         if stream.priority.incremental or stream.sent_size >= LONG_TURN:
             level = _level_of(stream)
             if level != stream.level or len(self._queues[level]) > 1:
@@ -349,7 +349,7 @@ class Output:
             window = min(
                 h2.outbound_flow_control_window,
                 stream.state.outbound_flow_control_window,
-                # Nobody waits for the end of a frame: several go at once.
+                # No other stream waits for the end of a frame: several go at once.
                 max(self._turn_left, _FRAME_SIZE)
                 if scheduler.has_one
                 else h2.max_outbound_frame_size,

@@ -20,7 +20,7 @@ class PrefaceDetector:
     """Wait for enough bytes to tell, then hand them and the transport over.
 
     ``choose`` is called once, with whether the peer speaks HTTP/2, and returns the
-    protocol; ``give_up`` where the connection ends before. ``has_input`` tells whether
+    protocol; ``give_up`` if the connection ends before. ``has_input`` returns whether
     the peer has sent what has not come up yet.
     """
 
@@ -82,7 +82,7 @@ class PrefaceDetector:
         """Nothing is written yet."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass it on where the choice has been made since it happened (TLS)."""
+        """Pass it on if the choice has been made since it happened (TLS)."""
         if self._chosen is None:
             self._give_up(self)
         else:

@@ -130,7 +130,7 @@ class FrameReader:
         self._take_frames(data, position)
 
     def _missing_size(self) -> int:
-        """Return what a frame that was cut still needs, 0 where its header is cut."""
+        """Return what a frame that was cut still needs, 0 if its header is cut."""
         if len(self._rest) < frames.HEADER_SIZE:
             return 0
         high, low, *_ = frames.unpack_header(self._rest)
@@ -352,7 +352,7 @@ class FrameReader:
     # What happens on a stream, from whole header blocks and pieces of content.
 
     def _find(self, stream_id: int) -> H2Stream | None:
-        """Return a stream, None where it has ended; idle ones have nothing to get.
+        """Return a stream, None if it has ended; idle ones have nothing to get.
 
         RFC 9113 section 6.8: what comes on those that GOAWAY has left out is ignored.
         """

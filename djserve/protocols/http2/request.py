@@ -86,7 +86,7 @@ _VALUE_LIMIT = 256
 class Request:
     """A request that may be made again: the block that encodes it may come again.
 
-    ``refusal`` is set where it is answered with a status and reaches no application.
+    ``refusal`` is set if it is answered with a status and reaches no application.
     """
 
     __slots__ = (
@@ -120,7 +120,7 @@ class Request:
             self.refusal = ProtocolError(reason, status, setting=setting)
 
     def check(self, rule: Callable[..., object], *values: object) -> None:
-        """Refuse it where a rule does."""
+        """Refuse it if a rule does."""
         try:
             rule(*values)
         except HTTP2Error:
@@ -144,7 +144,7 @@ class Request:
 
 
 def parse_request(fields: Iterable[tuple[bytes, bytes]], config: HTTPConfig) -> Request:
-    """Check a request's fields and sort them. Raises HTTP2Error where malformed."""
+    """Check a request's fields and sort them. Raises HTTP2Error if malformed."""
     request = Request()
     pseudo: dict[bytes, bytes] = {}
     regular: Headers = []

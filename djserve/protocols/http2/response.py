@@ -66,7 +66,7 @@ class Fields:
     """A response's fields, checked and ready to encode.
 
     ``indexed`` go through the dynamic table, ``literal`` is encoded already.
-    ``content_length`` is -1 where there is none. ``is_kept`` says that the same object
+    ``content_length`` is -1 if there is none. ``is_kept`` says that the same object
     comes again for the same fields.
     """
 
@@ -94,7 +94,7 @@ def build_fields(
 ) -> Fields:
     """Check and sort a final response's fields.
 
-    ``whole_length`` is the content's length where all of it is at hand. Raises
+    ``whole_length`` is the content's length if all of it is at hand. Raises
     ApplicationError for what cannot be sent.
     """
     key: tuple[object, ...] = (status, whole_length, server, *headers)

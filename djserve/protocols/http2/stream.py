@@ -331,7 +331,7 @@ class HTTP2Stream:
     def send_response(
         self, status: int, headers: Headers, data: bytes, more: bool
     ) -> None:
-        """Send the head, and the first part of the content where it may go."""
+        """Send the head, and the first part of the content if it may go."""
         self._has_no_content = (
             status in STATUSES_WITHOUT_CONTENT or self.head.method == "HEAD"
         )

@@ -1,4 +1,4 @@
-"""The streams of one connection: opened, found, counted and let go."""
+"""The streams of one connection: opened, found, counted and forgotten."""
 
 from __future__ import annotations
 

@@ -341,7 +341,7 @@ class WebSocketConnection:
             if now - self._pinged_at >= self._ping_timeout:
                 self._start_closing(CLOSE_INTERNAL_ERROR, "Ping timeout")
                 self._finish(CLOSE_INTERNAL_ERROR, "")
-        # A peer that takes nothing is the write timeout's affair.
+        # A peer that takes nothing is left to the write timeout.
         elif (
             now - self._pinged_at >= self._ping_interval and not self._is_writing_paused
         ):

@@ -1,7 +1,7 @@
 """permessage-deflate (RFC 7692): the offers of a client and what is agreed on.
 
 What the extension costs in memory is settled here: no context is kept from one message
-to the next in either direction, and windows are small where the client lets us choose.
+to the next in either direction, and windows are small if the client lets us choose.
 """
 
 from __future__ import annotations

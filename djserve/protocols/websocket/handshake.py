@@ -58,7 +58,7 @@ _RESERVED_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What a client asks for; ``key`` is None where it comes over HTTP/2.
+    """What a client asks for; ``key`` is None if it comes over HTTP/2.
 
     ``read_buffer``, ``turns`` and ``reset`` are the server's: what the connection reads
     into, how much in a turn, and how it aborts a transport.
