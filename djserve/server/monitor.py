@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from djserve.instrumentation.board import Board, Field
 from djserve.instrumentation.metrics import render, require_client
 from djserve.server.heartbeat import Heartbeat
-from djserve.server.insight import InsightServer, answer_in_front
+from djserve.server.probes import ProbeServer, answer_in_front
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Application
@@ -23,7 +23,7 @@ BLOCKED_TIME = 10.0
 
 
 class LocalMonitor:
-    """The insight into the one server of this process.
+    """Answer the probes of the one server of this process.
 
     Raises ConfigError where the library for metrics is missing.
     """
@@ -38,7 +38,7 @@ class LocalMonitor:
         self._thread_stats = thread_stats
         self._server: Server | None = None
         self._heartbeat: Heartbeat | None = None
-        self._insight_server: InsightServer | None = None
+        self._probe_server: ProbeServer | None = None
 
     def start(self, server: Server) -> None:
         """Beat, and answer on the address for metrics. Raises ListenError."""
@@ -46,14 +46,14 @@ class LocalMonitor:
         self._heartbeat = Heartbeat(self.board, server, self._thread_stats)
         self._heartbeat.start(self._loop)
         if self._config.metrics_bind is not None:
-            self._insight_server = InsightServer(self._config.metrics_bind, self)
+            self._probe_server = ProbeServer(self._config.metrics_bind, self)
 
     def close(self) -> None:
         """Stop, where the loop and the process run on; called once."""
         if self._heartbeat is not None:
             self._heartbeat.stop()
-        if self._insight_server is not None:
-            self._insight_server.close()
+        if self._probe_server is not None:
+            self._probe_server.close()
         # The memory ends with its last user: aborted requests are still to be counted.
         os.close(self.board.descriptor)
 

@@ -18,10 +18,10 @@ from djserve.instrumentation.metrics import require_client
 from djserve.instrumentation.tracing_export import require_tracing
 from djserve.net.binding import BoundSocket, bind_all
 from djserve.server.banner import describe_bounds, start_lines
-from djserve.server.insight import InsightServer
 from djserve.server.launch import pid_file, uses_django
 from djserve.server.lifecycle import ExitCode
 from djserve.server.observation import has_metrics
+from djserve.server.probes import ProbeServer
 from djserve.supervisor.control import ControlServer
 from djserve.supervisor.fleet import Fleet
 from djserve.supervisor.inheritance import Inheritance, count_workers
@@ -30,7 +30,7 @@ from djserve.supervisor.processes import Launcher, start_successor
 from djserve.supervisor.reloading import Reloader
 from djserve.supervisor.signals import SignalQueue, Watcher
 from djserve.supervisor.spawner import Spawner
-from djserve.supervisor.status import FleetInsight, render_figures
+from djserve.supervisor.status import FleetProbes, render_figures
 from djserve.supervisor.system import describe_end, reap_others, set_title
 from djserve.supervisor.systemd import Notifier
 
@@ -64,7 +64,7 @@ class Arbiter:
         self._successor: subprocess.Popen[bytes] | None = None
         self._successor_deadline: float | None = None
         self._control: ControlServer | None = None
-        self._insight: FleetInsight | None = None
+        self._probes: FleetProbes | None = None
         self._stops = 0
         self._is_announced = False
         self._has_started = False
@@ -141,8 +141,8 @@ class Arbiter:
                 stack.callback(Reloader(workers.reload_paths).close)
             address = self._config.metrics.metrics_bind
             if address is not None:
-                self._insight = FleetInsight(self._fleet)
-                stack.callback(InsightServer(address, self._insight).close)
+                self._probes = FleetProbes(self._fleet)
+                stack.callback(ProbeServer(address, self._probes).close)
             yield
 
     def _run(self, signals: SignalQueue) -> ExitCode:
@@ -161,8 +161,8 @@ class Arbiter:
 
     def _turn(self) -> None:
         self._watcher.run(TICK)
-        if self._insight is not None:
-            self._insight.turn()
+        if self._probes is not None:
+            self._probes.turn()
         if self._control is not None:
             self._control.turn()
         now = time.monotonic()

@@ -74,7 +74,7 @@ def describe_worker(worker: Worker, now: float, calls: Calls | None) -> Message:
     }
 
 
-class FleetInsight:
+class FleetProbes:
     """The fleet for the thread that answers metrics and health.
 
     The figures are written down by the supervisor's own thread; boards may be closed

@@ -20,9 +20,9 @@ from djserve.net.channel import Channel
 from djserve.net.forks import ForkGuard
 from djserve.server.banner import describe_loop
 from djserve.server.heartbeat import Heartbeat
-from djserve.server.insight import answer_in_front
 from djserve.server.launch import Watch, prepare_reactor, serve_application
 from djserve.server.lifecycle import ExitCode
+from djserve.server.probes import answer_in_front
 from djserve.supervisor.inspection import inspect_calls
 from djserve.supervisor.messages import (
     CallsReported,
@@ -154,7 +154,7 @@ class SupervisorLink:
             return application
         return answer_in_front(application, path, self, self._read_metrics)
 
-    # server.insight.Insight, for the paths on the server's own addresses.
+    # server.probes.Probes, for the paths on the server's own addresses.
 
     def metrics(self) -> bytes:
         raise NotImplementedError("only the supervisor knows them")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from djserve.server.insight import InsightServer
+from djserve.server.probes import ProbeServer
 
 pytestmark = pytest.mark.e2e
 
@@ -40,7 +40,7 @@ def health() -> Health:
 
 @pytest.fixture
 def probe(health: Health) -> Iterator[socket.socket]:
-    server = InsightServer("127.0.0.1:0", health)
+    server = ProbeServer("127.0.0.1:0", health)
     (address,) = server.addresses
     with socket.create_connection(address, 120) as sock:
         yield sock

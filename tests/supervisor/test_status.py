@@ -15,7 +15,7 @@ from djserve.supervisor import status as status_module
 from djserve.supervisor.messages import WorkerState
 from djserve.supervisor.processes import Worker
 from djserve.supervisor.status import (
-    FleetInsight,
+    FleetProbes,
     describe_fleet,
     describe_worker,
     render_figures,
@@ -84,12 +84,12 @@ def test_figures_are_written_down_by_the_supervisors_thread(
 ) -> None:
     monkeypatch.setattr(status_module, "REPORT_TIMEOUT", 120.0)
     pytest.importorskip("prometheus_client")
-    insight = FleetInsight(make_crew(1).fleet)
+    probes = FleetProbes(make_crew(1).fleet)
     seen: list[bytes] = []
-    reader = threading.Thread(target=lambda: seen.append(insight.metrics()))
+    reader = threading.Thread(target=lambda: seen.append(probes.metrics()))
     reader.start()
     while reader.is_alive():
-        insight.turn()
+        probes.turn()
         reader.join(0.01)
 
     assert b"djserve" in seen[0]
@@ -98,14 +98,14 @@ def test_figures_are_written_down_by_the_supervisors_thread(
 @pytest.mark.e2e
 def test_fleet_is_ready_while_a_worker_serves(make_crew: MakeCrew) -> None:
     crew = make_crew(1)
-    insight = FleetInsight(crew.fleet)
-    seen = [insight.is_ready()]
+    probes = FleetProbes(crew.fleet)
+    seen = [probes.is_ready()]
     crew.start()
-    insight.turn()
-    seen.append(insight.is_ready())
+    probes.turn()
+    seen.append(probes.is_ready())
     crew.fleet.stop()
-    insight.turn()
-    seen.append(insight.is_ready())
+    probes.turn()
+    seen.append(probes.is_ready())
 
     assert seen == [False, True, False]
-    assert insight.is_alive()
+    assert probes.is_alive()

@@ -15,7 +15,7 @@ from djserve.asgi.application import ApplicationCalls, open_direct_lane
 from djserve.asgi.types import Message, Receive, Scope, Send
 from djserve.errors import ConfigError, ListenError
 from djserve.instrumentation.metrics import CONTENT_TYPE
-from djserve.server.insight import InsightServer, answer_health, answer_in_front
+from djserve.server.probes import ProbeServer, answer_health, answer_in_front
 
 
 class Health:
@@ -42,7 +42,7 @@ def health() -> Health:
 
 @pytest.fixture
 def port(health: Health) -> Iterator[int]:
-    server = InsightServer("127.0.0.1:0", health)
+    server = ProbeServer("127.0.0.1:0", health)
     ((_, port),) = server.addresses
     yield port
     server.close()
@@ -136,7 +136,7 @@ def test_silent_client_holds_up_nobody(port: int) -> None:
 
 @pytest.mark.e2e
 def test_unix_socket_is_answered_too(tmp_path: Path) -> None:
-    server = InsightServer(f"unix:{tmp_path}/metrics", Health())
+    server = ProbeServer(f"unix:{tmp_path}/metrics", Health())
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(60)
         client.connect(f"{tmp_path}/metrics")
@@ -150,7 +150,7 @@ def test_unix_socket_is_answered_too(tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_closed_server_answers_nobody() -> None:
-    server = InsightServer("127.0.0.1:0", Health())
+    server = ProbeServer("127.0.0.1:0", Health())
     ((_, port),) = server.addresses
     server.close()
 
@@ -161,12 +161,12 @@ def test_closed_server_answers_nobody() -> None:
 @pytest.mark.e2e
 def test_address_in_use_is_one_clear_error(port: int) -> None:
     with pytest.raises(ListenError):
-        InsightServer(f"127.0.0.1:{port}", Health())
+        ProbeServer(f"127.0.0.1:{port}", Health())
 
 
 def test_endpoint_is_refused() -> None:
     with pytest.raises(ConfigError, match="METRICS_BIND cannot be an endpoint"):
-        InsightServer("tcp:port=9000", Health())
+        ProbeServer("tcp:port=9000", Health())
 
 
 @pytest.mark.parametrize(

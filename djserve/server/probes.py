@@ -31,8 +31,8 @@ HEALTH_PATHS = ("/healthz", "/readyz")
 TEXT = "text/plain; charset=utf-8"
 
 
-class Insight(Protocol):
-    """Who knows how the server is; called from any thread."""
+class Probes(Protocol):
+    """What metrics and health are read from; called from any thread."""
 
     def metrics(self) -> bytes: ...
     def is_alive(self) -> bool:
@@ -42,22 +42,22 @@ class Insight(Protocol):
         """Whether requests should be sent here."""
 
 
-def answer_health(path: str, insight: Insight) -> tuple[int, bytes]:
+def answer_health(path: str, probes: Probes) -> tuple[int, bytes]:
     """Return the status and the content for one of ``HEALTH_PATHS``."""
     if path == "/healthz":
-        return (200, b"ok\n") if insight.is_alive() else (503, b"blocked\n")
-    return (200, b"ready\n") if insight.is_ready() else (503, b"not ready\n")
+        return (200, b"ok\n") if probes.is_alive() else (503, b"blocked\n")
+    return (200, b"ready\n") if probes.is_ready() else (503, b"not ready\n")
 
 
-class InsightServer:
+class ProbeServer:
     """Answer on ``address`` until ``close``. Raises ListenError and ConfigError."""
 
-    def __init__(self, address: str, insight: Insight) -> None:
+    def __init__(self, address: str, probes: Probes) -> None:
         parsed = parse_address(address)
         if isinstance(parsed, EndpointAddress):
             raise ConfigError([f"METRICS_BIND cannot be an endpoint: {address!r}"])
         self._servers = [
-            _serve(sock, insight) for sock in open_sockets(parsed, backlog=16)
+            _serve(sock, probes) for sock in open_sockets(parsed, backlog=16)
         ]
         names = name_sockets(server.fileno() for server in self._servers)
         self._guard = ForkGuard(lambda: names)
@@ -76,9 +76,9 @@ class InsightServer:
             server.server_close()
 
 
-def _serve(sock: Any, insight: Insight) -> ThreadingHTTPServer:
+def _serve(sock: Any, probes: Probes) -> ThreadingHTTPServer:
     # serve_forever() waits in a selector; what it accepts then is there.
-    handler = type("Handler", (_Handler,), {"insight": insight})
+    handler = type("Handler", (_Handler,), {"probes": probes})
     server = _HTTPServer(sock.getsockname(), handler, bind_and_activate=False)
     server.socket.close()
     server.socket = sock
@@ -103,13 +103,13 @@ class _HTTPServer(ThreadingHTTPServer):
         return connection, address or ("", 0)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A probe that gives up before its answer is nobody's fault here.
+        # A probe that gives up before its answer is no fault of the server's.
         if not isinstance(sys.exception(), ConnectionError):
             logger.exception("A probe could not be answered")
 
 
 class _Handler(BaseHTTPRequestHandler):
-    insight: Insight
+    probes: Probes
     timeout = 10
     server_version = "djserve"
     sys_version = ""
@@ -117,9 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            self._answer(200, self.insight.metrics(), CONTENT_TYPE)
+            self._answer(200, self.probes.metrics(), CONTENT_TYPE)
         elif path in HEALTH_PATHS:
-            self._answer(*answer_health(path, self.insight), TEXT)
+            self._answer(*answer_health(path, self.probes), TEXT)
         else:
             self._answer(404, b"not found\n", TEXT)
 
@@ -140,11 +140,11 @@ class _Handler(BaseHTTPRequestHandler):
 def answer_in_front(
     application: Application,
     metrics_path: str,
-    insight: Insight,
+    probes: Probes,
     read_metrics: Callable[[], Awaitable[bytes]],
 ) -> Application:
     """Return an application that answers the paths by itself and passes on the rest."""
-    return _Front(application, metrics_path, insight, read_metrics)
+    return _Front(application, metrics_path, probes, read_metrics)
 
 
 class _Front:
@@ -152,12 +152,12 @@ class _Front:
         self,
         application: Application,
         metrics_path: str,
-        insight: Insight,
+        probes: Probes,
         read_metrics: Callable[[], Awaitable[bytes]],
     ) -> None:
         self._application = application
         self._metrics_path = metrics_path
-        self._insight = insight
+        self._probes = probes
         self._read_metrics = read_metrics
 
     def direct_lane(self, calls: ApplicationCalls) -> DirectLane | None:
@@ -171,7 +171,7 @@ class _Front:
         if path == self._metrics_path:
             await _send(send, 200, await self._read_metrics(), CONTENT_TYPE)
         elif path in HEALTH_PATHS:
-            await _send(send, *answer_health(path, self._insight), TEXT)
+            await _send(send, *answer_health(path, self._probes), TEXT)
         else:
             await self._application(scope, receive, send)
 
