@@ -13,6 +13,7 @@ from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
 
 from djserve import checks
+from djserve.instrumentation import notes
 from djserve.instrumentation.tracing_context import prepare_with
 from djserve.server.loading import CHANNELS_HINT
 
@@ -36,6 +37,7 @@ class DjserveConfig(AppConfig):
         for check in (*checks.CHECKS, check_database_pools, check_middleware):
             register(check, checks.TAG)
         prepare_with(_trace_django)
+        notes.prepare_with(_note_requests)
 
 
 def require_channels(installed_apps: Iterable[str]) -> None:
@@ -48,6 +50,12 @@ def require_channels(installed_apps: Iterable[str]) -> None:
         raise ImproperlyConfigured(
             f"INSTALLED_APPS names Channels, which is not installed. {CHANNELS_HINT}"
         )
+
+
+def _note_requests() -> None:
+    from djserve.handlers.notes import note_requests
+
+    note_requests()
 
 
 def _trace_django() -> None:

@@ -168,8 +168,18 @@ class LoggingConfig:
     )
     access_log_format: str = setting(
         "combined",
-        "Format of the access log's lines.",
-        choices=("common", "combined", "json"),
+        "Format of the access log's lines: common, combined, json, or one of your own "
+        "with the atoms of Apache and gunicorn (%h, %({x-id}i)s) and fields in braces "
+        "({view}, {user_id}).",
+        metavar="FORMAT",
+        syntax="access-log-format",
+    )
+    access_log_skip: tuple[str, ...] = setting(
+        (),
+        'Paths that the access log leaves out: "/healthz", or with an asterisk at the '
+        'end all that begin so, "/static/*". May be given several times.',
+        metavar="PATH",
+        syntax="path-or-prefix",
     )
     log_format: str = setting(
         "%(asctime)-15s %(levelname)-8s %(message)s",

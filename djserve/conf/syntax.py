@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from djserve.conf.access_format import NAMED_FORMATS, read_format
+
 # RFC 9110 5.6.2: the characters of a token.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -185,6 +187,20 @@ def _check_log_format(text: str) -> None:
         raise ValueError(str(error)) from error
 
 
+def _check_access_log_format(text: str) -> None:
+    if text not in NAMED_FORMATS:
+        read_format(text)
+
+
+def _check_path_or_prefix(text: str) -> None:
+    if not text.startswith("/") or not text.isprintable():
+        raise ValueError
+    if "*" in text[:-1]:
+        raise ValueError("an asterisk stands for the rest of a path, at its end")
+    if "?" in text:
+        raise ValueError("a query is not looked at")
+
+
 RULES = {
     "address": Rule(
         "host:port, [ipv6]:port, unix:/path, fd://N or a Twisted endpoint string",
@@ -208,5 +224,11 @@ RULES = {
     "new-file": Rule("a file's path", _check_new_file),
     "log-file": Rule('a file\'s path or "-" for standard output', _check_new_file),
     "file-mode": Rule('an octal mode as in "660"', _check_file_mode),
+    "access-log-format": Rule(
+        "common, combined, json or a format as in '%h {view}'", _check_access_log_format
+    ),
+    "path-or-prefix": Rule(
+        'a path as in "/healthz", or "/static/*"', _check_path_or_prefix
+    ),
     "log-format": Rule("a format for logging.Formatter", _check_log_format),
 }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from djserve.files.answers import answer
 from djserve.files.table import CACHED_FILE_SIZE, is_current_at
+from djserve.instrumentation.notes import RESPONSE
 from djserve.system import READ, read_at
 
 if TYPE_CHECKING:
@@ -117,6 +118,18 @@ class FileExchange:
         self._is_reading = False
         self._has_ended = False
         self._was_replaced = False
+
+    def note_fields(self, notes: dict[str, Any]) -> None:
+        """Have the response's fields noted before ``finish`` is called."""
+        finish = self._finish
+        assert finish is not None
+
+        def finish_noted(began: float, status: int, size: int) -> None:
+            if self._answer is not None:
+                notes[RESPONSE] = list(self._answer.fields)
+            finish(began, status, size)
+
+        self._finish = finish_noted
 
     # Upward: the stream calls these.
 

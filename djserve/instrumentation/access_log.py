@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from djserve.instrumentation.access_file import (
     BATCH_LIMIT,
@@ -15,6 +16,7 @@ from djserve.instrumentation.access_file import (
     LineFile,
     LineLogger,
 )
+from djserve.instrumentation.access_format import compile_format
 from djserve.instrumentation.access_line import (
     DURATIONS_LIMIT,
     FIELDS_SIZE_LIMIT,
@@ -30,7 +32,7 @@ from djserve.instrumentation.access_line import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from djserve.conf.schema import LoggingConfig
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 
 access_logger = logging.getLogger("djserve.access")
 
+# What may stand in a path as it is (RFC 3986 section 3.3), and what is encoded already.
+_UNCHANGED = "/%:@!$&'()*+,;=~"
+
 
 def open_access_log(config: LoggingConfig, call_later: CallLater) -> AccessLog | None:
     """Return the configured access log, or None if none is wanted.
@@ -49,12 +54,22 @@ def open_access_log(config: LoggingConfig, call_later: CallLater) -> AccessLog |
     if it has its own handler. ``call_later`` is the event loop's or the reactor's.
     Raises ConfigError where the file cannot be opened.
     """
-    line_format = FORMATS["json" if config.log_json else config.access_log_format]
+    line_format = _choose_format(config)
+    sink: LineFile | LineLogger
     if config.access_log is not None:
-        return AccessLog(LineFile(config.access_log, call_later), line_format)
-    if access_logger.handlers and access_logger.isEnabledFor(logging.INFO):
-        return AccessLog(LineLogger(access_logger), line_format)
-    return None
+        sink = LineFile(config.access_log, call_later)
+    elif access_logger.handlers and access_logger.isEnabledFor(logging.INFO):
+        sink = LineLogger(access_logger)
+    else:
+        return None
+    if config.access_log_skip:
+        return SelectiveLog(sink, line_format, config.access_log_skip)
+    return AccessLog(sink, line_format)
+
+
+def _choose_format(config: LoggingConfig) -> LineFormat:
+    name = "json" if config.log_json else config.access_log_format
+    return FORMATS.get(name) or compile_format(name)
 
 
 class AccessLog:
@@ -182,3 +197,37 @@ class AccessLog:
     def _turn_to(self, second: int) -> None:
         self._second = second
         self._date = format_date(second)
+
+
+class SelectiveLog(AccessLog):
+    """The access log without the requests for some paths: health checks, icons.
+
+    A path is taken as it was sent, before any decoding, so that no spelling of another
+    one is left out.
+    """
+
+    def __init__(
+        self, sink: LineFile | LineLogger, line_format: LineFormat, skip: Sequence[str]
+    ) -> None:
+        super().__init__(sink, line_format)
+        encoded = [quote(path, _UNCHANGED).encode("ascii") for path in skip]
+        self._paths = {path for path in encoded if not path.endswith(b"*")}
+        self._prefixes = tuple(path[:-1] for path in encoded if path.endswith(b"*"))
+
+    def http_finished(
+        self,
+        head: RequestHead,
+        scope: Mapping[str, Any],
+        started: float,
+        status: int,
+        size: int,
+    ) -> None:
+        if not self._skips(head.raw_path):
+            super().http_finished(head, scope, started, status, size)
+
+    def _write_entry(self, record: RequestRecord, method: str) -> None:
+        if not self._skips(record.head.raw_path):
+            super()._write_entry(record, method)
+
+    def _skips(self, raw_path: bytes) -> bool:
+        return raw_path in self._paths or raw_path.startswith(self._prefixes)

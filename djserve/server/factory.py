@@ -21,6 +21,7 @@ from djserve.asgi.websocket import WebSocketExchange
 from djserve.errors import ProtocolError
 from djserve.files.exchange import FileExchange, FileService
 from djserve.instrumentation.events import format_client
+from djserve.instrumentation.notes import take_notes
 from djserve.instrumentation.request_id import name_request
 from djserve.net.descriptors import descriptor_limit
 from djserve.net.sockets import has_input, reset_connection, shorten_queues
@@ -31,7 +32,13 @@ from djserve.responses import open_passages
 from djserve.server.admission import Admission, Verdict, default_limit
 from djserve.server.draining import Drain
 from djserve.server.memory import ClientMemory
-from djserve.server.records import WebSocketEntry, choose_finish, record_refusal
+from djserve.server.observation import wants_notes
+from djserve.server.records import (
+    NotedStream,
+    WebSocketEntry,
+    choose_finish,
+    record_refusal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +96,8 @@ class ConnectionFactory:
         self._calls = calls
         self._scopes = scopes
         self._log = request_log
-        self._finish = choose_finish(request_log)
+        self._takes_notes = request_log is not None and wants_notes(config)
+        self._finish = choose_finish(request_log, takes_notes=self._takes_notes)
         self._origins = None if origin_policy is None else OriginCheck(origin_policy)
         self._proxy_headers = (
             ProxyHeaders(config.proxy) if config.proxy.proxy_headers else None
@@ -228,6 +236,8 @@ class ConnectionFactory:
                 return self._open_file(file, head, info, stream, forwarded)
         scope = self._scopes.build_http(head, info, stream, forwarded)
         timeout = self._config.http.request_timeout
+        if self._takes_notes:
+            stream = NotedStream(stream, take_notes(scope))
         if self._passages is None:
             return HTTPExchange(head, scope, stream, self._calls, timeout, self._finish)
         outer, inner = self._passages.open(head, scope, stream, self._finish)
@@ -250,7 +260,10 @@ class ConnectionFactory:
             scope = self._scopes.build_http(head, info, stream, forwarded)
             if self._finish is not None:
                 finish = partial(self._finish, head, scope)
-        return FileExchange(self._files, file, head, stream, finish)
+        exchange = FileExchange(self._files, file, head, stream, finish)
+        if self._takes_notes and finish is not None:
+            exchange.note_fields(take_notes(scope))
+        return exchange
 
     def request_refused(
         self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError

@@ -22,6 +22,7 @@ from djserve.errors import ConfigError
 from djserve.instrumentation.access_log import open_access_log
 from djserve.instrumentation.fan_out import combine, reopen_log_files
 from djserve.instrumentation.logging import configure
+from djserve.instrumentation.notes import prepare as prepare_notes
 from djserve.net.descriptors import raise_descriptor_limit
 from djserve.net.forks import ForkGuard
 from djserve.net.signals import STOP_SIGNALS, find_signal, handle_signal
@@ -30,7 +31,7 @@ from djserve.server import first_signals
 from djserve.server.banner import describe_loop, start_lines
 from djserve.server.imports import import_websocket_beside
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
-from djserve.server.observation import has_metrics, observe, open_logs
+from djserve.server.observation import has_metrics, observe, open_logs, wants_notes
 from djserve.server.tracing import open_tracing
 from djserve.system import NO_FOLLOW
 
@@ -225,6 +226,8 @@ def _open_server(
     files: FileTable | None,
 ) -> Iterator[Server]:
     """Give the server, its logs open; it is still to be run."""
+    if wants_notes(config):
+        prepare_notes()
     with open_tracing(config.tracing, config.lifecycle.shutdown_timeout) as tracing:
         logs: list[RequestLog] = [] if tracing is None else [tracing]
         logs += [] if access_log is None else [access_log]

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from djserve.asgi.application import open_direct_lane
+from djserve.conf.access_format import NAMED_FORMATS
+from djserve.instrumentation.access_format import needs_notes
 from djserve.instrumentation.board import Field, Meter
 from djserve.instrumentation.request_id import current_request_id, find_request_id
 from djserve.instrumentation.slow_log import SlowLog
@@ -35,6 +37,15 @@ def has_metrics(config: ServerConfig) -> bool:
     """Return whether metrics are asked for."""
     metrics = config.metrics
     return metrics.metrics_bind is not None or metrics.metrics_path is not None
+
+
+def wants_notes(config: ServerConfig) -> bool:
+    """Return whether a log asks for what only notes of a request tell."""
+    logging = config.logging
+    line_format = logging.access_log_format
+    if logging.log_json or line_format in NAMED_FORMATS:
+        return False
+    return needs_notes(line_format)
 
 
 def open_logs(config: ServerConfig, board: Board | None) -> Iterator[RequestLog]:

@@ -4,25 +4,64 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from djserve.instrumentation.access_log import AccessLog
 from djserve.instrumentation.events import RequestRecord
+from djserve.instrumentation.notes import RESPONSE, find_notes
 from djserve.interfaces import RequestHead
 
 if TYPE_CHECKING:
     from djserve.asgi.types import FinishRequest, Scope
     from djserve.instrumentation.events import RequestLog
-    from djserve.interfaces import ConnectionInfo
+    from djserve.interfaces import ConnectionInfo, Headers, Stream
 
 
-def choose_finish(log: RequestLog | None) -> FinishRequest | None:
+class NotedStream:
+    """A stream that notes the response's fields for the logs; a Stream."""
+
+    __slots__ = ("_notes", "_stream")
+
+    def __init__(self, stream: Stream, notes: dict[str, Any]) -> None:
+        self._stream = stream
+        self._notes = notes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def send_response(
+        self, status: int, headers: Headers, data: bytes, more: bool
+    ) -> None:
+        headers = list(headers)
+        self._stream.send_response(status, headers, data, more)
+        # Only fields that the stream has not refused.
+        self._notes[RESPONSE] = headers
+
+
+def choose_finish(
+    log: RequestLog | None, *, takes_notes: bool = False
+) -> FinishRequest | None:
     """Return what logs a request's end; the access log alone needs no record."""
     if log is None:
         return None
+    if takes_notes:
+        return partial(_finish_noted, log)
     if isinstance(log, AccessLog) and log.is_combined:
         return log.http_finished
     return partial(_finish_record, log)
+
+
+def _finish_noted(
+    log: RequestLog,
+    head: RequestHead,
+    scope: Scope,
+    started: float,
+    status: int,
+    size: int,
+) -> None:
+    _finish_record(log, head, scope, started, status, size)
+    # Django's request refers to the scope again.
+    find_notes(scope).clear()
 
 
 def _finish_record(

@@ -55,6 +55,7 @@ def text_for(setting: Setting) -> str:
         "address": "localhost:1",
         "network": "192.0.2.0/24",
         "origin": "https://a.example",
+        "access-log-format": "%h",
         "log-format": "%(message)s",
         "file-mode": "600",
         "mount": "/media/=/",

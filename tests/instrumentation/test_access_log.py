@@ -347,3 +347,36 @@ def test_file_that_cannot_be_opened_refuses_the_start(
 
     with pytest.raises(ConfigError, match=r"cannot be opened: No such file"):
         open_access_log(config, timers.call_later)
+
+
+@pytest.mark.parametrize("line_format", ["combined", "common", "%U"])
+def test_paths_are_left_out(line_format: str, path: Path, timers: Timers) -> None:
+    config = LoggingConfig(
+        access_log=str(path),
+        access_log_format=line_format,
+        access_log_skip=("/healthz", "/static/*", "/caf\xe9"),
+    )
+    log = open_access_log(config, timers.call_later)
+    assert log is not None
+    left_out = [b"/healthz", b"/static/", b"/static/a.css", b"/caf%C3%A9"]
+    kept = [b"/", b"/healthz/", b"/HEALTHZ", b"/%68ealthz", b"/static", b"/a/static/"]
+    for target in (*left_out, *kept):
+        request = record(target)
+        if log.is_combined:
+            log.http_finished(request.head, {"client": None}, 0.0, 200, 5)
+        else:
+            log.request_finished(request)
+        log.websocket_accepted(request)
+    log.close()
+
+    text = path.read_text()
+    assert text.count("\n") == 2 * len(kept)
+    assert all(text.count(target.decode()) >= 2 for target in kept)
+
+
+def test_log_without_paths_to_leave_out_compares_none(timers: Timers) -> None:
+    log = open_access_log(LoggingConfig(access_log=os.devnull), timers.call_later)
+    assert log is not None
+    log.close()
+
+    assert type(log) is AccessLog

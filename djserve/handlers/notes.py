@@ -1,0 +1,28 @@
+"""Django's request among the notes of those logs that ask for its view or its user.
+
+Nothing of this is there before such a log is opened.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Any
+
+from django.core.handlers.asgi import ASGIHandler
+
+from djserve.instrumentation.notes import EXTENSION, REQUEST
+
+
+def note_requests() -> None:
+    """Let Django's ASGI handlers note the requests that they make. Called once."""
+    create_request = ASGIHandler.create_request
+
+    @wraps(create_request)
+    def noting(self: ASGIHandler, scope: Any, body_file: Any) -> Any:
+        made = create_request(self, scope, body_file)
+        notes = scope.get("extensions", {}).get(EXTENSION)
+        if notes is not None:
+            notes[REQUEST] = made[0]
+        return made
+
+    ASGIHandler.create_request = noting  # type: ignore[method-assign]

@@ -1,0 +1,90 @@
+"""What a log wants to know of a request beyond its record, kept for it until the end.
+
+The server puts a dictionary into the scope's extensions, where a log asks for it; what
+serves the request writes into it, and the logs read it when the request has ended. A
+server without such a log has none of this on the way of a request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
+    from djserve.instrumentation.events import RequestRecord
+    from djserve.interfaces import Headers
+
+EXTENSION = "djserve.notes"
+"""The key in the scope's extensions, which routers and middleware pass on."""
+
+REQUEST = "request"
+RESPONSE = "response"
+
+_preparations: list[Callable[[], None]] = []
+
+
+def prepare_with(function: Callable[[], None]) -> None:
+    """Have ``function`` called when notes are first wanted in this process."""
+    if function not in _preparations:
+        _preparations.append(function)
+
+
+def prepare() -> None:
+    """Call what waits for notes to be wanted, once each."""
+    while _preparations:
+        _preparations.pop(0)()
+
+
+def take_notes(scope: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Put notes into a scope and return them."""
+    notes: dict[str, Any] = {}
+    scope["extensions"][EXTENSION] = notes
+    return notes
+
+
+def find_notes(scope: MutableMapping[str, Any] | None) -> dict[str, Any]:
+    """Return a scope's notes, {} where none are taken."""
+    if scope is None:
+        return {}
+    notes: dict[str, Any] = (scope.get("extensions") or {}).get(EXTENSION, {})
+    return notes
+
+
+def response_headers(record: RequestRecord) -> Headers:
+    """Return the response's fields, as far as the application has given them."""
+    headers: Headers = find_notes(record.scope).get(RESPONSE, [])
+    return headers
+
+
+def view_name(record: RequestRecord) -> str:
+    """Return the name of the view that Django has found, "" for none.
+
+    That of the URL pattern with its namespaces, else the function's.
+    """
+    request = find_notes(record.scope).get(REQUEST)
+    match = getattr(request, "resolver_match", None)
+    if match is None:
+        return ""
+    # None for a pattern without a name; _func_path is the dotted name of the view.
+    return str(match.view_name or match._func_path or "")
+
+
+def find_user(record: RequestRecord) -> tuple[str, str]:
+    """Return the key and the name of the user whom Django has found, "" for none.
+
+    Only what is in memory: a request whose user was not looked up has none here, and a
+    log never asks a database.
+    """
+    request = find_notes(record.scope).get(REQUEST)
+    user = getattr(request, "__dict__", {}).get("user")
+    if user is not None and type(user).__name__ == "SimpleLazyObject":
+        user = user.__dict__.get("_wrapped")
+    meta = getattr(type(user), "_meta", None)
+    if meta is None:
+        # Anonymous, or not looked up.
+        return "", ""
+    values = user.__dict__
+    key = values.get(meta.pk.attname)
+    name = values.get(getattr(user, "USERNAME_FIELD", ""))
+    return ("" if key is None else str(key)), ("" if name is None else str(name))
