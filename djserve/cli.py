@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import djserve
 from djserve.conf.catalogue import DJANGO_SETTINGS
+from djserve.conf.env_file import load_env_file
 from djserve.conf.loader import load_for_production, merge_for_production
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import parse
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As with Daphne: the application is usually in the directory one stands in.
     sys.path.insert(0, os.path.abspath(options.app_dir))
     try:
+        for path in options.env_file:
+            load_env_file(path, os.environ)
         return _serve(options)
     except ConfigError as error:
         for problem in error.problems:
@@ -90,12 +93,20 @@ def build_parser() -> argparse.ArgumentParser:
         help="Directory to import the application from (default: the current one).",
     )
     parser.add_argument(
+        "--env-file",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="File with environment variables, NAME=value a line; those that are set "
+        "already stay. May be given several times.",
+    )
+    parser.add_argument(
         "--factory",
         action="store_true",
         help="Call what is named, without arguments, to get the application.",
     )
     add_arguments(parser, exclude=DJANGO_SETTINGS)
-    shorten_help(parser, "--app-dir", "--factory")
+    shorten_help(parser, "--app-dir", "--env-file", "--factory")
     suggest_flags(parser)
     return parser
 

@@ -78,7 +78,9 @@ def _find(environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
 
 def _read(setting: Setting, name: str, text: str) -> Any:
     if setting.kind is tuple:
-        return [Flag(name, item) for item in _split(text)]
+        # A field's value may have commas.
+        separator = "\n" if setting.syntax == "header" else ","
+        return [Flag(name, item) for item in _split(text, separator)]
     if setting.kind is bool:
         # Any other text is refused by the parser, with its name.
         return Flag(name, _WORDS.get(text.lower(), text))
@@ -89,5 +91,5 @@ def _read(setting: Setting, name: str, text: str) -> Any:
     return Flag(name, text)
 
 
-def _split(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
+def _split(text: str, separator: str = ",") -> list[str]:
+    return [item.strip() for item in text.split(separator) if item.strip()]

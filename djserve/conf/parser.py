@@ -109,6 +109,8 @@ class _Reading:
         items = given.value if isinstance(given, Flag) else given
         if setting.syntax in MOUNTS and isinstance(items, Mapping):
             items = [f"{prefix}={folder}" for prefix, folder in items.items()]
+        if setting.syntax == "header" and isinstance(items, Mapping):
+            items = [f"{name}: {value}" for name, value in items.items()]
         if not isinstance(items, list | tuple):
             self._report(place, "a list of strings", given)
             return ()

@@ -120,6 +120,15 @@ class HTTPConfig:
         metavar="NAME",
         syntax="field-value",
     )
+    headers: tuple[str, ...] = setting(
+        (),
+        "Field added to each response that has none of that name: 'Name: value'. In "
+        "settings.py a mapping too; in a variable one a line. May be given several "
+        "times.",
+        aliases=("--header",),
+        metavar="'NAME: VALUE'",
+        syntax="header",
+    )
     header_timeout: float = setting(
         10.0,
         "Seconds for a connection's TLS handshake and for each request's head; "

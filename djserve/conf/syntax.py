@@ -44,6 +44,20 @@ _ENDPOINT = re.compile(r"[A-Za-z][A-Za-z0-9_]+:.+", re.DOTALL)
 
 LARGEST_PORT = 65535
 
+# RFC 9110 section 7.6.1, RFC 9112 section 6: what frames a message or a connection.
+_SERVERS_OWN = frozenset(
+    {
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
 MOUNTS = ("mount", "internal-mount")
 """Rules of texts that a mapping of prefixes to folders may be given for."""
 
@@ -135,6 +149,22 @@ def _check_field_value(text: str) -> None:
         raise ValueError
 
 
+def split_header(text: str) -> tuple[str, str]:
+    """Return name and value of a field given as ``Name: value``."""
+    name, _, value = text.partition(":")
+    return name, value.strip(" \t")
+
+
+def _check_header(text: str) -> None:
+    name, value = split_header(text)
+    _check_field_name(name)
+    _check_field_value(value)
+    if ":" not in text:
+        raise ValueError("the colon is missing")
+    if name.lower() in _SERVERS_OWN:
+        raise ValueError(f"{name} is decided for each message")
+
+
 def _check_file(text: str) -> None:
     if not text or "\0" in text:
         raise ValueError
@@ -214,6 +244,7 @@ RULES = {
     "root-path": Rule('a path that begins with "/", or ""', _check_root_path),
     "field-name": Rule("the name of a header", _check_field_name),
     "field-value": Rule("printable ASCII text", _check_field_value),
+    "header": Rule("a field as in 'X-Frame-Options: DENY'", _check_header),
     "file": Rule("a file's path", _check_file),
     "mount": Rule('a prefix and a folder as in "/media/=/srv/media"', _check_mount),
     "internal-mount": Rule(

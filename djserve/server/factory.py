@@ -29,6 +29,7 @@ from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.protocols.http2.preface import PrefaceDetector
 from djserve.responses import open_passages
+from djserve.server.added_fields import AddedFields
 from djserve.server.admission import Admission, Verdict, default_limit
 from djserve.server.draining import Drain
 from djserve.server.memory import ClientMemory
@@ -109,6 +110,8 @@ class ConnectionFactory:
         self._date = b""
         self._http2: HTTP2Service | None = None
         self._prior_knowledge = _trusted_with_prior_knowledge(config)
+        headers = config.http.headers
+        self._added = AddedFields(headers) if headers else None
         self._names_requests = config.logging.request_id
         self._drain: Drain | None = None
         self.connections: set[Connection] = set()
@@ -223,6 +226,8 @@ class ConnectionFactory:
         """Return the exchange that carries a request to the application."""
         if self._names_requests:
             name_request(head.headers)
+        if self._added is not None:
+            stream = self._added.around(stream)
         forwarded = None
         if self._proxy_headers is not None:
             forwarded = self._proxy_headers.apply(head, info)

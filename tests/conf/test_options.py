@@ -58,6 +58,7 @@ def text_for(setting: Setting) -> str:
         "access-log-format": "%h",
         "log-format": "%(message)s",
         "file-mode": "600",
+        "header": "X-A:1",
         "mount": "/media/=/",
         "internal-mount": "/private/=/",
         "content-coding": "br",

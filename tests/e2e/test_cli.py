@@ -166,3 +166,57 @@ def test_django_is_not_imported_for_an_application_without_it(shop: Path) -> Non
     )
 
     assert result.stdout == "False\n", result.stderr
+
+
+HEADED = """
+import os
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        return
+    fields = [(b"X-Own", b"application")] if scope["path"] == "/own" else []
+    await send({"type": "http.response.start", "status": 200, "headers": fields})
+    await send({"type": "http.response.body", "body": os.environ["WORD"].encode()})
+"""
+
+
+def test_fields_are_added_and_the_environment_is_read_from_a_file(
+    tmp_path: Path, start_server: Callable[..., object], free_port: int
+) -> None:
+    (tmp_path / "headed.py").write_text(HEADED)
+    (tmp_path / "a.txt").write_text("file")
+    (tmp_path / ".env").write_text(
+        f"WORD='from a file'\nexport DJSERVE_FILES=/files/={tmp_path}\n"
+    )
+    arguments = ("-m", "djserve", "headed:app", "-p", str(free_port))
+    more = ("--env-file", ".env", "--header", "X-Own: server", "--header", "X-B: 1, 2")
+    server = start_server(*arguments, *more, port=free_port, cwd=tmp_path)
+    url = server.url  # type: ignore[attr-defined]
+
+    for http1, http2 in ((True, False), (False, True)):
+        with httpx.Client(http1=http1, http2=http2, timeout=120) as client:
+            response = client.get(f"{url}/")
+            own = client.get(f"{url}/own")
+            file = client.get(f"{url}/files/a.txt")
+        assert response.text == "from a file"
+        for answer, value in ((response, "server"), (own, "application")):
+            assert answer.headers.get_list("x-own") == [value]
+            assert answer.headers["x-b"] == "1, 2"
+        assert file.text == "file"
+        assert file.headers["x-own"] == "server"
+    with connect(f"ws://127.0.0.1:{free_port}/", open_timeout=120) as websocket:
+        assert websocket.response is not None
+        assert websocket.response.headers["X-B"] == "1, 2"
+
+
+def test_wrong_env_file_stops_the_start(shop: Path) -> None:
+    (shop / ".env").write_text("A=b\nsecret\n")
+    done = run_to_end(shop, "shop:app", "--env-file", ".env")
+
+    assert done.returncode == 2
+    assert "--env-file .env: line 2: expected NAME=value" in done.stderr
+    assert "secret" not in done.stderr
