@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from djserve.errors import ApplicationError
 from djserve.responses.passage import Passage
@@ -165,7 +165,7 @@ class CompressedResponse(Passage):
         fields = plan.fields
         if len(content) >= len(data):
             content, fields = data, plan.plain
-        self._encoder, self._has_ended, self._is_lost = encoder, True, False
+        self._encoder, self._has_ended, self._is_lost = _ENDED, True, False
         self._waiting, self._waiting_size = _NOTHING, 0
         self._sent = len(content)
         self._stream.send_response(status, fields, content, more=False)
@@ -272,14 +272,15 @@ class CompressedResponse(Passage):
         if is_last and self._trailers is not None:
             self._stream.send_trailers(self._trailers)
         if is_last:
+            # Hundreds of KiB, which the garbage collector would be late to free.
+            self._encoder = _ENDED
             self._log_record()
 
     def _drop(self) -> None:
         if self._encoder is None or self._is_lost:
             return
         self._is_lost = True
-        self._waiting.clear()
-        self._waiting_size = 0
+        self._encoder, self._waiting, self._waiting_size = _ENDED, _NOTHING, 0
         if not self._has_ended:
             self._log_record()
 
@@ -291,6 +292,9 @@ class CompressedResponse(Passage):
 
 
 _NOTHING: deque[tuple[bytes | memoryview, bool]] = deque()
+
+_ENDED: Any = object()
+"""In an encoder's place: there was one."""
 
 
 def _encode(

@@ -100,9 +100,7 @@ class PrivateFiles:
         if b"%" in raw_path:
             raw_path = unquote_to_bytes(raw_path)
         if raw_path.startswith(self._prefixes):
-            raise ProtocolError(
-                "Not found", status=404, setting="FILES_INTERNAL: not for clients"
-            )
+            raise ProtocolError("Not found", status=404, setting="FILES_INTERNAL")
 
     def find(self, target: bytes, kept: Headers) -> PrivateFile:
         """Return the file that a field's value names. Raises OSError.

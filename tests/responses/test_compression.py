@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from djserve.conf.parser import parse
+from djserve.responses import codecs
 from djserve.responses import compression as module
 from djserve.responses.passages import describe_compression
 from djserve.testing.transport import MemoryTransport
@@ -77,6 +81,10 @@ def open_site(application: Callable[..., Awaitable[None]], **settings: Any) -> S
 def lines_of(site: Site) -> list[tuple[int, int]]:
     lines: list[tuple[int, int]] = site.log.request_finished.__self__.lines  # type: ignore[attr-defined]
     return lines
+
+
+def has_ended(site: Site) -> bool:
+    return bool(lines_of(site))
 
 
 def get(coding: str = "gzip", method: str = "GET", *fields: str) -> bytes:
@@ -394,3 +402,38 @@ def test_start_up_message_names_the_codings_and_what_lacks(
     monkeypatch.setitem(sys.modules, "brotli", None)
     (line,) = describe_compression(on)
     assert line.startswith("Responses are compressed: zstd, gzip (for br: pip install")
+
+
+def test_encoder_is_freed_at_the_end_without_the_garbage_collector(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    living: weakref.WeakSet[Any] = weakref.WeakSet()
+    make = codecs._Gzip
+
+    class Noted(make):  # type: ignore[valid-type, misc]
+        def __init__(self, size: int | None) -> None:
+            super().__init__(size)
+            living.add(self)
+
+    monkeypatch.setattr(codecs, "_Gzip", Noted)
+
+    @in_real_time
+    async def run() -> None:
+        gc.disable()
+        try:
+            for parts in ((TEXT,), (TEXT, TEXT), (TEXT * 100,)):
+                site = open_site(Views(*parts))
+                transport = site.connect()
+                transport.feed(get())
+                await wait_until(partial(has_ended, site))
+                assert b"content-encoding: gzip" in transport.data
+            lost = open_site(Views(TEXT, TEXT))
+            lost_views = lost.connect()
+            lost_views.feed(get())
+            lost_views.lose()
+            await settle()
+            await wait_until(lambda: not living)
+        finally:
+            gc.enable()
+
+    run()
