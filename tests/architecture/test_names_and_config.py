@@ -1,0 +1,132 @@
+"""Two things that must not grow: names of two classes, uses of the whole settings."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[2] / "djserve"
+
+COMPOSITION = {
+    "conf/platforms.py",
+    "management/commands/runasgi.py",
+    "management/development.py",
+    "management/production.py",
+    "net/binding.py",
+    "server/banner.py",
+    "server/factory.py",
+    "server/launch.py",
+    "server/lifecycle.py",
+    "supervisor/arbiter.py",
+    "supervisor/fleet.py",
+    "supervisor/loader.py",
+    "supervisor/roles.py",
+    "supervisor/worker.py",
+}
+"""Modules that put a process together, or describe all of its settings."""
+
+WITHOUT_GROUP = {
+    "checks.py",
+    "handlers/project.py",
+    "handlers/runtime.py",
+    "management/static_files.py",
+    "responses/passages.py",
+    "server/observation.py",
+    "supervisor/systemd.py",
+}
+"""Modules that read a few groups, and are still to be given those alone."""
+
+SHARED_NAMES = {
+    "Command": "Django finds a command by this name",
+    "WebSocketEntry": "the seam, and the class that implements it",
+    "DirectCall": "the seam, and the class that implements it",
+    "DirectLane": "the seam, and the class that implements it",
+    "Exchange": "to be renamed",
+    "Field": "to be renamed",
+    "Folder": "to be renamed",
+    "FrameReader": "one for each wire format",
+    "ConnectionState": "one for each wire protocol",
+    "Overdue": "one for each wire protocol",
+    "Kind": "to be renamed",
+    "Node": "to be renamed",
+    "Origin": "to be renamed",
+    "Outcome": "to be renamed",
+    "Passage": "to be renamed",
+    "ReadBuffer": "to be renamed",
+    "Rule": "to be renamed",
+    "Server": "to be renamed",
+    "Source": "to be renamed",
+    "Worker": "to be renamed",
+}
+"""Public classes of one name, with the reason. Take a name from here with its twin."""
+
+
+def read_trees() -> dict[str, ast.Module]:
+    return {
+        path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text("utf-8"))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def names_whole_config(annotation: ast.expr) -> bool:
+    return "ServerConfig" in {
+        word
+        for node in ast.walk(annotation)
+        for word in (
+            getattr(node, "id", ""),
+            getattr(node, "attr", ""),
+            getattr(node, "value", ""),
+        )
+        if isinstance(word, str)
+    }
+
+
+def takes_whole_config(tree: ast.Module) -> bool:
+    return any(
+        names_whole_config(argument.annotation)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.arguments)
+        for argument in (*node.posonlyargs, *node.args, *node.kwonlyargs)
+        if argument.annotation is not None
+    )
+
+
+def find_shared_names(trees: dict[str, ast.Module]) -> set[str]:
+    places = defaultdict(set)
+    for module, tree in trees.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].add(module)
+    return {name for name, modules in places.items() if len(modules) > 1}
+
+
+def test_whole_settings_reach_no_further_module() -> None:
+    found = {name for name, tree in read_trees().items() if takes_whole_config(tree)}
+
+    assert "server/launch.py" in found
+    assert found - COMPOSITION - WITHOUT_GROUP == set()
+
+
+def test_each_way_to_name_the_settings_is_found() -> None:
+    sources = [
+        "def f(config: ServerConfig): ...",
+        "def f(*, config: schema.ServerConfig | None = None): ...",
+        "class A:\n    async def f(self, config: 'ServerConfig', /): ...",
+    ]
+
+    assert all(takes_whole_config(ast.parse(source)) for source in sources)
+    assert not takes_whole_config(ast.parse("def f(config: TLSConfig): ..."))
+
+
+def test_no_further_public_classes_share_a_name() -> None:
+    assert find_shared_names(read_trees()) - SHARED_NAMES.keys() == set()
+
+
+def test_classes_of_one_name_are_found_across_modules() -> None:
+    trees = {
+        "a.py": ast.parse("class Field: ...\nclass _Own: ..."),
+        "b.py": ast.parse("class Field: ...\nclass _Own: ...\nclass Other: ..."),
+    }
+
+    assert find_shared_names(trees) == {"Field"}
