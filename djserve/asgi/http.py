@@ -20,7 +20,7 @@ from djserve.asgi.http_messages import (
     take_refusal,
     take_status,
 )
-from djserve.asgi.waiters import wait, wake
+from djserve.asgi.inbox import wait, wake
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
 from djserve.instrumentation.unavailable import note_unavailable
 

@@ -1,4 +1,7 @@
-"""A WebSocket's messages on their way to the application: a bounded queue."""
+"""A WebSocket's messages on their way to the application: a bounded queue.
+
+Beside it, the waiting of any number of tasks for one fact.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from asyncio import get_running_loop
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from djserve.asgi.waiters import wake
 from djserve.errors import ClientDisconnected
 
 if TYPE_CHECKING:
@@ -109,3 +111,22 @@ class Inbox:
         ):
             self._is_paused = False
             self._resume()
+
+
+async def wait(waiters: list[asyncio.Future[None]]) -> None:
+    """Wait until ``wake`` is called for ``waiters``.
+
+    Cheaper than an Event for each request. A waiter may be cancelled in between, and
+    one that was woken looks for the fact by itself.
+    """
+    waiter = get_running_loop().create_future()
+    waiters.append(waiter)
+    await waiter
+
+
+def wake(waiters: list[asyncio.Future[None]]) -> None:
+    """Wake the tasks that wait now."""
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()

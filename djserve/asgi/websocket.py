@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 from djserve.asgi.application import log_fault
 from djserve.asgi.consumers import attend_consumers
 from djserve.asgi.http_messages import take_body
-from djserve.asgi.inbox import Inbox
+from djserve.asgi.inbox import Inbox, wait, wake
 from djserve.asgi.unrouted import refusal_status
-from djserve.asgi.waiters import wait, wake
 from djserve.asgi.websocket_messages import (
     take_close,
     take_data,

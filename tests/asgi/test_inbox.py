@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from djserve.asgi.inbox import Inbox
+from djserve.asgi.inbox import Inbox, wait, wake
 from djserve.errors import ClientDisconnected
 
 CONNECT = {"type": "websocket.connect"}
@@ -106,3 +106,37 @@ def test_size_pauses_and_resumes_at_half() -> None:
     peer.take(1)
 
     assert peer.calls == ["pause", "resume"]
+
+
+def test_every_waiter_is_woken_once() -> None:
+    async def run() -> list[None]:
+        waiters: list[asyncio.Future[None]] = []
+        tasks = [asyncio.ensure_future(wait(waiters)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert len(waiters) == 3
+        wake(waiters)
+        assert waiters == []
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(run()) == [None, None, None]
+
+
+def test_cancelled_waiter_is_passed_over() -> None:
+    async def run() -> tuple[bool, bool]:
+        waiters: list[asyncio.Future[None]] = []
+        cancelled, other = (asyncio.ensure_future(wait(waiters)) for _ in range(2))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.sleep(0)
+        wake(waiters)
+        await other
+        return cancelled.cancelled(), other.done()
+
+    assert asyncio.run(run()) == (True, True)
+
+
+def test_waking_nobody_does_nothing() -> None:
+    waiters: list[asyncio.Future[None]] = []
+    wake(waiters)
+
+    assert waiters == []
