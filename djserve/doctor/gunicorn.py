@@ -310,11 +310,7 @@ RULES: tuple[Rule, ...] = (
         values="0",
         name="disable_redirect_access_to_syslog",
     ),
-    missing(
-        "--access-logformat",
-        "--access-log-format is common, combined or json.",
-        name="access_log_format",
-    ),
+    to("--access-logformat", "--access-log-format", name="access_log_format"),
     special(
         "--error-logfile --log-file", _error_log, "LOGGING, if a file", name="errorlog"
     ),

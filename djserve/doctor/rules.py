@@ -42,6 +42,7 @@ class Draft:
     is_factory: bool = False
     directory: str = ""
     path: str = ""
+    env_file: str = ""
     environment: list[str] = field(default_factory=list)
     config: str | None = None
     worker_class: str = ""

@@ -353,6 +353,8 @@ def _compose(draft: Draft, program: list[str], *, is_django: bool) -> list[str]:
         words = [program[0], "-m", "djserve"]
     if draft.path:
         words += ["--app-dir", draft.path]
+    if draft.env_file:
+        words += ["--env-file", draft.env_file]
     application = draft.application or "module:application"
     factory = re.fullmatch(r"([\w.]+:[\w.]+)\(\)", application)
     if factory:

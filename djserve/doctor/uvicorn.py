@@ -120,7 +120,13 @@ def _header(draft: Draft, value: str) -> Outcome:
     name, _, text = value.partition(":")
     if name.strip().lower() == "server":
         return translated(draft.add("--server-name", text.strip()))
-    return lacking(f"Set {name} in a middleware, or in the proxy.")
+    return translated(draft.add("--header", f"{name.strip()}: {text.strip()}"))
+
+
+def _env_file(draft: Draft, value: str) -> Outcome:
+    draft.env_file = value
+    note = "manage.py: load it with what starts the server, as by EnvironmentFile=."
+    return translated(f"--env-file {value}", note)
 
 
 def _no_server(draft: Draft, value: str) -> Outcome:
@@ -208,11 +214,7 @@ RULES: tuple[Rule, ...] = (
     ),
     to("--lifespan", "--lifespan"),
     special("--interface", _interface, "none needed for ASGI; WSGI is not served"),
-    missing(
-        "--env-file",
-        "Load the file with what starts the server: EnvironmentFile= of systemd, "
-        "--env-file of Docker.",
-    ),
+    special("--env-file", _env_file, "`--env-file`; not of manage.py"),
     missing("--log-config", LOGGING),
     special("--log-level", level, "`--verbosity`", "warning is 0, debug is 2."),
     special("--access-log", _access_log, "`--access-log -`", values="0"),
@@ -256,7 +258,7 @@ RULES: tuple[Rule, ...] = (
         "--ssl-ciphers",
         "The ciphers are OpenSSL's secure ones; a proxy can choose others.",
     ),
-    special("--header", _header, "`--server-name` for Server; others in a middleware"),
+    special("--header", _header, "`--header`; `--server-name` for Server"),
     special("--app-dir", _path, "`--app-dir`; manage.py: `--pythonpath`"),
     to("--h11-max-incomplete-event-size", "--header-size-limit"),
     needless("--reset-contextvars", "Each request has its own context.", values="0"),

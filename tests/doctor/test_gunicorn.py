@@ -37,6 +37,7 @@ def test_flags_take_as_many_words_as_in_the_package() -> None:
 
 VALUES = {
     "--access-logfile": "access.log",
+    "--access-logformat": "'%(h)s %(r)s %(s)s'",
     "--asgi-lifespan": "on",
     "--bind": "127.0.0.1:8000",
     "--cert-reqs": "0",

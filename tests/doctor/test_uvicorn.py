@@ -45,6 +45,8 @@ def test_every_flag_of_the_package_is_known() -> None:
         ("--timeout-graceful-shutdown 9", "--shutdown-timeout 9"),
         ("--log-level debug", "--verbosity 2"),
         ("--header Server:x", "--server-name x"),
+        ("--header X-A:b", "--header 'X-A: b'"),
+        ("--env-file .env", "--env-file .env"),
         ("--no-server-header", "--no-server-name"),
     ],
 )
@@ -68,7 +70,7 @@ def test_flag_that_is_not_needed(given: str) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["--env-file x", "--log-config x", "--ssl-ciphers x", "--interface wsgi"],
+    ["--log-config x", "--ssl-ciphers x", "--interface wsgi"],
 )
 def test_flag_without_an_equivalent_says_what_to_do(given: str) -> None:
     found = translate(f"uvicorn app:app {given}")
