@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import djserve
+from djserve.conf.processes import OWN_NAME
 from djserve.conf.suggestions import suggest_flags
 from djserve.errors import ConfigError
 from djserve.instrumentation.status_page import format_status
@@ -86,7 +87,16 @@ def add_commands(
         "--no-wait", action="store_true", help="Do not wait for the outcome."
     )
     commands.add_parser("drain", help="Finish all requests and stop.")
-    scale = commands.add_parser("scale", help="Change the number of workers.")
+    scale = commands.add_parser(
+        "scale", help="Change the number of workers, or of a process beside them."
+    )
+    scale.add_argument(
+        "process",
+        nargs="?",
+        default=OWN_NAME,
+        metavar="NAME",
+        help="A key of PROCESSES; the workers by default.",
+    )
     scale.add_argument("workers", type=int, metavar="N")
     return commands
 
@@ -141,10 +151,16 @@ class Control:
         self._ask({"command": "drain"})
 
     def _scale(self, options: Mapping[str, Any]) -> None:
-        if options["workers"] < 1:
+        name, count = options["process"], options["workers"]
+        if name == OWN_NAME and count < 1:
             problem = "At least one worker is needed; drain stops the server"
             raise ConfigError([problem])
-        self._ask({"command": "scale", "workers": options["workers"]})
+        if count < 0:
+            raise ConfigError([f"The number of {name} is at least 0, got {count}"])
+        request: dict[str, Any] = {"command": "scale", "workers": count}
+        if name != OWN_NAME:
+            request["process"] = name
+        self._ask(request)
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         answer = ask(self._path, request, TIMEOUT)

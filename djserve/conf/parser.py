@@ -10,11 +10,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from djserve.conf.catalogue import Setting, groups, settings_by_key
+from djserve.conf.processes import (
+    EXAMPLE,
+    ProcessConfig,
+    read_processes,
+    split_flag,
+)
 from djserve.conf.quantities import has_unit, parse_duration, parse_size
 from djserve.conf.schema import ServerConfig
 from djserve.conf.suggestions import suggest
@@ -101,6 +107,8 @@ class _Reading:
                 self.problems += rule(self.values, self._places)
 
     def _read(self, setting: Setting, place: str, given: Any) -> Any:
+        if setting.syntax == "processes":
+            return self._read_processes(place, given)
         if setting.kind is tuple:
             return self._read_items(setting, place, given)
         return self._read_one(setting, place, given, _READERS[setting.kind])
@@ -120,6 +128,29 @@ class _Reading:
             self._read_one(setting, f"{place}[{index}]", item, _read_str)
             for index, item in enumerate(items)
         )
+
+    def _read_processes(self, place: str, given: Any) -> tuple[ProcessConfig, ...]:
+        entries: Any = given
+        if isinstance(given, list | tuple) and not given:
+            # The default, written out.
+            return ()
+        if isinstance(given, list | tuple) and isinstance(given[0], Flag):
+            place = given[0].name
+            entries = dict(self._split_flags(given))
+        if not isinstance(entries, Mapping):
+            self._report(place, f"a dictionary as in {EXAMPLE}", given)
+            return ()
+        found, faults = read_processes(place, entries)
+        for fault in faults:
+            self._report(*fault)
+        return found
+
+    def _split_flags(self, flags: Sequence[Flag]) -> Iterator[tuple[str, Any]]:
+        for flag in flags:
+            try:
+                yield split_flag(str(flag.value))
+            except ValueError as error:
+                self._report(flag.name, f"NAME=COMMAND ({error})", flag)
 
     def _read_one(self, setting: Setting, place: str, given: Any, read: _Reader) -> Any:
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+NAME_VARIABLE = "DJSERVE_PROCESS_NAME"
+"""The variable that a process of PROCESSES finds its key in."""
+
 _is_worker = False
 
 

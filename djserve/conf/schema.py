@@ -16,6 +16,7 @@ from djserve.conf.schema_files import FilesConfig as FilesConfig
 from djserve.conf.schema_process import DrainConfig as DrainConfig
 from djserve.conf.schema_process import LoggingConfig as LoggingConfig
 from djserve.conf.schema_process import MetricsConfig as MetricsConfig
+from djserve.conf.schema_process import ProcessesConfig as ProcessesConfig
 from djserve.conf.schema_process import TracingConfig as TracingConfig
 from djserve.conf.schema_process import UnixSocketConfig as UnixSocketConfig
 from djserve.conf.schema_process import WorkersConfig as WorkersConfig
@@ -493,6 +494,7 @@ class ServerConfig:
     lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
     drain: DrainConfig = field(default_factory=DrainConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
+    processes: ProcessesConfig = field(default_factory=ProcessesConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     tracing: TracingConfig = field(default_factory=TracingConfig)
     django: DjangoConfig = field(default_factory=DjangoConfig)

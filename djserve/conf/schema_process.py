@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from djserve.conf.declaration import setting
+from djserve.conf.processes import ProcessConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,20 @@ class WorkersConfig:
         metavar="PATH",
         syntax="new-file",
         none_word="none",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessesConfig:
+    """Processes beside the workers"""
+
+    processes: tuple[ProcessConfig, ...] = setting(
+        (),
+        "Management commands and other programs that the supervisor runs beside the "
+        "workers: in the settings a dictionary (guides/processes.md), elsewhere "
+        'NAME=COMMAND as in "tasks=db_worker --queue-name default".',
+        metavar="NAME=COMMAND",
+        syntax="processes",
     )
 
 

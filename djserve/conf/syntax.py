@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from djserve.conf.access_format import NAMED_FORMATS, read_format
+from djserve.conf.processes import check_flag
 
 # RFC 9110 5.6.2: the characters of a token.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -250,6 +251,7 @@ RULES = {
     "internal-mount": Rule(
         'a prefix and a folder as in "/private/=/srv/private"', _check_internal_mount
     ),
+    "processes": Rule("NAME=COMMAND", check_flag),
     "content-coding": Rule('"zstd", "br" or "gzip"', _check_content_coding),
     "media-type": Rule('a media type as in "text/*"', _check_media_type),
     "new-file": Rule("a file's path", _check_new_file),

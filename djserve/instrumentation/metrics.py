@@ -69,23 +69,33 @@ def require_client() -> None:
 
 
 def render(
-    live: Sequence[tuple[str, Board]], retired: Board | None = None, restarts: int = 0
+    live: Sequence[tuple[str, Board]],
+    retired: Board | None = None,
+    restarts: int = 0,
+    processes: Sequence[tuple[str, int, int]] = (),
 ) -> bytes:
     """Return the metrics of the workers: ``live`` by their names, and the ended ones.
+
+    ``processes`` are those of PROCESSES: name, how many run, how many have failed.
 
     Whichever process is asked, the counters are those of all workers since the start.
     """
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(live, retired, restarts))
+    registry.register(_Collector(live, retired, restarts, processes))
     return generate_latest(registry)
 
 
 class _Collector:
     def __init__(
-        self, live: Sequence[tuple[str, Board]], retired: Board | None, restarts: int
+        self,
+        live: Sequence[tuple[str, Board]],
+        retired: Board | None,
+        restarts: int,
+        processes: Sequence[tuple[str, int, int]],
     ) -> None:
+        self._processes = processes
         self._live = live
         self._boards = [board for _, board in live]
         self._all = self._boards if retired is None else [*self._boards, retired]
@@ -115,6 +125,25 @@ class _Collector:
             "djserve_worker_restarts", "Workers that ended unexpectedly"
         )
         restarts.add_metric([], self._restarts)
+        yield restarts
+        if self._processes:
+            yield from self._beside()
+
+    def _beside(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        running = GaugeMetricFamily(
+            "djserve_processes", "Processes beside the workers", labels=["name"]
+        )
+        restarts = CounterMetricFamily(
+            "djserve_process_restarts",
+            "Processes beside the workers that ended unasked",
+            labels=["name"],
+        )
+        for name, count, ended in self._processes:
+            running.add_metric([name], count)
+            restarts.add_metric([name], ended)
+        yield running
         yield restarts
 
     def _sum(self, field: Field) -> int:

@@ -49,13 +49,44 @@ def _lines(status: dict[str, Any], stacks: bool) -> Iterator[str]:
         yield "The last reload failed: " + "\n".join(status["reload"]["problems"])
     rows = [[title for title, _ in COLUMNS]]
     rows += [_row(worker) for worker in status["workers"]]
+    yield from _table(rows)
+    # A supervisor of an older version has none.
+    if status.get("processes"):
+        yield from _processes(status["processes"])
+    for worker in status["workers"]:
+        yield from _threads(worker)
+        yield from _calls(worker, stacks)
+
+
+def _table(rows: list[list[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = zip(row, widths, strict=True)
         yield "  ".join(cell.rjust(width) for cell, width in cells)
-    for worker in status["workers"]:
-        yield from _threads(worker)
-        yield from _calls(worker, stacks)
+
+
+def _processes(services: list[dict[str, Any]]) -> Iterator[str]:
+    rows = [["BESIDE", "PROCESS", "STATE", "AGE", "MEMORY"]]
+    rows += [
+        [
+            f"{service['name']} {run['number']}",
+            str(run["process"]),
+            run["state"],
+            format_age(run["age"]),
+            f"{run['memory'] / 2**20:.0f} MiB",
+        ]
+        for service in services
+        for run in service["running"]
+    ]
+    yield from _table(rows)
+    for service in services:
+        count = sum(run["state"] == "running" for run in service["running"])
+        line = f"{service['name']}: {count} of {service['target']}"
+        if service["restarts"]:
+            line += f", {service['restarts']} restarts, the last {service['last_end']}"
+        if service["next_start"]:
+            line += f", next start in {service['next_start']:.0f} s"
+        yield f"{line}: {service['command']}"
 
 
 def _row(worker: dict[str, Any]) -> list[str]:

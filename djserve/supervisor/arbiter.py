@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from djserve.conf.processes import describe_processes
 from djserve.errors import ListenError
 from djserve.instrumentation.fan_out import reopen_log_files
 from djserve.instrumentation.logging import configure
@@ -22,12 +23,14 @@ from djserve.server.launch import pid_file, uses_django
 from djserve.server.lifecycle import ExitCode
 from djserve.server.observation import has_metrics
 from djserve.server.probes import ProbeServer
+from djserve.supervisor.commands import CommandLauncher
 from djserve.supervisor.control import ControlServer
 from djserve.supervisor.fleet import Fleet
 from djserve.supervisor.inheritance import Inheritance, count_workers
 from djserve.supervisor.messages import STOP_MARGIN
 from djserve.supervisor.processes import Launcher, start_successor
 from djserve.supervisor.reloading import Reloader
+from djserve.supervisor.services import Services
 from djserve.supervisor.signals import SignalQueue, Watcher
 from djserve.supervisor.spawner import Spawner
 from djserve.supervisor.status import FleetProbes, render_figures
@@ -54,6 +57,7 @@ class Arbiter:
 
     def __init__(self, config: ServerConfig, inheritance: Inheritance | None) -> None:
         self._inheritance = inheritance
+        self._predecessor = None if inheritance is None else inheritance.predecessor
         if inheritance is not None:
             bind = tuple(f"fd://{number}" for number in inheritance.sockets)
             config = replace(config, bind=replace(config.bind, bind=bind))
@@ -96,11 +100,13 @@ class Arbiter:
         self._adopt_files()
         set_title("supervisor")
         numbers = [sock.fileno() for sock in self._sockets]
+        commands = CommandLauncher(self._config.workers, self._watcher)
         self._fleet = Fleet(
             self._config,
             Spawner(Launcher(self._config.workers, numbers), self._watcher),
             self._watcher,
             count_workers(self._config.workers.workers),
+            Services(self._config.processes.processes, commands),
             render=render_figures,
         )
         try:
@@ -110,6 +116,7 @@ class Arbiter:
             logger.critical("%s", error)
             return ExitCode.LISTEN_FAILED
         finally:
+            commands.close()
             for sock in self._sockets:
                 sock.close(keep_file=self._successor is not None)
 
@@ -169,6 +176,9 @@ class Arbiter:
         gap, self._last_turn = now - self._last_turn, now
         if gap > PAUSE:
             return
+        if self._predecessor is not None and os.getppid() != self._predecessor:
+            self._predecessor = None
+        self._fleet.has_predecessor = self._predecessor is not None
         self._fleet.tick(now)
         self._check_successor(now)
         self._notifier.alive(now)
@@ -183,6 +193,10 @@ class Arbiter:
             self._has_started = True
             places = [sock.place for sock in self._sockets]
             notes = [*self._fleet.notes, f"Supervisor {os.getpid()}, {count} workers"]
+            processes = self._config.processes.processes
+            if processes:
+                text = ", ".join(describe_processes(processes))
+                notes.append(f"Processes beside the workers: {text}")
             if count > 1:
                 notes.append(describe_bounds(self._config.bounds, count))
             for line in start_lines(self._config, places, self._fleet.loop_name, notes):

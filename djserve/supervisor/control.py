@@ -94,11 +94,27 @@ class ControlServer:
                 guest.send({"error": "the server is stopping"})
                 return
             case "scale" if type(request.get("workers")) is int:
-                self._fleet.scale(request["workers"])
+                problem = self._scale(request["workers"], request.get("process"))
+                if problem:
+                    guest.send({"error": problem})
+                    return
             case other:
                 guest.send({"error": f"unknown command {other!r}"})
                 return
         guest.send({"ok": True})
+
+    def _scale(self, count: int, name: object) -> str:
+        """Change a number; return why not, "" if it was done."""
+        if name is None:
+            self._fleet.scale(count)
+            return ""
+        services = self._fleet.services
+        service = services.find(str(name))
+        if service is None:
+            known = ", ".join(each.name for each in services.services) or "none"
+            return f"PROCESSES has no {name!r} (it has: {known})"
+        services.scale(service, count)
+        return ""
 
     def _send_status(self, guest: Channel, calls: CallsByWorker) -> None:
         if guest in self._guests:

@@ -23,6 +23,7 @@ from djserve.supervisor.messages import (
 from djserve.supervisor.replacement import KILL_TIMEOUT, Backoff, Limits, check_loop
 from djserve.supervisor.reports import Reports
 from djserve.supervisor.rollout import Rollout
+from djserve.supervisor.services import Services
 from djserve.supervisor.system import describe_end
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Fleet:
         spawner: Spawner,
         watcher: Watcher,
         target: int,
+        services: Services | None = None,
         *,
         render: Callable[[Fleet], bytes] = lambda fleet: b"",
         clock: Callable[[], float] = time.monotonic,
@@ -68,6 +70,8 @@ class Fleet:
         self.retired = Board()
         self.reports = Reports(clock)
         self.rollout = Rollout(spawner, self)
+        self.services = services or Services()
+        self.has_predecessor = False
         self.target = target
         self.restarts = 0
         self.first_failure: int | None = None
@@ -96,7 +100,7 @@ class Fleet:
     @property
     def child_pids(self) -> set[int]:
         """The processes that were started here, and not forked by a loader."""
-        return self._spawner.pids
+        return self._spawner.pids | self.services.pids
 
     def scale(self, target: int) -> None:
         """Change the number of workers."""
@@ -110,12 +114,14 @@ class Fleet:
         for worker in list(self.workers):
             self._stop(worker)
         self._spawner.quit()
+        self.services.stop()
 
     def kill(self) -> None:
         """End every worker this moment."""
         for worker in self.workers:
             worker.kill()
         self._spawner.kill()
+        self.services.kill()
 
     def signal_all(self, number: int) -> None:
         """Send a signal to every worker that is ready."""
@@ -124,11 +130,13 @@ class Fleet:
 
     def is_ended(self) -> bool:
         """Whether no process is left."""
-        return not self.workers and not self._spawner.loaders
+        has_workers = self.workers or self._spawner.loaders
+        return not has_workers and self.services.is_ended()
 
     def poll(self) -> None:
         """Look which processes have ended; called at SIGCHLD."""
         self._spawner.poll()
+        self.services.poll()
 
     def tick(self, now: float) -> None:
         """Do what is due at the monotonic time ``now``."""
@@ -144,6 +152,9 @@ class Fleet:
                 self._worker_ended(worker, None)
         self._spawner.tick(now, {worker.loader for worker in self.workers})
         self.reports.tick(now)
+        # Not before the application has proved to start.
+        attempt = self.rollout.brought_in if self.has_served else 0
+        self.services.tick(now, attempt, is_alone=not self.has_predecessor)
         if self.is_stopping:
             return
         self._recycle(now)

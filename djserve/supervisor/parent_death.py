@@ -38,6 +38,19 @@ def die_with(parent: int) -> Callable[[], None]:
     return prepare
 
 
+def end_with(parent: int) -> Callable[[], None]:
+    """Return the same as ``die_with``, but with SIGTERM: the program may finish."""
+
+    def prepare() -> None:
+        # A program that the supervisor starts is not to inherit what it holds back.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        request_signal(signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare
+
+
 def request_signal(number: signal.Signals) -> None:
     """Have the kernel send this process a signal when its parent ends."""
     prctl: Any = getattr(_libc, "prctl", None)

@@ -124,7 +124,8 @@ class Backoff:
     an application that cannot start, or dies at once, is held back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, short_life: float = SHORT_LIFE) -> None:
+        self._short_life = short_life
         self._short_lives = 0
         self._next_start = 0.0
 
@@ -135,7 +136,7 @@ class Backoff:
 
     def worker_ended(self, served: float, now: float) -> float:
         """Note an unexpected end after ``served`` seconds; return the delay."""
-        if served > SHORT_LIFE:
+        if served > self._short_life:
             self._short_lives = 0
             return 0.0
         delay: float = min(LONGEST_DELAY, FIRST_DELAY * 2**self._short_lives)

@@ -106,6 +106,7 @@ def find_supervised(config: ServerConfig) -> list[str]:
     workers = config.workers
     found = {
         "WORKERS": count_workers(workers.workers) > 1,
+        "PROCESSES": bool(config.processes.processes),
         "SUPERVISOR": workers.supervisor == "on",
         "RELOAD": workers.reload,
         "USER": workers.user is not None,

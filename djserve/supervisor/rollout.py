@@ -72,7 +72,10 @@ class CodeEvents(Protocol):
 
 
 class Rollout:
-    """Take a fleet from one generation of the code to the next."""
+    """Take a fleet from one generation of the code to the next.
+
+    ``brought_in`` is the last attempt that was done, 0 before any.
+    """
 
     def __init__(self, source: LoaderSource, events: CodeEvents) -> None:
         self._source = source
@@ -83,6 +86,7 @@ class Rollout:
         self._is_stopping = False
         self.current = Generation(0, None)
         self.outcome = Outcome()
+        self.brought_in = 0
 
     @property
     def is_rolling(self) -> bool:
@@ -176,6 +180,8 @@ class Rollout:
 
     def _end(self, state: str, problems: tuple[str, ...] = ()) -> None:
         self.outcome = Outcome(state, problems, self.outcome.attempt)
+        if state == "done":
+            self.brought_in = self.outcome.attempt
         if self._is_wanted_again and not self._is_stopping:
             self._is_wanted_again = False
             self.begin()

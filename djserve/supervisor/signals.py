@@ -103,6 +103,10 @@ class Watcher:
         if self._actions.pop(source, None) is not None:
             self._selector.unregister(source)
 
+    def is_watched(self, source: Source) -> bool:
+        """Return whether ``source`` is watched."""
+        return source in self._actions
+
     def run(self, timeout: float) -> None:
         """Wait for at most ``timeout`` seconds and make the calls that are due."""
         for key, _ in self._selector.select(timeout):

@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     from djserve.net.channel import Message
     from djserve.supervisor.fleet import Fleet
     from djserve.supervisor.processes import Worker
+    from djserve.supervisor.services import Service
 
 
 def render_figures(fleet: Fleet) -> bytes:
     """Return the metrics of all workers, those included that have ended."""
     live = [(str(worker.number), worker.board) for worker in fleet.workers]
-    return render(live, fleet.retired, fleet.restarts)
+    processes = [
+        (service.name, len(service.runs), service.restarts)
+        for service in fleet.services.services
+    ]
+    return render(live, fleet.retired, fleet.restarts, processes)
 
 
 def describe_fleet(fleet: Fleet, supervisor: int, calls: CallsByWorker) -> Message:
@@ -38,6 +43,9 @@ def describe_fleet(fleet: Fleet, supervisor: int, calls: CallsByWorker) -> Messa
         "workers": [
             describe_worker(worker, now, calls.get(worker.number))
             for worker in fleet.workers
+        ],
+        "processes": [
+            describe_service(service, now) for service in fleet.services.services
         ],
     }
 
@@ -71,6 +79,31 @@ def describe_worker(worker: Worker, now: float, calls: Calls | None) -> Message:
         },
         "thread_queue": numbers[Field.THREADS_QUEUED],
         "calls": calls,
+    }
+
+
+def describe_service(service: Service, now: float) -> Message:
+    """Return what there is of one entry of PROCESSES."""
+    wait = service.backoff.wait(now)
+    return {
+        "name": service.name,
+        "command": service.config.words,
+        "target": service.target,
+        "restarts": service.restarts,
+        "is_failing": service.is_failing,
+        "last_end": service.last_end,
+        "next_start": round(wait, 1) if len(service.live) < service.target else 0.0,
+        "running": [
+            {
+                "number": run.number,
+                "process": run.process.pid,
+                "state": "stopping" if run.is_stopping else "running",
+                "generation": run.attempt,
+                "age": round(now - run.started_at, 1),
+                "memory": run.process.memory(),
+            }
+            for run in service.runs
+        ],
     }
 
 

@@ -61,6 +61,7 @@ def text_for(setting: Setting) -> str:
         "header": "X-A:1",
         "mount": "/media/=/",
         "internal-mount": "/private/=/",
+        "processes": "tasks=db_worker",
         "content-coding": "br",
         "media-type": "text/csv",
     }
