@@ -212,6 +212,7 @@ def test_handshake_by_pyopenssl_is_described(
     assert extension["cipher_suite"] in (0x1301, 0x1302, 0x1303)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("ciphers", "asks", "reason"),
     [
@@ -259,6 +260,7 @@ def test_client_of_a_failed_handshake_is_told_why(
     run_on_reactor(scenario)
 
 
+@pytest.mark.e2e
 def test_failed_handshake_ends_with_its_client(
     run_on_reactor: Callable[..., Any], certfile: str, keyfile: str
 ) -> None:

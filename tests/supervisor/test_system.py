@@ -137,7 +137,6 @@ def parent_of(pid: int) -> int:
     return int(fields[1])
 
 
-@pytest.mark.e2e
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets adopt")
 def test_orphan_of_the_application_is_reaped(adopting: Any, tmp_path: Path) -> None:
     from urllib.request import urlopen
@@ -153,7 +152,6 @@ def test_orphan_of_the_application_is_reaped(adopting: Any, tmp_path: Path) -> N
     assert adopting.stop() == 0
 
 
-@pytest.mark.e2e
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets adopt")
 def test_statuses_of_own_processes_are_still_known(adopting: Any) -> None:
     (worker,) = map(int, re.findall(r"process (\d+)\) is ready", adopting.output))
@@ -166,7 +164,6 @@ def test_statuses_of_own_processes_are_still_known(adopting: Any) -> None:
     assert f"(process {worker}) was ended by SIGKILL unexpectedly" in adopting.output
 
 
-@pytest.mark.e2e
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets adopt")
 def test_worker_without_its_loader_is_reaped(adopting: Any) -> None:
     (worker,) = map(int, re.findall(r"process (\d+)\) is ready", adopting.output))
@@ -179,7 +176,7 @@ def test_worker_without_its_loader_is_reaped(adopting: Any) -> None:
     assert adopting.stop() == 0
 
 
-pytestmark = pytest.mark.skipif(
+only_linux = pytest.mark.skipif(
     not os.path.exists("/proc/self/comm"), reason="only Linux has /proc"
 )
 
@@ -199,17 +196,17 @@ def name_itself(role: str, file: str, before: str = "") -> str:
     ).stdout.strip()
 
 
-@pytest.mark.e2e
+@only_linux
 def test_command_line_is_the_role() -> None:
     assert name_itself("supervisor", "cmdline") == "djserve: supervisor"
 
 
-@pytest.mark.e2e
+@only_linux
 def test_without_the_package_the_short_name_is_set() -> None:
     assert name_itself("loader", "comm", WITHOUT_PACKAGE) == "djserve: loader"
 
 
-@pytest.mark.e2e
+@only_linux
 def test_short_name_is_cut_where_the_system_cuts_it() -> None:
     name = name_itself("supervisor", "comm", WITHOUT_PACKAGE)
 
