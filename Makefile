@@ -1,5 +1,7 @@
 # make demo     run the demo project on http://127.0.0.1:8000/
 # make test     run all tests
+# make test-lowest  run the main parts on the lowest versions that are declared
+# make test-desktop  run what every system with Python can run
 # make unit     run the tests that need no socket, process or browser
 # make check    format, lint, types, import contracts, settings reference, words
 # make words    spelling, and patterns of words to avoid (docs/contributing.md)
@@ -25,9 +27,12 @@ DJANGO ?= django
 ARGS ?=
 JOBS ?= auto
 ECOSYSTEM_VENV ?= .venv-ecosystem
+LOWEST_VENV ?= .venv-lowest
 FUZZ_VENV ?= .venv-fuzz
 
-python := $(VENV)/bin/python
+# Windows has the programs of an environment elsewhere.
+bin := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+python := $(bin)/python
 # Not quiet: the first time takes minutes.
 pip := $(python) -m pip --disable-pip-version-check install --progress-bar on
 
@@ -35,7 +40,7 @@ pip := $(python) -m pip --disable-pip-version-check install --progress-bar on
 parallel := $(if $(findstring no:xdist,$(ARGS)),,-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words coverage conformance fuzz ecosystem bench docs dist clean
+.PHONY: help demo test test-lowest lowest-parts test-desktop unit check words coverage conformance fuzz ecosystem bench docs dist clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -69,14 +74,32 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(python) -X dev -m pytest $(parallel) $(ARGS)
 
+# It makes .venv-lowest, or LOWEST_VENV.
+test-lowest:
+	$(MAKE) $(LOWEST_VENV)/.lowest VENV=$(LOWEST_VENV)
+	$(MAKE) lowest-parts VENV=$(LOWEST_VENV)
+
+lowest-parts:
+	$(python) -X dev -m pytest $(parallel) tests/net tests/protocols tests/server \
+	    tests/asgi tests/channels tests/e2e/test_runasgi.py $(ARGS)
+
+$(VENV)/.lowest: $(VENV)/.created pyproject.toml requirements/test.txt .ci/lowest.py
+	$(python) .ci/lowest.py > $(VENV)/lowest.txt
+	$(pip) -c $(VENV)/lowest.txt -r requirements/test.txt
+	@touch $@
+
+test-desktop: $(VENV)/.test
+	$(python) -X dev -m pytest $(parallel) tests/protocols tests/asgi \
+	    tests/test_system.py $(ARGS)
+
 unit: $(VENV)/.test
 	$(python) -X dev -m pytest $(parallel) -m 'not e2e' $(ARGS)
 
 check: $(VENV)/.dev
-	$(VENV)/bin/ruff format --check
-	$(VENV)/bin/ruff check
-	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports --no-logo
+	$(bin)/ruff format --check
+	$(bin)/ruff check
+	$(bin)/mypy
+	$(bin)/lint-imports --no-logo
 	$(python) -m djserve.conf.reference --check
 	$(python) .ci/words.py
 

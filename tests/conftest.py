@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
+from djserve.conf.cpus import count_cpus
 from tests.support import isolation
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _is_not_about_time(record: logging.LogRecord) -> bool:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Answer ``-n auto``: two processes for each processor, or none for one file."""
-    most = 2 * len(os.sched_getaffinity(0))
+    most = 2 * count_cpus()
     files = {argument.partition("::")[0] for argument in config.args}
     if all(map(os.path.isfile, files)):
         return min(len(files), most) if len(files) > 1 else 0
