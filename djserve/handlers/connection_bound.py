@@ -22,7 +22,7 @@ from typing import Any
 from django.db import OperationalError, connections
 
 from djserve.handlers.cursors import is_connection_in_use
-from djserve.handlers.threads.leases import Worker, current_worker
+from djserve.handlers.threads.leases import Pool, Worker, current_worker
 from djserve.handlers.threads.places import REPORT_PAUSE, Ledger, PlaceError, Places
 from djserve.handlers.threads.pool import ThreadPool
 
@@ -42,7 +42,7 @@ POSTGRESQL_TEXTS = (
 )
 """Of all, of a role or database, save those that are reserved."""
 
-_bounds: weakref.WeakKeyDictionary[ThreadPool, ConnectionBound] = (
+_bounds: weakref.WeakKeyDictionary[Pool, ConnectionBound] = (
     weakref.WeakKeyDictionary()
 )
 

@@ -12,7 +12,6 @@ KNOWN = {
     frozenset(f"djserve.{package}.{module}" for module in modules.split())
     for package, modules in [
         ("handlers", "async_lane direct handler sync_lane"),
-        ("handlers.threads", "leases pool"),
     ]
 }
 """Circles that are still to be broken up. Take each from here with its circle."""

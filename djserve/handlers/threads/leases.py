@@ -14,12 +14,9 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
 from functools import partial
-from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
+from typing import ParamSpec, Protocol, TypeAlias, TypeVar
 
 from djserve.handlers.threads.census import open_clock
-
-if TYPE_CHECKING:
-    from djserve.handlers.threads.pool import ThreadPool
 
 logger = logging.getLogger("djserve.handlers")
 
@@ -34,6 +31,29 @@ Action: TypeAlias = Callable[[], object]
 Job: TypeAlias = Callable[[], Action | None]
 """Runs in a thread; what it returns is called there once the thread is free again, so
 that who is told of the job's end finds the thread idle."""
+
+
+class Pool(Protocol):
+    """What leases and workers need of the pool that owns them."""
+
+    lock: threading.Lock
+    """Guards all below, and the jobs of each lease."""
+    arriving: int
+    on_thread_end: Action | None
+    on_return: Action | None
+
+    @property
+    def queued(self) -> int:
+        """How many leases wait for a thread."""
+
+    def admit(self, lease: Lease) -> None:
+        """Start a lease that has jobs, or queue it; ``lock`` is taken."""
+
+    def finish(self, worker: Worker, lease: Lease) -> Lease | None:
+        """Enter the end of a job; return what the worker runs next."""
+
+    def unpark(self, lease: Lease) -> None:
+        """Take a parked thread back from its lease; ``lock`` is taken."""
 
 
 _here = threading.local()
@@ -51,7 +71,7 @@ class Worker:
     in the pool's books.
     """
 
-    def __init__(self, pool: ThreadPool, number: int, group: str) -> None:
+    def __init__(self, pool: Pool, number: int, group: str) -> None:
         self.group = group
         self.view: Hashable | None = None
         self.turn = 1
@@ -133,7 +153,7 @@ class Lease(Executor):
 
     def __init__(
         self,
-        pool: ThreadPool,
+        pool: Pool,
         *,
         held: bool,
         on_first: Action | None = None,
