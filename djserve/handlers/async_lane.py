@@ -7,22 +7,18 @@ needs no thread takes none.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from django.core import signals
 from django.http import FileResponse, HttpRequest, HttpResponseBase
 from django.urls import set_script_prefix
 
 from djserve.handlers.body import set_content_length
-from djserve.handlers.exchange import Exchange
+from djserve.handlers.exchange import DjangoHandler, Exchange
 from djserve.handlers.files import plan_file
 from djserve.handlers.lifecycle import closes_plainly, starts_plainly
 from djserve.handlers.routing import attach_route, script_prefix
 from djserve.handlers.sending import send_content, start_message
 from djserve.handlers.threads.hops import LeasedHops, forget_ended_threads
-
-if TYPE_CHECKING:
-    from djserve.handlers.handler import ASGIHandler
 
 
 class _Answer:
@@ -31,7 +27,7 @@ class _Answer:
     response: HttpResponseBase | None = None
 
 
-async def serve_async(handler: ASGIHandler, exchange: Exchange) -> None:
+async def serve_async(handler: DjangoHandler, exchange: Exchange) -> None:
     """Answer a request on the loop."""
     sender = type(handler)
     set_script_prefix(script_prefix(exchange.scope))
@@ -59,7 +55,7 @@ async def serve_async(handler: ASGIHandler, exchange: Exchange) -> None:
 
 
 async def _respond(
-    handler: ASGIHandler, exchange: Exchange, request: HttpRequest, answer: _Answer
+    handler: DjangoHandler, exchange: Exchange, request: HttpRequest, answer: _Answer
 ) -> None:
     response = answer.response = await handler.run_get_response(request)
     await _send(exchange, response)
@@ -79,7 +75,7 @@ async def _send(exchange: Exchange, response: HttpResponseBase) -> None:
 
 
 async def _end(
-    handler: ASGIHandler, exchange: Exchange, request: HttpRequest, answer: _Answer
+    handler: DjangoHandler, exchange: Exchange, request: HttpRequest, answer: _Answer
 ) -> None:
     """Close the response; send the signal for it, where there is none."""
     response = answer.response

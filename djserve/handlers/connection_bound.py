@@ -42,9 +42,7 @@ POSTGRESQL_TEXTS = (
 )
 """Of all, of a role or database, save those that are reserved."""
 
-_bounds: weakref.WeakKeyDictionary[Pool, ConnectionBound] = (
-    weakref.WeakKeyDictionary()
-)
+_bounds: weakref.WeakKeyDictionary[Pool, ConnectionBound] = weakref.WeakKeyDictionary()
 
 
 def bound_connections(pool: ThreadPool, most: int | None, timeout: float) -> None:

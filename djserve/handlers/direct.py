@@ -17,7 +17,7 @@ from django.conf import settings
 
 from djserve.asgi.http import HTTPExchange
 from djserve.handlers.disconnect import Disconnect
-from djserve.handlers.exchange import Exchange
+from djserve.handlers.exchange import DjangoHandler, Exchange
 from djserve.handlers.lanes import run_lane
 from djserve.handlers.routing import Route, resolve_route, urls_are_imported, view_of
 from djserve.handlers.runtime import make_lease
@@ -28,13 +28,12 @@ from djserve.handlers.threads.hops import CURRENT, Call, LeasedHops, enter_lease
 if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls
     from djserve.asgi.types import Receive, Scope, Send
-    from djserve.handlers.handler import ASGIHandler
 
 
 class DirectLane:
     """Begins the calls of one handler that need no task (asgi.application)."""
 
-    def __init__(self, handler: ASGIHandler, calls: ApplicationCalls) -> None:
+    def __init__(self, handler: DjangoHandler, calls: ApplicationCalls) -> None:
         self._handler = handler
         self._calls = calls
 
@@ -72,7 +71,7 @@ class DirectCall(Work):
 
     def __init__(
         self,
-        handler: ASGIHandler,
+        handler: DjangoHandler,
         exchange: HTTPExchange,
         calls: ApplicationCalls,
         route: Route | None,

@@ -20,7 +20,7 @@ from django.urls import ResolverMatch, set_script_prefix
 from djserve.handlers.body import set_content_length
 from djserve.handlers.chain import Stage, SyncChain
 from djserve.handlers.cursors import reset_debugging
-from djserve.handlers.exchange import Exchange
+from djserve.handlers.exchange import DjangoHandler, Exchange
 from djserve.handlers.files import plan_file
 from djserve.handlers.lifecycle import closes_as_django
 from djserve.handlers.patches import resolves_as_django
@@ -36,7 +36,6 @@ from djserve.handlers.threads.leases import Lease
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Message, Scope
-    from djserve.handlers.handler import ASGIHandler
 
 
 class SyncHandler(asgi.ASGIHandler):
@@ -77,7 +76,7 @@ class Work:
 
     def __init__(
         self,
-        handler: ASGIHandler,
+        handler: DjangoHandler,
         scope: Scope,
         body: IO[bytes],
         route: Route | None,
@@ -148,7 +147,7 @@ class Work:
 class _AwaitedWork(Work):
     """Work whose response a task waits for."""
 
-    def __init__(self, handler: ASGIHandler, exchange: Exchange) -> None:
+    def __init__(self, handler: DjangoHandler, exchange: Exchange) -> None:
         super().__init__(
             handler, exchange.scope, exchange.body, exchange.route, exchange.hops
         )
@@ -171,7 +170,7 @@ class _AwaitedWork(Work):
             self.head.set_result(None)
 
 
-async def serve_sync(handler: ASGIHandler, exchange: Exchange) -> None:
+async def serve_sync(handler: DjangoHandler, exchange: Exchange) -> None:
     """Answer a request in its thread.
 
     The view of a client that goes away runs on to its end; its response is dropped.
