@@ -38,6 +38,7 @@ class Field(IntEnum):
     DATE = 5
     SERVER = 6
     UPGRADE = 7
+    """Sent on over HTTP/1.1, left out over HTTP/2."""
 
 
 _FIELDS = {
@@ -49,6 +50,8 @@ _FIELDS = {
     b"date": Field.DATE,
     b"server": Field.SERVER,
     b"upgrade": Field.UPGRADE,
+    # RFC 9113 section 8.2.2: in requests only; clients reset a stream that has it.
+    b"te": Field.UPGRADE,
 }
 
 Line: TypeAlias = tuple[bytes, Field]

@@ -57,6 +57,7 @@ def test_applications_own_fields_stay() -> None:
         b"Transfer-Encoding",
         b"Proxy-Connection",
         b"Upgrade",
+        b"TE",
     ],
 )
 def test_fields_of_a_connection_are_left_out(name: bytes) -> None:
