@@ -139,6 +139,13 @@ def environment(system: str, site: Path) -> dict[str, str]:
     }
 
 
+def test_stand_in_is_in_place(system: str, site: Path) -> None:
+    # Python runs on after an error in a sitecustomize.
+    ended = run(system, site, "-c", "import sys; print(sys.platform)")
+    assert ended.stdout.strip() == {"windows": "win32", "macos": "darwin"}[system]
+    assert not ended.stderr
+
+
 def run(system: str, site: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command],

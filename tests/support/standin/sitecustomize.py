@@ -209,6 +209,9 @@ def pose_as(system: str) -> None:
     whole = {name: ModuleType(name) for name in names}
     for name, copy in whole.items():
         copy.__dict__.update(sys.modules[name].__dict__)
+    if hasattr(os, "process_cpu_count"):
+        # It looks at the names that are hidden; elsewhere it is the same as this.
+        os.process_cpu_count = whole["os"].process_cpu_count = os.cpu_count
     _hand_out(whole)
     for name, hidden in names.items():
         for one in hidden.split():
@@ -259,7 +262,18 @@ class ProactorLoop(SelectorLoop):
     add_writer = remove_reader = remove_writer = add_reader
 
 
-class _LoopPolicy(asyncio.events.BaseDefaultEventLoopPolicy):
+# Private since Python 3.14, which warns of what is public of policies.
+_BasePolicy = getattr(
+    asyncio.events,
+    "_BaseDefaultEventLoopPolicy",
+    getattr(asyncio.events, "BaseDefaultEventLoopPolicy", object),
+)
+_set_policy = getattr(
+    asyncio.events, "_set_event_loop_policy", asyncio.events.set_event_loop_policy
+)
+
+
+class _LoopPolicy(_BasePolicy):
     _loop_factory = ProactorLoop
 
 
@@ -280,6 +294,8 @@ def _become_windows(whole: ModuleType) -> None:
     ctypes.windll = ctypes.WinDLL = MagicMock()
     sys.modules["msvcrt"] = MagicMock()
     os.O_BINARY = 0
+    # Twisted asks for names that Windows reserves (Python 3.13).
+    os.path.isreserved = lambda path: False
     # Ctrl-Break; its number is that of another signal here.
     signal.SIGBREAK = signal.Signals(21)
     socket.SO_EXCLUSIVEADDRUSE = socket.SO_OOBINLINE
@@ -290,7 +306,7 @@ def _become_windows(whole: ModuleType) -> None:
     asyncio.selector_events._HAS_SENDMSG = False
     asyncio.SelectorEventLoop = SelectorLoop
     asyncio.ProactorEventLoop = ProactorLoop
-    asyncio.set_event_loop_policy(_LoopPolicy())
+    _set_policy(_LoopPolicy())
     multiprocessing.set_start_method("spawn")
     for name in ("dup", "dup2", "close", "fstat", "read", "write"):
         _refuse_sockets(name, whole)
