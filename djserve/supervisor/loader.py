@@ -51,7 +51,10 @@ if TYPE_CHECKING:
     from djserve.supervisor.program import Loaded, Program
 
 # Sent by the terminal to the whole process group; the supervisor decides what follows.
-IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTTIN, signal.SIGTTOU)
+_IGNORED = "SIGINT SIGHUP SIGQUIT SIGTTIN SIGTTOU"
+IGNORED = tuple(
+    getattr(signal, name) for name in _IGNORED.split() if hasattr(signal, name)
+)
 
 
 def run_child(

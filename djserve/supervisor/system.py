@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-STACK_SIGNAL = signal.SIGUSR2
+STACK_SIGNAL: signal.Signals = getattr(signal, "SIGUSR2", signal.SIGTERM)
 """Makes a worker write the stacks of its threads, whatever it is doing."""
 
 

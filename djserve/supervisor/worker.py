@@ -50,7 +50,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djserve")
 
-HANDLED_BY_LOADER = (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1)
+HANDLED_BY_LOADER = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGCHLD", "SIGUSR1")
+    if hasattr(signal, name)
+)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import os
 import selectors
 import signal
 import socket
+import ssl
 import stat
 import sys
 from contextlib import suppress
@@ -296,6 +297,8 @@ def _become_windows(whole: ModuleType) -> None:
     os.O_BINARY = 0
     # Twisted asks for names that Windows reserves (Python 3.13).
     os.path.isreserved = lambda path: False
+    # The store of certificates, which is empty here.
+    ssl.enum_certificates = lambda store: []
     # Ctrl-Break; its number is that of another signal here.
     signal.SIGBREAK = signal.Signals(21)
     socket.SO_EXCLUSIVEADDRUSE = socket.SO_OOBINLINE
