@@ -28,6 +28,7 @@ from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.launch import uses_django
 from djserve.server.lifecycle import ExitCode
 from djserve.server.loading import load_application
+from djserve.server.redirect import describe_redirect
 from djserve.supervisor import Loaded, Program, run
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def _serve(options: argparse.Namespace) -> int:
         files = open_table(used.files)
         notes = describe_files(files, used.files)
         notes += describe_compression(used.compression)
+        notes += describe_redirect(used.redirect)
         return Loaded(application, notes, late, files)
 
     code = run(config, Program(load=load_program))

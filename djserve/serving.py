@@ -22,6 +22,7 @@ from djserve.responses import describe_compression
 from djserve.server.ending import THREADS_TIMEOUT, exit_within
 from djserve.server.launch import serve_embedded
 from djserve.server.loading import accept_application, load_application
+from djserve.server.redirect import describe_redirect
 from djserve.supervisor import Loaded, Program
 from djserve.supervisor import run as run_program
 from djserve.supervisor.inheritance import is_child
@@ -52,6 +53,7 @@ def run(application: Callable[..., Any] | str, settings: Mapping[str, Any]) -> i
         found = _find_application(application)
         notes = describe_files(files, config.files)
         notes += describe_compression(config.compression)
+        notes += describe_redirect(config.redirect)
         return Loaded(found, notes, files=files)
 
     was_child = is_child()

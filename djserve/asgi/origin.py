@@ -126,7 +126,7 @@ def origin_allowed(
         return False
     if policy.allowed_hosts is None:
         return _is_same_host(parsed, host)
-    return any(_matches_host(parsed.host, pattern) for pattern in policy.allowed_hosts)
+    return any(matches_host(parsed.host, pattern) for pattern in policy.allowed_hosts)
 
 
 def explain_refusal(origin: str, explains: bool) -> bytes:
@@ -166,11 +166,15 @@ def _matches_trusted(origin: Origin, trusted: str) -> bool:
         return False
     if pattern.host.startswith("."):
         # As CSRF_TRUSTED_ORIGINS has it, a wildcard takes in the domain itself.
-        return _matches_host(origin.host, pattern.host)
+        return matches_host(origin.host, pattern.host)
     return origin.host == pattern.host
 
 
-def _matches_host(host: str, pattern: str) -> bool:
+def matches_host(host: str, pattern: str) -> bool:
+    """Return whether a pattern of ALLOWED_HOSTS but "*" has a host.
+
+    The host is in lower case, an IPv6 address without brackets.
+    """
     pattern = pattern.lower().strip("[]")
     if pattern.startswith("."):
         return host.endswith(pattern) or host == pattern[1:]

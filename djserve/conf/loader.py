@@ -97,6 +97,13 @@ def read_host_settings() -> HostSettings | None:
     )
 
 
+def read_hsts_seconds() -> int:
+    """Return SECURE_HSTS_SECONDS of settings that are loaded."""
+    from django.conf import settings
+
+    return int(settings.SECURE_HSTS_SECONDS or 0)
+
+
 def are_settings_loaded() -> bool:
     """Return whether somebody has read Django's settings, or configured them."""
     django_conf = sys.modules.get("django.conf")

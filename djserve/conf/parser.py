@@ -28,8 +28,15 @@ from djserve.conf.syntax import MOUNTS, RULES
 from djserve.errors import ConfigError
 
 _LONGEST_REPR = 60
+_LAST_PORT = 65_535
 
 _CERTIFICATE_FILES = ("certfile", "keyfile", "client_ca_file")
+_BESIDE_CERTIFICATE = (
+    "keyfile",
+    "sni_certfiles",
+    "client_certificates",
+    "redirect_http",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +306,7 @@ def _check_certificate_is_given(
 ) -> Iterator[str]:
     if values.get("certfile") is not None:
         return
-    for name in ("keyfile", "sni_certfiles", "client_certificates"):
+    for name in _BESIDE_CERTIFICATE:
         if values.get(name, "none") not in (None, (), "none"):
             yield f"{places[name]}: expected a certificate beside it, got none"
 
@@ -336,11 +343,17 @@ def _check_proxy_flags(
             yield f"{place}: expected --proxy-headers beside it, got none"
 
 
+def _check_redirect_port(
+    values: Mapping[str, Any], places: Mapping[str, str]
+) -> Iterator[str]:
+    port = values.get("redirect_port")
+    if port is not None and port > _LAST_PORT:
+        yield f"{places['redirect_port']}: expected a port up to 65535, got {port}"
+
+
 _RULES_BETWEEN = (
-    (
-        ("certfile", "keyfile", "sni_certfiles", "client_certificates"),
-        _check_certificate_is_given,
-    ),
+    (("redirect_port",), _check_redirect_port),
+    (("certfile", *_BESIDE_CERTIFICATE), _check_certificate_is_given),
     (("client_certificates", "client_ca_file"), _check_client_certificates),
     ((*_CERTIFICATE_FILES, "sni_certfiles"), _check_certificate_files),
     (

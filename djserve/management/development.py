@@ -49,6 +49,7 @@ OVERRIDES = {
     "KEYFILE": None,
     "KEYFILE_PASSWORD": None,
     "PID_FILE": None,
+    "REDIRECT_HTTP": (),
     "SHUTDOWN_TIMEOUT": 0.3,
     "SNI_CERTFILES": (),
     "WORKERS": 1,

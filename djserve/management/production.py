@@ -25,6 +25,7 @@ from djserve.management.static_files import (
     find_static_folders,
 )
 from djserve.responses import describe_compression
+from djserve.server.redirect import describe_redirect
 from djserve.supervisor import Loaded, Program
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def load(config: ServerConfig) -> Loaded:
     notes = [note, *project.notes, *describe_files(files, config.files)]
     notes += describe_static_files(config)
     notes += describe_compression(config.compression)
+    notes += describe_redirect(config.redirect)
     notes += describe_misfits(config, find_platform(os.environ))
     return Loaded(project.application, notes, files=files)
 

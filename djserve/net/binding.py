@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from djserve.errors import ConfigError, ListenError
@@ -27,6 +28,7 @@ except ImportError:
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Collection, Iterable
 
     from djserve.conf.schema import ServerConfig, UnixSocketConfig
 
@@ -34,8 +36,12 @@ if TYPE_CHECKING:
 class BoundSocket:
     """A listening socket that this process holds and others accept from."""
 
-    def __init__(self, sock: socket.socket, *, tls: bool, unlink: bool) -> None:
+    def __init__(
+        self, sock: socket.socket, *, tls: bool, unlink: bool, redirects: bool = False
+    ) -> None:
         self._sock = sock
+        self.redirects = redirects
+        """Whether it is one of REDIRECT_HTTP."""
         self._inode: tuple[int, int] | None = None
         self._path = ""
         if unlink:
@@ -74,12 +80,31 @@ def bind_all(config: ServerConfig) -> list[BoundSocket]:
     bound: list[BoundSocket] = []
     try:
         for text in config.bind.bind:
-            bound += _bind(text, config)
+            bound += _bind(text, config, "BIND")
+        for text in config.redirect.redirect_http:
+            bound += _bind(text, config, "REDIRECT_HTTP")
     except (ConfigError, ListenError):
         for one in bound:
             one.close()
         raise
     return bound
+
+
+def use_descriptors(
+    config: ServerConfig, numbers: Iterable[int], redirecting: Collection[int] = ()
+) -> ServerConfig:
+    """Return the configuration with open sockets in the place of its addresses.
+
+    ``redirecting`` are those of REDIRECT_HTTP among them.
+    """
+    numbers = tuple(numbers)
+    bind = tuple(f"fd://{one}" for one in numbers if one not in redirecting)
+    redirect = tuple(f"fd://{one}" for one in numbers if one in redirecting)
+    return replace(
+        config,
+        bind=replace(config.bind, bind=bind),
+        redirect=replace(config.redirect, redirect_http=redirect),
+    )
 
 
 def unix_file(config: UnixSocketConfig) -> tuple[int, tuple[int, int]]:
@@ -103,18 +128,20 @@ def find_ids(owner: str) -> tuple[int, int]:
     return uid, gid
 
 
-def _bind(text: str, config: ServerConfig) -> list[BoundSocket]:
+def _bind(text: str, config: ServerConfig, key: str) -> list[BoundSocket]:
     try:
         address = parse_address(text)
     except ValueError as error:
         raise ListenError(text, str(error)) from error
     if isinstance(address, EndpointAddress):
         problem = "workers cannot share a Twisted endpoint; use host:port or unix:/path"
-        raise ConfigError([f"BIND {text!r}: {problem}"])
+        raise ConfigError([f"{key} {text!r}: {problem}"])
     mode, owner = unix_file(config.unix_sockets)
     is_unix = isinstance(address, UnixAddress)
+    redirects = key == "REDIRECT_HTTP"
+    tls = config.tls.certfile is not None and not redirects
     return [
-        BoundSocket(sock, tls=config.tls.certfile is not None, unlink=is_unix)
+        BoundSocket(sock, tls=tls, unlink=is_unix, redirects=redirects)
         for sock in open_sockets(
             address, backlog=config.bind.backlog, mode=mode, owner=owner
         )

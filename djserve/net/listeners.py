@@ -71,6 +71,15 @@ class Listener:
         self._scheme = "https" if tls else "http"
 
     @property
+    def port(self) -> int | None:
+        """The port as bound; None where there is none, as for a unix socket."""
+        address = self.address
+        if "/" in address or "=" in address:
+            return None
+        digits = address.rpartition(":")[2]
+        return int(digits) if digits.isdigit() else None
+
+    @property
     def url(self) -> str:
         """Where a browser on this machine finds it; the address where none can."""
         address = self.address

@@ -40,6 +40,7 @@ from djserve.server.records import (
     choose_finish,
     record_refusal,
 )
+from djserve.server.redirect import Redirect, RedirectExchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +101,8 @@ class ConnectionFactory:
         self._takes_notes = request_log is not None and wants_notes(config)
         self._finish = choose_finish(request_log, takes_notes=self._takes_notes)
         self._origins = None if origin_policy is None else OriginCheck(origin_policy)
+        hosts = None if origin_policy is None else origin_policy.allowed_hosts
+        self._allowed_hosts = hosts
         self._proxy_headers = (
             ProxyHeaders(config.proxy) if config.proxy.proxy_headers else None
         )
@@ -123,6 +126,7 @@ class ConnectionFactory:
             self.connections, config.bounds.client_memory_limit, calls.loop
         )
         self.opened = 0
+        self.redirect_to(None)
         self.tick(0.0)
 
     # net calls this.
@@ -215,6 +219,26 @@ class ConnectionFactory:
             has_input=has_input,
         )
 
+    def open_redirecting(
+        self, transport: Transport, info: ConnectionInfo
+    ) -> Connection:
+        """Return the protocol for a connection of REDIRECT_HTTP."""
+        verdict = self.admission.decide()
+        if verdict is not Verdict.SERVE:
+            return self._refuse_connection(transport, info, verdict)
+        http = self._config.http
+        owner = self._redirecting
+        connection = HTTP1Connection(transport, info, owner, http, self._defaults)
+        self.connections.add(connection)
+        self.opened += 1
+        if self._drain is not None:
+            self._drain.retire(connection)
+        return connection
+
+    def redirect_to(self, port: int | None) -> None:
+        """Have ``open_redirecting`` name this port of https."""
+        self._redirecting = _Redirecting(self, Redirect(self._allowed_hosts, port))
+
     # Connections call these five (interfaces.ConnectionOwner).
 
     has_input = staticmethod(has_input)
@@ -288,6 +312,13 @@ class ConnectionFactory:
         )
         if self._log is not None and not error.is_recorded:
             record_refusal(self._log, head, info, client, error.status)
+
+    def record_redirect(
+        self, head: RequestHead, info: ConnectionInfo, status: int
+    ) -> None:
+        """Log a request that was redirected, or refused instead."""
+        if self._log is not None:
+            record_refusal(self._log, head, info, info.client, status)
 
     def connection_lost(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
@@ -401,6 +432,26 @@ class _Refusal:
             status=503,
             headers=[(b"retry-after", b"1")],
         )
+
+
+class _Redirecting:
+    """The owner of a connection of REDIRECT_HTTP (interfaces.ConnectionOwner)."""
+
+    has_input = staticmethod(has_input)
+    reset_transport = staticmethod(reset_connection)
+
+    def __init__(self, factory: ConnectionFactory, redirect: Redirect) -> None:
+        self._factory = factory
+        self._redirect = redirect
+        self.request_refused = factory.request_refused
+        self.connection_lost = factory.connection_lost
+
+    def open_exchange(
+        self, head: RequestHead, info: ConnectionInfo, stream: Stream
+    ) -> Exchange:
+        """Return what answers the request, without the application."""
+        finish = partial(self._factory.record_redirect, head, info)
+        return RedirectExchange(self._redirect.answer(head), stream, finish)
 
 
 def _trusted_with_prior_knowledge(config: ServerConfig) -> TrustedProxies | None:

@@ -93,6 +93,7 @@ class Server:
         self._descriptors = DescriptorWatch()
         self._sweep = Sweep(self._swept, choose_interval(_timeouts(config)))
         self.listeners: list[Listener] = []
+        self._redirecting: list[Listener] = []
         self.certificates: Certificates | None = None
 
     @property
@@ -112,8 +113,8 @@ class Server:
 
     @property
     def addresses(self) -> list[str]:
-        """What each listener is bound to."""
-        return [listener.address for listener in self.listeners]
+        """What each listener is bound to, those that redirect included."""
+        return [listener.address for listener in (*self.listeners, *self._redirecting)]
 
     @property
     def is_stopping(self) -> bool:
@@ -231,18 +232,24 @@ class Server:
         self._scopes.state = await self._lifespan.startup()
         # Before the first connection, which may come before the last listener.
         self._is_serving = True
+        listen = partial(
+            open_listeners,
+            self._reactor,
+            backlog=config.bind.backlog,
+            handshake_timeout=config.http.header_timeout,
+            alpn=alpn,
+            unix_file=unix_file(config.unix_sockets),
+            trusts_proxy=_trusts_proxy(config.proxy),
+        )
         try:
             for address in config.bind.bind:
-                self.listeners += await open_listeners(
-                    self._reactor,
-                    address,
-                    self._factory.open_connection,
-                    backlog=config.bind.backlog,
-                    ssl_context=context,
-                    handshake_timeout=config.http.header_timeout,
-                    alpn=alpn,
-                    unix_file=unix_file(config.unix_sockets),
-                    trusts_proxy=_trusts_proxy(config.proxy),
+                self.listeners += await listen(
+                    address, self._factory.open_connection, ssl_context=context
+                )
+            self._factory.redirect_to(self._find_https_port())
+            for address in config.redirect.redirect_http:
+                self._redirecting += await listen(
+                    address, self._factory.open_redirecting
                 )
         except ListenError:
             self._stop_listening()
@@ -250,6 +257,14 @@ class Server:
         self._sweep.start(self._loop)
         if self._on_ready is not None:
             self._on_ready(self)
+
+    def _find_https_port(self) -> int | None:
+        """Return the port that clients are redirected to, None if none is known."""
+        port = self._config.redirect.redirect_port
+        if port is not None:
+            return port
+        ports = [listener.port for listener in self.listeners]
+        return next((port for port in ports if port is not None), None)
 
     async def _end(self) -> None:
         """Drain within the deadline, cancel what is left, shut the application down."""
@@ -280,7 +295,8 @@ class Server:
         await self._calls.wait(self._config.lifecycle.shutdown_timeout)
 
     def _count_opening(self) -> int:
-        return sum(listener.opening_count for listener in self.listeners)
+        listeners = (*self.listeners, *self._redirecting)
+        return sum(listener.opening_count for listener in listeners)
 
     async def _force(self) -> None:
         calls = await self._calls.cancel_all(CANCEL_TIMEOUT)
@@ -297,7 +313,7 @@ class Server:
         return self._config.lifecycle.shutdown_timeout >= 1
 
     def _stop_listening(self) -> None:
-        for listener in self.listeners:
+        for listener in (*self.listeners, *self._redirecting):
             listener.stop()
 
     def _swept(self) -> Iterator[Ticking]:

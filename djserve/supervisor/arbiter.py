@@ -17,7 +17,7 @@ from djserve.instrumentation.fan_out import reopen_log_files
 from djserve.instrumentation.logging import configure
 from djserve.instrumentation.metrics import require_client
 from djserve.instrumentation.tracing_export import require_tracing
-from djserve.net.binding import BoundSocket, bind_all
+from djserve.net.binding import BoundSocket, bind_all, use_descriptors
 from djserve.server.banner import describe_bounds, start_lines
 from djserve.server.launch import pid_file, uses_django
 from djserve.server.lifecycle import ExitCode
@@ -59,8 +59,13 @@ class Arbiter:
         self._inheritance = inheritance
         self._predecessor = None if inheritance is None else inheritance.predecessor
         if inheritance is not None:
-            bind = tuple(f"fd://{number}" for number in inheritance.sockets)
-            config = replace(config, bind=replace(config.bind, bind=bind))
+            given = config.redirect
+            config = use_descriptors(
+                config, inheritance.sockets, inheritance.redirecting
+            )
+            if not inheritance.redirecting:
+                # The predecessor may have had none.
+                config = replace(config, redirect=given)
         self._config = config
         self._watcher = Watcher()
         self._notifier = Notifier()
@@ -99,11 +104,15 @@ class Arbiter:
             return ExitCode.LISTEN_FAILED
         self._adopt_files()
         set_title("supervisor")
-        numbers = [sock.fileno() for sock in self._sockets]
         commands = CommandLauncher(self._config.workers, self._watcher)
+        launcher = Launcher(
+            self._config.workers,
+            [sock.fileno() for sock in self._sockets],
+            redirecting=self._redirecting,
+        )
         self._fleet = Fleet(
             self._config,
-            Spawner(Launcher(self._config.workers, numbers), self._watcher),
+            Spawner(launcher, self._watcher),
             self._watcher,
             count_workers(self._config.workers.workers),
             Services(self._config.processes.processes, commands),
@@ -120,10 +129,15 @@ class Arbiter:
             for sock in self._sockets:
                 sock.close(keep_file=self._successor is not None)
 
+    @property
+    def _redirecting(self) -> tuple[int, ...]:
+        return tuple(sock.fileno() for sock in self._sockets if sock.redirects)
+
     def _adopt_files(self) -> None:
         if self._inheritance is None:
             return
-        for number, sock in zip(self._inheritance.sockets, self._sockets, strict=True):
+        # Addresses that the predecessor did not have come last.
+        for number, sock in zip(self._inheritance.sockets, self._sockets, strict=False):
             if number in self._inheritance.owned:
                 sock.own_file()
             # bind_all() has made a copy; only that is to be open.
@@ -191,7 +205,7 @@ class Arbiter:
         count = self._fleet.target
         if not self._has_started:
             self._has_started = True
-            places = [sock.place for sock in self._sockets]
+            places = [sock.place for sock in self._sockets if not sock.redirects]
             notes = [*self._fleet.notes, f"Supervisor {os.getpid()}, {count} workers"]
             processes = self._config.processes.processes
             if processes:
@@ -256,7 +270,7 @@ class Arbiter:
             return
         numbers = tuple(sock.fileno() for sock in self._sockets)
         owned = tuple(sock.fileno() for sock in self._sockets if sock.owns_file)
-        inheritance = Inheritance(os.getpid(), numbers, owned)
+        inheritance = Inheritance(os.getpid(), numbers, owned, self._redirecting)
         logger.info("Starting a successor")
         environment = inheritance.to_environment() | self._notifier.environment()
         try:

@@ -30,16 +30,27 @@ class ChildEnvironment:
     sockets: tuple[int, ...]
     is_checked: bool = False
     """Whether another process has run the system checks on the same code."""
+    redirecting: tuple[int, ...] = ()
+    """The sockets among them that redirect to https."""
 
     def to_text(self) -> str:
         """Return the value of the environment variable."""
-        return ",".join(map(str, (int(self.is_checked), self.channel, *self.sockets)))
+        sockets = [
+            f"{number}r" if number in self.redirecting else str(number)
+            for number in self.sockets
+        ]
+        return ",".join([str(int(self.is_checked)), str(self.channel), *sockets])
 
     @classmethod
     def parse(cls, text: str) -> ChildEnvironment:
         """Return the meaning of the environment variable."""
-        is_checked, channel, *sockets = map(int, text.split(","))
-        return cls(channel, tuple(sockets), bool(is_checked))
+        is_checked, channel, *sockets = text.split(",")
+        return cls(
+            int(channel),
+            tuple(int(each.removesuffix("r")) for each in sockets),
+            is_checked == "1",
+            tuple(int(each[:-1]) for each in sockets if each.endswith("r")),
+        )
 
     @classmethod
     def take(
@@ -89,16 +100,21 @@ def is_successor(environ: Mapping[str, str] = os.environ) -> bool:
 class Inheritance:
     """The predecessor's process and sockets.
 
-    ``owned`` are the unix sockets among them whose files go with the server.
+    ``owned`` are the unix sockets among them whose files go with the server,
+    ``redirecting`` those that redirect to https.
     """
 
     predecessor: int
     sockets: tuple[int, ...]
     owned: tuple[int, ...]
+    redirecting: tuple[int, ...] = ()
 
     def to_environment(self) -> dict[str, str]:
         """Return the environment variable that tells a successor of it."""
-        values = [self.predecessor, self.sockets, self.owned]
+        values: list[object] = [self.predecessor, self.sockets, self.owned]
+        if self.redirecting:
+            # A version that does not know of these gets no more than it can read.
+            values.append(self.redirecting)
         return {UPGRADE_VARIABLE: json.dumps(values)}
 
     @classmethod
@@ -107,10 +123,10 @@ class Inheritance:
         text = environ.pop(UPGRADE_VARIABLE, None)
         if text is None:
             return None
-        predecessor, sockets, owned = json.loads(text)
-        for number in sockets:
+        predecessor, *groups = json.loads(text)
+        for number in groups[0]:
             os.set_inheritable(number, False)
-        return cls(predecessor, tuple(sockets), tuple(owned))
+        return cls(predecessor, *map(tuple, groups))
 
     def end_predecessor(self) -> None:
         """Let the predecessor drain and end, unless it has ended already."""

@@ -15,11 +15,11 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from djserve.errors import ConfigError
 from djserve.instrumentation.logging import configure
+from djserve.net.binding import use_descriptors
 from djserve.net.channel import Channel
 from djserve.net.forks import ForkGuard, name_sockets, own_fork
 from djserve.server import first_signals
@@ -67,8 +67,7 @@ def run_child(
     first_signals.release()
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    bind = tuple(f"fd://{number}" for number in given.sockets)
-    config = replace(config, bind=replace(config.bind, bind=bind))
+    config = use_descriptors(config, given.sockets, given.redirecting)
     configure(config.logging, django=uses_django())
     set_title("loader")
     channel = Channel.adopt(given.channel)

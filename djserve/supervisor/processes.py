@@ -68,11 +68,13 @@ class Launcher:
         sockets: Sequence[int],
         arguments: Sequence[str] | None = None,
         directory: str | None = None,
+        redirecting: Sequence[int] = (),
     ) -> None:
         self._arguments = arguments or command_line()
         self._directory = directory or working_directory()
         self._config = config
         self._sockets = tuple(sockets)
+        self._redirecting = tuple(redirecting)
 
     @property
     def start_timeout(self) -> float:
@@ -85,7 +87,9 @@ class Launcher:
         With ``is_checked`` another has run the system checks on the same code.
         """
         ours, theirs = open_pair()
-        environment = ChildEnvironment(theirs.fileno(), self._sockets, is_checked)
+        environment = ChildEnvironment(
+            theirs.fileno(), self._sockets, is_checked, self._redirecting
+        )
         try:
             process = subprocess.Popen(
                 self._arguments,

@@ -57,8 +57,8 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
     loaded = program.load()
     if loaded.config is not None:
         is_activated = config is not given
-        bind = config.bind if is_activated else loaded.config.bind
-        config = replace(loaded.config, bind=bind)
+        used = config if is_activated else loaded.config
+        config = replace(loaded.config, bind=used.bind, redirect=used.redirect)
         if needs_supervisor(config):
             logger.warning(
                 "One process runs: give --workers on the command line, or "

@@ -8,6 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from djserve.net.binding import use_descriptors
 from djserve.net.control import send_datagram
 
 if TYPE_CHECKING:
@@ -28,8 +29,10 @@ def adopt_activation(
     numbers = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count))
     for number in numbers:
         os.set_inheritable(number, False)
-    bind = tuple(f"fd://{number}" for number in numbers)
-    return replace(config, bind=replace(config.bind, bind=bind))
+    redirect = config.redirect.redirect_http
+    redirecting = [one for one in numbers if f"fd://{one}" in redirect]
+    adopted = use_descriptors(config, numbers, redirecting)
+    return replace(adopted, redirect=config.redirect)
 
 
 def read_first_environment() -> Mapping[str, str]:

@@ -97,7 +97,8 @@ def run_worker(
             if loaded is None:
                 loaded = program.load()
             if loaded.config is not None:
-                config = replace(loaded.config, bind=config.bind)
+                bind, redirect = config.bind, config.redirect
+                config = replace(loaded.config, bind=bind, redirect=redirect)
             link = SupervisorLink(channel, board, reactor.loop, config, program)
 
             def server_ready(server: Server) -> None:

@@ -77,6 +77,7 @@ def test_every_setting_has_a_flag_that_sets_it(key: str) -> None:
     needed = {
         "KEYFILE": certificate,
         "SNI_CERTFILES": certificate,
+        "REDIRECT_HTTP": certificate,
         "CLIENT_CERTIFICATES": f"{certificate} --client-ca-file /dev/null ",
         "CLIENT_CA_FILE": f"{certificate} --client-certificates required ",
         "PROXY_HEADERS_HOST": "--proxy-headers ",

@@ -31,6 +31,14 @@ def test_child_environment_survives_the_variable() -> None:
     os.close(writer)
 
 
+def test_sockets_that_redirect_are_known_to_children_and_successors() -> None:
+    child = ChildEnvironment(9, (4, 5, 6), is_checked=True, redirecting=(6,))
+    inheritance = Inheritance(os.getppid(), (), (), (6,))
+
+    assert ChildEnvironment.parse(child.to_text()) == child
+    assert Inheritance.take(inheritance.to_environment()) == inheritance
+
+
 def test_other_processes_are_no_children() -> None:
     assert not is_child({})
     assert ChildEnvironment.take({}) is None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from djserve.conf.parser import parse
 from djserve.conf.schema import ServerConfig
 from djserve.supervisor.systemd import Notifier, adopt_activation
 
@@ -112,3 +113,15 @@ def test_activated_sockets_replace_the_addresses(
 )
 def test_without_activation_the_addresses_stay(environ: dict[str, str]) -> None:
     assert adopt_activation(ServerConfig(), environ) == ServerConfig()
+
+
+def test_activated_socket_can_be_one_that_redirects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "set_inheritable", lambda *args: None)
+    environ = {"LISTEN_FDS": "2", "LISTEN_PID": str(os.getpid())}
+    given = {"CERTFILE": __file__, "REDIRECT_HTTP": ["fd://4", "127.0.0.1:80"]}
+    config = adopt_activation(parse(given), environ)
+
+    assert config.bind.bind == ("fd://3",)
+    assert config.redirect.redirect_http == ("fd://4", "127.0.0.1:80")
