@@ -23,6 +23,7 @@ from djserve.conf.processes import (
 )
 from djserve.conf.quantities import has_unit, parse_duration, parse_size
 from djserve.conf.schema import ServerConfig
+from djserve.conf.schema_https import certificate_path
 from djserve.conf.suggestions import suggest
 from djserve.conf.syntax import MOUNTS, RULES
 from djserve.errors import ConfigError
@@ -306,6 +307,10 @@ def _check_certificate_is_given(
 ) -> Iterator[str]:
     if values.get("certfile") is not None:
         return
+    if values.get("acme_domains"):
+        if values.get("keyfile") is not None:
+            yield f"{places['keyfile']}: expected no key beside ACME_DOMAINS"
+        return
     for name in _BESIDE_CERTIFICATE:
         if values.get(name, "none") not in (None, (), "none"):
             yield f"{places[name]}: expected a certificate beside it, got none"
@@ -351,9 +356,42 @@ def _check_redirect_port(
         yield f"{places['redirect_port']}: expected a port up to 65535, got {port}"
 
 
+def _check_acme(values: Mapping[str, Any], places: Mapping[str, str]) -> Iterator[str]:
+    if not values.get("acme_domains"):
+        return
+    place = places["acme_domains"]
+    if values.get("certfile") is not None:
+        yield f"{place}: expected no CERTFILE beside it, which takes its place"
+    needed = {
+        "ACME_FOLDER": "a folder for the certificate beside it (ACME_FOLDER)",
+        "ACME_AGREE_TO_TERMS": "your consent to the authority's terms beside it "
+        "(ACME_AGREE_TO_TERMS)",
+        "REDIRECT_HTTP": "an address for the challenges beside it (REDIRECT_HTTP)",
+    }
+    for key, expected in needed.items():
+        if not values.get(key.lower()):
+            yield f"{place}: expected {expected}, got none"
+    if values.get("certificate_check_interval", 1) == 0:
+        yield (
+            f"{places['certificate_check_interval']}: expected more than 0 beside "
+            "ACME_DOMAINS, or no new certificate would be used"
+        )
+
+
 _RULES_BETWEEN = (
+    (
+        (
+            "acme_agree_to_terms",
+            "acme_domains",
+            "acme_folder",
+            "certfile",
+            "certificate_check_interval",
+            "redirect_http",
+        ),
+        _check_acme,
+    ),
     (("redirect_port",), _check_redirect_port),
-    (("certfile", *_BESIDE_CERTIFICATE), _check_certificate_is_given),
+    (("certfile", "acme_domains", *_BESIDE_CERTIFICATE), _check_certificate_is_given),
     (("client_certificates", "client_ca_file"), _check_client_certificates),
     ((*_CERTIFICATE_FILES, "sni_certfiles"), _check_certificate_files),
     (
@@ -364,7 +402,7 @@ _RULES_BETWEEN = (
 
 
 def _build(values: Mapping[str, Any]) -> ServerConfig:
-    made = {}
+    made: dict[str, Any] = {}
     for group in groups():
         given = {
             setting.name: values[setting.name]
@@ -372,4 +410,8 @@ def _build(values: Mapping[str, Any]) -> ServerConfig:
             if setting.name in values
         }
         made[group.name] = group.make(**given)
+    if made["acme"].acme_domains:
+        # All that serves knows one certificate, wherever it comes from.
+        path = certificate_path(made["acme"])
+        made["tls"] = dataclasses.replace(made["tls"], certfile=path)
     return ServerConfig(**made)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from djserve.conf.declaration import setting
 from djserve.conf.schema_files import CompressionConfig as CompressionConfig
 from djserve.conf.schema_files import FilesConfig as FilesConfig
+from djserve.conf.schema_https import ACMEConfig as ACMEConfig
 from djserve.conf.schema_https import RedirectConfig as RedirectConfig
 from djserve.conf.schema_process import DrainConfig as DrainConfig
 from djserve.conf.schema_process import LoggingConfig as LoggingConfig
@@ -486,6 +487,7 @@ class ServerConfig:
     unix_sockets: UnixSocketConfig = field(default_factory=UnixSocketConfig)
     tls: TLSConfig = field(default_factory=TLSConfig)
     redirect: RedirectConfig = field(default_factory=RedirectConfig)
+    acme: ACMEConfig = field(default_factory=ACMEConfig)
     http: HTTPConfig = field(default_factory=HTTPConfig)
     http2: HTTP2Config = field(default_factory=HTTP2Config)
     bounds: BoundsConfig = field(default_factory=BoundsConfig)

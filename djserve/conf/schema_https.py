@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 
 from djserve.conf.declaration import setting
@@ -24,3 +26,50 @@ class RedirectConfig:
         "address of BIND.",
         minimum=1,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ACMEConfig:
+    """Certificates by ACME"""
+
+    acme_domains: tuple[str, ...] = setting(
+        (),
+        "Names that a certificate is ordered for by ACME and renewed in time, instead "
+        "of CERTFILE; needs the package extra acme. May be given several times.",
+        metavar="NAME",
+        syntax="domain",
+    )
+    acme_folder: str | None = setting(
+        None,
+        "Folder that keeps the account's key and the certificate.",
+        metavar="PATH",
+        syntax="new-file",
+    )
+    acme_agree_to_terms: bool = setting(
+        False, "You agree to the terms of service of the certificate authority."
+    )
+    acme_email: str | None = setting(
+        None,
+        "Address that the certificate authority may write to.",
+        metavar="ADDRESS",
+    )
+    acme_directory: str = setting(
+        "https://acme-v02.api.letsencrypt.org/directory",
+        "Directory of the certificate authority.",
+        metavar="URL",
+        syntax="https-url",
+    )
+    acme_ca_file: str | None = setting(
+        None,
+        "PEM file with the authorities that vouch for the directory's server, if that "
+        "is not a public one.",
+        metavar="PATH",
+        syntax="file",
+    )
+
+
+def certificate_path(config: ACMEConfig) -> str:
+    """Return where the certificate is kept: another directory, another certificate."""
+    url = re.sub(r"[^a-z0-9.-]+", "_", config.acme_directory.lower().split("://")[-1])
+    folder = os.path.abspath(config.acme_folder or "")
+    return os.path.join(folder, url.strip("_"), "certificate.pem")

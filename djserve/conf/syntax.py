@@ -20,6 +20,12 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 # RFC 6454 7: scheme, host, port. The first label may stand for any, as in Django's
 # CSRF_TRUSTED_ORIGINS, and one slash may end it.
+_DOMAIN = re.compile(
+    r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+    r"(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
+    re.IGNORECASE,
+)
+_HTTPS_URL = re.compile(r"https://[!-~]+")
 _ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(\*\.)?([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?",
     re.IGNORECASE,
@@ -134,6 +140,16 @@ def _check_origin(text: str) -> None:
         raise ValueError
 
 
+def _check_domain(text: str) -> None:
+    if not _DOMAIN.fullmatch(text) or text.rpartition(".")[2].isdigit():
+        raise ValueError("no wildcard and no address" if text else "")
+
+
+def _check_https_url(text: str) -> None:
+    if not _HTTPS_URL.fullmatch(text):
+        raise ValueError
+
+
 def _check_root_path(text: str) -> None:
     if text and not text.startswith("/"):
         raise ValueError
@@ -245,6 +261,8 @@ RULES = {
     "root-path": Rule('a path that begins with "/", or ""', _check_root_path),
     "field-name": Rule("the name of a header", _check_field_name),
     "field-value": Rule("printable ASCII text", _check_field_value),
+    "domain": Rule('a host\'s name as in "www.example.com"', _check_domain),
+    "https-url": Rule('a URL as in "https://example.com/directory"', _check_https_url),
     "header": Rule("a field as in 'X-Frame-Options: DENY'", _check_header),
     "file": Rule("a file's path", _check_file),
     "mount": Rule('a prefix and a folder as in "/media/=/srv/media"', _check_mount),

@@ -43,6 +43,7 @@ logger = logging.getLogger("djserve.server")
 # should not wait for a browser to finish.
 OVERRIDES = {
     "ACCESS_LOG": None,
+    "ACME_DOMAINS": (),
     "CERTFILE": None,
     "CLIENT_CA_FILE": None,
     "CLIENT_CERTIFICATES": "none",

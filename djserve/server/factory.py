@@ -237,7 +237,8 @@ class ConnectionFactory:
 
     def redirect_to(self, port: int | None) -> None:
         """Have ``open_redirecting`` name this port of https."""
-        self._redirecting = _Redirecting(self, Redirect(self._allowed_hosts, port))
+        redirect = Redirect(self._allowed_hosts, port, self._config.acme)
+        self._redirecting = _Redirecting(self, redirect)
 
     # Connections call these five (interfaces.ConnectionOwner).
 

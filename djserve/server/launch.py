@@ -38,6 +38,7 @@ from djserve.system import NO_FOLLOW
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from djserve.acme.renewal import Renewal
     from djserve.asgi.types import Application
     from djserve.conf.schema import ServerConfig
     from djserve.files.table import FileTable
@@ -109,9 +110,12 @@ def launch(
     process id file cannot be opened.
     """
     configure(config.logging, django=uses_django())
+    renewal = open_renewal(config)
     monitor = _create_monitor(config, reactor, thread_stats)
 
     def on_ready(server: Server) -> None:
+        if renewal is not None:
+            renewal.start(reactor.loop.call_later, reactor.loop.time)
         if monitor is not None:
             monitor.start(server)
         _announce(server, config, reactor, notes)
@@ -120,7 +124,25 @@ def launch(
     if monitor is not None:
         watch = Watch(on_ready, monitor.board, monitor.put_around)
     with pid_file(config.lifecycle.pid_file):
-        return serve_application(application, config, reactor, watch, files=files)
+        try:
+            return serve_application(application, config, reactor, watch, files=files)
+        finally:
+            if renewal is not None:
+                renewal.close()
+
+
+def open_renewal(config: ServerConfig) -> Renewal | None:
+    """Return what orders the certificates, None unless ACME_DOMAINS asks for it.
+
+    There is a certificate afterwards, if only a self-signed one. Raises ConfigError.
+    """
+    if not config.acme.acme_domains:
+        return None
+    from djserve.acme.folder import Owner
+    from djserve.acme.renewal import Renewal
+
+    workers = config.workers
+    return Renewal(config.acme, Owner(workers.user, workers.group))
 
 
 def _create_monitor(
@@ -170,11 +192,16 @@ async def serve_embedded(
     with ExitStack() as at_end:
         reactor = at_end.enter_context(reactor_on(loop))
         at_end.enter_context(pid_file(config.lifecycle.pid_file))
+        renewal = open_renewal(config)
+        if renewal is not None:
+            at_end.callback(renewal.close)
         monitor = _create_monitor(config, reactor, None)
         if monitor is not None:
             at_end.callback(monitor.close)
 
         def note_ready(server: Server) -> None:
+            if renewal is not None:
+                renewal.start(loop.call_later, loop.time)
             if monitor is not None:
                 monitor.start(server)
             if on_ready is not None:

@@ -10,16 +10,20 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from djserve.acme.folder import read_challenge
 from djserve.asgi.origin import matches_host
 from djserve.conf.loader import are_settings_loaded, read_hsts_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from djserve.conf.schema import RedirectConfig
+    from djserve.conf.schema import ACMEConfig, RedirectConfig
     from djserve.interfaces import Headers, RequestHead, Stream
 
 _DEFAULT_PORT = 443
+
+# RFC 8555 section 8.3.
+_CHALLENGE = b"/.well-known/acme-challenge/"
 
 # As Django reads a Host, so that what passes here is not refused behind it.
 _split_host = re.compile(
@@ -34,15 +38,24 @@ _UNUSUAL = re.compile(rb"[^!#-;=?-\[\]_a-z~]")
 class Redirect:
     """Where the requests of the plain addresses are sent.
 
-    ``allowed_hosts`` is ALLOWED_HOSTS; None, without Django, allows every host.
+    ``allowed_hosts`` is ALLOWED_HOSTS; None, without Django, allows every host. With
+    ``acme``, the challenges of a certificate authority are answered here.
     """
 
-    def __init__(self, allowed_hosts: Sequence[str] | None, port: int | None) -> None:
+    def __init__(
+        self,
+        allowed_hosts: Sequence[str] | None,
+        port: int | None,
+        acme: ACMEConfig | None = None,
+    ) -> None:
+        self._acme = acme if acme is not None and acme.acme_domains else None
         self._allowed_hosts = allowed_hosts
         self._port = "" if port in (None, _DEFAULT_PORT) else f":{port}"
 
     def answer(self, head: RequestHead) -> tuple[int, Headers, bytes]:
         """Return the status, the fields and the content of the answer."""
+        if self._acme is not None and head.raw_path.startswith(_CHALLENGE):
+            return _answer_challenge(self._acme, head)
         host = self._find_host(head.headers)
         if host is None or head.raw_path[:1] != b"/":
             return _refuse(b"Bad Request: no https site of this name is here\n")
@@ -137,6 +150,20 @@ def describe_redirect(config: RedirectConfig) -> list[str]:
             "time; once https works for good, set it (an hour first, then a year)"
         )
     return lines
+
+
+def _answer_challenge(
+    config: ACMEConfig, head: RequestHead
+) -> tuple[int, Headers, bytes]:
+    token = head.raw_path.removeprefix(_CHALLENGE).decode("latin-1")
+    content = read_challenge(config, token)
+    if content is None or head.method not in ("GET", "HEAD"):
+        return 404, [(b"content-length", b"0")], b""
+    headers = [
+        (b"content-type", b"application/octet-stream"),
+        (b"content-length", b"%d" % len(content)),
+    ]
+    return 200, headers, content if head.method == "GET" else b""
 
 
 def _refuse(reason: bytes) -> tuple[int, Headers, bytes]:

@@ -19,7 +19,7 @@ from djserve.instrumentation.metrics import require_client
 from djserve.instrumentation.tracing_export import require_tracing
 from djserve.net.binding import BoundSocket, bind_all, use_descriptors
 from djserve.server.banner import describe_bounds, start_lines
-from djserve.server.launch import pid_file, uses_django
+from djserve.server.launch import open_renewal, pid_file, uses_django
 from djserve.server.lifecycle import ExitCode
 from djserve.server.observation import has_metrics
 from djserve.server.probes import ProbeServer
@@ -40,6 +40,7 @@ from djserve.supervisor.systemd import Notifier
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from djserve.acme.renewal import Renewal
     from djserve.conf.schema import ServerConfig
 
 logger = logging.getLogger("djserve")
@@ -72,6 +73,7 @@ class Arbiter:
         self._sockets: list[BoundSocket] = []
         self._successor: subprocess.Popen[bytes] | None = None
         self._successor_deadline: float | None = None
+        self._renewal: Renewal | None = None
         self._control: ControlServer | None = None
         self._probes: FleetProbes | None = None
         self._stops = 0
@@ -97,6 +99,7 @@ class Arbiter:
             require_client()
         if self._config.tracing.tracing:
             require_tracing()
+        self._renewal = open_renewal(self._config)
         try:
             self._sockets = bind_all(self._config)
         except ListenError as error:
@@ -147,6 +150,8 @@ class Arbiter:
     def _open_windows(self) -> Iterator[None]:
         """Let the operator and the monitoring look in: control socket and metrics."""
         with ExitStack() as stack:
+            if self._renewal is not None:
+                stack.callback(self._renewal.close)
             path = self._config.workers.control_socket
             if path is not None:
                 self._control = ControlServer(
@@ -196,6 +201,8 @@ class Arbiter:
         self._fleet.tick(now)
         self._check_successor(now)
         self._notifier.alive(now)
+        if self._renewal is not None and self._has_started and not self._stops:
+            self._renewal.tick(now)
         if not self._is_announced and self._fleet.is_complete and not self._stops:
             self._announce()
 
@@ -315,6 +322,8 @@ class Arbiter:
         own = self._fleet.child_pids
         if self._successor is not None:
             own.add(self._successor.pid)
+        if self._renewal is not None and self._renewal.pid is not None:
+            own.add(self._renewal.pid)
         for pid, code in reap_others(own):
             logger.debug("Process %d, adopted, %s", pid, describe_end(code))
 

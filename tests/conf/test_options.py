@@ -64,6 +64,8 @@ def text_for(setting: Setting) -> str:
         "processes": "tasks=db_worker",
         "content-coding": "br",
         "media-type": "text/csv",
+        "domain": "a.example.com",
+        "https-url": "https://a.example.com/dir",
     }
     return texts.get(
         setting.syntax, "/dev/null" if setting.syntax != "field-name" else "X"
@@ -78,6 +80,8 @@ def test_every_setting_has_a_flag_that_sets_it(key: str) -> None:
         "KEYFILE": certificate,
         "SNI_CERTFILES": certificate,
         "REDIRECT_HTTP": certificate,
+        "ACME_DOMAINS": "--acme-folder /x --acme-agree-to-terms "
+        "--redirect-http localhost:1 ",
         "CLIENT_CERTIFICATES": f"{certificate} --client-ca-file /dev/null ",
         "CLIENT_CA_FILE": f"{certificate} --client-certificates required ",
         "PROXY_HEADERS_HOST": "--proxy-headers ",

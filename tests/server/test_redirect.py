@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import trustme
 
+from djserve.acme.folder import Folder
 from djserve.asgi.origin import OriginPolicy
 from djserve.asgi.types import Receive, Scope, Send
 from djserve.conf.parser import parse
+from djserve.conf.schema_https import ACMEConfig
 from djserve.interfaces import RequestHead
 from djserve.server.redirect import Redirect, describe_redirect
 from djserve.testing.live import LiveServer
@@ -132,6 +134,26 @@ def test_hint_is_given_without_hsts(
     assert first == "Redirecting http on 127.0.0.1:80 to https"
     assert len(hints) == (not seconds)
     assert all("SECURE_HSTS_SECONDS" in hint for hint in hints)
+
+
+def test_challenge_is_answered_whatever_the_host(tmp_path: Path) -> None:
+    acme = ACMEConfig(acme_domains=("a.example.com",), acme_folder=str(tmp_path))
+    folder = Folder(acme)
+    folder.prepare()
+    folder.save_challenge("token", "token.thumbprint")
+    path = b"/.well-known/acme-challenge/"
+
+    def answer(method: str, path: bytes, acme: ACMEConfig | None) -> tuple[int, bytes]:
+        head = RequestHead(method, path, b"", [(b"host", b"b.example.com")], "1.1")
+        status, _, content = Redirect((), 443, acme).answer(head)
+        return status, content
+
+    assert answer("GET", path + b"token", acme) == (200, b"token.thumbprint")
+    assert answer("HEAD", path + b"token", acme) == (200, b"")
+    assert answer("POST", path + b"token", acme) == (404, b"")
+    assert answer("GET", path + b"other", acme) == (404, b"")
+    assert answer("GET", path + b"../certificate.pem", acme) == (404, b"")
+    assert answer("GET", path + b"token", None)[0] == 400
 
 
 # On real sockets.

@@ -1,0 +1,155 @@
+"""One order of a certificate, in a process that ends with it.
+
+The library waits for the network, and computes keys: neither is for an event loop. What
+is printed is for the server's log, and the exit code says whether it is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import IO, TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+import djserve
+from djserve.acme.folder import Folder, Owner, private_pem, write_file
+from djserve.conf.schema_https import ACMEConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Seconds for all of an order: authorities validate in a few.
+TIME_LIMIT = 180.0
+
+
+def main() -> int:
+    """Order what standard input describes; return the exit code."""
+    given = json.load(sys.stdin)
+    config = ACMEConfig(**{**given["config"], "acme_domains": tuple(given["domains"])})
+    folder = Folder(config, Owner(*given["owner"]))
+    try:
+        with open(folder.lock, "ab") as lock:
+            if not _lock(lock) or folder.due_in() > 0:
+                # Another server with the same folder, or this one's successor.
+                return 0
+            _order(config, folder)
+    except Exception as error:
+        print(explain(error))
+        return 1
+    print(f"New certificate for {', '.join(config.acme_domains)}")
+    return 0
+
+
+def explain(error: BaseException) -> str:
+    """Return an error in one line, with what the authority says of each name."""
+    from acme import errors
+
+    if isinstance(error, errors.ValidationError):
+        reasons = [
+            f"{authorization.body.identifier.value}: {challenge.error}"
+            for authorization in error.failed_authzrs
+            for challenge in authorization.body.challenges
+            if challenge.error is not None
+        ]
+    else:
+        reasons = [f"{error}" or type(error).__name__]
+    return " ".join("; ".join(reasons).split())[:1000]
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock a file until it is closed; return whether that could be done."""
+    try:
+        import fcntl
+    except ImportError:
+        # Without it one server has the folder for itself.
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _order(config: ACMEConfig, folder: Folder) -> None:
+    from acme import challenges, crypto_util
+
+    if config.acme_ca_file is not None:
+        # What the library's own client (requests) reads.
+        os.environ["REQUESTS_CA_BUNDLE"] = config.acme_ca_file
+    client = _open_account(config, folder)
+    key = ec.generate_private_key(ec.SECP256R1())
+    secret = private_pem(key)
+    csr = crypto_util.make_csr(secret, list(config.acme_domains))
+    order = client.new_order(csr)
+    made: list[Path] = []
+    try:
+        for authorization in order.authorizations:
+            if authorization.body.status.name == "valid":
+                continue
+            offered = [
+                each
+                for each in authorization.body.challenges
+                if isinstance(each.chall, challenges.HTTP01)
+            ]
+            if not offered:
+                name = authorization.body.identifier.value
+                raise ValueError(f"{name}: the authority offers no http-01 challenge")
+            response, content = offered[0].response_and_validation(client.net.key)
+            token = offered[0].chall.encode("token")
+            made.append(folder.save_challenge(token, content))
+            client.answer_challenge(offered[0], response)
+        # The library counts in local time without a zone.
+        deadline = datetime.now() + timedelta(seconds=TIME_LIMIT)
+        chain = client.poll_and_finalize(order, deadline).fullchain_pem.encode("ascii")
+    finally:
+        for path in made:
+            with suppress(OSError):
+                path.unlink()
+    if x509.load_pem_x509_certificate(chain).public_key() != key.public_key():
+        raise ValueError("the authority's certificate is for another key")
+    folder.save_certificate(secret + chain)
+
+
+def _open_account(config: ACMEConfig, folder: Folder) -> Any:
+    """Return a client of the directory with this server's account, new or known."""
+    from acme import client, errors, messages
+    from josepy import jwk
+
+    key = jwk.JWKRSA(key=_account_key(folder.account))
+    agent = f"djserve/{djserve.__version__}"
+    net = client.ClientNetwork(key, user_agent=agent, timeout=30)
+    directory = client.ClientV2.get_directory(config.acme_directory, net)
+    opened = client.ClientV2(directory, net)
+    registration = messages.NewRegistration.from_data(
+        email=config.acme_email, terms_of_service_agreed=config.acme_agree_to_terms
+    )
+    try:
+        opened.new_account(registration)
+    except errors.ConflictError as error:
+        net.account = messages.RegistrationResource(
+            body=messages.Registration(), uri=error.location
+        )
+    return opened
+
+
+def _account_key(path: Path) -> rsa.RSAPrivateKey:
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except FileNotFoundError:
+        key = rsa.generate_private_key(65537, 2048)
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        write_file(path, pem)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ValueError(f"{path} holds no RSA key")
+    return key

@@ -1,0 +1,128 @@
+"""When a certificate is ordered, and what is made of the order's end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+
+from djserve.acme.folder import Folder
+from djserve.acme.renewal import LONGEST_PAUSE, Renewal
+from djserve.conf.schema_https import ACMEConfig
+from djserve.errors import ConfigError
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ACMEConfig:
+    return ACMEConfig(
+        acme_domains=("a.example.com",), acme_folder=str(tmp_path / "acme")
+    )
+
+
+@pytest.fixture
+def open_renewal(config: ACMEConfig) -> Iterator[Callable[[str], Renewal]]:
+    """Give ``open_renewal(code)``: orders are what the Python code does."""
+    opened: list[Renewal] = []
+
+    def open_renewal(code: str) -> Renewal:
+        opened.append(Renewal(config, command=[sys.executable, "-c", code]))
+        return opened[-1]
+
+    yield open_renewal
+    for renewal in opened:
+        renewal.close()
+
+
+def finish(renewal: Renewal, now: float) -> None:
+    """Tick at one moment, before and after the order's end."""
+    renewal.tick(now)
+    if renewal.pid is not None:
+        os.waitid(os.P_PID, renewal.pid, os.WEXITED | os.WNOWAIT)
+        renewal.tick(now)
+    assert renewal.pid is None
+
+
+def test_failures_are_tried_again_later_and_later(
+    open_renewal: Callable[[str], Renewal], caplog: pytest.LogCaptureFixture
+) -> None:
+    renewal = open_renewal("import sys; print('no such name'); sys.exit(1)")
+    now, pauses = 0.0, []
+    renewal.tick(now)
+    for _ in range(9):
+        finish(renewal, now)
+        begin = now
+        while renewal.pid is None:
+            now += 30
+            renewal.tick(now)
+        pauses.append(now - begin)
+
+    assert "No certificate for a.example.com: no such name. The one in" in caplog.text
+    assert 240 <= pauses[0] <= 400
+    assert pauses[0] < pauses[1] < pauses[2]
+    assert pauses[-1] <= LONGEST_PAUSE * 1.1 + 60
+
+
+def test_success_is_told_and_the_next_order_waits(
+    open_renewal: Callable[[str], Renewal],
+    config: ACMEConfig,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "djserve.acme")
+    renewal = open_renewal("print('New certificate')")
+    renewal.tick(0)
+    now = datetime.now(UTC)
+    issued = trustme.CA().issue_cert(
+        "a.example.com", not_before=now, not_after=now + timedelta(days=90)
+    )
+    Folder(config).save_certificate(issued.private_key_and_cert_chain_pem.bytes())
+    finish(renewal, 0)
+    for hours in range(100):
+        renewal.tick(hours * 3600)
+        assert renewal.pid is None
+
+    assert "New certificate" in caplog.text
+
+
+def test_order_that_hangs_is_ended(
+    open_renewal: Callable[[str], Renewal], caplog: pytest.LogCaptureFixture
+) -> None:
+    renewal = open_renewal("import time; time.sleep(600)")
+    renewal.tick(0)
+    finish(renewal, 601)
+
+    assert "the process ended with -9" in caplog.text
+
+
+def test_close_ends_the_order(open_renewal: Callable[[str], Renewal]) -> None:
+    renewal = open_renewal("import time; time.sleep(600)")
+    renewal.tick(0)
+    assert renewal.pid is not None
+    renewal.close()
+    renewal.tick(1)
+
+    assert renewal.pid is None
+
+
+def test_command_that_cannot_be_started_is_told(
+    config: ACMEConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    renewal = Renewal(config, command=["/nonexistent"])
+    renewal.tick(0)
+
+    assert renewal.pid is None
+    assert "No certificate for a.example.com" in caplog.text
+
+
+def test_folder_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    config = ACMEConfig(
+        acme_domains=("a.example.com",), acme_folder=str(tmp_path / "file")
+    )
+    with pytest.raises(ConfigError, match=r"ACME_FOLDER: .* cannot be used"):
+        Renewal(config)
