@@ -8,7 +8,6 @@ read the certificate and the answers to challenges, and write nothing.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from contextlib import suppress
@@ -18,24 +17,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
 )
 
+from djserve.acme.challenges import CHALLENGES, is_token
 from djserve.conf.schema_https import certificate_path
-from djserve.system import NO_FOLLOW
 
 if TYPE_CHECKING:
     from djserve.conf.schema_https import ACMEConfig
-
-CHALLENGES = "challenges"
-CHALLENGE_LIMIT = 1024
-
-# Nothing else is a token (RFC 8555 section 8.3), so no path leads out of the folder.
-is_token = re.compile(r"[A-Za-z0-9_-]{1,128}").fullmatch
 
 # Of a certificate's life, after which the next one is ordered.
 _RENEWAL_SHARE = 2 / 3
@@ -106,19 +99,6 @@ class Folder:
             return None
 
 
-def read_challenge(config: ACMEConfig, token: str) -> bytes | None:
-    """Return the answer to a challenge, None if there is none of that name."""
-    if not is_token(token):
-        return None
-    path = Path(certificate_path(config)).parent / CHALLENGES / token
-    try:
-        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW)
-    except OSError:
-        return None
-    with open(descriptor, "rb") as file:
-        return file.read(CHALLENGE_LIMIT)
-
-
 def write_file(path: Path, data: bytes, owner: Owner = SAME_OWNER) -> None:
     """Write a file for its owner's eyes, and then give it its name."""
     descriptor, name = tempfile.mkstemp(dir=path.parent)
@@ -146,7 +126,7 @@ def _give_away(path: str, owner: Owner) -> None:
         os.chmod(path, 0o640)
 
 
-def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     """Return a private key in PEM."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 

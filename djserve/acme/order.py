@@ -15,12 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 import djserve
 from djserve.acme.folder import Folder, Owner, private_pem, write_file
@@ -36,7 +31,8 @@ TIME_LIMIT = 180.0
 def main() -> int:
     """Order what standard input describes; return the exit code."""
     given = json.load(sys.stdin)
-    config = ACMEConfig(**{**given["config"], "acme_domains": tuple(given["domains"])})
+    values = given["config"]
+    config = ACMEConfig(**{**values, "acme_domains": tuple(values["acme_domains"])})
     folder = Folder(config, Owner(*given["owner"]))
     try:
         with open(folder.lock, "ab") as lock:
@@ -148,8 +144,7 @@ def _account_key(path: Path) -> rsa.RSAPrivateKey:
         key = load_pem_private_key(path.read_bytes(), None)
     except FileNotFoundError:
         key = rsa.generate_private_key(65537, 2048)
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_file(path, pem)
+        write_file(path, private_pem(key))
     if not isinstance(key, rsa.RSAPrivateKey):
         raise ValueError(f"{path} holds no RSA key")
     return key

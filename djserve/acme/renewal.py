@@ -108,7 +108,6 @@ class Renewal:
         logger.info("Ordering a certificate from %s", self._config.acme_directory)
         given = {
             "config": dataclasses.asdict(self._config),
-            "domains": self._config.acme_domains,
             "owner": self._owner,
         }
         self._started = now

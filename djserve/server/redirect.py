@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from djserve.acme.folder import read_challenge
+from djserve.acme.challenges import read_challenge
 from djserve.asgi.origin import matches_host
 from djserve.conf.loader import are_settings_loaded, read_hsts_seconds
 

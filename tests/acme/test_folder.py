@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from djserve.acme.folder import Folder, Owner, read_challenge, write_file
+from djserve.acme.folder import Folder, Owner, write_file
 from djserve.conf.schema_https import ACMEConfig
 
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
@@ -88,32 +88,6 @@ def test_other_directory_has_another_certificate(tmp_path: Path) -> None:
 
     assert Folder(staging).path.name == "staging.example.com_directory"
     assert Folder(staging).path != Folder(config_of(tmp_path)).path
-
-
-def test_challenge_is_read_until_it_is_removed(folder: Folder, tmp_path: Path) -> None:
-    config = config_of(tmp_path / "acme")
-    path = folder.save_challenge(TOKEN, f"{TOKEN}.thumbprint")
-    assert read_challenge(config, TOKEN) == f"{TOKEN}.thumbprint".encode()
-
-    path.unlink()
-    assert read_challenge(config, TOKEN) is None
-
-
-@pytest.mark.parametrize(
-    "token", ["", ".", "../certificate.pem", "a/b", "a%2Fb", "a\0", "a\n", "x" * 129]
-)
-def test_nothing_but_a_token_is_a_name(
-    folder: Folder, tmp_path: Path, token: str
-) -> None:
-    assert read_challenge(config_of(tmp_path / "acme"), token) is None
-    with pytest.raises(ValueError, match="not a token"):
-        folder.save_challenge(token, "x")
-
-
-def test_link_is_not_followed(folder: Folder, tmp_path: Path) -> None:
-    (folder.challenges / "link").symlink_to(folder.certificate)
-
-    assert read_challenge(config_of(tmp_path / "acme"), "link") is None
 
 
 def test_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

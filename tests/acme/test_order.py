@@ -48,7 +48,8 @@ def test_directory_that_does_not_answer_is_told_in_one_line(
         "acme_directory": url,
     }
     Folder(ACMEConfig(acme_domains=("a.example.com",), **given)).prepare()
-    text = {"config": given, "domains": ["a.example.com"], "owner": [None, None]}
+    config = {**given, "acme_domains": ["a.example.com"]}
+    text = {"config": config, "owner": [None, None]}
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(text)))
 
     assert order.main() == 1

@@ -1,0 +1,36 @@
+"""The answers to an authority's challenges, as the server that is asked reads them.
+
+Every server imports this: it knows no cryptography.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from djserve.conf.schema_https import certificate_path
+from djserve.system import NO_FOLLOW
+
+if TYPE_CHECKING:
+    from djserve.conf.schema_https import ACMEConfig
+
+CHALLENGES = "challenges"
+CHALLENGE_LIMIT = 1024
+
+# Nothing else is a token (RFC 8555 section 8.3), so no path leads out of the folder.
+is_token = re.compile(r"[A-Za-z0-9_-]{1,128}").fullmatch
+
+
+def read_challenge(config: ACMEConfig, token: str) -> bytes | None:
+    """Return the answer to a challenge, None if there is none of that name."""
+    if not is_token(token):
+        return None
+    path = Path(certificate_path(config)).parent / CHALLENGES / token
+    try:
+        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:
+        return file.read(CHALLENGE_LIMIT)
