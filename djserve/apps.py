@@ -13,8 +13,7 @@ from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
 
 from djserve import checks
-from djserve.instrumentation import notes
-from djserve.instrumentation.tracing_context import prepare_with
+from djserve.instrumentation import notes, tracing_context
 from djserve.server.loading import CHANNELS_HINT
 
 
@@ -36,8 +35,8 @@ class DjserveConfig(AppConfig):
 
         for check in (*checks.CHECKS, check_database_pools, check_middleware):
             register(check, checks.TAG)
-        prepare_with(_trace_django)
-        notes.prepare_with(_note_requests)
+        tracing_context.preparations.add(_trace_django)
+        notes.preparations.add(_note_requests)
 
 
 def require_channels(installed_apps: Iterable[str]) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from djserve.instrumentation.preparations import Preparations
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import MutableMapping
 
     from djserve.instrumentation.events import RequestRecord
     from djserve.interfaces import Headers
@@ -21,19 +23,8 @@ EXTENSION = "djserve.notes"
 REQUEST = "request"
 RESPONSE = "response"
 
-_preparations: list[Callable[[], None]] = []
-
-
-def prepare_with(function: Callable[[], None]) -> None:
-    """Have ``function`` called when notes are first wanted in this process."""
-    if function not in _preparations:
-        _preparations.append(function)
-
-
-def prepare() -> None:
-    """Call what waits for notes to be wanted, once each."""
-    while _preparations:
-        _preparations.pop(0)()
+preparations = Preparations()
+"""Called when notes are first wanted in this process."""
 
 
 def take_notes(scope: MutableMapping[str, Any]) -> dict[str, Any]:

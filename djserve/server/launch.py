@@ -22,7 +22,7 @@ from djserve.errors import ConfigError
 from djserve.instrumentation.access_log import open_access_log
 from djserve.instrumentation.fan_out import combine, reopen_log_files
 from djserve.instrumentation.logging import configure
-from djserve.instrumentation.notes import prepare as prepare_notes
+from djserve.instrumentation.notes import preparations
 from djserve.net.descriptors import raise_descriptor_limit
 from djserve.net.forks import ForkGuard
 from djserve.net.signals import STOP_SIGNALS, find_signal, handle_signal
@@ -254,7 +254,7 @@ def _open_server(
 ) -> Iterator[Server]:
     """Give the server, its logs open; it is still to be run."""
     if wants_notes(config):
-        prepare_notes()
+        preparations.run()
     with open_tracing(config.tracing, config.lifecycle.shutdown_timeout) as tracing:
         logs: list[RequestLog] = [] if tracing is None else [tracing]
         logs += [] if access_log is None else [access_log]

@@ -71,17 +71,3 @@ def test_record_without_notes_has_nothing() -> None:
     assert view_name(entry) == ""
     assert find_user(entry) == ("", "")
     assert notes.response_headers(entry) == []
-
-
-def test_preparation_is_called_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notes, "_preparations", [])
-    calls: list[int] = []
-
-    def prepare() -> None:
-        calls.append(1)
-
-    notes.prepare_with(prepare)
-    notes.prepare_with(prepare)
-    notes.prepare()
-    notes.prepare()
-    assert calls == [1]
