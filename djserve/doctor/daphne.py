@@ -13,21 +13,12 @@ from djserve.doctor.rules import (
     to,
     translated,
 )
+from djserve.doctor.uvicorn import host, port
 
 PROXIES = (
     "Only the proxies in --trusted-proxies are believed, by default those of this "
     "machine; name the network of a proxy elsewhere."
 )
-
-
-def _host(draft: Draft, value: str) -> Outcome:
-    draft.host = value
-    return translated(f"--bind {value}")
-
-
-def _port(draft: Draft, value: str) -> Outcome:
-    draft.port = value
-    return translated(f"port {value} of --bind")
 
 
 def _endpoint(draft: Draft, value: str) -> Outcome:
@@ -53,8 +44,8 @@ def _finish(draft: Draft) -> list[Outcome]:
 
 
 RULES: tuple[Rule, ...] = (
-    special("-p --port", _port, "the port of `--bind`"),
-    special("-b --bind", _host, "`--bind`", name="host"),
+    special("-p --port", port, "the port of `--bind`"),
+    special("-b --bind", host, "`--bind`", name="host"),
     special(
         "-u --unix-socket",
         lambda draft, value: translated(draft.add("--bind", f"unix:{value}")),
