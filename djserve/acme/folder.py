@@ -48,7 +48,7 @@ class Owner(NamedTuple):
 SAME_OWNER = Owner()
 
 
-class Folder:
+class CertificateFolder:
     """The files of one directory of certificates, in ACME_FOLDER."""
 
     def __init__(self, config: ACMEConfig, owner: Owner = SAME_OWNER) -> None:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 import djserve
-from djserve.acme.folder import Folder, Owner, private_pem, write_file
+from djserve.acme.folder import CertificateFolder, Owner, private_pem, write_file
 from djserve.conf.schema_https import ACMEConfig
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def main() -> int:
     given = json.load(sys.stdin)
     values = given["config"]
     config = ACMEConfig(**{**values, "acme_domains": tuple(values["acme_domains"])})
-    folder = Folder(config, Owner(*given["owner"]))
+    folder = CertificateFolder(config, Owner(*given["owner"]))
     try:
         with open(folder.lock, "ab") as lock:
             if not _lock(lock) or folder.due_in() > 0:
@@ -77,7 +77,7 @@ def _lock(file: IO[bytes]) -> bool:
     return True
 
 
-def _order(config: ACMEConfig, folder: Folder) -> None:
+def _order(config: ACMEConfig, folder: CertificateFolder) -> None:
     from acme import challenges, crypto_util
 
     if config.acme_ca_file is not None:
@@ -117,7 +117,7 @@ def _order(config: ACMEConfig, folder: Folder) -> None:
     folder.save_certificate(secret + chain)
 
 
-def _open_account(config: ACMEConfig, folder: Folder) -> Any:
+def _open_account(config: ACMEConfig, folder: CertificateFolder) -> Any:
     """Return a client of the directory with this server's account, new or known."""
     from acme import client, errors, messages
     from josepy import jwk

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from typing import IO, TYPE_CHECKING
 
-from djserve.acme.folder import SAME_OWNER, Folder
+from djserve.acme.folder import SAME_OWNER, CertificateFolder
 from djserve.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Renewal:
         self._config = config
         self._owner = owner
         self._command = command or order_command()
-        self._folder = Folder(config, owner)
+        self._folder = CertificateFolder(config, owner)
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
         self._started = 0.0

@@ -42,7 +42,7 @@ _LONGEST_PATH = 103
 _NAME_LENGTH = 16
 
 
-class Folder:
+class LayerFolder:
     """The meeting place, made when a process first has something to show in it."""
 
     def __init__(self, path: str) -> None:

@@ -16,7 +16,7 @@ VERSION = 1
 _HEADER = struct.Struct("=IBBd")
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """What the receiver does with a frame."""
 
     CHANNEL = 1
@@ -26,7 +26,7 @@ class Kind(IntEnum):
     FLUSH = 5
 
 
-_KINDS = {kind.value: kind for kind in Kind}
+_KINDS = {kind.value: kind for kind in FrameKind}
 
 
 class Frame(NamedTuple):
@@ -35,7 +35,7 @@ class Frame(NamedTuple):
     ``expires`` is a moment of the monotonic clock, which the processes share.
     """
 
-    kind: Kind
+    kind: FrameKind
     name: str
     expires: float
     payload: bytes
@@ -45,7 +45,7 @@ class FrameError(Exception):
     """What has come is not a frame; nothing after it can be read."""
 
 
-def pack_frame(kind: Kind, name: str, expires: float, payload: bytes) -> bytes:
+def pack_frame(kind: FrameKind, name: str, expires: float, payload: bytes) -> bytes:
     """Return the bytes of a frame."""
     text = name.encode("ascii")
     size = len(text) + len(payload)

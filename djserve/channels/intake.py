@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 
 from djserve.channels.credentials import is_trusted
-from djserve.channels.folder import Folder
+from djserve.channels.folder import LayerFolder
 from djserve.channels.frames import Frame, FrameError, FrameReader
 
 logger = logging.getLogger("djserve")
@@ -41,7 +41,7 @@ class Intake:
 
     def __init__(
         self,
-        folder: Folder,
+        folder: LayerFolder,
         name: str,
         limit: int,
         deliver: Callable[[Frame], bool],

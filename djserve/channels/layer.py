@@ -16,7 +16,7 @@ from channels.layers import BaseChannelLayer
 from django.core.exceptions import ImproperlyConfigured
 
 from djserve.channels.folder import find_folder
-from djserve.channels.node import Node, Options, owner_of
+from djserve.channels.node import LayerNode, Options, owner_of
 from djserve.system import SYSTEM
 
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -70,7 +70,7 @@ class HostChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has n
         self.prefix = prefix
         self._sent = 0
         self._owners: dict[str, str | None] = {}
-        self._node = Node(
+        self._node = LayerNode(
             Options(
                 expiry=expiry,
                 group_expiry=group_expiry,

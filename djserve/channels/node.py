@@ -55,8 +55,8 @@ from dataclasses import dataclass
 from channels.exceptions import ChannelFull
 
 from djserve.channels.errands import Errands
-from djserve.channels.folder import Folder
-from djserve.channels.frames import Frame, Kind, frame_size, pack_frame
+from djserve.channels.folder import LayerFolder
+from djserve.channels.frames import Frame, FrameKind, frame_size, pack_frame
 from djserve.channels.groups import Groups
 from djserve.channels.intake import Intake
 from djserve.channels.peers import Peers
@@ -89,7 +89,7 @@ class Options:
     capacity: Callable[[str], int]
 
 
-class Node:
+class LayerNode:
     """Send and receive for one layer of one process."""
 
     def __init__(self, options: Options) -> None:
@@ -122,7 +122,7 @@ class Node:
         peers = self._peers_made
         if peers is None:
             peers = self._peers_made = Peers(
-                Folder(self._options.folder()),
+                LayerFolder(self._options.folder()),
                 self.name,
                 self._options.peer_limit,
                 self._errands.start,
@@ -130,7 +130,7 @@ class Node:
         return peers
 
     @property
-    def _folder(self) -> Folder:
+    def _folder(self) -> LayerFolder:
         return self._peers.folder
 
     # Messages
@@ -154,7 +154,7 @@ class Node:
                 return 0
             if peer.register.state(channel) == State.FULL:
                 raise ChannelFull(channel)
-            frame = pack_frame(Kind.CHANNEL, channel, expires, data)
+            frame = pack_frame(FrameKind.CHANNEL, channel, expires, data)
             self._peers.push(peer, frame, expires)
             return 0
 
@@ -220,7 +220,7 @@ class Node:
             elif (peer := self._peers.find(owner)) is not None:
                 expires = time.monotonic() + self._options.expiry
                 peer.invite(group, expires)
-                self._peers.tell(peer, Kind.JOIN, group, channel)
+                self._peers.tell(peer, FrameKind.JOIN, group, channel)
 
     def leave_group(self, group: str, channel: str) -> None:
         """Take a channel out of a group."""
@@ -231,7 +231,7 @@ class Node:
             elif owner == self.name:
                 self.groups.leave(group, channel)
             elif (peer := self._peers.find(owner)) is not None:
-                self._peers.tell(peer, Kind.LEAVE, group, channel)
+                self._peers.tell(peer, FrameKind.LEAVE, group, channel)
 
     def flush(self) -> None:
         """Forget all messages and memberships, in all processes."""
@@ -240,7 +240,7 @@ class Node:
             self._folder.clear_members()
             self._peers.look()
             for peer in self._peers:
-                self._peers.tell(peer, Kind.FLUSH, "", "")
+                self._peers.tell(peer, FrameKind.FLUSH, "", "")
 
     # Presence
 
@@ -429,15 +429,15 @@ class Node:
         if expires <= now:
             return False
         with self.lock:
-            if kind is Kind.GROUP:
+            if kind is FrameKind.GROUP:
                 if name not in self.groups:
                     return False
                 return self._deliver_group(name, data, expires, now)
-            if kind is Kind.CHANNEL:
+            if kind is FrameKind.CHANNEL:
                 return self._deliver_to_channel(name, data, expires, now)
-            if kind is Kind.FLUSH:
+            if kind is FrameKind.FLUSH:
                 self._flush_here()
-            elif kind is Kind.JOIN:
+            elif kind is FrameKind.JOIN:
                 self.groups.join(name, data.decode("ascii"), now)
             else:
                 self.groups.leave(name, data.decode("ascii"))
@@ -539,7 +539,7 @@ class Node:
             keeper = next(self._peers.attended(now), None)
             while keeper is not None and queue is not None and queue.messages:
                 expires, data = queue.messages.popleft()
-                frame = pack_frame(Kind.CHANNEL, channel, expires, data)
+                frame = pack_frame(FrameKind.CHANNEL, channel, expires, data)
                 self._peers.push(keeper, frame, expires)
 
     def _plain_members(self, group: str) -> Iterator[str]:
@@ -652,7 +652,7 @@ def _log_full(number: int, of: int, group: str) -> None:
     logger.info("%d of %d channels over capacity in group %s", number, of, group)
 
 
-_nodes: weakref.WeakSet[Node] = weakref.WeakSet()
+_nodes: weakref.WeakSet[LayerNode] = weakref.WeakSet()
 
 
 def _abandon_all() -> None:

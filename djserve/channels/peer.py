@@ -13,7 +13,7 @@ import time
 from collections import deque
 
 from djserve.channels.credentials import is_trusted
-from djserve.channels.folder import Folder
+from djserve.channels.folder import LayerFolder
 from djserve.channels.register import Register
 
 logger = logging.getLogger("djserve")
@@ -28,7 +28,7 @@ _TURN = 64
 class Peer:
     """One connection to a process, opened by the first message to it."""
 
-    def __init__(self, folder: Folder, name: str, limit: int) -> None:
+    def __init__(self, folder: LayerFolder, name: str, limit: int) -> None:
         """Raises OSError if the process has left."""
         self.name = name
         self.is_gone = False

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from djserve.channels.folder import Folder
-from djserve.channels.frames import Kind, pack_frame
+from djserve.channels.folder import LayerFolder
+from djserve.channels.frames import FrameKind, pack_frame
 from djserve.channels.peer import Peer
 from djserve.channels.register import State, slot_of
 
@@ -17,7 +17,7 @@ class Peers:
     """Find and write to them; ``on_backlog`` is called when one takes no more."""
 
     def __init__(
-        self, folder: Folder, name: str, limit: int, on_backlog: Callable[[], None]
+        self, folder: LayerFolder, name: str, limit: int, on_backlog: Callable[[], None]
     ) -> None:
         self.folder = folder
         self._name = name
@@ -57,7 +57,7 @@ class Peers:
             self._on_backlog()
         return is_taken
 
-    def tell(self, peer: Peer, kind: Kind, group: str, channel: str) -> None:
+    def tell(self, peer: Peer, kind: FrameKind, group: str, channel: str) -> None:
         """Send what does not expire."""
         frame = pack_frame(kind, group, float("inf"), channel.encode("ascii"))
         self.push(peer, frame, float("inf"))
@@ -71,7 +71,7 @@ class Peers:
         for peer in self:
             if peer.wants(group, slot, now):
                 if frame is None:
-                    frame = pack_frame(Kind.GROUP, group, expires, data)
+                    frame = pack_frame(FrameKind.GROUP, group, expires, data)
                 self.push(peer, frame, expires)
 
     def push_plain(
@@ -84,7 +84,7 @@ class Peers:
         if not found:
             return False
         self._turn += 1
-        frame = pack_frame(Kind.CHANNEL, channel, expires, data)
+        frame = pack_frame(FrameKind.CHANNEL, channel, expires, data)
         return self.push(found[self._turn % len(found)], frame, expires)
 
     def attended(self, now: float) -> Iterator[Peer]:

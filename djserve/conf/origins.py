@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Origin(NamedTuple):
+class SettingOrigin(NamedTuple):
     """A setting's value, and what has set it: "default", "settings" or a variable."""
 
     key: str
@@ -21,7 +21,7 @@ class Origin(NamedTuple):
     source: str
 
 
-def list_origins() -> Iterator[Origin]:
+def list_origins() -> Iterator[SettingOrigin]:
     """Yield every setting that ``runasgi`` would serve with, in the schema's order.
 
     Raises ConfigError if one of them is wrong.
@@ -32,7 +32,7 @@ def list_origins() -> Iterator[Origin]:
         values = getattr(config, group.name)
         for setting in group.settings:
             value = getattr(values, setting.name)
-            yield Origin(setting.key, value, _name_source(mapping, setting.key))
+            yield SettingOrigin(setting.key, value, _name_source(mapping, setting.key))
 
 
 def _name_source(mapping: dict[str, Any], key: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from djserve.doctor.rules import (
     Draft,
+    FlagRule,
+    KnownServer,
     Outcome,
-    Rule,
-    Server,
     needless,
     special,
     switch,
@@ -43,7 +43,7 @@ def _finish(draft: Draft) -> list[Outcome]:
     return outcomes
 
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[FlagRule, ...] = (
     special("-p --port", port, "the port of `--bind`"),
     special("-b --bind", host, "`--bind`", name="host"),
     special(
@@ -91,4 +91,4 @@ DEFAULTS = (
     "at once.",
 )
 
-SERVER = Server("daphne", RULES, _finish, DEFAULTS)
+SERVER = KnownServer("daphne", RULES, _finish, DEFAULTS)

@@ -6,9 +6,9 @@ import re
 
 from djserve.doctor.rules import (
     Draft,
+    FlagRule,
+    KnownServer,
     Outcome,
-    Rule,
-    Server,
     lacking,
     missing,
     needless,
@@ -208,7 +208,7 @@ def finish(draft: Draft) -> list[Outcome]:
     return [translated(words, note)]
 
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[FlagRule, ...] = (
     special("-c --config", _config, "its settings, translated"),
     needless("", "The application is named on the command line.", name="wsgi_app"),
     special("-b --bind", _bind, "`--bind`", name="bind"),
@@ -529,4 +529,4 @@ DEFAULTS = (
     "Static files of STATIC_ROOT are served unless WhiteNoise does.",
 )
 
-SERVER = Server("gunicorn", RULES, finish, DEFAULTS)
+SERVER = KnownServer("gunicorn", RULES, finish, DEFAULTS)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from djserve.doctor.rules import Kind, Rule, Server
+from djserve.doctor.rules import FlagRule, Kind, KnownServer
 from djserve.doctor.translate import SERVERS
 
 FOLDER = Path("docs/guides")
@@ -20,30 +20,30 @@ FOLDER = Path("docs/guides")
 _FLAG = re.compile(r"(?<![\w`-])(--?[a-z][\w-]*|[A-Z]+_[A-Z_]+|DJSERVE_\w+=\w+)")
 
 
-def render(server: Server) -> str:
+def render(server: KnownServer) -> str:
     """Return a server's flags as a table, and what differs by default as a list."""
     lines = ["| Flag | Setting | In djserve |", "| --- | --- | --- |"]
     lines += [_render_rule(rule) for rule in server.rules]
     return "\n".join(lines)
 
 
-def render_flags(server: Server) -> str:
+def render_flags(server: KnownServer) -> str:
     """Return the table of a server without a configuration file."""
     lines = ["| Flag | In djserve |", "| --- | --- |"]
     lines += [f"| {_flags(rule)} | {_becomes(rule)} |" for rule in server.rules]
     return "\n".join(lines)
 
 
-def _render_rule(rule: Rule) -> str:
+def _render_rule(rule: FlagRule) -> str:
     name = f"`{rule.name}`" if rule.name else ""
     return f"| {_flags(rule)} | {name} | {_becomes(rule)} |"
 
 
-def _flags(rule: Rule) -> str:
+def _flags(rule: FlagRule) -> str:
     return ", ".join(f"`{flag}`" for flag in rule.flags)
 
 
-def _becomes(rule: Rule) -> str:
+def _becomes(rule: FlagRule) -> str:
     note = _mark_flags(rule.note).replace("|", r"\|")
     if rule.kind is Kind.TRANSLATED:
         return f"{rule.becomes}. {note}".strip() if note else rule.becomes
@@ -54,7 +54,7 @@ def _mark_flags(text: str) -> str:
     return _FLAG.sub(r"`\1`", text)
 
 
-def replace_table(page: str, server: Server) -> str:
+def replace_table(page: str, server: KnownServer) -> str:
     """Return a page with the server's table and list between their marks."""
     table = render(server) if server.name == "gunicorn" else render_flags(server)
     differences = "\n".join(f"- {_mark_flags(each)}" for each in server.defaults)

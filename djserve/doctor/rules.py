@@ -58,7 +58,7 @@ Apply = Callable[[Draft, str], Outcome]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class FlagRule:
     """One flag of another server, under all of its names.
 
     ``values`` is how many words it takes: "0", "1" or "?" (one unless a flag follows).
@@ -79,26 +79,26 @@ class Rule:
         return self.flags[-1] if self.flags else self.name
 
 
-def to(flags: str, target: str, note: str = "", *, name: str = "") -> Rule:
+def to(flags: str, target: str, note: str = "", *, name: str = "") -> FlagRule:
     """A flag with a value that is the target's value as it is."""
 
     def apply(draft: Draft, value: str) -> Outcome:
         return Outcome(Kind.TRANSLATED, "", draft.add(target, value), note)
 
     becomes = f"`{target}`"
-    return Rule(
+    return FlagRule(
         tuple(flags.split()), Kind.TRANSLATED, becomes, note, name=name, apply=apply
     )
 
 
-def switch(flags: str, target: str, note: str = "", *, name: str = "") -> Rule:
+def switch(flags: str, target: str, note: str = "", *, name: str = "") -> FlagRule:
     """A flag without a value that is another flag without one."""
 
     def apply(draft: Draft, value: str) -> Outcome:
         return Outcome(Kind.TRANSLATED, "", draft.add(target), note)
 
     names, becomes = tuple(flags.split()), f"`{target}`"
-    return Rule(names, Kind.TRANSLATED, becomes, note, "0", name, apply)
+    return FlagRule(names, Kind.TRANSLATED, becomes, note, "0", name, apply)
 
 
 def special(
@@ -109,20 +109,20 @@ def special(
     *,
     values: str = "1",
     name: str = "",
-) -> Rule:
+) -> FlagRule:
     """A flag whose value has to be read."""
     names = tuple(flags.split())
-    return Rule(names, Kind.TRANSLATED, becomes, note, values, name, apply)
+    return FlagRule(names, Kind.TRANSLATED, becomes, note, values, name, apply)
 
 
-def needless(flags: str, why: str, *, values: str = "1", name: str = "") -> Rule:
+def needless(flags: str, why: str, *, values: str = "1", name: str = "") -> FlagRule:
     """A flag that asks for what djserve does anyway, or for what it does not have."""
-    return Rule(tuple(flags.split()), Kind.NEEDLESS, "", why, values, name)
+    return FlagRule(tuple(flags.split()), Kind.NEEDLESS, "", why, values, name)
 
 
-def missing(flags: str, why: str, *, values: str = "1", name: str = "") -> Rule:
+def missing(flags: str, why: str, *, values: str = "1", name: str = "") -> FlagRule:
     """A flag without an equivalent; ``why`` says what to do instead."""
-    return Rule(tuple(flags.split()), Kind.MISSING, "", why, values, name)
+    return FlagRule(tuple(flags.split()), Kind.MISSING, "", why, values, name)
 
 
 def translated(becomes: str, note: str = "") -> Outcome:
@@ -138,19 +138,19 @@ def lacking(note: str) -> Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class KnownServer:
     """A server whose command lines are understood.
 
     ``finish`` adds what the server does without being asked.
     """
 
     name: str
-    rules: tuple[Rule, ...]
+    rules: tuple[FlagRule, ...]
     finish: Callable[[Draft], list[Outcome]]
     defaults: tuple[str, ...] = ()
     abbreviates: bool = True
 
-    def find(self, flag: str) -> Rule | None:
+    def find(self, flag: str) -> FlagRule | None:
         """Return the rule of a flag, or of the only flag that it abbreviates."""
         for rule in self.rules:
             if flag in rule.flags:
@@ -165,7 +165,7 @@ class Server:
         ]
         return found[0] if len(found) == 1 else None
 
-    def find_setting(self, name: str) -> Rule | None:
+    def find_setting(self, name: str) -> FlagRule | None:
         """Return the rule of a key in the server's configuration file."""
         return next((rule for rule in self.rules if rule.name == name), None)
 
@@ -175,13 +175,13 @@ class Given:
     """A flag as it was given: its rule, None if there is none, and its value."""
 
     flag: str
-    rule: Rule | None
+    rule: FlagRule | None
     value: str
     text: str
 
 
 def read_arguments(
-    server: Server, words: Sequence[str]
+    server: KnownServer, words: Sequence[str]
 ) -> tuple[list[Given], list[str]]:
     """Return the flags and the positional arguments of a command line."""
     given: list[Given] = []
@@ -199,7 +199,7 @@ def read_arguments(
 
 
 def _read_flag(
-    server: Server, word: str, rest: list[str], *, has_application: bool
+    server: KnownServer, word: str, rest: list[str], *, has_application: bool
 ) -> Given:
     """Return one flag, taking its value from ``rest`` if it is there."""
     flag, equals, value = word.partition("=")
@@ -223,8 +223,8 @@ def _read_flag(
 
 
 def _read_cluster(
-    server: Server, word: str, rest: list[str]
-) -> tuple[Rule | None, str, str, str]:
+    server: KnownServer, word: str, rest: list[str]
+) -> tuple[FlagRule | None, str, str, str]:
     """Read ``-w4`` as a flag with its value, and ``-Dw4`` as two flags."""
     flag, more = word[:2], word[2:]
     rule = server.find(flag)

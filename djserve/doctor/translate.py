@@ -17,11 +17,11 @@ from djserve.doctor import daphne, gunicorn, uvicorn
 from djserve.doctor.gunicorn_config import Entry, read_config
 from djserve.doctor.rules import (
     Draft,
+    FlagRule,
     Given,
     Kind,
+    KnownServer,
     Outcome,
-    Rule,
-    Server,
     read_arguments,
 )
 from djserve.doctor.words import Command, Unreadable, join, split_commands
@@ -232,13 +232,13 @@ def _apply(draft: Draft, given: Given) -> Outcome:
     return replace(_run(rule, draft, given.value), given=given.text)
 
 
-def _run(rule: Rule, draft: Draft, value: str) -> Outcome:
+def _run(rule: FlagRule, draft: Draft, value: str) -> Outcome:
     if rule.apply is None:
         return Outcome(rule.kind, "", "", rule.note)
     return rule.apply(draft, value)
 
 
-def _apply_entry(server: Server, draft: Draft, entry: Entry) -> list[Outcome]:
+def _apply_entry(server: KnownServer, draft: Draft, entry: Entry) -> list[Outcome]:
     """Apply one key of a configuration file."""
     rule = server.find_setting(entry.name)
     if rule is None:
@@ -264,7 +264,7 @@ def _apply_entry(server: Server, draft: Draft, entry: Entry) -> list[Outcome]:
 
 
 def _read_configuration(
-    server: Server, given: list[Given], folder: Path | None
+    server: KnownServer, given: list[Given], folder: Path | None
 ) -> tuple[list[Entry], list[Outcome]]:
     """Return gunicorn's configuration file: the one that is named, or its default."""
     if server.name != "gunicorn" or folder is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from djserve.doctor.rules import (
     Draft,
+    FlagRule,
+    KnownServer,
     Outcome,
-    Rule,
-    Server,
     lacking,
     missing,
     needless,
@@ -179,7 +179,7 @@ def finish(draft: Draft) -> list[Outcome]:
 ENGINE = "djserve has one implementation of each protocol."
 RELOAD = "In development, manage.py runserver reloads, and serves static files."
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[FlagRule, ...] = (
     special("--host", host, "`--bind HOST:PORT`"),
     special("--port", port, "`--bind HOST:PORT`"),
     special(
@@ -278,4 +278,4 @@ DEFAULTS = (
     "manage.py runasgi uses LOGGING of Django's settings, and djserve's handler.",
 )
 
-SERVER = Server("uvicorn", RULES, finish, DEFAULTS, abbreviates=False)
+SERVER = KnownServer("uvicorn", RULES, finish, DEFAULTS, abbreviates=False)

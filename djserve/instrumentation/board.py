@@ -62,7 +62,7 @@ BUCKETS = (
 Numbers: TypeAlias = "memoryview[int]"
 
 
-class Field(IntEnum):
+class Figure(IntEnum):
     """The places of single figures; times are in nanoseconds.
 
     Never reordered, and removed ones leave a gap: other versions read them too.
@@ -98,17 +98,17 @@ class Field(IntEnum):
 
 
 TOTALS = (
-    Field.REQUESTS,
-    Field.CONNECTIONS_TOTAL,
-    Field.WEBSOCKETS_TOTAL,
-    Field.MESSAGES_RECEIVED,
-    Field.MESSAGES_SENT,
-    Field.BYTES_SENT,
-    Field.DURATION_SUM,
-    Field.CONNECTIONS_REFUSED,
-    Field.WEBSOCKET_WAITS,
-    Field.BODIES_LATE,
-    Field.UPLOADS_REFUSED,
+    Figure.REQUESTS,
+    Figure.CONNECTIONS_TOTAL,
+    Figure.WEBSOCKETS_TOTAL,
+    Figure.MESSAGES_RECEIVED,
+    Figure.MESSAGES_SENT,
+    Figure.BYTES_SENT,
+    Figure.DURATION_SUM,
+    Figure.CONNECTIONS_REFUSED,
+    Figure.WEBSOCKET_WAITS,
+    Figure.BODIES_LATE,
+    Figure.UPLOADS_REFUSED,
 )
 """What only grows, and outlives its worker."""
 
@@ -149,7 +149,7 @@ class Board:
         self._memory = mmap.mmap(descriptor, SIZE)
         self.numbers: Numbers = memoryview(self._memory).cast("Q")
         if is_new:
-            self.numbers[Field.LAYOUT] = LAYOUT
+            self.numbers[Figure.LAYOUT] = LAYOUT
 
     @property
     def has_other_layout(self) -> bool:
@@ -160,7 +160,7 @@ class Board:
         """Copy the single figures to a board of another version, where there is one."""
         if self._shown is not None:
             # All but the last, which tells what the other's tables are like.
-            size = min(len(self._shown), Field.LAYOUT * 8)
+            size = min(len(self._shown), Figure.LAYOUT * 8)
             self._shown[:size] = self._memory[:size]
 
     def close(self) -> None:
@@ -225,7 +225,7 @@ class Board:
 def _has_our_layout(descriptor: int) -> bool:
     if os.fstat(descriptor).st_size != SIZE:
         return False
-    word = read_at(descriptor, 8, Field.LAYOUT * 8)
+    word = read_at(descriptor, 8, Figure.LAYOUT * 8)
     return int.from_bytes(word, sys.byteorder) == LAYOUT
 
 
@@ -276,21 +276,21 @@ class Meter:
         """Wait for what becomes of it."""
 
     def websocket_accepted(self, record: RequestRecord) -> None:
-        self._numbers[Field.WEBSOCKETS] += 1
-        self._numbers[Field.WEBSOCKETS_TOTAL] += 1
+        self._numbers[Figure.WEBSOCKETS] += 1
+        self._numbers[Figure.WEBSOCKETS_TOTAL] += 1
         self._count(record, record.status)
 
     def websocket_rejected(self, record: RequestRecord) -> None:
         self._count(record, record.status)
 
     def websocket_closed(self, record: RequestRecord) -> None:
-        self._numbers[Field.WEBSOCKETS] -= 1
+        self._numbers[Figure.WEBSOCKETS] -= 1
 
     def _count(self, record: RequestRecord, status: int) -> None:
         numbers = self._numbers
         head = record.head
-        numbers[Field.REQUESTS] += 1
-        numbers[Field.BYTES_SENT] += record.size
-        numbers[Field.DURATION_SUM] += int(record.duration * 1e9)
+        numbers[Figure.REQUESTS] += 1
+        numbers[Figure.BYTES_SENT] += record.size
+        numbers[Figure.DURATION_SUM] += int(record.duration * 1e9)
         numbers[duration_index(record.duration)] += 1
         numbers[request_index(head.method, status, head.http_version)] += 1

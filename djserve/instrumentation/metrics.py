@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from djserve.errors import ConfigError
-from djserve.instrumentation.board import BUCKETS, Field
+from djserve.instrumentation.board import BUCKETS, Figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,44 +18,44 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 TOTALS = {
-    Field.CONNECTIONS_TOTAL: ("connections", "Connections accepted"),
-    Field.CONNECTIONS_REFUSED: (
+    Figure.CONNECTIONS_TOTAL: ("connections", "Connections accepted"),
+    Figure.CONNECTIONS_REFUSED: (
         "connections_refused",
         "Connections beyond CONNECTION_LIMIT",
     ),
-    Field.WEBSOCKETS_TOTAL: ("websockets", "WebSockets accepted"),
-    Field.WEBSOCKET_WAITS: (
+    Figure.WEBSOCKETS_TOTAL: ("websockets", "WebSockets accepted"),
+    Figure.WEBSOCKET_WAITS: (
         "websocket_waits",
         "Times that a WebSocket was read on in a later turn of the event loop",
     ),
-    Field.BYTES_SENT: ("response_bytes", "Bytes of response content sent"),
-    Field.BODIES_LATE: (
+    Figure.BYTES_SENT: ("response_bytes", "Bytes of response content sent"),
+    Figure.BODIES_LATE: (
         "request_bodies_late",
         "Requests whose content took longer than BODY_TIME_LIMIT",
     ),
-    Field.UPLOADS_REFUSED: (
+    Figure.UPLOADS_REFUSED: (
         "uploads_refused",
         "Requests whose content was beyond UPLOAD_DISK_LIMIT",
     ),
 }
 
 GAUGES = {
-    Field.CALLS: ("requests_in_flight", "Application calls that run"),
-    Field.CONNECTIONS: ("connections_open", "Connections that are open"),
-    Field.CLIENT_MEMORY: (
+    Figure.CALLS: ("requests_in_flight", "Application calls that run"),
+    Figure.CONNECTIONS: ("connections_open", "Connections that are open"),
+    Figure.CLIENT_MEMORY: (
         "client_memory_bytes",
         "Bytes that wait for clients or from them",
     ),
-    Field.UPLOAD_DISK: (
+    Figure.UPLOAD_DISK: (
         "upload_disk_bytes",
         "Bytes of request content in temporary files",
     ),
-    Field.WEBSOCKETS: ("websockets_open", "WebSockets that are open"),
-    Field.THREADS: ("threads", "Threads for synchronous code"),
-    Field.THREADS_RUNNING: ("threads_running", "Threads that run synchronous code"),
-    Field.THREADS_WAITING: ("threads_waiting", "Those of them that only wait"),
-    Field.THREADS_PARKED: ("threads_parked", "Threads held for their next call"),
-    Field.THREADS_QUEUED: ("thread_queue", "Calls that wait for a thread"),
+    Figure.WEBSOCKETS: ("websockets_open", "WebSockets that are open"),
+    Figure.THREADS: ("threads", "Threads for synchronous code"),
+    Figure.THREADS_RUNNING: ("threads_running", "Threads that run synchronous code"),
+    Figure.THREADS_WAITING: ("threads_waiting", "Those of them that only wait"),
+    Figure.THREADS_PARKED: ("threads_parked", "Threads held for their next call"),
+    Figure.THREADS_QUEUED: ("thread_queue", "Calls that wait for a thread"),
 }
 
 
@@ -146,7 +146,7 @@ class _Collector:
         yield running
         yield restarts
 
-    def _sum(self, field: Field) -> int:
+    def _sum(self, field: Figure) -> int:
         return sum(board.numbers[field] for board in self._all)
 
     def _requests(self) -> Metric:
@@ -178,7 +178,7 @@ class _Collector:
         metric = HistogramMetricFamily(
             "djserve_request_duration_seconds", "Time from a request's head to its end"
         )
-        metric.add_metric([], buckets, self._sum(Field.DURATION_SUM) / 1e9)
+        metric.add_metric([], buckets, self._sum(Figure.DURATION_SUM) / 1e9)
         return metric
 
     def _messages(self) -> Metric:
@@ -187,8 +187,8 @@ class _Collector:
         metric = CounterMetricFamily(
             "djserve_websocket_messages", "WebSocket messages", labels=["direction"]
         )
-        metric.add_metric(["received"], self._sum(Field.MESSAGES_RECEIVED))
-        metric.add_metric(["sent"], self._sum(Field.MESSAGES_SENT))
+        metric.add_metric(["received"], self._sum(Figure.MESSAGES_RECEIVED))
+        metric.add_metric(["sent"], self._sum(Figure.MESSAGES_SENT))
         return metric
 
     def _views(self) -> Iterator[Metric]:
@@ -216,7 +216,7 @@ class _Collector:
             "djserve_thread_wait_seconds",
             "How long the call has waited that has waited for longest",
         )
-        waits = (board.numbers[Field.THREAD_WAIT] for board in self._boards)
+        waits = (board.numbers[Figure.THREAD_WAIT] for board in self._boards)
         gauge.add_metric([], max(waits, default=0) / 1e9)
         return gauge
 
@@ -229,5 +229,5 @@ class _Collector:
             labels=["worker"],
         )
         for name, board in self._live:
-            metric.add_metric([name], board.numbers[Field.LOOP_LAG] / 1e9)
+            metric.add_metric([name], board.numbers[Figure.LOOP_LAG] / 1e9)
         return metric

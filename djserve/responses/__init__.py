@@ -1,11 +1,11 @@
 """What is made of an application's response before it is written, on any protocol.
 
-A ``Passage`` stands between an exchange and its stream. ``private_files`` sends the
-file that a response names, ``compression`` makes the content shorter.
+A ``ResponseFilter`` stands between an exchange and its stream. ``private_files`` sends
+the file that a response names, ``compression`` makes the content shorter.
 """
 
 from __future__ import annotations
 
-from djserve.responses.passages import describe_compression, open_passages
+from djserve.responses.filters import describe_compression, open_filters
 
-__all__ = ["describe_compression", "open_passages"]
+__all__ = ["describe_compression", "open_filters"]

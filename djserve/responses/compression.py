@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from djserve.errors import ApplicationError
-from djserve.responses.passage import Passage
+from djserve.responses.filter import ResponseFilter
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,7 +31,7 @@ PIECE_SIZE = 1024 * 1024
 """Bytes that a thread compresses before the client is looked at again."""
 
 
-class CompressedResponse(Passage):
+class CompressedResponse(ResponseFilter):
     """Compress one response, if the client and the response let that be done."""
 
     __slots__ = (

@@ -21,7 +21,7 @@ from djserve.files.exchange import FileExchange, FileService
 from djserve.files.media_types import guess_content_type
 from djserve.files.table import File, Folder, represent
 from djserve.protocols.headers import encode_fields
-from djserve.responses.passage import Passage
+from djserve.responses.filter import ResponseFilter
 
 if TYPE_CHECKING:
     import asyncio
@@ -140,7 +140,7 @@ class PrivateFiles:
         raise OSError(errno.EINVAL, "no prefix of FILES_INTERNAL fits")
 
 
-class PrivateResponse(Passage):
+class PrivateResponse(ResponseFilter):
     """Send the file that a response names, in the place of the response's content."""
 
     __slots__ = (

@@ -28,7 +28,7 @@ from djserve.net.sockets import has_input, reset_connection, shorten_queues
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.protocols.http2.preface import PrefaceDetector
-from djserve.responses import open_passages
+from djserve.responses import open_filters
 from djserve.server.added_fields import AddedFields
 from djserve.server.admission import Admission, Verdict, default_limit
 from djserve.server.draining import Drain
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         Transport,
     )
     from djserve.protocols.http2.streams import HTTP2Service
-    from djserve.protocols.websocket.masking import ReadBuffer
+    from djserve.protocols.websocket.masking import SharedBuffer
     from djserve.protocols.websocket.turns import Turns
 
 logger = logging.getLogger("djserve")
@@ -108,7 +108,7 @@ class ConnectionFactory:
         )
         self._table = files
         self._files = None if files is None else FileService(files, calls.loop)
-        self._passages = open_passages(config, calls.loop)
+        self._filters = open_filters(config, calls.loop)
         self._defaults = ResponseDefaults(config.http.server_name)
         self._date = b""
         self._http2: HTTP2Service | None = None
@@ -258,8 +258,8 @@ class ConnectionFactory:
             forwarded = self._proxy_headers.apply(head, info)
         if head.upgrade is not None:
             return self._open_websocket(head, info, stream, forwarded)
-        if self._passages is not None:
-            self._passages.check_request(head)
+        if self._filters is not None:
+            self._filters.check_request(head)
         if self._table is not None:
             file = self._table.find(head.raw_path)
             if file is not None:
@@ -268,9 +268,9 @@ class ConnectionFactory:
         timeout = self._config.http.request_timeout
         if self._takes_notes:
             stream = NotedStream(stream, take_notes(scope))
-        if self._passages is None:
+        if self._filters is None:
             return HTTPExchange(head, scope, stream, self._calls, timeout, self._finish)
-        outer, inner = self._passages.open(head, scope, stream, self._finish)
+        outer, inner = self._filters.open(head, scope, stream, self._finish)
         finish = None if self._finish is None else inner.finish
         inner.connect(HTTPExchange(head, scope, inner, self._calls, timeout, finish))
         return outer
@@ -357,7 +357,7 @@ class ConnectionFactory:
         )
 
     @cached_property
-    def _read_buffer(self) -> ReadBuffer | None:
+    def _read_buffer(self) -> SharedBuffer | None:
         from djserve.protocols.websocket.masking import open_read_buffer
 
         return open_read_buffer()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from djserve.instrumentation.board import Board, Field
+from djserve.instrumentation.board import Board, Figure
 from djserve.instrumentation.spooled import count_refusals, spooled_size
 
 if TYPE_CHECKING:
@@ -59,26 +59,26 @@ class Heartbeat:
 
     def _write(self, now: float, lag: float) -> None:
         numbers, server = self._numbers, self._server
-        numbers[Field.HEARTBEAT] = int(now * 1e9)
-        numbers[Field.LOOP_LAG] = late = int(lag * 1e9)
-        numbers[Field.LOOP_LAG_WORST] = max(late, numbers[Field.LOOP_LAG_WORST])
-        numbers[Field.CALLS] = len(server.calls)
-        numbers[Field.CONNECTIONS] = server.connection_count
-        numbers[Field.CONNECTIONS_TOTAL] = server.connections_opened
-        numbers[Field.CONNECTIONS_REFUSED] = server.connections_refused
-        numbers[Field.CLIENT_MEMORY] = server.client_memory
-        numbers[Field.UPLOAD_DISK] = spooled_size()
-        numbers[Field.BODIES_LATE] = count_refusals(408)
-        numbers[Field.UPLOADS_REFUSED] = count_refusals(503)
-        numbers[Field.WEBSOCKET_WAITS] = server.websocket_waits
-        numbers[Field.IS_DRAINING] = server.is_stopping
+        numbers[Figure.HEARTBEAT] = int(now * 1e9)
+        numbers[Figure.LOOP_LAG] = late = int(lag * 1e9)
+        numbers[Figure.LOOP_LAG_WORST] = max(late, numbers[Figure.LOOP_LAG_WORST])
+        numbers[Figure.CALLS] = len(server.calls)
+        numbers[Figure.CONNECTIONS] = server.connection_count
+        numbers[Figure.CONNECTIONS_TOTAL] = server.connections_opened
+        numbers[Figure.CONNECTIONS_REFUSED] = server.connections_refused
+        numbers[Figure.CLIENT_MEMORY] = server.client_memory
+        numbers[Figure.UPLOAD_DISK] = spooled_size()
+        numbers[Figure.BODIES_LATE] = count_refusals(408)
+        numbers[Figure.UPLOADS_REFUSED] = count_refusals(503)
+        numbers[Figure.WEBSOCKET_WAITS] = server.websocket_waits
+        numbers[Figure.IS_DRAINING] = server.is_stopping
         if self._thread_stats is not None:
             stats = self._thread_stats()
-            numbers[Field.THREADS] = stats.threads
-            numbers[Field.THREADS_RUNNING] = stats.running
-            numbers[Field.THREADS_WAITING] = stats.waiting
-            numbers[Field.THREADS_PARKED] = stats.parked
-            numbers[Field.THREADS_QUEUED] = stats.queued
-            numbers[Field.THREAD_WAIT] = int(stats.oldest_wait * 1e9)
+            numbers[Figure.THREADS] = stats.threads
+            numbers[Figure.THREADS_RUNNING] = stats.running
+            numbers[Figure.THREADS_WAITING] = stats.waiting
+            numbers[Figure.THREADS_PARKED] = stats.parked
+            numbers[Figure.THREADS_QUEUED] = stats.queued
+            numbers[Figure.THREAD_WAIT] = int(stats.oldest_wait * 1e9)
             self._board.set_views(stats.by_view)
         self._board.show()

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from djserve.instrumentation.board import Board, Field
+from djserve.instrumentation.board import Board, Figure
 from djserve.instrumentation.metrics import render, require_client
 from djserve.server.heartbeat import Heartbeat
 from djserve.server.probes import ProbeServer, answer_in_front
@@ -68,7 +68,7 @@ class LocalMonitor:
         return render([(str(os.getpid()), self.board)])
 
     def is_alive(self) -> bool:
-        beat = self.board.numbers[Field.HEARTBEAT] / 1e9
+        beat = self.board.numbers[Figure.HEARTBEAT] / 1e9
         return time.monotonic() - beat < BLOCKED_TIME
 
     def is_ready(self) -> bool:

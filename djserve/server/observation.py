@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from djserve.asgi.application import open_direct_lane
 from djserve.conf.access_format import NAMED_FORMATS
 from djserve.instrumentation.access_format import needs_notes
-from djserve.instrumentation.board import Field, Meter
+from djserve.instrumentation.board import Figure, Meter
 from djserve.instrumentation.request_id import current_request_id, find_request_id
 from djserve.instrumentation.slow_log import SlowLog
 
@@ -90,13 +90,13 @@ class _MessageCounter:
         async def counting_receive() -> Message:
             message = await receive()
             if message["type"] == "websocket.receive":
-                numbers[Field.MESSAGES_RECEIVED] += 1
+                numbers[Figure.MESSAGES_RECEIVED] += 1
             return message
 
         async def counting_send(message: Message) -> None:
             await send(message)
             if message["type"] == "websocket.send":
-                numbers[Field.MESSAGES_SENT] += 1
+                numbers[Figure.MESSAGES_SENT] += 1
 
         await self._application(scope, counting_receive, counting_send)
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from djserve.instrumentation.board import Board, Field, create_memory
+from djserve.instrumentation.board import Board, Figure, create_memory
 from djserve.net.channel import Channel, open_pair
 from djserve.supervisor.inheritance import LOADER_VARIABLE, ChildEnvironment
 from djserve.supervisor.messages import (
@@ -214,17 +214,17 @@ class Worker:
     @property
     def requests(self) -> int:
         """How many requests it has answered."""
-        return self.board.numbers[Field.REQUESTS]
+        return self.board.numbers[Figure.REQUESTS]
 
     def silence(self, now: float) -> float:
         """Return for how many seconds its event loop has not turned."""
-        beat = self.board.numbers[Field.HEARTBEAT] / 1e9
+        beat = self.board.numbers[Figure.HEARTBEAT] / 1e9
         return now - max(beat, self.ready_at or 0.0)
 
     @property
     def is_draining(self) -> bool:
         """Whether its event loop has heard that it is to stop."""
-        return self.board.numbers[Field.IS_DRAINING] != 0
+        return self.board.numbers[Figure.IS_DRAINING] != 0
 
     def resume(self) -> None:
         """Let a process that is stopped (SIGSTOP) run on."""

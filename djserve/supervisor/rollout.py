@@ -34,7 +34,7 @@ class Generation:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RolloutOutcome:
     """How a rollout stands.
 
     ``state`` is "none", "loading", "rolling", "done" or "failed", then with problems.
@@ -44,7 +44,7 @@ class Outcome:
     state: str = "none"
     problems: tuple[str, ...] = ()
     attempt: int = 0
-    previous: Outcome | None = None
+    previous: RolloutOutcome | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return it as plain values, for the control socket."""
@@ -85,7 +85,7 @@ class Rollout:
         self._is_wanted_again = False
         self._is_stopping = False
         self.current = Generation(0, None)
-        self.outcome = Outcome()
+        self.outcome = RolloutOutcome()
         self.brought_in = 0
 
     @property
@@ -109,7 +109,7 @@ class Rollout:
             return self.outcome.attempt + 1
         before = replace(self.outcome, previous=None)
         attempt = before.attempt + 1
-        self.outcome = Outcome("loading", attempt=attempt, previous=before)
+        self.outcome = RolloutOutcome("loading", attempt=attempt, previous=before)
         generation = Generation(self.current.number + 1, None)
         self._incoming = generation
         try:
@@ -179,7 +179,7 @@ class Rollout:
         self._end("failed", problems)
 
     def _end(self, state: str, problems: tuple[str, ...] = ()) -> None:
-        self.outcome = Outcome(state, problems, self.outcome.attempt)
+        self.outcome = RolloutOutcome(state, problems, self.outcome.attempt)
         if state == "done":
             self.brought_in = self.outcome.attempt
         if self._is_wanted_again and not self._is_stopping:

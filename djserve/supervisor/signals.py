@@ -80,7 +80,7 @@ class SignalQueue:
         self._queue.append(signal.Signals(number))
 
 
-class Source(Protocol):
+class HasFileno(Protocol):
     """What has a descriptor; compared by identity."""
 
     def fileno(self) -> int: ...
@@ -93,17 +93,17 @@ class Watcher:
         self._selector = selectors.DefaultSelector()
         self._actions: dict[object, Callable[[], None]] = {}
 
-    def watch(self, source: Source, act: Callable[[], None]) -> None:
+    def watch(self, source: HasFileno, act: Callable[[], None]) -> None:
         """Call ``act`` whenever ``source`` can be read."""
         self._actions[source] = act
         self._selector.register(source, selectors.EVENT_READ)
 
-    def forget(self, source: Source) -> None:
+    def forget(self, source: HasFileno) -> None:
         """Watch ``source`` no more, if it is watched; called before it is closed."""
         if self._actions.pop(source, None) is not None:
             self._selector.unregister(source)
 
-    def is_watched(self, source: Source) -> bool:
+    def is_watched(self, source: HasFileno) -> bool:
         """Return whether ``source`` is watched."""
         return source in self._actions
 

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import djserve
-from djserve.instrumentation.board import Field
+from djserve.instrumentation.board import Figure
 from djserve.instrumentation.metrics import render
 from djserve.supervisor.messages import Calls, WorkerState
 from djserve.supervisor.reports import REPORT_TIMEOUT, CallsByWorker
@@ -62,22 +62,22 @@ def describe_worker(worker: Worker, now: float, calls: Calls | None) -> Message:
         "age": round(now - worker.started_at, 1),
         "memory": worker.memory(),
         "blocked": round(worker.silence(now), 1) if is_ready else 0.0,
-        "requests": numbers[Field.REQUESTS],
-        "connections": numbers[Field.CONNECTIONS],
-        "websockets": numbers[Field.WEBSOCKETS],
-        "in_flight": numbers[Field.CALLS],
+        "requests": numbers[Figure.REQUESTS],
+        "connections": numbers[Figure.CONNECTIONS],
+        "websockets": numbers[Figure.WEBSOCKETS],
+        "in_flight": numbers[Figure.CALLS],
         "threads": {
-            "computing": numbers[Field.THREADS_RUNNING]
-            - numbers[Field.THREADS_WAITING],
-            "waiting": numbers[Field.THREADS_WAITING],
-            "parked": numbers[Field.THREADS_PARKED],
-            "longest_wait": round(numbers[Field.THREAD_WAIT] / 1e9, 3),
+            "computing": numbers[Figure.THREADS_RUNNING]
+            - numbers[Figure.THREADS_WAITING],
+            "waiting": numbers[Figure.THREADS_WAITING],
+            "parked": numbers[Figure.THREADS_PARKED],
+            "longest_wait": round(numbers[Figure.THREAD_WAIT] / 1e9, 3),
             "views": {
                 view: {"threads": threads, "queued": queued}
                 for view, (threads, queued) in worker.board.views().items()
             },
         },
-        "thread_queue": numbers[Field.THREADS_QUEUED],
+        "thread_queue": numbers[Figure.THREADS_QUEUED],
         "calls": calls,
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from djserve.acme.challenges import read_challenge
-from djserve.acme.folder import Folder
+from djserve.acme.folder import CertificateFolder
 from djserve.conf.schema_https import ACMEConfig
 
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
@@ -20,13 +20,15 @@ def config_of(folder: Path) -> ACMEConfig:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    folder = Folder(config_of(tmp_path / "acme"))
+def folder(tmp_path: Path) -> CertificateFolder:
+    folder = CertificateFolder(config_of(tmp_path / "acme"))
     folder.prepare()
     return folder
 
 
-def test_challenge_is_read_until_it_is_removed(folder: Folder, tmp_path: Path) -> None:
+def test_challenge_is_read_until_it_is_removed(
+    folder: CertificateFolder, tmp_path: Path
+) -> None:
     config = config_of(tmp_path / "acme")
     path = folder.save_challenge(TOKEN, f"{TOKEN}.thumbprint")
     assert read_challenge(config, TOKEN) == f"{TOKEN}.thumbprint".encode()
@@ -39,14 +41,14 @@ def test_challenge_is_read_until_it_is_removed(folder: Folder, tmp_path: Path) -
     "token", ["", ".", "../certificate.pem", "a/b", "a%2Fb", "a\0", "a\n", "x" * 129]
 )
 def test_nothing_but_a_token_is_a_name(
-    folder: Folder, tmp_path: Path, token: str
+    folder: CertificateFolder, tmp_path: Path, token: str
 ) -> None:
     assert read_challenge(config_of(tmp_path / "acme"), token) is None
     with pytest.raises(ValueError, match="not a token"):
         folder.save_challenge(token, "x")
 
 
-def test_link_is_not_followed(folder: Folder, tmp_path: Path) -> None:
+def test_link_is_not_followed(folder: CertificateFolder, tmp_path: Path) -> None:
     (folder.challenges / "link").symlink_to(folder.certificate)
 
     assert read_challenge(config_of(tmp_path / "acme"), "link") is None

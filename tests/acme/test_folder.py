@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from djserve.acme.folder import Folder, Owner, write_file
+from djserve.acme.folder import CertificateFolder, Owner, write_file
 from djserve.conf.schema_https import ACMEConfig
 
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
@@ -26,7 +26,9 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def put(folder: Folder, *names: str, begin: timedelta, end: timedelta) -> None:
+def put(
+    folder: CertificateFolder, *names: str, begin: timedelta, end: timedelta
+) -> None:
     """Keep a certificate of so much before and after now."""
     now = datetime.now(UTC)
     issued = trustme.CA().issue_cert(
@@ -36,13 +38,15 @@ def put(folder: Folder, *names: str, begin: timedelta, end: timedelta) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    folder = Folder(config_of(tmp_path / "acme"))
+def folder(tmp_path: Path) -> CertificateFolder:
+    folder = CertificateFolder(config_of(tmp_path / "acme"))
     folder.prepare()
     return folder
 
 
-def test_placeholder_is_there_at_once_and_due_to_be_replaced(folder: Folder) -> None:
+def test_placeholder_is_there_at_once_and_due_to_be_replaced(
+    folder: CertificateFolder,
+) -> None:
     pem = folder.certificate.read_bytes()
     folder.prepare()
 
@@ -53,7 +57,9 @@ def test_placeholder_is_there_at_once_and_due_to_be_replaced(folder: Folder) -> 
     assert mode_of(folder.path) == mode_of(folder.challenges) == 0o700
 
 
-def test_certificate_is_due_at_two_thirds_of_its_life(folder: Folder) -> None:
+def test_certificate_is_due_at_two_thirds_of_its_life(
+    folder: CertificateFolder,
+) -> None:
     day = timedelta(days=1)
     put(folder, "A.example.com", begin=-30 * day, end=60 * day)
     assert folder.due_in() == pytest.approx(30 * day.total_seconds(), abs=300)
@@ -64,14 +70,14 @@ def test_certificate_is_due_at_two_thirds_of_its_life(folder: Folder) -> None:
 
 @pytest.mark.parametrize("names", [("b.example.com",), ("a.example.com", "b.test")])
 def test_certificate_for_other_names_is_due(
-    folder: Folder, names: tuple[str, ...]
+    folder: CertificateFolder, names: tuple[str, ...]
 ) -> None:
     put(folder, *names, begin=-timedelta(days=1), end=timedelta(days=90))
 
     assert folder.due_in() == 0
 
 
-def test_file_that_is_no_certificate_is_replaced(folder: Folder) -> None:
+def test_file_that_is_no_certificate_is_replaced(folder: CertificateFolder) -> None:
     folder.certificate.write_bytes(b"garbage")
     assert folder.due_in() == 0
 
@@ -86,8 +92,10 @@ def test_other_directory_has_another_certificate(tmp_path: Path) -> None:
         acme_directory="https://staging.example.com/directory",
     )
 
-    assert Folder(staging).path.name == "staging.example.com_directory"
-    assert Folder(staging).path != Folder(config_of(tmp_path)).path
+    assert CertificateFolder(staging).path.name == "staging.example.com_directory"
+    assert (
+        CertificateFolder(staging).path != CertificateFolder(config_of(tmp_path)).path
+    )
 
 
 def test_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -102,7 +110,7 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_workers_user_may_read_and_not_write(tmp_path: Path) -> None:
-    folder = Folder(config_of(tmp_path / "acme"), Owner("nobody"))
+    folder = CertificateFolder(config_of(tmp_path / "acme"), Owner("nobody"))
     folder.prepare()
     path = folder.save_challenge(TOKEN, "x")
 

@@ -12,7 +12,7 @@ import pytest
 from acme import errors, messages
 
 from djserve.acme import order
-from djserve.acme.folder import Folder
+from djserve.acme.folder import CertificateFolder
 from djserve.conf.schema_https import ACMEConfig
 from tests.conftest import find_free_port
 
@@ -47,7 +47,7 @@ def test_directory_that_does_not_answer_is_told_in_one_line(
         "acme_folder": str(tmp_path / "acme"),
         "acme_directory": url,
     }
-    Folder(ACMEConfig(acme_domains=("a.example.com",), **given)).prepare()
+    CertificateFolder(ACMEConfig(acme_domains=("a.example.com",), **given)).prepare()
     config = {**given, "acme_domains": ["a.example.com"]}
     text = {"config": config, "owner": [None, None]}
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(text)))

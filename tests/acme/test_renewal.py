@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from djserve.acme.folder import Folder
+from djserve.acme.folder import CertificateFolder
 from djserve.acme.renewal import LONGEST_PAUSE, Renewal
 from djserve.conf.schema_https import ACMEConfig
 from djserve.errors import ConfigError
@@ -80,7 +80,9 @@ def test_success_is_told_and_the_next_order_waits(
     issued = trustme.CA().issue_cert(
         "a.example.com", not_before=now, not_after=now + timedelta(days=90)
     )
-    Folder(config).save_certificate(issued.private_key_and_cert_chain_pem.bytes())
+    CertificateFolder(config).save_certificate(
+        issued.private_key_and_cert_chain_pem.bytes()
+    )
     finish(renewal, 0)
     for hours in range(100):
         renewal.tick(hours * 3600)

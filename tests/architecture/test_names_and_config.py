@@ -31,7 +31,7 @@ WITHOUT_GROUP = {
     "handlers/project.py",
     "handlers/runtime.py",
     "management/static_files.py",
-    "responses/passages.py",
+    "responses/filters.py",
     "server/observation.py",
     "supervisor/systemd.py",
 }
@@ -42,22 +42,9 @@ SHARED_NAMES = {
     "WebSocketEntry": "the seam, and the class that implements it",
     "DirectCall": "the seam, and the class that implements it",
     "DirectLane": "the seam, and the class that implements it",
-    "Exchange": "to be renamed",
-    "Field": "to be renamed",
-    "Folder": "to be renamed",
     "FrameReader": "one for each wire format",
     "ConnectionState": "one for each wire protocol",
     "Overdue": "one for each wire protocol",
-    "Kind": "to be renamed",
-    "Node": "to be renamed",
-    "Origin": "to be renamed",
-    "Outcome": "to be renamed",
-    "Passage": "to be renamed",
-    "ReadBuffer": "to be renamed",
-    "Rule": "to be renamed",
-    "Server": "to be renamed",
-    "Source": "to be renamed",
-    "Worker": "to be renamed",
 }
 """Public classes of one name, with the reason. Take a name from here with its twin."""
 

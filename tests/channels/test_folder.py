@@ -8,28 +8,33 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from djserve.channels.folder import TEST_FOLDER, Folder, default_folder, find_folder
+from djserve.channels.folder import (
+    TEST_FOLDER,
+    LayerFolder,
+    default_folder,
+    find_folder,
+)
 from djserve.channels.register import OwnRegister
 
 
 @pytest.fixture
-def place(folder: str) -> Folder:
-    return Folder(find_folder(folder, "asgi"))
+def place(folder: str) -> LayerFolder:
+    return LayerFolder(find_folder(folder, "asgi"))
 
 
-def show(place: Folder, name: str) -> OwnRegister:
+def show(place: LayerFolder, name: str) -> OwnRegister:
     """Be a process in the folder."""
     place.make()
     return OwnRegister(place.register_of(name), os.geteuid())
 
 
-def test_folder_is_the_owners_alone(place: Folder) -> None:
+def test_folder_is_the_owners_alone(place: LayerFolder) -> None:
     assert place.make() == os.geteuid()
     assert stat.S_IMODE(os.stat(place.path).st_mode) == 0o700
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o701, 0o777])
-def test_folder_that_others_may_enter_is_refused(place: Folder, mode: int) -> None:
+def test_folder_that_others_may_enter_is_refused(place: LayerFolder, mode: int) -> None:
     place.make()
     os.chmod(place.path, mode)
 
@@ -39,7 +44,7 @@ def test_folder_that_others_may_enter_is_refused(place: Folder, mode: int) -> No
 
 
 def test_link_in_the_place_of_the_folder_is_refused(
-    place: Folder, folder: str, tmp_path: Path
+    place: LayerFolder, folder: str, tmp_path: Path
 ) -> None:
     tmp_path.chmod(0o700)
     os.symlink(tmp_path, place.path)
@@ -49,7 +54,7 @@ def test_link_in_the_place_of_the_folder_is_refused(
 
 
 def test_folder_of_another_user_is_refused(
-    place: Folder, monkeypatch: pytest.MonkeyPatch
+    place: LayerFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.make()
     owner = os.stat(place.path).st_uid
@@ -61,10 +66,10 @@ def test_folder_of_another_user_is_refused(
 
 def test_path_that_is_too_long_for_a_socket_is_refused() -> None:
     with pytest.raises(ImproperlyConfigured, match="too long"):
-        Folder("/tmp/" + 90 * "x")
+        LayerFolder("/tmp/" + 90 * "x")
 
 
-def test_change_within_a_tick_of_the_clock_is_seen(place: Folder) -> None:
+def test_change_within_a_tick_of_the_clock_is_seen(place: LayerFolder) -> None:
     registers = []
     for name in ("a", "b", "c"):
         registers.append(show(place, name))
@@ -74,7 +79,7 @@ def test_change_within_a_tick_of_the_clock_is_seen(place: Folder) -> None:
         register.close()
 
 
-def test_folder_is_read_only_when_it_has_changed(place: Folder) -> None:
+def test_folder_is_read_only_when_it_has_changed(place: LayerFolder) -> None:
     place.make()
     os.utime(place.path, (0, 0))
 
@@ -84,7 +89,7 @@ def test_folder_is_read_only_when_it_has_changed(place: Folder) -> None:
     assert place.look()
 
 
-def test_what_is_left_of_killed_processes_is_cleaned(place: Folder) -> None:
+def test_what_is_left_of_killed_processes_is_cleaned(place: LayerFolder) -> None:
     alive, dead = show(place, "alive"), show(place, "dead")
     dead.close()
     Path(place.place_of("dead")).touch()
@@ -99,7 +104,7 @@ def test_what_is_left_of_killed_processes_is_cleaned(place: Folder) -> None:
 
 
 def test_members_with_plain_names_are_there_until_they_leave_or_expire(
-    place: Folder,
+    place: LayerFolder,
 ) -> None:
     for channel in ("stays", "leaves", "expires"):
         place.add_member("group", channel)
@@ -112,7 +117,7 @@ def test_members_with_plain_names_are_there_until_they_leave_or_expire(
     assert os.listdir(place.path) == []
 
 
-def test_folder_that_does_not_exist_is_empty(place: Folder) -> None:
+def test_folder_that_does_not_exist_is_empty(place: LayerFolder) -> None:
     place.look()
 
     assert place.names == frozenset()

@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 from djserve.channels.frames import (
     Frame,
     FrameError,
+    FrameKind,
     FrameReader,
-    Kind,
     frame_size,
     pack_frame,
 )
 
 frames = st.builds(
     Frame,
-    st.sampled_from(Kind),
+    st.sampled_from(FrameKind),
     st.from_regex(r"[a-z.!]{1,99}", fullmatch=True),
     st.floats(0, 1e9),
     st.binary(max_size=300),
@@ -43,7 +43,7 @@ def test_frames_are_read_however_their_bytes_arrive(
 
 
 def test_size_of_a_frame_is_known_before_it_is_made() -> None:
-    made = pack_frame(Kind.GROUP, "room.1", 0.0, b"12345")
+    made = pack_frame(FrameKind.GROUP, "room.1", 0.0, b"12345")
 
     assert frame_size("room.1", b"12345") == len(made)
 
@@ -51,13 +51,15 @@ def test_size_of_a_frame_is_known_before_it_is_made() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(pack_frame(Kind.GROUP, "g", 0.0, bytes(100)), id="over the limit"),
+        pytest.param(
+            pack_frame(FrameKind.GROUP, "g", 0.0, bytes(100)), id="over the limit"
+        ),
         pytest.param(b"\0" * 64, id="of no kind"),
         pytest.param(
-            pack_frame(Kind.GROUP, "g", 0.0, b"")[:14] + b"\xff", id="not ASCII"
+            pack_frame(FrameKind.GROUP, "g", 0.0, b"")[:14] + b"\xff", id="not ASCII"
         ),
         pytest.param(
-            b"\0\0\0\0" + pack_frame(Kind.GROUP, "g", 0.0, b"")[4:],
+            b"\0\0\0\0" + pack_frame(FrameKind.GROUP, "g", 0.0, b"")[4:],
             id="a name longer than the frame",
         ),
     ],

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from djserve.channels import intake as intake_module
-from djserve.channels.folder import Folder, find_folder
-from djserve.channels.frames import Frame, Kind, pack_frame
+from djserve.channels.folder import LayerFolder, find_folder
+from djserve.channels.frames import Frame, FrameKind, pack_frame
 from djserve.channels.intake import Intake
 from tests.support.waiting import wait_until
 
@@ -25,7 +25,7 @@ class Site:
     """A folder with an intake, and what that has delivered."""
 
     def __init__(self, folder: str) -> None:
-        self.place = Folder(find_folder(folder, "asgi"))
+        self.place = LayerFolder(find_folder(folder, "asgi"))
         self.place.make()
         self.delivered: list[str] = []
         self.lags = False
@@ -69,7 +69,7 @@ def run_site(folder: str) -> RunSite:
 
 
 def frame(name: str) -> bytes:
-    return pack_frame(Kind.GROUP, name, 1.0, b"")
+    return pack_frame(FrameKind.GROUP, name, 1.0, b"")
 
 
 def test_frames_of_all_connections_are_delivered(run_site: RunSite) -> None:

@@ -108,13 +108,13 @@ def test_group_without_members_in_a_process_costs_it_nothing(
     make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     came: list[str] = []
-    deliver = node.Node._deliver
+    deliver = node.LayerNode._deliver
 
-    def watch(self: node.Node, frame: Any) -> bool:
+    def watch(self: node.LayerNode, frame: Any) -> bool:
         came.append(frame.name)
         return deliver(self, frame)
 
-    monkeypatch.setattr(node.Node, "_deliver", watch)
+    monkeypatch.setattr(node.LayerNode, "_deliver", watch)
 
     async def scenario() -> None:
         here, there = make_layer(), make_layer()

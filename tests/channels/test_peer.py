@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from djserve.channels import peer as peer_module
-from djserve.channels.folder import Folder, find_folder
+from djserve.channels.folder import LayerFolder, find_folder
 from djserve.channels.peer import Peer
 from djserve.channels.register import OwnRegister
 
@@ -22,7 +22,7 @@ class Process:
     """The other end, which reads when it is told to."""
 
     def __init__(self, folder: str) -> None:
-        self.place = Folder(find_folder(folder, "asgi"))
+        self.place = LayerFolder(find_folder(folder, "asgi"))
         self.place.make()
         self.register = OwnRegister(self.place.register_of("other"), os.geteuid())
         self.listener = socket.socket(socket.AF_UNIX)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from djserve.channels.folder import Folder, find_folder
-from djserve.channels.frames import FrameReader, Kind
+from djserve.channels.folder import LayerFolder, find_folder
+from djserve.channels.frames import FrameKind, FrameReader
 from djserve.channels.peers import Peers
 from djserve.channels.register import State
 from tests.channels.test_peer import Process
@@ -29,7 +29,7 @@ def calls() -> list[str]:
 
 @pytest.fixture
 def peers(process: Process, folder: str, calls: list[str]) -> Iterator[Peers]:
-    place = Folder(find_folder(folder, "asgi"))
+    place = LayerFolder(find_folder(folder, "asgi"))
     peers = Peers(place, "self", 1 << 16, lambda: calls.append("backlog"))
     yield peers
     peers.close()
@@ -54,7 +54,7 @@ def test_group_message_goes_once_to_those_with_members(
     reader.feed(process.read(16 + 4 + 5))
     frame = reader.take()
 
-    assert frame == (Kind.GROUP, "room", 1e9, b"hello")
+    assert frame == (FrameKind.GROUP, "room", 1e9, b"hello")
 
 
 def test_plain_name_goes_to_one_that_is_attended_and_in_that_state(

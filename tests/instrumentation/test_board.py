@@ -17,7 +17,7 @@ from djserve.instrumentation.board import (
     TOTALS,
     VIEWS,
     Board,
-    Field,
+    Figure,
     Meter,
     create_memory,
     duration_index,
@@ -36,7 +36,7 @@ def other() -> Iterator[Board]:
 
 def test_new_board_counts_nothing(board: Board) -> None:
     numbers = board.numbers.tolist()
-    assert numbers.pop(Field.LAYOUT) == LAYOUT
+    assert numbers.pop(Figure.LAYOUT) == LAYOUT
     assert not any(numbers)
     assert board.requests() == {}
     assert board.durations() == [0] * (len(BUCKETS) + 1)
@@ -45,8 +45,8 @@ def test_new_board_counts_nothing(board: Board) -> None:
 @pytest.mark.e2e
 def test_child_process_writes_what_its_parent_reads(board: Board) -> None:
     code = (
-        "from djserve.instrumentation.board import Board, Field\n"
-        f"Board({board.descriptor}).numbers[Field.CALLS] = 7"
+        "from djserve.instrumentation.board import Board, Figure\n"
+        f"Board({board.descriptor}).numbers[Figure.CALLS] = 7"
     )
     subprocess.run(
         [sys.executable, "-c", code],
@@ -55,14 +55,14 @@ def test_child_process_writes_what_its_parent_reads(board: Board) -> None:
         timeout=300,
     )
 
-    assert board.numbers[Field.CALLS] == 7
+    assert board.numbers[Figure.CALLS] == 7
 
 
 def test_descriptor_leads_to_the_same_figures(board: Board) -> None:
     same = Board(os.dup(board.descriptor))
-    same.numbers[Field.REQUESTS] = 2**64 - 1
+    same.numbers[Figure.REQUESTS] = 2**64 - 1
 
-    assert board.numbers[Field.REQUESTS] == 2**64 - 1
+    assert board.numbers[Figure.REQUESTS] == 2**64 - 1
     same.close()
 
 
@@ -109,7 +109,7 @@ def test_duration_is_counted_below_its_bound(
 
 
 def test_places_do_not_overlap() -> None:
-    last_field = max(Field)
+    last_field = max(Figure)
     first_duration, last_duration = duration_index(0), duration_index(1e9)
     first_request = request_index("GET", 0, "1.0")
     last_request = request_index("other", STATUS_LIMIT, "other")
@@ -122,13 +122,13 @@ def test_places_do_not_overlap() -> None:
 
 def test_totals_outlive_their_worker(board: Board, other: Board) -> None:
     for each in (board, other):
-        for field in Field:
+        for field in Figure:
             each.numbers[field] = 2
         each.numbers[request_index("GET", 200, "2")] += 1
         each.numbers[duration_index(0.2)] += 1
     board.add_totals(other)
 
-    assert {field for field in Field if board.numbers[field] == 4} == set(TOTALS)
+    assert {field for field in Figure if board.numbers[field] == 4} == set(TOTALS)
     assert board.requests() == {("GET", 200, "HTTP/2"): 2}
     assert sum(board.durations()) == 2
 
@@ -140,7 +140,7 @@ def test_closed_board_gives_its_descriptor_up() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(board.descriptor)
     with pytest.raises(ValueError, match="released"):
-        board.numbers[Field.REQUESTS]
+        board.numbers[Figure.REQUESTS]
 
 
 def test_memory_has_no_path_where_the_system_has_no_memfd(
@@ -167,7 +167,7 @@ def test_views_with_the_most_threads_are_kept(board: Board) -> None:
 
 
 def test_places_of_single_figures_stay_the_same_between_versions() -> None:
-    assert {field.name: int(field) for field in Field} == {
+    assert {field.name: int(field) for field in Figure} == {
         "HEARTBEAT": 0,
         "IS_DRAINING": 1,
         "REQUESTS": 2,
@@ -201,16 +201,16 @@ def test_places_of_single_figures_stay_the_same_between_versions() -> None:
 @pytest.mark.parametrize("size", [64 * 8, SIZE - 80, SIZE, SIZE + 800])
 def test_board_of_another_version_gets_the_single_figures(size: int) -> None:
     theirs = create_memory("other-version", size)
-    os.pwrite(theirs, (7).to_bytes(8, sys.byteorder), Field.LAYOUT * 8)
+    os.pwrite(theirs, (7).to_bytes(8, sys.byteorder), Figure.LAYOUT * 8)
     board = Board(os.dup(theirs))
-    board.numbers[Field.REQUESTS] = 5
+    board.numbers[Figure.REQUESTS] = 5
     board.numbers[request_index("GET", 200, "1.1")] = 5
     board.show()
 
     words = memoryview(os.pread(theirs, size, 0)).cast("Q").tolist()
     assert {n: word for n, word in enumerate(words) if word} == {
-        Field.REQUESTS: 5,
-        Field.LAYOUT: 7,
+        Figure.REQUESTS: 5,
+        Figure.LAYOUT: 7,
     }
     assert board.has_other_layout
     assert board.requests() == {("GET", 200, "HTTP/1.1"): 5}
@@ -236,9 +236,9 @@ def test_requests_are_counted_with_size_and_duration(board: Board) -> None:
     meter.request_finished(make_record(200, size=10, duration=0.25))
     meter.request_finished(make_record(404, size=5, duration=0.5))
 
-    assert board.numbers[Field.REQUESTS] == 2
-    assert board.numbers[Field.BYTES_SENT] == 15
-    assert board.numbers[Field.DURATION_SUM] == 750_000_000
+    assert board.numbers[Figure.REQUESTS] == 2
+    assert board.numbers[Figure.BYTES_SENT] == 15
+    assert board.numbers[Figure.DURATION_SUM] == 750_000_000
     assert board.requests() == {
         ("GET", 200, "HTTP/1.1"): 1,
         ("GET", 404, "HTTP/1.1"): 1,
@@ -264,11 +264,11 @@ def test_connecting_websocket_is_not_counted_yet(board: Board) -> None:
 def test_open_websocket_is_counted_until_it_is_closed(board: Board) -> None:
     meter = Meter(board)
     meter.websocket_accepted(make_record(101))
-    assert board.numbers[Field.WEBSOCKETS] == 1
+    assert board.numbers[Figure.WEBSOCKETS] == 1
 
     meter.websocket_closed(make_record(1000, duration=60.0))
-    assert board.numbers[Field.WEBSOCKETS] == 0
-    assert board.numbers[Field.WEBSOCKETS_TOTAL] == 1
+    assert board.numbers[Figure.WEBSOCKETS] == 0
+    assert board.numbers[Figure.WEBSOCKETS_TOTAL] == 1
     assert board.requests() == {("GET", 101, "HTTP/1.1"): 1}
 
 
@@ -276,4 +276,4 @@ def test_rejected_websocket_is_a_request(board: Board) -> None:
     Meter(board).websocket_rejected(make_record(403))
 
     assert board.requests() == {("GET", 403, "HTTP/1.1"): 1}
-    assert board.numbers[Field.WEBSOCKETS_TOTAL] == 0
+    assert board.numbers[Figure.WEBSOCKETS_TOTAL] == 0

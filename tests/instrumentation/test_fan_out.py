@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from djserve.instrumentation.board import Board, Field, Meter
+from djserve.instrumentation.board import Board, Figure, Meter
 from djserve.instrumentation.events import RequestLog, RequestRecord
 from djserve.instrumentation.fan_out import FanOut, combine, reopen_log_files
 from djserve.instrumentation.slow_log import SlowLog
@@ -52,7 +52,7 @@ def test_every_log_hears_of_a_request(boards: list[Board]) -> None:
     assert log is not None
     log.request_finished(make_record(200))
 
-    assert [board.numbers[Field.REQUESTS] for board in boards] == [1, 1]
+    assert [board.numbers[Figure.REQUESTS] for board in boards] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_every_log_hears_of_a_websocket(
         getattr(log, f"websocket_{event}")(make_record(101))
 
     for board in boards:
-        assert board.numbers[Field.WEBSOCKETS] == open_websockets
-        assert board.numbers[Field.REQUESTS] == requests
+        assert board.numbers[Figure.WEBSOCKETS] == open_websockets
+        assert board.numbers[Figure.REQUESTS] == requests
 
 
 def test_rotated_log_goes_on_in_a_new_file(

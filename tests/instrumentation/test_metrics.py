@@ -10,7 +10,7 @@ from djserve.errors import ConfigError
 from djserve.instrumentation.board import (
     BUCKETS,
     Board,
-    Field,
+    Figure,
     duration_index,
     request_index,
 )
@@ -47,8 +47,8 @@ def render_boards(boards: list[Board], restarts: int = 0) -> Samples:
 
 def test_counters_include_workers_that_have_ended(boards: list[Board]) -> None:
     for board in boards:
-        board.numbers[Field.CONNECTIONS_TOTAL] = 2
-        board.numbers[Field.BYTES_SENT] = 10
+        board.numbers[Figure.CONNECTIONS_TOTAL] = 2
+        board.numbers[Figure.BYTES_SENT] = 10
 
     samples = render_boards(boards)
     assert samples["djserve_connections_total", ()] == 6
@@ -57,8 +57,8 @@ def test_counters_include_workers_that_have_ended(boards: list[Board]) -> None:
 
 def test_gauges_are_those_of_live_workers(boards: list[Board]) -> None:
     for board in boards:
-        board.numbers[Field.CALLS] = 3
-        board.numbers[Field.WEBSOCKETS] = 5
+        board.numbers[Figure.CALLS] = 3
+        board.numbers[Figure.WEBSOCKETS] = 5
 
     samples = render_boards(boards)
     assert samples["djserve_requests_in_flight", ()] == 6
@@ -79,7 +79,7 @@ def test_requests_have_method_status_and_protocol(boards: list[Board]) -> None:
 def test_durations_are_a_cumulated_histogram(boards: list[Board]) -> None:
     for board, seconds in zip(boards, (0.0005, 0.3, 60.0), strict=True):
         board.numbers[duration_index(seconds)] += 1
-        board.numbers[Field.DURATION_SUM] = int(seconds * 1e9)
+        board.numbers[Figure.DURATION_SUM] = int(seconds * 1e9)
 
     samples = render_boards(boards)
     name = "djserve_request_duration_seconds"
@@ -91,7 +91,7 @@ def test_durations_are_a_cumulated_histogram(boards: list[Board]) -> None:
 
 
 def test_lag_is_told_for_each_worker(boards: list[Board]) -> None:
-    boards[1].numbers[Field.LOOP_LAG] = 1_500_000_000
+    boards[1].numbers[Figure.LOOP_LAG] = 1_500_000_000
 
     samples = render_boards(boards)
     assert samples["djserve_loop_lag_seconds", ("1",)] == 0
@@ -99,8 +99,8 @@ def test_lag_is_told_for_each_worker(boards: list[Board]) -> None:
 
 
 def test_messages_have_their_direction(boards: list[Board]) -> None:
-    boards[0].numbers[Field.MESSAGES_RECEIVED] = 3
-    boards[2].numbers[Field.MESSAGES_SENT] = 4
+    boards[0].numbers[Figure.MESSAGES_RECEIVED] = 3
+    boards[2].numbers[Figure.MESSAGES_SENT] = 4
 
     samples = render_boards(boards)
     assert samples["djserve_websocket_messages_total", ("received",)] == 3
@@ -114,7 +114,7 @@ def test_restarts_are_told(boards: list[Board]) -> None:
 
 
 def test_metrics_go_on_without_a_worker(boards: list[Board]) -> None:
-    boards[0].numbers[Field.CONNECTIONS_TOTAL] = 2
+    boards[0].numbers[Figure.CONNECTIONS_TOTAL] = 2
     samples = parse_samples(render([], boards[0]))
 
     assert samples["djserve_workers", ()] == 0
@@ -143,7 +143,7 @@ def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_threads_of_views_are_summed_over_the_workers(boards: list[Board]) -> None:
     boards[0].set_views({"slow": (4, 2), "other": (1, 0)})
     boards[1].set_views({"slow": (3, 0)})
-    boards[1].numbers[Field.THREAD_WAIT] = 1_500_000_000
+    boards[1].numbers[Figure.THREAD_WAIT] = 1_500_000_000
     samples = render_boards(boards)
 
     assert samples["djserve_view_threads", ("slow",)] == 7

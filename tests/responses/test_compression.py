@@ -18,7 +18,7 @@ import pytest
 from djserve.conf.parser import parse
 from djserve.responses import codecs
 from djserve.responses import compression as module
-from djserve.responses.passages import describe_compression
+from djserve.responses.filters import describe_compression
 from djserve.testing.transport import MemoryTransport
 from tests.files.test_exchange import in_real_time
 from tests.server.sites import Site, on_loop

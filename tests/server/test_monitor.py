@@ -15,7 +15,7 @@ import pytest
 from djserve.asgi.types import Message, Receive, Scope, Send
 from djserve.conf.parser import parse
 from djserve.errors import ConfigError
-from djserve.instrumentation.board import Field
+from djserve.instrumentation.board import Figure
 from djserve.net.twisted.reactor import Reactor
 from djserve.server.lifecycle import Server
 from djserve.server.monitor import BLOCKED_TIME, LocalMonitor
@@ -82,7 +82,7 @@ def test_server_without_a_beat_for_long_is_not_alive(
 ) -> None:
     assert request(alone, "/healthz")[0] == 200
 
-    alone.board.numbers[Field.HEARTBEAT] -= int(BLOCKED_TIME * 1e9)
+    alone.board.numbers[Figure.HEARTBEAT] -= int(BLOCKED_TIME * 1e9)
     assert request(alone, "/healthz") == (503, b"blocked\n")
 
 

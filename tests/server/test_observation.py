@@ -8,7 +8,7 @@ import pytest
 from djserve.asgi.application import ApplicationCalls, open_direct_lane
 from djserve.asgi.types import Application, Message, Receive, Scope, Send
 from djserve.conf.parser import parse
-from djserve.instrumentation.board import Board, Field, Meter
+from djserve.instrumentation.board import Board, Figure, Meter
 from djserve.instrumentation.request_id import current_request_id
 from djserve.instrumentation.slow_log import SlowLog
 from djserve.server.observation import (
@@ -86,8 +86,8 @@ def test_messages_are_counted_where_metrics_are_wanted(board: Board) -> None:
     sent = converse(application, "websocket", ["a", "b", "c"])
 
     assert [message["text"] for message in sent] == ["a", "a", "b", "b", "c", "c"]
-    assert board.numbers[Field.MESSAGES_RECEIVED] == 3
-    assert board.numbers[Field.MESSAGES_SENT] == 6
+    assert board.numbers[Figure.MESSAGES_RECEIVED] == 3
+    assert board.numbers[Figure.MESSAGES_SENT] == 6
 
 
 def test_messages_of_http_are_not_counted(board: Board) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from djserve.acme.folder import Folder
+from djserve.acme.folder import CertificateFolder
 from djserve.asgi.origin import OriginPolicy
 from djserve.asgi.types import Receive, Scope, Send
 from djserve.conf.parser import parse
@@ -138,7 +138,7 @@ def test_hint_is_given_without_hsts(
 
 def test_challenge_is_answered_whatever_the_host(tmp_path: Path) -> None:
     acme = ACMEConfig(acme_domains=("a.example.com",), acme_folder=str(tmp_path))
-    folder = Folder(acme)
+    folder = CertificateFolder(acme)
     folder.prepare()
     folder.save_challenge("token", "token.thumbprint")
     path = b"/.well-known/acme-challenge/"

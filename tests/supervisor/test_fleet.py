@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from djserve.instrumentation.board import Field
+from djserve.instrumentation.board import Figure
 from djserve.supervisor.fleet import EXIT_TIMEOUT
 from djserve.supervisor.messages import MetricsWanted, time_to_end, time_to_hear
 from djserve.supervisor.system import describe_end
@@ -313,7 +313,7 @@ def test_worker_that_drains_has_the_time_for_the_lifespan_too(
     lifecycle = crew.config.lifecycle
     os.kill(worker.pid, signal.SIGSTOP)
     crew.fleet._stop(worker)
-    worker.board.numbers[Field.IS_DRAINING] = 1
+    worker.board.numbers[Figure.IS_DRAINING] = 1
     crew.fleet.tick(worker.stopping_at + time_to_hear(lifecycle))
     crew.fleet.tick(worker.stopping_at + time_to_end(lifecycle) - 0.1)
     assert not worker.is_overdue

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from djserve.conf.parser import parse
-from djserve.instrumentation.board import Field
+from djserve.instrumentation.board import Figure
 from djserve.supervisor.messages import PRELOAD_OFF, WorkerState
 from djserve.supervisor.processes import (
     Launcher,
@@ -123,7 +123,7 @@ def test_worker_is_named_by_number_and_process(worker: Worker) -> None:
 def test_silence_is_counted_from_the_last_beat(worker: Worker) -> None:
     worker.ready_at = 10.0
     assert worker.silence(12.0) == 2.0
-    worker.board.numbers[Field.HEARTBEAT] = 11 * 10**9
+    worker.board.numbers[Figure.HEARTBEAT] = 11 * 10**9
 
     assert worker.silence(12.0) == 1.0
 

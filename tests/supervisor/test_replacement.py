@@ -15,7 +15,7 @@ import pytest
 
 from djserve.conf.parser import parse
 from djserve.conf.schema import WorkersConfig
-from djserve.instrumentation.board import Field
+from djserve.instrumentation.board import Figure
 from djserve.supervisor.processes import Worker
 from djserve.supervisor.replacement import (
     DUMP_LIMIT,
@@ -62,7 +62,7 @@ class Patient:
         self.worker.ready_at = 0.0
 
     def beat(self, now: float) -> None:
-        self.worker.board.numbers[Field.HEARTBEAT] = int(now * 1e9)
+        self.worker.board.numbers[Figure.HEARTBEAT] = int(now * 1e9)
 
     def wait_for_stacks(self) -> None:
         deadline = time.monotonic() + 120

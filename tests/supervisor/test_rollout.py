@@ -11,7 +11,7 @@ import pytest
 from djserve.supervisor.fleet import Fleet
 from djserve.supervisor.messages import Failed, WorkerState
 from djserve.supervisor.processes import Launcher
-from djserve.supervisor.rollout import Outcome
+from djserve.supervisor.rollout import RolloutOutcome
 from djserve.supervisor.signals import Watcher
 from djserve.supervisor.spawner import Spawner
 from tests.supervisor.fakes import Troop
@@ -192,7 +192,7 @@ def test_generation_is_the_rollouts_and_numbers_go_up(make_troop: MakeTroop) -> 
     troop.start()
 
     assert troop.fleet.rollout.current.number == 1
-    assert troop.fleet.rollout.outcome == Outcome("done", attempt=1)
+    assert troop.fleet.rollout.outcome == RolloutOutcome("done", attempt=1)
     assert troop.fleet.notes == ["loader 100"]
 
 
@@ -249,7 +249,7 @@ def test_new_worker_that_fails_brings_the_old_code_back(make_troop: MakeTroop) -
 
     assert troop.fleet.rollout.current is before
     assert before.number == 2
-    assert troop.fleet.rollout.outcome == Outcome("failed", ("no database",), 2)
+    assert troop.fleet.rollout.outcome == RolloutOutcome("failed", ("no database",), 2)
     assert troop.spawner.started[1].has_quit
     assert [worker.number for worker in troop.workers] == [1]
     assert troop.fleet.first_failure is None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import djserve
-from djserve.instrumentation.board import Field
+from djserve.instrumentation.board import Figure
 from djserve.supervisor import status as status_module
 from djserve.supervisor.messages import WorkerState
 from djserve.supervisor.processes import Worker
@@ -28,8 +28,8 @@ CALL = {"path": "/", "age": 1.5}
 
 def test_worker_is_described_by_its_board(worker: Worker) -> None:
     worker.pid = os.getpid()
-    worker.board.numbers[Field.REQUESTS] = 12
-    worker.board.numbers[Field.WEBSOCKETS] = 3
+    worker.board.numbers[Figure.REQUESTS] = 12
+    worker.board.numbers[Figure.WEBSOCKETS] = 3
     status = describe_worker(worker, worker.started_at + 5.04, [CALL])
 
     assert (status["number"], status["process"]) == (7, os.getpid())
@@ -72,7 +72,7 @@ def test_figures_of_ended_workers_are_kept(make_crew: MakeCrew) -> None:
     pytest.importorskip("prometheus_client")
     fleet = make_crew(1).fleet
     before = render_figures(fleet)
-    fleet.retired.numbers[Field.BYTES_SENT] = 987654321
+    fleet.retired.numbers[Figure.BYTES_SENT] = 987654321
 
     assert b"9.87654321e+08" not in before
     assert b"9.87654321e+08" in render_figures(fleet)

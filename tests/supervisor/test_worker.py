@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from djserve.conf.parser import parse
-from djserve.instrumentation.board import Board, Field
+from djserve.instrumentation.board import Board, Figure
 from djserve.net.channel import Channel, Message, open_pair
 from djserve.net.twisted.reactor import Reactor
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
@@ -76,7 +76,7 @@ def test_worker_beats_once_it_is_ready(
     start()
     hear(worker.channel)
 
-    assert began < worker.board.numbers[Field.HEARTBEAT] < time.monotonic_ns()
+    assert began < worker.board.numbers[Figure.HEARTBEAT] < time.monotonic_ns()
 
 
 def test_worker_that_is_told_to_stop_ends_well(
@@ -157,12 +157,12 @@ def test_worker_of_a_version_with_another_board_serves_and_beats(
 ) -> None:
     # As a version that had fewer figures and did not tell its layout.
     os.truncate(worker.board.descriptor, 64 * 8)
-    os.pwrite(worker.board.descriptor, bytes(8), Field.LAYOUT * 8)
+    os.pwrite(worker.board.descriptor, bytes(8), Figure.LAYOUT * 8)
     began = time.monotonic_ns()
     start()
 
     assert hear(worker.channel)["event"] == "ready"
-    data = os.pread(worker.board.descriptor, 8, Field.HEARTBEAT * 8)
+    data = os.pread(worker.board.descriptor, 8, Figure.HEARTBEAT * 8)
     assert int.from_bytes(data, sys.byteorder) > began
 
 
@@ -270,8 +270,8 @@ def test_ready_server_tells_its_process_and_loop(hear: Hear) -> None:
 def test_ready_server_beats_with_the_figures_of_the_program(run: Run) -> None:
     numbers = run().board.numbers
 
-    assert 0 < numbers[Field.HEARTBEAT] <= time.monotonic_ns()
-    assert (numbers[Field.THREADS], numbers[Field.THREADS_QUEUED]) == (4, 1)
+    assert 0 < numbers[Figure.HEARTBEAT] <= time.monotonic_ns()
+    assert (numbers[Figure.THREADS], numbers[Figure.THREADS_QUEUED]) == (4, 1)
 
 
 def test_order_to_stop_ends_the_server(run: Run) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from djserve.conf.schema import WebSocketConfig
     from djserve.interfaces import Transport, WebSocketObserver
     from djserve.protocols.websocket.deflate import DeflateAgreement
-    from djserve.protocols.websocket.masking import ReadBuffer
+    from djserve.protocols.websocket.masking import SharedBuffer
 
 
 class ConnectionState(Enum):
@@ -84,7 +84,7 @@ class WebSocketConnection:
         *,
         write_timeout: float,
         deflate: DeflateAgreement | None = None,
-        read_buffer: ReadBuffer | None = None,
+        read_buffer: SharedBuffer | None = None,
         turns: Turns | None = None,
         reset: Callable[[Transport], None] | None = None,
     ) -> None:

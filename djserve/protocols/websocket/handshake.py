@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         WebSocketObserver,
     )
     from djserve.protocols.websocket.deflate import DeflateAgreement
-    from djserve.protocols.websocket.masking import ReadBuffer
+    from djserve.protocols.websocket.masking import SharedBuffer
     from djserve.protocols.websocket.turns import Turns
 
 # RFC 6455 section 1.3.
@@ -68,7 +68,7 @@ class Handshake:
     subprotocols: list[str] = field(default_factory=list)
     extensions: list[ExtensionOffer] = field(default_factory=list)
     origin: str | None = None
-    read_buffer: ReadBuffer | None = None
+    read_buffer: SharedBuffer | None = None
     turns: Turns | None = None
     reset: Callable[[Transport], None] | None = None
 
@@ -105,7 +105,7 @@ class Handshake:
 
 def check_handshake(
     head: RequestHead,
-    read_buffer: ReadBuffer | None = None,
+    read_buffer: SharedBuffer | None = None,
     turns: Turns | None = None,
     reset: Callable[[Transport], None] | None = None,
 ) -> Handshake:

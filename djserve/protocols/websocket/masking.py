@@ -39,7 +39,7 @@ def unmask(key: bytes, data: bytes, start: int, end: int) -> bytes | bytearray:
     return word_bytes[:size] if size & 3 else word_bytes
 
 
-class ReadBuffer:
+class SharedBuffer:
     """What the connections of one event loop read into, one after the other.
 
     What has been read must be taken before the next read. ``data`` and ``view`` are the
@@ -70,9 +70,9 @@ class ReadBuffer:
             return None
 
 
-def open_read_buffer() -> ReadBuffer | None:
+def open_read_buffer() -> SharedBuffer | None:
     """Return a buffer for the connections of one loop; None without native code."""
-    return None if _nvx is None else ReadBuffer()
+    return None if _nvx is None else SharedBuffer()
 
 
 def _apply(key: bytes, address: object, size: int) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djserve.protocols.websocket.codec import Deflate, FrameSink
-    from djserve.protocols.websocket.masking import ReadBuffer
+    from djserve.protocols.websocket.masking import SharedBuffer
 
 _TEXT = 0x80 | OPCODE_TEXT
 _BINARY = 0x80 | OPCODE_BINARY
@@ -129,7 +129,7 @@ class FrameReader:
         if not self._is_busy:
             self._read()
 
-    def receive_from(self, buffer: ReadBuffer, size: int) -> None:
+    def receive_from(self, buffer: SharedBuffer, size: int) -> None:
         """Read a chunk out of a buffer that is another's when this returns.
 
         Long messages are unmasked where they lie and decoded from there: each copy of
@@ -224,7 +224,7 @@ class FrameReader:
     def _may_read_lane(self) -> bool:
         return not self._is_discarding and self._parser is None
 
-    def _read_long(self, buffer: ReadBuffer, size: int) -> int:
+    def _read_long(self, buffer: SharedBuffer, size: int) -> int:
         """Deliver the long messages at a chunk's beginning; return where they end."""
         data, position, limit = buffer.data, 0, self._lane_limit
         self._in_lane = self._may_read()

@@ -7,7 +7,7 @@ import pytest
 from djserve.protocols.websocket import masking
 from djserve.protocols.websocket.masking import (
     BUFFER_SIZE,
-    ReadBuffer,
+    SharedBuffer,
     open_read_buffer,
     unmask,
 )
@@ -38,9 +38,9 @@ def test_unmasking_works_without_native_code(monkeypatch: pytest.MonkeyPatch) ->
     assert unmask(KEY, payload, 1, len(payload)) == native
 
 
-def filled(payload: bytes, start: int) -> ReadBuffer:
+def filled(payload: bytes, start: int) -> SharedBuffer:
     """Return a buffer with a key and a masked payload, and bytes on either side."""
-    buffer = ReadBuffer()
+    buffer = SharedBuffer()
     data = b"\xaa" * (start - 4) + KEY + mask(payload) + b"\xbb" * 9
     buffer.view[: len(data)] = data
     return buffer
@@ -83,7 +83,7 @@ def test_what_was_taken_stays_as_the_buffer_changes() -> None:
 
 
 def test_no_buffer_without_native_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(open_read_buffer(), ReadBuffer)
+    assert isinstance(open_read_buffer(), SharedBuffer)
 
     monkeypatch.setattr(masking, "_nvx", None)
     assert open_read_buffer() is None

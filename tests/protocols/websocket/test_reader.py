@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from djserve.protocols.websocket.codec import Deflate, create_deflate
 from djserve.protocols.websocket.deflate import DeflateAgreement
-from djserve.protocols.websocket.masking import NATIVE_FROM, ReadBuffer
+from djserve.protocols.websocket.masking import NATIVE_FROM, SharedBuffer
 from djserve.protocols.websocket.reader import FrameReader
 from djserve.protocols.websocket.turns import FRAME_COST, RUN_COST, TURN_COST, Turns
 
@@ -698,7 +698,7 @@ def receive_from_buffer(reader: FrameReader, chunk: bytes) -> None:
     BUFFER.view[: len(chunk) + 9] = b"\xaa" * (len(chunk) + 9)
 
 
-BUFFER = ReadBuffer()
+BUFFER = SharedBuffer()
 
 
 class FromBuffer(FrameReader):

@@ -1,4 +1,4 @@
-"""A passage that changes nothing is not noticed, on either side."""
+"""A filter that changes nothing is not noticed, on either side."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from djserve.interfaces import RequestHead
-from djserve.responses.passage import Passage
+from djserve.responses.filter import ResponseFilter
 
 
 class Recorder:
@@ -44,13 +44,13 @@ class Recorder:
 )
 def test_what_comes_up_reaches_the_exchange(name: str, args: tuple[Any, ...]) -> None:
     stream, exchange = Recorder(), Recorder()
-    passage: Any = Passage(stream, None).connect(exchange)
-    getattr(passage, name)(*args)
+    passing: Any = ResponseFilter(stream, None).connect(exchange)
+    getattr(passing, name)(*args)
 
     assert exchange.calls == [(name, *args)]
     assert stream.calls == []
-    assert passage.is_running
-    assert passage.held_size == 7
+    assert passing.is_running
+    assert passing.held_size == 7
 
 
 @pytest.mark.parametrize(
@@ -70,20 +70,20 @@ def test_what_comes_up_reaches_the_exchange(name: str, args: tuple[Any, ...]) ->
 )
 def test_what_goes_down_reaches_the_stream(name: str, args: tuple[Any, ...]) -> None:
     stream, exchange = Recorder(), Recorder()
-    passage: Any = Passage(stream, None).connect(exchange)
-    getattr(passage, name)(*args)
+    passing: Any = ResponseFilter(stream, None).connect(exchange)
+    getattr(passing, name)(*args)
 
     assert stream.calls == [(name, *args)]
     assert exchange.calls == []
-    assert not passage.is_writable
-    assert passage.extensions == {"http.response.push": {}}
+    assert not passing.is_writable
+    assert passing.extensions == {"http.response.push": {}}
 
 
 def test_end_of_the_exchange_is_logged() -> None:
     lines: list[Any] = []
     head = RequestHead("GET", b"/", b"", [], "1.1")
-    passage = Passage(Recorder(), lambda *args: lines.append(args))
-    passage.finish(head, {}, 0.5, 200, 3)
-    Passage(Recorder(), None).finish(head, {}, 0.5, 200, 3)
+    passing = ResponseFilter(Recorder(), lambda *args: lines.append(args))
+    passing.finish(head, {}, 0.5, 200, 3)
+    ResponseFilter(Recorder(), None).finish(head, {}, 0.5, 200, 3)
 
     assert lines == [(head, {}, 0.5, 200, 3)]

@@ -10,7 +10,7 @@ import pytest
 from djserve.conf.parser import parse
 from djserve.errors import ProtocolError
 from djserve.interfaces import RequestHead
-from djserve.responses import open_passages
+from djserve.responses import open_filters
 from tests.server.sites import GET, Site, on_loop
 
 TEXT = b"a text that is long enough\n" * 100
@@ -19,7 +19,7 @@ TEXT = b"a text that is long enough\n" * 100
 @on_loop
 async def test_nothing_stands_between_without_a_setting() -> None:
     site = Site()
-    assert open_passages(parse({}), site.calls.loop) is None
+    assert open_filters(parse({}), site.calls.loop) is None
     assert b"ok" in (await site.send(GET)).data
 
 
@@ -27,10 +27,10 @@ async def test_nothing_stands_between_without_a_setting() -> None:
 async def test_internal_files_do(tmp_path: Path) -> None:
     config = parse({"FILES_INTERNAL": {"/private/": str(tmp_path)}})
     site = Site(config)
-    passages = open_passages(config, site.calls.loop)
-    assert passages is not None
+    filters = open_filters(config, site.calls.loop)
+    assert filters is not None
     with pytest.raises(ProtocolError):
-        passages.check_request(RequestHead("GET", b"/private/a", b"", [], "1.1"))
+        filters.check_request(RequestHead("GET", b"/private/a", b"", [], "1.1"))
     assert b"ok" in (await site.send(GET)).data
 
 

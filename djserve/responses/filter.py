@@ -1,4 +1,4 @@
-"""A passage between an exchange and its stream: what is made of a response on its way.
+"""A filter between an exchange and its stream: what is made of a response on its way.
 
 To the exchange it is the stream, to the stream it is the exchange, so neither of them,
 nor any wire protocol, knows of what happens in between.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
 
 
-class Passage:
+class ResponseFilter:
     """Pass everything on, both ways; the base of what changes a part of it.
 
     ``connect`` comes before anything else. ``log`` hears of the request's end.

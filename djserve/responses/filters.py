@@ -1,4 +1,4 @@
-"""The settings as passages: which stand between an exchange and its stream, if any."""
+"""The settings as filters: those between an exchange and its stream, if any."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from djserve.asgi.types import FinishRequest, Scope
     from djserve.conf.schema import CompressionConfig, ServerConfig
     from djserve.interfaces import RequestHead, Stream
+    from djserve.responses.filter import ResponseFilter
     from djserve.responses.negotiation import Negotiation
-    from djserve.responses.passage import Passage
     from djserve.responses.private_files import PrivateFiles
 
-Ends: TypeAlias = "tuple[Passage, Passage]"
-"""The passage at the stream, and the one at the exchange; they may be the same."""
+Ends: TypeAlias = "tuple[ResponseFilter, ResponseFilter]"
+"""The filter at the stream, and the one at the exchange; they may be the same."""
 
 
-class Passages:
+class ResponseFilters:
     """Make what stands between each request's exchange and stream.
 
     A file that takes a response's place is sent as it is, so compression is on the
@@ -49,10 +49,10 @@ class Passages:
         stream: Stream,
         log: FinishRequest | None,
     ) -> Ends:
-        """Return the passages of one request, whose end is reported to ``log``."""
+        """Return the filters of one request, whose end is reported to ``log``."""
         if self._private is None:
-            passage = self._compress(head, stream, log)
-            return passage, passage
+            only = self._compress(head, stream, log)
+            return only, only
         from djserve.responses.private_files import PrivateResponse
 
         outer = PrivateResponse(self._private, head, scope, stream, log)
@@ -63,7 +63,7 @@ class Passages:
 
     def _compress(
         self, head: RequestHead, stream: Stream, log: FinishRequest | None
-    ) -> Passage:
+    ) -> ResponseFilter:
         from djserve.responses.compression import CompressedResponse
 
         assert self._negotiation is not None
@@ -71,9 +71,9 @@ class Passages:
         return CompressedResponse(self._negotiation, coding, self._loop, stream, log)
 
 
-def open_passages(
+def open_filters(
     config: ServerConfig, loop: asyncio.AbstractEventLoop
-) -> Passages | None:
+) -> ResponseFilters | None:
     """Return what the settings ask for; None if responses go out as they are."""
     private = negotiation = None
     folders = read_internal(config.files)
@@ -85,7 +85,7 @@ def open_passages(
         negotiation = _open_negotiation(config.compression)
     if private is None and negotiation is None:
         return None
-    return Passages(private, negotiation, loop)
+    return ResponseFilters(private, negotiation, loop)
 
 
 def _open_negotiation(config: CompressionConfig) -> Negotiation:
