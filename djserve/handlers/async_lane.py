@@ -13,7 +13,7 @@ from django.http import FileResponse, HttpRequest, HttpResponseBase
 from django.urls import set_script_prefix
 
 from djserve.handlers.body import set_content_length
-from djserve.handlers.exchange import DjangoHandler, Exchange
+from djserve.handlers.exchange import DjangoHandler, RequestContext
 from djserve.handlers.files import plan_file
 from djserve.handlers.lifecycle import closes_plainly, starts_plainly
 from djserve.handlers.routing import attach_route, script_prefix
@@ -27,7 +27,7 @@ class _Answer:
     response: HttpResponseBase | None = None
 
 
-async def serve_async(handler: DjangoHandler, exchange: Exchange) -> None:
+async def serve_async(handler: DjangoHandler, exchange: RequestContext) -> None:
     """Answer a request on the loop."""
     sender = type(handler)
     set_script_prefix(script_prefix(exchange.scope))
@@ -55,13 +55,16 @@ async def serve_async(handler: DjangoHandler, exchange: Exchange) -> None:
 
 
 async def _respond(
-    handler: DjangoHandler, exchange: Exchange, request: HttpRequest, answer: _Answer
+    handler: DjangoHandler,
+    exchange: RequestContext,
+    request: HttpRequest,
+    answer: _Answer,
 ) -> None:
     response = answer.response = await handler.run_get_response(request)
     await _send(exchange, response)
 
 
-async def _send(exchange: Exchange, response: HttpResponseBase) -> None:
+async def _send(exchange: RequestContext, response: HttpResponseBase) -> None:
     if not response.streaming:
         content: bytes = response.content  # type: ignore[attr-defined]
         await exchange.send(start_message(response))
@@ -75,7 +78,10 @@ async def _send(exchange: Exchange, response: HttpResponseBase) -> None:
 
 
 async def _end(
-    handler: DjangoHandler, exchange: Exchange, request: HttpRequest, answer: _Answer
+    handler: DjangoHandler,
+    exchange: RequestContext,
+    request: HttpRequest,
+    answer: _Answer,
 ) -> None:
     """Close the response; send the signal for it, where there is none."""
     response = answer.response

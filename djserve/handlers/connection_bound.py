@@ -22,7 +22,7 @@ from typing import Any
 from django.db import OperationalError, connections
 
 from djserve.handlers.cursors import is_connection_in_use
-from djserve.handlers.threads.leases import Pool, Worker, current_worker
+from djserve.handlers.threads.leases import Pool, PoolThread, current_worker
 from djserve.handlers.threads.places import REPORT_PAUSE, Ledger, PlaceError, Places
 from djserve.handlers.threads.pool import ThreadPool
 
@@ -81,7 +81,7 @@ class ConnectionBound:
         self._most = most
         self.ledger = Ledger(weakref.proxy(pool), timeout)
 
-    def attach(self, connection: Any, worker: Worker) -> None:
+    def attach(self, connection: Any, worker: PoolThread) -> None:
         """Have a thread's connection object ask for a place before it is used."""
         limit = self._limit(connection)
         if limit is None:
@@ -124,7 +124,11 @@ class _Place:
     """One thread's connection to one database, as the books know it."""
 
     def __init__(
-        self, connection: Any, worker: Worker, places: Places, bound: ConnectionBound
+        self,
+        connection: Any,
+        worker: PoolThread,
+        places: Places,
+        bound: ConnectionBound,
     ) -> None:
         self.worker = worker
         self.places = places

@@ -17,7 +17,7 @@ from django.conf import settings
 
 from djserve.asgi.http import HTTPExchange
 from djserve.handlers.disconnect import Disconnect
-from djserve.handlers.exchange import DjangoHandler, Exchange
+from djserve.handlers.exchange import DjangoHandler, RequestContext
 from djserve.handlers.lanes import run_lane
 from djserve.handlers.routing import Route, resolve_route, urls_are_imported, view_of
 from djserve.handlers.runtime import make_lease
@@ -181,7 +181,7 @@ class DirectCall(Work):
     async def _go_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         disconnect = Disconnect(receive)
         disconnect.listen()
-        exchange = Exchange(
+        exchange = RequestContext(
             scope,
             send,
             self.body,

@@ -60,7 +60,7 @@ class DjangoHandler(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Exchange:
+class RequestContext:
     """A request's ASGI connection, its content, and its way into a thread."""
 
     scope: Scope

@@ -36,7 +36,7 @@ from djserve.handlers.chain import AsyncChain, Stage, may_be_made_twice
 from djserve.handlers.direct import DirectLane
 from djserve.handlers.disconnect import Disconnect
 from djserve.handlers.disk import note_full_disk
-from djserve.handlers.exchange import Exchange
+from djserve.handlers.exchange import RequestContext
 from djserve.handlers.lanes import run_lane
 from djserve.handlers.layers import IN_SYNC_LANE
 from djserve.handlers.lifecycle import prepare_thread
@@ -357,7 +357,7 @@ class ASGIHandler(asgi.ASGIHandler):
         else:
             hops = make_hops(self._take_lease(route, is_async), mailbox)
         disconnect = Disconnect(receive)
-        exchange = Exchange(
+        exchange = RequestContext(
             scope, send, body, route, hops, mailbox, disconnect, self.chunk_size
         )
         serve = serve_async if is_async else serve_sync

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from djserve.handlers.exchange import Exchange
+from djserve.handlers.exchange import RequestContext
 from djserve.handlers.threads.hops import CURRENT, LeasedHops, enter_lease, leave_lease
 
 
-async def run_lane(exchange: Exchange, work: Awaitable[None]) -> None:
+async def run_lane(exchange: RequestContext, work: Awaitable[None]) -> None:
     """Run ``work`` where the request's threads are known; let all go afterwards."""
     hops = exchange.hops
     current = CURRENT.set(hops)

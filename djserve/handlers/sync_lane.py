@@ -20,7 +20,7 @@ from django.urls import ResolverMatch, set_script_prefix
 from djserve.handlers.body import set_content_length
 from djserve.handlers.chain import Stage, SyncChain
 from djserve.handlers.cursors import reset_debugging
-from djserve.handlers.exchange import DjangoHandler, Exchange
+from djserve.handlers.exchange import DjangoHandler, RequestContext
 from djserve.handlers.files import plan_file
 from djserve.handlers.lifecycle import closes_as_django
 from djserve.handlers.patches import resolves_as_django
@@ -147,7 +147,7 @@ class Work:
 class _AwaitedWork(Work):
     """Work whose response a task waits for."""
 
-    def __init__(self, handler: DjangoHandler, exchange: Exchange) -> None:
+    def __init__(self, handler: DjangoHandler, exchange: RequestContext) -> None:
         super().__init__(
             handler, exchange.scope, exchange.body, exchange.route, exchange.hops
         )
@@ -170,7 +170,7 @@ class _AwaitedWork(Work):
             self.head.set_result(None)
 
 
-async def serve_sync(handler: DjangoHandler, exchange: Exchange) -> None:
+async def serve_sync(handler: DjangoHandler, exchange: RequestContext) -> None:
     """Answer a request in its thread.
 
     The view of a client that goes away runs on to its end; its response is dropped.
@@ -205,7 +205,9 @@ async def serve_sync(handler: DjangoHandler, exchange: Exchange) -> None:
         await _send_streamed(work, exchange)
 
 
-async def conclude(call: Call, work: Work, exchange: Exchange, lease: Lease) -> None:
+async def conclude(
+    call: Call, work: Work, exchange: RequestContext, lease: Lease
+) -> None:
     """Send the response of work that has one, while the thread still closes it."""
     call.restore_context()
     try:
@@ -215,7 +217,7 @@ async def conclude(call: Call, work: Work, exchange: Exchange, lease: Lease) -> 
     await _send_streamed(work, exchange)
 
 
-async def _finish(call: Call, exchange: Exchange, lease: Lease) -> None:
+async def _finish(call: Call, exchange: RequestContext, lease: Lease) -> None:
     exchange.disconnect.on_happen = None
     try:
         if call.has_ended:
@@ -228,13 +230,13 @@ async def _finish(call: Call, exchange: Exchange, lease: Lease) -> None:
             raise
 
 
-async def _send_whole(work: Work, exchange: Exchange) -> None:
+async def _send_whole(work: Work, exchange: RequestContext) -> None:
     if work.start is not None and not exchange.disconnect.happened:
         await exchange.send(work.start)
         await send_content(exchange.send, work.content, exchange.chunk_size)
 
 
-async def _send_streamed(work: Work, exchange: Exchange) -> None:
+async def _send_streamed(work: Work, exchange: RequestContext) -> None:
     if work.response is not None and work.is_streamed:
         try:
             stream = exchange.stream(work.response, work.file_message)

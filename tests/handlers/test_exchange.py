@@ -11,7 +11,7 @@ import pytest
 from django.http import StreamingHttpResponse
 
 from djserve.handlers.disconnect import Disconnect
-from djserve.handlers.exchange import Exchange
+from djserve.handlers.exchange import RequestContext
 from djserve.handlers.threads.hops import LeasedHops
 from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.mailbox import Mailbox
@@ -46,7 +46,7 @@ def stream(
         hops = LeasedHops(Lease(pool, held=True, must_keep=lambda: in_use), mailbox)
         if use_thread:
             await hops.run(int)
-        exchange = Exchange(
+        exchange = RequestContext(
             {}, send, BytesIO(), None, hops, mailbox, Disconnect(never), 100
         )
         await exchange.stream(StreamingHttpResponse(parts()), file_message)

@@ -49,7 +49,7 @@ class Pool(Protocol):
     def admit(self, lease: Lease) -> None:
         """Start a lease that has jobs, or queue it; ``lock`` is taken."""
 
-    def finish(self, worker: Worker, lease: Lease) -> Lease | None:
+    def finish(self, worker: PoolThread, lease: Lease) -> Lease | None:
         """Enter the end of a job; return what the worker runs next."""
 
     def unpark(self, lease: Lease) -> None:
@@ -59,12 +59,12 @@ class Pool(Protocol):
 _here = threading.local()
 
 
-def current_worker() -> Worker | None:
+def current_worker() -> PoolThread | None:
     """Return the worker that this thread is; None in any other thread."""
     return getattr(_here, "worker", None)
 
 
-class Worker:
+class PoolThread:
     """One thread: sleeps until it is given a lease, then runs that lease's jobs.
 
     ``group`` is that of the leases which it serves. ``view`` is what it is at work for,
@@ -139,8 +139,8 @@ class Lease(Executor):
     is_kept = False
     """Whether the thread stays because it is in the middle of something."""
     is_active = False
-    worker: Worker | None = None
-    last_worker: Worker | None = None
+    worker: PoolThread | None = None
+    last_worker: PoolThread | None = None
     queued_at = 0.0
     waited = 0.0
     """Seconds that it has stood in the queue so far, or waited for a database."""

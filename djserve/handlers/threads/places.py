@@ -24,7 +24,7 @@ from operator import itemgetter
 from typing import Any, Protocol
 
 from djserve.handlers.threads.fairness import is_within_share
-from djserve.handlers.threads.leases import Worker
+from djserve.handlers.threads.leases import PoolThread
 
 logger = logging.getLogger("djserve.handlers")
 
@@ -45,7 +45,7 @@ class PlaceError(Exception):
 class Holder(Protocol):
     """One thread's connection to one database."""
 
-    worker: Worker
+    worker: PoolThread
     used_at: int
     """The worker's turn in which it was last taken."""
 
@@ -77,7 +77,7 @@ class Ledger:
         # One for all, to see who waits for whom. An object that the garbage collector
         # ends may give its place back while the same thread is in here.
         self.lock = threading.RLock()
-        self.waiting: dict[Worker, Places] = {}
+        self.waiting: dict[PoolThread, Places] = {}
         """What each thread waits for, that waits."""
         self._places: dict[str, Places] = {}
 

@@ -8,7 +8,7 @@ What waits for what, and why it comes to an end:
 
 1. ``ThreadPool.lock`` guards the books: queue, idle and busy threads, leases. It is
    held for some microseconds, never while a job runs, and no other lock is taken under
-   it but that of a worker that is woken (``Worker.assign``, which never waits).
+   it but that of a worker that is woken (``PoolThread.assign``, which never waits).
 2. A call in the queue waits for a thread at work to end, to park or to be found
    waiting. The watcher looks every few milliseconds while there is a queue, so room
    that comes from threads that only wait is used without anybody ending anything.
@@ -39,7 +39,7 @@ from typing import TypeAlias
 from djserve.handlers.threads.census import judge, read_clock
 from djserve.handlers.threads.concurrency import ConcurrencyLimit, LockProbe
 from djserve.handlers.threads.fairness import FairQueue
-from djserve.handlers.threads.leases import Action, Job, Lease, Worker, run_safely
+from djserve.handlers.threads.leases import Action, Job, Lease, PoolThread, run_safely
 
 logger = logging.getLogger("djserve.handlers")
 
@@ -154,16 +154,16 @@ class ThreadPool:
         self._waiting = 0
         self._blocked = 0
         # With the time when each began with what it runs.
-        self._busy: dict[Worker, float] = {}
+        self._busy: dict[PoolThread, float] = {}
         self._parked = 0
         self._started = 0
         self.arriving = 0
         """How many leases have jobs and are about to be admitted."""
         self._closed = False
-        self._workers: set[Worker] = set()
+        self._workers: set[PoolThread] = set()
         # With the time of their return, in its order. The last is taken first: its
         # connections are warm, and those that are not needed stay idle.
-        self._idle: dict[str, dict[Worker, float]] = {}
+        self._idle: dict[str, dict[PoolThread, float]] = {}
         self._queue: FairQueue[Lease] = FairQueue(share)
         self._kept: set[Lease] = set()
         self._names: dict[Hashable, str] = {}
@@ -245,7 +245,7 @@ class ThreadPool:
         if self._queue and not self._contended.is_set():
             self._wake_watcher()
 
-    def finish(self, worker: Worker, lease: Lease) -> Lease | None:
+    def finish(self, worker: PoolThread, lease: Lease) -> Lease | None:
         """Enter into the books that a worker has run a job; return what it runs next.
 
         That is the same lease where it has more, or one from the queue: a thread that
@@ -269,11 +269,11 @@ class ThreadPool:
             lease.worker = None
             return self._hand_over(worker)
 
-    def is_busy(self, worker: Worker) -> bool:
+    def is_busy(self, worker: PoolThread) -> bool:
         """Return whether a thread runs a job; asked without the lock."""
         return worker in self._busy
 
-    def interrupt(self, worker: Worker, job: Job) -> bool:
+    def interrupt(self, worker: PoolThread, job: Job) -> bool:
         """Have a thread that is idle or parked run a job now; False where it is busy.
 
         It takes no account of the bounds: what others wait for may depend on the job.
@@ -318,7 +318,7 @@ class ThreadPool:
         self._begin(worker, lease)
         worker.assign(lease)
 
-    def _begin(self, worker: Worker, lease: Lease) -> None:
+    def _begin(self, worker: PoolThread, lease: Lease) -> None:
         worker.lease = lease
         worker.view = view = lease.view
         self._queue.begin(view)
@@ -326,7 +326,7 @@ class ThreadPool:
             self._names[view] = lease.view_name
         self._busy[worker] = now()
 
-    def _take(self, lease: Lease) -> Worker:
+    def _take(self, lease: Lease) -> PoolThread:
         idle = self._idle.get(lease.group)
         if idle:
             preferred = lease.last_worker
@@ -338,14 +338,14 @@ class ThreadPool:
             # A thread of another group is of no use to this one.
             self._retire_one_idle()
         self._started += 1
-        worker = Worker(self, self._started, lease.group)
+        worker = PoolThread(self, self._started, lease.group)
         self._workers.add(worker)
         if len(self._workers) == self.size + 1:
             # The watcher ends it when it is not needed any more.
             self._wake_watcher()
         return worker
 
-    def _settle(self, worker: Worker) -> None:
+    def _settle(self, worker: PoolThread) -> None:
         if self._closed:
             self._retire(worker)
         else:
@@ -364,11 +364,11 @@ class ThreadPool:
         self._retire(oldest)
         return True
 
-    def _retire(self, worker: Worker) -> None:
+    def _retire(self, worker: PoolThread) -> None:
         self._workers.discard(worker)
         worker.assign(None)
 
-    def _hand_over(self, worker: Worker) -> Lease | None:
+    def _hand_over(self, worker: PoolThread) -> Lease | None:
         """Return the lease that a worker serves next; None if it is idle now."""
         if not self._queue.length:
             self._settle(worker)
@@ -383,7 +383,7 @@ class ThreadPool:
         self._dispatch()
         return None
 
-    def _suits(self, worker: Worker, lease: Lease) -> bool:
+    def _suits(self, worker: PoolThread, lease: Lease) -> bool:
         """Whether a lease may run in a thread, and would not rather have another."""
         if lease.worker is not None or lease.group != worker.group:
             return False
@@ -521,7 +521,7 @@ class ThreadPool:
         """Whether more could run if the pool knew that some only wait."""
         return self._waiting > 0 or 2 * len(self._busy) >= self.size
 
-    def _mark(self, worker: Worker, *, is_waiting: bool) -> None:
+    def _mark(self, worker: PoolThread, *, is_waiting: bool) -> None:
         worker.is_waiting = is_waiting
         self._queue.mark(worker.view, is_waiting=is_waiting)
         self._waiting += 1 if is_waiting else -1
