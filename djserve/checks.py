@@ -152,12 +152,11 @@ def _check_interface(path: object) -> list[CheckMessage]:
 def check_channel_layers(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report channel layers that live in one process where there are several."""
     config = _load_or_none()
-    return [] if config is None else find_layer_problems(config)
+    return [] if config is None else find_layer_problems(config.workers.workers)
 
 
-def find_layer_problems(config: ServerConfig) -> list[CheckMessage]:
-    """Judge the channel layers by a configuration, the settings' own or another."""
-    workers = config.workers.workers
+def find_layer_problems(workers: int | None) -> list[CheckMessage]:
+    """Judge the channel layers by WORKERS, of the settings or of a command line."""
     if workers == 1:
         return []
     layers = getattr(settings, "CHANNEL_LAYERS", None) or {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import HTTPConfig, LifecycleConfig
 
 CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv")
 """Files that Docker and Podman put into a container."""
@@ -46,19 +46,21 @@ def find_platform(environ: Mapping[str, str]) -> Platform | None:
     return CONTAINER if any(map(os.path.exists, CONTAINER_FILES)) else None
 
 
-def describe_misfits(config: ServerConfig, platform: Platform | None) -> list[str]:
+def describe_misfits(
+    lifecycle: LifecycleConfig, http: HTTPConfig, platform: Platform | None
+) -> list[str]:
     """Return a line for each setting that does not fit the platform."""
     if platform is None:
         return []
     lines = []
-    shutdown = config.lifecycle.shutdown_timeout
+    shutdown = lifecycle.shutdown_timeout
     if shutdown >= platform.grace:
         lines.append(
             f"{platform.name} kills a process {platform.grace:g} seconds after SIGTERM "
             f"by default; SHUTDOWN_TIMEOUT is {shutdown:g}. Lower it, to "
             f"{platform.grace - 2:g}, or give the process more time"
         )
-    keep_alive = config.http.keep_alive_timeout
+    keep_alive = http.keep_alive_timeout
     if keep_alive <= platform.keep_alive:
         lines.append(
             f"{platform.name}'s router keeps idle connections for "

@@ -21,7 +21,7 @@ from djserve.server.loading import import_application
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Application
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import DjangoConfig
 
 FALLBACK = "django.core.asgi.get_asgi_application"
 
@@ -39,15 +39,15 @@ class Project(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def load_project(config: ServerConfig) -> Project:
+def load_project(config: DjangoConfig) -> Project:
     """Import the project's application and put in it what ``config`` asks for.
 
-    ``handlers.configure`` comes first where ``config`` is not that of the settings.
+    ``handlers.configure`` comes first if ``config`` is not that of the settings.
     Raises ConfigError where it cannot be imported; where the project's own code raised,
     that is the error's cause.
     """
     path = find_application_path()
-    if config.django.handler != "djserve":
+    if config.handler != "djserve":
         return Project(_import(path), path or FALLBACK, "Django's, as HANDLER says")
     with made_by_django() as made:
         application = _import(path)

@@ -133,7 +133,9 @@ class DevelopmentServer:
             self._config,
             self._reactor,
             request_log=combine(logs),
-            origin_policy=choose_origin_policy(self._config),
+            origin_policy=choose_origin_policy(
+                self._config.websocket.websocket_origins
+            ),
             on_ready=lambda server: self._listens(served),
         )
 

@@ -50,20 +50,22 @@ def create_program(config: ServerConfig) -> Program:
 def load(config: ServerConfig) -> Loaded:
     """Import the project's application. Raises ConfigError."""
     handlers.configure(config)
-    project = load_project(config)
+    project = load_project(config.django)
     # What the project imports may set up logging; djserve's part comes after that.
     configure(config.logging, django=True)
     if settings.DEBUG:
         logger.warning("DEBUG is on: errors show settings and source to everyone")
     note = f"Application: {project.path}, run by {project.handler} handler"
-    files = open_table(config.files, find_static_folders(config))
+    files = open_table(
+        config.files, find_static_folders(config.files, config.proxy.root_path)
+    )
     # The table of files is thousands of objects in a large site, too.
     keep_loaded()
     notes = [note, *project.notes, *describe_files(files, config.files)]
-    notes += describe_static_files(config)
+    notes += describe_static_files(config.files)
     notes += describe_compression(config.compression)
     notes += describe_redirect(config.redirect)
-    notes += describe_misfits(config, find_platform(os.environ))
+    notes += describe_misfits(config.lifecycle, config.http, find_platform(os.environ))
     return Loaded(project.application, notes, files=files)
 
 

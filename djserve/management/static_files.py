@@ -12,12 +12,12 @@ from django.urls import get_script_prefix
 from djserve.files import Folder
 
 if TYPE_CHECKING:
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import FilesConfig
 
 _MIDDLEWARE = ("whitenoise.", "servestatic.")
 
 
-def find_static_folders(config: ServerConfig) -> list[Folder]:
+def find_static_folders(config: FilesConfig, root_path: str) -> list[Folder]:
     """Return STATIC_ROOT at each prefix that requests for it may come with.
 
     Empty if STATIC is off, there is no such folder, or STATIC_URL leads to another
@@ -28,7 +28,7 @@ def find_static_folders(config: ServerConfig) -> list[Folder]:
         return []
     url = _with_slash(settings.STATIC_URL)
     prefixes = [url]
-    for prefix in (config.proxy.root_path, get_script_prefix()):
+    for prefix in (root_path, get_script_prefix()):
         prefix = prefix.rstrip("/")
         if prefix and url.startswith(prefix + "/"):
             prefixes.append(url.removeprefix(prefix))
@@ -36,16 +36,16 @@ def find_static_folders(config: ServerConfig) -> list[Folder]:
         Folder(
             prefixes=tuple(dict.fromkeys(prefixes)),
             path=root,
-            max_age=config.files.static_max_age,
+            max_age=config.static_max_age,
             immutable=frozenset(_find_hashed_names()),
         )
     ]
 
 
-def describe_static_files(config: ServerConfig) -> list[str]:
+def describe_static_files(config: FilesConfig) -> list[str]:
     """Return a line for the start-up message if a middleware serves the files."""
     middleware = _find_middleware()
-    if config.files.static != "auto" or middleware is None or _find_root() is None:
+    if config.static != "auto" or middleware is None or _find_root() is None:
         return []
     return [
         f"Static files: left to {middleware}; with STATIC set to 'on', djserve serves "
@@ -53,15 +53,15 @@ def describe_static_files(config: ServerConfig) -> list[str]:
     ]
 
 
-def _is_wanted(config: ServerConfig) -> bool:
+def _is_wanted(config: FilesConfig) -> bool:
     """Return whether STATIC has the server send them.
 
     What serves them already may add fields of the project's own, so "auto" leaves them
     to it.
     """
-    if config.files.static == "auto":
+    if config.static == "auto":
         return _find_middleware() is None
-    return config.files.static == "on"
+    return config.static == "on"
 
 
 def _find_root() -> str | None:

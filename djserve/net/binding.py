@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Collection, Iterable
 
-    from djserve.conf.schema import ServerConfig, UnixSocketConfig
+    from djserve.conf.schema import BindConfig, RedirectConfig, UnixSocketConfig
 
 
 class BoundSocket:
@@ -71,18 +71,20 @@ class BoundSocket:
             unlink_socket(self._path, self._inode)
 
 
-def bind_all(config: ServerConfig) -> list[BoundSocket]:
-    """Bind or adopt every address of the configuration.
+def bind_all(
+    bind: BindConfig, redirect: RedirectConfig, unix: UnixSocketConfig, *, tls: bool
+) -> list[BoundSocket]:
+    """Bind or adopt every address. With ``tls`` those of BIND are named https.
 
     Raises ListenError, and ConfigError for what several processes cannot share; then
     none stays open.
     """
     bound: list[BoundSocket] = []
     try:
-        for text in config.bind.bind:
-            bound += _bind(text, config, "BIND")
-        for text in config.redirect.redirect_http:
-            bound += _bind(text, config, "REDIRECT_HTTP")
+        for text in bind.bind:
+            bound += _bind(text, "BIND", bind.backlog, unix, tls=tls)
+        for text in redirect.redirect_http:
+            bound += _bind(text, "REDIRECT_HTTP", bind.backlog, unix, tls=False)
     except (ConfigError, ListenError):
         for one in bound:
             one.close()
@@ -91,20 +93,19 @@ def bind_all(config: ServerConfig) -> list[BoundSocket]:
 
 
 def use_descriptors(
-    config: ServerConfig, numbers: Iterable[int], redirecting: Collection[int] = ()
-) -> ServerConfig:
-    """Return the configuration with open sockets in the place of its addresses.
+    bind: BindConfig,
+    redirect: RedirectConfig,
+    numbers: Iterable[int],
+    redirecting: Collection[int] = (),
+) -> tuple[BindConfig, RedirectConfig]:
+    """Return both groups with open sockets in the place of their addresses.
 
-    ``redirecting`` are those of REDIRECT_HTTP among them.
+    ``redirecting`` are those of REDIRECT_HTTP among the ``numbers``.
     """
     numbers = tuple(numbers)
-    bind = tuple(f"fd://{one}" for one in numbers if one not in redirecting)
-    redirect = tuple(f"fd://{one}" for one in numbers if one in redirecting)
-    return replace(
-        config,
-        bind=replace(config.bind, bind=bind),
-        redirect=replace(config.redirect, redirect_http=redirect),
-    )
+    bound = tuple(f"fd://{one}" for one in numbers if one not in redirecting)
+    redirected = tuple(f"fd://{one}" for one in numbers if one in redirecting)
+    return replace(bind, bind=bound), replace(redirect, redirect_http=redirected)
 
 
 def unix_file(config: UnixSocketConfig) -> tuple[int, tuple[int, int]]:
@@ -128,7 +129,9 @@ def find_ids(owner: str) -> tuple[int, int]:
     return uid, gid
 
 
-def _bind(text: str, config: ServerConfig, key: str) -> list[BoundSocket]:
+def _bind(
+    text: str, key: str, backlog: int, unix: UnixSocketConfig, *, tls: bool
+) -> list[BoundSocket]:
     try:
         address = parse_address(text)
     except ValueError as error:
@@ -136,13 +139,10 @@ def _bind(text: str, config: ServerConfig, key: str) -> list[BoundSocket]:
     if isinstance(address, EndpointAddress):
         problem = "workers cannot share a Twisted endpoint; use host:port or unix:/path"
         raise ConfigError([f"{key} {text!r}: {problem}"])
-    mode, owner = unix_file(config.unix_sockets)
+    mode, owner = unix_file(unix)
     is_unix = isinstance(address, UnixAddress)
     redirects = key == "REDIRECT_HTTP"
-    tls = config.tls.certfile is not None and not redirects
     return [
         BoundSocket(sock, tls=tls, unlink=is_unix, redirects=redirects)
-        for sock in open_sockets(
-            address, backlog=config.bind.backlog, mode=mode, owner=owner
-        )
+        for sock in open_sockets(address, backlog=backlog, mode=mode, owner=owner)
     ]

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     import asyncio
 
     from djserve.asgi.types import FinishRequest, Scope
-    from djserve.conf.schema import CompressionConfig, ServerConfig
+    from djserve.conf.schema import CompressionConfig
+    from djserve.conf.schema_files import FilesConfig
     from djserve.interfaces import RequestHead, Stream
     from djserve.responses.filter import ResponseFilter
     from djserve.responses.negotiation import Negotiation
@@ -72,17 +73,17 @@ class ResponseFilters:
 
 
 def open_filters(
-    config: ServerConfig, loop: asyncio.AbstractEventLoop
+    files: FilesConfig, compression: CompressionConfig, loop: asyncio.AbstractEventLoop
 ) -> ResponseFilters | None:
     """Return what the settings ask for; None if responses go out as they are."""
     private = negotiation = None
-    folders = read_internal(config.files)
+    folders = read_internal(files)
     if folders:
         from djserve.responses.private_files import PrivateFiles
 
         private = PrivateFiles(folders, loop)
-    if config.compression.compression:
-        negotiation = _open_negotiation(config.compression)
+    if compression.compression:
+        negotiation = _open_negotiation(compression)
     if private is None and negotiation is None:
         return None
     return ResponseFilters(private, negotiation, loop)

@@ -10,24 +10,29 @@ import djserve
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from djserve.conf.schema import BoundsConfig, ServerConfig
+    from djserve.conf.schema import BoundsConfig
 
 
 def start_lines(
-    config: ServerConfig, places: Sequence[str], loop: str, notes: Sequence[str] = ()
+    places: Sequence[str],
+    loop: str,
+    notes: Sequence[str] = (),
+    *,
+    http2: bool,
+    tls: bool,
+    access_log: str | None,
 ) -> Iterator[str]:
     """Yield the lines: what runs, where it is found, what it logs, then the notes.
 
     ``places`` are the listeners'; ``loop`` is what ``describe_loop`` returns.
     """
-    http2 = "HTTP/2, " if config.http2.http2 else ""
+    python = platform.python_version()
     yield (
-        f"djserve {djserve.__version__} speaks HTTP/1.1, {http2}WebSocket "
-        f"({loop}, Python {platform.python_version()})"
+        f"djserve {djserve.__version__} speaks HTTP/1.1, "
+        f"{'HTTP/2, ' if http2 else ''}WebSocket ({loop}, Python {python})"
     )
-    tls = " with TLS" if config.tls.certfile is not None else ""
-    yield f"Listening on {', '.join(places)}{tls}"
-    yield f"Access log: {describe_access_log(config.logging.access_log)}"
+    yield f"Listening on {', '.join(places)}{' with TLS' if tls else ''}"
+    yield f"Access log: {describe_access_log(access_log)}"
     yield from notes
 
 

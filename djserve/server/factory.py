@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from djserve.asgi.origin import OriginPolicy
     from djserve.asgi.scope import ScopeBuilder
     from djserve.asgi.types import Scope
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import HTTP2Config, ProxyConfig, ServerConfig
     from djserve.files.table import File, FileTable
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import (
@@ -98,7 +98,7 @@ class ConnectionFactory:
         self._calls = calls
         self._scopes = scopes
         self._log = request_log
-        self._takes_notes = request_log is not None and wants_notes(config)
+        self._takes_notes = request_log is not None and wants_notes(config.logging)
         self._finish = choose_finish(request_log, takes_notes=self._takes_notes)
         self._origins = None if origin_policy is None else OriginCheck(origin_policy)
         hosts = None if origin_policy is None else origin_policy.allowed_hosts
@@ -108,11 +108,11 @@ class ConnectionFactory:
         )
         self._table = files
         self._files = None if files is None else FileService(files, calls.loop)
-        self._filters = open_filters(config, calls.loop)
+        self._filters = open_filters(config.files, config.compression, calls.loop)
         self._defaults = ResponseDefaults(config.http.server_name)
         self._date = b""
         self._http2: HTTP2Service | None = None
-        self._prior_knowledge = _trusted_with_prior_knowledge(config)
+        self._prior_knowledge = _trust_prior_knowledge(config.http2, config.proxy)
         headers = config.http.headers
         self._added = AddedFields(headers) if headers else None
         self._names_requests = config.logging.request_id
@@ -455,12 +455,14 @@ class _Redirecting:
         return RedirectExchange(self._redirect.answer(head), stream, finish)
 
 
-def _trusted_with_prior_knowledge(config: ServerConfig) -> TrustedProxies | None:
+def _trust_prior_knowledge(
+    http2: HTTP2Config, proxy: ProxyConfig
+) -> TrustedProxies | None:
     """Return whose cleartext connections may begin with HTTP/2; None: none do."""
-    policy = config.http2.http2_cleartext
-    if policy == "off" or not config.http2.http2:
+    policy = http2.http2_cleartext
+    if policy == "off" or not http2.http2:
         return None
     if policy == "on":
         return TrustedProxies(["*"])
     local = ("127.0.0.0/8", "::1/128", "unix")
-    return TrustedProxies([*local, *config.proxy.trusted_proxies])
+    return TrustedProxies([*local, *proxy.trusted_proxies])

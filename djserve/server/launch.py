@@ -31,7 +31,13 @@ from djserve.server import first_signals
 from djserve.server.banner import describe_loop, start_lines
 from djserve.server.imports import import_websocket_beside
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
-from djserve.server.observation import has_metrics, observe, open_logs, wants_notes
+from djserve.server.observation import (
+    has_metrics,
+    observe,
+    open_logs,
+    wants_figures,
+    wants_notes,
+)
 from djserve.server.tracing import open_tracing
 from djserve.system import NO_FOLLOW
 
@@ -40,7 +46,13 @@ if TYPE_CHECKING:
 
     from djserve.acme.renewal import Renewal
     from djserve.asgi.types import Application
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import (
+        ACMEConfig,
+        LoggingConfig,
+        MetricsConfig,
+        ServerConfig,
+        WorkersConfig,
+    )
     from djserve.files.table import FileTable
     from djserve.instrumentation.access_log import AccessLog
     from djserve.instrumentation.board import Board
@@ -67,20 +79,19 @@ def uses_django() -> bool:
     return are_settings_loaded()
 
 
-def choose_origin_policy(config: ServerConfig) -> OriginPolicy | None:
-    """Return which pages may open a WebSocket; None where nothing says so.
+def choose_origin_policy(origins: Sequence[str]) -> OriginPolicy | None:
+    """Return which pages may open a WebSocket; None if nothing says so.
 
-    Django's settings say it. Without Django only ``websocket_origins`` does, and the
-    page's own host is added to these.
+    Django's settings say it. Without Django only WEBSOCKET_ORIGINS does, and the page's
+    own host is added to these.
     """
-    origins = config.websocket.websocket_origins
     hosts = read_host_settings() if uses_django() else None
     if hosts is not None:
         trusted = (*hosts.trusted_origins, *origins)
         return create_policy(hosts.allowed_hosts, trusted, debug=hosts.debug)
     if not origins:
         return None
-    return OriginPolicy(None, origins)
+    return OriginPolicy(None, tuple(origins))
 
 
 @dataclass(frozen=True)
@@ -110,8 +121,8 @@ def launch(
     process id file cannot be opened.
     """
     configure(config.logging, django=uses_django())
-    renewal = open_renewal(config)
-    monitor = _create_monitor(config, reactor, thread_stats)
+    renewal = open_renewal(config.acme, config.workers)
+    monitor = _create_monitor(config.metrics, reactor, thread_stats)
 
     def on_ready(server: Server) -> None:
         if renewal is not None:
@@ -131,28 +142,27 @@ def launch(
                 renewal.close()
 
 
-def open_renewal(config: ServerConfig) -> Renewal | None:
+def open_renewal(acme: ACMEConfig, workers: WorkersConfig) -> Renewal | None:
     """Return what orders the certificates, None unless ACME_DOMAINS asks for it.
 
     There is a certificate afterwards, if only a self-signed one. Raises ConfigError.
     """
-    if not config.acme.acme_domains:
+    if not acme.acme_domains:
         return None
     from djserve.acme.folder import Owner
     from djserve.acme.renewal import Renewal
 
-    workers = config.workers
-    return Renewal(config.acme, Owner(workers.user, workers.group))
+    return Renewal(acme, Owner(workers.user, workers.group))
 
 
 def _create_monitor(
-    config: ServerConfig, reactor: Reactor, thread_stats: ThreadStats | None
+    config: MetricsConfig, reactor: Reactor, thread_stats: ThreadStats | None
 ) -> LocalMonitor | None:
     if not has_metrics(config):
         return None
     from djserve.server.monitor import LocalMonitor
 
-    return LocalMonitor(config.metrics, reactor, thread_stats)
+    return LocalMonitor(config, reactor, thread_stats)
 
 
 def serve_application(
@@ -170,7 +180,7 @@ def serve_application(
     redirect_log()
     raise_descriptor_limit()
     with (
-        _access_log(config, reactor) as access_log,
+        _access_log(config.logging, reactor) as access_log,
         _open_server(application, config, reactor, watch, access_log, files) as server,
     ):
         return run_until_stopped(server, reactor, stop_signals)
@@ -192,10 +202,10 @@ async def serve_embedded(
     with ExitStack() as at_end:
         reactor = at_end.enter_context(reactor_on(loop))
         at_end.enter_context(pid_file(config.lifecycle.pid_file))
-        renewal = open_renewal(config)
+        renewal = open_renewal(config.acme, config.workers)
         if renewal is not None:
             at_end.callback(renewal.close)
-        monitor = _create_monitor(config, reactor, None)
+        monitor = _create_monitor(config.metrics, reactor, None)
         if monitor is not None:
             at_end.callback(monitor.close)
 
@@ -253,19 +263,23 @@ def _open_server(
     files: FileTable | None,
 ) -> Iterator[Server]:
     """Give the server, its logs open; it is still to be run."""
-    if wants_notes(config):
+    if wants_notes(config.logging):
         preparations.run()
     with open_tracing(config.tracing, config.lifecycle.shutdown_timeout) as tracing:
         logs: list[RequestLog] = [] if tracing is None else [tracing]
         logs += [] if access_log is None else [access_log]
-        logs += open_logs(config, watch.board)
+        is_read = wants_figures(config.metrics, config.workers)
+        logs += open_logs(config.logging, watch.board if is_read else None)
         served = application
 
         def on_ready(server: Server) -> None:
             watch.on_ready(server)
             import_websocket_beside(served)
 
-        application = observe(application, config, watch.board)
+        counts = has_metrics(config.metrics)
+        application = observe(
+            application, config.logging, watch.board if counts else None
+        )
         if tracing is not None:
             application = tracing.put_around(application)
         yield Server(
@@ -273,7 +287,7 @@ def _open_server(
             config,
             reactor,
             request_log=combine(logs),
-            origin_policy=choose_origin_policy(config),
+            origin_policy=choose_origin_policy(config.websocket.websocket_origins),
             files=files,
             on_ready=on_ready,
         )
@@ -283,14 +297,21 @@ def _announce(
     server: Server, config: ServerConfig, reactor: Reactor, notes: Sequence[str]
 ) -> None:
     loop = describe_loop(reactor.loop)
-    for line in start_lines(config, server.places, loop, notes):
+    for line in start_lines(
+        server.places,
+        loop,
+        notes,
+        http2=config.http2.http2,
+        tls=server.has_tls,
+        access_log=config.logging.access_log,
+    ):
         logger.info("%s", line)
 
 
 @contextmanager
-def _access_log(config: ServerConfig, reactor: Reactor) -> Iterator[AccessLog | None]:
+def _access_log(config: LoggingConfig, reactor: Reactor) -> Iterator[AccessLog | None]:
     """Open the access log; SIGUSR1 opens all log files anew after their rotation."""
-    log = open_access_log(config.logging, reactor.loop.call_later)
+    log = open_access_log(config, reactor.loop.call_later)
 
     def reopen() -> None:
         if log is not None:

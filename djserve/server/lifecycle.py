@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from djserve.asgi.origin import OriginPolicy
     from djserve.asgi.types import Application
-    from djserve.conf.schema import ProxyConfig, ServerConfig
+    from djserve.conf.schema import ProxyConfig, ServerConfig, TLSConfig
     from djserve.files.table import FileTable
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import Ticking
@@ -227,7 +227,7 @@ class Server:
         config = self._config
         alpn = ("h2", "http/1.1") if config.http2.http2 else ("http/1.1",)
         if config.tls.certfile is not None:
-            self.certificates = _load_certificates(config, alpn)
+            self.certificates = _load_certificates(config.tls, alpn)
         context = None if self.certificates is None else self.certificates.context
         self._scopes.state = await self._lifespan.startup()
         # Before the first connection, which may come before the last listener.
@@ -325,13 +325,13 @@ class Server:
         yield from self._factory.connections
 
 
-def _load_certificates(config: ServerConfig, alpn: Sequence[str]) -> Certificates:
+def _load_certificates(config: TLSConfig, alpn: Sequence[str]) -> Certificates:
     from djserve.net.certificates import Certificates
 
-    if config.http2.http2:
+    if "h2" in alpn:
         # Browsers choose it wherever it is offered.
         load_protocols(websocket=False)
-    return Certificates(config.tls, alpn)
+    return Certificates(config, alpn)
 
 
 def _trusts_proxy(config: ProxyConfig) -> Callable[[str], bool] | None:

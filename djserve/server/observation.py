@@ -19,50 +19,52 @@ if TYPE_CHECKING:
 
     from djserve.asgi.application import ApplicationCalls, DirectLane
     from djserve.asgi.types import Application, Message, Receive, Scope, Send
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import LoggingConfig, MetricsConfig
+    from djserve.conf.schema_process import WorkersConfig
     from djserve.instrumentation.board import Board
     from djserve.instrumentation.events import RequestLog
 
 
-def wants_figures(config: ServerConfig) -> bool:
+def wants_figures(metrics: MetricsConfig, workers: WorkersConfig) -> bool:
     """Return whether anything reads what is counted."""
     return (
-        has_metrics(config)
-        or config.workers.control_socket is not None
-        or config.workers.worker_max_requests is not None
+        has_metrics(metrics)
+        or workers.control_socket is not None
+        or workers.worker_max_requests is not None
     )
 
 
-def has_metrics(config: ServerConfig) -> bool:
+def has_metrics(metrics: MetricsConfig) -> bool:
     """Return whether metrics are asked for."""
-    metrics = config.metrics
     return metrics.metrics_bind is not None or metrics.metrics_path is not None
 
 
-def wants_notes(config: ServerConfig) -> bool:
+def wants_notes(logging: LoggingConfig) -> bool:
     """Return whether a log asks for what only notes of a request tell."""
-    logging = config.logging
     line_format = logging.access_log_format
     if logging.log_json or line_format in NAMED_FORMATS:
         return False
     return needs_notes(line_format)
 
 
-def open_logs(config: ServerConfig, board: Board | None) -> Iterator[RequestLog]:
-    """Yield the logs beside the access log."""
-    if board is not None and wants_figures(config):
+def open_logs(logging: LoggingConfig, board: Board | None) -> Iterator[RequestLog]:
+    """Yield the logs beside the access log. Requests are counted on ``board``."""
+    if board is not None:
         yield Meter(board)
-    if config.logging.slow_request_time is not None:
-        yield SlowLog(config.logging.slow_request_time)
+    if logging.slow_request_time is not None:
+        yield SlowLog(logging.slow_request_time)
 
 
 def observe(
-    application: Application, config: ServerConfig, board: Board | None
+    application: Application, logging: LoggingConfig, board: Board | None
 ) -> Application:
-    """Return the application with what observes it around it."""
-    if board is not None and has_metrics(config):
+    """Return the application with what observes it around it.
+
+    The messages of WebSockets are counted on ``board``.
+    """
+    if board is not None:
         application = count_messages(application, board)
-    if config.logging.request_id:
+    if logging.request_id:
         application = name_context(application)
     return application
 

@@ -60,13 +60,16 @@ class Arbiter:
         self._inheritance = inheritance
         self._predecessor = None if inheritance is None else inheritance.predecessor
         if inheritance is not None:
-            given = config.redirect
-            config = use_descriptors(
-                config, inheritance.sockets, inheritance.redirecting
+            bind, redirect = use_descriptors(
+                config.bind,
+                config.redirect,
+                inheritance.sockets,
+                inheritance.redirecting,
             )
             if not inheritance.redirecting:
                 # The predecessor may have had none.
-                config = replace(config, redirect=given)
+                redirect = config.redirect
+            config = replace(config, bind=bind, redirect=redirect)
         self._config = config
         self._watcher = Watcher()
         self._notifier = Notifier()
@@ -95,13 +98,13 @@ class Arbiter:
 
     def _supervise(self, signals: SignalQueue) -> ExitCode:
         # Nobody is to be let in and then turned away for want of a package.
-        if has_metrics(self._config):
+        if has_metrics(self._config.metrics):
             require_client()
         if self._config.tracing.tracing:
             require_tracing()
-        self._renewal = open_renewal(self._config)
+        self._renewal = open_renewal(self._config.acme, self._config.workers)
         try:
-            self._sockets = bind_all(self._config)
+            self._sockets = self._bind()
         except ListenError as error:
             logger.critical("%s", error)
             return ExitCode.LISTEN_FAILED
@@ -114,7 +117,8 @@ class Arbiter:
             redirecting=self._redirecting,
         )
         self._fleet = Fleet(
-            self._config,
+            self._config.workers,
+            self._config.lifecycle,
             Spawner(launcher, self._watcher),
             self._watcher,
             count_workers(self._config.workers.workers),
@@ -131,6 +135,11 @@ class Arbiter:
             commands.close()
             for sock in self._sockets:
                 sock.close(keep_file=self._successor is not None)
+
+    def _bind(self) -> list[BoundSocket]:
+        config = self._config
+        tls = config.tls.certfile is not None
+        return bind_all(config.bind, config.redirect, config.unix_sockets, tls=tls)
 
     @property
     def _redirecting(self) -> tuple[int, ...]:
@@ -220,7 +229,14 @@ class Arbiter:
                 notes.append(f"Processes beside the workers: {text}")
             if count > 1:
                 notes.append(describe_bounds(self._config.bounds, count))
-            for line in start_lines(self._config, places, self._fleet.loop_name, notes):
+            for line in start_lines(
+                places,
+                self._fleet.loop_name,
+                notes,
+                http2=self._config.http2.http2,
+                tls=self._config.tls.certfile is not None,
+                access_log=self._config.logging.access_log,
+            ):
                 logger.info("%s", line)
         self._notifier.ready(f"{count} workers")
         if self._inheritance is not None:

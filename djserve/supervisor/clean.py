@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 
 from djserve.conf.loader import configure_without_project
 from djserve.errors import ConfigError
@@ -27,7 +28,9 @@ def main() -> int:
     configure_without_project(debug=handover.debug)
     try:
         inheritance = Inheritance.take()
-        arbiter = Arbiter(adopt_activation(handover.config), inheritance)
+        config = handover.config
+        bind = adopt_activation(config.bind, config.redirect)
+        arbiter = Arbiter(replace(config, bind=bind), inheritance)
         return arbiter.run(lambda: apply_logging(handover))
     except ConfigError as error:
         for problem in error.problems:

@@ -29,7 +29,7 @@ from djserve.supervisor.system import describe_end
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import LifecycleConfig, WorkersConfig
     from djserve.supervisor.processes import Loader, Worker
     from djserve.supervisor.signals import Watcher
     from djserve.supervisor.spawner import Spawner
@@ -46,7 +46,8 @@ class Fleet:
 
     def __init__(
         self,
-        config: ServerConfig,
+        config: WorkersConfig,
+        lifecycle: LifecycleConfig,
         spawner: Spawner,
         watcher: Watcher,
         target: int,
@@ -56,6 +57,7 @@ class Fleet:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
+        self._lifecycle = lifecycle
         self._watcher = watcher
         self._spawner = spawner
         self._render = render
@@ -170,7 +172,7 @@ class Fleet:
         generation = self.rollout.current
         worker = self._spawner.make_worker(self._count, generation.number, now)
         worker.replaces = replaces
-        worker.deadline = now + self._config.workers.worker_start_timeout
+        worker.deadline = now + self._config.worker_start_timeout
         self.workers.append(worker)
         self._watcher.watch(worker.channel, lambda: self._hear_worker(worker))
         try:
@@ -210,7 +212,7 @@ class Fleet:
         worker.state = WorkerState.READY
         worker.ready_at = self._clock()
         worker.deadline = None
-        self._limits[worker] = Limits.draw(self._config.workers, self._chance)
+        self._limits[worker] = Limits.draw(self._config, self._chance)
         self.has_served = True
         logger.info("%s is ready", worker)
         old, worker.replaces = worker.replaces, None
@@ -306,14 +308,12 @@ class Fleet:
                 # has not even heard that it is to stop will not.
                 worker.is_extended = True
                 worker.resume()
-                worker.deadline = worker.stopping_at + time_to_end(
-                    self._config.lifecycle
-                )
+                worker.deadline = worker.stopping_at + time_to_end(self._lifecycle)
                 return
             self._kill_overdue(worker)
             worker.deadline = now + KILL_TIMEOUT
         if worker.state is WorkerState.READY:
-            check_loop(worker, self._config.workers, now)
+            check_loop(worker, self._config, now)
 
     def _kill_overdue(self, worker: Worker) -> None:
         if not worker.is_overdue:
@@ -333,7 +333,7 @@ class Fleet:
             return
         for worker in self.ready:
             memory = 0
-            if self._config.workers.worker_max_memory is not None:
+            if self._config.worker_max_memory is not None:
                 memory = worker.memory()
             assert worker.ready_at is not None
             age = now - worker.ready_at
@@ -373,7 +373,7 @@ class Fleet:
     def _stop(self, worker: Worker) -> None:
         if worker.state is not WorkerState.STOPPING:
             worker.stopping_at = now = self._clock()
-            worker.deadline = now + time_to_hear(self._config.lifecycle)
+            worker.deadline = now + time_to_hear(self._lifecycle)
         worker.tell_to_stop()
         worker.state = WorkerState.STOPPING
 

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from djserve.errors import ConfigError
@@ -67,7 +68,10 @@ def run_child(
     first_signals.release()
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    config = use_descriptors(config, given.sockets, given.redirecting)
+    bind, redirect = use_descriptors(
+        config.bind, config.redirect, given.sockets, given.redirecting
+    )
+    config = replace(config, bind=bind, redirect=redirect)
     configure(config.logging, django=uses_django())
     set_title("loader")
     channel = Channel.adopt(given.channel)

@@ -43,8 +43,9 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
         return run_child(environment, config, program)
     if uses_django() and (needs_supervisor(config) or is_successor()):
         become_supervisor(config)
-    given = config
-    config = adopt_activation(config)
+    activated = adopt_activation(config.bind, config.redirect)
+    is_activated = activated is not config.bind
+    config = replace(config, bind=activated)
     inheritance = Inheritance.take()
     if needs_supervisor(config) or inheritance is not None:
         hold_signals()
@@ -56,7 +57,6 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
     reactor = prepare_reactor()
     loaded = program.load()
     if loaded.config is not None:
-        is_activated = config is not given
         used = config if is_activated else loaded.config
         config = replace(loaded.config, bind=used.bind, redirect=used.redirect)
         if needs_supervisor(config):

@@ -5,34 +5,38 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, MutableMapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from djserve.net.binding import use_descriptors
 from djserve.net.control import send_datagram
 
 if TYPE_CHECKING:
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import BindConfig, RedirectConfig
 
 FIRST_DESCRIPTOR = 3
 
 
 def adopt_activation(
-    config: ServerConfig, environ: Mapping[str, str] | None = None
-) -> ServerConfig:
-    """Return the configuration with the sockets of LISTEN_FDS in the place of BIND."""
+    bind: BindConfig,
+    redirect: RedirectConfig,
+    environ: Mapping[str, str] | None = None,
+) -> BindConfig:
+    """Return the sockets of LISTEN_FDS in the place of BIND, ``bind`` without any.
+
+    Those that REDIRECT_HTTP names stay there.
+    """
     environ = read_first_environment() if environ is None else environ
     count = environ.get("LISTEN_FDS", "")
     process = environ.get("LISTEN_PID", "")
     if process != str(os.getpid()) or not count.isdigit() or count == "0":
-        return config
+        return bind
     numbers = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count))
     for number in numbers:
         os.set_inheritable(number, False)
-    redirect = config.redirect.redirect_http
-    redirecting = [one for one in numbers if f"fd://{one}" in redirect]
-    adopted = use_descriptors(config, numbers, redirecting)
-    return replace(adopted, redirect=config.redirect)
+    named = redirect.redirect_http
+    redirecting = [one for one in numbers if f"fd://{one}" in named]
+    adopted, _ = use_descriptors(bind, redirect, numbers, redirecting)
+    return adopted
 
 
 def read_first_environment() -> Mapping[str, str]:

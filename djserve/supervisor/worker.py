@@ -99,7 +99,14 @@ def run_worker(
             if loaded.config is not None:
                 bind, redirect = config.bind, config.redirect
                 config = replace(loaded.config, bind=bind, redirect=redirect)
-            link = SupervisorLink(channel, board, reactor.loop, config, program)
+            link = SupervisorLink(
+                channel,
+                board,
+                reactor.loop,
+                program,
+                metrics_path=config.metrics.metrics_path,
+                has_control=config.workers.control_socket is not None,
+            )
 
             def server_ready(server: Server) -> None:
                 # The drain closes the listeners' copies. With these open, the kernel
@@ -131,13 +138,16 @@ class SupervisorLink:
         channel: Channel,
         board: Board,
         loop: asyncio.AbstractEventLoop,
-        config: ServerConfig,
         program: Program,
+        *,
+        metrics_path: str | None,
+        has_control: bool,
     ) -> None:
         self._channel = channel
         self._board = board
         self._loop = loop
-        self._config = config
+        self._metrics_path = metrics_path
+        self._has_control = has_control
         self._program = program
         self._server: Server | None = None
         self._waiting: list[asyncio.Future[str]] = []
@@ -145,7 +155,7 @@ class SupervisorLink:
     def server_ready(self, server: Server) -> None:
         """Tell that every address accepts connections, and begin to beat."""
         self._server = server
-        if self._config.workers.control_socket is not None:
+        if self._has_control:
             server.calls.note_beginnings()
         Heartbeat(self._board, server, self._program.thread_stats).start(self._loop)
         self._loop.add_reader(self._channel.fileno(), self._receive)
@@ -154,7 +164,7 @@ class SupervisorLink:
 
     def put_around(self, application: Application) -> Application:
         """Put around the application what a supervisor may ask for."""
-        path = self._config.metrics.metrics_path
+        path = self._metrics_path
         if path is None:
             return application
         return answer_in_front(application, path, self, self._read_metrics)

@@ -79,7 +79,7 @@ class ServerThread:
 
     def _start(self) -> None:
         config = load()
-        application = self.application or load_project(config).application
+        application = self.application or load_project(config.django).application
         # A static URL on another host is not served from here.
         if self.static_handler is not None and settings.STATIC_URL:
             application = self.static_handler(application)
@@ -90,7 +90,7 @@ class ServerThread:
             host=self.host,
             port=self.port,
             settings=_server_settings(),
-            origin_policy=choose_origin_policy(config),
+            origin_policy=choose_origin_policy(config.websocket.websocket_origins),
         )
         self._cleanup.enter_context(server)
         self.port = server.port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -44,22 +45,29 @@ def test_container_is_known_by_its_file(
     assert find_platform({"DYNO": "web.1"}) is platforms.PLATFORMS[0]
 
 
+def find_misfits(
+    settings: Mapping[str, object], platform: platforms.Platform | None
+) -> list[str]:
+    config = parse(settings)
+    return describe_misfits(config.lifecycle, config.http, platform)
+
+
 def test_defaults_do_not_fit_a_container_and_it_is_said_how_to_mend_it() -> None:
-    (line,) = describe_misfits(parse({}), platforms.CONTAINER)
+    (line,) = find_misfits({}, platforms.CONTAINER)
 
     assert line.startswith("Docker kills a process 10 seconds after SIGTERM")
     assert "SHUTDOWN_TIMEOUT is 30. Lower it, to 8" in line
-    assert describe_misfits(parse({"SHUTDOWN_TIMEOUT": 8}), platforms.CONTAINER) == []
+    assert find_misfits({"SHUTDOWN_TIMEOUT": 8}, platforms.CONTAINER) == []
 
 
 def test_router_that_keeps_connections_longer_is_told_of() -> None:
     heroku = find_platform({"DYNO": "web.1"})
-    fitting = parse({"SHUTDOWN_TIMEOUT": 28, "KEEP_ALIVE_TIMEOUT": 95})
+    fitting = {"SHUTDOWN_TIMEOUT": 28, "KEEP_ALIVE_TIMEOUT": 95}
 
-    (line,) = describe_misfits(parse({"SHUTDOWN_TIMEOUT": 28}), heroku)
+    (line,) = find_misfits({"SHUTDOWN_TIMEOUT": 28}, heroku)
     assert "Set it to 95" in line
-    assert describe_misfits(fitting, heroku) == []
+    assert find_misfits(fitting, heroku) == []
 
 
 def test_unknown_platform_is_told_nothing() -> None:
-    assert describe_misfits(parse({}), None) == []
+    assert find_misfits({}, None) == []

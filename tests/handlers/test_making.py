@@ -18,7 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from django.urls import path
 
-from djserve.conf.parser import parse
+from djserve.conf.schema import DjangoConfig
 from djserve.handlers import ASGIHandler
 from djserve.handlers.making import made_by_django
 from djserve.handlers.project import Project, load_project
@@ -107,7 +107,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def load() -> Project:
-    return load_project(parse({}))
+    return load_project(DjangoConfig())
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -150,7 +150,7 @@ def test_function_that_somebody_has_wrapped_makes_it_too(
 def test_setting_leaves_the_handler_of_django(write: Any) -> None:
     write("made = get_asgi_application()\nasync def application(*args): ...")
 
-    project = load_project(parse({"HANDLER": "django"}))
+    project = load_project(DjangoConfig(handler="django"))
 
     assert type(sys.modules["written_asgi"].made) is asgi.ASGIHandler
     assert project.handler == "Django's, as HANDLER says"

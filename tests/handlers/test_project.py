@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler as DjangoHandler
 from django.test import override_settings
 
-from djserve.conf.parser import parse
+from djserve.conf.schema import DjangoConfig
 from djserve.errors import ConfigError
 from djserve.handlers.project import FALLBACK, find_application_path, load_project
 
@@ -69,7 +69,7 @@ def test_without_any_application_django_makes_one(
         del settings.ASGI_APPLICATION
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "settings")
 
-    project = load_project(parse({}))
+    project = load_project(DjangoConfig())
 
     assert project.path == FALLBACK
     assert project.handler == "djserve's"
@@ -79,21 +79,21 @@ def test_without_any_application_django_makes_one(
 def test_handler_of_django_is_replaced(module: ModuleType) -> None:
     module.application = DjangoHandler()  # type: ignore[attr-defined]
 
-    assert load_project(parse({})).handler == "djserve's"
+    assert load_project(DjangoConfig()).handler == "djserve's"
 
 
 @override_settings(ASGI_APPLICATION="someones.application")
 def test_application_of_the_project_is_kept(module: ModuleType) -> None:
     module.application = own  # type: ignore[attr-defined]
 
-    assert load_project(parse({})).handler == "the project's own"
+    assert load_project(DjangoConfig()).handler == "the project's own"
 
 
 @override_settings(ASGI_APPLICATION="someones.application")
 def test_setting_keeps_everything_as_the_project_has_it(module: ModuleType) -> None:
     module.application = DjangoHandler()  # type: ignore[attr-defined]
 
-    project = load_project(parse({"HANDLER": "django"}))
+    project = load_project(DjangoConfig(handler="django"))
 
     assert project.application is module.application
     assert project.handler == "Django's, as HANDLER says"
@@ -102,4 +102,4 @@ def test_setting_keeps_everything_as_the_project_has_it(module: ModuleType) -> N
 @override_settings(ASGI_APPLICATION="someones.other")
 def test_missing_application_is_told(module: ModuleType) -> None:
     with pytest.raises(ConfigError, match="someones has no attribute 'other'"):
-        load_project(parse({}))
+        load_project(DjangoConfig())

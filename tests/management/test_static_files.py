@@ -10,12 +10,16 @@ from django.test import override_settings
 from django.urls import set_script_prefix
 
 from djserve.conf.parser import parse
+from djserve.conf.schema import FilesConfig
 from djserve.management.static_files import (
     describe_static_files,
     find_static_folders,
 )
 
 MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+
+AUTO = FilesConfig()
+ON = FilesConfig(static="on")
 
 
 @pytest.fixture
@@ -26,7 +30,8 @@ def root(tmp_path: Path) -> Path:
 
 def prefixes(root: object, url: str = "/static/", **config: Any) -> list[str]:
     with override_settings(STATIC_ROOT=root, STATIC_URL=url, MIDDLEWARE=[]):
-        folders = find_static_folders(parse(config))
+        parsed = parse(config)
+        folders = find_static_folders(parsed.files, parsed.proxy.root_path)
         return [prefix for folder in folders for prefix in folder.prefixes]
 
 
@@ -67,15 +72,15 @@ def test_middleware_that_serves_them_goes_on_doing_so(
 ) -> None:
     given = {"STATIC_ROOT": root, "STATIC_URL": "/static/", "MIDDLEWARE": [middleware]}
     with override_settings(**given):
-        assert find_static_folders(parse({})) == []
-        assert middleware in describe_static_files(parse({}))[0]
-        assert find_static_folders(parse({"STATIC": "on"})) != []
-        assert describe_static_files(parse({"STATIC": "on"})) == []
+        assert find_static_folders(AUTO, "") == []
+        assert middleware in describe_static_files(AUTO)[0]
+        assert find_static_folders(ON, "") != []
+        assert describe_static_files(ON) == []
 
 
 def test_nothing_is_said_without_such_a_middleware(root: Path) -> None:
     with override_settings(STATIC_ROOT=root, STATIC_URL="/static/", MIDDLEWARE=[]):
-        assert describe_static_files(parse({})) == []
+        assert describe_static_files(AUTO) == []
 
 
 def test_hashed_names_are_kept_for_good(root: Path) -> None:
@@ -90,7 +95,7 @@ def test_hashed_names_are_kept_for_good(root: Path) -> None:
         "STORAGES": {"staticfiles": {"BACKEND": MANIFEST}},
     }
     with override_settings(**settings):
-        (folder,) = find_static_folders(parse({"STATIC_MAX_AGE": 5}))
+        (folder,) = find_static_folders(FilesConfig(static_max_age=5), "")
 
     assert folder.immutable == {"a.5d41402abc4b.css"}
     assert folder.max_age == 5

@@ -13,13 +13,14 @@ import pytest
 
 from djserve.conf.parser import parse
 from djserve.errors import ConfigError, ListenError
-from djserve.net.binding import bind_all, find_ids
+from djserve.net.binding import find_ids
+from tests.support.binding import bind
 
 pytestmark = pytest.mark.e2e
 
 
 def test_each_address_is_bound_and_named() -> None:
-    first, second = bind_all(parse({"BIND": ["127.0.0.1:0", "127.0.0.1:0"]}))
+    first, second = bind(parse({"BIND": ["127.0.0.1:0", "127.0.0.1:0"]}))
 
     assert first.url.startswith("http://127.0.0.1:")
     assert first.fileno() != second.fileno()
@@ -29,7 +30,7 @@ def test_each_address_is_bound_and_named() -> None:
 
 def test_unix_socket_has_the_mode_of_the_settings(tmp_path: Path) -> None:
     path = tmp_path / "sock"
-    (sock,) = bind_all(parse({"BIND": [f"unix:{path}"], "UNIX_MODE": "640"}))
+    (sock,) = bind(parse({"BIND": [f"unix:{path}"], "UNIX_MODE": "640"}))
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     sock.close()
@@ -40,7 +41,7 @@ def test_unix_socket_has_the_mode_of_the_settings(tmp_path: Path) -> None:
 def test_unix_socket_has_the_owner_of_the_settings(tmp_path: Path) -> None:
     path = tmp_path / "sock"
     config = parse({"BIND": [f"unix:{path}"], "UNIX_OWNER": "nobody:daemon"})
-    (sock,) = bind_all(config)
+    (sock,) = bind(config)
 
     found = path.stat()
     assert found.st_uid == pwd.getpwnam("nobody").pw_uid
@@ -50,7 +51,7 @@ def test_unix_socket_has_the_owner_of_the_settings(tmp_path: Path) -> None:
 
 def test_file_of_a_unix_socket_can_be_left_to_another(tmp_path: Path) -> None:
     path = tmp_path / "sock"
-    (sock,) = bind_all(parse({"BIND": [f"unix:{path}"]}))
+    (sock,) = bind(parse({"BIND": [f"unix:{path}"]}))
     assert sock.owns_file
     sock.close(keep_file=True)
 
@@ -59,7 +60,7 @@ def test_file_of_a_unix_socket_can_be_left_to_another(tmp_path: Path) -> None:
 
 def test_endpoint_string_cannot_be_shared() -> None:
     with pytest.raises(ConfigError, match="cannot share a Twisted endpoint"):
-        bind_all(parse({"BIND": ["127.0.0.1:0", "tcp:0"]}))
+        bind(parse({"BIND": ["127.0.0.1:0", "tcp:0"]}))
 
 
 def test_address_in_use_is_told_and_nothing_stays_open() -> None:
@@ -68,7 +69,7 @@ def test_address_in_use_is_told_and_nothing_stays_open() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ListenError, match="in use"):
-            bind_all(parse({"BIND": ["127.0.0.1:0", f"127.0.0.1:{port}"]}))
+            bind(parse({"BIND": ["127.0.0.1:0", f"127.0.0.1:{port}"]}))
 
 
 def test_owner_that_does_not_exist_is_told() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from djserve.conf.parser import parse
+from djserve.conf.schema import CompressionConfig, FilesConfig
 from djserve.errors import ProtocolError
 from djserve.interfaces import RequestHead
 from djserve.responses import open_filters
@@ -19,7 +20,7 @@ TEXT = b"a text that is long enough\n" * 100
 @on_loop
 async def test_nothing_stands_between_without_a_setting() -> None:
     site = Site()
-    assert open_filters(parse({}), site.calls.loop) is None
+    assert open_filters(FilesConfig(), CompressionConfig(), site.calls.loop) is None
     assert b"ok" in (await site.send(GET)).data
 
 
@@ -27,7 +28,7 @@ async def test_nothing_stands_between_without_a_setting() -> None:
 async def test_internal_files_do(tmp_path: Path) -> None:
     config = parse({"FILES_INTERNAL": {"/private/": str(tmp_path)}})
     site = Site(config)
-    filters = open_filters(config, site.calls.loop)
+    filters = open_filters(config.files, config.compression, site.calls.loop)
     assert filters is not None
     with pytest.raises(ProtocolError):
         filters.check_request(RequestHead("GET", b"/private/a", b"", [], "1.1"))

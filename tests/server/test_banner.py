@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from pathlib import Path
 
 import pytest
 
@@ -20,12 +19,15 @@ from djserve.server.banner import (
 
 
 def test_message_says_what_runs_and_where() -> None:
-    config = parse({})
     urls = ["http://127.0.0.1:8000/", "unix:/run/x"]
     loop = asyncio.new_event_loop()
     loop.close()
 
-    assert list(start_lines(config, urls, describe_loop(loop), ["a note"])) == [
+    lines = start_lines(
+        urls, describe_loop(loop), ["a note"], http2=True, tls=False, access_log=None
+    )
+
+    assert list(lines) == [
         f"djserve {djserve.__version__} speaks HTTP/1.1, HTTP/2, WebSocket "
         f"(asyncio, Python {platform.python_version()})",
         "Listening on http://127.0.0.1:8000/, unix:/run/x",
@@ -34,14 +36,13 @@ def test_message_says_what_runs_and_where() -> None:
     ]
 
 
-def test_tls_is_said(tmp_path: Path) -> None:
-    certificate = tmp_path / "cert.pem"
-    certificate.write_text("")
-    config = parse({"CERTFILE": str(certificate)})
+def test_tls_and_the_access_log_are_said() -> None:
+    urls = ["https://127.0.0.1:1/"]
+    lines = list(start_lines(urls, "uvloop", http2=False, tls=True, access_log="-"))
 
-    lines = list(start_lines(config, ["https://127.0.0.1:1/"], "uvloop"))
-
+    assert "speaks HTTP/1.1, WebSocket" in lines[0]
     assert lines[1] == "Listening on https://127.0.0.1:1/ with TLS"
+    assert lines[2] == "Access log: standard output"
 
 
 def test_uvloop_is_named() -> None:

@@ -64,25 +64,24 @@ def test_figures_are_kept_for_who_reads_them(
 ) -> None:
     config = parse(settings)
 
-    assert wants_figures(config) is figures
-    assert has_metrics(config) is metrics
+    assert wants_figures(config.metrics, config.workers) is figures
+    assert has_metrics(config.metrics) is metrics
 
 
 def test_logs_are_those_that_are_configured(board: Board) -> None:
-    config = parse({"METRICS_PATH": "/metrics", "SLOW_REQUEST_TIME": 2})
+    slow = parse({"SLOW_REQUEST_TIME": 2}).logging
 
-    assert list(map(type, open_logs(config, board))) == [Meter, SlowLog]
-    assert list(map(type, open_logs(config, None))) == [SlowLog]
-    assert list(open_logs(parse({}), board)) == []
+    assert list(map(type, open_logs(slow, board))) == [Meter, SlowLog]
+    assert list(map(type, open_logs(slow, None))) == [SlowLog]
+    assert list(open_logs(parse({}).logging, None)) == []
 
 
-def test_nothing_is_put_around_the_application_by_default(board: Board) -> None:
-    assert observe(echo, parse({}), board) is echo
-    assert observe(echo, parse({"METRICS_PATH": "/metrics"}), None) is echo
+def test_nothing_is_put_around_the_application_by_default() -> None:
+    assert observe(echo, parse({}).logging, None) is echo
 
 
 def test_messages_are_counted_where_metrics_are_wanted(board: Board) -> None:
-    application = observe(echo, parse({"METRICS_PATH": "/metrics"}), board)
+    application = observe(echo, parse({}).logging, board)
     sent = converse(application, "websocket", ["a", "b", "c"])
 
     assert [message["text"] for message in sent] == ["a", "a", "b", "b", "c", "c"]
@@ -104,7 +103,8 @@ def test_request_is_named_in_its_context() -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         names.append(current_request_id.get())
 
-    converse(observe(application, parse({"REQUEST_ID": True}), None), "http", [])
+    named = observe(application, parse({"REQUEST_ID": True}).logging, None)
+    converse(named, "http", [])
     converse(name_context(application), "lifespan", [])
     assert names == ["ab-1", "-"]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from djserve.conf.parser import parse
-from djserve.net.binding import bind_all
 from djserve.net.channel import Channel, Message
 from djserve.supervisor.fleet import Fleet
 from djserve.supervisor.processes import Launcher, Loader, Worker
@@ -21,6 +20,7 @@ from djserve.supervisor.signals import Watcher
 from djserve.supervisor.spawner import Spawner
 from djserve.supervisor.status import render_figures
 from tests.supervisor.fakes import Troop
+from tests.support.binding import bind
 
 APPLICATION = """
 import asyncio, os, time
@@ -56,7 +56,7 @@ class Crew:
 
     def __init__(self, project: Path, workers: int, **settings: object) -> None:
         self.config = parse({"BIND": ["127.0.0.1:0"], **settings})
-        self.sockets = bind_all(self.config)
+        self.sockets = bind(self.config)
         arguments = [sys.executable, "-m", "djserve", "app:application"]
         if not self.config.workers.preload:
             arguments.append("--no-preload")
@@ -69,7 +69,12 @@ class Crew:
         self.watcher = Watcher()
         spawner = Spawner(launcher, self.watcher)
         self.fleet = Fleet(
-            self.config, spawner, self.watcher, workers, render=render_figures
+            self.config.workers,
+            self.config.lifecycle,
+            spawner,
+            self.watcher,
+            workers,
+            render=render_figures,
         )
 
     def turn(self) -> None:
@@ -161,7 +166,7 @@ def hear() -> Callable[[Channel], Message]:
 @pytest.fixture
 def make_launcher(project: Path) -> Iterator[Callable[..., Launcher]]:
     """Give ``make_launcher(*options)``: one whose loaders load app.py."""
-    sockets = bind_all(parse({"BIND": ["127.0.0.1:0"]}))
+    sockets = bind(parse({"BIND": ["127.0.0.1:0"]}))
 
     def make(*options: str) -> Launcher:
         arguments = [sys.executable, "-m", "djserve", "app:application", *options]

@@ -132,7 +132,8 @@ class Troop:
         self.watcher = Watcher()
         self.config = parse(settings)
         self.fleet = Fleet(
-            self.config,
+            self.config.workers,
+            self.config.lifecycle,
             self.spawner,  # type: ignore[arg-type]
             self.watcher,
             target,

@@ -137,7 +137,8 @@ def test_program_that_cannot_be_started_is_the_first_failure(
     config = make_crew(1).config
     launcher = Launcher(config.workers, [], [str(tmp_path / "missing")])
     watcher = Watcher()
-    fleet = Fleet(config, Spawner(launcher, watcher), watcher, 1)
+    spawner = Spawner(launcher, watcher)
+    fleet = Fleet(config.workers, config.lifecycle, spawner, watcher, 1)
     fleet.rollout.begin()
 
     assert fleet.rollout.outcome.state == "failed"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from djserve.conf.parser import parse
-from djserve.conf.schema import ServerConfig
+from djserve.conf.schema import BindConfig, RedirectConfig
 from djserve.supervisor.systemd import Notifier, adopt_activation
 
 pytestmark = pytest.mark.e2e
@@ -95,9 +95,9 @@ def test_activated_sockets_replace_the_addresses(
     made: list[tuple[int, bool]] = []
     monkeypatch.setattr(os, "set_inheritable", lambda *args: made.append(args))
     environ = {"LISTEN_FDS": "2", "LISTEN_PID": str(os.getpid())}
-    config = adopt_activation(ServerConfig(), environ)
+    adopted = adopt_activation(BindConfig(), RedirectConfig(), environ)
 
-    assert config.bind.bind == ("fd://3", "fd://4")
+    assert adopted.bind == ("fd://3", "fd://4")
     assert made == [(3, False), (4, False)]
 
 
@@ -112,7 +112,9 @@ def test_activated_sockets_replace_the_addresses(
     ids=["none", "another process", "no socket", "no number"],
 )
 def test_without_activation_the_addresses_stay(environ: dict[str, str]) -> None:
-    assert adopt_activation(ServerConfig(), environ) == ServerConfig()
+    given = BindConfig()
+
+    assert adopt_activation(given, RedirectConfig(), environ) is given
 
 
 def test_activated_socket_can_be_one_that_redirects(
@@ -121,7 +123,7 @@ def test_activated_socket_can_be_one_that_redirects(
     monkeypatch.setattr(os, "set_inheritable", lambda *args: None)
     environ = {"LISTEN_FDS": "2", "LISTEN_PID": str(os.getpid())}
     given = {"CERTFILE": __file__, "REDIRECT_HTTP": ["fd://4", "127.0.0.1:80"]}
-    config = adopt_activation(parse(given), environ)
+    config = parse(given)
+    adopted = adopt_activation(config.bind, config.redirect, environ)
 
-    assert config.bind.bind == ("fd://3",)
-    assert config.redirect.redirect_http == ("fd://4", "127.0.0.1:80")
+    assert adopted.bind == ("fd://3",)

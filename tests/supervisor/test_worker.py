@@ -193,7 +193,12 @@ class Running:
             thread_stats=lambda: ThreadFigures(4, 2, 1),
         )
         self.link = SupervisorLink(
-            theirs, self.board, self._reactor.loop, config, program
+            theirs,
+            self.board,
+            self._reactor.loop,
+            program,
+            metrics_path=config.metrics.metrics_path,
+            has_control=config.workers.control_socket is not None,
         )
         self.server = Server(
             self.link.put_around(application),

@@ -122,7 +122,7 @@ class Command(BaseCommand):
             become_supervisor(config)
         if not options["skip_checks"] and not is_checked():
             self._run_checks()
-            self._check_command_line(config)
+            self._check_command_line(config.workers.workers)
         return run(config, create_program(config))
 
     def _add_certificate(self, mapping: dict[str, Any]) -> None:
@@ -140,11 +140,11 @@ class Command(BaseCommand):
         # A check may have asked a database; its connection is not for this thread.
         connections.close_all()
 
-    def _check_command_line(self, config: ServerConfig) -> None:
+    def _check_command_line(self, workers: int | None) -> None:
         """Tell what the checks could not: they know the settings alone."""
         if load().workers.workers != 1:
             return
-        for message in find_layer_problems(config):
+        for message in find_layer_problems(workers):
             self.stderr.write(str(message), self.style.WARNING)
 
 

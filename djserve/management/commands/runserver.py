@@ -219,7 +219,7 @@ class Command(find_next_command()):  # type: ignore[misc]
     def _load_application(self) -> Any:
         handlers.configure(self._config)
         try:
-            project = load_project(self._config)
+            project = load_project(self._config.django)
         except ConfigError as error:
             cause = error.__cause__
             # Django's reloader shows the error and watches the file that it names. An
