@@ -24,8 +24,7 @@ from djserve.errors import ConfigError
 from djserve.files import open_table
 from djserve.files.folders import describe_files
 from djserve.responses import describe_compression
-from djserve.server.ending import THREADS_TIMEOUT, exit_within
-from djserve.server.launch import uses_django
+from djserve.server.launch import THREADS_TIMEOUT, exit_within, uses_django
 from djserve.server.lifecycle import ExitCode
 from djserve.server.loading import load_application
 from djserve.server.redirect import describe_redirect

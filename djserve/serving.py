@@ -19,8 +19,7 @@ from djserve.files import open_table
 from djserve.files.folders import describe_files
 from djserve.net.twisted.reactor import install
 from djserve.responses import describe_compression
-from djserve.server.ending import THREADS_TIMEOUT, exit_within
-from djserve.server.launch import serve_embedded
+from djserve.server.launch import THREADS_TIMEOUT, exit_within, serve_embedded
 from djserve.server.loading import accept_application, load_application
 from djserve.server.redirect import describe_redirect
 from djserve.supervisor import Loaded, Program

@@ -24,9 +24,11 @@ from djserve.instrumentation.logging import configure, configure_development
 from djserve.net.descriptors import raise_descriptor_limit
 from djserve.net.handover import inherit_sockets
 from djserve.net.twisted.reactor import Reactor, install, redirect_log
-from djserve.server.ending import exit_within
-from djserve.server.imports import import_websocket_beside
-from djserve.server.launch import choose_origin_policy
+from djserve.server.launch import (
+    choose_origin_policy,
+    exit_within,
+    import_websocket_beside,
+)
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from djserve.server.tracing import open_tracing
 

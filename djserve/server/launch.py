@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
 import logging
 import os
 import signal
-from contextlib import ExitStack, contextmanager
+import sys
+import threading
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from djserve.asgi.application import takes_websockets
 from djserve.asgi.origin import OriginPolicy, create_policy
 from djserve.conf.loader import are_settings_loaded, read_host_settings
 from djserve.errors import ConfigError
@@ -29,7 +33,6 @@ from djserve.net.signals import STOP_SIGNALS, find_signal, handle_signal
 from djserve.net.twisted.reactor import install, reactor_on, redirect_log
 from djserve.server import first_signals
 from djserve.server.banner import describe_loop, start_lines
-from djserve.server.imports import import_websocket_beside
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from djserve.server.observation import (
     has_metrics,
@@ -39,7 +42,7 @@ from djserve.server.observation import (
     wants_notes,
 )
 from djserve.server.tracing import open_tracing
-from djserve.system import NO_FOLLOW
+from djserve.system import CAN_FORK, NO_FOLLOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,10 +61,15 @@ if TYPE_CHECKING:
     from djserve.instrumentation.board import Board
     from djserve.instrumentation.events import RequestLog
     from djserve.net.twisted.reactor import Reactor
-    from djserve.server.heartbeat import ThreadStats
-    from djserve.server.monitor import LocalMonitor
+    from djserve.server.monitor import LocalMonitor, ThreadStats
 
 logger = logging.getLogger("djserve.server")
+
+THREADS_TIMEOUT = 5.0
+"""Seconds for threads of the application when the server has ended, and for what else
+is done at exit."""
+
+_WEBSOCKET = "djserve.protocols.websocket.handshake"
 
 
 def prepare_reactor() -> Reactor:
@@ -372,3 +380,48 @@ def _remove_pid_file(path: str, own: str) -> None:
     except OSError:
         # Gone already, or no longer ours to remove.
         return
+
+
+def exit_within(timeout: float, exit_code: int) -> None:
+    """End the process in ``timeout`` seconds if it has not ended by itself.
+
+    Python joins the threads of every executor before it ends: a view that sleeps, or a
+    consumer that waits for its broker, would hold up each reload.
+    """
+
+    def end() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                continue
+        os._exit(exit_code)
+
+    timer = threading.Timer(timeout, end)
+    timer.daemon = True
+    timer.start()
+
+
+def import_websocket_beside(application: Application) -> threading.Thread | None:
+    """Import WebSocket in a thread; None if it is there or will not be needed.
+
+    Autobahn takes a fifth of a second of CPU time and 18 MiB. Imported before the
+    server listens it would delay every start; imported at the first WebSocket it would
+    hold up all connections, so a thread does it, between the loop's turns.
+    """
+    if _WEBSOCKET in sys.modules or not takes_websockets(application):
+        return None
+    thread = threading.Thread(
+        target=_import_websocket, name="djserve-import", daemon=True
+    )
+    thread.start()
+    # In a child that was forked now, its import locks would stay locked for good.
+    if CAN_FORK:
+        os.register_at_fork(before=thread.join)
+    return thread
+
+
+def _import_websocket() -> None:
+    # Whatever is wrong is logged with the first WebSocket, which needs it.
+    with suppress(Exception):
+        importlib.import_module(_WEBSOCKET)

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from djserve.instrumentation.board import Board
-from djserve.server.ending import THREADS_TIMEOUT
+from djserve.server.launch import THREADS_TIMEOUT
 from djserve.supervisor.messages import (
     CallsReported,
     Event,

@@ -7,7 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from djserve.server.ending import THREADS_TIMEOUT
+from djserve.server.launch import THREADS_TIMEOUT
 from djserve.supervisor.messages import (
     CodeLoaded,
     Event,

@@ -19,9 +19,9 @@ from djserve.instrumentation.board import Board
 from djserve.net.channel import Channel
 from djserve.net.forks import ForkGuard
 from djserve.server.banner import describe_loop
-from djserve.server.heartbeat import Heartbeat
 from djserve.server.launch import Watch, prepare_reactor, serve_application
 from djserve.server.lifecycle import ExitCode
+from djserve.server.monitor import Heartbeat
 from djserve.server.probes import answer_in_front
 from djserve.supervisor.inspection import inspect_calls
 from djserve.supervisor.messages import (

@@ -1,11 +1,15 @@
-"""What the commands share: origins, logs, the process id file, the message."""
+"""What the commands share: origins, logs, process id file, message, imports, end."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
+import queue
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +20,13 @@ from django.test import override_settings
 from djserve.asgi.origin import OriginPolicy
 from djserve.conf.parser import parse
 from djserve.errors import ConfigError
+from djserve.handlers.consumers import refuse_websockets
 from djserve.net.twisted.reactor import Reactor
 from djserve.server import launch as launching
 from djserve.server.launch import (
     choose_origin_policy,
+    exit_within,
+    import_websocket_beside,
     launch,
     pid_file,
     uses_django,
@@ -188,3 +195,75 @@ def test_process_id_file_is_not_written_through_a_symbolic_link(
     ):
         pass
     assert target.read_text() == "precious"
+
+
+EXIT_WITH_A_BUSY_THREAD = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from djserve.server.launch import exit_within
+ThreadPoolExecutor().submit(time.sleep, 600)
+print("flushed", end="")
+{close}
+exit_within(0.1, 3)
+"""
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_process_is_ended_after_the_timeout(
+    closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes: queue.Queue[int] = queue.Queue()
+    stdout = io.StringIO()
+    if closed:
+        stdout.close()
+    monkeypatch.setattr(os, "_exit", codes.put)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    exit_within(0.01, 3)
+
+    assert codes.get(timeout=60) == 3
+
+
+@pytest.mark.parametrize("close", ["", "sys.stdout.close()"], ids=["open", "closed"])
+def test_process_ends_though_a_thread_is_busy(close: str) -> None:
+    code = EXIT_WITH_A_BUSY_THREAD.format(close=close)
+    # The thread takes longer than the process may.
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=300
+    )
+
+    assert result.returncode == 3
+    assert result.stdout == b"flushed"
+
+
+TIMEOUT = 120
+
+FORK = """
+import os
+import sys
+
+from djserve.server.launch import import_websocket_beside
+
+thread = import_websocket_beside(lambda *args: None)
+assert thread is not None
+child = os.fork()
+if not child:
+    # The import is over, so that no lock of it is held here.
+    import autobahn.websocket.protocol
+    os._exit(0 if not thread.is_alive() else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert "djserve.protocols.websocket.handshake" in sys.modules
+"""
+
+
+def test_thread_is_for_those_who_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import djserve.protocols.websocket.handshake
+
+    assert import_websocket_beside(nothing) is None
+    monkeypatch.delitem(sys.modules, djserve.protocols.websocket.handshake.__name__)
+    assert import_websocket_beside(refuse_websockets(nothing)) is None
+
+
+def test_fork_waits_for_the_import() -> None:
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", FORK], check=True, timeout=TIMEOUT
+    )

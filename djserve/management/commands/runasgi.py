@@ -29,7 +29,7 @@ from djserve.conf.short_help import shorten_help
 from djserve.conf.suggestions import suggest_flags
 from djserve.errors import ConfigError
 from djserve.management.production import create_program
-from djserve.server.ending import THREADS_TIMEOUT, exit_within
+from djserve.server.launch import THREADS_TIMEOUT, exit_within
 from djserve.server.lifecycle import ExitCode
 from djserve.supervisor import run
 from djserve.supervisor.inheritance import is_checked, is_child, is_successor
