@@ -1,11 +1,14 @@
-"""What operating systems have under different names, or not at all."""
+"""What operating systems have under different names or not at all, and whole files."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CAN_FORK = hasattr(os, "fork")
 """Whether processes can be forked, and with that be workers: not on Windows."""
@@ -43,3 +46,45 @@ def _seek_and_read(descriptor: int, size: int, offset: int) -> bytes:
 
 read_at: Any = getattr(os, "pread", _seek_and_read)
 """``os.pread(descriptor, size, offset)``."""
+
+
+def count_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def replace_file(
+    path: str | os.PathLike[str],
+    data: bytes,
+    prepare: Callable[[str], object] | None = None,
+    *,
+    is_durable: bool = False,
+) -> None:
+    """Write a file beside ``path``, and give it that name when it is complete.
+
+    A reader gets the old content or the new one, never a part. Only this user may read
+    the new file until ``prepare`` has given it its mode and owner; its own name has a
+    dot in front. With ``is_durable`` it is on the disk when this returns.
+    """
+    import tempfile
+
+    folder, name = os.path.split(path)
+    descriptor, hidden = tempfile.mkstemp(dir=folder or ".", prefix=f".{name}.")
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            if is_durable:
+                file.flush()
+                os.fsync(descriptor)
+        if prepare is not None:
+            prepare(hidden)
+        os.replace(hidden, path)
+    except BaseException:
+        try:
+            os.unlink(hidden)
+        except OSError:
+            pass
+        raise

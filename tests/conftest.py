@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
-from djserve.conf.cpus import count_cpus
+from djserve.system import count_cpus
 from tests.support import isolation
 
 if TYPE_CHECKING:

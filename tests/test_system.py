@@ -1,11 +1,14 @@
-"""What operating systems have under different names, or not at all."""
+"""What operating systems have under different names or not at all, and whole files."""
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
-from djserve.system import READ, _seek_and_read, read_at
+import pytest
+
+from djserve.system import READ, _seek_and_read, count_cpus, read_at, replace_file
 
 
 def test_reading_at_an_offset_without_pread_does_the_same(tmp_path: Path) -> None:
@@ -21,3 +24,47 @@ def test_reading_at_an_offset_without_pread_does_the_same(tmp_path: Path) -> Non
         assert os.lseek(descriptor, 0, os.SEEK_CUR) == 2
     finally:
         os.close(descriptor)
+
+
+def test_cpus_are_those_that_the_process_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert count_cpus() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert count_cpus() == os.cpu_count()
+
+
+@pytest.mark.parametrize("is_durable", [False, True])
+def test_file_has_its_name_once_it_is_complete(
+    is_durable: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    seen: list[tuple[str, bytes, bytes, int]] = []
+
+    def prepare(hidden: str) -> None:
+        new = Path(hidden)
+        mode = stat.S_IMODE(new.stat().st_mode)
+        seen.append((new.name[:6], new.read_bytes(), path.read_bytes(), mode))
+        new.chmod(0o644)
+
+    replace_file(path, b"new", prepare, is_durable=is_durable)
+
+    assert seen == [(".file.", b"new", b"old", 0o600)]
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_failed_replacement_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(hidden: str) -> None:
+        raise LookupError(hidden)
+
+    with pytest.raises(LookupError):
+        replace_file(path, b"new", fail)
+
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from djserve.acme.challenges import CHALLENGES, is_token
 from djserve.conf.schema_https import certificate_path
+from djserve.system import replace_file
 
 if TYPE_CHECKING:
     from djserve.conf.schema_https import ACMEConfig
@@ -101,19 +101,7 @@ class CertificateFolder:
 
 def write_file(path: Path, data: bytes, owner: Owner = SAME_OWNER) -> None:
     """Write a file for its owner's eyes, and then give it its name."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        if owner.user is not None or owner.group is not None:
-            _give_away(name, owner)
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
+    replace_file(path, data, partial(_give_away, owner=owner), is_durable=True)
 
 
 def _give_away(path: str, owner: Owner) -> None:

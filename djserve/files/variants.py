@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import Any
 
 from djserve.files.table import STALE_AFTER
+from djserve.system import replace_file
 
 COMPRESSED_ALREADY = frozenset(
     {
@@ -136,18 +137,12 @@ def _current_size(target: str, plain: os.stat_result) -> int | None:
 
 
 def _write(target: str, data: bytes, plain: os.stat_result) -> None:
-    folder, name = os.path.split(target)
-    # A name with a dot is never served.
-    hidden = os.path.join(folder, f".{name}.{os.getpid()}")
-    try:
-        with open(hidden, "wb") as file:
-            file.write(data)
+    def prepare(hidden: str) -> None:
         os.chmod(hidden, stat.S_IMODE(plain.st_mode))
         os.utime(hidden, ns=(plain.st_atime_ns, plain.st_mtime_ns))
-        os.replace(hidden, target)
-    except BaseException:
-        _remove(hidden)
-        raise
+
+    # While it is written its name has a dot in front, which is never served.
+    replace_file(target, data, prepare)
 
 
 def _remove(path: str) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Hashable
 
 from django.db import connections
 
-from djserve.conf.cpus import count_cpus
 from djserve.conf.loader import load
 from djserve.conf.schema import DjangoConfig, ServerConfig
 from djserve.handlers.connection_bound import bound_connections
@@ -19,6 +18,7 @@ from djserve.handlers.cursors import (
 from djserve.handlers.threads.hops import count_blocked
 from djserve.handlers.threads.leases import REQUESTS, Action, Lease
 from djserve.handlers.threads.pool import ThreadPool
+from djserve.system import count_cpus
 
 CEILING = 256
 """Threads that may be at work by default, where all but some of them only wait.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
-import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from djserve.system import replace_file
 
 _AUTHORITY_LIFE = timedelta(days=3650)
 # Browsers refuse server certificates that live longer than about two years.
@@ -202,13 +203,6 @@ def _save(pair: _Pair, certfile: Path, keyfile: Path) -> None:
     """Write both files so that a server starting now sees no half of one."""
     certificate, key = pair
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    _write(keyfile, secret, mode=0o600)
-    _write(certfile, certificate.public_bytes(Encoding.PEM), mode=0o644)
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    os.chmod(name, mode)
-    os.replace(name, path)
+    replace_file(keyfile, secret)
+    pem = certificate.public_bytes(Encoding.PEM)
+    replace_file(certfile, pem, lambda path: os.chmod(path, 0o644))

@@ -29,18 +29,13 @@ from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.protocols.http2.preface import PrefaceDetector
 from djserve.responses import open_filters
-from djserve.server.added_fields import AddedFields
 from djserve.server.admission import Admission, Verdict, default_limit
 from djserve.server.draining import Drain
 from djserve.server.memory import ClientMemory
 from djserve.server.observation import wants_notes
-from djserve.server.records import (
-    NotedStream,
-    WebSocketEntry,
-    choose_finish,
-    record_refusal,
-)
+from djserve.server.records import WebSocketEntry, choose_finish, record_refusal
 from djserve.server.redirect import Redirect, RedirectExchange
+from djserve.server.streams import AddedFields, NotedStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable

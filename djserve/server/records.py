@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from djserve.instrumentation.access_log import AccessLog
 from djserve.instrumentation.events import RequestRecord
-from djserve.instrumentation.notes import RESPONSE, find_notes
+from djserve.instrumentation.notes import find_notes
 from djserve.interfaces import RequestHead
 
 if TYPE_CHECKING:
     from djserve.asgi.types import FinishRequest, Scope
     from djserve.instrumentation.events import RequestLog
-    from djserve.interfaces import ConnectionInfo, Headers, Stream
-
-
-class NotedStream:
-    """A stream that notes the response's fields for the logs; a Stream."""
-
-    __slots__ = ("_notes", "_stream")
-
-    def __init__(self, stream: Stream, notes: dict[str, Any]) -> None:
-        self._stream = stream
-        self._notes = notes
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def send_response(
-        self, status: int, headers: Headers, data: bytes, more: bool
-    ) -> None:
-        headers = list(headers)
-        self._stream.send_response(status, headers, data, more)
-        # Only fields that the stream has not refused.
-        self._notes[RESPONSE] = headers
+    from djserve.interfaces import ConnectionInfo
 
 
 def choose_finish(

@@ -13,8 +13,8 @@ import signal
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
-from djserve.conf.cpus import count_cpus
 from djserve.conf.process import become_worker
+from djserve.system import count_cpus
 
 LOADER_VARIABLE = "DJSERVE_LOADER"
 UPGRADE_VARIABLE = "DJSERVE_UPGRADE"

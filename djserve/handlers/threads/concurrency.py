@@ -13,8 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from djserve.conf.cpus import count_cpus
-from djserve.system import READ, read_at
+from djserve.system import READ, count_cpus, read_at
 
 SCHEDULE = "/proc/thread-self/schedstat"
 """Nanoseconds that a thread has run, and has waited for a CPU (Linux)."""

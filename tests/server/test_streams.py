@@ -1,3 +1,5 @@
+"""What happens to a response's head between an exchange and its stream."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -7,7 +9,8 @@ import pytest
 from djserve.conf.environment import read_environment
 from djserve.conf.parser import parse
 from djserve.errors import ConfigError
-from djserve.server.added_fields import AddedFields
+from djserve.instrumentation.notes import RESPONSE
+from djserve.server.streams import AddedFields, NotedStream
 
 
 class Stream:
@@ -38,6 +41,26 @@ def test_fields_are_added_to_responses_and_upgrades() -> None:
     added = [(b"x-frame-options", b"DENY"), (b"link", b"</a>, </b>"), (b"x-empty", b"")]
     assert inner.given == [[(b"a", b"b"), *added], added]
     assert transport == "transport"
+    assert stream.is_writable
+
+
+def test_fields_are_noted_unless_the_stream_refuses_them() -> None:
+    class Refusing(Stream):
+        def send_response(self, *args: Any) -> None:
+            raise ValueError("no such field")
+
+    noted: dict[str, Any] = {}
+    refused: dict[str, Any] = {}
+    headers = [(b"a", b"b")]
+    inner = Stream()
+    stream: Any = NotedStream(inner, noted)  # type: ignore[arg-type]
+    stream.send_response(200, iter(headers), b"", False)
+    with pytest.raises(ValueError, match="no such field"):
+        NotedStream(Refusing(), refused).send_response(200, headers, b"", False)  # type: ignore[arg-type]
+
+    assert noted == {RESPONSE: headers}
+    assert inner.given == [headers]
+    assert refused == {}
     assert stream.is_writable
 
 

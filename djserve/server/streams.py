@@ -1,10 +1,11 @@
-"""The fields of HEADERS, added to each response that an exchange gives."""
+"""Streams that see a response's head on its way: they add fields to it or note them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from djserve.conf.syntax import split_header
+from djserve.instrumentation.notes import RESPONSE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,8 +13,38 @@ if TYPE_CHECKING:
     from djserve.interfaces import Headers, Stream, Transport, WireProtocol
 
 
+class PassingStream:
+    """A stream in front of another one; what it does not define is the other's."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream: Any = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class NotedStream(PassingStream):
+    """A stream that notes the response's fields for the logs; a Stream."""
+
+    __slots__ = ("_notes",)
+
+    def __init__(self, stream: Stream, notes: dict[str, Any]) -> None:
+        super().__init__(stream)
+        self._notes = notes
+
+    def send_response(
+        self, status: int, headers: Headers, data: bytes, more: bool
+    ) -> None:
+        headers = list(headers)
+        self._stream.send_response(status, headers, data, more)
+        # Only fields that the stream has not refused.
+        self._notes[RESPONSE] = headers
+
+
 class AddedFields:
-    """The fields that are added, read once."""
+    """The fields of HEADERS, read once."""
 
     def __init__(self, headers: Sequence[str]) -> None:
         pairs = [split_header(text) for text in headers]
@@ -33,17 +64,14 @@ class AddedFields:
         return headers + [field for field in self._fields if field[0] not in names]
 
 
-class _AddingStream:
+class _AddingStream(PassingStream):
     """A stream that adds fields to the response's head; a Stream."""
 
-    __slots__ = ("_added", "_stream")
+    __slots__ = ("_added",)
 
     def __init__(self, stream: Stream, added: AddedFields) -> None:
-        self._stream: Any = stream
+        super().__init__(stream)
         self._added = added
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
     def send_response(
         self, status: int, headers: Headers, data: bytes, more: bool
