@@ -12,7 +12,6 @@ from django.conf import settings
 from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
 
-from djserve import checks
 from djserve.instrumentation import notes, tracing_context
 from djserve.server.loading import CHANNELS_HINT
 
@@ -31,10 +30,11 @@ class DjserveConfig(AppConfig):
 
     def ready(self) -> None:
         """Called by Django once, when all apps are loaded."""
-        from djserve.handlers.checks import check_database_pools, check_middleware
+        from djserve.checks import TAG, channel_layers, database, project
 
-        for check in (*checks.CHECKS, check_database_pools, check_middleware):
-            register(check, checks.TAG)
+        for module in (project, channel_layers, database):
+            for check in module.CHECKS:
+                register(check, TAG)
         tracing_context.preparations.add(_trace_django)
         notes.preparations.add(_note_requests)
 

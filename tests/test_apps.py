@@ -9,8 +9,8 @@ from django.core.checks import Tags
 from django.core.checks.registry import registry
 from django.core.exceptions import ImproperlyConfigured
 
-from djserve import checks
 from djserve.apps import DjserveConfig, require_channels
+from djserve.checks import TAG, channel_layers, database, project
 
 
 def test_app_is_found_by_its_name() -> None:
@@ -22,10 +22,11 @@ def test_app_has_no_models() -> None:
 
 
 def test_every_check_is_registered_under_our_tag() -> None:
-    registered = {check for check in registry.get_checks() if checks.TAG in check.tags}
+    registered = {check for check in registry.get_checks() if TAG in check.tags}
 
-    assert registered >= set(checks.CHECKS)
-    assert checks.TAG not in vars(Tags).values()
+    expected = (*project.CHECKS, *channel_layers.CHECKS, *database.CHECKS)
+    assert registered >= set(expected)
+    assert TAG not in vars(Tags).values()
 
 
 def test_channels_among_the_apps_has_to_be_installed(

@@ -20,7 +20,7 @@ from django.core.management.base import (
 from django.db import connections
 
 import djserve
-from djserve.checks import find_layer_problems
+from djserve.checks.channel_layers import find_layer_problems
 from djserve.conf.loader import load, load_for_production
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import Flag

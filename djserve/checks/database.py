@@ -1,23 +1,19 @@
-"""System checks about threads, database connections and middleware."""
+"""The threads of the server, and the connections of the project's databases."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from django.apps import AppConfig
-from django.core.checks import CheckMessage, Info, Warning
+from django.core.checks import CheckMessage, Warning
 from django.db import connections
 
+from djserve.checks import Apps
 from djserve.errors import ConfigError
-from djserve.handlers.chain import find_made_twice
 from djserve.handlers.connection_bound import pool_size
 from djserve.handlers.runtime import current_config, thread_count
 
 
-def check_database_pools(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> list[CheckMessage]:
+def check_database_pools(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report database connection pools that are smaller than what threads may open."""
     try:
         config = current_config().django
@@ -47,27 +43,4 @@ def check_database_pools(
     return messages
 
 
-def check_middleware(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> list[CheckMessage]:
-    """Report middleware of which there is an instance for each kind of view."""
-    try:
-        if current_config().django.handler != "djserve":
-            return []
-        paths = find_made_twice()
-    except Exception:
-        # Wrong settings are reported by their own check, and middleware that cannot be
-        # imported by who makes it, at the start.
-        return []
-    if not paths:
-        return []
-    return [
-        Info(
-            f"Middleware that is created twice if views of both kinds are called: "
-            f"{', '.join(paths)}.",
-            hint="Synchronous views get an instance in synchronous mode, asynchronous "
-            "ones another: what it counts in memory is counted in each. Derive it from "
-            "MiddlewareMixin with hooks alone, or make it capable of one mode.",
-            id="djserve.I001",
-        )
-    ]
+CHECKS = (check_database_pools,)

@@ -1,4 +1,4 @@
-"""The checks of database pools, and of middleware that is made twice."""
+"""Pools of database connections beside the number of threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from django.db import connections
 from django.test import override_settings
 
-from djserve.handlers.checks import check_database_pools, check_middleware
+from djserve.checks.database import check_database_pools
 
 
 def check(
@@ -66,23 +66,3 @@ def test_pool_as_large_as_the_bound_on_connections_is_meant(
 def test_wrong_settings_are_left_to_their_own_check() -> None:
     with override_settings(DJSERVE={"THREADS": "many"}):
         assert check_database_pools(None) == []
-
-
-@pytest.mark.parametrize(
-    ("handler", "name", "ids"),
-    [
-        ("djserve", "both", ["djserve.I001"]),
-        ("django", "both", []),
-        ("djserve", "hooks", []),
-        ("djserve", "missing", []),
-    ],
-)
-def test_middleware_of_which_each_lane_has_one_is_named(
-    handler: str, name: str, ids: list[str]
-) -> None:
-    path = f"tests.handlers.middleware.{name}"
-    with override_settings(MIDDLEWARE=[path], DJSERVE={"HANDLER": handler}):
-        messages = check_middleware(None)
-
-    assert [message.id for message in messages] == ids
-    assert all(path in message.msg for message in messages)

@@ -1,64 +1,31 @@
-"""What is wrong with the project's settings, as Django's system checks show it.
-
-============  ==========================================================
-djserve.E001  a setting in DJSERVE is wrong (one message for each)
-djserve.E002  Daphne's app is installed beside djserve's
-djserve.E003  djserve comes after django.contrib.staticfiles
-djserve.E004  ASGI_APPLICATION names nothing that can be imported
-djserve.E005  ASGI_APPLICATION names the WSGI application
-djserve.I001  a middleware is made for each kind of view (handlers/checks.py)
-djserve.I002  a channel layer of this machine, and a database of another one
-djserve.W001  ASGI_APPLICATION is missing
-djserve.W002  several workers, and a channel layer that lives in one process
-djserve.W003  asgiref is too old for pooled threads
-djserve.W004  DEBUG is on and the server listens beyond this machine
-djserve.W005  a setting of Daphne's has no effect
-djserve.W006  every client is believed to be a proxy
-djserve.W007  a database pool is smaller than THREADS (handlers/checks.py)
-djserve.W008  the Redis client gives up when the channel layer's reads do
-djserve.W009  an origin may call the API but not open a WebSocket
-============  ==========================================================
-"""
+"""The settings, the apps and the application of a project."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import ipaddress
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib import metadata
+from importlib.machinery import ModuleSpec
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
-from django.apps import AppConfig, apps
+from django.apps import apps
 from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.checks import CheckMessage, Error, Info, Warning
-from django.utils.module_loading import import_string
 
 from djserve.asgi.origin import OriginPolicy, create_policy, origin_allowed
+from djserve.checks import Apps, load_or_none, parse_version
 from djserve.conf.loader import load
-from djserve.conf.modules import read_names
-from djserve.conf.schema import ServerConfig
 from djserve.conf.suggestions import suggest
 from djserve.errors import ConfigError
-
-TAG = "djserve"
+from djserve.handlers.chain import find_made_twice
+from djserve.handlers.runtime import current_config
 
 _OLDEST_ASGIREF = (3, 13)
-
-_IN_MEMORY_LAYER = "channels.layers.InMemoryChannelLayer"
-_HOST_LAYER = "djserve.channels.HostChannelLayer"
-_REDIS_LAYER = "channels_redis.core.RedisChannelLayer"
-
-# channels_redis waits in reads of five seconds (RedisChannelLayer.brpop_timeout), and
-# since 8.0 redis-py waits just as long for an answer (redis/_defaults.py).
-_REDIS_READ_SECONDS = 5
-_FIRST_REDIS_WITH_TIMEOUT = (8, 0)
-# With a timeout redis-py sends through asyncio.wait_for(), which on Python 3.11 loses
-# a cancellation that comes as the awaited ends: what was to stop would live on.
-_ADVISED_REDIS_TIMEOUT = 15 if sys.version_info >= (3, 12) else None
 
 _CORS_MIDDLEWARE = "corsheaders.middleware.CorsMiddleware"
 
@@ -70,13 +37,16 @@ _DAPHNE_SETTINGS = {
     "DAPHNE_WEBSOCKET_MAX_FRAME_SIZE": "WEBSOCKET_FRAME_SIZE_LIMIT",
 }
 
+# What a module may bind further names by.
+_DYNAMIC = frozenset(
+    {"__getattr__", "globals", "locals", "vars", "exec", "setattr", "modules"}
+)
+
 # "module.name", as Django's own setting WSGI_APPLICATION.
 _DOTTED_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
-_Apps = Sequence[AppConfig] | None
 
-
-def check_configuration(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+def check_configuration(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report each fault in ``settings.DJSERVE``."""
     try:
         load()
@@ -86,7 +56,7 @@ def check_configuration(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]
     return []
 
 
-def check_installed_apps(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+def check_installed_apps(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report apps whose ``runserver`` hides ours or competes with it."""
     names = [config.name for config in apps.get_app_configs()]
     messages: list[CheckMessage] = []
@@ -111,7 +81,7 @@ def check_installed_apps(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage
     return messages
 
 
-def check_application(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+def check_application(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report an ASGI_APPLICATION that is missing or cannot be imported.
 
     The module is looked for, not imported: that is the server's to do.
@@ -149,101 +119,14 @@ def _check_interface(path: object) -> list[CheckMessage]:
     ]
 
 
-def check_channel_layers(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
-    """Report channel layers that live in one process where there are several."""
-    config = _load_or_none()
-    return [] if config is None else find_layer_problems(config.workers.workers)
-
-
-def find_layer_problems(workers: int | None) -> list[CheckMessage]:
-    """Judge the channel layers by WORKERS, of the settings or of a command line."""
-    if workers == 1:
-        return []
-    layers = getattr(settings, "CHANNEL_LAYERS", None) or {}
-    number = "several" if workers is None else workers
-    return [
-        Warning(
-            f"The channel layer {alias!r} keeps its messages in one process, but there "
-            f"are {number} workers: groups will not reach all clients.",
-            hint=f"Use {_HOST_LAYER}, or channels_redis if the site runs on several "
-            "machines, or set DJSERVE['WORKERS'] to 1.",
-            id="djserve.W002",
-        )
-        for alias, layer in layers.items()
-        if _is_a(layer.get("BACKEND"), _IN_MEMORY_LAYER)
-    ]
-
-
-def check_machines(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
-    """Report channel layers of one machine where there may well be several.
-
-    It cannot be known from one of them; a database elsewhere is often shared.
-    """
-    layers = getattr(settings, "CHANNEL_LAYERS", None) or {}
-    host = str(settings.DATABASES.get("default", {}).get("HOST") or "")
-    if settings.DEBUG or _is_of_this_machine(host):
-        return []
-    return [
-        Info(
-            f"The channel layer {alias!r} reaches the processes of this machine alone, "
-            f"and the database is on {host}.",
-            hint="If the site runs on several machines, use channels_redis. If not, "
-            "silence this check.",
-            id="djserve.I002",
-        )
-        for alias, layer in layers.items()
-        if _is_a(layer.get("BACKEND"), _HOST_LAYER)
-    ]
-
-
-def _is_of_this_machine(host: str) -> bool:
-    # No host and a path are unix sockets.
-    if not host or host.startswith(("/", "@")) or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def check_redis_timeouts(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
-    """Report Redis channel layers that lose their connections while nothing happens."""
-    try:
-        version = metadata.version("redis")
-    except metadata.PackageNotFoundError:
-        return []
-    return find_redis_problems(version)
-
-
-def find_redis_problems(version: str) -> list[CheckMessage]:
-    """Judge the channel layers by one version of redis-py."""
-    if _parse_version(version) < _FIRST_REDIS_WITH_TIMEOUT:
-        return []
-    layers = getattr(settings, "CHANNEL_LAYERS", None) or {}
-    return [
-        Warning(
-            f"The channel layer {alias!r} waits for messages in reads of five seconds, "
-            f"and redis-py {version} closes a connection after five seconds without an "
-            "answer: WebSockets on which nothing happens fail.",
-            hint='Write each host as {"address": "redis://...", "socket_timeout": '
-            f"{_ADVISED_REDIS_TIMEOUT}}}.",
-            id="djserve.W008",
-        )
-        for alias, layer in layers.items()
-        # A class derived from it may well read in another way.
-        if layer.get("BACKEND") == _REDIS_LAYER
-        and not all(map(_outlasts_reads, _hosts_of(layer)))
-    ]
-
-
-def check_asgiref(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+def check_asgiref(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report an asgiref without caller-owned executors."""
     return find_asgiref_problems(metadata.version("asgiref"))
 
 
 def find_asgiref_problems(version: str) -> list[CheckMessage]:
     """Judge one version of asgiref."""
-    if _parse_version(version) >= _OLDEST_ASGIREF:
+    if parse_version(version) >= _OLDEST_ASGIREF:
         return []
     return [
         Warning(
@@ -255,9 +138,9 @@ def find_asgiref_problems(version: str) -> list[CheckMessage]:
     ]
 
 
-def check_debug(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+def check_debug(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report debug pages that others than the developer can see."""
-    config = _load_or_none()
+    config = load_or_none()
     if config is None or not settings.DEBUG:
         return []
     return [
@@ -272,7 +155,7 @@ def check_debug(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_daphne_settings(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+def check_daphne_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report settings that Daphne reads and djserve does not."""
     return [
         Warning(
@@ -285,9 +168,9 @@ def check_daphne_settings(app_configs: _Apps, **kwargs: Any) -> list[CheckMessag
     ]
 
 
-def check_proxies(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+def check_proxies(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report proxy headers that are taken from anyone."""
-    config = _load_or_none()
+    config = load_or_none()
     if config is None or not config.proxy.proxy_headers:
         return []
     if "*" not in config.proxy.trusted_proxies:
@@ -303,9 +186,9 @@ def check_proxies(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_cors_origins(app_configs: _Apps, **kwargs: Any) -> list[CheckMessage]:
+def check_cors_origins(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report origins that corsheaders lets call the site but WebSockets refuse."""
-    config = _load_or_none()
+    config = load_or_none()
     if config is None or _CORS_MIDDLEWARE not in settings.MIDDLEWARE:
         return []
     if not any(map(importlib.util.find_spec, _WEBSOCKET_PACKAGES)):
@@ -341,64 +224,41 @@ def _find_refused_origins(policy: OriginPolicy) -> Iterator[tuple[str, str, str]
                 yield name, str(origin), repr(origin)
 
 
+def check_middleware(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report middleware of which there is an instance for each kind of view."""
+    try:
+        if current_config().django.handler != "djserve":
+            return []
+        paths = find_made_twice()
+    except Exception:
+        # Wrong settings are reported by their own check, and middleware that cannot be
+        # imported by who makes it, at the start.
+        return []
+    if not paths:
+        return []
+    return [
+        Info(
+            f"Middleware that is created twice if views of both kinds are called: "
+            f"{', '.join(paths)}.",
+            hint="Synchronous views get an instance in synchronous mode, asynchronous "
+            "ones another: what it counts in memory is counted in each. Derive it from "
+            "MiddlewareMixin with hooks alone, or make it capable of one mode.",
+            id="djserve.I001",
+        )
+    ]
+
+
 CHECKS = (
     check_configuration,
     check_installed_apps,
     check_application,
-    check_channel_layers,
-    check_machines,
-    check_redis_timeouts,
     check_asgiref,
     check_debug,
     check_daphne_settings,
     check_proxies,
     check_cors_origins,
+    check_middleware,
 )
-
-
-def _load_or_none() -> ServerConfig | None:
-    """Return the configuration; its faults are ``check_configuration``'s to report."""
-    try:
-        return load()
-    except ConfigError:
-        return None
-
-
-def _parse_version(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-
-
-def _is_a(backend: object, path: str) -> bool:
-    """Return whether a channel layer's class is one, or derives from it."""
-    if backend == path:
-        return True
-    try:
-        return issubclass(import_string(str(backend)), import_string(path))
-    except (ImportError, TypeError):
-        # What cannot be imported is Channels' to report.
-        return False
-
-
-def _hosts_of(layer: dict[str, Any]) -> list[object]:
-    """Return the hosts as the settings have them; the default host for none."""
-    hosts = (layer.get("CONFIG") or {}).get("hosts")
-    return list(hosts) if isinstance(hosts, list | tuple) and hosts else [None]
-
-
-def _outlasts_reads(host: object) -> bool:
-    """Return whether the client waits longer for a host than the layer's reads last."""
-    if isinstance(host, dict) and "socket_timeout" not in host:
-        host = host.get("address")
-    if isinstance(host, str):
-        host = dict(parse_qsl(urlsplit(host).query))
-    if not isinstance(host, dict) or "socket_timeout" not in host:
-        return False
-    timeout = host["socket_timeout"]
-    try:
-        return timeout is None or float(timeout) > _REDIS_READ_SECONDS
-    except ValueError:
-        # Not a number: redis-py's to refuse.
-        return True
 
 
 def _index(names: list[str], name: str) -> int:
@@ -439,3 +299,52 @@ def _is_public(address: str) -> bool:
     except ValueError:
         # A name, a unix socket, a descriptor or an endpoint: not known.
         return False
+
+
+def read_names(spec: ModuleSpec) -> set[str] | None:
+    """Return the names that a module binds; None if only its import would show them.
+
+    They are read from its source: it is not imported.
+    """
+    module = sys.modules.get(spec.name)
+    if module is not None:
+        return None if hasattr(module, "__getattr__") else set(vars(module))
+    if spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    try:
+        with open(spec.origin, "rb") as file:
+            tree = ast.parse(file.read())
+    except (OSError, SyntaxError, ValueError):
+        # Its import tells more.
+        return None
+    names: set[str] = set()
+    for name in _find_names(tree):
+        if name == "*" or name in _DYNAMIC:
+            return None
+        names.add(name)
+    # What belongs to a package may be a module in it.
+    return None if spec.submodule_search_locations is not None else names
+
+
+def _find_names(tree: ast.AST) -> Iterator[str]:
+    """Yield names that are bound, and those that let a module bind any other.
+
+    Functions' and classes' own names count as well: rather one too many.
+    """
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name
+            case ast.Import() | ast.ImportFrom():
+                for alias in node.names:
+                    yield alias.asname or alias.name.partition(".")[0]
+            case ast.Name(ctx=ast.Store()):
+                yield node.id
+            case ast.Name() if node.id in _DYNAMIC:
+                yield node.id
+            case ast.Attribute() if node.attr in _DYNAMIC or node.attr == "__dict__":
+                yield "*"
+            case ast.ExceptHandler() | ast.MatchAs() | ast.MatchStar():
+                yield from [node.name] if node.name else []
+            case ast.MatchMapping():
+                yield from [node.rest] if node.rest else []

@@ -1,0 +1,315 @@
+"""What is wrong with a project, check by check."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from djserve.checks import project
+from tests.checks.messages import ids
+
+
+@override_settings(DJSERVE={"BIND": ["x"], "NOPE": 1})
+def test_each_problem_of_the_configuration_is_an_error() -> None:
+    messages = project.check_configuration(None)
+
+    assert ids(messages) == ["djserve.E001", "djserve.E001"]
+    assert messages[0].msg.startswith("DJSERVE['BIND'][0]: expected host:port")
+    assert messages[1].msg == "DJSERVE['NOPE']: unknown setting"
+
+
+@override_settings(DJSERVE=[])
+def test_setting_that_is_no_mapping_is_an_error() -> None:
+    assert ids(project.check_configuration(None)) == ["djserve.E001"]
+
+
+@override_settings(DJSERVE={"BACKLOG": 5})
+def test_right_configuration_passes() -> None:
+    assert project.check_configuration(None) == []
+
+
+APPS = "django.contrib.staticfiles"
+
+
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [
+        (["djserve", APPS, "channels"], []),
+        (["channels", "djserve", APPS], []),
+        (["djserve"], []),
+        ([APPS, "djserve"], ["djserve.E003"]),
+    ],
+)
+def test_order_of_apps(installed: list[str], expected: list[str]) -> None:
+    with override_settings(INSTALLED_APPS=installed):
+        assert ids(project.check_installed_apps(None)) == expected
+
+
+def test_daphne_beside_djserve_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Daphne itself installs a reactor when it is imported; its app's name is enough.
+    (tmp_path / "daphne").mkdir()
+    (tmp_path / "daphne" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "daphne"]:
+        monkeypatch.delitem(sys.modules, name)
+
+    with override_settings(INSTALLED_APPS=["djserve", "daphne", APPS]):
+        (message,) = project.check_installed_apps(None)
+
+    assert message.id == "djserve.E002"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("demo_project.asgi.application", []),
+        (None, ["djserve.W001"]),
+        ("demo_project.asgi:application", ["djserve.E004"]),
+        ("application", ["djserve.E004"]),
+        ("", ["djserve.E004"]),
+        (5, ["djserve.E004"]),
+        ("demo_project..application", ["djserve.E004"]),
+        ("demo_project.nowhere.application", ["djserve.E004"]),
+        ("nowhere.asgi.application", ["djserve.E004"]),
+        ("demo_project.asgi.aplication", ["djserve.E004"]),
+        ("json.decoder.nowhere.application", ["djserve.E004"]),
+    ],
+)
+def test_application_path(path: object, expected: list[str]) -> None:
+    with override_settings(ASGI_APPLICATION=path):
+        assert ids(project.check_application(None)) == expected
+
+
+def test_wsgi_application_in_its_place_is_an_error() -> None:
+    path = "demo_project.asgi.application"
+    with override_settings(ASGI_APPLICATION=path, WSGI_APPLICATION=path):
+        assert ids(project.check_application(None)) == ["djserve.E005"]
+
+
+@override_settings()
+def test_missing_application_says_what_is_served_instead() -> None:
+    from django.conf import settings
+
+    del settings.ASGI_APPLICATION
+    (message,) = project.check_application(None)
+
+    assert message.id == "djserve.W001"
+    assert '"demo_project.asgi.application" is served' in str(message.hint)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("3.12.9", ["djserve.W003"]),
+        ("2.20", ["djserve.W003"]),
+        ("3.13.0", []),
+        ("3.13.0rc1", []),
+        ("4.0", []),
+    ],
+)
+def test_version_of_asgiref(version: str, expected: list[str]) -> None:
+    assert ids(project.find_asgiref_problems(version)) == expected
+
+
+def test_installed_asgiref_is_new_enough() -> None:
+    assert project.check_asgiref(None) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("0.0.0.0:8000", ["djserve.W004"]),
+        ("[::]:8000", ["djserve.W004"]),
+        (":8000", ["djserve.W004"]),
+        ("*:8000", ["djserve.W004"]),
+        ("192.0.2.1:8000", ["djserve.W004"]),
+        ("127.0.0.1:8000", []),
+        ("127.9.9.9:8000", []),
+        ("[::1]:8000", []),
+        ("localhost:8000", []),
+        ("unix:/run/a", []),
+        ("fd://3", []),
+        ("tcp:8000", []),
+    ],
+)
+def test_debug_on_a_public_address(address: str, expected: list[str]) -> None:
+    with override_settings(DEBUG=True, DJSERVE={"BIND": [address]}):
+        assert ids(project.check_debug(None)) == expected
+
+
+@override_settings(DEBUG=False, DJSERVE={"BIND": ["0.0.0.0:80"]})
+def test_public_address_without_debug_passes() -> None:
+    assert project.check_debug(None) == []
+
+
+@override_settings(DAPHNE_WEBSOCKET_MAX_FRAME_SIZE=5)
+def test_setting_of_daphne_names_ours() -> None:
+    (message,) = project.check_daphne_settings(None)
+
+    assert message.id == "djserve.W005"
+    assert message.hint == "Set DJSERVE['WEBSOCKET_FRAME_SIZE_LIMIT'] instead."
+
+
+def test_no_setting_of_daphne_passes() -> None:
+    assert project.check_daphne_settings(None) == []
+
+
+@pytest.mark.parametrize(
+    ("proxy_headers", "trusted", "expected"),
+    [
+        (True, ["*"], ["djserve.W006"]),
+        (True, ["10.0.0.0/8", "*"], ["djserve.W006"]),
+        (True, ["10.0.0.0/8"], []),
+        (False, ["*"], []),
+    ],
+)
+def test_trust_in_every_client(
+    proxy_headers: bool, trusted: list[str], expected: list[str]
+) -> None:
+    config = {"PROXY_HEADERS": proxy_headers, "TRUSTED_PROXIES": trusted}
+
+    with override_settings(DJSERVE=config):
+        assert ids(project.check_proxies(None)) == expected
+
+
+@pytest.mark.parametrize(
+    ("cors", "origins", "expected"),
+    [
+        ({"CORS_ALLOWED_ORIGINS": ["https://app.test"]}, [], ["https://app.test"]),
+        ({"CORS_ORIGIN_WHITELIST": ["https://app.test"]}, [], ["https://app.test"]),
+        ({"CORS_ALLOWED_ORIGINS": ["https://app.test"]}, ["https://app.test"], []),
+        ({"CORS_ALLOWED_ORIGINS": ["http://example.com:3000"]}, [], []),
+        ({"CORS_ALLOWED_ORIGINS": ["null"]}, [], ["null"]),
+        ({"CORS_ALLOW_ALL_ORIGINS": True}, [], ["*"]),
+        ({"CORS_ALLOW_ALL_ORIGINS": True}, ["*"], []),
+        ({}, [], []),
+    ],
+)
+def test_origin_of_cors_that_may_not_open_a_websocket(
+    cors: dict[str, Any], origins: list[str], expected: list[str]
+) -> None:
+    with override_settings(
+        MIDDLEWARE=["corsheaders.middleware.CorsMiddleware"],
+        ALLOWED_HOSTS=["example.com"],
+        DJSERVE={"WEBSOCKET_ORIGINS": origins},
+        **cors,
+    ):
+        messages = project.check_cors_origins(None)
+
+    assert ids(messages) == ["djserve.W009"] * len(expected)
+    for message, origin in zip(messages, expected, strict=True):
+        assert message.hint is not None
+        assert message.hint.startswith(
+            f"Add {origin!r} to DJSERVE['WEBSOCKET_ORIGINS']"
+        )
+
+
+@override_settings(
+    ALLOWED_HOSTS=["example.com"], CORS_ALLOWED_ORIGINS=["https://app.test"]
+)
+def test_cors_without_its_middleware_or_without_websockets_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert project.check_cors_origins(None) == []
+
+    monkeypatch.setattr(project, "_WEBSOCKET_PACKAGES", ("not_installed",))
+    with override_settings(MIDDLEWARE=["corsheaders.middleware.CorsMiddleware"]):
+        assert project.check_cors_origins(None) == []
+
+
+@pytest.mark.parametrize(
+    ("handler", "name", "expected"),
+    [
+        ("djserve", "both", ["djserve.I001"]),
+        ("django", "both", []),
+        ("djserve", "hooks", []),
+        ("djserve", "missing", []),
+    ],
+)
+def test_middleware_of_which_each_lane_has_one_is_named(
+    handler: str, name: str, expected: list[str]
+) -> None:
+    path = f"tests.handlers.middleware.{name}"
+    with override_settings(MIDDLEWARE=[path], DJSERVE={"HANDLER": handler}):
+        messages = project.check_middleware(None)
+
+    assert ids(messages) == expected
+    assert all(path in message.msg for message in messages)
+
+
+def names_of(folder: Path, source: str) -> set[str] | None:
+    path = folder / "unimported_module.py"
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location("unimported_module", path)
+    assert spec is not None
+    return project.read_names(spec)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "app = 1",
+        "app: object = 1",
+        "a, (b, *app) = 1, (2, 3)",
+        "def app(): pass",
+        "async def app(): pass",
+        "class app: pass",
+        "import app.other",
+        "import other as app",
+        "from other import app",
+        "from other import one as app",
+        "if x:\n    pass\nelse:\n    app = 1",
+        "try:\n    pass\nfinally:\n    app = 1",
+        "with x as app:\n    pass",
+        "for app in x:\n    pass",
+        "(app := 1)",
+        "def f():\n    global app\n    app = 1",
+        "match x:\n    case {**app}:\n        pass",
+    ],
+)
+def test_name_that_a_module_binds_is_found(tmp_path: Path, source: str) -> None:
+    names = names_of(tmp_path, source)
+
+    assert names is not None
+    assert "app" in names
+
+
+@pytest.mark.parametrize("source", ["", "application = 1", "app.x = 1", "print(app)"])
+def test_name_that_is_not_bound_is_not_found(tmp_path: Path, source: str) -> None:
+    names = names_of(tmp_path, source)
+
+    assert names is not None
+    assert "app" not in names
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from other import *",
+        "def __getattr__(name): pass",
+        "globals()['app'] = 1",
+        "exec('app = 1')",
+        "import sys\nsys.modules[__name__] = 1",
+        "setattr(m, 'app', 1)",
+        "m.__dict__['app'] = 1",
+        "syntax error",
+    ],
+)
+def test_names_that_only_the_import_shows_are_not_guessed(
+    tmp_path: Path, source: str
+) -> None:
+    assert names_of(tmp_path, source) is None
+
+
+def test_imported_module_is_asked_itself() -> None:
+    spec = importlib.util.find_spec("json.decoder")
+
+    assert spec is not None
+    assert "JSONDecoder" in (project.read_names(spec) or ())
