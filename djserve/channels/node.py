@@ -57,11 +57,10 @@ from channels.exceptions import ChannelFull
 from djserve.channels.errands import Errands
 from djserve.channels.folder import LayerFolder
 from djserve.channels.frames import Frame, FrameKind, frame_size, pack_frame
-from djserve.channels.groups import Groups
 from djserve.channels.intake import Intake
 from djserve.channels.peers import Peers
 from djserve.channels.queues import Queue, Queues
-from djserve.channels.register import OwnRegister, State
+from djserve.channels.register import Groups, OwnRegister, State
 from djserve.system import CAN_FORK
 
 logger = logging.getLogger("djserve")

@@ -21,11 +21,10 @@ from djserve.conf.processes import (
     read_processes,
     split_flag,
 )
-from djserve.conf.quantities import has_unit, parse_duration, parse_size
 from djserve.conf.schema import ServerConfig
 from djserve.conf.schema_https import certificate_path
 from djserve.conf.suggestions import suggest
-from djserve.conf.syntax import MOUNTS, RULES
+from djserve.conf.syntax import MOUNTS, RULES, has_unit, parse_duration, parse_size
 from djserve.errors import ConfigError
 
 _LONGEST_REPR = 60

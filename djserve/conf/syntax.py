@@ -1,5 +1,7 @@
 """What the text of a setting must look like, by the rule's name in the schema.
 
+Durations and sizes may have units: ``30s``, ``5m``, ``64KiB``.
+
 A rule knows nothing but the text: ``net`` finds out whether an address can be bound.
 """
 
@@ -30,6 +32,25 @@ _ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(\*\.)?([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?",
     re.IGNORECASE,
 )
+
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]+)")
+
+SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+"""Seconds of each unit of time."""
+
+BYTES = {
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "k": 2**10,
+    "m": 2**20,
+    "g": 2**30,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+}
+"""Bytes of each unit of size, in small letters: K, M and G as in nginx."""
 
 # The origin of a page that has none: a sandboxed frame, a data: URL (RFC 6454 section
 # 7.3), and of one read from a file, which some native clients write as well. They are
@@ -79,6 +100,36 @@ class Rule:
 
     expected: str
     check: Callable[[str], None]
+
+
+def has_unit(text: str) -> bool:
+    """Return whether a text is a number with letters after it."""
+    return _QUANTITY.fullmatch(text.strip()) is not None
+
+
+def parse_duration(text: str) -> float:
+    """Return a duration in seconds. Raises ValueError for any other text."""
+    match = _QUANTITY.fullmatch(text.strip())
+    if match is None:
+        return float(text)
+    unit = SECONDS.get(match[2])
+    if unit is None:
+        raise ValueError(match[2])
+    return float(match[1]) * unit
+
+
+def parse_size(text: str) -> int:
+    """Return a size in bytes. Raises ValueError for any other text."""
+    match = _QUANTITY.fullmatch(text.strip())
+    if match is None:
+        return int(text)
+    unit = BYTES.get(match[2].lower())
+    if unit is None:
+        raise ValueError(match[2])
+    size = float(match[1]) * unit
+    if not size.is_integer():
+        raise ValueError(text)
+    return int(size)
 
 
 def is_host_only(text: str) -> bool:

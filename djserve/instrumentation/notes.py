@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from djserve.instrumentation.preparations import Preparations
-
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
 
     from djserve.instrumentation.events import RequestRecord
     from djserve.interfaces import Headers
@@ -22,6 +20,24 @@ EXTENSION = "djserve.notes"
 
 REQUEST = "request"
 RESPONSE = "response"
+
+
+class Preparations:
+    """Functions that wait to be called, once each."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], None]] = []
+
+    def add(self, function: Callable[[], None]) -> None:
+        """Have a function called at the next ``run``."""
+        if function not in self._waiting:
+            self._waiting.append(function)
+
+    def run(self) -> None:
+        """Call all that waits."""
+        while self._waiting:
+            self._waiting.pop(0)()
+
 
 preparations = Preparations()
 """Called when notes are first wanted in this process."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from djserve.instrumentation.preparations import Preparations
+from djserve.instrumentation.notes import Preparations
 
 current_trace_id: ContextVar[str] = ContextVar("djserve_trace_id", default="")
 """The trace, in hexadecimal digits, that the running code belongs to; "" for none."""

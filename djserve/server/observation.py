@@ -5,14 +5,15 @@ Each part costs something for every request, so that only what is configured is 
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from djserve.asgi.application import open_direct_lane
 from djserve.conf.access_format import NAMED_FORMATS
 from djserve.instrumentation.access_format import needs_notes
 from djserve.instrumentation.board import Figure, Meter
+from djserve.instrumentation.events import escape, request_target
 from djserve.instrumentation.request_id import current_request_id, find_request_id
-from djserve.instrumentation.slow_log import SlowLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from djserve.conf.schema import LoggingConfig, MetricsConfig
     from djserve.conf.schema_process import WorkersConfig
     from djserve.instrumentation.board import Board
-    from djserve.instrumentation.events import RequestLog
+    from djserve.instrumentation.events import RequestLog, RequestRecord
+
+slow_logger = logging.getLogger("djserve.slow")
 
 
 def wants_figures(metrics: MetricsConfig, workers: WorkersConfig) -> bool:
@@ -112,3 +115,33 @@ def name_context(application: Application) -> Application:
         await application(scope, receive, send)
 
     return named
+
+
+class SlowLog:
+    """Warn of each HTTP request that took ``limit`` seconds or more; a RequestLog."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+
+    def request_finished(self, record: RequestRecord) -> None:
+        if record.duration < self._limit:
+            return
+        head = record.head
+        name = find_request_id(head.headers)
+        trace = f", trace {record.trace_id}" if record.trace_id else ""
+        slow_logger.warning(
+            "%s %s took %.3f seconds (status %s%s%s)",
+            escape(head.method),
+            request_target(head),
+            record.duration,
+            record.status or "-",
+            f", request {name}" if name else "",
+            trace,
+        )
+
+    def websocket_connecting(self, record: RequestRecord) -> None:
+        """A WebSocket is meant to last."""
+
+    websocket_accepted = websocket_connecting
+    websocket_rejected = websocket_connecting
+    websocket_closed = websocket_connecting

@@ -9,6 +9,7 @@ from django.test import override_settings
 
 from djserve.conf.loader import (
     HostSettings,
+    list_origins,
     load,
     read_host_settings,
     read_settings,
@@ -152,3 +153,16 @@ def test_settings_that_nobody_has_read_are_not_loaded() -> None:
         "assert are_settings_loaded()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@override_settings(DJSERVE={"BACKLOG": 7, "KEEP_ALIVE_TIMEOUT": 7})
+def test_each_setting_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DJSERVE_KEEP_ALIVE_TIMEOUT", "9s")
+    monkeypatch.setenv("PORT", "5005")
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    found = {origin.key: (origin.value, origin.source) for origin in list_origins()}
+
+    assert found["BACKLOG"] == (7, "settings")
+    assert found["KEEP_ALIVE_TIMEOUT"] == (9.0, "environment")
+    assert found["BIND"] == (("0.0.0.0:5005",), "environment (PORT)")
+    assert found["WORKERS"] == (1, "default")

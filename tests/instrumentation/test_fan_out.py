@@ -9,8 +9,8 @@ import pytest
 from djserve.instrumentation.board import Board, Figure, Meter
 from djserve.instrumentation.events import RequestLog, RequestRecord
 from djserve.instrumentation.fan_out import FanOut, combine, reopen_log_files
-from djserve.instrumentation.slow_log import SlowLog
 from djserve.interfaces import RequestHead
+from djserve.server.observation import SlowLog
 
 
 @pytest.fixture

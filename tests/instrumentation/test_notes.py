@@ -8,7 +8,13 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.utils.functional import SimpleLazyObject
 
 from djserve.instrumentation import notes
-from djserve.instrumentation.notes import EXTENSION, REQUEST, find_user, view_name
+from djserve.instrumentation.notes import (
+    EXTENSION,
+    REQUEST,
+    Preparations,
+    find_user,
+    view_name,
+)
 from tests.instrumentation.records import record
 
 if TYPE_CHECKING:
@@ -71,3 +77,20 @@ def test_record_without_notes_has_nothing() -> None:
     assert view_name(entry) == ""
     assert find_user(entry) == ("", "")
     assert notes.response_headers(entry) == []
+
+
+def test_each_preparation_happens_once_and_only_when_it_is_wanted() -> None:
+    preparations = Preparations()
+    calls: list[str] = []
+
+    def first() -> None:
+        calls.append("first")
+
+    preparations.add(first)
+    preparations.add(first)
+    preparations.add(lambda: calls.append("second"))
+    assert calls == []
+
+    preparations.run()
+    preparations.run()
+    assert calls == ["first", "second"]

@@ -9,9 +9,11 @@ from djserve.asgi.application import ApplicationCalls, open_direct_lane
 from djserve.asgi.types import Application, Message, Receive, Scope, Send
 from djserve.conf.parser import parse
 from djserve.instrumentation.board import Board, Figure, Meter
+from djserve.instrumentation.events import RequestRecord
 from djserve.instrumentation.request_id import current_request_id
-from djserve.instrumentation.slow_log import SlowLog
+from djserve.interfaces import Headers, RequestHead
 from djserve.server.observation import (
+    SlowLog,
     count_messages,
     has_metrics,
     name_context,
@@ -19,6 +21,7 @@ from djserve.server.observation import (
     open_logs,
     wants_figures,
 )
+from tests.support.logs import own_records
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,3 +135,71 @@ def test_http_passes_by_the_counter_without_a_task(board: Board) -> None:
 
     assert open_direct_lane(count_messages(Direct(), board), calls) is Direct.lane
     assert open_direct_lane(count_messages(echo, board), calls) is None
+
+
+def make_record(
+    duration: float, *, status: int = 200, headers: Headers | None = None
+) -> RequestRecord:
+    head = RequestHead("GET", b"/report", b"year=1", headers or [], "1.1")
+    return RequestRecord(head, None, "http", status=status, duration=duration)
+
+
+def test_request_that_took_the_limit_is_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    SlowLog(1.5).request_finished(make_record(1.5))
+
+    (record,) = own_records(caplog)
+    assert (record.name, record.levelname) == ("djserve.slow", "WARNING")
+    assert record.message == "GET /report?year=1 took 1.500 seconds (status 200)"
+
+
+def test_fast_request_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    SlowLog(1.5).request_finished(make_record(1.499))
+
+    assert own_records(caplog) == []
+
+
+def test_request_without_a_response_has_no_status(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    SlowLog(1).request_finished(make_record(2, status=0))
+
+    assert own_records(caplog)[0].message.endswith("(status -)")
+
+
+def test_request_id_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    SlowLog(1).request_finished(make_record(2, headers=[(b"x-request-id", b"ab-1")]))
+
+    assert own_records(caplog)[0].message.endswith("(status 200, request ab-1)")
+
+
+def test_peer_cannot_forge_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    record = make_record(2)
+    record.head.raw_path = b"/\x1b[2J\nforged"
+    SlowLog(1).request_finished(record)
+
+    assert "/\\x1b[2J\\x0aforged" in own_records(caplog)[0].message
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "websocket_connecting",
+        "websocket_accepted",
+        "websocket_rejected",
+        "websocket_closed",
+    ],
+)
+def test_websocket_may_last(event: str, caplog: pytest.LogCaptureFixture) -> None:
+    getattr(SlowLog(1), event)(make_record(3600, status=1000))
+
+    assert own_records(caplog) == []
+
+
+def test_trace_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    record = make_record(2)
+    record.trace_id = "0af7"
+    SlowLog(1).request_finished(record)
+
+    assert own_records(caplog)[0].message.endswith("(status 200, trace 0af7)")

@@ -9,8 +9,7 @@ from typing import Any
 from django.conf import settings as project_settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from djserve.conf.loader import load
-from djserve.conf.origins import list_origins
+from djserve.conf.loader import list_origins, load
 from djserve.control import VARIABLE, Control, add_commands
 from djserve.doctor.command import add_arguments as add_doctor_arguments
 from djserve.doctor.command import run as run_doctor
