@@ -50,7 +50,7 @@ class ProtocolError(DjserveError):
     ``status`` is the HTTP status to answer with (RFC 9110 section 15).
     ``headers`` are fields that this answer needs beside the usual ones. ``setting`` is
     the one that refuses it, for the log: its value is for the operator to change.
-    ``is_recorded`` is set by the exchange that it ended, where there was one: the
+    ``is_recorded`` is set by the exchange that it ended, if there was one: the
     request log has the request then.
     """
 

@@ -63,7 +63,7 @@ class ConnectionInfo:
     ``client`` and ``server`` are as in the ASGI scope: ``(host, port)``, or for unix
     sockets ``None`` and ``(path, None)``. ``tls`` is the scope's TLS extension (ASGI
     TLS 0.2) or None on a cleartext connection. ``is_unix`` marks a unix-socket peer.
-    ``alpn`` is the protocol negotiated by TLS (RFC 7301), "" where there is none.
+    ``alpn`` is the protocol negotiated by TLS (RFC 7301), "" if there is none.
     """
 
     __slots__ = ("alpn", "client", "is_unix", "server", "tls")
@@ -104,10 +104,10 @@ class RequestHead:
 
     ``method`` is in upper case as received. ``raw_path`` and ``query`` are the target's
     bytes (absolute-form already reduced). ``http_version`` is "1.0", "1.1" or "2".
-    ``content_length`` is None where the length is not known beforehand; ``has_body``
+    ``content_length`` is None if the length is not known beforehand; ``has_body``
     says whether any content may follow. ``upgrade`` is the protocol asked for, in lower
     case (b"websocket"), or None. ``field_lines`` are the bytes that ``headers`` were
-    made of, where the next request is likely to have the same ones, else b"": what is
+    made of, if the next request is likely to have the same ones, else b"": what is
     made of them may be kept. ``repeated`` is what heads of the same bytes share.
     """
 
@@ -210,7 +210,7 @@ class BufferedReceiver(WireProtocol, Protocol):
     """A receiver that can read its bytes where the transport has put them.
 
     ``buffer_updated`` tells how many bytes are new, from the buffer's beginning; it is
-    called where ``data_received`` else would be. None: there is no such buffer.
+    called instead of ``data_received``. None: there is no such buffer.
     """
 
     read_buffer: ReadBuffer | None
@@ -297,7 +297,7 @@ class Stream(Protocol):
     """The way down for one request: how its exchange answers.
 
     The framing (length, chunks, no content for HEAD, 204, 304) is up to the stream.
-    Methods raise ApplicationError where what is sent contradicts what was promised.
+    Methods raise ApplicationError if what is sent contradicts what was promised.
     After the response's end or ``connection_lost`` the exchange calls nothing more.
     """
 
@@ -310,7 +310,7 @@ class Stream(Protocol):
         """The ASGI HTTP extensions that work on this stream, for the scope."""
 
     def send_informational(self, status: int, headers: Headers) -> None:
-        """Send an interim response (RFC 9110 section 15.2), where the peer knows it."""
+        """Send an interim response (RFC 9110 section 15.2), if the peer knows it."""
 
     def send_response(
         self, status: int, headers: Headers, data: bytes, more: bool
@@ -326,7 +326,7 @@ class Stream(Protocol):
     def push(self, path: str, headers: Headers) -> None:
         """Serve a request that the peer did not make (RFC 9113 section 8.4).
 
-        Called only where ``extensions`` names it; nothing happens where the peer takes
+        Called only if ``extensions`` names it; nothing happens if the peer takes
         none any more.
         """
 

@@ -39,7 +39,7 @@ _PLACEHOLDER = "djserve waits for its certificate"
 
 
 class Owner(NamedTuple):
-    """The workers' user and group, None where they are the server's."""
+    """The workers' user and group, None if they are the server's."""
 
     user: str | None = None
     group: str | None = None

@@ -103,7 +103,7 @@ class ApplicationCalls:
         self._running: dict[Conversation, asyncio.Task[None] | DirectCall] = {}
         self._abandoned: dict[Conversation, float | None] = {}
         self.loop = loop
-        # A call may begin inside of another: where that has ended its response, or has
+        # A call may begin inside of another: if that has ended its response, or has
         # the connection read on (asyncio calls back in the context of who asked for
         # it). It does not see what the other has set.
         self._context = copy_context()
@@ -291,7 +291,7 @@ def takes_websockets(application: Application) -> bool:
 
 
 def _cancel(call: asyncio.Task[None] | DirectCall) -> None:
-    """Cancel a call; a task at its first step where it has not begun (Python 3.11).
+    """Cancel a call; a task at its first step if it has not begun (Python 3.11).
 
     Cancelled before that, a task runs no line of its coroutine, and no one would be
     told of the end.
@@ -328,7 +328,7 @@ def log_fault(scope: Scope, error: BaseException) -> None:
 def _task_starter(
     loop: asyncio.AbstractEventLoop, context: Context
 ) -> Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]:
-    """Return what makes a task in a copy of ``context``; eager where Python can (3.12).
+    """Return what makes a task in a copy of ``context``; eager if Python can (3.12).
 
     An eager task runs the application up to its first real wait without a turn of the
     loop; many requests end there (benchmark: http1_hello).

@@ -36,7 +36,7 @@ DROPPING_SECONDS = 10.0
 def attend_consumers() -> None:
     """Have the consumers of this process learn of a disconnect by its message first.
 
-    Channels is not imported for it. To be called again where a consumer may have been
+    Channels is not imported for it. To be called again if a consumer may have been
     imported since; it costs a look at each class of consumers.
     """
     consumer: Any = getattr(sys.modules.get(MODULE), "AsyncConsumer", None)
@@ -145,7 +145,7 @@ class _Parting:
             pass
 
     async def send(self, message: Message) -> None:
-        """Send a message of the consumer, or drop it where it comes too late."""
+        """Send a message of the consumer, or drop it if it comes too late."""
         try:
             await self._send(message)
         except (ClientDisconnected, SendAfterClose):

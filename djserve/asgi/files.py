@@ -74,7 +74,7 @@ class FileRange:
     async def read(self) -> bytes:
         """Return the next piece; empty at the end.
 
-        Raises ApplicationError where the file has become shorter.
+        Raises ApplicationError if the file has become shorter.
         """
         size = min(PIECE_SIZE, self.remaining)
         if not size:

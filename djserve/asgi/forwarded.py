@@ -77,7 +77,7 @@ class TrustedProxies:
 
 
 class Forwarded:
-    """What the nearest trusted proxies say; None where they say nothing.
+    """What the nearest trusted proxies say; None if they say nothing.
 
     ``scheme`` is "http" or "https", also for a WebSocket. ``host`` is the Host field
     value that the client sent. ``port`` is the port that the client connected to.
@@ -98,7 +98,7 @@ class Forwarded:
         self.port = port
 
     def replace_host(self, headers: Headers) -> Headers:
-        """Return the headers with the forwarded Host: a new list where it changes."""
+        """Return the headers with the forwarded Host: a new list if it changes."""
         if self.host is None:
             return headers
         kept = [field for field in headers if field[0] != b"host"]
@@ -200,7 +200,7 @@ def parse_node(text: str) -> Node | None:
 
 
 def parse_element(text: str) -> dict[str, str] | None:
-    """Parse one forwarded-element (RFC 7239 section 4); None where it is malformed.
+    """Parse one forwarded-element (RFC 7239 section 4); None if it is malformed.
 
     No parameter that counts contains a comma or a semicolon, so a quoted string with
     one is malformed: an open quote from a client cannot swallow what a proxy added.
@@ -228,7 +228,7 @@ def _parse_node(text: str) -> Node | None:
 
 
 def _split_port(text: str) -> tuple[str | None, int | None]:
-    """Split off the port: 0 where there is none, None where it is malformed."""
+    """Split off the port: 0 if there is none, None if it is malformed."""
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or ":" not in host:
@@ -320,7 +320,7 @@ def _strip(items: list[str]) -> list[str]:
 
 
 def _select(values: list[str], hop_count: int, index: int) -> str:
-    """Take the hop's own value where each hop has one, else the nearest proxy's."""
+    """Take the hop's own value if each hop has one, else the nearest proxy's."""
     if not values:
         return ""
     parallel = len(values) == hop_count and index >= 0

@@ -155,7 +155,7 @@ class HTTPExchange:
         self._calls.abandon(self)
 
     def tick(self, now: float) -> None:
-        """Answer 503 where the response has not begun in time."""
+        """Answer 503 if the response has not begun in time."""
         if self._request_timeout is None or not self._is_unanswered():
             return
         if self._started_at is None:
@@ -228,7 +228,7 @@ class HTTPExchange:
         return {"type": "http.request", "body": body, "more_body": more}
 
     def respond(self, start: Message, content: bytes) -> bool:
-        """Send a whole response; False where the peer takes nothing now."""
+        """Send a whole response; False if the peer takes nothing now."""
         if not self._stream.is_writable:
             return False
         self._on_start(start)
@@ -243,7 +243,7 @@ class HTTPExchange:
             self.application_failed(error)
 
     def application_failed(self, error: BaseException) -> None:
-        """Answer 500 where nothing was sent yet; else break the response off."""
+        """Answer 500 if nothing was sent yet; else break the response off."""
         if self.has_ended():
             return
         if self._is_unanswered():

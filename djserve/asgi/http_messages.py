@@ -86,7 +86,7 @@ def take_refusal(exc: Exception | None) -> int:
 
 
 def add_length(headers: Headers, length: int) -> Headers:
-    """Return ``headers`` with a Content-Length, where they have none."""
+    """Return ``headers`` with a Content-Length, if they have none."""
     fields = list(headers)
     if not any(name.lower() == b"content-length" for name, _ in fields):
         fields.append((b"content-length", b"%d" % length))

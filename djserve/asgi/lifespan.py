@@ -25,7 +25,7 @@ class Phase(Enum):
     """How far the conversation is.
 
     IDLE, STARTING, RUNNING, STOPPING, STOPPED follow each other. STARTING may end in
-    ABSENT, where the call ends without an answer, or in FAILED.
+    ABSENT, if the call ends without an answer, or in FAILED.
     """
 
     IDLE = auto()
@@ -59,8 +59,8 @@ class Lifespan:
     async def startup(self) -> dict[str, Any]:
         """Start the application and return the state for its scopes.
 
-        Raises LifespanError where the application says that it failed or does not
-        answer in time, and in mode "on" where it has no lifespan. Call it once.
+        Raises LifespanError if the application says that it failed or does not
+        answer in time, and in mode "on" if it has no lifespan. Call it once.
         """
         if self._mode == "off":
             return self._state

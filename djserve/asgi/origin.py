@@ -21,7 +21,7 @@ from djserve.errors import ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# What Django allows where DEBUG is on and ALLOWED_HOSTS is empty.
+# What Django allows if DEBUG is on and ALLOWED_HOSTS is empty.
 DEBUG_ALLOWED_HOSTS = (".localhost", "127.0.0.1", "[::1]")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -40,7 +40,7 @@ class OriginPolicy:
     """The lists that decide, as in Django's settings.
 
     ``allowed_hosts`` is ALLOWED_HOSTS: hosts without a port, ".example.com" with all
-    subdomains, "*" for any; None, where there is no such setting, stands for the host
+    subdomains, "*" for any; None, if there is no such setting, stands for the host
     and port that the request was sent to. ``trusted_origins`` is CSRF_TRUSTED_ORIGINS:
     "https://example.com", "https://*.example.com"; "*" turns the check off.
     ``explains`` lets the refusal name the settings.

@@ -27,7 +27,7 @@ def is_disconnect(error: BaseException) -> bool:
 
     Frameworks turn the OSError of ``send`` into their own exceptions, and task
     groups put it into groups. A cause that is named counts always. A context counts
-    where the exception was raised by the very function that had caught it: what fails
+    if the exception was raised by the very function that had caught it: what fails
     in a clean-up is a fault all the same.
     """
     seen: set[int] = set()
@@ -63,7 +63,7 @@ def ends_the_loop(error: BaseException, task: asyncio.Task[None] | None) -> bool
 
     A coroutine that is closed from outside (a loop that ends with calls in it) gets a
     GeneratorExit while its task does not run. A real Ctrl-C raises KeyboardInterrupt
-    where nothing else handles the signal. ``task`` is None while its first step runs.
+    if nothing else handles the signal. ``task`` is None while its first step runs.
     """
     if isinstance(error, GeneratorExit):
         return task is not None and task is not _running_task()

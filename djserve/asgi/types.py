@@ -18,7 +18,7 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 class FinishRequest(Protocol):
     """Called at a request's end with the response's status and its content's size.
 
-    ``started`` is the ``time.perf_counter`` of its beginning; ``status`` is 0 where the
+    ``started`` is the ``time.perf_counter`` of its beginning; ``status`` is 0 if the
     client went before it had one.
     """
 

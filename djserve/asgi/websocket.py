@@ -150,7 +150,7 @@ class WebSocketExchange:
         self._disconnect(CLOSE_ABNORMAL, "")
 
     def tick(self, now: float) -> None:
-        """Answer 503 where the application has not decided in time."""
+        """Answer 503 if the application has not decided in time."""
         if self._started_at is None:
             self._started_at = now
             return
@@ -175,7 +175,7 @@ class WebSocketExchange:
     # Upward, after it: the connection calls these (WebSocketObserver).
 
     def message_received(self, data: str | bytes) -> None:
-        """Keep a message for the application; where there are many, stop the peer."""
+        """Keep a message for the application; if there are many, stop the peer."""
         self._inbox.put(data)
 
     def closed(self, code: int, reason: str) -> None:

@@ -76,7 +76,7 @@ class LayerFolder:
         os.rename(self.new(path), path)
 
     def make(self) -> int:
-        """Make the folder where it is missing; return its owner.
+        """Make the folder if it is missing; return its owner.
 
         Raises ImproperlyConfigured if another user could read or change it.
         """

@@ -97,7 +97,7 @@ class File:
 class FileTable:
     """The files of several folders, by the decoded path of a request.
 
-    Where two folders have a file for one path, the first one's is served. Nothing in
+    If two folders have a file for one path, the first one's is served. Nothing in
     the folders of ``hidden`` is, wherever they lie.
     """
 

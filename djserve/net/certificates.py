@@ -44,7 +44,7 @@ _CLIENT_HELLO = 1
 
 
 class Certificates:
-    """The certificates of one server. Raises ConfigError where they cannot be used.
+    """The certificates of one server. Raises ConfigError if they cannot be used.
 
     ``context`` is what listeners are opened with.
     """
@@ -64,7 +64,7 @@ class Certificates:
         self.context._msg_callback = self._read_message  # type: ignore[attr-defined]
 
     def reload(self) -> bool:
-        """Load all files again; where one is wrong, log it and keep what is in use."""
+        """Load all files again; if one is wrong, log it and keep what is in use."""
         self._state = self._read_state()
         try:
             self._default, self._by_name = self._load()

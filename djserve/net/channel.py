@@ -44,7 +44,7 @@ class Channel:
         return bool(self._outgoing)
 
     def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
-        """Send a message, or keep it where the socket is full.
+        """Send a message, or keep it if the socket is full.
 
         Descriptors are duplicated into the peer's process; ours stay open. A peer that
         is gone raises nothing: ``receive`` tells it.

@@ -31,7 +31,7 @@ class ControlListener:
         return self._sock.fileno()
 
     def accept(self) -> Channel | None:
-        """Return the next connection, None where there is none after all."""
+        """Return the next connection, None if there is none after all."""
         try:
             connection, _ = self._sock.accept()
         except OSError:

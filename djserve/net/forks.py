@@ -130,7 +130,7 @@ def own_fork() -> Iterator[None]:
 
 
 def end_stray_child() -> None:
-    """End this process where it is a child that has returned to the server's code.
+    """End this process if it is a child that has returned to the server's code.
 
     It would never end: neither the loop nor the other threads exist in it.
     """

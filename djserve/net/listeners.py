@@ -72,7 +72,7 @@ class Listener:
 
     @property
     def port(self) -> int | None:
-        """The port as bound; None where there is none, as for a unix socket."""
+        """The port as bound; None if there is none, as for a unix socket."""
         address = self.address
         if "/" in address or "=" in address:
             return None
@@ -81,7 +81,7 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds it; the address where none can."""
+        """Where a browser on this machine finds it; the address if none can."""
         address = self.address
         if "/" in address or "=" in address:
             return address
@@ -179,7 +179,7 @@ def open_listener_on(
 ) -> Listener:
     """Take over a listening socket that is bound already: a worker's, for example.
 
-    ``unlink`` removes a unix socket's file at the stop, where this listener owns it. A
+    ``unlink`` removes a unix socket's file at the stop, if this listener owns it. A
     socket that is not ``is_shared`` is shut down then: it takes no connection any more,
     even if a process that the application has started still has a copy.
     """
@@ -285,7 +285,7 @@ class _Acceptor(asyncio.Protocol):
             return ConnectionInfo(client, server, tls, False, alpn)
         if self._path is not None:
             return ConnectionInfo(None, (self._path, None), tls, True, alpn)
-        # Either is None where the peer has reset the connection in the meantime.
+        # Either is None if the peer has reset the connection in the meantime.
         client = transport.get_extra_info("peername")
         server = transport.get_extra_info("sockname")
         return ConnectionInfo(

@@ -63,7 +63,7 @@ def development_certificate(
     """Return a certificate for localhost; make what is missing or about to expire.
 
     The authority is kept as long as it is valid, so that it has to be trusted once.
-    Raises OSError where the directory cannot be used.
+    Raises OSError if the directory cannot be used.
     """
     folder = default_directory() if directory is None else Path(directory)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ class BadHeader(ValueError):
 class ProxyHeader:
     """The client, and the address that it has connected to.
 
-    Both are None where the proxy speaks for itself (LOCAL, UNKNOWN): a health check.
+    Both are None if the proxy speaks for itself (LOCAL, UNKNOWN): a health check.
     """
 
     client: Address | None

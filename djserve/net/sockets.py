@@ -67,7 +67,7 @@ def open_sockets(
     mode: int = 0o666,
     owner: tuple[int, int] = (-1, -1),
 ) -> list[socket.socket]:
-    """Open the listening sockets of an address: several where a name has several.
+    """Open the listening sockets of an address: several if a name has several.
 
     ``mode`` and ``owner`` (user id, group id) are for a unix socket's file. A name is
     looked up here, which blocks. Raises ListenError; then none stays open.
@@ -128,7 +128,7 @@ def stop_listening(sock: socket.socket) -> None:
 
 
 def set_option(sock: Any, level: int, option: int, value: int | bytes) -> None:
-    """Set an option, where the socket is open and of a family that has it."""
+    """Set an option, if the socket is open and of a family that has it."""
     if _takes(sock, level):
         sock.setsockopt(level, option, value)
 
@@ -352,7 +352,7 @@ def shorten_queues(transport: Any) -> None:
 def has_input(transport: Any) -> bool:
     """Return whether the kernel holds bytes for a connection, or its peer's end.
 
-    The loop reads them in its next turn. False where that cannot be seen: transports
+    The loop reads them in its next turn. False if that cannot be seen: transports
     that are not the loop's own, and systems without poll().
     """
     get_extra_info = getattr(transport, "get_extra_info", None)

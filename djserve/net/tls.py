@@ -46,7 +46,7 @@ _SPECIAL = re.compile(r'([\\",+;<>]|^[ #]| $)')
 
 
 class _Session(ssl.SSLObject):
-    """One connection's TLS, which lets the alert go out where its handshake fails.
+    """One connection's TLS, which lets the alert go out if its handshake fails.
 
     asyncio and uvloop close at the first error and drop what OpenSSL wants to say of it
     (RFC 8446 section 6.2): the client sees a reset instead of a reason. Here the
@@ -103,7 +103,7 @@ def server_context(
 ) -> ServerContext:
     """Make a server's context from PEM files: TLS 1.2 or newer, and these protocols.
 
-    ``keyfile`` may be left out where the certificate's file holds the key too. Raises
+    ``keyfile`` may be left out if the certificate's file holds the key too. Raises
     ConfigError with one line if a file is missing, is not PEM, or does not match.
     """
     certificate = _read(certfile, "certificate")

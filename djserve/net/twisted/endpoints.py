@@ -201,7 +201,7 @@ class EndpointConnection(Protocol):
         self.transport.resumeProducing()
 
     def get_write_buffer_size(self) -> int:
-        """Return what waits to be sent, where the transport below can tell; else 0."""
+        """Return what waits to be sent, if the transport below can tell; else 0."""
         size = getattr(self.transport, "get_write_buffer_size", None)
         return 0 if size is None else size()
 

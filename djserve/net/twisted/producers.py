@@ -23,7 +23,7 @@ class ProducerAdapter:
         self._is_full = False
 
     def register(self, producer: Any, streaming: bool) -> None:
-        """Take a producer. Raises RuntimeError where there is one already."""
+        """Take a producer. Raises RuntimeError if there is one already."""
         if self.producer is not None:
             raise RuntimeError(
                 f"Cannot register {producer!r}, {self.producer!r} is registered"

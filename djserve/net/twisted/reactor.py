@@ -1,6 +1,6 @@
 """The Twisted reactor: installed by a call, never by an import.
 
-Its loop is uvloop's where there is one. TCP and unix streams are the loop's own
+Its loop is uvloop's if there is one. TCP and unix streams are the loop's own
 transports behind Twisted's interfaces; Twisted binds, resolves and connects, and the
 rest of the reactor is Twisted's, too.
 """
@@ -46,7 +46,7 @@ _tls_factory: Callable[..., Any] = TLSMemoryBIOFactory
 
 
 def new_event_loop(*, prefer_uvloop: bool = True) -> AbstractEventLoop:
-    """Return a new loop: uvloop's where it is installed and wanted, else asyncio's.
+    """Return a new loop: uvloop's if it is installed and wanted, else asyncio's.
 
     On Windows winloop takes uvloop's place, and asyncio's is not the default one there,
     which has no readers.
@@ -66,8 +66,8 @@ def new_event_loop(*, prefer_uvloop: bool = True) -> AbstractEventLoop:
 def install(loop: AbstractEventLoop | None = None) -> Reactor:
     """Install a new reactor as Twisted's global one and return it.
 
-    Where djserve's reactor is installed already, that one is returned. Raises
-    ConfigError where another reactor is.
+    If djserve's reactor is installed already, that one is returned. Raises
+    ConfigError if another reactor is.
     """
     installed = _installed_reactor()
     if isinstance(installed, Reactor) and loop in (None, installed.loop):
@@ -323,7 +323,7 @@ class _NativeClient:
     connector: Any
 
     def _connectDone(self) -> None:
-        """Hand the socket over; Twisted calls this where it would begin to read."""
+        """Hand the socket over; Twisted calls this when it would begin to read."""
         sock = self.socket
         self._collectSocketDetails()  # type: ignore[attr-defined]
         connection = self.reactor.loop.create_connection(

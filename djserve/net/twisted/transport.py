@@ -316,7 +316,7 @@ class StreamTransport:
             return
         self._wants_half_close = False
         self._set_write(_ignore)
-        # asyncio's raises where the peer has reset; the loop is about to tell that.
+        # asyncio's raises if the peer has reset; the loop is about to tell that.
         with suppress(OSError):
             self._native.write_eof()
         half_closeable = _half_closeable(self.protocol)

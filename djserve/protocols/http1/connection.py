@@ -529,7 +529,7 @@ class HTTP1Connection:
         """
         self._enter(_LINGERING)
         if self._transport.can_write_eof():
-            # asyncio's raises where the peer has reset; the loop is about to tell that.
+            # asyncio's raises if the peer has reset; the loop is about to tell that.
             with suppress(OSError):
                 self._transport.write_eof()
         self.resume_reading()

@@ -333,7 +333,7 @@ class HTTP2Connection:
         if not self._output.is_stopped:
             self._output.flush()
             if self._transport.can_write_eof():
-                # asyncio's raises where the peer has reset; the loop then tells that.
+                # asyncio's raises if the peer has reset; the loop then tells that.
                 with suppress(OSError):
                     self._transport.write_eof()
 

@@ -1,4 +1,4 @@
-"""Frames as bytes (RFC 9113 section 4.1), where h2's objects are not needed."""
+"""Frames as bytes (RFC 9113 section 4.1), for which h2's objects are not needed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def encode_goaway(last_stream_id: int, code: int, reason: bytes = b"") -> bytes:
 def encode_headers(
     stream_id: int, block: bytes, is_last: bool, frame_limit: int
 ) -> bytes:
-    """Encode a header block as HEADERS and, where it is long, CONTINUATION."""
+    """Encode a header block as HEADERS and, if it is long, CONTINUATION."""
     flags = END_STREAM if is_last else 0
     if len(block) <= frame_limit:
         return pack_header(len(block), HEADERS, flags | END_HEADERS, stream_id) + block

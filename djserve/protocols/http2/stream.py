@@ -464,8 +464,8 @@ class HTTP2Stream:
         left = self._remaining - size
         if left < 0:
             raise ApplicationError(
-                f"{size} bytes of content where the Content-Length has room for "
-                f"{self._remaining}"
+                f"{size} bytes of content, but the Content-Length has room for "
+                f"{self._remaining} only"
             )
         if left and not more:
             raise ApplicationError(

@@ -285,7 +285,7 @@ class Parser(WebSocketServerProtocol):
 
     def _onMessageBegin(self, isBinary: bool) -> None:
         self.message_is_binary = isBinary
-        # Autobahn adds to it and looks at it only where its own limits are set.
+        # Autobahn adds to it and looks at it only if its own limits are set.
         self.message_data_total_length = 0
         self.message = bytearray()
 
@@ -369,7 +369,7 @@ def create_deflate(agreement: DeflateAgreement, message_limit: int) -> Deflate:
 
 
 def encode(payload: bytes, opcode: int, deflate: Deflate | None) -> bytes:
-    """Write a message in one frame, deflated where that was agreed on and helps."""
+    """Write a message in one frame, deflated if that was agreed on and helps."""
     if deflate is None or len(payload) < _COMPRESS_FROM:
         return encode_message(payload, opcode)
     deflate.start_compress_message()
