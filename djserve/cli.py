@@ -134,7 +134,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _read_config(mapping: Mapping[str, Any]) -> ServerConfig:
     """Return what is known before the application is imported.
 
-    Where the environment names Django's settings, they can be read already. Whether
+    If the environment names Django's settings, they can be read already. Whether
     they are the application's at all is not known yet, so they may be missing.
     """
     if not os.environ.get("DJANGO_SETTINGS_MODULE"):

@@ -72,7 +72,7 @@ class LineFile:
         self._path = path
         self._call_later = call_later
         # Whoever adds a line itself, in one or several parts, calls ``see_to_pending``
-        # after the first one and where BATCH_LIMIT is reached, and ``flush`` before a
+        # after the first one and when BATCH_LIMIT is reached, and ``flush`` before a
         # long part.
         self.pending: list[bytes] = []
         self._rest = b""
@@ -94,7 +94,7 @@ class LineFile:
         self.see_to_pending()
 
     def see_to_pending(self) -> None:
-        """Write ``pending`` out where it is much; else see that it is done in time."""
+        """Write ``pending`` out if it is much; else see that it is done in time."""
         if len(self.pending) >= BATCH_LIMIT:
             self.flush()
         if (self.pending or self._rest) and not self._is_scheduled:
@@ -124,7 +124,7 @@ class LineFile:
             self._is_failing = False
 
     def reopen(self) -> None:
-        """Open the path anew; the old file stays in use where that fails."""
+        """Open the path anew; the old file stays in use if that fails."""
         self.flush()
         old_file = self._file
         try:

@@ -72,7 +72,7 @@ def encode(text: str) -> bytes:
 def format_entry(record: RequestRecord, method: str, date: str) -> str:
     """Return a record's line: the combined log format, then the seconds it took.
 
-    Where tracing is on, the trace comes last.
+    If tracing is on, the trace comes last.
     """
     trace = f" trace={record.trace_id}" if record.trace_id else ""
     duration = DURATIONS[(record.duration * 1e6 + 0.5).__trunc__()]
@@ -104,7 +104,7 @@ def describe(
 def find_fields(head: RequestHead) -> str:
     """Return the Referer and the User-Agent of a request, and keep them if they repeat.
 
-    Found by the field lines, where these have come before (benchmark: access_log_cost).
+    Found by the field lines, if these have come before (benchmark: access_log_cost).
     """
     known = _known_fields.get(head.field_lines)
     if known is not None:

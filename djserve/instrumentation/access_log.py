@@ -52,7 +52,7 @@ def open_access_log(config: LoggingConfig, call_later: CallLater) -> AccessLog |
 
     A file or "-" in the settings comes first; else the logger "djserve.access" is used
     if it has its own handler. ``call_later`` is the event loop's or the reactor's.
-    Raises ConfigError where the file cannot be opened.
+    Raises ConfigError if the file cannot be opened.
     """
     line_format = _choose_format(config)
     sink: LineFile | LineLogger

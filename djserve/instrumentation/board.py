@@ -157,7 +157,7 @@ class Board:
         return self._shown is not None
 
     def show(self) -> None:
-        """Copy the single figures to a board of another version, where there is one."""
+        """Copy the single figures to a board of another version, if there is one."""
         if self._shown is not None:
             # All but the last, which tells what the other's tables are like.
             size = min(len(self._shown), Figure.LAYOUT * 8)

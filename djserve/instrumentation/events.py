@@ -15,9 +15,9 @@ class RequestRecord:
 
     ``client`` and ``scheme`` are as in the scope, so the forwarded ones behind a proxy.
     ``status`` is the response's status, for a closed WebSocket its close code, and 0
-    where there is none. ``size`` counts the bytes of content sent. ``duration`` is in
-    seconds since the head arrived. ``scope`` is the application's, None where it has
-    not seen the request; ``trace_id`` is filled in where tracing is on.
+    if there is none. ``size`` counts the bytes of content sent. ``duration`` is in
+    seconds since the head arrived. ``scope`` is the application's, None if it has
+    not seen the request; ``trace_id`` is filled in if tracing is on.
     """
 
     __slots__ = (
@@ -77,7 +77,7 @@ def escape(text: str) -> str:
 
 
 def format_client(client: tuple[str, int] | None) -> str:
-    """Return ``host:port``, with brackets around IPv6, or "-" where it is not known."""
+    """Return ``host:port``, with brackets around IPv6, or "-" if it is not known."""
     if client is None:
         return "-"
     host, port = escape(client[0]), client[1]

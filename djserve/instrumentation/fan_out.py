@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def combine(logs: Sequence[RequestLog]) -> RequestLog | None:
-    """Return one log that tells all of them; None where there are none."""
+    """Return one log that tells all of them; None if there are none."""
     if len(logs) < 2:
         return logs[0] if logs else None
     return FanOut(logs)

@@ -2,7 +2,7 @@
 
 - ``djserve``: start, stop and what concerns the whole server
 - ``djserve.error``: exceptions of the application, and failures of the server
-- ``djserve.access``: the access log, where it goes through logging
+- ``djserve.access``: the access log, if it goes through logging
 - ``djserve.slow``: requests that took longer than SLOW_REQUEST_TIME
 - ``djserve.development``: a line for each request under ``runserver``
 - ``djserve.twisted``: what Twisted reports, unhandled failures above all
@@ -128,7 +128,7 @@ def _exc_info(event: TwistedEvent) -> Any:
 
 
 class _FallbackHandler(logging.StreamHandler[TextIO]):
-    """Standard error, where the project has set up no handler."""
+    """Standard error, if the project has set up no handler."""
 
     def __init__(self, line_format: str, is_json: bool = False) -> None:
         super().__init__()

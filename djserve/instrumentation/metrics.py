@@ -60,7 +60,7 @@ GAUGES = {
 
 
 def require_client() -> None:
-    """Raise ConfigError where the library for metrics is not installed."""
+    """Raise ConfigError if the library for metrics is not installed."""
     try:
         import prometheus_client  # noqa: F401
     except ImportError:

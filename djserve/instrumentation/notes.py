@@ -1,6 +1,6 @@
 """What a log wants to know of a request beyond its record, kept for it until the end.
 
-The server puts a dictionary into the scope's extensions, where a log asks for it; what
+The server puts a dictionary into the scope's extensions, if a log asks for it; what
 serves the request writes into it, and the logs read it when the request has ended. A
 server without such a log has none of this on the way of a request.
 """
@@ -51,7 +51,7 @@ def take_notes(scope: MutableMapping[str, Any]) -> dict[str, Any]:
 
 
 def find_notes(scope: MutableMapping[str, Any] | None) -> dict[str, Any]:
-    """Return a scope's notes, {} where none are taken."""
+    """Return a scope's notes, {} if none are taken."""
     if scope is None:
         return {}
     notes: dict[str, Any] = (scope.get("extensions") or {}).get(EXTENSION, {})

@@ -1,7 +1,7 @@
 """A name for each request, by which the lines of all logs can be brought together.
 
-It is the field X-Request-ID of the request. A client's or a proxy's own is kept where
-it is short and plain, and replaced where it is not.
+It is the field X-Request-ID of the request. A client's or a proxy's own is kept if
+it is short and plain, and replaced if it is not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def name_request(headers: Headers) -> None:
 
 
 def find_request_id(headers: Headers) -> str:
-    """Return the request's id, "" where it has none that is plain."""
+    """Return the request's id, "" if it has none that is plain."""
     for name, value in headers:
         if name == FIELD and _PLAIN.fullmatch(value):
             return value.decode("ascii")

@@ -1,6 +1,6 @@
 """A request's scope to an OpenTelemetry span, by the semantic conventions for HTTP.
 
-Imports OpenTelemetry: to be imported only where tracing is on.
+Imports OpenTelemetry: to be imported only if tracing is on.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _current: ContextVar[ServerSpan | None] = ContextVar("djserve_span", default=Non
 
 
 class ServerSpan:
-    """The span of one request or WebSocket; made where its application call begins.
+    """The span of one request or WebSocket; made when its application call begins.
 
     It ends when both the call and the exchange with the client have ended.
     """

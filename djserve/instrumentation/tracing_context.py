@@ -1,7 +1,7 @@
 """What runs under which trace: known to the logs whether or not OpenTelemetry is there.
 
 Everything else about traces is in ``instrumentation.tracing``, which is imported only
-where tracing is on.
+if tracing is on.
 """
 
 from __future__ import annotations

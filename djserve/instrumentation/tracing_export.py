@@ -1,6 +1,6 @@
 """OpenTelemetry's own settings, the variables OTEL_*, to what sends spans away.
 
-A project that has set up a provider by itself keeps it. Else one is made where the
+A project that has set up a provider by itself keeps it. Else one is made when the
 server begins to run, after any fork: its threads would not survive one.
 """
 
@@ -27,7 +27,7 @@ SHUTDOWN_TIMEOUT = 5.0
 
 
 def require_tracing() -> None:
-    """Raise ConfigError where OpenTelemetry's interface is not installed."""
+    """Raise ConfigError if OpenTelemetry's interface is not installed."""
     try:
         is_there = importlib.util.find_spec("opentelemetry.trace") is not None
     except ImportError:

@@ -75,7 +75,7 @@ _WEBSOCKET = "djserve.protocols.websocket.handshake"
 def prepare_reactor() -> Reactor:
     """Install djserve's reactor, and its loop as this thread's current one.
 
-    Raises ConfigError where another reactor is installed.
+    Raises ConfigError if another reactor is installed.
     """
     reactor = install()
     asyncio.set_event_loop(reactor.loop)
@@ -107,7 +107,7 @@ class Watch:
     """Who watches a server, and what for.
 
     ``on_ready`` is called once every address accepts connections. Figures are kept on
-    ``board``, where there is one. ``around`` is put around the application.
+    ``board``, if there is one. ``around`` is put around the application.
     """
 
     on_ready: Callable[[Server], None]
@@ -125,7 +125,7 @@ def launch(
 ) -> ExitCode:
     """Serve until a signal ends it, and return how the process ends.
 
-    ``notes`` are lines for the start-up message. Raises ConfigError where a log or the
+    ``notes`` are lines for the start-up message. Raises ConfigError if a log or the
     process id file cannot be opened.
     """
     configure(config.logging, django=uses_django())
@@ -183,7 +183,7 @@ def serve_application(
 ) -> ExitCode:
     """Serve until a signal ends it, in a process whose logs are set up.
 
-    Raises ConfigError where the access log cannot be opened, or traces be made.
+    Raises ConfigError if the access log cannot be opened, or traces be made.
     """
     redirect_log()
     raise_descriptor_limit()

@@ -207,7 +207,7 @@ class Server:
         await self._end()
 
     async def _start_unless_stopped(self) -> bool:
-        """Start; give up where ``stop`` is called before the application is ready."""
+        """Start; give up if ``stop`` is called before the application is ready."""
         starting = asyncio.ensure_future(self._start())
         stopped = asyncio.ensure_future(self._stop_wanted.wait())
         try:
@@ -388,7 +388,7 @@ def _handle_signals(
     loop: asyncio.AbstractEventLoop,
     stop_signals: Sequence[signal.Signals],
 ) -> Iterator[None]:
-    """Let ``stop_signals`` stop ``server``, where this thread gets signals.
+    """Let ``stop_signals`` stop ``server``, if this thread gets signals.
 
     With TLS, SIGHUP loads the certificates again. What has come before is made up for.
     """

@@ -47,7 +47,7 @@ def load_application(name: str, *, is_factory: bool = False) -> Application:
 def import_application(module_name: str, attribute: str) -> Application:
     """Import a module and return an attribute of it, dotted or not, as ASGI 3.
 
-    Raises ConfigError; where the module itself raised, that is the error's cause.
+    Raises ConfigError; if the module itself raised, that is the error's cause.
     """
     target = _import_attribute(module_name, attribute)
     return accept_application(target, f"{module_name}:{attribute}")

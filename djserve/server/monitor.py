@@ -98,7 +98,7 @@ class Heartbeat:
 class LocalMonitor:
     """Answer the probes of the one server of this process.
 
-    Raises ConfigError where the library for metrics is missing.
+    Raises ConfigError if the library for metrics is missing.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class LocalMonitor:
             self._probe_server = ProbeServer(self._config.metrics_bind, self)
 
     def close(self) -> None:
-        """Stop, where the loop and the process run on; called once."""
+        """Stop, if the loop and the process run on; called once."""
         if self._heartbeat is not None:
             self._heartbeat.stop()
         if self._probe_server is not None:

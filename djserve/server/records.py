@@ -78,7 +78,7 @@ class WebSocketEntry:
         self._log.websocket_accepted(self._record)
 
     def rejected(self, status: int) -> None:
-        """Log a refusal with its status, 0 where the client went first."""
+        """Log a refusal with its status, 0 if the client went first."""
         self._update(status)
         self._log.websocket_rejected(self._record)
 
@@ -99,7 +99,7 @@ def record_refusal(
     client: tuple[str, int] | None,
     status: int,
 ) -> None:
-    """Log a request that no application has seen; "-" where it could not be read.
+    """Log a request that no application has seen; "-" if it could not be read.
 
     ``client`` is the forwarded one behind a trusted proxy.
     """

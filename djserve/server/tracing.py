@@ -1,6 +1,6 @@
 """Application calls and their exchanges, joined in one OpenTelemetry span each.
 
-``open_tracing`` alone imports OpenTelemetry, where the configuration asks for it.
+``open_tracing`` alone imports OpenTelemetry, if the configuration asks for it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def open_tracing(config: TracingConfig, end_timeout: float) -> Iterator[Tracing 
     """Return what traces this process's requests, None if that is not wanted.
 
     At the end, ``end_timeout`` seconds are left for the last spans. Raises ConfigError
-    where OpenTelemetry is missing or set up wrongly.
+    if OpenTelemetry is missing or set up wrongly.
     """
     if not config.tracing:
         yield None

@@ -87,7 +87,7 @@ class Arbiter:
     def run(self, set_up_logging: Callable[[], None] = lambda: None) -> ExitCode:
         """Serve until a signal ends it; return how the process ends.
 
-        Raises ConfigError where a package is missing that the configuration needs.
+        Raises ConfigError if a package is missing that the configuration needs.
         """
         with SignalQueue() as signals:
             # A failure of the project's logging is told on standard error.

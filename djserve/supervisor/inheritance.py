@@ -119,7 +119,7 @@ class Inheritance:
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str] = os.environ) -> Inheritance | None:
-        """Remove the variable and return its meaning, None where there is none."""
+        """Remove the variable and return its meaning, None if there is none."""
         text = environ.pop(UPGRADE_VARIABLE, None)
         if text is None:
             return None

@@ -2,7 +2,7 @@
 
 It runs the same command line as the supervisor, and finds in its environment that it
 is a child, with the channel to the supervisor and the listening sockets. It forks a
-worker for each order, or becomes one itself where a fork would not be safe.
+worker for each order, or becomes one itself if a fork would not be safe.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def report_failure(problems: list[str]) -> bool:
 
 
 def find_obstacle() -> str:
-    """Return why a fork would not be safe after loading, "" where it is."""
+    """Return why a fork would not be safe after loading, "" if it is."""
     others = [
         thread.name
         for thread in threading.enumerate()
@@ -167,7 +167,7 @@ class _Loader:
         return run_worker(assignment, self._config, self._program, self._loaded)
 
     def _load(self) -> str:
-        """Load the application where a fork may follow; return what speaks against."""
+        """Load the application if a fork may follow; return what speaks against."""
         if not self._config.workers.preload:
             return PRELOAD_OFF
         # A loop that the application would make for itself now would not be the

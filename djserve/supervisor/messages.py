@@ -25,7 +25,7 @@ A worker's life
 What is not a message
     Figures and heartbeats: a worker writes them to its board, memory that the
     supervisor reads even if the worker is blocked or dead. Ends: the end of a process
-    closes its channel, which both sides see, without a word. A signal is sent where a
+    closes its channel, which both sides see, without a word. A signal is sent if a
     process may not be able to read: SIGTERM to a worker that still starts, SIGUSR2
     for its stacks, SIGKILL past a deadline.
 

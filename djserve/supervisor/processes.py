@@ -46,7 +46,7 @@ def command_line() -> list[str]:
 def working_directory() -> str:
     """Return the directory that this program was started in.
 
-    Under its name in the shell: where that is a symbolic link that a deployment turns
+    Under its name in the shell: if that is a symbolic link that a deployment turns
     to another release, new processes must start in the new one.
     """
     current = os.getcwd()
@@ -82,7 +82,7 @@ class Launcher:
         return self._config.worker_start_timeout
 
     def start(self, *, is_checked: bool = False) -> Loader:
-        """Start a loader. Raises OSError where the system cannot.
+        """Start a loader. Raises OSError if the system cannot.
 
         With ``is_checked`` another has run the system checks on the same code.
         """
@@ -117,7 +117,7 @@ class Launcher:
 
 
 class Loader:
-    """A loader process. ``obstacle`` says why it cannot fork, "" where it can.
+    """A loader process. ``obstacle`` says why it cannot fork, "" if it can.
 
     ``deadline`` is the monotonic time by which it has to have done what it was started
     or told to do last.
@@ -250,7 +250,7 @@ class Worker:
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it this moment, where its process is known."""
+        """End it this moment, if its process is known."""
         self.send_signal(signal.SIGKILL)
 
     def memory(self) -> int:
@@ -258,7 +258,7 @@ class Worker:
         return resident_memory(self.pid)
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, where the process is known and still there."""
+        """Send a signal, if the process is known and still there."""
         if self.pid is None:
             return
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Loaded(NamedTuple):
     """An application, and what the start-up message tells of it.
 
-    ``config`` is the configuration where only the application brought it along.
+    ``config`` is the configuration if only the application brought it along.
     ``files`` are served without the application.
     """
 

@@ -24,13 +24,13 @@ logger = logging.getLogger("djserve")
 SUFFIXES = (".py", ".html", ".txt", ".toml", ".ini", ".cfg", ".env", ".json", ".po")
 IGNORED_FOLDERS = frozenset({"__pycache__", "node_modules", ".git", ".venv", "venv"})
 INTERVAL = 300
-"""Milliseconds between looks, where the file system does not tell of changes."""
+"""Milliseconds between looks, if the file system does not tell of changes."""
 
 
 class Reloader:
     """Watch files in a thread until ``close``.
 
-    Raises ConfigError where watchfiles is not installed or a path does not exist.
+    Raises ConfigError if watchfiles is not installed or a path does not exist.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:

@@ -98,7 +98,7 @@ class Limits:
         )
 
     def find_reason(self, requests: int, age: float, memory: int) -> str:
-        """Return which limit is reached, "" where none is."""
+        """Return which limit is reached, "" if none is."""
         if requests >= self.requests:
             return f"it has answered {requests} requests"
         if age >= self.age:
@@ -145,7 +145,7 @@ class Backoff:
         return delay
 
     def wait(self, now: float) -> float:
-        """Return the seconds until the next start is allowed, 0 where it is now."""
+        """Return the seconds until the next start is allowed, 0 if it is now."""
         return max(0.0, self._next_start - now)
 
     def reset(self) -> None:

@@ -33,7 +33,7 @@ logger = logging.getLogger("djserve")
 def run(config: ServerConfig, program: Program) -> ExitCode:
     """Serve until a signal ends it, and return how the process ends.
 
-    Raises ConfigError where the configuration or the application is wrong.
+    Raises ConfigError if the configuration or the application is wrong.
     """
     require_processes(config)
     environment = ChildEnvironment.take()

@@ -74,7 +74,7 @@ def describe_end(code: int | None) -> str:
 
 
 def resident_memory(pid: int | None) -> int:
-    """Return a process's resident memory in bytes, 0 where it cannot be told."""
+    """Return a process's resident memory in bytes, 0 if it cannot be told."""
     try:
         with open(f"/proc/{pid}/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -53,7 +53,7 @@ def read_first_environment() -> Mapping[str, str]:
 
 
 class Notifier:
-    """Tell the service manager of each step; does nothing where there is none."""
+    """Tell the service manager of each step; does nothing if there is none."""
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
         self._address = environ.pop("NOTIFY_SOCKET", "")

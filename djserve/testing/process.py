@@ -42,7 +42,7 @@ class DjserveProcess(_Process):
     """Takes the place of ``daphne.testing.DaphneProcess``, with what it takes and has.
 
     ``kwargs`` are keys of ``settings.DJSERVE``. ``ready`` is set once ``port`` is
-    known; where the server does not start, ``errors`` has the exception and its
+    known; if the server does not start, ``errors`` has the exception and its
     traceback. ``setup`` is called in the process before it serves, ``teardown`` after.
     On systems that do not fork (macOS, Windows) all of these are pickled: the functions
     have to be defined in a module, not in another function.
