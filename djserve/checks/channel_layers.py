@@ -29,7 +29,7 @@ _ADVISED_REDIS_TIMEOUT = 15 if sys.version_info >= (3, 12) else None
 
 
 def check_channel_layers(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """Report channel layers that live in one process where there are several."""
+    """Report channel layers that live in one process if there are several."""
     config = load_or_none()
     return [] if config is None else find_layer_problems(config.workers.workers)
 
@@ -54,7 +54,7 @@ def find_layer_problems(workers: int | None) -> list[CheckMessage]:
 
 
 def check_machines(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """Report channel layers of one machine where there may well be several.
+    """Report channel layers of one machine if there may well be several.
 
     It cannot be known from one of them; a database elsewhere is often shared.
     """

@@ -24,7 +24,7 @@ def setting(
     that Daphne has. ``minimum`` is inclusive.
     ``syntax`` names the rule in ``conf.syntax`` that the text must obey.
     ``unit`` is "bytes" for a size, which may be given as "64KiB".
-    ``none_word`` stands for None on the command line, where that cannot be typed.
+    ``none_word`` stands for None on the command line, if that cannot be typed.
     """
     metadata = {
         "help": help,

@@ -72,9 +72,9 @@ def merge_for_production(
 
 
 def read_settings() -> Mapping[str, Any]:
-    """Return ``settings.DJSERVE`` as it stands, {} where there are no settings.
+    """Return ``settings.DJSERVE`` as it stands, {} if there are no settings.
 
-    Raises ConfigError where it is not a mapping.
+    Raises ConfigError if it is not a mapping.
     """
     from django.conf import settings
 
@@ -89,7 +89,7 @@ def read_settings() -> Mapping[str, Any]:
 
 
 def read_host_settings() -> HostSettings | None:
-    """Return what the project says of its hosts, None where there are no settings."""
+    """Return what the project says of its hosts, None if there are no settings."""
     from django.conf import settings
 
     if not _has_settings():

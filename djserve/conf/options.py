@@ -21,7 +21,7 @@ DEFAULT_PORT = "8000"
 _A_YEAR = str(365 * 24 * 3600)
 _NO_LIMIT = str(2**63 - 1)
 
-# What Daphne's users write for "never" or "no limit", where our setting knows no such
+# What Daphne's users write for "never" or "no limit", if our setting knows no such
 # value: option, Daphne's text, the text or None that means the same here.
 _DAPHNE_VALUES: dict[str, dict[str, str | None]] = {
     "REQUEST_TIMEOUT": {"0": None},
@@ -215,7 +215,7 @@ def describe_value(setting: Setting) -> str:
 
 
 def describe_default(setting: Setting) -> str:
-    """Return the default in words that can be typed, "" where there is none."""
+    """Return the default in words that can be typed, "" if there is none."""
     if setting.default is None or setting.default in ((), ""):
         return ""
     if setting.kind is bool:

@@ -43,7 +43,7 @@ _BESIDE_CERTIFICATE = (
 class Flag:
     """A value given on the command line, under the flag that gave it.
 
-    Text is converted to the setting's type. ``problem`` is set where the flag itself is
+    Text is converted to the setting's type. ``problem`` is set if the flag itself is
     already known to be wrong; it is reported with the others.
     """
 
@@ -108,7 +108,7 @@ class _Reading:
             self.values[setting.name] = value
 
     def apply_rules(self) -> None:
-        """Apply the rules between settings, where those were right by themselves."""
+        """Apply the rules between settings, if those were right by themselves."""
         for names, rule in _RULES_BETWEEN:
             if self._failed.isdisjoint(names):
                 self.problems += rule(self.values, self._places)

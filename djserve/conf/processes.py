@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 OWN_NAME = "workers"
-"""What the web workers are called where a process is named."""
+"""What the web workers are called among the names of processes."""
 
 EXAMPLE = '{"tasks": {"command": ["db_worker"], "count": 2}}'
 

@@ -1,7 +1,7 @@
 """The settings reference, docs/reference/settings.md, made from the schema.
 
 ``python -m djserve.conf.reference`` prints it, ``--write`` puts it into its file, and
-``--check`` fails where the file says something else.
+``--check`` fails if the file says something else.
 """
 
 from __future__ import annotations

@@ -39,9 +39,9 @@ class FilesConfig:
     )
     files_internal: tuple[str, ...] = setting(
         (),
-        "Folders whose files are sent where the application names them in "
-        "X-Accel-Redirect, and not otherwise: /prefix/=/path/to/folder. In settings.py "
-        "a mapping of prefixes to folders. May be given several times.",
+        "Folders whose files are sent only if the application names them in "
+        "X-Accel-Redirect: /prefix/=/path/to/folder. In settings.py a mapping of "
+        "prefixes to folders. May be given several times.",
         metavar="PREFIX=FOLDER",
         syntax="internal-mount",
     )
@@ -84,8 +84,7 @@ class CompressionConfig:
     )
     compression_minimum_size: int = setting(
         500,
-        "Bytes of content, where the length is known, below which nothing is "
-        "compressed.",
+        "Bytes of content below which a response of known length is not compressed.",
         minimum=0,
         unit="bytes",
     )

@@ -95,7 +95,7 @@ class Rule:
     """``expected`` completes "expected ...".
 
     ``check`` raises ValueError for a text that breaks the rule; the exception's own
-    words are added where they say more.
+    words are added if they say more.
     """
 
     expected: str

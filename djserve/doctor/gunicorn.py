@@ -479,7 +479,7 @@ RULES: tuple[FlagRule, ...] = (
     needless(
         "--header-map", "Fields with an underscore do not arrive.", name="header_map"
     ),
-    needless("--asgi-loop", "uvloop is used where it is installed.", name="asgi_loop"),
+    needless("--asgi-loop", "uvloop is used if it is installed.", name="asgi_loop"),
     to("--asgi-lifespan", "--lifespan", name="asgi_lifespan"),
     special(
         "--asgi-disconnect-grace-period",

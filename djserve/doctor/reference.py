@@ -1,7 +1,7 @@
 """The tables of flags in docs/guides, made from the doctor's rules.
 
 ``python -m djserve.doctor.reference`` prints them, ``--write`` puts them into their
-pages, and ``--check`` fails where a page says something else.
+pages, and ``--check`` fails if a page says something else.
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ RULES: tuple[FlagRule, ...] = (
     missing("--reload-exclude", "Name what is to be watched in --reload-paths."),
     needless("--reload-delay", "Changes are reported by the system, not looked for."),
     to("--workers", "--workers"),
-    needless("--loop", "uvloop is used where it is installed."),
+    needless("--loop", "uvloop is used if it is installed."),
     needless("--http", ENGINE),
     needless("--http2", "HTTP/2 is on with TLS.", values="0"),
     needless("--ws", ENGINE),

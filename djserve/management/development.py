@@ -70,7 +70,7 @@ def load_development_config(options: Mapping[str, Any]) -> ServerConfig:
 
 
 def choose_reactor() -> Reactor:
-    """Return djserve's reactor, installed where no other one is."""
+    """Return djserve's reactor, installed if no other one is."""
     try:
         reactor = install()
     except ConfigError as error:
@@ -116,7 +116,7 @@ class DevelopmentServer:
     def set_app(self, application: Application) -> None:
         """Take the application; the second step.
 
-        Raises ConfigError where it cannot be traced as it should be.
+        Raises ConfigError if it cannot be traced as it should be.
         """
         configure(self._config.logging, django=True)
         configure_development()
@@ -144,7 +144,7 @@ class DevelopmentServer:
     def serve_forever(self) -> None:
         """Serve until a signal or ``stop_within`` ends it; the third step.
 
-        Ends the process where the application cannot be started.
+        Ends the process if the application cannot be started.
         """
         assert self._server is not None, "set_app() first"
         try:
@@ -153,7 +153,7 @@ class DevelopmentServer:
         finally:
             self._ended.set()
         if code is not ExitCode.OK:
-            # As Django's runserver ends where it cannot bind: this may be any thread.
+            # As Django's runserver does if it cannot bind: this may be any thread.
             os._exit(code)
 
     def stop_within(self, exit_code: int) -> None:

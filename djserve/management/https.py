@@ -18,8 +18,8 @@ def find_development_certificate(
 ) -> DevelopmentCertificate:
     """Put this machine's own certificate into a mapping of settings; return it.
 
-    It is made on the first use. Raises ConfigError where the mapping names another
-    certificate, and where it cannot be written.
+    It is made on the first use. Raises ConfigError if the mapping names another
+    certificate, and if it cannot be written.
     """
     if "CERTFILE" in mapping or "KEYFILE" in mapping:
         raise ConfigError(

@@ -16,7 +16,7 @@ def test_translation_shows_the_command_first() -> None:
     lines = text.splitlines()
 
     assert lines[0] == "djserve --access-log - --proxy-headers a:b"
-    assert "  --loop uvloop  not needed: uvloop is used where it is installed." in lines
+    assert "  --loop uvloop  not needed: uvloop is used if it is installed." in lines
     assert "  --new 1  unknown" in lines
     assert "What differs from uvicorn by default:" in lines
 

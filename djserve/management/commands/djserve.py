@@ -37,7 +37,7 @@ class Command(BaseCommand):
         settings.add_argument(
             "--changed", action="store_true", help="Leave out those at their defaults."
         )
-        text = "Say what to change where Daphne, Uvicorn or gunicorn serves."
+        text = "Show what to change to replace Daphne, Uvicorn or gunicorn."
         add_doctor_arguments(commands.add_parser("doctor", help=text))
         text = "Make the compressed variants of the static files: .zst, .br, .gz."
         add_compress_arguments(commands.add_parser("compress", help=text))
