@@ -12,6 +12,7 @@ import pytest
 
 from djserve.channels import HostChannelLayer
 from tests.channels.member import Process
+from tests.channels.other_end import OtherEnd
 
 MakeLayer = Callable[..., HostChannelLayer]
 StartProcess = Callable[..., Process]
@@ -23,6 +24,15 @@ def folder() -> Iterator[str]:
     path = tempfile.mkdtemp(prefix="layer-")
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def process(folder: str) -> Iterator[OtherEnd]:
+    """Give another process of the site, as its peers see it."""
+    process = OtherEnd(folder)
+    yield process
+    process.end()
+    process.register.close()
 
 
 @pytest.fixture

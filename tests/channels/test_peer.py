@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from collections.abc import Iterator
 
 import pytest
 
 from djserve.channels import peer as peer_module
-from djserve.channels.folder import LayerFolder, find_folder
 from djserve.channels.peer import Peer
-from djserve.channels.register import OwnRegister
+from tests.channels.other_end import OtherEnd
 
 pytestmark = pytest.mark.e2e
 
@@ -18,41 +15,8 @@ LIMIT = 1 << 20
 FRAME = bytes(4096)
 
 
-class Process:
-    """The other end, which reads when it is told to."""
-
-    def __init__(self, folder: str) -> None:
-        self.place = LayerFolder(find_folder(folder, "asgi"))
-        self.place.make()
-        self.register = OwnRegister(self.place.register_of("other"), os.geteuid())
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(self.place.place_of("other"))
-        self.listener.listen()
-        self.listener.settimeout(60)
-        self.sock: socket.socket | None = None
-
-    def read(self, size: int) -> bytes:
-        if self.sock is None:
-            self.sock, _ = self.listener.accept()
-            self.sock.settimeout(60)
-        return self.sock.recv(size, socket.MSG_WAITALL)
-
-    def end(self) -> None:
-        self.listener.close()
-        if self.sock is not None:
-            self.sock.close()
-
-
 @pytest.fixture
-def process(folder: str) -> Iterator[Process]:
-    process = Process(folder)
-    yield process
-    process.end()
-    process.register.close()
-
-
-@pytest.fixture
-def peer(process: Process) -> Iterator[Peer]:
+def peer(process: OtherEnd) -> Iterator[Peer]:
     peer = Peer(process.place, "other", LIMIT)
     yield peer
     peer.close()
@@ -66,7 +30,7 @@ def fill(peer: Peer) -> int:
     return taken
 
 
-def test_frames_arrive_in_order(peer: Peer, process: Process) -> None:
+def test_frames_arrive_in_order(peer: Peer, process: OtherEnd) -> None:
     assert peer.push(b"one", 1e9)
     assert peer.push(b"two", 1e9)
     assert process.read(6) == b"onetwo"
@@ -87,7 +51,7 @@ def test_peer_that_reads_nothing_costs_a_bounded_buffer_and_one_line(
 
 
 def test_peer_that_goes_on_reading_gets_all_that_was_kept(
-    peer: Peer, process: Process
+    peer: Peer, process: OtherEnd
 ) -> None:
     taken, rest = fill(peer), 0
     while not peer.flush(0.0):
@@ -100,7 +64,7 @@ def test_peer_that_goes_on_reading_gets_all_that_was_kept(
 
 
 def test_what_expires_while_it_is_kept_is_not_sent(
-    peer: Peer, process: Process
+    peer: Peer, process: OtherEnd
 ) -> None:
     while not peer.has_backlog:
         peer.push(FRAME, 10.0)
@@ -120,7 +84,7 @@ def test_what_expires_while_it_is_kept_is_not_sent(
     assert len(data.removesuffix(b"youngend")) % len(FRAME) == 0
 
 
-def test_process_that_has_ended_is_gone(peer: Peer, process: Process) -> None:
+def test_process_that_has_ended_is_gone(peer: Peer, process: OtherEnd) -> None:
     assert peer.push(b"one", 1e9)
     process.read(3)
     process.end()
@@ -130,14 +94,14 @@ def test_process_that_has_ended_is_gone(peer: Peer, process: Process) -> None:
     assert not peer.push(b"three", 1e9)
 
 
-def test_process_that_does_not_listen_is_gone(peer: Peer, process: Process) -> None:
+def test_process_that_does_not_listen_is_gone(peer: Peer, process: OtherEnd) -> None:
     process.end()
 
     assert not peer.push(b"one", 1e9)
     assert peer.is_gone
 
 
-def test_full_queue_of_connections_is_waited_for(process: Process) -> None:
+def test_full_queue_of_connections_is_waited_for(process: OtherEnd) -> None:
     process.listener.listen(0)
     first, second = (Peer(process.place, "other", LIMIT) for _ in range(2))
     while first.push(b"a", 1e9) and not second.has_backlog:

@@ -9,17 +9,9 @@ from djserve.channels.folder import LayerFolder, find_folder
 from djserve.channels.frames import FrameKind, FrameReader
 from djserve.channels.peers import Peers
 from djserve.channels.register import State
-from tests.channels.test_peer import Process
+from tests.channels.other_end import OtherEnd
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture
-def process(folder: str) -> Iterator[Process]:
-    process = Process(folder)
-    yield process
-    process.end()
-    process.register.close()
 
 
 @pytest.fixture
@@ -28,14 +20,14 @@ def calls() -> list[str]:
 
 
 @pytest.fixture
-def peers(process: Process, folder: str, calls: list[str]) -> Iterator[Peers]:
+def peers(process: OtherEnd, folder: str, calls: list[str]) -> Iterator[Peers]:
     place = LayerFolder(find_folder(folder, "asgi"))
     peers = Peers(place, "self", 1 << 16, lambda: calls.append("backlog"))
     yield peers
     peers.close()
 
 
-def test_processes_are_found_and_forgotten(peers: Peers, process: Process) -> None:
+def test_processes_are_found_and_forgotten(peers: Peers, process: OtherEnd) -> None:
     assert peers.find("other") is not None
     assert peers.find("third") is None
     process.place.remove("other")
@@ -44,7 +36,7 @@ def test_processes_are_found_and_forgotten(peers: Peers, process: Process) -> No
 
 
 def test_group_message_goes_once_to_those_with_members(
-    peers: Peers, process: Process
+    peers: Peers, process: OtherEnd
 ) -> None:
     peers.look()
     peers.push_group("room", b"nobody there", 1e9, 0.0)
@@ -58,7 +50,7 @@ def test_group_message_goes_once_to_those_with_members(
 
 
 def test_plain_name_goes_to_one_that_is_attended_and_in_that_state(
-    peers: Peers, process: Process
+    peers: Peers, process: OtherEnd
 ) -> None:
     peers.look()
     process.register.set_state("jobs", State.WAITING)
@@ -70,7 +62,7 @@ def test_plain_name_goes_to_one_that_is_attended_and_in_that_state(
 
 
 def test_backlog_is_told_of_and_written_later(
-    peers: Peers, process: Process, calls: list[str]
+    peers: Peers, process: OtherEnd, calls: list[str]
 ) -> None:
     peer = peers.find("other")
     assert peer is not None
@@ -87,7 +79,7 @@ def test_backlog_is_told_of_and_written_later(
 
 
 def test_killed_process_is_taken_out_of_the_folder(
-    peers: Peers, process: Process
+    peers: Peers, process: OtherEnd
 ) -> None:
     peer = peers.find("other")
     assert peer is not None

@@ -19,6 +19,7 @@ import websockets.sync.client
 
 from tests.conftest import find_free_port, find_program, server_starter
 from tests.e2e.workers import DEADLINE, wait_for
+from tests.support.waiting import can_connect
 
 pytestmark = pytest.mark.e2e
 
@@ -87,14 +88,6 @@ async def tell(scope, receive, send):
 
 application = ProtocolTypeRouter({"http": tell, "websocket": Chat.as_asgi()})
 """
-
-
-def can_connect(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), DEADLINE).close()
-    except OSError:
-        return False
-    return True
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import pytest
 
 from tests.e2e.open_python import open_interpreter, open_packages
 from tests.e2e.workers import DEADLINE, start_workers, wait_for
+from tests.support.waiting import can_connect
 
 pytestmark = pytest.mark.e2e
 
@@ -52,14 +53,6 @@ def start(start_server: StartServer, tmp_path: Path, free_port: int) -> Start:
     """Give ``start(*options)``: two workers that serve APPLICATION."""
     (tmp_path / "app.py").write_text(APPLICATION)
     return partial(start_workers, start_server, tmp_path, free_port)
-
-
-def can_connect(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), DEADLINE).close()
-    except OSError:
-        return False
-    return True
 
 
 def get(url: str) -> str:

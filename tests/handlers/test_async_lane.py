@@ -20,6 +20,7 @@ from djserve.handlers import ASGIHandler
 from djserve.handlers.files import PATHSEND
 from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads.pool import ThreadPool
+from tests.handlers.configuration import DEFAULT_MIDDLEWARE
 from tests.handlers.conversation import Conversation
 from tests.support.waiting import wait_until
 
@@ -79,16 +80,6 @@ urlpatterns = [
     path("stream/", stream),
     path("file/", file),
     path("outlived/", outlived),
-]
-
-DEFAULT_MIDDLEWARE = [
-    "django.middleware.security.SecurityMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 from collections.abc import Callable
 
 PATIENCE = 120
@@ -28,3 +29,12 @@ async def settle_with_data(descriptor: int) -> None:
     ready, _, _ = select.select([descriptor], [], [], PATIENCE)
     assert ready, "Nothing has come"
     await settle()
+
+
+def can_connect(port: int) -> bool:
+    """Return whether something on this machine accepts connections at a port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+    except OSError:
+        return False
+    return True

@@ -13,6 +13,7 @@ from djserve.interfaces import ConnectionInfo, Headers, RequestHead, Stream
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.testing.transport import MemoryTransport
+from tests.support.recorders import RecordedRequest
 
 if TYPE_CHECKING:
     from djserve.errors import ProtocolError
@@ -21,67 +22,31 @@ if TYPE_CHECKING:
 OK: Headers = [(b"content-length", b"2")]
 
 
-class Request:
-    """What reached the application's side of one request (interfaces.Exchange)."""
+class Request(RecordedRequest):
+    """One request's recorder, which the wire's functions answer."""
 
     def __init__(self, wire: Wire, head: RequestHead, stream: Stream) -> None:
+        super().__init__(head, stream)
         self.wire = wire
-        self.head = head
-        self.stream = stream
-        self.content = b""
-        self.chunks: list[bytes] = []
-        self.is_running = False
-        self.is_started = False
-        self.is_complete = False
-        self.is_lost = False
-        self.events: list[object] = []
 
     @property
     def target(self) -> bytes:
         query = self.head.query
         return self.head.raw_path + (b"?" + query if query else b"")
 
-    def answer(
-        self, body: bytes = b"ok", status: int = 200, headers: Headers | None = None
-    ) -> None:
-        """Send a whole response; without ``headers`` the server frames it."""
-        self.stream.send_response(status, headers or [], body, more=False)
-
     def start(self) -> None:
-        self.is_running = self.is_started = True
+        super().start()
         self._act(self.wire.on_start)
         if self.is_complete:
             self._act(self.wire.on_complete)
 
-    def data_received(self, data: bytes) -> None:
-        assert data
-        self.content += data
-        self.chunks.append(data)
-
     def eof_received(self) -> None:
-        assert not self.is_complete
-        self.is_complete = True
+        super().eof_received()
         self._act(self.wire.on_complete)
 
     def _act(self, action: Callable[[Request], None] | None) -> None:
         if action and self.is_started and not self.is_lost:
             action(self)
-
-    def pause_writing(self) -> None:
-        self.events.append("pause")
-
-    def resume_writing(self) -> None:
-        self.events.append("resume")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        assert not self.is_lost
-        self.is_lost = True
-
-    def tick(self, now: float) -> None:
-        self.events.append(("tick", now))
-
-    def drain(self) -> None:
-        self.events.append("drain")
 
 
 class Wire:

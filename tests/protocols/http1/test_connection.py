@@ -14,6 +14,7 @@ from djserve.interfaces import RequestHead
 from djserve.protocols.http1.connection import PIPELINE_LIMIT
 from djserve.protocols.limits import DISCARD_LIMIT
 from djserve.testing.transport import MemoryTransport
+from tests.support.recorders import RecordingReceiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -615,41 +616,11 @@ def test_content_at_the_limit_is_taken(open_wire: type[Wire]) -> None:
 UPGRADE = get(b"/ws", b"Connection: Upgrade", b"Upgrade: websocket")
 
 
-class Upgraded:
-    """A receiver that notes what it gets, as a WebSocket connection would."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.events: list[object] = []
-
-    def data_received(self, data: bytes) -> None:
-        assert data
-        self.data += data
-
-    def eof_received(self) -> None:
-        self.events.append("eof")
-
-    def pause_writing(self) -> None:
-        self.events.append("pause")
-
-    def resume_writing(self) -> None:
-        self.events.append("resume")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.events.append("lost")
-
-    def tick(self, now: float) -> None:
-        self.events.append(now)
-
-    def drain(self) -> None:
-        self.events.append("drain")
-
-
 @pytest.mark.parametrize("eagerly", [False, True])
 def test_bytes_after_the_upgrade_go_to_the_receiver(
     open_wire: type[Wire], eagerly: bool
 ) -> None:
-    receiver = Upgraded()
+    receiver = RecordingReceiver()
     wire = open_wire()
     if eagerly:
         wire.on_start = lambda request: _upgrade(request, receiver)
@@ -663,14 +634,14 @@ def test_bytes_after_the_upgrade_go_to_the_receiver(
     assert len(wire.requests) == 1
 
 
-def _upgrade(request: Request, receiver: Upgraded) -> None:
+def _upgrade(request: Request, receiver: RecordingReceiver) -> None:
     transport = request.stream.upgrade([(b"x", b"y")], receiver)
     assert isinstance(transport, MemoryTransport)
 
 
 def test_upgrade_response_names_the_protocol(open_wire: type[Wire]) -> None:
     wire = open_wire(server_name="s").feed(UPGRADE)
-    _upgrade(wire.requests[0], Upgraded())
+    _upgrade(wire.requests[0], RecordingReceiver())
 
     assert wire.take() == (
         b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\n"
@@ -681,7 +652,7 @@ def test_upgrade_response_names_the_protocol(open_wire: type[Wire]) -> None:
 def test_end_that_crosses_the_upgrade_is_told_to_the_receiver_once(
     open_wire: type[Wire],
 ) -> None:
-    receiver = Upgraded()
+    receiver = RecordingReceiver()
     wire = open_wire().feed(UPGRADE)
     _upgrade(wire.requests[0], receiver)
     # A transport of TLS had named the connection for this before the upgrade.
@@ -695,18 +666,18 @@ def test_end_that_crosses_the_upgrade_is_told_to_the_receiver_once(
 def test_early_bytes_reach_the_receiver_with_the_next_tick(
     open_wire: type[Wire],
 ) -> None:
-    receiver = Upgraded()
+    receiver = RecordingReceiver()
     wire = open_wire().feed(UPGRADE + b"x" * (PIPELINE_LIMIT + 1))
     _upgrade(wire.requests[0], receiver)
     wire.tick(1.0)
 
     assert len(receiver.data) == PIPELINE_LIMIT + 1
     assert not wire.is_paused()
-    assert receiver.events == [1.0]
+    assert receiver.events == [("tick", 1.0)]
 
 
 def test_many_early_bytes_do_not_stop_an_eager_upgrade(open_wire: type[Wire]) -> None:
-    receiver = Upgraded()
+    receiver = RecordingReceiver()
     wire = open_wire(on_start=lambda request: _upgrade(request, receiver))
     wire.feed(UPGRADE + b"x" * (PIPELINE_LIMIT + 1))
     wire.tick(1.0)
@@ -716,7 +687,7 @@ def test_many_early_bytes_do_not_stop_an_eager_upgrade(open_wire: type[Wire]) ->
 
 
 def test_upgraded_connection_passes_all_events(open_wire: type[Wire]) -> None:
-    receiver = Upgraded()
+    receiver = RecordingReceiver()
     wire = open_wire().feed(UPGRADE)
     _upgrade(wire.requests[0], receiver)
     wire.transport.fill()
@@ -733,7 +704,7 @@ def test_upgraded_connection_passes_all_events(open_wire: type[Wire]) -> None:
 def test_no_timeout_of_http_touches_an_upgraded_connection(
     open_wire: type[Wire],
 ) -> None:
-    receiver = Upgraded()
+    receiver = RecordingReceiver()
     wire = open_wire().feed(UPGRADE)
     _upgrade(wire.requests[0], receiver)
     wire.tick(0.0, 1000.0, 2000.0)

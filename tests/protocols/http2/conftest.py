@@ -19,6 +19,7 @@ from djserve.protocols.http2.connection import HTTP2Connection
 from djserve.protocols.http2.response import ServerFields
 from djserve.protocols.http2.streams import HTTP2Service
 from djserve.testing.transport import MemoryTransport
+from tests.support.recorders import RecordedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,54 +63,17 @@ class Response:
         return int(self.head.get(b":status", b"0"))
 
 
-class Request:
-    """What reached the application's side of one request (interfaces.Exchange)."""
+class Request(RecordedRequest):
+    """One request's recorder, which the wire's function answers."""
 
     def __init__(self, wire: Wire, head: RequestHead, stream: Stream) -> None:
+        super().__init__(head, stream)
         self.wire = wire
-        self.head = head
-        self.stream = stream
-        self.content = b""
-        self.is_running = False
-        self.is_started = False
-        self.is_complete = False
-        self.is_lost = False
-        self.events: list[object] = []
-
-    def answer(
-        self, body: bytes = b"ok", status: int = 200, headers: Headers | None = None
-    ) -> None:
-        self.stream.send_response(status, headers or [], body, more=False)
 
     def start(self) -> None:
-        assert not self.is_started
-        self.is_started = self.is_running = True
+        super().start()
         if self.wire.on_start is not None:
             self.wire.on_start(self)
-
-    def data_received(self, data: bytes) -> None:
-        assert data
-        self.content += data
-
-    def eof_received(self) -> None:
-        assert not self.is_complete
-        self.is_complete = True
-
-    def pause_writing(self) -> None:
-        self.events.append("pause")
-
-    def resume_writing(self) -> None:
-        self.events.append("resume")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        assert not self.is_lost
-        self.is_lost = True
-
-    def tick(self, now: float) -> None:
-        self.events.append(("tick", now))
-
-    def drain(self) -> None:
-        self.events.append("drain")
 
 
 class Wire:

@@ -8,6 +8,7 @@ import pytest
 from h2.errors import ErrorCodes
 
 from djserve.protocols.http2 import frames
+from tests.support.recorders import RecordingReceiver
 
 if TYPE_CHECKING:
     from djserve.interfaces import Transport
@@ -23,40 +24,11 @@ CONNECT = [
 ]
 
 
-class Receiver:
-    """What reached the upgraded side."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.events: list[str] = []
-
-    def data_received(self, data: bytes) -> None:
-        self.data += data
-
-    def eof_received(self) -> None:
-        self.events.append("eof")
-
-    def pause_writing(self) -> None:
-        self.events.append("pause")
-
-    def resume_writing(self) -> None:
-        self.events.append("resume")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.events.append("lost")
-
-    def tick(self, now: float) -> None:
-        self.events.append(f"tick {now:g}")
-
-    def drain(self) -> None:
-        self.events.append("drain")
-
-
 def void(value: object) -> None:
     """Take a value that nobody wants."""
 
 
-def upgrade(wire: Wire, receiver: Receiver, early: bytes = b"") -> Transport:
+def upgrade(wire: Wire, receiver: RecordingReceiver, early: bytes = b"") -> Transport:
     wire.feed(wire.headers(1, end=False, base=CONNECT))
     if early:
         wire.feed(wire.data(1, early))
@@ -68,7 +40,7 @@ def upgrade(wire: Wire, receiver: Receiver, early: bytes = b"") -> Transport:
 
 def test_upgrade_is_a_response_without_an_end(open_wire: type[Wire]) -> None:
     wire = open_wire()
-    upgrade(wire, Receiver())
+    upgrade(wire, RecordingReceiver())
 
     assert wire.requests[0].head.upgrade == b"websocket"
     assert wire.requests[0].head.method == "CONNECT"
@@ -77,7 +49,7 @@ def test_upgrade_is_a_response_without_an_end(open_wire: type[Wire]) -> None:
 
 
 def test_bytes_go_both_ways(open_wire: type[Wire]) -> None:
-    wire, receiver = open_wire(), Receiver()
+    wire, receiver = open_wire(), RecordingReceiver()
     transport = upgrade(wire, receiver)
     wire.feed(wire.data(1, b"ping"))
     transport.write(b"po")
@@ -89,7 +61,7 @@ def test_bytes_go_both_ways(open_wire: type[Wire]) -> None:
 
 
 def test_what_came_before_the_upgrade_is_delivered_later(open_wire: type[Wire]) -> None:
-    wire, receiver = open_wire(), Receiver()
+    wire, receiver = open_wire(), RecordingReceiver()
     upgrade(wire, receiver, early=b"hasty")
 
     assert receiver.data == b"hasty"
@@ -97,7 +69,7 @@ def test_what_came_before_the_upgrade_is_delivered_later(open_wire: type[Wire]) 
 
 def test_many_tunnels_and_requests_share_a_connection(open_wire: type[Wire]) -> None:
     wire = open_wire()
-    receivers = [Receiver() for _ in range(10)]
+    receivers = [RecordingReceiver() for _ in range(10)]
     for number, receiver in enumerate(receivers):
         stream_id = 2 * number + 1
         wire.feed(wire.headers(stream_id, end=False, base=CONNECT))
@@ -113,7 +85,7 @@ def test_many_tunnels_and_requests_share_a_connection(open_wire: type[Wire]) -> 
 
 
 def test_window_is_given_back_as_bytes_are_delivered(open_wire: type[Wire]) -> None:
-    wire, receiver = open_wire(http2_stream_window_size=1024), Receiver()
+    wire, receiver = open_wire(http2_stream_window_size=1024), RecordingReceiver()
     upgrade(wire, receiver)
     for _ in range(10):
         wire.feed(wire.data(1, b"x" * 1000))
@@ -123,7 +95,7 @@ def test_window_is_given_back_as_bytes_are_delivered(open_wire: type[Wire]) -> N
 
 
 def test_paused_tunnel_gets_nothing_and_gives_no_window(open_wire: type[Wire]) -> None:
-    wire, receiver = open_wire(http2_stream_window_size=1024), Receiver()
+    wire, receiver = open_wire(http2_stream_window_size=1024), RecordingReceiver()
     transport = upgrade(wire, receiver)
     transport.pause_reading()
     wire.feed(wire.data(1, b"x" * 1024))
@@ -135,7 +107,10 @@ def test_paused_tunnel_gets_nothing_and_gives_no_window(open_wire: type[Wire]) -
 
 
 def test_tunnel_feels_the_peers_window(open_wire: type[Wire]) -> None:
-    wire, receiver = open_wire(client_settings=open_wire.setting(4, 10)), Receiver()
+    wire, receiver = (
+        open_wire(client_settings=open_wire.setting(4, 10)),
+        RecordingReceiver(),
+    )
     transport = upgrade(wire, receiver)
     transport.write(b"x" * 20000)
     wire.turn()
@@ -147,7 +122,7 @@ def test_tunnel_feels_the_peers_window(open_wire: type[Wire]) -> None:
 
 
 def test_closing_tunnel_ends_after_what_waits(open_wire: type[Wire]) -> None:
-    wire, receiver = open_wire(), Receiver()
+    wire, receiver = open_wire(), RecordingReceiver()
     transport = upgrade(wire, receiver)
     transport.write(b"bye")
     transport.close()
@@ -162,7 +137,7 @@ def test_closing_tunnel_ends_after_what_waits(open_wire: type[Wire]) -> None:
 
 
 def test_peer_that_does_not_end_its_side_is_reset(open_wire: type[Wire]) -> None:
-    wire, receiver = open_wire(), Receiver()
+    wire, receiver = open_wire(), RecordingReceiver()
     upgrade(wire, receiver).close()
     wire.turn().tick(0.0, 1.9)
     assert not wire.resets
@@ -173,7 +148,7 @@ def test_peer_that_does_not_end_its_side_is_reset(open_wire: type[Wire]) -> None
 
 
 def test_end_by_the_peer_reaches_the_receiver(open_wire: type[Wire]) -> None:
-    wire, receiver = open_wire(), Receiver()
+    wire, receiver = open_wire(), RecordingReceiver()
     transport = upgrade(wire, receiver)
     wire.feed(wire.data(1, b"bye", end=True))
     assert (receiver.data, receiver.events) == (b"bye", ["eof"])
@@ -186,7 +161,7 @@ def test_end_by_the_peer_reaches_the_receiver(open_wire: type[Wire]) -> None:
 
 @pytest.mark.parametrize("is_ours", [True, False], ids=["abort", "reset by peer"])
 def test_broken_tunnel_is_told_later(open_wire: type[Wire], is_ours: bool) -> None:
-    wire, receiver = open_wire(), Receiver()
+    wire, receiver = open_wire(), RecordingReceiver()
     transport = upgrade(wire, receiver)
     if is_ours:
         transport.abort()
@@ -200,7 +175,7 @@ def test_broken_tunnel_is_told_later(open_wire: type[Wire], is_ours: bool) -> No
 
 
 def test_last_words_on_a_reset_tunnel_are_dropped(open_wire: type[Wire]) -> None:
-    wire, receiver = open_wire(), Receiver()
+    wire, receiver = open_wire(), RecordingReceiver()
     transport = upgrade(wire, receiver)
     wire.transport.feed(wire.reset(1))
     transport.write(b"bye")
@@ -214,17 +189,17 @@ def test_last_words_on_a_reset_tunnel_are_dropped(open_wire: type[Wire]) -> None
 
 
 def test_time_and_drain_reach_the_receiver(open_wire: type[Wire]) -> None:
-    wire, receiver = open_wire(), Receiver()
+    wire, receiver = open_wire(), RecordingReceiver()
     upgrade(wire, receiver)
     wire.tick(1.0)
     wire.connection.drain()
 
-    assert receiver.events == ["tick 1", "drain"]
+    assert receiver.events == [("tick", 1.0), "drain"]
     assert not wire.requests[0].events
 
 
 def test_deferred_drain_is_left_to_whoever_asked(open_wire: type[Wire]) -> None:
-    wire, receiver = open_wire(), Receiver()
+    wire, receiver = open_wire(), RecordingReceiver()
     upgrade(wire, receiver)
     (drain,) = wire.connection.defer_drains()
     wire.connection.drain()
@@ -236,7 +211,7 @@ def test_deferred_drain_is_left_to_whoever_asked(open_wire: type[Wire]) -> None:
 
 
 def test_deferred_drain_of_an_ended_stream_does_nothing(open_wire: type[Wire]) -> None:
-    wire, receiver = open_wire(), Receiver()
+    wire, receiver = open_wire(), RecordingReceiver()
     upgrade(wire, receiver)
     (drain,) = wire.connection.defer_drains()
     wire.feed(wire.reset(1))
@@ -246,7 +221,7 @@ def test_deferred_drain_of_an_ended_stream_does_nothing(open_wire: type[Wire]) -
 
 
 def test_tunnel_that_comes_while_draining_is_drained(open_wire: type[Wire]) -> None:
-    receiver = Receiver()
+    receiver = RecordingReceiver()
     wire = open_wire()
     wire.feed(wire.headers(1))
     wire.connection.drain()
@@ -257,7 +232,7 @@ def test_tunnel_that_comes_while_draining_is_drained(open_wire: type[Wire]) -> N
 
 
 def test_end_of_the_connection_is_told_once(open_wire: type[Wire]) -> None:
-    wire, receiver = open_wire(), Receiver()
+    wire, receiver = open_wire(), RecordingReceiver()
     upgrade(wire, receiver)
     wire.transport.lose()
     wire.turn()
