@@ -86,7 +86,7 @@ class ConnectionInfo:
 class RepeatedLine:
     """A request line that came again, with the same field lines, on one connection.
 
-    ``described`` is for who describes requests: when, with what status and size, and
+    ``described`` is for what describes requests: when, with what status and size, and
     what was made of them, the line and the fields.
     """
 

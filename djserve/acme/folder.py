@@ -1,8 +1,8 @@
 """What ACME keeps between runs: the account's key, the certificate, the challenges.
 
-Each file is replaced as a whole, so that who reads at any moment has the old one or
-the new one. Only the server's user reads the folder; with USER, the workers' user can
-read the certificate and the answers to challenges, and write nothing.
+Each file is replaced as a whole, so that a reader gets the old one or the new one.
+Only the server's user reads the folder; with USER, the workers' user can read the
+certificate and the answers to challenges, and write nothing.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class CertificateFolder:
             self.save_certificate(_make_placeholder(self._domains))
 
     def save_certificate(self, pem: bytes) -> None:
-        """Put a private key with its chain in the place of the present ones."""
+        """Replace the present private key and chain."""
         write_file(self.certificate, pem, self._owner)
 
     def save_challenge(self, token: str, content: str) -> Path:

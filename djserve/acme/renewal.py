@@ -76,7 +76,7 @@ class Renewal:
         return None if self._process is None else self._process.pid
 
     def tick(self, now: float) -> None:
-        """Begin an order that is due, or see to the end of the one that runs."""
+        """Begin an order that is due, or handle the end of the one that runs."""
         if self._process is not None:
             self._watch(now)
         elif now >= self._next_look:

@@ -97,7 +97,7 @@ class HTTPExchange:
         self._status = 0
         self._headers: Headers = []
         self._has_trailers = False
-        # For who only wants to know that; a ``receive`` that waits costs a task.
+        # For callers that only want to know; a ``receive`` that waits costs a task.
         self.on_disconnect: Callable[[], object] | None = None
 
     # Upward: the stream calls these.

@@ -77,7 +77,7 @@ def take_push_path(message: Message) -> str:
 def take_refusal(exc: Exception | None) -> int:
     """Return the status of the server's own answer that ended an exchange, else 0.
 
-    The request log hears of it from the exchange then, and not once more.
+    The request log is told of it by the exchange then, and not once more.
     """
     if not isinstance(exc, ProtocolError):
         return 0

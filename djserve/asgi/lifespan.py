@@ -151,7 +151,7 @@ class Lifespan:
         except Exception as exc:
             self._error = exc
         except (SystemExit, KeyboardInterrupt, GeneratorExit) as exc:
-            # A task hands these on to the loop, which would break off in the middle.
+            # A task hands these on to the loop, which would end in the middle.
             self._error = exc
             if self._phase is Phase.STARTING:
                 self._fail(f"the application raised {exc!r}")

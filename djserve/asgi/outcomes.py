@@ -43,7 +43,7 @@ def is_disconnect(error: BaseException) -> bool:
 
 
 def _converted(error: BaseException) -> BaseException | None:
-    """Return what an exception was raised in the place of, if it was."""
+    """Return the exception that another one was raised instead of, if any."""
     context = error.__context__
     if context is None or isinstance(error, _MISTAKES):
         return None

@@ -138,7 +138,7 @@ class ScopeBuilder:
 def _apply_forwarded(
     scope: dict[str, Any], info: ConnectionInfo, forwarded: Forwarded
 ) -> None:
-    """Put what a trusted proxy says in the place of what the connection shows."""
+    """Replace what the connection shows by what a trusted proxy says."""
     if forwarded.client is not None:
         scope["client"] = tuple(forwarded.client)
     if forwarded.scheme is not None:

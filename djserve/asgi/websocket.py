@@ -240,7 +240,7 @@ class WebSocketExchange:
             self.application_failed(error)
 
     def application_failed(self, error: BaseException) -> None:
-        """Answer 500, or close with 1011; break off what cannot be taken back."""
+        """Answer 500, or close with 1011; abort what cannot be taken back."""
         is_cancelled = isinstance(error, asyncio.CancelledError)
         if self._actions is self._OPEN:
             self._close(

@@ -33,7 +33,7 @@ class Errands:
         self._is_closed = False
 
     def start(self) -> None:
-        """See to it that somebody works; any thread calls this."""
+        """Start the worker unless it runs; any thread calls this."""
         with self._lock:
             if self._has_thread:
                 return
@@ -66,7 +66,7 @@ class Errands:
         if sockets is not None:
             return sockets
         with self._lock:
-            # What comes from now on starts a thread of its own.
+            # What comes from now on starts a new thread.
             self._has_thread = False
         # What came before that moment relied on this one.
         sockets = self._work()

@@ -159,7 +159,7 @@ class LayerFolder:
                 yield path
 
     def add_member(self, group: str, channel: str) -> None:
-        """Put a plain name into a group, anew if it is there."""
+        """Put a plain name into a group, again if it is there."""
         self.make()
         path = self._member(group, channel)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | NO_FOLLOW, 0o600))

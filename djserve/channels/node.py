@@ -208,7 +208,7 @@ class LayerNode:
     # Groups
 
     def join_group(self, group: str, channel: str) -> None:
-        """Add a channel to a group, or its time of joining anew."""
+        """Add a channel to a group, or renew its time of joining."""
         with self.lock:
             owner = owner_of(channel)
             if owner is None:
@@ -609,7 +609,7 @@ class LayerNode:
         self._beat(time.monotonic())
 
     def _show_all(self) -> None:
-        """Show all channels anew."""
+        """Show all channels again."""
         for channel, queue in self.queues.items():
             if owner_of(channel) is None or queue.is_full:
                 self._show(channel, queue)

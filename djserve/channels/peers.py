@@ -109,7 +109,7 @@ class Peers:
         self._peers.clear()
 
     def _lose(self, peer: Peer) -> None:
-        """Forget a peer that has ended, or that has hung up and is to be tried anew."""
+        """Forget a peer that has ended, or has hung up and is to be tried again."""
         peer.close()
         self._peers.pop(peer.name, None)
         self.folder.clean()

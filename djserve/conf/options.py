@@ -319,7 +319,7 @@ def _read_descriptor(flag: Flag) -> Flag:
 
 
 def _read_endpoint(flag: Flag) -> Flag:
-    # Daphne registers "fd" as an endpoint type of its own; Twisted has none.
+    # Daphne registers "fd" as its own endpoint type; Twisted has none.
     text = str(flag.value)
     if text.startswith("fd:fileno="):
         text = "fd://" + text.removeprefix("fd:fileno=")

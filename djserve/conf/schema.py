@@ -154,7 +154,7 @@ class HTTPConfig:
     write_timeout: float = setting(
         30.0,
         "Seconds in which a client has to accept some response data; otherwise the "
-        "connection is broken off.",
+        "connection is aborted.",
         minimum=0.05,
     )
     request_timeout: float | None = setting(

@@ -276,7 +276,7 @@ def _check_file_mode(text: str) -> None:
 
 def _check_log_format(text: str) -> None:
     formatter = logging.Formatter(text)
-    # A field that no record has would fail at each line, in a traceback of its own.
+    # A field that no record has would fail at each line, each time with a traceback.
     record = logging.LogRecord("djserve", logging.INFO, "", 0, "", (), None)
     record.request_id = "-"  # as djserve's filter sets it
     try:

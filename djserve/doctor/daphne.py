@@ -23,7 +23,9 @@ PROXIES = (
 
 def _endpoint(draft: Draft, value: str) -> Outcome:
     if value.startswith("ssl:"):
-        note = "--certfile and --keyfile bring HTTP/2 and certificates loaded anew."
+        note = (
+            "--certfile and --keyfile bring HTTP/2 and certificates that are reloaded."
+        )
         return translated(draft.add("--bind", value), note)
     return translated(draft.add("--bind", value))
 

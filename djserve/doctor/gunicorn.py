@@ -32,9 +32,7 @@ _STREAMS = {"-", "/dev/stdout", "/dev/fd/1", "/proc/1/fd/1"}
 _SYSLOG = "Set a SysLogHandler in LOGGING of Django's settings."
 _STATSD = "Metrics are for Prometheus: --metrics-bind, package extra production."
 _DIRTY = "Work beside requests belongs to a task queue."
-_NOT_WELL_FORMED = (
-    "Such requests are refused; clients that send them have to be mended."
-)
+_NOT_WELL_FORMED = "Such requests are refused; fix the clients that send them."
 _PASTE = "Write the application's name: djserve module:attribute."
 _START_UP = "Use AppConfig.ready(), which each worker runs once."
 _REQUEST_HOOK = "Use a middleware."
@@ -365,7 +363,7 @@ RULES: tuple[FlagRule, ...] = (
     missing("", _START_UP, name="post_worker_init"),
     missing("", _SUPERVISION, name="worker_int"),
     missing("", "The stack of a worker that hangs is logged.", name="worker_abort"),
-    missing("", "A reload starts all anew: SIGHUP.", name="pre_exec"),
+    missing("", "SIGHUP restarts everything.", name="pre_exec"),
     missing("", _REQUEST_HOOK, name="pre_request"),
     missing("", _REQUEST_HOOK, name="post_request"),
     missing(

@@ -199,7 +199,7 @@ class FileExchange:
     def _open(self) -> None:
         """Open the file; what has been replaced since the last tick is looked at again.
 
-        Its fields are those of another file, so the answer is made anew, once.
+        Its fields are those of another file, so the answer is made again, once.
         """
         chosen = self._answer
         assert chosen is not None

@@ -67,7 +67,7 @@ FONTS = frozenset({".eot", ".otf", ".ttf", ".woff", ".woff2"})
 def guess_content_type(name: str) -> str:
     """Return the Content-Type of a file; application/octet-stream if it is unknown."""
     suffix = name[name.rfind(".") :].lower() if "." in name else ""
-    # By the last suffix alone: "app.js.gz" is a compressed file for who asks for it.
+    # By the last suffix alone: "app.js.gz" is itself a compressed file.
     media_type = _TYPES.types_map[True].get(suffix, "application/octet-stream")
     if media_type.startswith("text/") or media_type in _TEXT:
         return f"{media_type}; charset=utf-8"

@@ -152,7 +152,7 @@ class FileTable:
         return _describe(file)
 
     def _check(self, file: File) -> None:
-        """Describe a file anew if it has changed since it was looked at."""
+        """Describe a file again if it has changed since it was looked at."""
         file.checked = self._tick
         if file.location:
             return

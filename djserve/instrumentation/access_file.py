@@ -124,7 +124,7 @@ class LineFile:
             self._is_failing = False
 
     def reopen(self) -> None:
-        """Open the path anew; the old file stays in use if that fails."""
+        """Open the path again; the old file stays in use if that fails."""
         self.flush()
         old_file = self._file
         try:

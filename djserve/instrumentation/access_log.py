@@ -160,7 +160,7 @@ class AccessLog:
         self._sink.flush()
 
     def reopen(self) -> None:
-        """Open the file anew, after it was renamed for rotation."""
+        """Open the file again, after it was renamed for rotation."""
         self._sink.reopen()
 
     def close(self) -> None:

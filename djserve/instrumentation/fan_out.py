@@ -1,4 +1,4 @@
-"""Several logs of requests behind one, and the log files that are opened anew."""
+"""Several logs of requests behind one, and the log files that are opened again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FanOut:
 
 
 def reopen_log_files() -> None:
-    """Let each file that ``logging`` writes to be opened anew, after its rotation."""
+    """Let each file that ``logging`` writes be opened again, after its rotation."""
     for handler in set(_find_file_handlers()):
         handler.acquire()
         try:

@@ -26,7 +26,7 @@ _numbers = itertools.count(int.from_bytes(os.urandom(4)))
 
 
 def name_request(headers: Headers) -> None:
-    """See to it that the headers hold one plain request id."""
+    """Ensure that the headers hold one plain request id."""
     given = [value for name, value in headers if name == FIELD]
     if len(given) == 1 and _PLAIN.fullmatch(given[0]):
         return

@@ -1,4 +1,4 @@
-"""One line, seldom, for the requests that a setting has answered with 503.
+"""At most one line a minute for the requests that a setting has answered with 503.
 
 An overload would fill the log with a line for each of them: the access log has those.
 Called on the loop's thread only.

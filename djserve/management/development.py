@@ -157,7 +157,7 @@ class DevelopmentServer:
             os._exit(code)
 
     def stop_within(self, exit_code: int) -> None:
-        """Close all connections, then see to it that the process ends in time.
+        """Close all connections, then ensure that the process ends in time.
 
         Called in another thread than the server's.
         """

@@ -119,7 +119,7 @@ def read_thread_stats() -> ThreadStats:
 
 
 def _forget_channel_layers() -> None:
-    """Let each process make its channel layers anew: they hold loops and sockets."""
+    """Let each process make new channel layers: they hold loops and sockets."""
     module = sys.modules.get("channels.layers")
     if module is not None:
         module.channel_layers.backends.clear()

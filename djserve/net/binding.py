@@ -98,7 +98,7 @@ def use_descriptors(
     numbers: Iterable[int],
     redirecting: Collection[int] = (),
 ) -> tuple[BindConfig, RedirectConfig]:
-    """Return both groups with open sockets in the place of their addresses.
+    """Return both groups with open sockets instead of their addresses.
 
     ``redirecting`` are those of REDIRECT_HTTP among the ``numbers``.
     """

@@ -115,7 +115,7 @@ def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bo
     try:
         certificate.verify_directly_issued_by(issuer)
     except Exception:
-        # ValueError, TypeError or InvalidSignature: not this authority's, any way.
+        # ValueError, TypeError or InvalidSignature: not this authority's, either way.
         return False
     return True
 

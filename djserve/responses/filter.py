@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class ResponseFilter:
     """Pass everything on, both ways; the base of what changes a part of it.
 
-    ``connect`` comes before anything else. ``log`` hears of the request's end.
+    ``connect`` comes before anything else. ``log`` is told of the request's end.
     """
 
     __slots__ = ("_exchange", "_log", "_stream")

@@ -141,7 +141,7 @@ class PrivateFiles:
 
 
 class PrivateResponse(ResponseFilter):
-    """Send the file that a response names, in the place of the response's content."""
+    """Send the file that a response names, instead of the response's content."""
 
     __slots__ = (
         "_began",
@@ -266,7 +266,7 @@ class PrivateResponse(ResponseFilter):
     def finish(
         self, head: RequestHead, scope: Scope, began: float, status: int, size: int
     ) -> None:
-        """Hear of the end of the application's response, if that was sent."""
+        """Note the end of the application's response, if that was sent."""
         if not self._redirected:
             super().finish(head, scope, began, status, size)
 

@@ -63,13 +63,13 @@ class Drain:
     def retire(self, connection: Connection) -> None:
         """Let a connection end by itself, after a request that is on its way."""
         if self._is_ending_idle:
-            # Late, with time of its own.
+            # Late, with its own time.
             self._end_later(self._first_grace, connection)
         if isinstance(connection, HTTP1Connection) or _is_http2(connection):
             connection.retire()
 
     def connection_lost(self) -> None:
-        """Take note that a connection has left the set."""
+        """Record that a connection has left the set."""
         if not self._connections:
             self._gone.set()
 

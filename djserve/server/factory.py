@@ -75,7 +75,7 @@ def load_protocols(*, websocket: bool = True) -> None:
 class ConnectionFactory:
     """Make a protocol for each connection and an exchange for each request; own both.
 
-    ``request_log`` hears of every request; without one nothing is recorded.
+    ``request_log`` is told of every request; without one nothing is recorded.
     ``origin_policy`` decides which pages may open a WebSocket; without one any may.
     ``files`` are answered without the application.
     """

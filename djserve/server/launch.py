@@ -318,7 +318,7 @@ def _announce(
 
 @contextmanager
 def _access_log(config: LoggingConfig, reactor: Reactor) -> Iterator[AccessLog | None]:
-    """Open the access log; SIGUSR1 opens all log files anew after their rotation."""
+    """Open the access log; SIGUSR1 opens all log files again after their rotation."""
     log = open_access_log(config, reactor.loop.call_later)
 
     def reopen() -> None:
@@ -334,7 +334,7 @@ def _access_log(config: LoggingConfig, reactor: Reactor) -> Iterator[AccessLog |
             if first_signals.take([number]):
                 reopen()
     except (ValueError, RuntimeError):
-        # Not in the main thread: whoever runs us there sees to its own logs.
+        # Not in the main thread: the caller manages its own logs there.
         pass
     try:
         yield log

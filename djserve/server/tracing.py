@@ -59,7 +59,7 @@ def create_tracing(tracer: Any) -> Tracing:
 class Tracing:
     """Start a span for each application call, and end it with its exchange.
 
-    Around the application it sees the call; as a RequestLog it hears of the end that
+    Around the application it sees the call; as a RequestLog it is told of the end that
     the client has seen, the server's own answers included. Among several logs it comes
     first, since it gives the records their trace.
     """

@@ -283,7 +283,7 @@ class Arbiter:
         return self._fleet.rollout.begin()
 
     def _reopen(self) -> None:
-        """Let every process open its log files anew."""
+        """Let every process reopen its log files."""
         reopen_log_files()
         self._fleet.signal_all(signal.SIGUSR1)
 

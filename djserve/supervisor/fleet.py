@@ -96,7 +96,7 @@ class Fleet:
 
     @property
     def is_replacing(self) -> bool:
-        """Whether a worker is being started in the place of another."""
+        """Whether a worker is being started instead of another."""
         return any(worker.replaces for worker in self.workers)
 
     @property
@@ -166,7 +166,7 @@ class Fleet:
     # Starting.
 
     def start_worker(self, replaces: Worker | None = None) -> None:
-        """Start a worker of the current code, in the place of another or beside all."""
+        """Start a worker of the current code, instead of another or beside all."""
         self._count += 1
         now = self._clock()
         generation = self.rollout.current
@@ -220,7 +220,7 @@ class Fleet:
             self._stop(old)
 
     def code_loaded(self, loader: Loader) -> None:
-        """Start anew: what the old code's workers came to counts no more."""
+        """Start again: what the old code's workers came to counts no more."""
         self._backoff.reset()
         self.notes = loader.notes
 
@@ -261,7 +261,8 @@ class Fleet:
         if current.base is loader and not self.is_stopping:
             current.base = None
             logger.warning(
-                "The loader %s; the next worker loads anew", describe_end(code)
+                "The loader %s; the next worker loads the code again",
+                describe_end(code),
             )
 
     def _worker_ended(self, worker: Worker, code: int | None) -> None:
@@ -344,7 +345,7 @@ class Fleet:
                 return
 
     def _renew(self) -> None:
-        """Start a worker of new code in the place of one of the old."""
+        """Start a worker of new code instead of one of the old."""
         if self.is_replacing:
             return
         old = self.rollout.next_to_replace(self.workers)

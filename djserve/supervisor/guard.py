@@ -81,7 +81,7 @@ class Guard:
 
 
 def main() -> None:
-    """Collect groups until the supervisor ends, then see to it that they do."""
+    """Collect groups until the supervisor ends, then end them too."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     groups: dict[int, float] = {}

@@ -62,7 +62,7 @@ class Handover:
             pickle.dump(self, file)
         os.lseek(memory, 0, os.SEEK_SET)
         os.set_inheritable(memory, True)
-        # What the project has set is not for the processes that load it anew, or a
+        # What the project has set is not for the processes that load it again, or a
         # changed .env file would never count; and Twisted has removed LISTEN_FDS.
         environment = {**read_first_environment(), VARIABLE: str(memory)}
         hold_signals()

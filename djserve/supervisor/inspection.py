@@ -73,7 +73,7 @@ def _report(
 
 
 def _text(value: object) -> str:
-    """Return a string that a middleware may have put another object in the place of."""
+    """Return a string that a middleware may have replaced by another object."""
     return value if type(value) is str else "?"
 
 

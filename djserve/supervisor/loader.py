@@ -171,7 +171,7 @@ class _Loader:
         if not self._config.workers.preload:
             return PRELOAD_OFF
         # A loop that the application would make for itself now would not be the
-        # worker's: without a current one asyncio refuses, and the worker loads anew.
+        # worker's: without a current one asyncio refuses, and the worker loads again.
         asyncio.set_event_loop(None)
         try:
             self._loaded = self._program.load()

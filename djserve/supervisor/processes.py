@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 given_command: list[str] | None = None
-"""The command line in the place of this process's own."""
+"""The command line instead of this process's own."""
 
 
 def command_line() -> list[str]:
@@ -292,7 +292,7 @@ class Worker:
 def start_successor(
     sockets: Sequence[int], environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start this program anew, with the listening sockets, to take over."""
+    """Start this program again, with the listening sockets, to take over."""
     return subprocess.Popen(
         command_line(),
         cwd=working_directory(),

@@ -1,7 +1,7 @@
 """``--reload``: a change of a file is a SIGHUP to the supervisor.
 
 So a reload in development is that of production: code with an error is shown, and the
-workers that run go on until it is mended.
+workers keep running until it is fixed.
 """
 
 from __future__ import annotations

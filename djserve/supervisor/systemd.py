@@ -21,7 +21,7 @@ def adopt_activation(
     redirect: RedirectConfig,
     environ: Mapping[str, str] | None = None,
 ) -> BindConfig:
-    """Return the sockets of LISTEN_FDS in the place of BIND, ``bind`` without any.
+    """Return the sockets of LISTEN_FDS instead of BIND, ``bind`` without any.
 
     Those that REDIRECT_HTTP names stay there.
     """

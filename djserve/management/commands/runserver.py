@@ -137,7 +137,7 @@ class Command(find_next_command()):  # type: ignore[misc]
                 watch = SettingsWatch()
                 if not are_settings_broken():
                     if started.has_changed():
-                        # They may have been, and are mended already.
+                        # They may have been, and are fixed already.
                         continue
                     raise
                 error = "The settings cannot be loaded; waiting for a change of a file."
@@ -147,7 +147,7 @@ class Command(find_next_command()):  # type: ignore[misc]
                 return
 
     def inner_run(self, *args: Any, **options: Any) -> None:
-        """Check the project and serve it; called anew for each reload."""
+        """Check the project and serve it; called again for each reload."""
         self._uses_asgi = options["use_asgi"]
         if self._uses_asgi:
             self._read_config(options)

@@ -315,7 +315,7 @@ class HTTP1Connection:
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """Break off the response: the peer sees that it is not complete."""
+        """Abort the response: the peer sees that it is not complete."""
         if self._writer.ends_by_close:
             # A regular end would look like the content's end (RFC 9112 section 8).
             self._owner.reset_transport(self._transport)

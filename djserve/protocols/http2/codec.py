@@ -155,7 +155,7 @@ class H2State(H2Connection):
     def _receive_settings_frame(
         self, frame: SettingsFrame
     ) -> tuple[list[Frame], list[Event]]:
-        # h2 keeps every setting it hears of, of which there are 65,536.
+        # h2 keeps every setting it is sent, of which there are 65,536.
         for setting in [key for key in frame.settings if key not in _KNOWN_SETTINGS]:
             del frame.settings[setting]
         return super()._receive_settings_frame(frame)

@@ -175,7 +175,7 @@ class HTTP2Stream:
 
     @property
     def held_size(self) -> int:
-        """Bytes that wait for the peer, or from it for who takes them."""
+        """Bytes that wait for the peer, or from it for what takes them."""
         size = self.queue.size + sum(map(len, self._held))
         receiver = self.exchange if self._tunnel is None else self._tunnel.receiver
         return size + getattr(receiver, "held_size", 0)
@@ -269,7 +269,7 @@ class HTTP2Stream:
         return unread
 
     def refuse(self, error: ProtocolError) -> None:
-        """Answer for the server; a response under way is broken off instead."""
+        """Answer for the server; a response under way is aborted instead."""
         if self._is_response_started:
             self._owner.break_off(self, ErrorCodes.CANCEL)
             return

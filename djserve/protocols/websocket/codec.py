@@ -93,7 +93,7 @@ class Deflate(PerMessageDeflate):
     _decompressor: Any
     fault: tuple[int, str] | None
     inflated = 0
-    """Bytes that have come out, for who charges for them and sets it back."""
+    """Bytes that have come out; the caller charges for them and resets it."""
 
     def inflate_message(self, data: bytes) -> bytes:
         """Inflate a whole message; see ``fault`` for one that cannot be."""
