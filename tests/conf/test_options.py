@@ -127,26 +127,31 @@ def test_every_key_has_its_derived_flag_in_every_command(command: str) -> None:
         assert set(setting.flags) <= set(parser._option_string_actions)
 
 
-@pytest.mark.parametrize(
-    ("line", "key"),
-    [
-        ("--request-timeout 7", "REQUEST_TIMEOUT"),
-        ("--websocket-message-size-limit 7", "WEBSOCKET_MESSAGE_SIZE_LIMIT"),
-        ("--websocket-frame-size-limit 7", "WEBSOCKET_FRAME_SIZE_LIMIT"),
-        ("--websocket-ping-interval 7", "WEBSOCKET_PING_INTERVAL"),
-        ("--websocket-ping-timeout 7", "WEBSOCKET_PING_TIMEOUT"),
-        ("--log-format %(message)s", "LOG_FORMAT"),
-        ("--reload-paths 7", "RELOAD_PATHS"),
-    ],
-)
-def test_derived_flag_and_alias_set_the_same(line: str, key: str) -> None:
+ALIASES = [
+    (setting.key, flag)
+    for setting in settings_by_key().values()
+    for flag in setting.flags
+    if flag != setting.flag
+]
+"""Each key with each of its flags that is not derived from it."""
+
+
+def test_aliases_are_daphnes_names_and_usual_letters() -> None:
+    assert ("REQUEST_TIMEOUT", "--http-timeout") in ALIASES
+    assert ("LOG_FORMAT", "--log-fmt") in ALIASES
+    assert ("WORKERS", "-w") in ALIASES
+
+
+@pytest.mark.parametrize(("key", "alias"), ALIASES)
+def test_derived_flag_and_alias_set_the_same(key: str, alias: str) -> None:
     setting = settings_by_key()[key]
-    alias = f"{setting.flags[-1]} {line.split()[1]}"
+    flag = "--" + key.lower().replace("_", "-")
 
-    def value(line: str) -> object:
-        return getattr(getattr(config_of(line), setting.group), setting.name)
+    def value(flag: str) -> object:
+        config = config_of(f"{flag} {text_for(setting)}")
+        return getattr(getattr(config, setting.group), setting.name)
 
-    assert value(line) == value(alias) != setting.default
+    assert value(flag) == value(alias) != setting.default
 
 
 def test_alias_of_another_option_keeps_its_meaning() -> None:
