@@ -17,7 +17,6 @@ from typing import IO, TYPE_CHECKING, Any
 import django
 from asgiref.sync import async_to_sync
 from django.conf import settings
-from django.core.handlers import asgi
 from django.http import FileResponse, HttpRequest, HttpResponseBase
 from django.urls import ResolverMatch
 
@@ -40,6 +39,7 @@ from djserve.handlers.exchange import RequestContext
 from djserve.handlers.lanes import run_lane
 from djserve.handlers.layers import IN_SYNC_LANE
 from djserve.handlers.lifecycle import prepare_thread
+from djserve.handlers.originals import OriginalHandler
 from djserve.handlers.passing import is_asgiref_patched, make_hops
 from djserve.handlers.patches import (
     METHODS,
@@ -83,7 +83,7 @@ def get_asgi_application() -> ASGIHandler:
     return ASGIHandler()
 
 
-class ASGIHandler(asgi.ASGIHandler):
+class ASGIHandler(OriginalHandler):
     """The application for HTTP requests; ``pool`` is the process's own by default."""
 
     # Django sends 64 KiB at a time; larger parts cost a server no more memory than
@@ -113,7 +113,7 @@ class ASGIHandler(asgi.ASGIHandler):
         super().__init__()
 
     @classmethod
-    def take_over(cls, handler: asgi.ASGIHandler) -> ASGIHandler:
+    def take_over(cls, handler: OriginalHandler) -> ASGIHandler:
         """Return one with the middleware of a handler that Django has made.
 
         It may exist once only, and was made for asynchronous calls.

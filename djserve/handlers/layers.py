@@ -32,6 +32,10 @@ IN_SYNC_LANE: ContextVar[bool] = ContextVar("djserve.handlers.lane", default=Fal
 """Whether the request of this context is on its way through the synchronous chain."""
 
 _CALL, _ACALL = MiddlewareMixin.__call__, MiddlewareMixin.__acall__
+# Some agents replace the code inside of a function.
+_CALL_CODE, _ACALL_CODE = (
+    getattr(method, "__code__", None) for method in (_CALL, _ACALL)
+)
 
 
 class Layer:
@@ -136,10 +140,13 @@ class _Run:
 
     def _is_touched(self) -> bool:
         """Whether anybody has replaced what calls the hooks."""
-        if MiddlewareMixin.__acall__ is not _ACALL:
-            return bool(self._kinds)
-        for kind in self._kinds:  # noqa: SIM110 (half the cost of a generator)
-            if kind.__call__ is not _CALL:
+        if not self._kinds:
+            return False
+        # Django calls the second by the first, for either kind of view.
+        if _CALL.__code__ is not _CALL_CODE or _ACALL.__code__ is not _ACALL_CODE:
+            return True
+        for kind in self._kinds:
+            if kind.__call__ is not _CALL or kind.__acall__ is not _ACALL:
                 return True
         return False
 

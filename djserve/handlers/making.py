@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.core.handlers import asgi
-
 from djserve.handlers.handler import ASGIHandler
+from djserve.handlers.originals import OriginalHandler
 
 
 @contextmanager
@@ -25,11 +24,11 @@ def made_by_django() -> Iterator[list[ASGIHandler]]:
     """
     made: list[ASGIHandler] = []
     is_open = True
-    kind: Any = asgi.ASGIHandler
+    kind: Any = OriginalHandler
     original = kind.__init__
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        if not is_open or self.__class__ is not asgi.ASGIHandler:
+        if not is_open or self.__class__ is not OriginalHandler:
             original(self, *args, **kwargs)
             return
         handler: Any = self

@@ -20,6 +20,9 @@ from djserve.handlers.threads.mailbox import Mailbox
 T = TypeVar("T")
 
 _CALL, _HANDLER = vars(SyncToAsync)["__call__"], vars(SyncToAsync)["thread_handler"]
+_CALL_CODE, _HANDLER_CODE = (
+    getattr(method, "__code__", None) for method in (_CALL, _HANDLER)
+)
 _IS_ORIGINAL = is_original(sync, "SyncToAsync.__call__", _CALL) and is_original(
     sync, "SyncToAsync.thread_handler", _HANDLER
 )
@@ -43,5 +46,9 @@ def is_asgiref_patched() -> bool:
     """Whether what asgiref does around a call in a thread has been replaced."""
     kind = SyncToAsync
     return not (
-        _IS_ORIGINAL and kind.__call__ is _CALL and kind.thread_handler is _HANDLER
+        _IS_ORIGINAL
+        and kind.__call__ is _CALL
+        and kind.thread_handler is _HANDLER
+        and _CALL.__code__ is _CALL_CODE
+        and _HANDLER.__code__ is _HANDLER_CODE
     )

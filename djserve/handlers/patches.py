@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 from django.core.handlers import asgi, base, exception
 from django.utils import module_loading
 
+from djserve.handlers.originals import OriginalBase, OriginalHandler
+
 ENTRY = "__call__"
 
 _CONVERSATION = (
@@ -78,7 +80,7 @@ _TOOLS = frozenset(
     {"builtins", "contextlib", "django", "djserve", "functools", "wrapt"}
 )
 
-_OWN, _BASE = vars(asgi.ASGIHandler), vars(base.BaseHandler)
+_OWN, _BASE = vars(OriginalHandler), vars(OriginalBase)
 
 # What is looked at again for each request. The rest is inherited, and a later patch
 # takes effect by itself, or it is used only when the chain is built.
@@ -86,6 +88,7 @@ _read_own: Callable[[Any], tuple[Any, ...]] = itemgetter(
     ENTRY, *_CONVERSATION[:-1], *_ASYNC
 )
 _read_base: Callable[[Any], tuple[Any, ...]] = itemgetter(*_PAIRS[0])
+_read_inner: Callable[[Any], tuple[Any, ...]] = itemgetter(*_PAIRS[1])
 _code_of = attrgetter("__code__")
 
 
@@ -163,6 +166,12 @@ def current_patches() -> Patches:
         and _HANDLE.__code__ is _HANDLE_CODE
         and _GET_RESPONSE.__code__ is _GET_RESPONSE_CODE
         and _GET_RESPONSE_ASYNC.__code__ is _GET_RESPONSE_ASYNC_CODE
+        and _INNER.__code__ is _INNER_CODE
+        and _INNER_ASYNC.__code__ is _INNER_ASYNC_CODE
+        and _RUN.__code__ is _RUN_CODE
+        and _SEND.__code__ is _SEND_CODE
+        and _READ.__code__ is _READ_CODE
+        and _LISTEN.__code__ is _LISTEN_CODE
     ):
         return NO_PATCHES
     if _seen.is_clean or not _seen.is_current():
@@ -179,7 +188,11 @@ def refresh_patches() -> Patches:
 
 def resolves_as_django() -> bool:
     """Whether ``resolve_request`` is the method in Django's source."""
-    return _RESOLVES_AS_DJANGO and _KIND.resolve_request is _RESOLVE
+    return (
+        _RESOLVES_AS_DJANGO
+        and _KIND.resolve_request is _RESOLVE
+        and _RESOLVE.__code__ is _RESOLVE_CODE
+    )
 
 
 def is_original(module: ModuleType, qualname: str, found: object) -> bool:
@@ -219,9 +232,9 @@ class _Snapshot:
         self._own = _read_own(_OWN)
         self._base = _read_base(_BASE)
         self._size = len(_OWN)
-        functions = [
-            found for found in (*self._own, *self._base) if type(found) is FunctionType
-        ]
+        # Those that a chain is built with stay in it: only their code can be replaced.
+        methods = (*self._own, *self._base, *_read_inner(_BASE))
+        functions = [found for found in methods if type(found) is FunctionType]
         self._functions = functions
         self._codes = list(map(_code_of, functions))
         patches = _read()
@@ -266,7 +279,7 @@ def _packages_of(patch: Patch | None) -> frozenset[str] | None:
 def _patched_methods() -> Iterator[tuple[str, Patch]]:
     module: ModuleType
     for name in _METHODS:
-        found = getattr_static(asgi.ASGIHandler, name)
+        found = getattr_static(OriginalHandler, name)
         module, owner = asgi, "ASGIHandler"
         if name in _BASE:
             module, owner = base, "BaseHandler"
@@ -371,18 +384,30 @@ def _walk(code: CodeType, prefix: str) -> Iterator[tuple[str, CodeType]]:
             yield from _walk(constant, f"{prefix}{constant.co_name}.")
 
 
-_KIND: Any = asgi.ASGIHandler
+_KIND: Any = OriginalHandler
 _IMPORTED = (*_read_own(_OWN), *_read_base(_BASE))
-_IMPORTED_CODES = [getattr(method, "__code__", None) for method in _IMPORTED]
+_IMPORTED_CODES = [
+    getattr(method, "__code__", None) for method in (*_IMPORTED, *_read_inner(_BASE))
+]
 _CALL, _HANDLE, _LISTEN, _READ, _SEND, _RUN = _read_own(_OWN)
 _GET_RESPONSE, _GET_RESPONSE_ASYNC = _read_base(_BASE)
-_CALL_CODE, _HANDLE_CODE, _GET_RESPONSE_CODE, _GET_RESPONSE_ASYNC_CODE = (
-    getattr(method, "__code__", None)
-    for method in (_CALL, _HANDLE, _GET_RESPONSE, _GET_RESPONSE_ASYNC)
-)
+_INNER, _INNER_ASYNC = _read_inner(_BASE)
+(
+    _CALL_CODE,
+    _HANDLE_CODE,
+    _LISTEN_CODE,
+    _READ_CODE,
+    _SEND_CODE,
+    _RUN_CODE,
+    _GET_RESPONSE_CODE,
+    _GET_RESPONSE_ASYNC_CODE,
+    _INNER_CODE,
+    _INNER_ASYNC_CODE,
+) = _IMPORTED_CODES
 
 
 _seen = _Snapshot()
 
 _RESOLVE = _BASE["resolve_request"]
+_RESOLVE_CODE = getattr(_RESOLVE, "__code__", None)
 _RESOLVES_AS_DJANGO = is_original(base, "BaseHandler.resolve_request", _RESOLVE)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.asgi import get_asgi_application
-from django.core.handlers import asgi
 
 from djserve.errors import ConfigError
 from djserve.handlers.consumers import parallel_consumers, refuse_websockets
 from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.making import made_by_django
+from djserve.handlers.originals import OriginalHandler
 from djserve.handlers.patches import refresh_patches
 from djserve.handlers.replace import find_http, replace_handler
 from djserve.server.loading import import_application
@@ -106,7 +106,7 @@ def _prepare(
 
 def _advise(http: Any, path: str) -> str:
     """Return why djserve's handler is not in use, and what to write to have it."""
-    if isinstance(http, asgi.ASGIHandler):
+    if isinstance(http, OriginalHandler):
         kind = type(http)
         return (
             f"{kind.__module__}.{kind.__qualname__} is a subclass of Django's handler: "

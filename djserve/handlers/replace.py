@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.core.handlers import asgi
-
 from djserve.handlers.chain import may_be_made_twice
 from djserve.handlers.handler import ASGIHandler
+from djserve.handlers.originals import OriginalHandler
 
 
 def replace_handler(application: Any) -> tuple[Any, bool]:
@@ -19,16 +18,16 @@ def replace_handler(application: Any) -> tuple[Any, bool]:
     Subclasses and wrapped applications may rely on what Django's does and are left as
     they are. What is given is never changed.
     """
-    if type(application) is asgi.ASGIHandler:
+    if type(application) is OriginalHandler:
         return _replace(application), True
     http = find_http(application)
-    if type(http) is not asgi.ASGIHandler:
+    if type(http) is not OriginalHandler:
         return application, False
     mapping = {**application.application_mapping, "http": _replace(http)}
     return type(application)(mapping), True
 
 
-def _replace(handler: asgi.ASGIHandler) -> ASGIHandler:
+def _replace(handler: OriginalHandler) -> ASGIHandler:
     # It has made its middleware already.
     return ASGIHandler() if may_be_made_twice() else ASGIHandler.take_over(handler)
 

@@ -12,8 +12,6 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from django.core import signals
-from django.core.handlers import asgi
-from django.core.handlers.base import BaseHandler
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
 
@@ -23,6 +21,7 @@ from djserve.handlers.cursors import reset_debugging
 from djserve.handlers.exchange import DjangoHandler, RequestContext
 from djserve.handlers.files import plan_file
 from djserve.handlers.lifecycle import closes_as_django
+from djserve.handlers.originals import OriginalBase, OriginalHandler
 from djserve.handlers.patches import resolves_as_django
 from djserve.handlers.routing import (
     Route,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from djserve.asgi.types import Message, Scope
 
 
-class SyncHandler(asgi.ASGIHandler):
+class SyncHandler(OriginalHandler):
     """Answers as Django's handler does under WSGI, by the synchronous chain.
 
     An ``ASGIHandler`` for what agents replace in that class to take effect here too.
@@ -46,7 +45,7 @@ class SyncHandler(asgi.ASGIHandler):
     """
 
     def __init__(self, stages: Iterable[Stage] | None) -> None:
-        BaseHandler.__init__(self)
+        OriginalBase.__init__(self)
         if stages is None:
             self.load_middleware(is_async=False)
             return

@@ -9,12 +9,12 @@ import sys
 from functools import wraps
 from typing import Any
 
-from django.core.handlers.base import BaseHandler
 from django.core.signals import got_request_exception
 from django.http import HttpRequest
 from django.urls import ResolverMatch, get_script_prefix
 
 from djserve.handlers.handler import ASGIHandler
+from djserve.handlers.originals import OriginalBase
 from djserve.handlers.sync_lane import SyncHandler
 from djserve.instrumentation.tracing import current_span
 
@@ -24,7 +24,7 @@ def trace_django() -> None:
 
     Called once, when tracing begins.
     """
-    for handler in (BaseHandler, ASGIHandler, SyncHandler):
+    for handler in (OriginalBase, ASGIHandler, SyncHandler):
         if "resolve_request" in vars(handler):
             _tell_route(handler)
     got_request_exception.connect(
@@ -37,7 +37,7 @@ def _tell_route(handler: Any) -> None:
     resolve = handler.resolve_request
 
     @wraps(resolve)
-    def resolve_request(self: BaseHandler, request: HttpRequest) -> ResolverMatch:
+    def resolve_request(self: OriginalBase, request: HttpRequest) -> ResolverMatch:
         match: ResolverMatch = resolve(self, request)
         span = current_span()
         if span is not None:

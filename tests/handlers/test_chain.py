@@ -425,6 +425,36 @@ def test_call_of_middleware_that_is_replaced_late_runs(
 
 
 @pytest.mark.parametrize("url", ["/sync/", "/async/"])
+@pytest.mark.parametrize("owner", [MiddlewareMixin, middleware.hooks])
+def test_asynchronous_call_of_middleware_that_is_replaced_late_runs(
+    owner: Any, url: str, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make("hooks", "hooks")
+    before = ask(handler, url)
+    counted = agents.Counted()
+    call = counted.plainly(MiddlewareMixin.__acall__)
+    monkeypatch.setattr(owner, "__acall__", call)
+
+    assert ask(handler, url) == before
+    assert counted.calls == 2
+
+
+@pytest.mark.parametrize("url", ["/sync/", "/async/"])
+@pytest.mark.parametrize("name", ["__call__", "__acall__"])
+def test_code_put_into_the_call_of_middleware_runs(
+    name: str, url: str, make: Any
+) -> None:
+    handler = make("hooks", "hooks")
+    before = ask(handler, url)
+
+    with agents.code_put_into(vars(MiddlewareMixin)[name]) as calls:
+        assert ask(handler, url) == before
+    ask(handler, url)
+
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("url", ["/sync/", "/async/"])
 def test_call_of_middleware_that_is_replaced_early_runs(
     url: str, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -271,3 +271,16 @@ def test_other_class_in_its_place_is_left_alone(
 
     assert made == []
     assert vars(django_asgi)["ASGIHandler"] is Other
+
+
+def test_instance_of_a_class_that_has_taken_the_name_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Other(asgi.ASGIHandler):
+        pass
+
+    monkeypatch.setattr(asgi, "ASGIHandler", Other)
+    with made_by_django() as made:
+        assert type(asgi.ASGIHandler()) is Other
+
+    assert made == []

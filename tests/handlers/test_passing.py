@@ -46,3 +46,16 @@ def test_patched_method_is_called_around_the_view(
     # Bound by the pool all the same.
     assert pool.stats().threads == 1
     pool.close(60)
+
+
+@pytest.mark.parametrize("name", ["__call__", "thread_handler"])
+def test_code_put_into_a_method_is_called_around_the_view(name: str) -> None:
+    pool = make_pool(2)
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
+        application, client = ASGIHandler(pool), Conversation("/")
+        with agents.code_put_into(vars(SyncToAsync)[name]) as calls:
+            asyncio.run(client.request(application))
+
+    assert client.content == b"from a thread"
+    assert len(calls) == 1
+    pool.close(60)

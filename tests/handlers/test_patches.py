@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from functools import wraps
-from types import FunctionType
 from typing import Any
 
 import pytest
@@ -206,26 +205,36 @@ def test_exceptions_reach_the_patched_method(monkeypatch: pytest.MonkeyPatch) ->
     assert counted.calls == 1
 
 
-def test_code_put_into_a_method_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    handle = asgi.ASGIHandler.handle
-    original = FunctionType(handle.__code__, handle.__globals__)
-    calls: list[Any] = []
-
-    async def note(*args: Any) -> None:
-        calls.append(args)
-        await original(*args)
-
-    async def rewritten(self, scope, receive, send):  # type: ignore[no-untyped-def]
-        await note_of_the_agent(self, scope, receive, send)  # type: ignore[name-defined]  # noqa: F821
-
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "__call__",
+        "handle",
+        "read_body",
+        "create_request",
+        "run_get_response",
+        "get_response_async",
+        "_get_response_async",
+        "resolve_request",
+        "check_response",
+        "send_response",
+        "listen_for_disconnect",
+    ],
+)
+def test_code_put_into_a_method_runs_once_for_each_request(
+    name: str, path: str
+) -> None:
     application = ASGIHandler()
-    monkeypatch.setitem(handle.__globals__, "note_of_the_agent", note)
-    monkeypatch.setattr(handle, "__code__", rewritten.__code__)
+    asyncio.run(ask(application, path))
 
-    heard = asyncio.run(ask(application, "/sync/"))
+    with agents.code_put_into(getattr(asgi.ASGIHandler, name)) as calls:
+        answers = [asyncio.run(ask(application, path)) for _ in range(2)]
+    asyncio.run(ask(application, path))
 
-    assert heard == "x"
-    assert len(calls) == 1
+    assert [answer[-1] for answer in answers] == ["x", "x"]
+    assert len(calls) == 2
 
 
 def test_pair_that_one_package_has_replaced_leaves_both_lanes(
