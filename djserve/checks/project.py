@@ -22,7 +22,7 @@ from djserve.checks import Apps, load_or_none, parse_version
 from djserve.conf.loader import load
 from djserve.conf.suggestions import suggest
 from djserve.errors import ConfigError
-from djserve.handlers.chain import find_made_twice
+from djserve.handlers.chain import find_divided
 from djserve.handlers.runtime import current_config
 
 _OLDEST_ASGIREF = (3, 13)
@@ -225,27 +225,40 @@ def _find_refused_origins(policy: OriginPolicy) -> Iterator[tuple[str, str, str]
 
 
 def check_middleware(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """Report middleware of which there is an instance for each kind of view."""
+    """Report middleware that each kind of view needs an instance of."""
     try:
         if current_config().django.handler != "djserve":
             return []
-        paths = find_made_twice()
+        divided = find_divided()
     except Exception:
         # Wrong settings are reported by their own check, and middleware that cannot be
         # imported by who makes it, at the start.
         return []
-    if not paths:
+    if not divided:
         return []
-    return [
-        Info(
-            f"Middleware that is created twice if views of both kinds are called: "
-            f"{', '.join(paths)}.",
-            hint="Synchronous views get an instance in synchronous mode, asynchronous "
-            "ones another: what it counts in memory is counted in each. Derive it from "
-            "MiddlewareMixin with hooks alone, or make it capable of one mode.",
-            id="djserve.I001",
+    keeping = [path for path, keeps_nothing in divided if not keeps_nothing]
+    if keeping:
+        message = (
+            "All views take the asynchronous lane, as with Django's handler, so that "
+            f"there is one of each of these: {', '.join(keeping)}."
         )
-    ]
+        hint = (
+            "It seems to keep something in memory, and works in both modes. "
+            "Synchronous views are faster if it is derived from MiddlewareMixin with "
+            "hooks alone, keeps nothing, or is capable of one mode."
+        )
+    else:
+        paths = ", ".join(path for path, _ in divided)
+        message = (
+            f"Middleware that is created twice if views of both kinds are called: "
+            f"{paths}."
+        )
+        hint = (
+            "Synchronous views get an instance in synchronous mode, asynchronous ones "
+            "another. Derive it from MiddlewareMixin with hooks alone, or make it "
+            "capable of one mode, to have one."
+        )
+    return [Info(message, hint=hint, id="djserve.I001")]
 
 
 CHECKS = (

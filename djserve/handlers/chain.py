@@ -11,8 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from inspect import unwrap
-from types import FunctionType
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -21,7 +19,6 @@ from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest
-from django.utils.deprecation import MiddlewareMixin
 from django.utils.module_loading import import_string
 
 from djserve.handlers.layers import (
@@ -32,23 +29,7 @@ from djserve.handlers.layers import (
     ViewRun,
     is_coalescible,
 )
-
-# Packages whose middleware may exist twice: no state but what each makes from settings.
-_HARMLESS = frozenset({"django", "whitenoise", "corsheaders"})
-
-# What the making of a middleware uses that only keeps what it is to call.
-_PLAIN_NAMES = frozenset(
-    {
-        "__class__",
-        "__init__",
-        "async_mode",
-        "get_response",
-        "iscoroutinefunction",
-        "markcoroutinefunction",
-        "self",
-        "super",
-    }
-)
+from djserve.handlers.state import keeps_nothing
 
 # Django's name: what is logged here stands in for Django's own lines.
 logger = logging.getLogger("django.request")
@@ -91,6 +72,11 @@ class Stage:
     instance: Any
     is_plain: bool
     fork: Fork | None
+
+    @property
+    def serves_both_lanes(self) -> bool:
+        """Whether this one instance does."""
+        return self.is_plain or self.fork is not None
 
 
 class AsyncChain:
@@ -256,20 +242,21 @@ def make(path: str, middleware: Any, handler: Callable[..., Any]) -> Any:
     return instance
 
 
-def find_made_twice() -> list[str]:
+def find_divided() -> list[tuple[str, bool]]:
     """Return the paths of middleware that each lane needs an instance of; makes none.
 
-    Raises what importing a middleware raises.
+    With each, whether it keeps nothing, so that there may be two. Raises what importing
+    a middleware raises.
     """
-    twice: list[str] = []
+    divided: list[tuple[str, bool]] = []
     is_async, other = True, False
     for path in reversed(settings.MIDDLEWARE):
         middleware = import_string(path)
         is_async = choose_mode(path, middleware, is_async)
         other = choose_mode(path, middleware, other)
         if is_async != other and not is_coalescible(middleware):
-            twice.insert(0, path)
-    return twice
+            divided.insert(0, (path, keeps_nothing(middleware)))
+    return divided
 
 
 def may_be_made_twice() -> bool:
@@ -278,23 +265,7 @@ def may_be_made_twice() -> bool:
     That is so for those that keep nothing but what they call; a counter that is
     registered or a table of clients would exist twice.
     """
-    return all(_keeps_nothing(import_string(path)) for path in settings.MIDDLEWARE)
-
-
-def _keeps_nothing(factory: Any) -> bool:
-    if not issubclass(type(factory), (type, FunctionType)):
-        # The proxies of agents.
-        factory = unwrap(factory)
-    if getattr(factory, "__module__", "").partition(".")[0] in _HARMLESS:
-        return True
-    is_class = isinstance(factory, type)
-    make = factory.__init__ if is_class else factory
-    if make is MiddlewareMixin.__init__ or make is object.__init__:
-        return True
-    if type(make) is not FunctionType or hasattr(make, "__wrapped__"):
-        return False
-    code = make.__code__
-    return _PLAIN_NAMES.issuperset((*code.co_names, *code.co_cellvars))
+    return all(keeps_nothing(import_string(path)) for path in settings.MIDDLEWARE)
 
 
 def _coalesce_views(hooks: list[Callable[..., Any]]) -> list[Callable[..., Any]]:

@@ -53,6 +53,7 @@ from djserve.handlers.project_settings import read_setting
 from djserve.handlers.routing import Route, find_route, reusable_match, view_of
 from djserve.handlers.runtime import current_config, make_lease, shared_pool
 from djserve.handlers.sending import RETRY_AFTER, guard, send_busy, send_refusal
+from djserve.handlers.state import keeps_nothing
 from djserve.handlers.sync_lane import SyncHandler, serve_sync
 from djserve.handlers.threads.hops import (
     Hops,
@@ -166,8 +167,11 @@ class ASGIHandler(OriginalHandler):
         hooks._middleware_chain = handler
         self._stages = chain.stages
         self._has_forks = any(stage.fork is not None for stage in chain.stages)
-        if all(stage.is_plain or stage.fork for stage in chain.stages):
+        single = [stage for stage in chain.stages if not stage.serves_both_lanes]
+        if not single:
             self._sync_handler = SyncHandler(self._stages)
+        elif not all(keeps_nothing(stage.factory) for stage in single):
+            self._is_only_async = True
 
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
         """Return the response for a request, synchronously."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.handlers import asgi, base
 
+__all__ = ["OriginalBase", "OriginalHandler", "find_base", "find_handler"]
+
 if TYPE_CHECKING:
     from django.core.handlers.asgi import ASGIHandler as OriginalHandler
     from django.core.handlers.base import BaseHandler as OriginalBase

@@ -228,6 +228,7 @@ def test_cors_without_its_middleware_or_without_websockets_passes(
     ("handler", "name", "expected"),
     [
         ("djserve", "both", ["djserve.I001"]),
+        ("djserve", "plain_both", ["djserve.I001"]),
         ("django", "both", []),
         ("djserve", "hooks", []),
         ("djserve", "missing", []),
@@ -313,3 +314,16 @@ def test_imported_module_is_asked_itself() -> None:
 
     assert spec is not None
     assert "JSONDecoder" in (project.read_names(spec) or ())
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [("counts", "All views take the asynchronous lane"), ("plain_both", "twice")],
+)
+def test_message_says_what_becomes_of_middleware_for_both_lanes(
+    name: str, outcome: str
+) -> None:
+    with override_settings(MIDDLEWARE=[f"tests.handlers.middleware.{name}"]):
+        (message,) = check_middleware(None)
+
+    assert outcome in message.msg

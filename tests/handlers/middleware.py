@@ -111,11 +111,104 @@ def both(get_response: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @sync_and_async_middleware
+def plain_both(get_response: Callable[..., Any]) -> Callable[..., Any]:
+    if iscoroutinefunction(get_response):
+
+        async def in_async(request: HttpRequest) -> Any:
+            CALLED.append("plain in async")
+            return await get_response(request)
+
+        return in_async
+
+    def in_sync(request: HttpRequest) -> Any:
+        CALLED.append("plain in sync")
+        return get_response(request)
+
+    return in_sync
+
+
+@sync_and_async_middleware
+def only_async(get_response: Callable[..., Any]) -> Callable[..., Any]:
+    if not iscoroutinefunction(get_response):
+        raise ValueError
+
+    async def in_async(request: HttpRequest) -> Any:
+        CALLED.append("only in async")
+        return await get_response(request)
+
+    return in_async
+
+
+@sync_and_async_middleware
 def only_once(get_response: Callable[..., Any]) -> Callable[..., Any]:
     if MADE["only_once"]:
         raise ValueError("registered already")
     MADE["only_once"] += 1
     return both(get_response)
+
+
+class counts:
+    """Works in both modes; has a count only once it has been called."""
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Callable[..., Any]) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if self.is_async:
+            return self.__acall__(request)
+        self.count = getattr(self, "count", 0) + 1
+        CALLED.append(f"call {self.count}")
+        return self.get_response(request)
+
+    async def __acall__(self, request: HttpRequest) -> Any:
+        self.count = getattr(self, "count", 0) + 1
+        CALLED.append(f"call {self.count}")
+        return await self.get_response(request)
+
+
+class counts_in_a_hook(MiddlewareMixin):
+    def process_request(self, request: HttpRequest) -> None:
+        self.count = getattr(self, "count", 0) + 1
+        CALLED.append(f"call {self.count}")
+
+
+class counts_in_sync:
+    def __init__(self, get_response: Callable[..., Any]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> Any:
+        self.count = getattr(self, "count", 0) + 1
+        CALLED.append(f"call {self.count}")
+        return self.get_response(request)
+
+
+@sync_and_async_middleware
+def counts_in_a_closure(get_response: Callable[..., Any]) -> Callable[..., Any]:
+    count = 0
+
+    def up() -> None:
+        nonlocal count
+        count += 1
+        CALLED.append(f"call {count}")
+
+    if iscoroutinefunction(get_response):
+
+        async def in_async(request: HttpRequest) -> Any:
+            up()
+            return await get_response(request)
+
+        return in_async
+
+    def in_sync(request: HttpRequest) -> Any:
+        up()
+        return get_response(request)
+
+    return in_sync
 
 
 def unused(get_response: Callable[..., Any]) -> Any:

@@ -22,7 +22,7 @@ from django.urls import path
 from django.utils.deprecation import MiddlewareMixin
 
 from djserve.handlers import ASGIHandler
-from djserve.handlers.chain import AsyncFork, may_be_made_twice
+from djserve.handlers.chain import AsyncFork
 from djserve.handlers.layers import LayerRun, ViewRun
 from tests.handlers import agents, middleware
 from tests.handlers.conversation import Conversation
@@ -262,25 +262,51 @@ def test_exceptions_of_either_view_pass_the_same_way(
 
 
 def test_second_instance_is_made_when_its_lane_is_first_used(make: Any) -> None:
-    handler = make("both", "hooks")
-    assert middleware.MADE == {"both": 1, "hooks": 1}
+    handler = make("plain_both", "hooks")
 
-    assert ask(handler, "/async/")[0] == "both in async"
-    assert middleware.MADE == {"both": 1, "hooks": 1}
-
-    assert ask(handler, "/sync/")[0] == "both in sync"
+    assert ask(handler, "/async/")[0] == "plain in async"
+    before = handler._sync_handler
+    assert ask(handler, "/sync/")[0] == "plain in sync"
+    made = handler._sync_handler
     ask(handler, "/sync/")
-    assert middleware.MADE == {"both": 2, "hooks": 1}
+
+    assert before is None
+    assert handler._sync_handler is made
+    assert made is not None
+    assert middleware.MADE == {"hooks": 1}
 
 
 def test_middleware_that_can_be_made_once_leaves_one_lane(
     make: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    handler = make("only_async")
+
+    assert ask(handler, "/sync/") == ["only in async", "view"]
+    assert ask(handler, "/sync/") == ["only in async", "view"]
+    assert caplog.text.count("all views take the asynchronous lane") == 1
+
+
+COUNTS = ["counts", "counts_in_a_hook", "counts_in_sync", "counts_in_a_closure"]
+
+
+@pytest.mark.parametrize("first", ["/sync/", "/async/"])
+@pytest.mark.parametrize("name", COUNTS)
+def test_middleware_counts_the_requests_of_both_lanes_together(
+    name: str, first: str, make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = make(name)
+
+    called = [ask(handler, url)[0] for url in (first, "/sync/", "/async/", "/sync/")]
+
+    assert called == [f"call {number}" for number in range(1, 5)]
+    assert not own_records(caplog)
+
+
+def test_middleware_that_registers_something_is_made_once(make: Any) -> None:
     handler = make("only_once")
 
-    assert ask(handler, "/sync/") == ["both in async", "view"]
-    assert ask(handler, "/sync/") == ["both in async", "view"]
-    assert caplog.text.count("all views take the asynchronous lane") == 1
+    assert ask(handler, "/sync/") == ask(handler, "/async/")
+    assert middleware.MADE == {"only_once": 1, "both": 1}
 
 
 @pytest.fixture(params=["load_middleware", "import_string", "converter"])
@@ -315,71 +341,26 @@ def test_agent_leaves_one_of_each_middleware_that_keeps_more(
     assert not own_records(caplog)
 
 
+@pytest.mark.parametrize("name", COUNTS)
+def test_agent_leaves_one_of_each_middleware_that_counts(
+    name: str, agent: Any, make: Any
+) -> None:
+    handler = make(name)
+
+    called = [ask(handler, url)[0] for url in ("/sync/", "/async/", "/sync/")]
+
+    assert called == ["call 1", "call 2", "call 3"]
+
+
 def test_agent_leaves_both_lanes_to_middleware_that_keeps_nothing(
     agent: Any, make: Any
 ) -> None:
-    handler = make("tokens")
+    handler = make("plain_both")
     assert handler._sync_handler is None
 
     ask(handler, "/sync/")
 
     assert handler._sync_handler is not None
-
-
-class KeepsWhatItCalls:
-    def __init__(self, get_response: Callable[..., Any]) -> None:
-        self.get_response = get_response
-
-
-class KeepsMore:
-    def __init__(self, get_response: Callable[..., Any]) -> None:
-        self.get_response = get_response
-        self.clients: dict[str, int] = {}
-
-
-def keeps_more(get_response: Callable[..., Any]) -> Callable[..., Any]:
-    count = 0
-
-    def middleware(request: HttpRequest) -> Any:
-        nonlocal count
-        count += 1
-        return get_response(request)
-
-    return middleware
-
-
-def registers(get_response: Callable[..., Any]) -> Callable[..., Any]:
-    middleware.MADE["registers"] += 1
-    return get_response
-
-
-class Called:
-    def __call__(self, get_response: Callable[..., Any]) -> Callable[..., Any]:
-        return get_response
-
-
-called = Called()
-
-
-@pytest.mark.parametrize(
-    ("name", "may"),
-    [
-        (f"{HERE}.Hooks", True),
-        (f"{HERE}.KeepsWhatItCalls", True),
-        (f"{HERE}.AsyncOnly", True),
-        (f"{HERE}.sync_only", True),
-        ("django.middleware.locale.LocaleMiddleware", True),
-        (f"{HERE}.KeepsMore", False),
-        (f"{HERE}.keeps_more", False),
-        (f"{HERE}.registers", False),
-        (f"{HERE}.called", False),
-    ],
-)
-def test_middleware_that_may_exist_twice_keeps_what_it_calls_alone(
-    name: str, may: bool
-) -> None:
-    with override_settings(MIDDLEWARE=[name]):
-        assert may_be_made_twice() is may
 
 
 @pytest.mark.parametrize("url", ["/sync/", "/async/"])

@@ -23,6 +23,7 @@ from djserve.handlers.cursors import (
     OpenCursors,
     close_unused_connections,
     is_database_in_use,
+    reset_debugging,
     track_cursors,
 )
 from djserve.handlers.handler import ASGIHandler
@@ -362,3 +363,16 @@ def test_open_transaction_is_seen(database: str) -> None:
         connections[database].ensure_connection()
 
     assert (before, within, is_database_in_use()) == (False, True, False)
+
+
+def test_queries_that_were_recorded_are_not_left_for_the_next(database: str) -> None:
+    track_cursors()
+    connection = connections[database]
+    connection.force_debug_cursor = True
+    ContentType.objects.using(database).filter(model="of one user").exists()
+    assert "of one user" in connection.queries[0]["sql"]
+
+    reset_debugging()
+
+    assert not connection.force_debug_cursor
+    assert connection.queries == []

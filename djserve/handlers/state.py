@@ -1,0 +1,169 @@
+"""Whether a middleware keeps anything from one request to the next.
+
+Of one that does there must be no second instance: each would know a part of it. Django
+has no word for that, so it is read from the code; in doubt it is taken for one.
+What belongs to the class or the module is shared by all instances, and does not count.
+"""
+
+from __future__ import annotations
+
+import dis
+from inspect import unwrap
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
+from typing import Any
+
+from django.utils.deprecation import MiddlewareMixin
+
+# Packages whose middleware may exist twice: no state but what each makes from settings.
+_HARMLESS = frozenset({"django", "whitenoise", "corsheaders"})
+
+# What the making of a middleware may use: what it is to call, the project's settings,
+# which all share, and constants. Only its methods can turn those into something kept.
+_PLAIN_NAMES = frozenset(
+    {
+        "ImproperlyConfigured",
+        "MiddlewareNotUsed",
+        "TypeError",
+        "ValueError",
+        "__class__",
+        "__init__",
+        "_is_coroutine",
+        "apps",
+        "asyncio",
+        "bool",
+        "coroutines",
+        "getattr",
+        "get_response",
+        "inspect",
+        "int",
+        "is_installed",
+        "iscoroutinefunction",
+        "isinstance",
+        "markcoroutinefunction",
+        "self",
+        "settings",
+        "str",
+        "super",
+    }
+)
+
+_ASKED_BY = frozenset({"iscoroutinefunction", "type"})
+"""Functions that an instance may be handed to: they keep nothing of it."""
+
+_BESIDE_THE_POINT = frozenset({"EXTENDED_ARG", "NOP", "PUSH_NULL"})
+_READS = frozenset({"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"})
+_CALLS = frozenset({"CALL", "PRECALL"})
+_LOADS = frozenset({"IMPORT_NAME", "LOAD_GLOBAL", *_READS})
+_MAKES = frozenset({"BUILD_LIST", "BUILD_MAP", "BUILD_SET"})
+
+_SHARED = (
+    staticmethod,
+    classmethod,
+    type,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+)
+"""Members that belong to the class, or only give access to what methods set."""
+
+
+def keeps_nothing(factory: Any) -> bool:
+    """Return whether two of a middleware would be as good as one."""
+    if not issubclass(type(factory), (type, FunctionType)):
+        # The proxies of agents.
+        factory = unwrap(factory)
+    if _is_harmless(factory):
+        return True
+    if not isinstance(factory, type):
+        return _makes_nothing(factory)
+    return all(
+        _is_stateless(name, member)
+        for kind in factory.__mro__
+        if kind is not object and not _is_harmless(kind)
+        for name, member in vars(kind).items()
+    )
+
+
+def _is_harmless(factory: Any) -> bool:
+    package = getattr(factory, "__module__", "").partition(".")[0]
+    return factory is MiddlewareMixin or package in _HARMLESS
+
+
+def _makes_nothing(make: Any) -> bool:
+    """Return whether a factory or an ``__init__`` makes nothing that could be kept."""
+    if type(make) is not FunctionType or hasattr(make, "__wrapped__"):
+        return False
+    code = make.__code__
+    if not _PLAIN_NAMES.issuperset(code.co_cellvars):
+        return False
+    steps = list(dis.get_instructions(code))
+    stored = {step.argval for step in steps if step.opname == "STORE_ATTR"}
+    return all(
+        step.opname not in _MAKES
+        and (
+            step.opname not in _LOADS
+            or step.argval in _PLAIN_NAMES
+            or step.argval in stored
+            or (step.opname in _READS and step.argval.isupper())
+        )
+        for step in steps
+    )
+
+
+def _is_stateless(name: str, member: Any) -> bool:
+    """Return whether a member of a class leaves no mark on its instances."""
+    if name == "__new__":
+        return False
+    if name == "__init__":
+        return _makes_nothing(member)
+    # By the type: a lazy object would be evaluated for its own answer.
+    kind = type(member)
+    if issubclass(kind, property):
+        parts = (member.fget, member.fset, member.fdel)
+        return all(part is None or _only_reads(part) for part in parts)
+    if kind is FunctionType:
+        return _only_reads(member)
+    # Any other descriptor may keep what it has been asked for (cached_property).
+    return issubclass(kind, _SHARED) or not hasattr(kind, "__get__")
+
+
+def _only_reads(method: Any) -> bool:
+    """Return whether a method does no more with its instance than to read from it."""
+    if type(method) is not FunctionType or hasattr(method, "__wrapped__"):
+        return False
+    code = method.__code__
+    if not code.co_argcount:
+        return False
+    own = code.co_varnames[0]
+    if own in code.co_cellvars:
+        return False
+    steps = [
+        step
+        for step in dis.get_instructions(code)
+        if step.opname not in _BESIDE_THE_POINT
+    ]
+    return all(
+        _is_reading(own, *steps[place - 1 : place + 2])
+        for place, step in enumerate(steps)
+        if "FAST" in step.opname and own in _names(step)
+    )
+
+
+def _names(step: dis.Instruction) -> tuple[Any, ...]:
+    # Since Python 3.13 one instruction may be about two.
+    names = step.argval
+    return names if isinstance(names, tuple) else (names,)
+
+
+def _is_reading(
+    own: str, before: dis.Instruction, step: dis.Instruction, then: dis.Instruction
+) -> bool:
+    """Return whether a step loads the instance in order to read one of its attributes.
+
+    Or to hand it to a function that keeps nothing of it.
+    """
+    names = _names(step)
+    if "LOAD_FAST" not in step.opname or names[-1] != own or names.count(own) > 1:
+        return False
+    if then.opname in _READS:
+        return bool(then.argval != "__dict__")
+    return then.opname in _CALLS and before.argval in _ASKED_BY
