@@ -1,7 +1,7 @@
 """The classes of Django's handlers, whatever stands under their names by now.
 
-An agent may put a subclass of its own there, or a proxy. djserve's handlers derive from
-the classes in Django's source; an instance of the agent's class stays what it is.
+An agent may put its own subclass there, or a proxy. djserve's handlers derive from the
+classes in Django's source; an instance of the agent's class stays what it is.
 """
 
 from __future__ import annotations

@@ -324,6 +324,6 @@ def test_message_says_what_becomes_of_middleware_for_both_lanes(
     name: str, outcome: str
 ) -> None:
     with override_settings(MIDDLEWARE=[f"tests.handlers.middleware.{name}"]):
-        (message,) = check_middleware(None)
+        (message,) = project.check_middleware(None)
 
     assert outcome in message.msg
