@@ -11,7 +11,10 @@ from typing import TypeAlias
 
 # A server endpoint type of Twisted's own; a host of that name has to be written with a
 # final dot ("tcp.:80").
-_ENDPOINT_TYPES = frozenset({"haproxy", "ssl", "stdio", "systemd", "tcp", "tcp6"})
+_ENDPOINT_TYPES = frozenset(
+    {"haproxy", "ssl", "stdio", "systemd", "tcp", "tcp6", "tls"}
+)
+_is_tls_endpoint = re.compile(r"(?:haproxy:)*(?:ssl|tls):").match
 _TWISTED_UNIX_OPTION = re.compile(r"^unix:address=|:(?:backlog|lockfile|mode)=")
 _ALL_INTERFACES = ("", "*")
 
@@ -59,6 +62,11 @@ class EndpointAddress:
 
     def __str__(self) -> str:
         return self.description
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether its clients speak TLS, as far as Twisted's own types tell."""
+        return _is_tls_endpoint(self.description) is not None
 
 
 Address: TypeAlias = TCPAddress | UnixAddress | FDAddress | EndpointAddress

@@ -146,7 +146,7 @@ async def open_listeners(
         bound, close = await listen_on_endpoint(
             reactor, address.description, open_connection, handshake_timeout, alpn
         )
-        return [Listener(bound, close, tls=address.description.startswith("ssl:"))]
+        return [Listener(bound, close, tls=address.is_tls)]
     return [
         open_listener_on(
             reactor,

@@ -51,19 +51,30 @@ SETTINGS_FOR_ALL: dict[str, Any] = {
 }
 
 
-class Kind(NamedTuple):
-    """How a client reaches the server, and what it asks for."""
+DEFAULT_BIND = "127.0.0.1:0"
 
-    bind: str = "127.0.0.1:0"
-    proxy: bytes = b""
+
+class Kind(NamedTuple):
+    """How a client reaches the server, and what it asks for.
+
+    ``opening`` is what it says before TLS and HTTP: a header of the PROXY protocol, or
+    a line that asks for TLS. With ``is_opening_secret`` it says that within TLS.
+    """
+
+    bind: str = DEFAULT_BIND
+    opening: bytes = b""
+    is_opening_secret: bool = False
     tls: bool = False
     http2: bool = False
     detects: bool = False
     websocket: bool = True
 
     @property
-    def alpn(self) -> str:
-        return "h2" if self.http2 else "http/1.1"
+    def alpn(self) -> list[str]:
+        # Twisted refuses it after STARTTLS.
+        if self.bind.startswith("starttls:"):
+            return []
+        return ["h2" if self.http2 else "http/1.1"]
 
 
 class Application:
@@ -145,8 +156,10 @@ class Client:
         self.tls: ssl.SSLObject | None = None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         if kind.tls:
-            context.set_alpn_protocols([kind.alpn])
-            self.tls = context.wrap_bio(self._incoming, self._outgoing)
+            context.set_alpn_protocols(kind.alpn)
+            self.tls = context.wrap_bio(
+                self._incoming, self._outgoing, server_hostname="localhost"
+            )
         self._is_secure = False
         self._encoder = Encoder()
         self._steps = list(self._build_steps())
@@ -237,13 +250,16 @@ class Client:
 
     def _build_steps(self) -> Iterator[Callable[[], Awaitable[bytes]]]:
         """Yield what is sent, in halves of what the server reads as a whole."""
-        if self.kind.proxy:
-            yield from _whole(_halves(self.kind.proxy))
+        opening = _halves(self.kind.opening) if self.kind.opening else []
+        if not self.kind.is_opening_secret:
+            yield from _whole(opening)
         if self.tls is not None:
             with suppress(ssl.SSLWantReadError):
                 self.tls.do_handshake()
             yield from _whole(_halves(self._outgoing.read()))
             yield self._shake_hands
+        if self.kind.is_opening_secret:
+            yield from map(self._wrap, opening)
         requests = self._frames() if self.kind.http2 else _halves(self._head())
         for piece in requests:
             yield self._wrap(piece)
@@ -332,10 +348,12 @@ class Bench:
     def __init__(self, reactor: Reactor, kind: Kind, pem: str) -> None:
         self.application = Application()
         self._kind = kind
-        settings = {**SETTINGS_FOR_ALL, "BIND": [kind.bind.format(pem=pem)]}
-        settings["PROXY_PROTOCOL"] = bool(kind.proxy) and ":tcp:" not in kind.bind
+        bind = kind.bind.format(pem=pem, folder=os.path.dirname(pem))
+        settings = {**SETTINGS_FOR_ALL, "BIND": [bind]}
         settings["HTTP2_CLEARTEXT"] = "on" if kind.detects else "off"
-        if kind.tls and "ssl:" not in kind.bind:
+        is_ours = kind.bind == DEFAULT_BIND
+        settings["PROXY_PROTOCOL"] = bool(kind.opening) and is_ours
+        if kind.tls and is_ours:
             settings |= {"CERTFILE": pem, "KEYFILE": pem}
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.check_hostname = False

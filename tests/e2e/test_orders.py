@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from itertools import permutations
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import trustme
+import twisted.internet
 
 from djserve.net.twisted.reactor import Reactor, new_event_loop
+from tests.e2e import upgrades
 from tests.e2e.orders import (
     PROXY_V1,
     PROXY_V2,
@@ -29,26 +33,51 @@ from tests.support.waiting import settle, wait_until
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:X509:DeprecationWarning"),
 ]
 
 Run = Callable[[Kind, list["Case"]], None]
 
 ENDPOINT = "tcp:0:interface=127.0.0.1"
 SSL_ENDPOINT = "ssl:0:privateKey={pem}:certKey={pem}:interface=127.0.0.1"
+SNI_ENDPOINT = "tls:{folder}:0:interface=127.0.0.1"
+# Those of the module upgrades, next to this one. Twisted's reading of PROXY headers
+# takes no part of a second version's.
+PEM_ENDPOINT = "{pem}:0"
 HOW = {
     "HTTP/1.1": Kind(),
     "HTTP/1.1 detected": Kind(detects=True),
     "HTTP/2 detected": Kind(detects=True, http2=True),
     "HTTP/1.1 TLS": Kind(tls=True),
     "HTTP/2 TLS": Kind(tls=True, http2=True),
-    "HTTP/1.1 PROXY": Kind(proxy=PROXY_V1),
-    "HTTP/2 PROXY": Kind(proxy=PROXY_V2, detects=True, http2=True),
-    "HTTP/1.1 PROXY TLS": Kind(proxy=PROXY_V2, tls=True),
-    "HTTP/2 PROXY TLS": Kind(proxy=PROXY_V1, tls=True, http2=True),
+    "HTTP/1.1 PROXY": Kind(opening=PROXY_V1),
+    "HTTP/2 PROXY": Kind(opening=PROXY_V2, detects=True, http2=True),
+    "HTTP/1.1 PROXY TLS": Kind(opening=PROXY_V2, tls=True),
+    "HTTP/2 PROXY TLS": Kind(opening=PROXY_V1, tls=True, http2=True),
     "HTTP/1.1 endpoint": Kind(ENDPOINT),
     "HTTP/1.1 TLS endpoint": Kind(SSL_ENDPOINT, tls=True),
     "HTTP/2 TLS endpoint": Kind(SSL_ENDPOINT, tls=True, http2=True),
     "HTTP/1.1 PROXY endpoint": Kind(f"haproxy:{ENDPOINT}", PROXY_V1),
+    "HTTP/1.1 tls: endpoint": Kind(SNI_ENDPOINT, tls=True),
+    "HTTP/2 tls: endpoint": Kind(SNI_ENDPOINT, tls=True, http2=True),
+    "HTTP/1.1 PROXY in TLS endpoint": Kind(
+        f"haproxy:{SSL_ENDPOINT}", PROXY_V1, is_opening_secret=True, tls=True
+    ),
+    "HTTP/1.1 PROXY in tls: endpoint": Kind(
+        f"haproxy:{SNI_ENDPOINT}", PROXY_V1, is_opening_secret=True, tls=True
+    ),
+    "HTTP/2 PROXY in TLS endpoint": Kind(
+        f"haproxy:{SSL_ENDPOINT}", PROXY_V1, True, tls=True, http2=True
+    ),
+    "HTTP/1.1 TLS after PROXY endpoint": Kind(
+        f"behindproxy:{PEM_ENDPOINT}", PROXY_V1, tls=True
+    ),
+    "HTTP/2 TLS after PROXY endpoint": Kind(
+        f"behindproxy:{PEM_ENDPOINT}", PROXY_V1, tls=True, http2=True
+    ),
+    "HTTP/1.1 STARTTLS endpoint": Kind(
+        f"starttls:{PEM_ENDPOINT}", b"STARTTLS\r\n", tls=True
+    ),
 }
 KINDS = {f"WebSocket {name}": kind for name, kind in HOW.items()}
 KINDS |= {f"POST {name}": kind._replace(websocket=False) for name, kind in HOW.items()}
@@ -97,7 +126,7 @@ def _build_choices(
 
 
 def count_steps(kind: Kind) -> int:
-    return 2 * bool(kind.proxy) + 3 * kind.tls + (3 if kind.http2 else 2)
+    return 2 * bool(kind.opening) + 3 * kind.tls + (3 if kind.http2 else 2)
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +139,19 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(params=["uvloop", "asyncio"])
 def run(
-    request: pytest.FixtureRequest, pem: str, caplog: pytest.LogCaptureFixture
+    request: pytest.FixtureRequest,
+    pem: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Iterator[Run]:
     """Give ``run(kind, cases)``."""
     loop = new_event_loop(prefer_uvloop=request.param == "uvloop")
     reactor = Reactor(loop)
+    # As a server's process has it: Twisted's own endpoints take the clock from there.
+    monkeypatch.setitem(sys.modules, "twisted.internet.reactor", reactor)
+    monkeypatch.setattr(twisted.internet, "reactor", reactor, raising=False)
+    upgrades.install(tmp_path, monkeypatch)
 
     async def run_one(kind: Kind, case: Case) -> None:
         bench = Bench(reactor, kind, pem)

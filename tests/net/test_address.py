@@ -40,6 +40,7 @@ def test_address_is_read(text: str, address: Address) -> None:
         "tcp:8000:interface=127.0.0.1",
         "tcp6:8000",
         "ssl:port=443:privateKey=/etc/key.pem:certKey=/etc/cert.pem",
+        "tls:/etc/certificates",
         "systemd:domain=INET:index=0",
         "haproxy:tcp:8000",
         "stdio:",
@@ -51,6 +52,21 @@ def test_address_is_read(text: str, address: Address) -> None:
 )
 def test_endpoint_string_is_left_to_twisted(text: str) -> None:
     assert parse_address(text) == EndpointAddress(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_tls"),
+    [
+        ("tcp:80", False),
+        ("haproxy:tcp:80", False),
+        ("ssl:443", True),
+        ("tls:/etc/certificates", True),
+        ("haproxy:ssl:443", True),
+        ("haproxy:tls:/etc/certificates", True),
+    ],
+)
+def test_endpoint_knows_whether_it_speaks_tls(text: str, is_tls: bool) -> None:
+    assert EndpointAddress(text).is_tls is is_tls
 
 
 @pytest.mark.parametrize(

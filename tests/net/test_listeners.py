@@ -338,6 +338,7 @@ def test_socket_that_is_bound_already_is_served(run_on_reactor: Run) -> None:
         ("tcp:0:colour=red", "colour"),
         ("tcp:eighty", "eighty"),
         ("ssl:0:privateKey=/missing.pem", "missing.pem"),
+        (f"ssl:0:privateKey={__file__}:certKey={__file__}", "not usable"),
         ("unheard:of=1", "unheard"),
     ],
 )

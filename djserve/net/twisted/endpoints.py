@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import endpoints, error, interfaces
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.components import registerAdapter
 from zope.interface import implementer  # type: ignore[import-untyped]
 
 from djserve.errors import ListenError
@@ -33,6 +34,18 @@ if TYPE_CHECKING:
     from djserve.interfaces import OpenConnection, Receiver
 
 logger = logging.getLogger("djserve.net")
+
+
+def _find_negotiation(factory: Any) -> Any:
+    """Let a factory that wraps another ("haproxy:ssl:...") negotiate as that does.
+
+    Twisted fails the handshake of every client that offers ALPN otherwise.
+    """
+    return interfaces.IProtocolNegotiationFactory(factory.wrappedFactory, None)
+
+
+_register: Callable[..., None] = registerAdapter
+_register(_find_negotiation, WrappingFactory, interfaces.IProtocolNegotiationFactory)
 
 _server_from_string: Callable[[Any, str], Any] = endpoints.serverFromString
 
@@ -58,8 +71,8 @@ async def listen_on_endpoint(
     except ImportError as failure:
         hint = "TLS endpoints need the extra twisted[tls]"
         raise ListenError(description, str(failure), hint) from failure
-    except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as failure:
-        # Twisted's parsers raise what their plain Python runs into.
+    except Exception as failure:
+        # Twisted's parsers raise what they run into, also pyOpenSSL's errors.
         raise ListenError(description, f"it is not usable: {failure}") from failure
 
     def close() -> None:
@@ -129,7 +142,6 @@ class EndpointConnection(Protocol):
     # What Twisted calls.
 
     def connectionMade(self) -> None:
-        self._is_tls = interfaces.INegotiated.providedBy(self.transport)
         if isinstance(self.transport, StreamTransport):
             self._open_native(self.transport)
             return
@@ -210,6 +222,10 @@ class EndpointConnection(Protocol):
 
     def _open(self) -> None:
         self._stop_deadline()
+        # Not before: what is between may have begun TLS by startTLS.
+        self._is_tls = interfaces.INegotiated.providedBy(self.transport) or bool(
+            getattr(self.transport, "TLS", False)
+        )
         self.transport.registerProducer(self, True)
         try:
             receiver = self.factory.open_connection(self, self._connection_info())
@@ -241,7 +257,7 @@ class EndpointConnection(Protocol):
     def _connection_info(self) -> ConnectionInfo:
         host = self.transport.getHost()
         tls = pyopenssl_extension(self.transport.getHandle()) if self._is_tls else None
-        alpn = self.transport.negotiatedProtocol if self._is_tls else None
+        alpn = getattr(self.transport, "negotiatedProtocol", None)
         alpn_text = alpn.decode("ascii") if alpn else ""
         if isinstance(host, UNIXAddress):
             path = unix_path(host.name or b"")

@@ -253,6 +253,11 @@ class StreamTransport:
         """Return how many bytes wait to be sent."""
         return int(self._native.get_write_buffer_size()) if self.connected else 0
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether the loop's transport takes nothing more to send."""
+        return bool(self._native.is_closing())
+
     def release(self) -> Any:
         """Give up the native transport, for a receiver that will sit on it directly."""
         self.connected = False
@@ -396,10 +401,12 @@ class _BelowTLS:
         return getattr(self._stream, name)
 
     def write(self, data: bytes) -> None:
-        self._stream.raw_write(data)
+        # A loop warns of the fifth write after the end, and TLS makes many of one.
+        if not self._stream.is_closing:
+            self._stream.raw_write(data)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        self._stream.raw_write(b"".join(iovec))
+        self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:
         self._stream.raw_lose_connection()

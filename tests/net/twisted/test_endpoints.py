@@ -1,17 +1,25 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from djserve.interfaces import ConnectionInfo
 from djserve.net.twisted.endpoints import EndpointConnection, listen_on_endpoint
 from djserve.net.twisted.reactor import Reactor
-from tests.support.waiting import settle_with_data
+from tests.e2e import upgrades
+from tests.support.waiting import settle, settle_with_data
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:X509:DeprecationWarning"),
+]
 
 Run = Callable[..., Any]
 
@@ -148,5 +156,92 @@ def test_silence_before_the_proxy_header_is_cut_off(run_on_reactor: Run) -> None
         assert opened == []
         writer.close()
         close()
+
+    run_on_reactor(scenario)
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    issued = trustme.CA().issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(path))
+    return path
+
+
+@pytest.fixture
+def context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Accepted:
+    """An endpoint that waits for one connection."""
+
+    def __init__(self) -> None:
+        self.opened: asyncio.Future[Receiver] = (
+            asyncio.get_running_loop().create_future()
+        )
+
+    async def listen(self, reactor: Reactor, text: str, *alpn: str) -> int:
+        address, self.close = await listen_on_endpoint(
+            reactor, text, self._open, 60.0, alpn
+        )
+        return int(address.rpartition(":")[2])
+
+    def _open(self, transport: Any, info: ConnectionInfo) -> Any:
+        self.opened.set_result(Receiver(transport, info))
+        return self.opened.result()
+
+
+def test_proxy_header_within_tls_leaves_alpn(
+    run_on_reactor: Run, pem: Path, context: ssl.SSLContext
+) -> None:
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    text = f"haproxy:ssl:0:privateKey={pem}:certKey={pem}:interface=127.0.0.1"
+
+    async def scenario(reactor: Reactor) -> None:
+        accepted = Accepted()
+        port = await accepted.listen(reactor, text, "h2", "http/1.1")
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        writer.write(HEADER + b"x")
+        receiver = await accepted.opened
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
+        assert receiver.info.alpn == "h2"
+        assert receiver.info.tls is not None
+        assert receiver.info.client == ("1.2.3.4", 9)
+        writer.transport.abort()
+        await receiver.lost
+        accepted.close()
+
+    run_on_reactor(scenario)
+
+
+def test_connection_that_has_begun_tls_is_one(
+    run_on_reactor: Run,
+    pem: Path,
+    context: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    upgrades.install(tmp_path, monkeypatch)
+
+    async def scenario(reactor: Reactor) -> None:
+        accepted = Accepted()
+        port = await accepted.listen(reactor, f"starttls:{pem}:0")
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(upgrades.REQUEST)
+        # TLS would come with the line.
+        await settle()
+        await writer.start_tls(context)
+        writer.write(b"x")
+        receiver = await accepted.opened
+        assert receiver.info.tls is not None
+        assert receiver.info.tls["tls_version"] == 0x0304
+        assert not receiver.transport.can_write_eof()
+        writer.transport.abort()
+        await receiver.lost
+        accepted.close()
 
     run_on_reactor(scenario)
