@@ -19,8 +19,10 @@ import tempfile
 import zlib
 from collections.abc import Mapping
 from enum import IntEnum, auto
+from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
+from djserve.instrumentation.limits import LIMITS
 from djserve.system import read_at
 
 if TYPE_CHECKING:
@@ -121,10 +123,11 @@ VIEWS = 16
 
 _NAME = 8
 _VIEW = _NAME + 2
-SIZE = (_LENGTH + VIEWS * _VIEW) * 8
+_LIMITS = _LENGTH + VIEWS * _VIEW
+SIZE = (_LIMITS + len(LIMITS)) * 8
 
 LAYOUT = zlib.crc32(
-    repr((METHODS, PROTOCOLS, STATUS_LIMIT, BUCKETS, VIEWS, _NAME)).encode()
+    repr((METHODS, PROTOCOLS, STATUS_LIMIT, BUCKETS, VIEWS, _NAME, LIMITS)).encode()
 )
 """What the tables are like, in one number; 0 in versions that did not tell it."""
 
@@ -212,12 +215,23 @@ class Board:
             views[name] = (words[_NAME], words[_NAME + 1])
         return views
 
+    def set_limits(self, counts: Mapping[str, int]) -> None:
+        """Write down how often each of LIMITS has been reached."""
+        for index, setting in enumerate(LIMITS, _LIMITS):
+            self.numbers[index] = counts[setting]
+
+    def limits(self) -> dict[str, int]:
+        """Return how often each of LIMITS has been reached."""
+        counts = self.numbers[_LIMITS : _LIMITS + len(LIMITS)].tolist()
+        return dict(zip(LIMITS, counts, strict=True))
+
     def add_totals(self, other: Board) -> None:
         """Take over what only grows from the board of a worker that has ended."""
         ours, theirs = self.numbers, other.numbers
         for field in TOTALS:
             ours[field] += theirs[field]
-        for index in range(_DURATIONS, _LENGTH):
+        tables = (range(_DURATIONS, _LENGTH), range(_LIMITS, _LIMITS + len(LIMITS)))
+        for index in chain(*tables):
             if theirs[index]:
                 ours[index] += theirs[index]
 

@@ -111,6 +111,7 @@ class _Collector:
             total.add_metric([], self._sum(field))
             yield total
         yield self._messages()
+        yield self._limits()
         for field, (name, text) in GAUGES.items():
             gauge = GaugeMetricFamily(f"djserve_{name}", text)
             gauge.add_metric([], sum(board.numbers[field] for board in self._boards))
@@ -189,6 +190,21 @@ class _Collector:
         )
         metric.add_metric(["received"], self._sum(Figure.MESSAGES_RECEIVED))
         metric.add_metric(["sent"], self._sum(Figure.MESSAGES_SENT))
+        return metric
+
+    def _limits(self) -> Metric:
+        from prometheus_client.core import CounterMetricFamily
+
+        metric = CounterMetricFamily(
+            "djserve_limits_reached",
+            "Requests, connections and WebSockets that a setting has refused or closed",
+            labels=["setting"],
+        )
+        counts: Counter[str] = Counter()
+        for board in self._all:
+            counts.update(board.limits())
+        for setting, count in counts.items():
+            metric.add_metric([setting], count)
         return metric
 
     def _views(self) -> Iterator[Metric]:

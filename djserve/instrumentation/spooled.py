@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
+from djserve.instrumentation.limits import note_limit
+
+_SETTINGS = {408: "BODY_TIME_LIMIT", 503: "UPLOAD_DISK_LIMIT"}
 _lock = threading.Lock()
 _size = 0
 _refused: Counter[int] = Counter()
@@ -36,6 +39,7 @@ def note_refusal(status: int) -> None:
     """Count content that was answered with ``status`` before the application ran."""
     with _lock:
         _refused[status] += 1
+        note_limit(_SETTINGS.get(status, ""))
 
 
 def count_refusals(status: int) -> int:

@@ -55,6 +55,7 @@ def _lines(status: dict[str, Any], stacks: bool) -> Iterator[str]:
         yield from _processes(status["processes"])
     for worker in status["workers"]:
         yield from _threads(worker)
+        yield from _limits(worker)
         yield from _calls(worker, stacks)
 
 
@@ -109,6 +110,14 @@ def _threads(worker: dict[str, Any]) -> Iterator[str]:
     for view, figures in threads["views"].items():
         threads_of_view, queued = figures["threads"], figures["queued"]
         yield f"    {view}: {threads_of_view} threads, {queued} calls queue"
+
+
+def _limits(worker: dict[str, Any]) -> Iterator[str]:
+    # A supervisor of an older version tells of none.
+    limits = worker.get("limits")
+    if limits:
+        counts = ", ".join(f"{name} {count}" for name, count in limits.items())
+        yield f"Worker {worker['number']}: refused or closed by setting: {counts}"
 
 
 def _calls(worker: dict[str, Any], stacks: bool) -> Iterator[str]:

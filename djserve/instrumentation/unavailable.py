@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from djserve.instrumentation.events import escape
+from djserve.instrumentation.limits import note_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,7 @@ def note_unavailable(setting: str, reason: str, scope: Mapping[str, Any]) -> Non
 
     ``scope`` is the request's; its query may hold secrets and is left out.
     """
+    note_limit(setting)
     now = monotonic()
     if now < _next_log.get(setting, 0.0):
         _unnamed[setting] = _unnamed.get(setting, 0) + 1

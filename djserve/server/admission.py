@@ -12,6 +12,8 @@ import time
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from djserve.instrumentation.limits import note_limit
+
 if TYPE_CHECKING:
     from collections.abc import Set
 
@@ -58,6 +60,8 @@ class Admission:
         count = len(self._connections)
         if count - len(self._leaving) < self._limit:
             return Verdict.SERVE
+        # Closed or refused, one connection goes for this one.
+        note_limit("CONNECTION_LIMIT")
         is_full = count >= self._limit + self._spare
         if not is_full and self._make_room():
             return Verdict.SERVE

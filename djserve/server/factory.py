@@ -21,6 +21,7 @@ from djserve.asgi.websocket import WebSocketExchange
 from djserve.errors import ProtocolError
 from djserve.files.exchange import FileExchange, FileService
 from djserve.instrumentation.events import format_client
+from djserve.instrumentation.limits import note_limit
 from djserve.instrumentation.notes import take_notes
 from djserve.instrumentation.request_id import name_request
 from djserve.net.descriptors import descriptor_limit
@@ -294,6 +295,7 @@ class ConnectionFactory:
         self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError
     ) -> None:
         """Log a request that the server itself has answered."""
+        note_limit(error.setting)
         forwarded = None
         if head is not None and self._proxy_headers is not None:
             forwarded = self._proxy_headers.apply(head, info)

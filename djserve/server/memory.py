@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from djserve.instrumentation.limits import note_limit
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Set
@@ -40,8 +42,6 @@ class ClientMemory:
         self._next_log = 0.0
         self.size = 0
         """Bytes that were held at the last look."""
-        self.closed = 0
-        """Connections that were closed for it."""
 
     def tick(self) -> None:
         """Look now, and soon again while more than half of the limit is held."""
@@ -69,7 +69,7 @@ class ClientMemory:
             connection.abort_transport()
             held -= size
             count += 1
-        self.closed += count
+        note_limit("CLIENT_MEMORY_LIMIT", count)
         now = self._loop.time()
         if now >= self._next_log:
             self._next_log = now + _LOG_INTERVAL

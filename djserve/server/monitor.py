@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from djserve.instrumentation.board import Board, Figure
 from djserve.instrumentation.metrics import render, require_client
+from djserve.instrumentation.limits import limits_reached
 from djserve.instrumentation.spooled import count_refusals, spooled_size
 from djserve.server.probes import ProbeServer, answer_in_front
 
@@ -82,6 +83,7 @@ class Heartbeat:
         numbers[Figure.BODIES_LATE] = count_refusals(408)
         numbers[Figure.UPLOADS_REFUSED] = count_refusals(503)
         numbers[Figure.WEBSOCKET_WAITS] = server.websocket_waits
+        self._board.set_limits(limits_reached())
         numbers[Figure.IS_DRAINING] = server.is_stopping
         if self._thread_stats is not None:
             stats = self._thread_stats()

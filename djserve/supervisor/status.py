@@ -78,6 +78,9 @@ def describe_worker(worker: Worker, now: float, calls: Calls | None) -> Message:
             },
         },
         "thread_queue": numbers[Figure.THREADS_QUEUED],
+        "limits": {
+            setting: count for setting, count in worker.board.limits().items() if count
+        },
         "calls": calls,
     }
 

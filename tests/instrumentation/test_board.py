@@ -24,6 +24,7 @@ from djserve.instrumentation.board import (
     request_index,
 )
 from djserve.instrumentation.events import RequestRecord
+from djserve.instrumentation.limits import LIMITS
 from djserve.interfaces import RequestHead
 
 
@@ -116,8 +117,8 @@ def test_places_do_not_overlap() -> None:
 
     assert last_field < first_duration
     assert last_duration < first_request
-    # Behind them are the views, ten numbers each.
-    assert last_request == SIZE // 8 - 10 * VIEWS - 1
+    # Behind them are the views, ten numbers each, and the limits.
+    assert last_request == SIZE // 8 - 10 * VIEWS - len(LIMITS) - 1
 
 
 def test_totals_outlive_their_worker(board: Board, other: Board) -> None:
@@ -126,11 +127,15 @@ def test_totals_outlive_their_worker(board: Board, other: Board) -> None:
             each.numbers[field] = 2
         each.numbers[request_index("GET", 200, "2")] += 1
         each.numbers[duration_index(0.2)] += 1
+        each.set_views({"shop": (1, 2)})
+        each.set_limits({**dict.fromkeys(LIMITS, 0), LIMITS[-1]: 3})
     board.add_totals(other)
 
     assert {field for field in Figure if board.numbers[field] == 4} == set(TOTALS)
     assert board.requests() == {("GET", 200, "HTTP/2"): 2}
     assert sum(board.durations()) == 2
+    assert board.views() == {"shop": (1, 2)}
+    assert {key: n for key, n in board.limits().items() if n} == {LIMITS[-1]: 6}
 
 
 def test_closed_board_gives_its_descriptor_up() -> None:

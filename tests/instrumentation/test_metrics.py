@@ -14,6 +14,7 @@ from djserve.instrumentation.board import (
     duration_index,
     request_index,
 )
+from djserve.instrumentation.limits import LIMITS
 from djserve.instrumentation.metrics import CONTENT_TYPE, render, require_client
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
@@ -53,6 +54,15 @@ def test_counters_include_workers_that_have_ended(boards: list[Board]) -> None:
     samples = render_boards(boards)
     assert samples["djserve_connections_total", ()] == 6
     assert samples["djserve_response_bytes_total", ()] == 30
+
+
+def test_limits_are_counted_by_their_setting(boards: list[Board]) -> None:
+    for board in boards:
+        board.set_limits({**dict.fromkeys(LIMITS, 0), "CLIENT_MEMORY_LIMIT": 2})
+
+    samples = render_boards(boards)
+    assert samples["djserve_limits_reached_total", ("CLIENT_MEMORY_LIMIT",)] == 6
+    assert samples["djserve_limits_reached_total", ("CONNECTION_LIMIT",)] == 0
 
 
 def test_gauges_are_those_of_live_workers(boards: list[Board]) -> None:

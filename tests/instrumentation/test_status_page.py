@@ -156,3 +156,20 @@ def test_threads_at_work_are_shown_by_view() -> None:
         "Worker 1: 2 threads compute, 204 wait, 3 are parked; 5 calls queue, the first "
         "for 1.2 s\n    shop.views.report: 204 threads, 5 calls queue"
     ) in page
+
+
+def test_limits_that_were_reached_are_named() -> None:
+    worker = make_worker(limits={"CLIENT_MEMORY_LIMIT": 3, "HEADER_TIMEOUT": 1})
+    page = format_status(make_status(worker)).splitlines()
+
+    assert (
+        "Worker 1: refused or closed by setting: CLIENT_MEMORY_LIMIT 3, "
+        "HEADER_TIMEOUT 1"
+    ) in page
+
+
+@pytest.mark.parametrize("fields", [{}, {"limits": {}}])
+def test_worker_without_reached_limits_has_no_line_for_them(
+    fields: dict[str, Any],
+) -> None:
+    assert "refused" not in format_status(make_status(make_worker(**fields)))

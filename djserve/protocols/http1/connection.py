@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from djserve.errors import ApplicationError, ProtocolError
+from djserve.instrumentation.limits import note_limit
 from djserve.protocols.http1.body import BodyDecoder, open_body
 from djserve.protocols.http1.request import (
     HeadLimits,
@@ -540,6 +541,10 @@ class HTTP1Connection:
         self._body = None
         self._transport.close()
 
+    def _abort_stalled(self) -> None:
+        note_limit("WRITE_TIMEOUT")
+        self.abort_transport()
+
     def _close_lingering(self) -> None:
         self._transport.close()
 
@@ -549,7 +554,7 @@ class HTTP1Connection:
             exchange.connection_lost(exc)
 
     _ACTIONS: ClassVar[dict[Overdue, Callable[[HTTP1Connection], None]]] = {
-        Overdue.READING: abort_transport,
+        Overdue.READING: _abort_stalled,
         Overdue.REQUEST: _end_idle,
         Overdue.HEAD: _refuse_head,
         Overdue.CONTENT: _refuse_content,

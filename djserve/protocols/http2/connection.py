@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from h2.errors import ErrorCodes
 
+from djserve.instrumentation.limits import note_limit
 from djserve.protocols.http2.codec import WINDOW_LIMIT, FrameWriter, H2State
 from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.output import Output
@@ -349,11 +350,15 @@ class HTTP2Connection:
             self._output.stop()
             self._transport.abort()
 
+    def _abort_stalled(self) -> None:
+        note_limit("WRITE_TIMEOUT")
+        self.abort_transport()
+
     def _ask_for_life(self) -> None:
         self._h2.ping(_ALIVE_PING)
 
     _ACTIONS: ClassVar[dict[Overdue, Callable[[HTTP2Connection], None]]] = {
-        Overdue.READING: abort_transport,
+        Overdue.READING: _abort_stalled,
         Overdue.END: _close_transport,
         Overdue.LAST_STREAM: _name_last_stream,
         Overdue.PING: _ask_for_life,

@@ -20,6 +20,7 @@ from h2.stream import H2Stream, H2StreamStateMachine, StreamInputs, StreamState
 from h2.utilities import guard_increment_window
 from hyperframe.exceptions import InvalidPaddingError
 
+from djserve.instrumentation.limits import note_limit
 from djserve.protocols.http2 import frames
 from djserve.protocols.http2.codec import (
     CONFIGURATION,
@@ -415,6 +416,7 @@ class FrameReader:
             self._fail_stream(stream_id, error.code)
             return
         if is_refused:
+            note_limit("HTTP2_STREAM_LIMIT")
             self._fail_stream(stream_id, ErrorCodes.REFUSED_STREAM)
             return
         if is_complete and request.content_length:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from h2.errors import ErrorCodes
 
 from djserve.errors import ApplicationError, ProtocolError
+from djserve.instrumentation.limits import note_limit
 from djserve.protocols.grammar import content_too_large
 from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.request import Request, parse_priority, parse_request
@@ -191,6 +192,7 @@ class StreamTable:
         ):
             # CVE-2023-44487: a stream that is reset no longer counts as open, but its
             # application call may run on.
+            note_limit("HTTP2_CALL_LIMIT")
             self._h2.resets.spend()
             self.writer.reset(state.stream_id, ErrorCodes.REFUSED_STREAM)
             return

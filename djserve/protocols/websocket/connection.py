@@ -9,12 +9,15 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from djserve.instrumentation.limits import note_limit
 from djserve.interfaces import (
     CLOSE_ABNORMAL,
     CLOSE_GOING_AWAY,
     CLOSE_INTERNAL_ERROR,
     CLOSE_NORMAL,
+    CLOSE_POLICY_VIOLATION,
     CLOSE_SERVICE_RESTART,
+    CLOSE_TOO_BIG,
 )
 from djserve.protocols.websocket.codec import create_deflate, encode
 from djserve.protocols.websocket.frames import (
@@ -36,6 +39,13 @@ if TYPE_CHECKING:
     from djserve.interfaces import Transport, WebSocketObserver
     from djserve.protocols.websocket.deflate import DeflateAgreement
     from djserve.protocols.websocket.masking import SharedBuffer
+
+
+# A frame that is too big is a part of a message that is.
+_LIMITS = {
+    CLOSE_POLICY_VIOLATION: "WEBSOCKET_SMALL_FRAME_LIMIT",
+    CLOSE_TOO_BIG: "WEBSOCKET_MESSAGE_SIZE_LIMIT",
+}
 
 
 class ConnectionState(Enum):
@@ -232,6 +242,7 @@ class WebSocketConnection:
         if self._transport is None:
             return
         if self._is_stalled(now):
+            note_limit("WRITE_TIMEOUT")
             self._abort()
         elif self._state is ConnectionState.OPEN:
             self._check_life(now)
@@ -269,6 +280,7 @@ class WebSocketConnection:
         self._finish(CLOSE_ABNORMAL, "")
 
     def failed(self, code: int, reason: str) -> None:
+        note_limit(_LIMITS.get(code, ""))
         self._start_closing(code, reason)
 
     def turn_spent(self, *, is_heavy: bool) -> None:
