@@ -33,6 +33,9 @@ MIB = 1024 * 1024
 # nginx answers HTTP/0.9 without a head, so that responses are not cut, only counted.
 _find_status = re.compile(rb"HTTP/1\.[01] [2-5][0-9][0-9] ").findall
 
+_find_rows = re.compile(r"^(?=\| (.+?) \| \d+ \| \d+ \|$)(.+\n)", re.M).findall
+_rows_of_a_table = re.compile(r"\A(?:\|.*\n)*(?:\nNot passed:\n\n(?:- .*\n)*)?", re.M)
+
 # Autobahn's large messages, and no limit on their frames.
 OPTIONS = (
     f"--websocket-max-message-size={32 * MIB}",
@@ -198,16 +201,25 @@ def run_all() -> Iterator[Result]:
 
 
 def write_page(results: list[Result]) -> None:
-    """Put the results into the page in the docs."""
-    text = PAGE.read_text().partition(MARK)[0] + MARK
-    text += "\n| Suite | Cases | Passed |\n| --- | --- | --- |\n"
+    """Put the results into the page in the docs; other suites keep theirs there."""
+    before, _, old = PAGE.read_text().partition(MARK)
+    PAGE.write_text(f"{before}{MARK}{update_table(old, results)}")
+
+
+def update_table(old: str, results: list[Result]) -> str:
+    """Return the text after the mark with the rows of ``results`` made anew."""
+    rows = dict(_find_rows(old))
     for result in results:
         passed = result.cases - len(result.failures)
-        text += f"| {result.suite} | {result.cases} | {passed} |\n"
+        rows[result.suite] = f"| {result.suite} | {result.cases} | {passed} |\n"
+    text = "\n| Suite | Cases | Passed |\n| --- | --- | --- |\n" + "".join(
+        rows.values()
+    )
     failures = [f"{r.suite}: {line}" for r in results for line in r.failures]
     if failures:
         text += "\nNot passed:\n\n" + "".join(f"- {line}\n" for line in failures)
-    PAGE.write_text(text)
+    _, _, rest = old.partition("| --- | --- | --- |\n")
+    return text + _rows_of_a_table.sub("", rest)
 
 
 def main() -> int:

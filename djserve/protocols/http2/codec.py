@@ -21,9 +21,9 @@ both modules reach into h2 and hpack for what has no public name there:
 A release that changes one of these fails a test. ``test_codec`` has h2's own client
 read what is written and count its windows, and compares the state of a stream that went
 the short way with that of h2's machine (``test_short_way_leaves_a_stream_as_h2_does``).
-The cases of ``test_reader`` come in the plain form, which is read here, and in the
-padded and divided ones, which h2 reads. ``test_hpack`` and ``test_response`` have
-hpack's decoder read each block, and its encoder write those that are decoded.
+The table in its tests' ``cases`` has the plain form, which is read here, and the padded
+and divided ones, which h2 reads. ``test_hpack`` and ``test_response`` have hpack's
+decoder read each block, and its encoder write those that are decoded.
 """
 
 from __future__ import annotations

@@ -29,10 +29,13 @@ HAS_PRIORITY = 0x20
 # Length in 8 + 16 bits, type, flags, stream.
 _header = Struct(">BHBBL")
 _number = Struct(">L")
+_setting = Struct(">HL")
 _two_numbers = Struct(">LL")
 
 unpack_header = _header.unpack_from
 unpack_number = _number.unpack_from
+unpack_setting = _setting.unpack_from
+SETTING_SIZE = _setting.size
 
 
 def pack_header(length: int, kind: int, flags: int, stream_id: int) -> bytes:

@@ -16,6 +16,7 @@ from h2.errors import ErrorCodes
 from h2.events import PingAckReceived, RemoteSettingsChanged, SettingsAcknowledged
 from h2.exceptions import FlowControlError
 from h2.exceptions import ProtocolError as H2ProtocolError
+from h2.settings import SettingCodes
 from h2.stream import H2Stream, H2StreamStateMachine, StreamInputs, StreamState
 from h2.utilities import guard_increment_window
 from hyperframe.exceptions import InvalidPaddingError
@@ -41,7 +42,20 @@ if TYPE_CHECKING:
     from djserve.protocols.http2.request import Request
 
 # A dozen settings are defined; each in a frame costs h2 more than a microsecond.
-_SETTINGS_SIZE_LIMIT = 64 * 6
+_SETTINGS_SIZE_LIMIT = 64 * frames.SETTING_SIZE
+
+# RFC 9113 section 6.5.2 and RFC 8441 section 3.
+_ANY = (0, 2**32 - 1, ErrorCodes.NO_ERROR)
+_SETTING_RANGES: dict[int, tuple[int, int, ErrorCodes]] = {
+    SettingCodes.ENABLE_PUSH: (0, 1, ErrorCodes.PROTOCOL_ERROR),
+    SettingCodes.INITIAL_WINDOW_SIZE: (
+        0,
+        WINDOW_LIMIT,
+        ErrorCodes.FLOW_CONTROL_ERROR,
+    ),
+    SettingCodes.MAX_FRAME_SIZE: (16384, 2**24 - 1, ErrorCodes.PROTOCOL_ERROR),
+    SettingCodes.ENABLE_CONNECT_PROTOCOL: (0, 1, ErrorCodes.PROTOCOL_ERROR),
+}
 
 
 class StreamEvents(Protocol):
@@ -181,6 +195,7 @@ class FrameReader:
 
     def _take_headers(self, flags: int, stream_id: int, payload: bytes) -> bool:
         if flags & (frames.PADDED | frames.END_HEADERS) != frames.END_HEADERS:
+            _check_padding(flags, payload)
             return False
         if flags & frames.HAS_PRIORITY:
             # RFC 9113 section 5.3: the old priorities mean nothing any more.
@@ -278,6 +293,10 @@ class FrameReader:
         self._events.going_away()
         return True
 
+    def _take_continuation(self, flags: int, stream_id: int, payload: bytes) -> bool:
+        """Refuse it; within a block it is not asked for (RFC 9113 section 6.10)."""
+        raise HTTP2Error("CONTINUATION without a block")
+
     def _take_unknown(self, flags: int, stream_id: int, payload: bytes) -> bool:
         """Ignore it (RFC 9113 section 5.5)."""
         self._h2.controls.spend()
@@ -296,7 +315,7 @@ class FrameReader:
         frames.PING: _leave_to_h2,
         frames.GOAWAY: _take_goaway,
         frames.WINDOW_UPDATE: _take_window_update,
-        frames.CONTINUATION: _leave_to_h2,
+        frames.CONTINUATION: _take_continuation,
         frames.PRIORITY_UPDATE: _take_priority_update,
     }
 
@@ -311,7 +330,7 @@ class FrameReader:
         if kind in (frames.SETTINGS, frames.PING):
             self._h2.controls.spend()
             if kind == frames.SETTINGS:
-                _check_settings(flags, len(frame) - frames.HEADER_SIZE)
+                _check_settings(flags, frame[frames.HEADER_SIZE :])
         elif self.is_in_block:
             self._count_fragment(len(frame))
         buffer = self._h2.incoming_buffer
@@ -430,7 +449,7 @@ class FrameReader:
     ) -> None:
         fields = self._h2.decoder.decode_fields(block)
         if state.state_machine.state not in RECEIVING:
-            self._fail_stream(state.stream_id, ErrorCodes.STREAM_CLOSED)
+            self._refuse_late(state)
             return
         try:
             check_trailers(fields)
@@ -455,7 +474,7 @@ class FrameReader:
         machine = state.state_machine
         if machine.state not in RECEIVING:
             self._writer.acknowledge(credit)
-            self._fail_stream(stream_id, ErrorCodes.STREAM_CLOSED)
+            self._refuse_late(state)
             return
         try:
             state._inbound_window_manager.window_consumed(credit)
@@ -476,6 +495,15 @@ class FrameReader:
             self._end_content(state, data, credit)
         else:
             self._events.content_received(stream_id, data, credit, False)
+
+    def _refuse_late(self, state: H2Stream) -> None:
+        """Fail a stream that takes no more, or the connection for a promised one.
+
+        RFC 9113 section 5.1, half-closed (remote) and reserved (local).
+        """
+        if state.state_machine.state is StreamState.RESERVED_LOCAL:
+            raise HTTP2Error(f"A request on the promised stream {state.stream_id}")
+        self._fail_stream(state.stream_id, ErrorCodes.STREAM_CLOSED)
 
     def _end_content(self, state: H2Stream, data: bytes, credit: int) -> None:
         expected = state._expected_content_length
@@ -511,10 +539,28 @@ def _receive_head(machine: H2StreamStateMachine, is_complete: bool) -> None:
     machine.state = StreamState.HALF_CLOSED_REMOTE if is_complete else StreamState.OPEN
 
 
-def _check_settings(flags: int, size: int) -> None:
-    if flags & frames.ACK and size:
+def _check_padding(flags: int, payload: bytes) -> None:
+    """Refuse padding that exceeds what the priority leaves (RFC 9113 section 6.2).
+
+    hyperframe takes it off the priority.
+    """
+    if flags & frames.PADDED and flags & frames.HAS_PRIORITY:
+        if len(payload) < 6:
+            raise HTTP2Error("Malformed HEADERS", ErrorCodes.FRAME_SIZE_ERROR)
+        if payload[0] > len(payload) - 6:
+            raise InvalidPaddingError
+
+
+def _check_settings(flags: int, payload: bytes) -> None:
+    if flags & frames.ACK and payload:
         raise HTTP2Error(
             "An acknowledgement with settings", ErrorCodes.FRAME_SIZE_ERROR
         )
-    if size > _SETTINGS_SIZE_LIMIT:
+    if len(payload) > _SETTINGS_SIZE_LIMIT:
         raise HTTP2Error("Too many settings", ErrorCodes.ENHANCE_YOUR_CALM)
+    # hyperframe keeps the last of two values alone, and each has to be judged.
+    for position in range(0, len(payload) - 5, frames.SETTING_SIZE):
+        code, value = frames.unpack_setting(payload, position)
+        least, most, error = _SETTING_RANGES.get(code, _ANY)
+        if not least <= value <= most:
+            raise HTTP2Error(f"The setting {code} is {value}", error)

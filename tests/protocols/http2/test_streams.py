@@ -9,8 +9,11 @@ import pytest
 from h2.errors import ErrorCodes
 
 from djserve.errors import ApplicationError
+from djserve.protocols.http2 import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.protocols.http2.conftest import Request, Wire
 
 
@@ -102,6 +105,55 @@ def test_push_that_is_no_request_is_the_applications_fault(
     with pytest.raises(ApplicationError, match="cannot be pushed"):
         wire.requests[0].stream.push("/", [header])
     assert not wire.promises
+
+
+PROMISED: dict[str, Callable[[Wire], bytes]] = {
+    "DATA": lambda wire: wire.data(2, b"x"),
+    "HEADERS": lambda wire: wire.headers(2),
+    "RST_STREAM": lambda wire: wire.reset(2),
+    "WINDOW_UPDATE": lambda wire: wire.window(2, 1),
+    "WINDOW_UPDATE of nothing": lambda wire: wire.window(2, 0),
+    "PRIORITY": lambda wire: wire.frame(frames.PRIORITY, 0, 2, bytes(5)),
+    "CONTINUATION": lambda wire: wire.frame(frames.CONTINUATION, 4, 2),
+}
+
+
+@pytest.mark.parametrize("state", ["promised", "begun", "ended"])
+@pytest.mark.parametrize("name", PROMISED)
+def test_client_on_a_promised_stream(
+    open_wire: type[Wire], name: str, state: str
+) -> None:
+    # RFC 9113 section 5.1: reserved (local), half-closed (remote), closed.
+    wire = open_wire()
+    wire.feed(wire.headers(1))
+    wire.requests[0].stream.push("/a", [])
+    wire.turn()
+    if state != "promised":
+        more = state == "begun"
+        wire.requests[1].stream.send_response(200, [], b"x", more=more)
+        wire.turn()
+    wire.feed(PROMISED[name](wire))
+
+    faults = {
+        "CONTINUATION": {"": ErrorCodes.PROTOCOL_ERROR},
+        "DATA": {
+            "promised": ErrorCodes.PROTOCOL_ERROR,
+            "ended": ErrorCodes.STREAM_CLOSED,
+        },
+        "HEADERS": {
+            "promised": ErrorCodes.PROTOCOL_ERROR,
+            "ended": ErrorCodes.PROTOCOL_ERROR,
+        },
+    }.get(name, {})
+    assert wire.last_code == faults.get(state, faults.get(""))
+    resets = {
+        "DATA": {"begun": ErrorCodes.STREAM_CLOSED},
+        "HEADERS": {"begun": ErrorCodes.STREAM_CLOSED},
+        "WINDOW_UPDATE of nothing": dict.fromkeys(
+            ("promised", "begun"), ErrorCodes.PROTOCOL_ERROR
+        ),
+    }.get(name, {})
+    assert wire.resets.get(2) == resets.get(state)
 
 
 def test_early_priorities_are_few(open_wire: type[Wire]) -> None:
