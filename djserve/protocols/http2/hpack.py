@@ -122,7 +122,9 @@ class BlockEncoder(Encoder):
         size = min(value, ENCODER_TABLE_LIMIT)
         if size != self.header_table.maxsize:
             self.header_table.maxsize = size
-            self.table_size_changes.append(size)
+            # RFC 7541 section 4.2: the smallest since the last block, and the last.
+            smallest = min([size, *self.table_size_changes])
+            self.table_size_changes[:] = sorted({smallest, size})
 
     def encode_response(self, fields: Fields, date: bytes) -> bytes:
         """Encode a response's fields; ``date`` is added to those that want it."""

@@ -128,3 +128,27 @@ def test_any_bytes_are_a_request_or_a_fault(block: bytes) -> None:
     except HTTP2Error:
         return
     assert request.method
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ([0, 4096] * 1000, b"\x20\x3f\xe1\x1f"),
+        ([100, 50, 70], b"\x3f\x13\x3f\x27"),
+        ([100, 50], b"\x3f\x13"),
+        ([0, 100, 4096], b"\x20\x3f\xe1\x1f"),
+    ],
+    ids=["to and fro", "up at last", "down", "up"],
+)
+def test_smallest_table_and_the_last_are_told_alone(
+    sizes: list[int], told: bytes
+) -> None:
+    encoder = BlockEncoder()
+    for size in sizes:
+        encoder.header_table_size = size
+    fields = build_fields(200, [(b"x", b"y")], None, b"")
+    block = encoder.encode_response(fields, b"")
+
+    assert block.startswith(told + b"\x88")
+    assert (b"x", b"y") in list(Decoder().decode(block, raw=True))
+    assert encoder.table_size_changes == []
