@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING
 
 from djserve.instrumentation.board import Board, Figure
-from djserve.instrumentation.metrics import render, require_client
 from djserve.instrumentation.limits import limits_reached
+from djserve.instrumentation.metrics import render, require_client
 from djserve.instrumentation.spooled import count_refusals, spooled_size
 from djserve.server.probes import ProbeServer, answer_in_front
 
