@@ -7,6 +7,7 @@ ends a process that serves nothing yet, even one whose application hangs in C co
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -32,16 +33,26 @@ def hold() -> None:
     application starts when it is imported would have them blocked, too.
     """
     global _is_holding
-    _is_holding = True
+    if not _is_holding:
+        _is_holding = True
+        # The first that is registered is the last that is called.
+        atexit.register(_ignore)
     for number in HELD:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _note)
+
+
+def hold_again() -> None:
+    """Do so once more after they were handled, if this process had done it before."""
+    if _is_holding:
+        hold()
 
 
 def release() -> None:
     """Take no further interest in them: this process is a supervisor's child."""
     global _is_holding
     _is_holding = False
+    atexit.unregister(_ignore)
     _noted.clear()
 
 
@@ -65,6 +76,12 @@ def has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def _ignore() -> None:
+    """Let none change how the process ends: Python takes its handlers away at last."""
+    for number in HELD:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _note(number: int, frame: FrameType | None) -> None:

@@ -341,6 +341,7 @@ def _access_log(config: LoggingConfig, reactor: Reactor) -> Iterator[AccessLog |
     finally:
         if stop_handling is not None:
             stop_handling()
+            first_signals.hold_again()
         if log is not None:
             log.close()
 

@@ -411,8 +411,7 @@ def _handle_signals(
     finally:
         for stop_handling in reversed(handled.values()):
             stop_handling()
-        if first_signals.is_holding():
-            first_signals.hold()
+        first_signals.hold_again()
 
 
 def _hang_up(server: Server) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -105,6 +106,40 @@ def test_signals_at_any_moment_of_a_start_end_nothing(
     process.terminate()
 
     assert process.wait(GUARD) == 0
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_signals_while_a_server_ends_do_not_change_how(
+    tmp_path: Path, free_port: int, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "go").touch()
+    process = start(tmp_path, free_port, *options)
+    wait_for_log(process, tmp_path, "Listening on")
+    process.terminate()
+    deadline = time.monotonic() + GUARD
+    while process.poll() is None:
+        assert time.monotonic() < deadline
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(0.001)
+
+    assert process.returncode == 0, (tmp_path / "log").read_text()
+
+
+@pytest.mark.e2e
+def test_signals_after_an_error_do_not_hide_it(tmp_path: Path, free_port: int) -> None:
+    (tmp_path / "go").touch()
+    with socket.create_server(("127.0.0.1", free_port)):
+        process = start(tmp_path, free_port)
+        wait_until_held(process)
+        deadline = time.monotonic() + GUARD
+        while process.poll() is None:
+            assert time.monotonic() < deadline
+            process.send_signal(signal.SIGUSR1)
+            time.sleep(0.001)
+
+    assert process.returncode == 1
+    assert "the address is in use" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.e2e

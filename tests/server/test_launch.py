@@ -177,7 +177,7 @@ def test_loop_of_the_installed_reactor_is_the_current_one(
     monkeypatch.setattr(launching, "install", lambda: reactor)
     try:
         assert launching.prepare_reactor() is reactor
-        assert asyncio.get_event_loop_policy().get_event_loop() is reactor.loop
+        assert asyncio.get_event_loop() is reactor.loop
     finally:
         asyncio.set_event_loop(None)
 
