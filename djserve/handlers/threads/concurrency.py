@@ -3,7 +3,8 @@
 Python runs one thread at a time, and a CPU too. Where jobs compute, a second thread
 adds nothing but turns to take, and threads that write to one database wait for each
 other's locks in naps; where jobs wait for something else, each thread adds its share.
-Knows neither jobs nor queues.
+Python without its lock (a free-threaded build) runs a thread on each CPU: there the
+CPUs alone are looked at, and each keeps one. Knows neither jobs nor queues.
 """
 
 from __future__ import annotations
@@ -41,17 +42,21 @@ MEMORY = 12
 
 
 class ConcurrencyLimit:
-    """A number of threads from 1 to ``most``, by looks at the lock and the CPUs."""
+    """A number of threads from 1 to ``most``, by looks at the lock and the CPUs.
+
+    Without the lock it is not below the number of CPUs.
+    """
 
     def __init__(self, most: int) -> None:
         self.value = self._most = most
+        self.least = 1 if has_interpreter_lock() else min(most, count_cpus())
         self._held = NEITHER
 
     def take_note(self, was_held: bool) -> None:
         """Adapt to one look: whether one more thread would only have had to wait."""
         self._held += (was_held - self._held) / MEMORY
         if self._held > OFTEN:
-            self.value = max(1, 3 * self.value // 4)
+            self.value = max(self.least, 3 * self.value // 4)
             # What this does must show before the next step.
             self._held = NEITHER
         elif self._held < SELDOM and self.value < self._most:
@@ -78,12 +83,13 @@ class LockProbe:
         self._now = now
         self._used = used
         self._cpus = count_cpus()
-        self._schedule = open_schedule() if has_interpreter_lock() else None
+        self._has_lock = has_interpreter_lock()
+        self._schedule = open_schedule() if self._has_lock else None
 
     @property
     def can_tell(self) -> bool:
         """Whether waiting for the lock can be told from waiting for a CPU."""
-        return self._schedule is not None
+        return self._schedule is not None or not self._has_lock
 
     def nap(self, seconds: float) -> bool:
         """Sleep; True where there was no use for another thread of this process.
@@ -97,7 +103,8 @@ class LockProbe:
         elapsed, used = self._now() - begun, self._used() - used
         self.was_busy = used > elapsed / 2
         wait = elapsed - seconds - (self._waited_for_cpu() - waited)
-        self.was_held = wait > GRACE or used > FULL * elapsed * self._cpus
+        is_full = used > FULL * elapsed * self._cpus
+        self.was_held = is_full or (self._has_lock and wait > GRACE)
         return self.was_held
 
     def close(self) -> None:

@@ -493,7 +493,7 @@ class ThreadPool:
         # No hurry where all threads wait, and no other may start anyway; nor where one
         # is enough, since each look takes the lock from it (benchmark: django_session).
         if probe.was_held:
-            is_calm = self._limit.value == 1
+            is_calm = self._limit.value == self._limit.least
         else:
             is_calm = len(self._busy) >= self.ceiling
         with self.lock:

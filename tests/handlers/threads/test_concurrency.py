@@ -150,8 +150,29 @@ def test_nothing_can_be_told_without_the_figures(
     assert not probe.can_tell
 
 
-def test_nothing_can_be_told_without_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for a free-threaded build of Python on four CPUs."""
     monkeypatch.setattr("sys._is_gil_enabled", lambda: False, raising=False)
+    monkeypatch.setattr(concurrency, "count_cpus", lambda: 4)
 
+
+@pytest.mark.usefixtures("no_lock")
+@pytest.mark.parametrize(("cpus", "is_full"), [(1.0, False), (3.1, False), (3.5, True)])
+def test_without_the_lock_the_cpus_alone_are_looked_at(
+    cpus: float, is_full: bool
+) -> None:
     assert not has_interpreter_lock()
-    assert not LockProbe().can_tell
+    # A late wake-up, as where the lock was waited for.
+    clock, used = iter((10.0, 10.005)), iter((3.0, 3.0 + 0.005 * cpus))
+    probe = LockProbe(lambda: next(clock), lambda: next(used))
+
+    assert probe.can_tell
+    assert probe.nap(0.001) is is_full
+    probe.close()
+
+
+@pytest.mark.usefixtures("no_lock")
+def test_without_the_lock_each_cpu_keeps_a_thread() -> None:
+    assert note(ConcurrencyLimit(12), *[True] * 200) == 4
+    assert note(ConcurrencyLimit(2), *[True] * 200) == 2
