@@ -185,7 +185,7 @@ class LookupFailed(Exception):
 
 
 FAULTS = {fault.__doc__: fault for name, fault in list(globals().items())
-          if asyncio.iscoroutinefunction(fault)}
+          if inspect.iscoroutinefunction(fault)}
 asked = set()
 ended = []
 

@@ -71,6 +71,7 @@ def test_port_can_be_bound_again_after_connections(opened: ExitStack) -> None:
     assert open_one(opened, TCPAddress("127.0.0.1", port)).getsockname()[1] == port
 
 
+@pytest.mark.usefixtures("require_ipv6")
 def test_all_interfaces_are_both_families_on_one_port(opened: ExitStack) -> None:
     sockets = open_sockets(TCPAddress("", 0), backlog=5)
     for sock in sockets:
@@ -80,6 +81,7 @@ def test_all_interfaces_are_both_families_on_one_port(opened: ExitStack) -> None
     assert len({sock.getsockname()[1] for sock in sockets}) == 1
 
 
+@pytest.mark.usefixtures("require_ipv6")
 def test_ipv6_socket_takes_no_ipv4_clients(opened: ExitStack) -> None:
     sock = open_one(opened, TCPAddress("::", 0))
 
@@ -114,6 +116,7 @@ def test_port_in_use_is_a_listen_error_with_a_hint(opened: ExitStack) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.usefixtures("require_ipv6")
 def test_no_socket_stays_open_where_one_of_several_fails(opened: ExitStack) -> None:
     taken = open_one(opened, TCPAddress("::", 0))
     port = taken.getsockname()[1]

@@ -548,6 +548,8 @@ reactor.run(False)
     assert result.returncode == 3
 
 
+# txaio, which Autobahn's handshake uses and djserve does not, on Python 3.14.
+@pytest.mark.filterwarnings("ignore:'asyncio.iscoroutinefunction' is deprecated")
 def test_autobahn_server_and_client_talk(run_on_reactor: Run) -> None:
     from autobahn.twisted.websocket import (
         WebSocketClientFactory,
