@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from djserve.doctor.files import Files
-from djserve.doctor.translate import OTHER_SERVERS, Translation
+from djserve.doctor.translate import OTHER_SERVERS, SERVERS, Translation
 from djserve.system import count_cpus
 
 
@@ -22,7 +22,7 @@ class Advice:
     is_change: bool = True
 
 
-_SERVERS = ("daphne", "uvicorn", "gunicorn", "uvicorn-worker", *OTHER_SERVERS)
+_SERVERS = (*SERVERS, "uvicorn-worker", *OTHER_SERVERS)
 
 _AGENTS = {
     "sentry-sdk": "Sentry",
@@ -49,6 +49,9 @@ def advise_packages(files: Files) -> Iterator[Advice]:
         extras = [name for name in ("channels",) if name in packages]
         name = f"djserve[{','.join(extras)}]" if extras else "djserve"
         yield Advice("requirements", f"Add {name}; djserve[production] brings metrics.")
+    if "channels[daphne]" in packages:
+        text = "channels[daphne] installs Daphne, too: write channels alone."
+        yield Advice(packages["channels[daphne]"], text)
     for name in _SERVERS:
         if name in packages:
             text = f"Remove {name} once djserve serves."
@@ -130,7 +133,7 @@ def _advise_application(
             getattr(settings, "WSGI_APPLICATION", "") or "mysite.wsgi.application"
         )
         name = min(served, default=wsgi.replace("wsgi", "asgi"))
-        yield Advice("ASGI_APPLICATION", f'Set it: ASGI_APPLICATION = "{name}".')
+        yield Advice("ASGI_APPLICATION", f'Set it to "{name}".')
         return
     for name in sorted(served - {str(current)}):
         yield Advice(
@@ -210,9 +213,10 @@ def _advise_databases(
         if not engine or "sqlite3" in engine:
             continue
         total = workers * threads
+        of_all = f", {total} for {workers}" if workers > 1 else ""
         text = (
-            f"Up to {threads} connections for each worker, {total} for {workers}: as "
-            "many threads as compute at once."
+            f"Up to {threads} connections for each worker{of_all}: as many as threads "
+            f"compute at once with the {count_cpus()} CPUs here."
         )
         if total > _POSTGRESQL_CONNECTIONS and "postg" in engine:
             each = max(1, _POSTGRESQL_CONNECTIONS // workers)
@@ -268,4 +272,6 @@ def _advise_logging(settings: Any) -> Iterator[Advice]:
         server = str(name).partition(".")[0]
         if server in _REPLACED_LOGGERS:
             new = "djserve.access" if "access" in str(name) else "djserve"
-            yield Advice(f"LOGGING {name!r}", f"The logger is {new!r} now.")
+            yield Advice(
+                f"LOGGING {name!r}", f"Rename it: djserve's logger is {new!r}."
+            )

@@ -26,6 +26,11 @@ DEEPEST = 4
 
 _SERVER = re.compile(rf"(?<![\w-])({'|'.join((*SERVERS, *OTHER_SERVERS))})(?![\w-])")
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(?:[=<>!~;@ ]|$)")
+# NAME=value, quoted or not, any number of them in a line; or NAME and the line's rest.
+_VARIABLE = re.compile(
+    r"(?<!\S)(?P<name>GUNICORN_CMD_ARGS|(?:UVICORN|GRANIAN)_[A-Z0-9_]+)"
+    r"(?: (?P<rest>.+)|=(?P<value>\"[^\"]*\"|'[^']*'|\S*))"
+)
 _YAML_KEY = re.compile(
     r"^(?P<indent>\s*)(?:- )?(?P<key>command|entrypoint|args|cmd|run|\w*[cC]ommand)"
     r":\s*(?P<value>.*)$"
@@ -156,39 +161,47 @@ def _read_procfile(files: Files, path: str, text: str) -> None:
 
 def _read_dockerfile(files: Files, path: str, text: str) -> None:
     found: dict[str, tuple[int, object]] = {}
-    variable = ""
+    variables: dict[str, str] = {}
     for number, line in _join_lines(text):
         word, _, rest = line.strip().partition(" ")
         if word.upper() == "FROM":
             found.clear()
-        elif word.upper() == "ENV" and "GUNICORN_CMD_ARGS" in rest:
-            variable = _read_variable(rest)
+            variables.clear()
+        elif word.upper() == "ENV":
+            variables.update(_read_variables(rest))
         elif word.upper() in ("CMD", "ENTRYPOINT"):
             found[word.upper()] = number, _read_list(rest.strip())
     entry, command = found.get("ENTRYPOINT"), found.get("CMD")
     lists = [each[1] for each in (entry, command) if each and isinstance(each[1], list)]
     if entry and len(lists) == 2:
-        _add(files, path, entry[0], _with_variable(variable, lists[0] + lists[1]))
+        _add(files, path, entry[0], _with_variables(variables, lists[0] + lists[1]))
         return
     for each in (entry, command):
         if each is not None:
-            _add(files, path, each[0], _with_variable(variable, each[1]))
+            _add(files, path, each[0], _with_variables(variables, each[1]))
 
 
-def _read_variable(text: str) -> str:
-    """Return gunicorn's arguments of an ENV line, as an assignment."""
-    match = re.search(r"GUNICORN_CMD_ARGS[= ](\"[^\"]*\"|'[^']*'|.+)", text)
-    return f"GUNICORN_CMD_ARGS={_unquote(match[1].strip())}" if match else ""
+def _read_variables(text: str) -> dict[str, str]:
+    """Return the servers' own variables of an ENV line, with their values."""
+    found = {}
+    for match in _VARIABLE.finditer(text):
+        found[match["name"]] = _unquote((match["rest"] or match["value"] or "").strip())
+    return found
 
 
-def _with_variable(variable: str, command: object) -> object:
+def _with_variables(variables: dict[str, str], command: object) -> object:
     """Return a command with what the image's environment adds to it."""
-    if not variable or "gunicorn" not in str(command):
+    used = {
+        name: value
+        for name, value in variables.items()
+        if name.partition("_")[0].lower() in str(command)
+    }
+    if not used:
         return command
     if isinstance(command, list):
-        return ["env", variable, *command]
-    name, _, value = variable.partition("=")
-    return f"{name}={quote(value)} {command}"
+        return ["env", *(f"{name}={value}" for name, value in used.items()), *command]
+    before = " ".join(f"{name}={quote(value)}" for name, value in used.items())
+    return f"{before} {command}"
 
 
 def _read_list(text: str) -> object:
@@ -334,3 +347,5 @@ def _add_package(files: Files, path: str, requirement: str) -> None:
     if match:
         name = re.sub(r"[-_.]+", "-", match[1]).lower()
         files.packages.setdefault(name, path)
+        if name == "channels" and re.search(r"\[[^\]]*daphne", requirement):
+            files.packages.setdefault("channels[daphne]", path)

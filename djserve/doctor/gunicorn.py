@@ -30,7 +30,9 @@ from djserve.doctor.uvicorn import (
 
 _STREAMS = {"-", "/dev/stdout", "/dev/fd/1", "/proc/1/fd/1"}
 _SYSLOG = "Set a SysLogHandler in LOGGING of Django's settings."
-_STATSD = "Metrics are for Prometheus: --metrics-bind, package extra production."
+STATSD = "Metrics are for Prometheus: --metrics-bind, package extra production."
+START_BY_MANAGER = "Have systemd or a container keep the server running."
+FRAMES = "Frames are of 16 KiB; a larger one needs more memory and saves little."
 _DIRTY = "Work beside requests belongs to a task queue."
 _NOT_WELL_FORMED = "Such requests are refused; fix the clients that send them."
 _PASTE = "Write the application's name: djserve module:attribute."
@@ -39,7 +41,7 @@ _REQUEST_HOOK = "Use a middleware."
 _SUPERVISION = "The supervisor logs it, and the metrics count it (--metrics-bind)."
 
 
-def _bind(draft: Draft, value: str) -> Outcome:
+def bind(draft: Draft, value: str) -> Outcome:
     words = [word for each in value.split(",") for word in ("--bind", _address(each))]
     return translated(draft.add(*words))
 
@@ -120,14 +122,12 @@ def _path(draft: Draft, value: str) -> Outcome:
     return translated(f"--app-dir {draft.path}", "manage.py: --pythonpath.")
 
 
-def _config(draft: Draft, value: str) -> Outcome:
+def configuration(draft: Draft, value: str) -> Outcome:
     draft.config = value
-    return unneeded(
-        "Its settings are translated below; djserve reads settings.DJSERVE."
-    )
+    return unneeded("Its settings are translated here; djserve reads settings.DJSERVE.")
 
 
-def _umask(draft: Draft, value: str) -> Outcome:
+def socket_mode(draft: Draft, value: str) -> Outcome:
     try:
         mask = int(re.sub(r"^0+(?=\d)", "0o", value) if value != "0" else "0", 0)
     except ValueError:
@@ -139,14 +139,14 @@ def _umask(draft: Draft, value: str) -> Outcome:
     return translated(draft.add("--unix-mode", mode), note)
 
 
-def _access_log(draft: Draft, value: str) -> Outcome:
+def access_log(draft: Draft, value: str) -> Outcome:
     target = "-" if value in _STREAMS else value
     if value.lower() in ("none", "/dev/null", ""):
         return unneeded("The access log is off unless it is asked for.")
     return translated(draft.add("--access-log", target))
 
 
-def _error_log(draft: Draft, value: str) -> Outcome:
+def error_log(draft: Draft, value: str) -> Outcome:
     if value in {*_STREAMS, "/dev/stderr", "/dev/fd/2"}:
         return unneeded("The server's log goes to standard error.")
     return lacking(LOGGING)
@@ -166,7 +166,7 @@ def _cleartext(draft: Draft, value: str) -> Outcome:
     return unneeded("Trusted proxies may start with HTTP/2 by default.")
 
 
-def _window(draft: Draft, value: str) -> Outcome:
+def stream_window(draft: Draft, value: str) -> Outcome:
     if value.isdigit() and int(value) < 262144:
         return unneeded("The window begins at 256 KiB and grows with the reader.")
     return translated(draft.add("--http2-stream-window-size", value))
@@ -207,9 +207,9 @@ def finish(draft: Draft) -> list[Outcome]:
 
 
 RULES: tuple[FlagRule, ...] = (
-    special("-c --config", _config, "its settings, translated"),
+    special("-c --config", configuration, "its settings, translated"),
     needless("", "The application is named on the command line.", name="wsgi_app"),
-    special("-b --bind", _bind, "`--bind`", name="bind"),
+    special("-b --bind", bind, "`--bind`", name="bind"),
     to("--backlog", "--backlog", name="backlog"),
     special("-w --workers", _workers, "`--workers`", name="workers"),
     special("-k --worker-class", _worker_class, "none needed", name="worker_class"),
@@ -274,7 +274,7 @@ RULES: tuple[FlagRule, ...] = (
     special("--chdir", _directory, "`cd DIRECTORY`", name="chdir"),
     missing(
         "-D --daemon",
-        "Have systemd or a container keep the server running.",
+        START_BY_MANAGER,
         values="0",
         name="daemon",
     ),
@@ -285,7 +285,7 @@ RULES: tuple[FlagRule, ...] = (
     ),
     special("-u --user", _user, "`--user`", name="user"),
     to("-g --group", "--group", name="group"),
-    special("-m --umask", _umask, "`--unix-mode`", name="umask"),
+    special("-m --umask", socket_mode, "`--unix-mode`", name="umask"),
     needless(
         "--initgroups", "The user's groups are set.", values="0", name="initgroups"
     ),
@@ -301,7 +301,7 @@ RULES: tuple[FlagRule, ...] = (
         "`--trusted-proxies`, once for each",
         name="forwarded_allow_ips",
     ),
-    special("--access-logfile", _access_log, "`--access-log`", name="accesslog"),
+    special("--access-logfile", access_log, "`--access-log`", name="accesslog"),
     needless(
         "--disable-redirect-access-to-syslog",
         "The access log goes where --access-log says.",
@@ -310,7 +310,7 @@ RULES: tuple[FlagRule, ...] = (
     ),
     to("--access-logformat", "--access-log-format", name="access_log_format"),
     special(
-        "--error-logfile --log-file", _error_log, "LOGGING, if a file", name="errorlog"
+        "--error-logfile --log-file", error_log, "LOGGING, if a file", name="errorlog"
     ),
     special("--log-level", level, "`--verbosity`", name="loglevel"),
     needless(
@@ -333,11 +333,11 @@ RULES: tuple[FlagRule, ...] = (
         values="0",
         name="enable_stdio_inheritance",
     ),
-    missing("--statsd-host", _STATSD, name="statsd_host"),
-    missing("--dogstatsd-tags", _STATSD, name="dogstatsd_tags"),
-    missing("--statsd-prefix", _STATSD, name="statsd_prefix"),
+    missing("--statsd-host", STATSD, name="statsd_host"),
+    missing("--dogstatsd-tags", STATSD, name="dogstatsd_tags"),
+    missing("--statsd-prefix", STATSD, name="statsd_prefix"),
     missing(
-        "--enable-backlog-metric", _STATSD, values="0", name="enable_backlog_metric"
+        "--enable-backlog-metric", STATSD, values="0", name="enable_backlog_metric"
     ),
     needless(
         "-n --name",
@@ -425,13 +425,13 @@ RULES: tuple[FlagRule, ...] = (
     ),
     special(
         "--http2-initial-window-size",
-        _window,
+        stream_window,
         "`--http2-stream-window-size`",
         name="http2_initial_window_size",
     ),
     needless(
         "--http2-max-frame-size",
-        "Frames are of 16 KiB; a larger one needs more memory and saves little.",
+        FRAMES,
         name="http2_max_frame_size",
     ),
     to(
@@ -527,4 +527,4 @@ DEFAULTS = (
     "Static files of STATIC_ROOT are served unless WhiteNoise does.",
 )
 
-SERVER = KnownServer("gunicorn", RULES, finish, DEFAULTS)
+SERVER = KnownServer("gunicorn", RULES, finish, DEFAULTS, has_file=True)

@@ -56,7 +56,7 @@ def _mark_flags(text: str) -> str:
 
 def replace_table(page: str, server: KnownServer) -> str:
     """Return a page with the server's table and list between their marks."""
-    table = render(server) if server.name == "gunicorn" else render_flags(server)
+    table = render(server) if server.has_file else render_flags(server)
     differences = "\n".join(f"- {_mark_flags(each)}" for each in server.defaults)
     for mark, text in (("flags", table), ("differences", differences)):
         begin = re.search(rf"<!-- {mark}: begin [^\n]*-->\n", page)

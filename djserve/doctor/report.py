@@ -28,8 +28,13 @@ from djserve.doctor.words import Unreadable
 _WIDTH = 88
 
 
-def describe_translation(translation: Translation) -> str:
-    """Return one translated command line: the command first, then each flag."""
+def describe_translation(
+    translation: Translation, *, with_defaults: bool = True
+) -> str:
+    """Return one translated command line: the command first, then each flag.
+
+    ``with_defaults`` adds what the server does otherwise without being asked.
+    """
     lines = [translation.command, ""]
     for problem in translation.problems:
         lines += _wrap("  correct: ", problem)
@@ -37,7 +42,7 @@ def describe_translation(translation: Translation) -> str:
         for outcome in translation.outcomes:
             if outcome.kind is kind:
                 lines += _describe(outcome)
-    if translation.defaults:
+    if with_defaults and translation.defaults:
         lines += ["", f"What differs from {translation.server} by default:"]
         for each in translation.defaults:
             lines += _wrap("  - ", each)
@@ -72,15 +77,18 @@ def examine(folder: Path, settings: Any, failure: str = "") -> str:
     """
     files = read_files(folder)
     is_django = settings is not None or (folder / "manage.py").exists()
-    lines: list[str] = []
-    translations = []
+    lines = ["For djserve to serve this project. Nothing has been changed."]
+    translations: list[Translation] = []
     for start, result in _translate_all(files, folder, is_django=is_django):
         lines += ["", f"{start.path}:{start.line}", f"  {start.text}"]
         if isinstance(result, str):
             lines += _wrap("  ", result)
             continue
+        # What differs is the same for each command of a server.
+        is_first = all(each.server != result.server for each in translations)
         translations.append(result)
-        lines += ["becomes", textwrap.indent(describe_translation(result), "  ")]
+        text = describe_translation(result, with_defaults=is_first)
+        lines += ["becomes", textwrap.indent(text, "  ")]
         if start.is_list:
             words = shlex.split(result.command)
             lines += ["  As a list, without a shell:", f"  {json.dumps(words)}"]

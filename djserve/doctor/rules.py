@@ -7,7 +7,7 @@ the documentation are written from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -46,6 +46,12 @@ class Draft:
     environment: list[str] = field(default_factory=list)
     config: str | None = None
     worker_class: str = ""
+    socket_user: str = ""
+    socket_group: str = ""
+    routes: list[str] = field(default_factory=list)
+    mounts: list[str] = field(default_factory=list)
+    metrics_host: str = ""
+    metrics_port: str = ""
     seen: set[str] = field(default_factory=set)
 
     def add(self, *words: str) -> str:
@@ -141,7 +147,10 @@ def lacking(note: str) -> Outcome:
 class KnownServer:
     """A server whose command lines are understood.
 
-    ``finish`` adds what the server does without being asked.
+    ``finish`` adds what the server does without being asked. ``has_file``: the names of
+    the rules are keys of its configuration file. With ``variables`` it takes its flags
+    from environment variables that begin so; ``variable_flags`` are those whose names
+    are not the flags' own.
     """
 
     name: str
@@ -149,6 +158,24 @@ class KnownServer:
     finish: Callable[[Draft], list[Outcome]]
     defaults: tuple[str, ...] = ()
     abbreviates: bool = True
+    has_file: bool = False
+    variables: str = ""
+    variable_flags: Mapping[str, str] = field(default_factory=dict)
+
+    def read_variable(self, name: str, value: str) -> list[str]:
+        """Return the words that an environment variable stands for, [] for another."""
+        if not self.variables or not name.startswith(self.variables):
+            return []
+        flag = self.variable_flags.get(name)
+        if flag is None:
+            flag = f"--{name.removeprefix(self.variables).lower().replace('_', '-')}"
+        rule = self.find(flag)
+        if rule is None or rule.values != "0":
+            return [f"{flag}={value}"] if rule else []
+        if value.lower() in ("1", "true", "t", "yes", "y", "on"):
+            return [flag]
+        off = f"--no-{flag.removeprefix('--')}"
+        return [off] if self.find(off) else []
 
     def find(self, flag: str) -> FlagRule | None:
         """Return the rule of a flag, or of the only flag that it abbreviates."""

@@ -1,4 +1,4 @@
-"""One command line of Daphne, Uvicorn or gunicorn as one for djserve."""
+"""One command line of another server as one for djserve."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import NoReturn
 from djserve.conf.loader import merge_for_production
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import parse
-from djserve.doctor import daphne, gunicorn, uvicorn
-from djserve.doctor.gunicorn_config import Entry, read_config
+from djserve.doctor import daphne, granian, gunicorn, hypercorn, uvicorn
+from djserve.doctor.config_file import Entry, read_config
 from djserve.doctor.rules import (
     Draft,
     FlagRule,
@@ -27,8 +27,17 @@ from djserve.doctor.rules import (
 from djserve.doctor.words import Command, Unreadable, join, split_commands
 from djserve.errors import ConfigError
 
-SERVERS = {each.name: each for each in (daphne.SERVER, uvicorn.SERVER, gunicorn.SERVER)}
-OTHER_SERVERS = ("hypercorn", "granian", "uwsgi", "waitress-serve", "mod_wsgi-express")
+SERVERS = {
+    each.name: each
+    for each in (
+        daphne.SERVER,
+        uvicorn.SERVER,
+        gunicorn.SERVER,
+        hypercorn.SERVER,
+        granian.SERVER,
+    )
+}
+OTHER_SERVERS = ("uwsgi", "waitress-serve", "mod_wsgi-express")
 
 # Programs whose arguments name packages or files, not what is to be run.
 _NO_STARTERS = {
@@ -197,16 +206,19 @@ def _translate(
 
 
 def _take_variables(name: str, before: list[str]) -> tuple[list[str], list[str]]:
-    """Return what stands before the program, without gunicorn's arguments in it."""
+    """Return what stands before the program, without the server's flags in it."""
     kept: list[str] = []
     arguments: list[str] = []
     for word in before:
-        if name == "gunicorn" and word.startswith("GUNICORN_CMD_ARGS="):
-            for command in split_commands(word.partition("=")[2]):
+        variable, _, value = word.partition("=")
+        if name == "gunicorn" and variable == "GUNICORN_CMD_ARGS":
+            for command in split_commands(value):
                 arguments += command.words
+        elif words := SERVERS[name].read_variable(variable, value):
+            arguments += words
         else:
             kept.append(word)
-    return kept, arguments
+    return ([] if kept == ["env"] else kept), arguments
 
 
 def _last_of_each(given: list[Given]) -> list[Given]:
@@ -214,6 +226,8 @@ def _last_of_each(given: list[Given]) -> list[Given]:
     repeatable = {"-b", "--bind", "-e", "--env", "--endpoint", "--header"}
     repeatable |= {"--reload-dir", "--reload-extra-file", "--reload-include"}
     repeatable |= {"--reload-exclude", "--paste-global", "--dirty-app"}
+    repeatable |= {"--insecure-bind", "--quic-bind", "--server-name", "--reload-paths"}
+    repeatable |= {"--static-path-route", "--static-path-mount", "--ssl-crl"}
     last = {each.rule or each.flag: each for each in given}
     return [
         each
@@ -266,12 +280,15 @@ def _apply_entry(server: KnownServer, draft: Draft, entry: Entry) -> list[Outcom
 def _read_configuration(
     server: KnownServer, given: list[Given], folder: Path | None
 ) -> tuple[list[Entry], list[Outcome]]:
-    """Return gunicorn's configuration file: the one that is named, or its default."""
-    if server.name != "gunicorn" or folder is None:
+    """Return the configuration file: the one that is named, or gunicorn's default."""
+    if folder is None:
         return [], []
     name = next((each.value for each in reversed(given) if _is_config(each)), "")
     directory = next((each.value for each in given if each.flag == "--chdir"), "")
-    path = _locate(name or "gunicorn.conf.py", folder, directory)
+    default = "gunicorn.conf.py" if server.name == "gunicorn" else ""
+    if not name and not default:
+        return [], []
+    path = _locate(name or default, folder, directory)
     if path is None:
         problem = "The file is not there: translate it with the folder that has it."
         return [], [Outcome(Kind.MISSING, name, "", problem)] if name else []

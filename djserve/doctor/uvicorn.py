@@ -20,7 +20,14 @@ from djserve.doctor.rules import (
 LOGGING = (
     "Set LOGGING in Django's settings: its loggers are djserve and djserve.access."
 )
-VERBOSITY = {"critical": "0", "error": "0", "warning": "0", "debug": "2", "trace": "3"}
+VERBOSITY = {
+    "critical": "0",
+    "error": "0",
+    "warning": "0",
+    "warn": "0",
+    "debug": "2",
+    "trace": "3",
+}
 CERTIFICATES = {
     "0": "none",
     "1": "optional",
@@ -88,7 +95,7 @@ def _path(draft: Draft, value: str) -> Outcome:
     return translated(f"--app-dir {value}", "manage.py: --pythonpath.")
 
 
-def _factory(draft: Draft, value: str) -> Outcome:
+def make_application(draft: Draft, value: str) -> Outcome:
     draft.is_factory = True
     return translated(
         "--factory", "manage.py: ASGI_APPLICATION names an application, not a factory."
@@ -123,7 +130,7 @@ def _header(draft: Draft, value: str) -> Outcome:
     return translated(draft.add("--header", f"{name.strip()}: {text.strip()}"))
 
 
-def _env_file(draft: Draft, value: str) -> Outcome:
+def load_variables(draft: Draft, value: str) -> Outcome:
     draft.env_file = value
     note = "manage.py: load it with what starts the server, as by EnvironmentFile=."
     return translated(f"--env-file {value}", note)
@@ -214,7 +221,7 @@ RULES: tuple[FlagRule, ...] = (
     ),
     to("--lifespan", "--lifespan"),
     special("--interface", _interface, "none needed for ASGI; WSGI is not served"),
-    special("--env-file", _env_file, "`--env-file`; not of manage.py"),
+    special("--env-file", load_variables, "`--env-file`; not of manage.py"),
     missing("--log-config", LOGGING),
     special("--log-level", level, "`--verbosity`", "warning is 0, debug is 2."),
     special("--access-log", _access_log, "`--access-log -`", values="0"),
@@ -262,7 +269,7 @@ RULES: tuple[FlagRule, ...] = (
     special("--app-dir", _path, "`--app-dir`; manage.py: `--pythonpath`"),
     to("--h11-max-incomplete-event-size", "--header-size-limit"),
     needless("--reset-contextvars", "Each request has its own context.", values="0"),
-    special("--factory", _factory, "`--factory`", values="0"),
+    special("--factory", make_application, "`--factory`", values="0"),
     needless("--version", "`--version`.", values="0"),
     needless("--help", "`--help` and `--help-all`.", values="0"),
 )
@@ -278,4 +285,6 @@ DEFAULTS = (
     "manage.py runasgi uses LOGGING of Django's settings, and djserve's handler.",
 )
 
-SERVER = KnownServer("uvicorn", RULES, finish, DEFAULTS, abbreviates=False)
+SERVER = KnownServer(
+    "uvicorn", RULES, finish, DEFAULTS, abbreviates=False, variables="UVICORN_"
+)

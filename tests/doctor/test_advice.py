@@ -55,7 +55,7 @@ def test_application_of_the_command_is_the_settings() -> None:
 def test_application_that_is_missing_is_written_down() -> None:
     settings = {"ASGI_APPLICATION": None, "WSGI_APPLICATION": "shop.wsgi.application"}
 
-    assert advise(**settings)[0][1].endswith('= "shop.asgi.application".')
+    assert advise(**settings)[0][1].endswith('to "shop.asgi.application".')
 
 
 def test_synchronous_middleware_is_named() -> None:
@@ -123,7 +123,7 @@ def test_loggers_of_the_other_server_are_named() -> None:
     logging: dict[str, Any] = {"loggers": {"uvicorn.access": {}, "django": {}}}
 
     assert advise(LOGGING=logging) == [
-        ("LOGGING 'uvicorn.access'", "The logger is 'djserve.access' now.")
+        ("LOGGING 'uvicorn.access'", "Rename it: djserve's logger is 'djserve.access'.")
     ]
 
 

@@ -64,10 +64,10 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 
 def test_server_whose_flags_are_not_known_is_named(tmp_path: Path) -> None:
-    (tmp_path / "Procfile").write_text("web: hypercorn shop.asgi:application")
+    (tmp_path / "Procfile").write_text("web: waitress-serve shop.wsgi:application")
     text = examine(tmp_path, None)
 
-    assert "The flags of hypercorn are not translated." in text
+    assert "The flags of waitress-serve are not translated." in text
 
 
 @pytest.mark.parametrize("command", ["gunicorn a:b", '["gunicorn", "a:b"]'])
@@ -77,3 +77,42 @@ def test_arguments_in_the_environment_of_an_image(tmp_path: Path, command: str) 
     text = examine(tmp_path, None)
 
     assert "djserve --workers 3 --bind 0.0.0.0:80 --proxy-headers a:b" in text
+
+
+@pytest.mark.parametrize(
+    ("lines", "command", "expected"),
+    [
+        (
+            "ENV UVICORN_PORT=80 UVICORN_WORKERS='2'",
+            "uvicorn a:b",
+            "0.1:80 --workers 2",
+        ),
+        ("ENV GRANIAN_PORT 80", '["granian", "a:b"]', "0.1:80 a:b"),
+        # Another program's, and those of a stage before.
+        ("ENV GRANIAN_WORKERS=2", "hypercorn a:b", "djserve a:b"),
+        ("ENV GRANIAN_WORKERS=2\nFROM y", "granian a:b", "djserve a:b"),
+    ],
+)
+def test_flags_in_the_environment_of_an_image(
+    tmp_path: Path, lines: str, command: str, expected: str
+) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM x\n{lines}\nCMD {command}\n")
+
+    assert expected in examine(tmp_path, None)
+
+
+def test_what_differs_is_told_once_for_each_server(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text("web: uvicorn a:b\ntwo: uvicorn c:d\n")
+    text = examine(tmp_path, None)
+
+    assert "djserve --access-log - --proxy-headers c:d" in text
+    assert text.count("What differs from uvicorn by default") == 1
+
+
+@pytest.mark.parametrize("extras", ["daphne", "types, daphne"])
+def test_daphne_that_channels_brings_is_named(tmp_path: Path, extras: str) -> None:
+    (tmp_path / "requirements.txt").write_text(f"channels[{extras}]==4.3\n")
+
+    assert "requirements.txt: channels[daphne] installs Daphne" in examine(
+        tmp_path, None
+    )

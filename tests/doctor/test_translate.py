@@ -98,6 +98,8 @@ def test_value_that_djserve_refuses_is_named() -> None:
         "daphne -b 127.0.0.1 -p {port} -t 60 --proxy-headers shop:application",
         "uvicorn shop:application --port {port} --ws-max-size 99 --loop asyncio",
         "gunicorn -b 127.0.0.1:{port} -k uvicorn.workers.UvicornWorker -t 90 shop",
+        "hypercorn -b 127.0.0.1:{port} --keep-alive 9 --access-logfile - shop",
+        "GRANIAN_PORT={port} granian --interface asginl shop:application --no-ws",
     ],
 )
 def test_translated_command_serves(line: str, tmp_path: Path, free_port: int) -> None:

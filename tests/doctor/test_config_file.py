@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from djserve.doctor.gunicorn_config import read_config
+from djserve.doctor.config_file import read_config
 from djserve.doctor.rules import Kind
 from djserve.doctor.translate import translate
 

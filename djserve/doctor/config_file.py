@@ -1,12 +1,13 @@
-"""gunicorn's configuration file, read without running it.
+"""A server's configuration file, read without running it.
 
-It is a Python program. What it assigns as a constant is known, what it computes is not;
-a hook is a function. Nothing of it is executed.
+It is a Python program, or TOML. What the program assigns as a constant is known, what
+it computes is not; a hook is a function. Nothing of it is executed.
 """
 
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ class Entry:
 
 def read_config(path: Path) -> list[Entry]:
     """Return what the file sets. Raises OSError, ValueError or SyntaxError."""
+    if path.suffix == ".toml":
+        return _read_toml(path.read_text("utf-8", "replace"))
     entries: dict[str, Entry] = {}
     constants: dict[str, object] = {}
     for node in ast.parse(path.read_text("utf-8", "replace")).body:
@@ -36,6 +39,13 @@ def read_config(path: Path) -> list[Entry]:
             source = f"def {node.name}"
             entries[node.name] = Entry(node.name, None, source, node.lineno)
     return list(entries.values())
+
+
+def _read_toml(text: str) -> list[Entry]:
+    return [
+        Entry(name, _texts(value), repr(value), 0)
+        for name, value in tomllib.loads(text).items()
+    ]
 
 
 def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
