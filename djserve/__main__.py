@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from djserve.errors import ConfigError
 from djserve.server.first_signals import hold
 
 
@@ -15,6 +16,9 @@ def main() -> int:
         from djserve.cli import main as run
     except KeyboardInterrupt:
         return 130
+    except ConfigError as error:
+        print(f"djserve: error: {error}", file=sys.stderr)
+        return 2
     return run()
 
 

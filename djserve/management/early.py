@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from djserve.conf.process import become_worker
+from djserve.errors import ConfigError
 from djserve.server.first_signals import hold
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ def _control(arguments: list[str]) -> None:
 def _serve(arguments: list[str]) -> None:
     """Become the supervisor, if one is needed."""
     hold()
-    from djserve.management.commands.runasgi import Command
+    try:
+        from djserve.management.commands.runasgi import Command
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     from djserve.supervisor.inheritance import is_child, keep_environment
 
     if is_child():

@@ -25,6 +25,7 @@ from djserve.instrumentation.logging import redirect_twisted
 from djserve.net.acceptor import accept_connections
 from djserve.net.sockets import UNIX
 from djserve.net.twisted.transport import StreamTransport
+from djserve.packages import require
 
 process: Any
 unix: Any
@@ -41,6 +42,21 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
 Outlives: TypeAlias = Callable[[BaseException], bool]
+
+require(
+    "twisted",
+    asyncioreactor.AsyncioSelectorReactor,
+    "_registerAsIOThread",
+    "_supportedAddressFamilies",
+    "_uninstallHandler",
+)
+require("twisted", tcp.Port, "_fromListeningDescriptor", "_type", "startReading")
+require("twisted", tcp.Client, "_collectSocketDetails", "_connectDone")
+require("twisted", tcp.Connector, "_makeTransport")
+if unix is not None:
+    require("twisted", unix.Port, "_fromListeningDescriptor")
+    require("twisted", unix.Client, "_collectSocketDetails", "_connectDone")
+    require("twisted", unix.Connector, "_makeTransport")
 
 _tls_factory: Callable[..., Any] = TLSMemoryBIOFactory
 

@@ -18,7 +18,8 @@ both modules reach into h2 and hpack for what has no public name there:
                     ``table_size_changes``, in ``hpack``; ``encode_integer`` and the
                     static table, in ``response``
 
-A release that changes one of these fails a test. ``test_codec`` has h2's own client
+A release without one of these is refused (``packages``), and one that changes what it
+means fails a test. ``test_codec`` has h2's own client
 read what is written and count its windows, and compares the state of a stream that went
 the short way with that of h2's machine (``test_short_way_leaves_a_stream_as_h2_does``).
 The table in its tests' ``cases`` has the plain form, which is read here, and the padded
@@ -34,8 +35,16 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
-from h2.stream import H2Stream, StreamClosedBy, StreamInputs, StreamState
+from h2.stream import (
+    H2Stream,
+    H2StreamStateMachine,
+    StreamClosedBy,
+    StreamInputs,
+    StreamState,
+)
+from h2.windows import WindowManager
 
+from djserve.packages import require
 from djserve.protocols.http2 import frames
 from djserve.protocols.http2.errors import Allowance
 from djserve.protocols.http2.hpack import BlockDecoder, BlockEncoder
@@ -45,6 +54,38 @@ if TYPE_CHECKING:
     from hyperframe.frame import DataFrame, Frame, HeadersFrame, SettingsFrame
 
     from djserve.conf.schema import HTTP2Config, HTTPConfig
+
+require(
+    "h2",
+    H2Connection,
+    "_data_to_send",
+    "_inbound_flow_control_window_manager",
+    "_receive_data_frame",
+    "_receive_frame",
+    "_receive_headers_frame",
+    "_receive_settings_frame",
+    "incoming_buffer",
+)
+require("h2", FrameBuffer, "_headers_buffer")
+require(
+    "h2",
+    H2Stream,
+    "_actual_content_length",
+    "_expected_content_length",
+    "_inbound_window_manager",
+    "state_machine",
+)
+require(
+    "h2",
+    H2StreamStateMachine,
+    "client",
+    "headers_received",
+    "headers_sent",
+    "process_input",
+    "state",
+    "stream_closed_by",
+)
+require("h2", WindowManager, "current_window_size", "max_window_size", "process_bytes")
 
 CONFIGURATION = H2Configuration(
     client_side=False,

@@ -15,6 +15,7 @@ from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.table import HeaderTable
 
+from djserve.packages import require
 from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.request import Request, parse_request
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
     from djserve.conf.schema import HTTPConfig
     from djserve.protocols.http2.response import Fields
+
+require("hpack", HeaderTable, "_maxsize", "add", "maxsize", "resized")
+require("hpack", HeaderTable, "STATIC_TABLE_MAPPING", "get_by_index", "search")
+require("hpack", Encoder, "header_table", "table_size_changes")
 
 # What one connection keeps, each way.
 _KEPT_LIMIT = 64

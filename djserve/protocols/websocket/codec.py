@@ -19,6 +19,7 @@ from djserve.interfaces import (
     CLOSE_NO_STATUS,
     CLOSE_TOO_BIG,
 )
+from djserve.packages import require, require_calls
 from djserve.protocols.websocket.frames import (
     OPCODE_TEXT,
     encode_compressed,
@@ -29,6 +30,43 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djserve.protocols.websocket.deflate import DeflateAgreement
+
+require(
+    "autobahn",
+    WebSocketServerProtocol,
+    "CONFIG_ATTRS",
+    "STATE_CLOSED",
+    "STATE_OPEN",
+    "_connectionMade",
+    "_dataReceived",
+)
+require_calls(
+    "autobahn",
+    WebSocketServerProtocol,
+    "_fail_connection",
+    "_max_message_size_exceeded",
+    "_onMessageBegin",
+    "_onMessageEnd",
+    "_onMessageFrameBegin",
+    "_onMessageFrameData",
+    "_onMessageFrameEnd",
+    "_onPing",
+    "_onPong",
+    "dropConnection",
+    "sendData",
+)
+require(
+    "autobahn",
+    PerMessageDeflate,
+    "_compressor",
+    "_decompressor",
+    "compress_message_data",
+    "decompress_message_data",
+    "end_compress_message",
+    "end_decompress_message",
+    "start_compress_message",
+    "start_decompress_message",
+)
 
 # Shorter messages fit into the same packet either way, and deflating is not for free.
 _COMPRESS_FROM = 512
