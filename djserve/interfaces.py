@@ -274,6 +274,14 @@ class ConnectionOwner(Protocol):
     ) -> None:
         """Record a request that the connection answered by itself."""
 
+    def change_to_http2(
+        self, connection: Connection, transport: Transport, info: ConnectionInfo, /
+    ) -> WireProtocol | None:
+        """Return what takes the place of a connection whose peer speaks HTTP/2.
+
+        None if this peer may not begin with HTTP/2 here: it is refused as HTTP/1.1.
+        """
+
     def connection_lost(self, connection: Connection, /) -> None:
         """Forget a connection that has ended."""
 

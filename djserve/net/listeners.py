@@ -186,7 +186,7 @@ def open_listener_on(
     address = socket_address(sock)
     path = unix_path(sock.getsockname()) if sock.family == UNIX else None
     inode = socket_inode(sock) if unlink else None
-    acceptor = _Acceptor(open_connection, path, ssl_context)
+    acceptor = _Acceptor(open_connection, path, ssl_context, _only_address(sock))
     opening: Opening = WeakSet()
     if trusts_proxy is None:
         close_socket = accept_connections(
@@ -231,9 +231,12 @@ class _Acceptor(asyncio.Protocol):
         open_connection: OpenConnection,
         path: str | None,
         ssl_context: ssl.SSLContext | None,
+        address: tuple[str, int] | None,
     ) -> None:
         self._open_connection = open_connection
         self._path = path
+        self._address = address
+        self._is_tls = ssl_context is not None
         self._header: ProxyHeader | None = None
         self._opening: Opening | None = None
         self._ciphers = {} if ssl_context is None else cipher_numbers(ssl_context)
@@ -272,10 +275,10 @@ class _Acceptor(asyncio.Protocol):
         transport.set_protocol(receiver)
 
     def _connection_info(self, transport: Any) -> ConnectionInfo:
-        ssl_object = transport.get_extra_info("ssl_object")
         tls = None
         alpn = ""
-        if ssl_object is not None:
+        if self._is_tls:
+            ssl_object = transport.get_extra_info("ssl_object")
             # The name that the client asked for may have chosen another certificate.
             server_cert = getattr(ssl_object.context, "server_cert", None)
             tls = tls_extension(ssl_object, server_cert, self._ciphers)
@@ -287,11 +290,21 @@ class _Acceptor(asyncio.Protocol):
             return ConnectionInfo(None, (self._path, None), tls, True, alpn)
         # Either is None if the peer has reset the connection in the meantime.
         client = transport.get_extra_info("peername")
-        server = transport.get_extra_info("sockname")
+        address = self._address
+        if address is None:
+            server = transport.get_extra_info("sockname")
+            address = (server[0], server[1]) if server else None
         return ConnectionInfo(
-            (client[0], client[1]) if client else None,
-            (server[0], server[1]) if server else None,
-            tls,
-            False,
-            alpn,
+            (client[0], client[1]) if client else None, address, tls, False, alpn
         )
+
+
+def _only_address(sock: socket.socket) -> tuple[str, int] | None:
+    """Return the address that all of a socket's connections have, None if they differ.
+
+    It costs a call of the system to ask each of them (benchmark: http1_new).
+    """
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    host, port = sock.getsockname()[:2]
+    return None if host in ("0.0.0.0", "::") else (host, port)

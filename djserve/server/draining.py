@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING, TypeGuard
 
 from djserve.protocols.http1.connection import HTTP1Connection
-from djserve.protocols.http2.preface import PrefaceDetector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,8 +120,8 @@ class Drain:
 
 
 def _is_http2(connection: Connection) -> TypeGuard[HTTP2Connection]:
-    # Without its class, which may not be there: what is none of the others.
-    return not isinstance(connection, HTTP1Connection | PrefaceDetector)
+    # Without its class, which may not be there.
+    return not isinstance(connection, HTTP1Connection)
 
 
 def _is_upgraded(connection: Connection) -> bool:

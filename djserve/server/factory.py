@@ -26,9 +26,8 @@ from djserve.instrumentation.notes import take_notes
 from djserve.instrumentation.request_id import name_request
 from djserve.net.descriptors import descriptor_limit
 from djserve.net.sockets import has_input, reset_connection, shorten_queues
-from djserve.protocols.http1.connection import HTTP1Connection
+from djserve.protocols.http1.connection import HTTP1Connection, HTTP1Service
 from djserve.protocols.http1.response import ResponseDefaults
-from djserve.protocols.http2.preface import PrefaceDetector
 from djserve.responses import open_filters
 from djserve.server.admission import Admission, Verdict, default_limit
 from djserve.server.draining import Drain
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
         RequestHead,
         Stream,
         Transport,
+        WireProtocol,
     )
     from djserve.protocols.http2.streams import HTTP2Service
     from djserve.protocols.websocket.masking import SharedBuffer
@@ -107,6 +107,7 @@ class ConnectionFactory:
         self._filters = open_filters(config.files, config.compression, calls.loop)
         self._defaults = ResponseDefaults(config.http.server_name)
         self._date = b""
+        self._http1 = self._start_http1(self)
         self._http2: HTTP2Service | None = None
         self._prior_knowledge = _trust_prior_knowledge(config.http2, config.proxy)
         headers = config.http.headers
@@ -135,14 +136,8 @@ class ConnectionFactory:
         connection: Connection
         if info.alpn == "h2":
             connection = self._open_http2(transport, info)
-        elif (
-            self._prior_knowledge is not None
-            and info.tls is None
-            and self._prior_knowledge.trusts_peer(info)
-        ):
-            connection = self._detect_preface(transport, info)
         else:
-            connection = self._open_http1(transport, info)
+            connection = HTTP1Connection(transport, info, self._http1)
         logger.debug("Connection from %s", info.client or "a unix socket")
         self.connections.add(connection)
         self.opened += 1
@@ -164,16 +159,15 @@ class ConnectionFactory:
             connection = http2 = HTTP2Connection(transport, info, service)
             http2.retire()
         else:
-            http = self._config.http
-            connection = HTTP1Connection(transport, info, owner, http, self._defaults)
+            connection = HTTP1Connection(transport, info, self._start_http1(owner))
         self.connections.add(connection)
         self.admission.refuse(connection)
         if verdict is Verdict.DROP:
             connection.abort_transport()
         return connection
 
-    def _open_http1(self, transport: Transport, info: ConnectionInfo) -> Connection:
-        return HTTP1Connection(transport, info, self, self._config.http, self._defaults)
+    def _start_http1(self, owner: ConnectionOwner) -> HTTP1Service:
+        return HTTP1Service(owner, self._config.http, self._defaults)
 
     def _open_http2(self, transport: Transport, info: ConnectionInfo) -> Connection:
         from djserve.protocols.http2.connection import HTTP2Connection
@@ -197,24 +191,6 @@ class ConnectionFactory:
             asyncio.get_running_loop().call_soon,
         )
 
-    def _detect_preface(self, transport: Transport, info: ConnectionInfo) -> Connection:
-        def choose(detector: PrefaceDetector, is_http2: bool) -> Connection:
-            open_protocol = self._open_http2 if is_http2 else self._open_http1
-            connection = open_protocol(transport, info)
-            self.connections.discard(detector)
-            self.connections.add(connection)
-            if self._drain is not None:
-                self._drain.retire(connection)
-            return connection
-
-        return PrefaceDetector(
-            transport,
-            self._config.http.header_timeout,
-            choose,
-            give_up=self.connection_lost,
-            has_input=has_input,
-        )
-
     def open_redirecting(
         self, transport: Transport, info: ConnectionInfo
     ) -> Connection:
@@ -222,9 +198,7 @@ class ConnectionFactory:
         verdict = self.admission.decide()
         if verdict is not Verdict.SERVE:
             return self._refuse_connection(transport, info, verdict)
-        http = self._config.http
-        owner = self._redirecting
-        connection = HTTP1Connection(transport, info, owner, http, self._defaults)
+        connection = HTTP1Connection(transport, info, self._redirecting)
         self.connections.add(connection)
         self.opened += 1
         if self._drain is not None:
@@ -234,9 +208,9 @@ class ConnectionFactory:
     def redirect_to(self, port: int | None) -> None:
         """Have ``open_redirecting`` name this port of https."""
         redirect = Redirect(self._allowed_hosts, port, self._config.acme)
-        self._redirecting = _Redirecting(self, redirect)
+        self._redirecting = self._start_http1(_Redirecting(self, redirect))
 
-    # Connections call these five (interfaces.ConnectionOwner).
+    # Connections call these six (interfaces.ConnectionOwner).
 
     has_input = staticmethod(has_input)
     reset_transport = staticmethod(reset_connection)
@@ -317,6 +291,20 @@ class ConnectionFactory:
         """Log a request that was redirected, or refused instead."""
         if self._log is not None:
             record_refusal(self._log, head, info, info.client, status)
+
+    def change_to_http2(
+        self, connection: Connection, transport: Transport, info: ConnectionInfo
+    ) -> WireProtocol | None:
+        """Have HTTP/2 take a cleartext connection over from HTTP/1.1."""
+        trusted = self._prior_knowledge
+        if trusted is None or info.tls is not None or not trusted.trusts_peer(info):
+            return None
+        self.connections.discard(connection)
+        successor = self._open_http2(transport, info)
+        self.connections.add(successor)
+        if self._drain is not None:
+            self._drain.retire(successor)
+        return successor
 
     def connection_lost(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
@@ -431,6 +419,11 @@ class _Refusal:
             headers=[(b"retry-after", b"1")],
         )
 
+    def change_to_http2(
+        self, connection: Connection, transport: Transport, info: ConnectionInfo
+    ) -> None:
+        """Stay with HTTP/1.1: the refusal is all that is sent."""
+
 
 class _Redirecting:
     """The owner of a connection of REDIRECT_HTTP (interfaces.ConnectionOwner)."""
@@ -450,6 +443,11 @@ class _Redirecting:
         """Return what answers the request, without the application."""
         finish = partial(self._factory.record_redirect, head, info)
         return RedirectExchange(self._redirect.answer(head), stream, finish)
+
+    def change_to_http2(
+        self, connection: Connection, transport: Transport, info: ConnectionInfo
+    ) -> None:
+        """Stay with HTTP/1.1: a redirect from http is all that is sent."""
 
 
 def _trust_prior_knowledge(

@@ -27,7 +27,7 @@ from djserve.net.proxy_protocol import (
     missing_bytes,
     parse_header,
 )
-from djserve.protocols.http1.request import HeadParser
+from djserve.protocols.http1.request import HeadParser, HeadReader
 from tests.fuzz import http1_bytes, http2_bytes, websocket_bytes
 from tests.fuzz.http1_check import find_smuggled, parse_responses
 from tests.fuzz.http2_check import FrameCheck
@@ -71,7 +71,7 @@ def run_head(data: bytes) -> list[str]:
     """A head is refused with a status, or is what h11 takes it for."""
     block, _, _ = data.partition(b"\r\n\r\n")
     try:
-        head = HeadParser(HTTPConfig()).parse(block + b"\r\n\r\n")
+        head = HeadParser(HTTPConfig(), HeadReader()).parse(block + b"\r\n\r\n")
     except ProtocolError as error:
         return [] if 400 <= error.status <= 505 else [f"status {error.status}"]
     if any(byte <= 0x20 or byte == 0x7F for byte in head.raw_path + head.query):

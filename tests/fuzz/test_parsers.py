@@ -15,7 +15,7 @@ from djserve.conf.parser import Flag, parse
 from djserve.conf.schema import HTTPConfig, ProxyConfig, ServerConfig
 from djserve.errors import ConfigError, ProtocolError
 from djserve.interfaces import ConnectionInfo, RequestHead
-from djserve.protocols.http1.request import HeadParser
+from djserve.protocols.http1.request import HeadParser, HeadReader
 from djserve.protocols.websocket.handshake import check_handshake
 
 INFO = ConnectionInfo(("127.0.0.1", 50000), ("127.0.0.1", 80))
@@ -134,7 +134,7 @@ def test_head_is_parsed_or_refused(target: bytes, fields: bytes) -> None:
     if block.find(b"\r\n\r\n") != len(block) - 4:
         return
     try:
-        head = HeadParser(HTTPConfig()).parse(block)
+        head = HeadParser(HTTPConfig(), HeadReader()).parse(block)
     except ProtocolError as error:
         assert 400 <= error.status <= 501
     else:

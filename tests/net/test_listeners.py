@@ -120,6 +120,22 @@ def test_connection_reaches_the_receiver_and_back(
     run_on_reactor(scenario)
 
 
+def test_all_interfaces_tell_which_address_was_connected_to(
+    run_on_reactor: Run,
+) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        server = Server()
+        _, port = (await server.listen(reactor, "0.0.0.0:0")).rsplit(":", 1)
+        for host in ("127.0.0.1", "127.0.0.2"):
+            _, writer = await connect(f"{host}:{port}")
+            receiver = await server.opened.get()
+            assert receiver.info.server == (host, int(port))
+            writer.close()
+        server.stop()
+
+    run_on_reactor(scenario)
+
+
 @pytest.mark.parametrize("options", ["", ":mode=600"])
 def test_unix_socket_serves_and_is_unlinked(
     run_on_reactor: Run, tmp_path: Path, options: str

@@ -18,7 +18,7 @@ from djserve.protocols.grammar import (
     parse_length,
     split_target,
 )
-from djserve.protocols.http1.request import HeadParser
+from djserve.protocols.http1.request import HeadParser, HeadReader
 from djserve.protocols.http2.request import parse_request
 
 UTF_8 = "é".encode()
@@ -39,7 +39,9 @@ def judge_http1(
     lines = [b"%b %b HTTP/1.1" % (method, target), b"Host: " + host]
     lines += [name + b": " + value for name, value in fields]
     try:
-        head = HeadParser(HTTPConfig()).parse(b"\r\n".join(lines) + b"\r\n\r\n")
+        head = HeadParser(HTTPConfig(), HeadReader()).parse(
+            b"\r\n".join(lines) + b"\r\n\r\n"
+        )
     except ProtocolError as error:
         return error.status
     return head

@@ -13,15 +13,21 @@ from typing import Any
 import pytest
 
 from djserve.asgi.origin import OriginPolicy
-from djserve.conf.schema import HTTPConfig, ProxyConfig, ServerConfig
+from djserve.conf.schema import HTTP2Config, HTTPConfig, ProxyConfig, ServerConfig
+from djserve.protocols.http1.connection import HTTP2_PREFACE
 from djserve.testing.transport import MemoryTransport
 from tests.server.sites import GET, Site, on_loop
 from tests.support.logs import own_records
+from tests.support.waiting import settle
 
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
 )
+
+
+SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+GOAWAY = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00"
 
 
 def date_in(data: bytes) -> float:
@@ -60,6 +66,48 @@ async def test_malformed_handshake_is_refused() -> None:
     assert transport.data.startswith(b"HTTP/1.1 426 ")
     assert site.scopes == []
     assert site.log.statuses == [426]
+
+
+@pytest.mark.parametrize(
+    ("host", "policy", "is_http2"),
+    [
+        ("127.0.0.1", "trusted", True),
+        ("192.0.2.1", "trusted", False),
+        ("192.0.2.1", "on", True),
+        ("127.0.0.1", "off", False),
+    ],
+)
+@on_loop
+async def test_prior_knowledge_of_http2_needs_a_trusted_peer(
+    host: str, policy: str, is_http2: bool
+) -> None:
+    config = ServerConfig(http2=HTTP2Config(http2_cleartext=policy))
+    site = Site(config)
+    transport = await site.send(HTTP2_PREFACE + SETTINGS, host)
+
+    # SETTINGS in one answer, a status line in the other.
+    assert transport.data.startswith(b"HTTP/1.1 400") == (not is_http2)
+    assert (transport.data[3:4] == b"\x04") == is_http2
+    names = {type(connection).__name__ for connection in site.factory.connections}
+    assert names == {"HTTP2Connection" if is_http2 else "HTTP1Connection"}
+    assert site.factory.opened == 1
+
+
+@on_loop
+async def test_connection_that_changes_to_http2_while_draining_ends_too() -> None:
+    site = Site()
+    transport = site.connect("127.0.0.1")
+    transport.feed(HTTP2_PREFACE[:10])
+    draining = asyncio.create_task(site.factory.drain())
+    await settle()
+    transport.feed(HTTP2_PREFACE[10:] + SETTINGS)
+    await settle()
+    assert not draining.done()
+    await asyncio.sleep(60)
+
+    assert GOAWAY in transport.data
+    transport.lose()
+    await draining
 
 
 @pytest.mark.parametrize(

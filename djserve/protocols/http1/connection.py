@@ -17,6 +17,7 @@ from djserve.protocols.http1.body import BodyDecoder, open_body
 from djserve.protocols.http1.request import (
     HeadLimits,
     HeadParser,
+    HeadReader,
     skip_empty_lines,
 )
 from djserve.protocols.http1.response import ResponseWriter
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     )
     from djserve.protocols.http1.response import ResponseDefaults
 
+# What clients with prior knowledge of HTTP/2 send first (RFC 9113 section 3.4).
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
 # Bytes that a peer may send ahead of its turn; nginx keeps about as much.
 PIPELINE_LIMIT = 64 * 1024
 
@@ -55,6 +59,21 @@ _CLOSED = ConnectionState.CLOSED
 
 _TAKING_REQUESTS = (_IDLE, _READING_HEAD)
 _ENDED = (_LINGERING, _CLOSED)
+
+
+class HTTP1Service:
+    """What all connections of one server, or of one owner in it, share."""
+
+    __slots__ = ("config", "defaults", "limits", "owner", "reader")
+
+    def __init__(
+        self, owner: ConnectionOwner, config: HTTPConfig, defaults: ResponseDefaults
+    ) -> None:
+        self.owner = owner
+        self.config = config
+        self.defaults = defaults
+        self.limits = HeadLimits(config)
+        self.reader = HeadReader()
 
 
 class HTTP1Connection:
@@ -94,17 +113,16 @@ class HTTP1Connection:
         self,
         transport: Transport,
         info: ConnectionInfo,
-        owner: ConnectionOwner,
-        config: HTTPConfig,
-        defaults: ResponseDefaults,
+        service: HTTP1Service,
     ) -> None:
+        config = service.config
         self._transport = transport
         self._info = info
-        self._owner = owner
+        self._owner = service.owner
         self._config = config
-        self._parser = HeadParser(config)
-        self._limits = HeadLimits(config)
-        self._writer = ResponseWriter(transport.write, defaults)
+        self._parser = HeadParser(config, service.reader)
+        self._limits = service.limits
+        self._writer = ResponseWriter(transport.write, service.defaults)
         self._timeouts = HTTP1Timeouts(config)
         self._state: ConnectionState = _IDLE
         self._buffer = b""
@@ -165,7 +183,6 @@ class HTTP1Connection:
         if self._state is _CLOSED:
             return
         self._enter(_CLOSED)
-        self._parser.close()
         upgraded, self._upgraded = self._upgraded, None
         if upgraded is not None:
             upgraded.receiver.connection_lost(exc)
@@ -349,7 +366,9 @@ class HTTP1Connection:
             while data and self.is_writable and self._state in _TAKING_REQUESTS:
                 data = self._take_request(data)
         except ProtocolError as error:
-            self._refuse(error)
+            # No request of HTTP/1.1 begins so: who speaks it pays nothing for this.
+            if not self._begins_http2(data) or not self._change_to_http2(data):
+                self._refuse(error)
             return
         finally:
             self._is_processing = False
@@ -390,6 +409,20 @@ class HTTP1Connection:
         if self._buffer:
             rest, self._buffer = self._buffer, b""
         return rest
+
+    def _begins_http2(self, data: bytes) -> bool:
+        return not self.request_count and HTTP2_PREFACE.startswith(data[:24])
+
+    def _change_to_http2(self, data: bytes) -> bool:
+        """Hand the transport and what has come over to HTTP/2, if the owner lets it."""
+        receiver = self._owner.change_to_http2(self, self._transport, self._info)
+        if receiver is None:
+            return False
+        self._upgraded = UpgradedConnection(receiver, self.connection_lost)
+        self._enter(_UPGRADED)
+        self._transport.set_protocol(receiver)
+        receiver.data_received(data)
+        return True
 
     def _keep_partial(self, data: bytes) -> None:
         """Keep the beginning of a head. Raises ProtocolError if it cannot be one."""

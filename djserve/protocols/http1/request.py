@@ -45,6 +45,9 @@ _match_plain_line = re.compile(
     rb"(?:\?([A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*))? HTTP/1\.1\r\n"
 ).match
 
+# What a connection has seen before its first request.
+_NO_LINE = RepeatedLine("", b"", b"")
+
 _SPECIAL_FIELDS = frozenset(
     {
         b"connection",
@@ -110,35 +113,117 @@ class HeadLimits:
             )
 
 
+class HeadReader:
+    """Have llhttp read one whole head after the other, of whatever connection.
+
+    What it found is in the attributes until the next ``read``. ``is_complete`` tells
+    whether the empty line was reached: a fault that comes after it is of the framing.
+    An object of httptools costs more than to read a head (benchmark: http1_new).
+    """
+
+    __slots__ = (
+        "_is_at_end",
+        "_kept",
+        "_parser",
+        "dropped",
+        "headers",
+        "is_complete",
+        "is_upgrade",
+        "keep_alive",
+        "target",
+    )
+
+    def __init__(self) -> None:
+        self._kept: httptools.HttpRequestParser | None = None
+        self._parser: httptools.HttpRequestParser | None = None
+        self._reset()
+
+    def read(self, block: bytes) -> bytes:
+        """Read a head, up to and with its empty line, and return its method.
+
+        Raises httptools.HttpParserError.
+        """
+        self._reset()
+        parser = self._parser = self._kept or httptools.HttpRequestParser(self)
+        self._kept = None
+        try:
+            parser.feed_data(block)
+            self._is_at_end = True
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError:
+            if not self.is_complete:
+                raise
+        method: bytes = parser.get_method()
+        return method
+
+    def keep(self) -> None:
+        """Let the next head be read by the same object: this one had no content.
+
+        After content, a fault or the last request of a connection llhttp waits for what
+        is not handed to it.
+        """
+        if self._is_at_end and self.keep_alive:
+            self._kept = self._parser
+
+    def _reset(self) -> None:
+        self.target = b""
+        self.headers: Headers = []
+        self.dropped = 0
+        self.keep_alive = False
+        self.is_complete = False
+        self.is_upgrade = False
+        self._is_at_end = False
+
+    # httptools calls these three.
+
+    def on_url(self, url: bytes) -> None:
+        self.target = url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        known = _known_names.get(name)
+        if known is None:
+            known = _lower_name(name)
+        if known:
+            self.headers.append((known, value.rstrip(b" \t")))
+        else:
+            self.dropped += 1
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        assert parser is not None
+        # llhttp forgets both at the message's end, which feed_data may reach at once.
+        self.keep_alive = parser.should_keep_alive()
+        self.is_upgrade = parser.should_upgrade()
+        self.is_complete = True
+
+
 class HeadParser:
-    """Parse the request heads of one connection, one after the other."""
+    """Parse the request heads of one connection, one after the other.
+
+    ``reader`` may be shared by all connections of one event loop.
+    """
 
     __slots__ = (
         "_config",
-        "_dropped",
-        "_headers",
-        "_is_complete",
-        "_is_upgrade",
         "_last_host",
-        "_parser",
+        "_reader",
         "_seen_block",
         "_seen_fields",
         "_seen_headers",
         "_seen_line",
-        "_target",
         "keep_alive",
     )
 
-    def __init__(self, config: HTTPConfig) -> None:
+    def __init__(self, config: HTTPConfig, reader: HeadReader) -> None:
         self._config = config
-        self._parser: httptools.HttpRequestParser | None = None
+        self._reader = reader
         self._last_host: bytes | None = None
         self._seen_block = b""
         self._seen_fields = b""
         self._seen_headers: Headers = []
-        self._seen_line = RepeatedLine("", b"", b"")
+        self._seen_line = _NO_LINE
         self.keep_alive = False
-        self._reset()
 
     def parse(self, block: bytes) -> RequestHead:
         """Parse a whole head, up to and with its empty line.
@@ -154,20 +239,17 @@ class HeadParser:
             head = self._parse_repeated(block)
             if head is not None:
                 return head
-        parser = self._parser
-        if parser is None:
-            parser = self._parser = httptools.HttpRequestParser(self)
+        reader = self._reader
         try:
-            parser.feed_data(block)
-        except httptools.HttpParserUpgrade:
-            self._parser = None
+            method = reader.read(block)
         except httptools.HttpParserError as error:
-            if self._is_complete:
-                # Of the fields' framing, which is judged below.
-                self._parser = None
-            else:
-                return self._parse_unusual(block, error)
-        return self._finish(parser.get_method(), block)
+            return self._parse_unusual(block, error)
+        if not reader.is_complete:
+            raise ProtocolError("Malformed request head")
+        head = self._build_head(method, reader.target, block)
+        if not head.has_body:
+            reader.keep()
+        return head
 
     def _parse_unusual(
         self, block: bytes, error: httptools.HttpParserError
@@ -186,28 +268,13 @@ class HeadParser:
         if target[:1] == b"/":
             # ``_build_head`` takes it for judged, by llhttp, which has not come to it.
             split_target(name, target)
-        self._reset()
-        self._parser = httptools.HttpRequestParser(self)
         try:
-            self._parser.feed_data(b"POST / " + block[line.start(3) :])
-        except httptools.HttpParserUpgrade:
-            pass
+            self._reader.read(b"POST / " + block[line.start(3) :])
         except httptools.HttpParserError as fault:
-            if not self._is_complete:
-                raise ProtocolError(str(fault) or "Malformed request") from None
-        self._parser = None
-        self._target = target
-        return self._finish(method, block)
-
-    def _finish(self, method: bytes, block: bytes) -> RequestHead:
-        if not self._is_complete:
+            raise ProtocolError(str(fault) or "Malformed request") from None
+        if not self._reader.is_complete:
             raise ProtocolError("Malformed request head")
-        head = self._build_head(method, block)
-        if head.has_body:
-            # The content is framed by the connection; this parser waits for it in vain.
-            self._parser = None
-        self._reset()
-        return head
+        return self._build_head(method, target, block)
 
     def _parse_repeated(self, block: bytes) -> RequestHead | None:
         """Parse a head whose field lines are, byte for byte, those of the last one.
@@ -234,48 +301,16 @@ class HeadParser:
         head.repeated = line
         return head
 
-    def close(self) -> None:
-        """Drop the parser, which refers back to this object."""
-        self._parser = None
-
-    # httptools calls these four.
-
-    def on_url(self, url: bytes) -> None:
-        self._target = url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        known = _known_names.get(name)
-        if known is None:
-            known = _lower_name(name)
-        if known:
-            self._headers.append((known, value.rstrip(b" \t")))
-        else:
-            self._dropped += 1
-
-    def on_headers_complete(self) -> None:
-        parser = self._parser
-        assert parser is not None
-        # llhttp forgets both at the message's end, which feed_data may reach at once.
-        self.keep_alive = parser.should_keep_alive()
-        self._is_upgrade = parser.should_upgrade()
-        self._is_complete = True
-
-    def _reset(self) -> None:
-        self._target = b""
-        self._headers: Headers = []
-        self._dropped = 0
-        self._is_complete = False
-        self._is_upgrade = False
-
-    def _build_head(self, method: bytes, block: bytes) -> RequestHead:
-        headers = self._headers
-        if len(headers) + self._dropped > self._config.header_count_limit:
+    def _build_head(self, method: bytes, target: bytes, block: bytes) -> RequestHead:
+        reader = self._reader
+        headers = reader.headers
+        self.keep_alive = reader.keep_alive
+        if len(headers) + reader.dropped > self._config.header_count_limit:
             raise ProtocolError(
                 "Too many header fields", 431, setting="HEADER_COUNT_LIMIT"
             )
         if method == b"CONNECT":
             check_method(method)
-        target = self._target
         line_end = block.find(b"\r\n")
         version = _VERSIONS.get(block[line_end - 8 : line_end])
         # llhttp takes several spaces, and versions beyond 1.1, in a request line.
@@ -284,7 +319,7 @@ class HeadParser:
         raw_path, _, query = target.partition(b"?")
         head = RequestHead(method.decode("ascii"), raw_path, query, headers, version)
         is_plain = self._apply_fields(head)
-        if not self._is_upgrade:
+        if not reader.is_upgrade:
             # RFC 9110 section 7.8: without Connection: Upgrade it is not meant for us.
             head.upgrade = None
         if head.upgrade and head.has_body:

@@ -10,14 +10,14 @@ import pytest
 
 from djserve.conf.schema import HTTPConfig
 from djserve.interfaces import ConnectionInfo, Headers, RequestHead, Stream
-from djserve.protocols.http1.connection import HTTP1Connection
+from djserve.protocols.http1.connection import HTTP1Connection, HTTP1Service
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.testing.transport import MemoryTransport
 from tests.support.recorders import RecordedRequest
 
 if TYPE_CHECKING:
     from djserve.errors import ProtocolError
-    from djserve.interfaces import Connection, Transport
+    from djserve.interfaces import Connection, Transport, WireProtocol
 
 OK: Headers = [(b"content-length", b"2")]
 
@@ -73,6 +73,7 @@ class Wire:
         self.requests: list[Request] = []
         self.refused: list[ProtocolError] = []
         self.ended: list[Connection] = []
+        self.http2: WireProtocol | None = None
         self.is_unread = False
         self.is_reset = False
         self.transport = _Transport(can_write_eof)
@@ -80,9 +81,7 @@ class Wire:
         self.connection = HTTP1Connection(
             self.transport,
             ConnectionInfo(("192.0.2.1", 50000), ("192.0.2.2", 80)),
-            self,
-            HTTPConfig(**config),
-            self.defaults,
+            HTTP1Service(self, HTTPConfig(**config), self.defaults),
         )
         self.transport.set_protocol(self.connection)
 
@@ -99,6 +98,11 @@ class Wire:
         self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError
     ) -> None:
         self.refused.append(error)
+
+    def change_to_http2(
+        self, connection: Connection, transport: Transport, info: ConnectionInfo
+    ) -> WireProtocol | None:
+        return self.http2
 
     def connection_lost(self, connection: Connection) -> None:
         self.ended.append(connection)

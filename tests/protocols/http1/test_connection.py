@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from djserve.errors import ProtocolError
 from djserve.interfaces import RequestHead
-from djserve.protocols.http1.connection import PIPELINE_LIMIT
+from djserve.protocols.http1.connection import HTTP2_PREFACE, PIPELINE_LIMIT
 from djserve.protocols.limits import DISCARD_LIMIT
 from djserve.testing.transport import MemoryTransport
 from tests.support.recorders import RecordingReceiver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from tests.protocols.http1.conftest import Request, Wire
 
@@ -917,3 +917,121 @@ def test_pieces_of_requests_never_raise(
 
     assert len(wire.statuses) <= len(wire.requests) + 1
     assert len(wire.refused) <= 1
+
+
+# The preface of HTTP/2 (RFC 9113 section 3.4).
+
+
+class HTTP2:
+    """What takes the connection over."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.losses: list[Exception | None] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def eof_received(self) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def tick(self, now: float) -> None: ...
+    def drain(self) -> None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.losses.append(exc)
+
+
+def open_both(open_wire: type[Wire]) -> tuple[Wire, HTTP2]:
+    wire = open_wire()
+    wire.http2 = http2 = HTTP2()
+    return wire, http2
+
+
+@given(cuts=st.lists(st.integers(1, len(HTTP2_PREFACE) + 3)))
+def test_preface_in_any_pieces_hands_the_connection_over(
+    open_wire: type[Wire], cuts: list[int]
+) -> None:
+    wire, http2 = open_both(open_wire)
+    data = HTTP2_PREFACE + b"more"
+    edges = [0, *sorted(set(cuts)), len(data)]
+    wire.feed(*[data[a:b] for a, b in pairwise(edges) if a < b])
+
+    assert http2.data == data
+    assert wire.transport.receiver is http2
+    assert wire.statuses == []
+    assert wire.refused == []
+    assert not wire.is_closed()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"PRI / HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/1.1\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/2.0\r\nHost: a\r\n\r\nSM\r\n\r\n",
+        b"\r\n" + HTTP2_PREFACE,
+        b"GET * HTTP/2.0\r\n\r\n",
+    ],
+)
+def test_what_only_resembles_it_is_refused(open_wire: type[Wire], data: bytes) -> None:
+    wire, http2 = open_both(open_wire)
+    wire.feed(data)
+
+    assert http2.data == b""
+    assert len(wire.statuses) == 1
+    assert wire.is_closed()
+
+
+def test_preface_after_a_request_is_refused(open_wire: type[Wire]) -> None:
+    wire, http2 = open_both(open_wire)
+    wire.on_complete = lambda request: request.answer()
+    wire.feed(GET + HTTP2_PREFACE)
+
+    assert http2.data == b""
+    assert wire.statuses[0] == 200
+    assert len(wire.statuses) == 2
+
+
+def silent(wire: Wire) -> None:
+    """Say nothing: the peer has only connected."""
+
+
+def begun(wire: Wire) -> None:
+    wire.feed(HTTP2_PREFACE[:10])
+
+
+@pytest.mark.parametrize("begin", [silent, begun])
+def test_peer_that_never_ends_its_preface_is_closed(
+    open_wire: type[Wire], begin: Callable[[Wire], None]
+) -> None:
+    wire, http2 = open_both(open_wire)
+    begin(wire)
+    wire.tick(0.0, 1.0, 100.0, 101.0, 200.0, 201.0)
+
+    assert wire.is_closed()
+    assert http2.data == b""
+
+
+def test_preface_that_was_begun_is_taken_after_a_drain(
+    open_wire: type[Wire],
+) -> None:
+    wire, http2 = open_both(open_wire)
+    begun(wire)
+    wire.connection.drain()
+    wire.feed(HTTP2_PREFACE[10:])
+
+    assert http2.data == HTTP2_PREFACE
+
+
+def test_end_that_crosses_the_change_is_told_to_both(
+    open_wire: type[Wire],
+) -> None:
+    wire, http2 = open_both(open_wire)
+    wire.feed(HTTP2_PREFACE)
+    # A transport may have named its receiver for this before.
+    error = ConnectionResetError()
+    wire.connection.connection_lost(error)
+
+    assert http2.losses == [error]
+    assert wire.ended == [wire.connection]

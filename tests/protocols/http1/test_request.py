@@ -10,13 +10,20 @@ from djserve.conf.schema import HTTPConfig
 from djserve.errors import ProtocolError
 from djserve.interfaces import RequestHead
 from djserve.protocols.http1 import request
-from djserve.protocols.http1.request import HeadLimits, HeadParser, skip_empty_lines
+from djserve.protocols.http1.request import (
+    HeadLimits,
+    HeadParser,
+    HeadReader,
+    skip_empty_lines,
+)
 
 
 def parse(
     *fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes | None = b"a"
 ) -> RequestHead:
-    return HeadParser(HTTPConfig()).parse(build(*fields, line=line, host=host))
+    return HeadParser(HTTPConfig(), HeadReader()).parse(
+        build(*fields, line=line, host=host)
+    )
 
 
 def build(
@@ -28,12 +35,12 @@ def build(
 
 def status_of(block: bytes) -> int:
     with pytest.raises(ProtocolError) as caught:
-        HeadParser(HTTPConfig()).parse(block)
+        HeadParser(HTTPConfig(), HeadReader()).parse(block)
     return caught.value.status
 
 
 def keeps_alive(*fields: bytes, version: bytes = b"1.1") -> bool:
-    parser = HeadParser(HTTPConfig())
+    parser = HeadParser(HTTPConfig(), HeadReader())
     parser.parse(build(*fields, line=b"GET / HTTP/" + version))
     return parser.keep_alive
 
@@ -88,7 +95,7 @@ def test_connection_field_decides_about_persistence(
 
 
 def test_connection_close_after_a_kept_request_is_seen() -> None:
-    parser = HeadParser(HTTPConfig())
+    parser = HeadParser(HTTPConfig(), HeadReader())
     parser.parse(build())
     parser.parse(build(b"Connection: close"))
 
@@ -253,7 +260,7 @@ def test_malformed_request_line_is_refused(line: bytes) -> None:
 
 
 def test_request_line_beyond_llhttps_leaves_the_rest_of_the_head_as_it_is() -> None:
-    parser = HeadParser(HTTPConfig())
+    parser = HeadParser(HTTPConfig(), HeadReader())
     line = b"LABEL /\xc3\xa9?\xc3\xa9 HTTP/1.1"
     head = parser.parse(build(b"Content-Length: 3", b"Connection: close", line=line))
 
@@ -269,7 +276,7 @@ def test_request_line_beyond_llhttps_leaves_the_rest_of_the_head_as_it_is() -> N
 
 
 def test_request_line_beyond_llhttps_keeps_the_connection() -> None:
-    parser = HeadParser(HTTPConfig())
+    parser = HeadParser(HTTPConfig(), HeadReader())
     parser.parse(build(line=b"LABEL / HTTP/1.1"))
 
     assert parser.keep_alive
@@ -441,7 +448,7 @@ def test_dropped_fields_count_as_well() -> None:
 
 
 def test_parser_goes_on_after_content_and_upgrade() -> None:
-    parser = HeadParser(HTTPConfig())
+    parser = HeadParser(HTTPConfig(), HeadReader())
     parser.parse(build(b"Content-Length: 5"))
     parser.parse(build(b"Connection: Upgrade", b"Upgrade: h2c"))
 
@@ -489,15 +496,17 @@ def result_of(parser: HeadParser, block: bytes) -> object:
 def test_repeated_head_gives_what_a_first_one_gives(
     line: bytes, fields: tuple[bytes, ...]
 ) -> None:
-    seasoned = HeadParser(HTTPConfig())
+    seasoned = HeadParser(HTTPConfig(), HeadReader())
     seasoned.parse(build(*fields))
     block = build(*fields, line=line)
 
-    assert result_of(seasoned, block) == result_of(HeadParser(HTTPConfig()), block)
+    assert result_of(seasoned, block) == result_of(
+        HeadParser(HTTPConfig(), HeadReader()), block
+    )
 
 
 def test_heads_of_the_same_bytes_share_their_line() -> None:
-    parser = HeadParser(HTTPConfig())
+    parser = HeadParser(HTTPConfig(), HeadReader())
     heads = [parser.parse(build(line=line)) for line in (*LINES[:1] * 3, *LINES[1:2])]
     shared = [head.repeated for head in heads]
 
@@ -520,10 +529,10 @@ def test_heads_in_any_order_give_what_each_gives_alone(
     heads: list[tuple[bytes, tuple[bytes, ...]]], order: list[int]
 ) -> None:
     blocks = [build(*fields, line=line) for line, fields in heads]
-    seasoned = HeadParser(HTTPConfig())
+    seasoned = HeadParser(HTTPConfig(), HeadReader())
     for index in order:
         if index < len(blocks):
-            alone = HeadParser(HTTPConfig())
+            alone = HeadParser(HTTPConfig(), HeadReader())
             expected = result_of(alone, blocks[index])
             assert result_of(seasoned, blocks[index]) == expected
             if isinstance(expected, int) or not alone.keep_alive:
@@ -531,8 +540,41 @@ def test_heads_in_any_order_give_what_each_gives_alone(
                 break
 
 
+FAULTS = [
+    b"GET / HTTP/1.1\r\nContent-Length: x",
+    b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip",
+    b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked",
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade",
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nContent-Length: 2",
+    b"CONNECT a:80 HTTP/1.1",
+    b"PROPFIND / HTTP/1.1",
+    b"UNKNOWN / HTTP/1.1\r\nContent-Length: 3",
+]
+
+
+@given(st.lists(st.sampled_from([*LINES, *FAULTS]), min_size=2, max_size=6))
+def test_shared_reader_mixes_nothing_of_two_connections(lines: list[bytes]) -> None:
+    shared = HeadReader()
+    for line in lines:
+        block = build(b"X: 1", line=line)
+        alone = HeadParser(HTTPConfig(), HeadReader())
+        assert result_of(HeadParser(HTTPConfig(), shared), block) == result_of(
+            alone, block
+        )
+
+
+def test_reader_keeps_its_parser_for_the_next_head() -> None:
+    shared = HeadReader()
+    HeadParser(HTTPConfig(), shared).parse(build())
+    kept = shared._kept
+    HeadParser(HTTPConfig(), shared).parse(build(b"X: 1"))
+
+    assert kept is not None
+    assert shared._kept is kept
+
+
 def test_repeated_heads_share_no_list() -> None:
-    parser = HeadParser(HTTPConfig())
+    parser = HeadParser(HTTPConfig(), HeadReader())
     heads = [parser.parse(build()) for _ in range(3)]
     heads[0].headers.clear()
     heads[1].headers.append((b"x", b"y"))
@@ -550,10 +592,12 @@ def test_remembered_names_give_what_new_ones_give(names: list[bytes]) -> None:
     block = build(*(name + b": 1" for name in names))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(request, "_known_names", {})
-        first, second = (result_of(HeadParser(HTTPConfig()), block) for _ in range(2))
+        first, second = (
+            result_of(HeadParser(HTTPConfig(), HeadReader()), block) for _ in range(2)
+        )
         patch.setattr(request, "_KNOWN_NAMES_LIMIT", 0)
         patch.setattr(request, "_known_names", {})
-        plain = result_of(HeadParser(HTTPConfig()), block)
+        plain = result_of(HeadParser(HTTPConfig(), HeadReader()), block)
 
     assert first == second == plain
 

@@ -146,6 +146,11 @@ class Wire:
     ) -> None:
         self.refused.append(error)
 
+    def change_to_http2(
+        self, connection: Connection, transport: Transport, info: ConnectionInfo
+    ) -> None:
+        raise AssertionError("A connection of HTTP/2 changed to HTTP/2")
+
     def connection_lost(self, connection: Connection) -> None:
         self.ended.append(connection)
 
