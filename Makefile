@@ -103,6 +103,7 @@ check: $(VENV)/.dev
 	$(bin)/mypy
 	$(bin)/lint-imports --no-logo
 	$(python) -m djserve.conf.reference --check
+	$(python) -m djserve.instrumentation.reference --check
 	$(python) .ci/words.py
 
 words: $(VENV)/.dev

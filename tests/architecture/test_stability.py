@@ -74,7 +74,7 @@ def find_flags() -> list[str]:
 def find_metrics() -> list[str]:
     board = Board()
     board.set_views({"view": (1, 1)})
-    text = render([("1", board)]).decode()
+    text = render([("1", board)], processes=[("name", 1, 0)]).decode()
     board.close()
     return re.findall(r"^# TYPE (djserve_\w+)", text, re.M)
 
