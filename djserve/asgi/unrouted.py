@@ -1,7 +1,8 @@
-"""A WebSocket that Channels has no route for: the client's mistake, not a fault.
+"""A WebSocket that an application has no route for: the client's mistake, no fault.
 
-Channels' ``URLRouter`` raises ValueError for it, as if the application were wrong. Any
-stranger could fill the log with tracebacks.
+Channels' routers and Django's handler raise ValueError for it, as if the application
+were wrong, from below whatever stands around them. Any stranger could fill the log with
+tracebacks.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djserve.error")
 
-MODULE = "channels.routing"
-FUNCTION = "URLRouter.__call__"
-MESSAGE = "No route found for path "
+_DJANGO = "Django can only handle ASGI/HTTP connections"
+ROUTERS = {
+    ("channels.routing", "URLRouter.__call__"): "No route found for path ",
+    ("channels.routing", "ProtocolTypeRouter.__call__"): "No application configured",
+    ("django.core.handlers.asgi", "ASGIHandler.__call__"): _DJANGO,
+    ("djserve.handlers.handler", "ASGIHandler.__call__"): _DJANGO,
+}
+"""Who raises the ValueError, and how its message begins."""
 
 
 def is_unrouted(scope: Scope, error: BaseException) -> bool:
     """Return whether the router itself, and nothing that it called, found no route."""
     if scope["type"] != "websocket" or not isinstance(error, ValueError):
-        return False
-    if not str(error).startswith(MESSAGE):
         return False
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
@@ -35,8 +39,9 @@ def is_unrouted(scope: Scope, error: BaseException) -> bool:
     if place is None:
         return False
     frame = place.tb_frame
-    module = frame.f_globals.get("__name__")
-    return module == MODULE and frame.f_code.co_qualname == FUNCTION
+    router = frame.f_globals.get("__name__"), frame.f_code.co_qualname
+    message = ROUTERS.get(router)
+    return message is not None and str(error).startswith(message)
 
 
 def log_unrouted(scope: Scope) -> ProtocolError:

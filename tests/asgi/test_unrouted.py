@@ -1,4 +1,4 @@
-"""What Channels raises for a path without a route, and what looks like it."""
+"""What is raised for a WebSocket without a route, and what looks like it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any, cast
 import pytest
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
+from django.core.handlers import asgi
 from django.urls import path
 
 from djserve.asgi.types import Application, Receive, Scope, Send
 from djserve.asgi.unrouted import is_unrouted, log_unrouted, refusal_status
 from djserve.errors import ApplicationError, ProtocolError
+from djserve.handlers import ASGIHandler
 from tests.support.logs import own_records
 
 
@@ -55,6 +57,32 @@ def error_of(application: Application, url: str, **changes: Any) -> BaseExceptio
 def test_path_without_a_route_is_recognised(application: Any, url: str) -> None:
     error = error_of(application, url)
 
+    assert is_unrouted({"type": "websocket"}, error)
+
+
+def wrapped(application: Any) -> Application:
+    async def wrapper(scope: Scope, receive: Receive, send: Send) -> None:
+        await application(scope, receive, send)
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    "application",
+    [
+        ASGIHandler(),
+        asgi.ASGIHandler(),
+        wrapped(ASGIHandler()),
+        wrapped(asgi.ASGIHandler()),
+        ProtocolTypeRouter({"http": ASGIHandler()}),
+        wrapped(ProtocolTypeRouter({})),
+    ],
+    ids=["own", "django", "own-wrapped", "django-wrapped", "http-only", "empty"],
+)
+def test_application_for_http_alone_is_recognised(application: Any) -> None:
+    error = error_of(application, "/")
+
+    assert isinstance(error, ValueError)
     assert is_unrouted({"type": "websocket"}, error)
 
 

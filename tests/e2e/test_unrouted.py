@@ -1,4 +1,4 @@
-"""A WebSocket to a path that Channels does not route, over real sockets."""
+"""A WebSocket to a path that the application does not route, over real sockets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
 
+from djserve.asgi.types import Receive, Scope, Send
+from djserve.handlers import ASGIHandler
 from djserve.testing.live import LiveServer
 
 pytestmark = pytest.mark.e2e
@@ -25,6 +27,7 @@ class Faulty(AsyncWebsocketConsumer):
 
 
 CONSUMER: Any = Faulty.as_asgi()
+HANDLER = ASGIHandler()
 APPLICATION = ProtocolTypeRouter({"websocket": URLRouter([path("faulty/", CONSUMER)])})
 
 
@@ -36,10 +39,16 @@ def refusal_of(url: str) -> int:
     return status
 
 
+async def with_cors(scope: Scope, receive: Receive, send: Send) -> None:
+    """Stand around Django's handler, as many packages' middleware does."""
+    await HANDLER(scope, receive, send)
+
+
+@pytest.mark.parametrize("application", [APPLICATION, with_cors])
 def test_client_is_told_404_and_the_log_one_line(
-    caplog: pytest.LogCaptureFixture,
+    application: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with LiveServer(APPLICATION, settings={"LIFESPAN": "off"}) as server:
+    with LiveServer(application, settings={"LIFESPAN": "off"}) as server:
         assert refusal_of(f"{server.ws_url}/missing/") == 404
 
     (record,) = [r for r in caplog.records if r.name == "djserve.error"]
