@@ -20,6 +20,7 @@ from djserve.files.folders import describe_files
 from djserve.handlers.project import load_project
 from djserve.handlers.routing import resolve_without_project
 from djserve.instrumentation.logging import configure
+from djserve.management.mounting import mount
 from djserve.management.static_files import (
     describe_static_files,
     find_static_folders,
@@ -51,6 +52,7 @@ def load(config: ServerConfig) -> Loaded:
     """Import the project's application. Raises ConfigError."""
     handlers.configure(config)
     project = load_project(config.django)
+    mount(config.proxy.root_path)
     # What the project imports may set up logging; djserve's part comes after that.
     configure(config.logging, django=True)
     if settings.DEBUG:

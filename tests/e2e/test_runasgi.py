@@ -63,6 +63,27 @@ def test_project_is_served_and_stops_cleanly(
     assert "Traceback" not in server.output
 
 
+@pytest.mark.parametrize("mode", ["strip", "keep"])
+def test_pages_name_style_sheets_below_the_root_path(
+    mode: str, project: Path, start_server: Callable[..., Any], free_port: int
+) -> None:
+    root = project / "collected"
+    add_settings(project, f"STATIC_ROOT = {str(root)!r}")
+    (root / "admin" / "css").mkdir(parents=True)
+    (root / "admin" / "css" / "base.css").write_text("body {}")
+    flags = ("--root-path", "/shop", "--root-path-mode", mode)
+    arguments = ("manage.py", "runasgi", str(free_port), *flags)
+    server = start_server(*arguments, port=free_port, cwd=project, env=ENVIRONMENT)
+    # What the proxy takes off, and a browser's request has.
+    taken = "/shop" if mode == "strip" else ""
+    page = httpx.get(server.url + "/shop/admin/login/".removeprefix(taken), timeout=120)
+    sheet = "/shop/static/admin/css/base.css"
+    file = httpx.get(server.url + sheet.removeprefix(taken), timeout=120)
+
+    assert f'href="{sheet}"' in page.text
+    assert file.text == "body {}"
+
+
 def test_settings_and_flags_are_one_configuration(
     project: Path, start_server: Callable[..., Any], free_port: int
 ) -> None:

@@ -124,6 +124,17 @@ def touch(path: Path, text: str | None = None) -> None:
     os.utime(path, (later, later))
 
 
+def test_style_sheets_are_below_the_root_path(run_server: Any, project: Path) -> None:
+    add_settings(project, 'DJSERVE = {"ROOT_PATH": "/shop"}')
+    server = run_server("--noreload")
+    page = httpx.get(f"{server.url}/admin/login/", timeout=120)
+    # Without the prefix, as a proxy sends it.
+    style = httpx.get(f"{server.url}/static/admin/css/base.css", timeout=120)
+
+    assert 'href="/shop/static/admin/css/base.css"' in page.text
+    assert style.headers["content-type"] == "text/css"
+
+
 def test_http_websocket_and_static_files_are_served(run_server: Any) -> None:
     server = run_server("--noreload")
     page = httpx.get(f"{server.url}/admin/login/", timeout=120)

@@ -32,6 +32,7 @@ from djserve.management.development import (
     choose_reactor,
     load_development_config,
 )
+from djserve.management.mounting import mount
 from djserve.management.settings_errors import (
     SettingsWatch,
     are_settings_broken,
@@ -227,6 +228,7 @@ class Command(find_next_command()):  # type: ignore[misc]
             if cause is None or isinstance(cause, OSError):
                 raise ImproperlyConfigured(str(error)) from cause
             raise cause from None
+        mount(self._config.proxy.root_path)
         for note in project.notes:
             self.stdout.write(note)
         return project.application
