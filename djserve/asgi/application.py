@@ -13,6 +13,7 @@ import logging
 import sys
 import time
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from djserve.asgi.consumers import attend_consumers
@@ -316,13 +317,28 @@ def log_fault(scope: Scope, error: BaseException) -> None:
     what = (
         "broke ASGI" if isinstance(error, ApplicationError) else "raised an exception"
     )
-    logger.error(
+    log = partial(
+        logger.error,
         "Application %s in %s %s",
         what,
         scope.get("method", "WebSocket"),
         scope.get("path"),
         exc_info=error,
     )
+    context: Context | None = error.__dict__.pop(_CONTEXT, None)
+    if context is None:
+        log()
+    else:
+        context.run(log)
+
+
+def keep_context(error: BaseException) -> None:
+    """Have a fault logged in the context variables of this moment."""
+    error.__dict__[_CONTEXT] = copy_context()
+
+
+_CONTEXT = "_djserve_context"
+"""The attribute of an exception that has the context which it is logged in."""
 
 
 def _task_starter(

@@ -39,7 +39,7 @@ def is_unrouted(scope: Scope, error: BaseException) -> bool:
     if place is None:
         return False
     frame = place.tb_frame
-    router = frame.f_globals.get("__name__"), frame.f_code.co_qualname
+    router = frame.f_globals.get("__name__", ""), frame.f_code.co_qualname
     message = ROUTERS.get(router)
     return message is not None and str(error).startswith(message)
 

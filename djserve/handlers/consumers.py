@@ -11,9 +11,10 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from djserve.asgi.application import open_direct_lane, takes_websockets
+from djserve.asgi.application import keep_context, open_direct_lane, takes_websockets
 from djserve.asgi.websocket import WebSocketExchange
 from djserve.handlers.channels_connections import defer_connection_checks
+from djserve.handlers.originals import OriginalHandler
 from djserve.handlers.replace import find_http
 from djserve.handlers.runtime import make_lease, shared_pool
 from djserve.handlers.threads.hops import enter_lease, inherits_threads, leave_lease
@@ -64,17 +65,22 @@ class _ParallelConsumers(_PassesOn):
     def __init__(self, application: Application, pool: ThreadPool | None) -> None:
         super().__init__(application)
         self._pool = pool
+        # Sentry does it itself for Django's handler.
+        self._isolates_http = not _is_handler(application)
 
     def takes_websockets(self) -> bool:
         """Return whether the other may."""
         return takes_websockets(self._application)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "websocket":
+        if scope["type"] == "websocket":
+            with _isolate():
+                await self._serve(scope, receive, send)
+        elif scope["type"] == "http" and self._isolates_http:
+            with _isolate():
+                await self._application(scope, receive, send)
+        else:
             await self._application(scope, receive, send)
-            return
-        with _isolate():
-            await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if inherits_threads():
@@ -90,15 +96,40 @@ class _ParallelConsumers(_PassesOn):
             lease.release()
 
 
+def _is_handler(application: Application) -> bool:
+    """Return whether Django's handler gets all HTTP requests, with nothing around."""
+    if type(application) is _RefusedWebSockets:
+        application = application._application
+    return isinstance(find_http(application), OriginalHandler)
+
+
 def _isolate() -> AbstractContextManager[Any]:
-    """Keep what Sentry records of one socket apart from all others.
+    """Keep what Sentry records of one client apart from all others.
 
     Its SDK opens an isolation scope for each HTTP request of Django's, and none for
-    WebSockets: their consumers would share the one of the process, with its user, tags
-    and breadcrumbs.
+    WebSockets and for what else answers HTTP beside Django (consumers, a router's other
+    applications): they would share the one of the process, with its user, tags and
+    breadcrumbs.
     """
     isolation_scope = getattr(sys.modules.get("sentry_sdk"), "isolation_scope", None)
-    return nullcontext() if isolation_scope is None else isolation_scope()
+    return nullcontext() if isolation_scope is None else _Isolation(isolation_scope())
+
+
+class _Isolation:
+    """The scope of one call; a fault is logged in it, although that comes after."""
+
+    def __init__(self, scope: AbstractContextManager[Any]) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, place: object
+    ) -> None:
+        if error is not None:
+            keep_context(error)
+        self._scope.__exit__(None, None, None)
 
 
 class _SocketLease(Lease):
@@ -131,6 +162,8 @@ def _make_lease(pool: ThreadPool, exchange: object) -> Lease:
 
 
 class _RefusedWebSockets(_PassesOn):
+    """An application for HTTP requests alone."""
+
     def takes_websockets(self) -> bool:
         """Return False: the server need not prepare for any."""
         return False

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, cast
 
+import httpx
 import pytest
 import sentry_sdk
 from asgiref.sync import sync_to_async
 from channels.generic.websocket import WebsocketConsumer
+from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
+from django.urls import re_path
 
 from djserve.asgi.application import takes_websockets
+from djserve.asgi.types import Receive, Scope, Send
 from djserve.handlers import parallel_consumers
 from djserve.handlers.consumers import refuse_websockets
 from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads.pool import ThreadPool
+from djserve.testing.live import LiveServer
 from tests.support.waiting import wait_until
 
 # The channel layer opens a socket when it is first used.
@@ -84,6 +92,38 @@ def test_sockets_share_no_scope_of_sentry(pool: ThreadPool) -> None:
         )
 
     assert asyncio.run(main()) == [[f"user {number}"] for number in range(SOCKETS)]
+
+
+def test_requests_beside_django_share_no_scope_of_sentry() -> None:
+    together = asyncio.Barrier(SOCKETS)
+    heard: dict[str, str] = {}
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        sentry_sdk.set_tag("who", scope["path"])
+        await together.wait()
+        raise LookupError(scope["path"])
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tags = sentry_sdk.get_isolation_scope()._tags
+            heard[record.getMessage().split()[-1]] = tags["who"]
+
+    routes = [re_path("", cast("Any", application))]
+    parallel = parallel_consumers(URLRouter(routes))
+    with LiveServer(parallel, settings={"LIFESPAN": "off"}) as server:
+        logger = logging.getLogger("djserve.error")
+        listener = Listener()
+        logger.addHandler(listener)
+        try:
+            with ThreadPoolExecutor(SOCKETS) as clients:
+                urls = [f"{server.url}/{number}/" for number in range(SOCKETS)]
+                ask = partial(httpx.get, timeout=60)
+                statuses = [answer.status_code for answer in clients.map(ask, urls)]
+        finally:
+            logger.removeHandler(listener)
+
+    assert statuses == [500] * SOCKETS
+    assert heard == {f"/{number}/": f"/{number}/" for number in range(SOCKETS)}
 
 
 @pytest.mark.django_db
