@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Each coroutine commits one fault; its docstring is the table's first column.
 APPLICATION = '''
 import asyncio
+import inspect
 import os
 import tempfile
 
