@@ -228,8 +228,9 @@ def test_loader_that_forks_no_worker_is_killed_and_another_does(
     crew.run_until(lambda: len(crew.ids()) == 2)
 
     assert stopped.process.poll() == -signal.SIGKILL
+    # On a busy machine the next worker may be late as well, and be replaced in turn.
     told = [m for m in caplog.messages if "it did not start in time" in m]
-    assert len(told) == 1
+    assert told[0].startswith("Worker 2 is killed:")
 
 
 IGNORES_SIGTERM = """
