@@ -11,7 +11,9 @@ import atexit
 import hashlib
 import os
 import shutil
+import socket
 import stat
+import struct
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -40,6 +42,9 @@ _ABANDONED_AFTER = 60.0
 # The shortest that a system allows for a socket's path: that of macOS, with the zero.
 _LONGEST_PATH = 103
 _NAME_LENGTH = 16
+# Process, user and group, as SO_PEERCRED has them.
+_CREDENTIALS = struct.Struct("3i")
+_ROOT = 0
 
 
 class LayerFolder:
@@ -240,3 +245,19 @@ def _unlink(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def is_trusted(sock: socket.socket, owner: int) -> bool:
+    """Return whether the peer runs as the folder's owner, as this user or as root.
+
+    Systems that do not tell it have the folder's mode alone, which is enough unless the
+    folder was moved away and replaced.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    try:
+        data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return False
+    user: int = _CREDENTIALS.unpack(data)[1]
+    return user in (owner, os.geteuid(), _ROOT)

@@ -12,8 +12,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from djserve.channels.credentials import is_trusted
-from djserve.channels.folder import LayerFolder
+from djserve.channels.folder import LayerFolder, is_trusted
 from djserve.channels.frames import Frame, FrameError, FrameReader
 
 logger = logging.getLogger("djserve")

@@ -12,8 +12,7 @@ import socket
 import time
 from collections import deque
 
-from djserve.channels.credentials import is_trusted
-from djserve.channels.folder import LayerFolder
+from djserve.channels.folder import LayerFolder, is_trusted
 from djserve.channels.register import Register
 
 logger = logging.getLogger("djserve")

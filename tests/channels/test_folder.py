@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from djserve.channels.folder import (
     LayerFolder,
     default_folder,
     find_folder,
+    is_trusted,
 )
 from djserve.channels.register import OwnRegister
 
@@ -141,3 +143,26 @@ def test_sites_meet_in_different_folders(
 
     assert len(folders) == 3
     assert "another" not in "".join(folders)
+
+
+def test_peer_of_the_folders_owner_is_trusted() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        assert is_trusted(one, os.geteuid())
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="not told here")
+def test_peer_of_another_user_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = socket.socketpair()
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    monkeypatch.setattr("djserve.channels.folder._ROOT", 4712)
+    with one, other:
+        assert not is_trusted(one, 4713)
+
+
+def test_socket_that_has_no_peer_is_not_trusted() -> None:
+    one, other = socket.socketpair()
+    other.close()
+    one.close()
+
+    assert not is_trusted(one, os.geteuid())
