@@ -12,8 +12,8 @@ from django.conf import settings
 from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
 
+from djserve.errors import CHANNELS_HINT
 from djserve.instrumentation import notes, tracing_context
-from djserve.server.loading import CHANNELS_HINT
 
 
 class DjserveConfig(AppConfig):

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+CHANNELS_HINT = 'Install it: python -m pip install "djserve[channels]"'
+"""What is added to an error that comes from the lack of Channels."""
+
 
 class DjserveError(Exception):
     """Base of every exception that djserve raises on purpose."""

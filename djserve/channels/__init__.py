@@ -8,6 +8,13 @@ who use it. ``node`` explains how it works.
 
 from __future__ import annotations
 
-from djserve.channels.layer import HostChannelLayer
+from djserve.errors import CHANNELS_HINT
+
+try:
+    from djserve.channels.layer import HostChannelLayer
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] in ("channels", "msgpack"):
+        error.add_note(CHANNELS_HINT)
+    raise
 
 __all__ = ["HostChannelLayer"]

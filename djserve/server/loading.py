@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.compatibility import guarantee_single_callable
 
-from djserve.errors import ConfigError
+from djserve.errors import CHANNELS_HINT, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from types import ModuleType
 
     from djserve.asgi.types import Application
 
-CHANNELS_HINT = 'Install it: python -m pip install "djserve[channels]"'
 
 _USUAL_NAMES = ("application", "app", "asgi")
 
@@ -166,12 +165,17 @@ def _import_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if _is_missing(name, error):
             raise ConfigError([_describe_missing(name, error)]) from None
-        if error.name == "channels":
+        if error.name == "channels" and CHANNELS_HINT not in _notes_of(error):
             error.add_note(CHANNELS_HINT)
         raise ConfigError([_describe_failure(name, error)]) from error
     except (Exception, SystemExit) as error:
         # A process that serves nothing must not end as if that were right.
         raise ConfigError([_describe_failure(name, error)]) from error
+
+
+def _notes_of(error: BaseException) -> Sequence[str]:
+    notes: Sequence[str] = getattr(error, "__notes__", ())
+    return notes
 
 
 def _is_missing(name: str, error: ModuleNotFoundError) -> bool:

@@ -323,6 +323,17 @@ def test_channels_finds_the_layer_by_its_settings(folder: str) -> None:
         assert layer.extensions == ["groups", "flush"]
 
 
+@pytest.mark.parametrize("package", ["channels", "msgpack"])
+def test_missing_package_is_named_with_what_to_install(package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; import djserve.channels"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    *_, error, note = done.stderr.splitlines()
+
+    assert error.startswith("ModuleNotFoundError: ")
+    assert package in error
+    assert note == 'Install it: python -m pip install "djserve[channels]"'
+
+
 # In a process of its own: this one may have threads, which a fork would leave behind.
 FORK = """
 import asyncio, os, sys
