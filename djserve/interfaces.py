@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from djserve.errors import ProtocolError
 
@@ -290,6 +290,9 @@ class ConnectionOwner(Protocol):
 
     def reset_transport(self, transport: Transport, /) -> None:
         """Abort a transport so that its peer sees a reset, and nothing stays behind."""
+
+    def read_later(self, proceed: Callable[[], None], /) -> None:
+        """Call ``proceed`` in a later turn of the loop: it takes long to read on."""
 
 
 class OpenConnection(Protocol):

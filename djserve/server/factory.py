@@ -33,6 +33,7 @@ from djserve.server.admission import Admission, Verdict, default_limit
 from djserve.server.draining import Drain
 from djserve.server.memory import ClientMemory
 from djserve.server.observation import wants_notes
+from djserve.server.reading import ReadingQueue
 from djserve.server.records import WebSocketEntry, choose_finish, record_refusal
 from djserve.server.redirect import Redirect, RedirectExchange
 from djserve.server.streams import AddedFields, NotedStream
@@ -122,6 +123,7 @@ class ConnectionFactory:
         self.memory = ClientMemory(
             self.connections, config.bounds.client_memory_limit, calls.loop
         )
+        self.read_later = ReadingQueue(calls.loop.call_soon).wait
         self.opened = 0
         self.redirect_to(None)
         self.tick(0.0)
@@ -210,7 +212,7 @@ class ConnectionFactory:
         redirect = Redirect(self._allowed_hosts, port, self._config.acme)
         self._redirecting = self._start_http1(_Redirecting(self, redirect))
 
-    # Connections call these six (interfaces.ConnectionOwner).
+    # Connections call these, and ``read_later`` (interfaces.ConnectionOwner).
 
     has_input = staticmethod(has_input)
     reset_transport = staticmethod(reset_connection)
@@ -408,6 +410,7 @@ class _Refusal:
     def __init__(self, factory: ConnectionFactory) -> None:
         self.request_refused = factory.request_refused
         self.connection_lost = factory.connection_lost
+        self.read_later = factory.read_later
 
     def open_exchange(
         self, head: RequestHead, info: ConnectionInfo, stream: Stream
@@ -436,6 +439,7 @@ class _Redirecting:
         self._redirect = redirect
         self.request_refused = factory.request_refused
         self.connection_lost = factory.connection_lost
+        self.read_later = factory.read_later
 
     def open_exchange(
         self, head: RequestHead, info: ConnectionInfo, stream: Stream

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 CHUNK_LINE_LIMIT = 256
 CHUNK_EXTENSIONS_LIMIT = 16 * 1024
 
+# Some milliseconds' worth; a peer may send a chunk in six bytes.
+_CHUNKS_AT_A_TIME = 1024
+
 # RFC 9112 section 7.1: 1*HEXDIG [ chunk-ext ]; no sign, no prefix, no leading blank.
 _match_chunk_line = re.compile(
     rb"([0-9A-Fa-f]{1,16})[ \t]*((?:;[\t\x20-\x7e\x80-\xff]*)?)"
@@ -35,8 +38,14 @@ class BodyDecoder(Protocol):
     """What a connection asks of either framing."""
 
     is_complete: bool
+    is_spent: bool
+    """Whether there is more than is decoded at a time: ``feed`` nothing."""
     rest: bytes
     """What followed the content in the last piece; set once ``is_complete``."""
+
+    @property
+    def held_size(self) -> int:
+        """Bytes that have come and are not decoded yet."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the content in ``data``. Raises ProtocolError."""
@@ -56,6 +65,8 @@ class LengthDecoder:
     """Content with a Content-Length: exactly so many bytes."""
 
     __slots__ = ("_remaining", "is_complete", "rest")
+    is_spent = False
+    held_size = 0
 
     def __init__(self, length: int) -> None:
         self._remaining = length
@@ -87,6 +98,7 @@ class ChunkedDecoder:
         "_trailer_limit",
         "_trailer_size",
         "is_complete",
+        "is_spent",
         "rest",
     )
 
@@ -100,17 +112,26 @@ class ChunkedDecoder:
         self._trailer_limit = trailer_limit
         self._trailer_size = 0
         self.is_complete = False
+        self.is_spent = False
         self.rest = b""
+
+    @property
+    def held_size(self) -> int:
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
         chunks: list[bytes] = []
         data = self._buffer + data if self._buffer else data
         position = 0
+        self.is_spent = False
         while not self.is_complete:
             used = self._expect(data, position, chunks)
             if used < 0:
                 break
             position = used
+            if len(chunks) >= _CHUNKS_AT_A_TIME:
+                self.is_spent = True
+                break
         self._buffer = b"" if self.is_complete else data[position:]
         self.rest = data[position:] if self.is_complete else b""
         return chunks

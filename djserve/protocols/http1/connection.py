@@ -92,6 +92,7 @@ class HTTP1Connection:
         "_info",
         "_is_draining",
         "_is_processing",
+        "_is_waiting",
         "_limits",
         "_owner",
         "_parser",
@@ -134,6 +135,8 @@ class HTTP1Connection:
         self._is_draining = False
         # A loop over the requests runs below in the stack: none is to begin another.
         self._is_processing = False
+        # What has come takes long to read: the rest of it has its turn later.
+        self._is_waiting = False
         # What the timeouts ask (timeouts.Facts).
         self.mark = 0
         self.pauses = 0
@@ -236,6 +239,7 @@ class HTTP1Connection:
         receiver = self._exchange if self._upgraded is None else self._upgraded
         return (
             len(self._buffer)
+            + (0 if self._body is None else self._body.held_size)
             + self.get_write_buffer_size()
             + getattr(receiver, "held_size", 0)
         )
@@ -446,10 +450,28 @@ class HTTP1Connection:
         if self._exchange is None:
             self._discard(len(data))
         else:
+            if body.is_spent:
+                # They are tiny, and each of them would cost an exchange a call.
+                chunks = [b"".join(chunks)]
             for chunk in chunks:
                 self._exchange.data_received(chunk)
-        if body.is_complete and self._state not in _ENDED:
+        if body.is_spent:
+            self._wait_for_turn()
+        elif body.is_complete and self._state not in _ENDED:
             self._end_body(body.rest)
+
+    def _wait_for_turn(self) -> None:
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._transport.pause_reading()
+            self._owner.read_later(self._read_on)
+
+    def _read_on(self) -> None:
+        self._is_waiting = False
+        if self._body is not None and self._state not in _ENDED:
+            self._feed_body(b"")
+        if not (self._is_waiting or self.is_reading_paused or self._state is _CLOSED):
+            self._transport.resume_reading()
 
     def _end_body(self, rest: bytes) -> None:
         """Go on from a request's complete content."""

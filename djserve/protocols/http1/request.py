@@ -80,6 +80,10 @@ def _lower_name(name: bytes) -> bytes:
     return lowered
 
 
+# RFC 9112 section 2.2 asks for one; a stream of them would be work for nothing.
+_EMPTY_LINES_LIMIT = 4096
+
+
 class HeadLimits:
     """Refuse heads that are too large, complete or not."""
 
@@ -366,10 +370,12 @@ class HeadParser:
 def skip_empty_lines(data: bytes) -> bytes:
     """Return ``data`` from the request line on (RFC 9112 section 2.2).
 
-    A CR at the end may be half of one more empty line and stays.
+    A CR at the end may be half of one more empty line and stays. Raises ProtocolError.
     """
     rest = data.lstrip(b"\r\n")
     blank = data[: len(data) - len(rest)]
+    if len(blank) > _EMPTY_LINES_LIMIT:
+        raise ProtocolError("Too many empty lines before the request line")
     count = blank.count(b"\r\n")
     if 2 * count == len(blank):
         return rest

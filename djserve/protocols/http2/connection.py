@@ -49,6 +49,7 @@ class HTTP2Connection:
         "_ending",
         "_h2",
         "_info",
+        "_is_waiting",
         "_output",
         "_owner",
         "_reader",
@@ -82,6 +83,7 @@ class HTTP2Connection:
         self._timeouts = ConnectionTimeouts(service.http, service.http2)
         self._ending = _OPEN
         self._discarded = 0
+        self._is_waiting = False
         # The count of requests when we last asked for quiet and had no answer yet.
         self._asked_at: int | None = None
         # Counts the chunks that the peer sends, for the timeouts.
@@ -103,6 +105,8 @@ class HTTP2Connection:
             self._streams.start_exchanges()
             if self._ending is _RETIRING and self._streams.is_multiplexed:
                 self._announce_end()
+            if self._reader.is_spent:
+                self._wait_for_turn()
         except HTTP2Error as error:
             self._fail(error)
         finally:
@@ -189,7 +193,7 @@ class HTTP2Connection:
     @property
     def held_size(self) -> int:
         """Bytes that wait for the peer, or from it for their receiver."""
-        return self.waiting_size + self._streams.held_size
+        return self.waiting_size + self._streams.held_size + self._reader.held_size
 
     def give_way(self) -> bool:
         """End if there is no stream and the peer has sent nothing more."""
@@ -237,6 +241,22 @@ class HTTP2Connection:
     def awaits_settings(self) -> bool:
         """Whether our SETTINGS are not acknowledged yet."""
         return self._streams.awaits_settings
+
+    # Private: what takes long to read.
+
+    def _wait_for_turn(self) -> None:
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._transport.pause_reading()
+            self._owner.read_later(self._read_on)
+
+    def _read_on(self) -> None:
+        self._is_waiting = False
+        if self._ending is _LOST:
+            return
+        self.data_received(b"")
+        if not self._is_waiting and not self._output.is_reading_paused:
+            self._transport.resume_reading()
 
     # Private: the way to the end.
 

@@ -301,6 +301,11 @@ class Output:
             self._transport.resume_reading()
         self.flush()
 
+    @property
+    def is_reading_paused(self) -> bool:
+        """Whether so much waits for the peer that nothing more is read from it."""
+        return self._is_reading_paused
+
     def stop(self) -> None:
         """The transport is gone: write nothing any more, not even what is scheduled."""
         self.is_stopped = True

@@ -76,6 +76,7 @@ class Wire:
         self.http2: WireProtocol | None = None
         self.is_unread = False
         self.is_reset = False
+        self.soon: list[Callable[[], None]] = []
         self.transport = _Transport(can_write_eof)
         self.defaults = ResponseDefaults(server_name)
         self.connection = HTTP1Connection(
@@ -110,6 +111,9 @@ class Wire:
     def has_input(self, transport: Transport) -> bool:
         return self.is_unread
 
+    def read_later(self, proceed: Callable[[], None]) -> None:
+        self.soon.append(proceed)
+
     def reset_transport(self, transport: Transport) -> None:
         self.is_reset = True
         transport.abort()
@@ -118,7 +122,15 @@ class Wire:
 
     def feed(self, *chunks: bytes) -> Wire:
         self.transport.feed(*chunks)
+        while self.soon:
+            self.turn()
         return self
+
+    def turn(self) -> None:
+        """Run what waits for a later turn of the loop, and not what that makes wait."""
+        soon, self.soon[:] = list(self.soon), []
+        for callback in soon:
+            callback()
 
     def tick(self, *times: float) -> Wire:
         for now in times:

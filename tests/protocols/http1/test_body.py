@@ -163,3 +163,25 @@ def test_trailers_are_bounded() -> None:
     assert decode(b"0\r\nA: " + b"b" * 90).rest == b""
     assert status_of(b"0\r\n" + b"A: b\r\n" * 20) == 431
     assert status_of(b"0\r\nA: " + b"b" * 200) == 431
+
+
+def test_many_chunks_are_decoded_some_at_a_time() -> None:
+    decoder = ChunkedDecoder(10**6, 1000)
+    content = [decoder.feed(b"1\r\nx\r\n" * 3000 + b"0\r\n\r\nGET")]
+    while decoder.is_spent:
+        assert decoder.held_size > 0
+        content.append(decoder.feed(b""))
+
+    assert [len(chunks) for chunks in content] == [1024, 1024, 952]
+    assert decoder.is_complete
+    assert decoder.rest == b"GET"
+    assert decoder.held_size == 0
+
+
+def test_more_may_come_before_the_rest_is_decoded() -> None:
+    decoder = ChunkedDecoder(10**6, 1000)
+    first = decoder.feed(b"1\r\nx\r\n" * 1500 + b"1\r")
+    second = decoder.feed(b"\ny\r\n0\r\n\r\n")
+
+    assert len(first) + len(second) == 1501
+    assert decoder.is_complete

@@ -1035,3 +1035,54 @@ def test_end_that_crosses_the_change_is_told_to_both(
 
     assert http2.losses == [error]
     assert wire.ended == [wire.connection]
+
+
+TINY = b"1\r\nx\r\n"
+CHUNKED_HEAD = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_many_chunks_are_read_in_several_turns(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_complete=echo)
+    wire.transport.feed(CHUNKED_HEAD + TINY * 5000 + b"0\r\n\r\n" + get(b"/b"))
+    sizes = []
+    while wire.soon:
+        assert wire.is_paused()
+        assert wire.connection.held_size > 0
+        sizes.append(len(wire.requests[0].content))
+        wire.turn()
+
+    assert sizes == [1024, 2048, 3072, 4096]
+    assert wire.requests[0].content == b"x" * 5000
+    assert wire.statuses == [200, 200]
+    assert not wire.is_paused()
+
+
+def test_what_waits_for_its_turn_ends_with_the_connection(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    wire.transport.feed(CHUNKED_HEAD + TINY * 5000)
+    wire.connection.connection_lost(None)
+    wire.turn()
+
+    assert len(wire.requests[0].content) == 1024
+    assert not wire.soon
+
+
+def test_application_that_pauses_reading_is_heeded_after_the_turn(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    wire.transport.feed(CHUNKED_HEAD + TINY * 1500)
+    wire.connection.pause_reading()
+    wire.turn()
+
+    assert len(wire.requests[0].content) == 1500
+    assert wire.is_paused()
+
+
+def test_many_empty_lines_are_refused(open_wire: type[Wire]) -> None:
+    wire = open_wire().feed(b"\r\n" * 3000)
+
+    assert wire.statuses == [400]
+    assert not wire.requests

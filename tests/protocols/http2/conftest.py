@@ -157,6 +157,9 @@ class Wire:
     def has_input(self, transport: Transport) -> bool:
         return self.is_unread
 
+    def read_later(self, proceed: Callable[[], None]) -> None:
+        self.soon.append(proceed)
+
     def reset_transport(self, transport: Transport) -> None:
         self.is_reset = True
         transport.abort()

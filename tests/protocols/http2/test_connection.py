@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -682,3 +683,60 @@ def test_lost_transport_gets_no_end_of_ours(open_wire: type[Wire]) -> None:
     wire.turn()
 
     assert not wire.transport.is_eof_written
+
+
+def test_many_tiny_frames_are_read_in_several_turns(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.transport.feed(wire.headers(1, end=False) + wire.data(1, b"x") * 5000)
+    sizes = []
+    while wire.soon and wire.connection.held_size:
+        assert wire.transport.reading_paused
+        # What waits is whole: no deadline for a part of a frame applies.
+        assert not wire.connection.is_reading_head
+        sizes.append(len(wire.requests[0].content))
+        soon, wire.soon[:] = list(wire.soon), []
+        for callback in soon:
+            callback()
+    wire.turn()
+
+    assert len(sizes) >= 2
+    assert max(after - before for before, after in pairwise([0, *sizes])) < 1700
+    assert wire.requests[0].content == b"x" * 5000
+    assert not wire.transport.reading_paused
+    assert not wire.goaways
+
+
+def test_large_header_blocks_are_read_in_several_turns(open_wire: type[Wire]) -> None:
+    wire = open_wire(http2_stream_limit=1000)
+    extra = [(b"x", b"y" * 900)]
+    wire.transport.feed(b"".join(wire.headers(n, *extra) for n in range(1, 101, 2)))
+    at_first = len(wire.requests)
+    wire.turn()
+
+    assert at_first < 25
+    assert len(wire.requests) == 50
+
+
+def test_frames_that_wait_for_their_turn_end_with_the_connection(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    wire.transport.feed(wire.headers(1, end=False) + wire.data(1, b"x") * 5000)
+    size = len(wire.requests[0].content)
+    wire.connection.connection_lost(None)
+    wire.turn()
+
+    assert len(wire.requests[0].content) == size < 5000
+
+
+def test_frames_that_come_while_others_wait_are_read_after_them(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    head = wire.headers(1, end=False)
+    wire.transport.feed(head + wire.data(1, b"x") * 5000)
+    wire.connection.data_received(wire.data(1, b"y", end=True))
+    wire.turn()
+
+    assert wire.requests[0].content == b"x" * 5000 + b"y"
+    assert wire.requests[0].is_complete

@@ -1,0 +1,41 @@
+"""Connections whose peer has sent what takes long to read, and who is read on next.
+
+A loop hands on all that a peer has sent, up to 8 MB in one turn (uvloop), and that may
+be a million chunks or frames of one byte. A connection reads a few milliseconds' worth
+of such; for the rest it waits here, and one that waits is read on in each turn, however
+many there are, so that all other connections are served in between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class ReadingQueue:
+    """The connections of one loop that wait to be read on."""
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self._call_soon = call_soon
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._is_scheduled = False
+
+    def wait(self, proceed: Callable[[], None]) -> None:
+        """Have ``proceed`` called in a later turn, behind those that wait already."""
+        self._waiting.append(proceed)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._waiting and not self._is_scheduled:
+            self._is_scheduled = True
+            self._call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._is_scheduled = False
+        proceed = self._waiting.popleft()
+        # First, so that a fault in one leaves the others their turn.
+        self._schedule()
+        proceed()
