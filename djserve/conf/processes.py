@@ -30,7 +30,8 @@ class ProcessConfig:
     Either ``command``, a management command, or ``program``, any other one, is given,
     as a list of words. ``count`` of them run, and each has ``stop_timeout`` seconds
     from SIGTERM to SIGKILL. With ``overlap`` new ones are started before old ones are
-    stopped; otherwise there are never more than ``count``.
+    stopped; otherwise there are never more than ``count``. ``runserver`` runs it too,
+    unless that is False.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ProcessConfig:
     count: int = 1
     stop_timeout: float = 30.0
     overlap: bool = False
+    runserver: bool = True
 
     @property
     def words(self) -> str:

@@ -63,6 +63,9 @@ OVERRIDES = {
 CLOSE_TIMEOUT = 0.6
 THREADS_TIMEOUT = 0.2
 
+PROCESSES_TIMEOUT = 6.0
+"""Seconds more at most for PROCESSES, which end before the server's process."""
+
 
 def load_development_config(options: Mapping[str, Any]) -> ServerConfig:
     """Return the project's configuration as it suits development."""
@@ -98,7 +101,7 @@ class DevelopmentServer:
     ) -> None:
         self._reactor = reactor
         self._style = style
-        self._server: Server | None = None
+        self._server: _Server | None = None
         self._ended = threading.Event()
         self._at_end = ExitStack()
         try:
@@ -140,6 +143,8 @@ class DevelopmentServer:
             ),
             on_ready=lambda server: self._listens(served),
         )
+        if self._config.processes.processes:
+            self._server.extra_time = PROCESSES_TIMEOUT
 
     def serve_forever(self) -> None:
         """Serve until a signal or ``stop_within`` ends it; the third step.
@@ -182,8 +187,11 @@ class DevelopmentServer:
 class _Server(Server):
     """A server whose process ends soon after it was asked to."""
 
+    extra_time = 0.0
+
     def stop(self) -> None:
         super().stop()
         # In another thread it is for the main thread to end the process.
         if threading.current_thread() is threading.main_thread():
-            exit_within(CLOSE_TIMEOUT + THREADS_TIMEOUT, ExitCode.OK)
+            timeout = CLOSE_TIMEOUT + THREADS_TIMEOUT + self.extra_time
+            exit_within(timeout, ExitCode.OK)

@@ -12,10 +12,11 @@ def read(value: object) -> tuple[ProcessConfig, ...]:
 
 
 def test_dictionary_is_read() -> None:
-    (tasks, celery) = read(
+    (tasks, celery, clock) = read(
         {
             "tasks": {"command": ["db_worker"], "count": 2, "stop_timeout": 5},
             "celery": {"program": ("celery", "worker"), "overlap": True},
+            "clock": {"program": ["clock"], "runserver": False},
         }
     )
     assert tasks == ProcessConfig(
@@ -23,6 +24,7 @@ def test_dictionary_is_read() -> None:
     )
     assert celery.program == ("celery", "worker")
     assert celery.overlap
+    assert celery.runserver and not clock.runserver
     assert list(describe_processes((tasks, celery))) == ["tasks (2)", "celery (1)"]
 
 
@@ -53,6 +55,7 @@ def test_flag_is_a_management_command() -> None:
             "seconds",
         ),
         ({"t": {"command": ["x"], "overlap": 1}}, "['t']['overlap']", "True or False"),
+        ({"t": {"program": ["x"], "runserver": 0}}, "['t']['runserver']", "True or F"),
         ([Flag("--processes", "db_worker")], "--processes", "NAME=COMMAND"),
     ],
 )

@@ -10,15 +10,18 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from argparse import BooleanOptionalAction
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands.runserver import Command as DjangoCommand
+from django.utils.autoreload import autoreload_started
 
 import djserve
 from djserve import handlers
@@ -32,6 +35,13 @@ from djserve.management.development import (
     choose_reactor,
     load_development_config,
 )
+from djserve.management.development_processes import (
+    await_processes,
+    choose_processes,
+    create_keeper,
+    follow_parent,
+    watch_code,
+)
 from djserve.management.mounting import mount
 from djserve.management.settings_errors import (
     SettingsWatch,
@@ -39,6 +49,10 @@ from djserve.management.settings_errors import (
     is_parent,
 )
 from djserve.net.handover import hold_sockets, protect_sockets
+from djserve.system import CAN_FORK, SYSTEM
+
+if TYPE_CHECKING:
+    from djserve.supervisor.keeper import Keeper
 
 # Daphne's command stands in the same place, with the same flags.
 COMPETITORS = frozenset({"daphne", "djserve"})
@@ -77,6 +91,7 @@ class Command(find_next_command()):  # type: ignore[misc]
     help = "Starts a development server for HTTP and WebSocket (djserve)."
 
     _server: DevelopmentServer | None = None
+    _keeper: Keeper | None = None
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -92,6 +107,13 @@ class Command(find_next_command()):  # type: ignore[misc]
             dest="use_https",
             help="Serve https with a certificate made for this machine.",
         )
+        parser.add_argument(
+            "--processes",
+            action=BooleanOptionalAction,
+            dest="with_processes",
+            help="Run all that DJSERVE['PROCESSES'] names beside the server, or none; "
+            'by default those whose key "runserver" is not False.',
+        )
         add_arguments(parser, exclude=settings_by_key().keys() - OFFERED_SETTINGS)
         suggest_flags(parser)
 
@@ -99,22 +121,37 @@ class Command(find_next_command()):  # type: ignore[misc]
         """Run the server, under the reloader or not; called by ``handle``."""
         exit_code = 0
         try:
-            with self._hold_sockets(options):
+            with self._hold_for_reloads(options):
                 self._run_through_errors(options)
         except SystemExit as end:
             exit_code = end.code if isinstance(end.code, int) else 1
             raise
         finally:
+            if self._keeper is not None:
+                self._keeper.stop()
             # Under the reloader, the server is in another thread and runs on.
             if self._server is not None:
                 self._server.stop_within(exit_code)
 
-    def _hold_sockets(self, options: dict[str, Any]) -> AbstractContextManager[None]:
-        """Keep the port open through reloads, in the process that starts the server."""
-        if not is_parent():
+    @contextmanager
+    def _hold_for_reloads(self, options: dict[str, Any]) -> Iterator[None]:
+        """Keep the port open through reloads, in the process that starts the server.
+
+        In the end it waits until nothing is left of what was started.
+        """
+        if not options["use_reloader"]:
+            yield
+        elif not is_parent():
             protect_sockets()
-            return nullcontext()
-        if not (options["use_reloader"] and options["use_asgi"]):
+            follow_parent()
+            autoreload_started.connect(watch_code)
+            yield
+        else:
+            with await_processes(), self._hold_sockets(options):
+                yield
+
+    def _hold_sockets(self, options: dict[str, Any]) -> AbstractContextManager[None]:
+        if not options["use_asgi"]:
             return nullcontext()
         try:
             config = load_development_config({})
@@ -150,8 +187,9 @@ class Command(find_next_command()):  # type: ignore[misc]
     def inner_run(self, *args: Any, **options: Any) -> None:
         """Check the project and serve it; called again for each reload."""
         self._uses_asgi = options["use_asgi"]
+        self._read_config(options)
+        self._keeper = self._create_keeper(options)
         if self._uses_asgi:
-            self._read_config(options)
             self._reactor = choose_reactor()
             # Django calls this with an address and serves by what it returns.
             self.server_cls = self._create_server
@@ -174,9 +212,14 @@ class Command(find_next_command()):  # type: ignore[misc]
 
     def on_bind(self, server_port: int) -> None:
         """Say where the server is found; called once it is bound."""
-        if not self._uses_asgi:
+        if self._uses_asgi:
+            self._write_banner(server_port)
+        else:
             super().on_bind(server_port)
-            return
+        if self._keeper is not None:
+            self._keeper.start()
+
+    def _write_banner(self, server_port: int) -> None:
         quit_command = "CTRL-BREAK" if sys.platform == "win32" else "CONTROL-C"
         address = f"[{self.addr}]" if ":" in self.addr else self.addr
         if self.addr == "0":
@@ -198,7 +241,7 @@ class Command(find_next_command()):  # type: ignore[misc]
 
     def _read_config(self, options: dict[str, Any]) -> None:
         mapping = mapping_from_namespace(options)
-        if options["use_https"]:
+        if options["use_https"] and options["use_asgi"]:
             self._add_certificate(mapping)
         if not options["use_threading"]:
             mapping["THREADS"] = 1
@@ -206,6 +249,15 @@ class Command(find_next_command()):  # type: ignore[misc]
             self._config = load_development_config(mapping)
         except ConfigError as error:
             raise CommandError("\n".join(error.problems)) from None
+
+    def _create_keeper(self, options: dict[str, Any]) -> Keeper | None:
+        processes = self._config.processes.processes
+        chosen = choose_processes(processes, options["with_processes"])
+        if chosen and not CAN_FORK:
+            names = ", ".join(process.name for process in chosen)
+            self.stdout.write(f"Not run on {SYSTEM}, from PROCESSES: {names}")
+            return None
+        return create_keeper(chosen) if chosen else None
 
     def _add_certificate(self, mapping: dict[str, Any]) -> None:
         from djserve.management.https import find_development_certificate, trust_line

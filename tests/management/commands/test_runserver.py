@@ -256,3 +256,40 @@ def test_error_of_the_project_reaches_the_reloader(
     monkeypatch.setattr(runserver, "load_project", fail)
     with pytest.raises(raised, match="in the project"):
         run(command)
+
+
+ONE = {"PROCESSES": {"tasks": {"program": ["true"]}}}
+
+
+@override_settings(DJSERVE=ONE)
+def test_processes_start_with_the_server_and_end_with_it(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def create(processes: Any) -> Any:
+        calls.extend(process.name for process in processes)
+        return SimpleNamespace(
+            start=lambda: calls.append("start"), stop=lambda: calls.append("stop")
+        )
+
+    monkeypatch.setattr(runserver, "create_keeper", create)
+    run(command)
+    assert calls == ["tasks", "start", "stop"]
+
+
+@override_settings(DJSERVE=ONE)
+def test_processes_may_be_left_out(command: Command) -> None:
+    run(command, "--no-processes")
+    assert command._keeper is None
+
+
+@override_settings(DJSERVE=ONE)
+def test_system_without_fork_names_them(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runserver, "CAN_FORK", False)
+    monkeypatch.setattr(runserver, "SYSTEM", "Windows")
+    run(command)
+    assert command._keeper is None
+    assert "Not run on Windows, from PROCESSES: tasks" in output_of(command)
