@@ -6,6 +6,7 @@ djserve.E002  Daphne's app is installed beside djserve's
 djserve.E003  djserve comes after django.contrib.staticfiles
 djserve.E004  ASGI_APPLICATION names nothing that can be imported
 djserve.E005  ASGI_APPLICATION names the WSGI application
+djserve.E006  PROCESSES runs a management command that does not exist
 djserve.I001  each kind of view needs an instance of a middleware
 djserve.I002  a channel layer of this machine, and a database of another one
 djserve.W001  ASGI_APPLICATION is missing

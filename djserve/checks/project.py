@@ -8,7 +8,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from typing import Any
@@ -16,10 +16,12 @@ from typing import Any
 from django.apps import apps
 from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.checks import CheckMessage, Error, Info, Warning
+from django.core.management import get_commands
 
 from djserve.asgi.origin import OriginPolicy, create_policy, origin_allowed
 from djserve.checks import Apps, load_or_none, parse_version
 from djserve.conf.loader import load
+from djserve.conf.processes import ProcessConfig
 from djserve.conf.suggestions import suggest
 from djserve.errors import ConfigError
 from djserve.handlers.chain import find_divided
@@ -261,6 +263,31 @@ def check_middleware(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     return [Info(message, hint=hint, id="djserve.I001")]
 
 
+def check_processes(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report management commands of PROCESSES that no app has."""
+    config = load_or_none()
+    return [] if config is None else find_process_problems(config.processes.processes)
+
+
+def find_process_problems(processes: Sequence[ProcessConfig]) -> list[CheckMessage]:
+    """Judge PROCESSES, of the settings or of a command line."""
+    if not processes:
+        return []
+    known = get_commands()
+    return [
+        Error(
+            f"PROCESSES: {process.name} runs a management command that does not exist: "
+            f"{name!r}{suggest([name], known)}",
+            hint="Install the package that has it and add its app to INSTALLED_APPS. "
+            "What is not a management command has the key 'program'.",
+            id="djserve.E006",
+        )
+        for process in processes
+        for name in process.command[:1]
+        if name not in known
+    ]
+
+
 CHECKS = (
     check_configuration,
     check_installed_apps,
@@ -271,6 +298,7 @@ CHECKS = (
     check_proxies,
     check_cors_origins,
     check_middleware,
+    check_processes,
 )
 
 

@@ -22,6 +22,8 @@ from djserve.supervisor.systemd import adopt_activation
 from djserve.system import CAN_FORK, SYSTEM
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from djserve.conf.schema import ServerConfig
     from djserve.server.lifecycle import ExitCode
     from djserve.supervisor.program import Program
@@ -84,16 +86,35 @@ def become_supervisor(config: ServerConfig) -> NoReturn:
 
 
 def require_processes(config: ServerConfig) -> None:
-    """Raise ConfigError for settings that ask for what this system does not have."""
+    """Raise ConfigError for settings that ask for what there is not."""
     if CAN_FORK:
-        return
-    problems = [
-        f"{key} needs a supervisor and its worker processes, which {SYSTEM} cannot "
-        "have (no fork): one process serves there, without this setting"
-        for key in find_supervised(config)
-    ]
+        problems = list(find_commands_without_settings(config))
+    else:
+        problems = list(find_unsupported(config))
     if problems:
         raise ConfigError(problems)
+
+
+def find_unsupported(config: ServerConfig) -> Iterator[str]:
+    """Yield what is wrong on a system without fork()."""
+    for key in find_supervised(config):
+        yield (
+            f"{key} needs a supervisor and its worker processes, which {SYSTEM} cannot "
+            "have (no fork): one process serves there, without this setting"
+        )
+
+
+def find_commands_without_settings(config: ServerConfig) -> Iterator[str]:
+    """Yield what is wrong with PROCESSES: Django cannot be found without settings."""
+    if os.environ.get("DJANGO_SETTINGS_MODULE"):
+        return
+    for process in config.processes.processes:
+        if process.command:
+            yield (
+                f"PROCESSES: {process.name} runs the management command "
+                f"{process.words!r}, but DJANGO_SETTINGS_MODULE is not set; set it, or "
+                "give the words of a program under the key 'program'"
+            )
 
 
 def needs_supervisor(config: ServerConfig) -> bool:

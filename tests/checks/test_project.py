@@ -327,3 +327,26 @@ def test_message_says_what_becomes_of_middleware_for_both_lanes(
         (message,) = project.check_middleware(None)
 
     assert outcome in message.msg
+
+
+def processes(**command: list[str]) -> dict[str, Any]:
+    return {"PROCESSES": {name: {"command": words} for name, words in command.items()}}
+
+
+def test_management_command_that_does_not_exist_is_an_error() -> None:
+    given = processes(good=["check"], bad=["chekc", "--deploy"], worse=["--help"])
+    given["PROCESSES"]["other"] = {"program": ["chekc"]}
+    with override_settings(DJSERVE=given):
+        bad, worse = project.check_processes(None)
+    assert ids([bad, worse]) == ["djserve.E006"] * 2
+    assert bad.msg.startswith("PROCESSES: bad runs")
+    assert "'chekc'; did you mean 'check'?" in bad.msg
+    assert "'--help'" in worse.msg
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"PROCESSES": 3}, processes(good=["migrate"])], ids=repr
+)
+def test_other_processes_are_right(given: dict[str, Any]) -> None:
+    with override_settings(DJSERVE=given):
+        assert project.check_processes(None) == []

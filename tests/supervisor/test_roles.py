@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 
 from djserve.conf.parser import parse
-from djserve.supervisor.roles import find_supervised, needs_supervisor
+from djserve.errors import ConfigError
+from djserve.supervisor.roles import (
+    find_supervised,
+    needs_supervisor,
+    require_processes,
+)
 
 StartServer = Callable[..., Any]
 
@@ -54,6 +59,21 @@ def test_setting_that_one_process_cannot_fulfil_asks_for_more(
 
     assert needs_supervisor(config)
     assert find_supervised(config) == [*settings]
+
+
+def test_management_command_needs_the_settings_module(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entries = {"a": {"command": ["db_worker", "-v", "2"]}, "b": {"program": ["true"]}}
+    config = parse({"PROCESSES": entries})
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "mysite.settings")
+    require_processes(config)
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
+    with pytest.raises(ConfigError) as caught:
+        require_processes(config)
+    (problem,) = caught.value.problems
+    assert "a runs the management command 'db_worker -v 2'" in problem
+    assert "DJANGO_SETTINGS_MODULE is not set" in problem
 
 
 def test_one_worker_needs_no_supervisor() -> None:

@@ -21,6 +21,7 @@ from django.db import connections
 
 import djserve
 from djserve.checks.channel_layers import find_layer_problems
+from djserve.checks.project import find_process_problems
 from djserve.conf.loader import load, load_for_production
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import Flag
@@ -36,6 +37,9 @@ from djserve.supervisor.inheritance import is_checked, is_child, is_successor
 from djserve.supervisor.roles import become_supervisor, needs_supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from djserve.conf.processes import ProcessConfig
     from djserve.conf.schema import ServerConfig
 
 DEFAULT_HOST = "127.0.0.1"
@@ -122,7 +126,7 @@ class Command(BaseCommand):
             become_supervisor(config)
         if not options["skip_checks"] and not is_checked():
             self._run_checks()
-            self._check_command_line(config.workers.workers)
+            self._check_command_line(config.workers.workers, config.processes.processes)
         return run(config, create_program(config))
 
     def _add_certificate(self, mapping: dict[str, Any]) -> None:
@@ -140,8 +144,12 @@ class Command(BaseCommand):
         # A check may have asked a database; its connection is not for this thread.
         connections.close_all()
 
-    def _check_command_line(self, workers: int | None) -> None:
+    def _check_command_line(
+        self, workers: int | None, processes: Sequence[ProcessConfig]
+    ) -> None:
         """Tell what the checks could not: they know the settings alone."""
+        if problems := find_process_problems(processes):
+            raise CommandError("\n".join(map(str, problems)))
         if load().workers.workers != 1:
             return
         for message in find_layer_problems(workers):

@@ -210,3 +210,12 @@ def test_project_that_cannot_be_loaded_is_told(
 
 def test_version_is_that_of_djserve() -> None:
     assert runasgi.Command(stdout=StringIO()).get_version() == djserve.__version__
+
+
+def test_command_line_names_a_management_command_that_exists(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The checks are for the process that loads the project.
+    monkeypatch.setattr(runasgi, "become_supervisor", lambda config: None)
+    with pytest.raises(CommandError, match="'migarte'; did you mean 'migrate'"):
+        run("--processes", "tasks=migarte", skip_checks=False)
