@@ -28,6 +28,20 @@ CACHE_SIZE = 1024
 NODE_LIMIT = 64
 HOST_LIMIT = 261
 
+PRIVATE_NETWORKS = (
+    "127.0.0.0/8",
+    "::1/128",
+    # RFC 1918, RFC 6598, RFC 3927; RFC 4193, RFC 4291 section 2.5.6.
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "fc00::/7",
+    "fe80::/10",
+)
+"""No router of the internet passes on what has an address of these."""
+
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
@@ -47,14 +61,18 @@ class Node(NamedTuple):
 class TrustedProxies:
     """The peers whose headers are believed.
 
-    ``networks`` holds networks or single addresses, "unix" for unix sockets, or "*" for
-    everyone. Raises ConfigError on anything else. IPv4-mapped IPv6 counts as IPv4.
+    ``networks`` holds networks or single addresses, "unix" for unix sockets, "private"
+    for ``PRIVATE_NETWORKS``, or "*" for everyone. Raises ConfigError on anything else.
+    IPv4-mapped IPv6 counts as IPv4.
     """
 
     def __init__(self, networks: Sequence[str]) -> None:
         self.trusts_all = "*" in networks
         self.trusts_unix = self.trusts_all or "unix" in networks
-        self._networks = _parse_networks(set(networks) - {"*", "unix"})
+        named = set(networks) - {"*", "unix"}
+        if "private" in named:
+            named = named - {"private"} | {*PRIVATE_NETWORKS}
+        self._networks = _parse_networks(named)
         # Runs for every request: the cache turns microseconds into nanoseconds.
         self._lookup = lru_cache(maxsize=CACHE_SIZE)(self._is_inside)
 
@@ -299,7 +317,7 @@ def _parse_networks(texts: set[str]) -> list[Network]:
         except ValueError:
             problems.append(
                 f"Trusted proxy {text!r}: expected an address, a network such as "
-                '10.0.0.0/8, "unix" or "*".'
+                '10.0.0.0/8, "private", "unix" or "*".'
             )
     if problems:
         raise ConfigError(problems)

@@ -362,7 +362,8 @@ class ProxyConfig:
     )
     trusted_proxies: tuple[str, ...] = setting(
         ("127.0.0.0/8", "::1/128", "unix"),
-        'Networks of the proxies whose headers are believed; "unix" for unix sockets.',
+        'Networks of the proxies whose headers are believed; "unix" for unix sockets, '
+        '"private" for all addresses that are not reached from the internet.',
         metavar="NETWORK",
         syntax="network",
     )
@@ -413,6 +414,12 @@ class LifecycleConfig:
     )
     shutdown_timeout: float = setting(
         30.0, "Seconds for requests to finish after SIGTERM or SIGINT.", minimum=0
+    )
+    platform_grace: float | None = setting(
+        None,
+        "Seconds that the platform waits after SIGTERM before it kills the server, if "
+        "it was told to wait longer than by default; for the start-up message alone.",
+        minimum=0,
     )
     application_close_timeout: float = setting(
         10.0,

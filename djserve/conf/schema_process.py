@@ -157,6 +157,11 @@ class MetricsConfig:
         metavar="PATH",
         syntax="root-path",
     )
+    health: bool = setting(
+        False,
+        "Answer /healthz and /readyz on the server's own addresses, in front of the "
+        "application and of ALLOWED_HOSTS.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

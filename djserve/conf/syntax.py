@@ -182,7 +182,7 @@ _PREFIXES = {"unix:": _check_unix_path, "fd://": _check_descriptor}
 
 
 def _check_network(text: str) -> None:
-    if text not in ("unix", "*"):
+    if text not in ("unix", "private", "*"):
         ipaddress.ip_network(text)
 
 
@@ -304,7 +304,7 @@ RULES = {
         "host:port, [ipv6]:port, unix:/path, fd://N or a Twisted endpoint string",
         _check_address,
     ),
-    "network": Rule('an IP network, "unix" or "*"', _check_network),
+    "network": Rule('an IP network, "private", "unix" or "*"', _check_network),
     "origin": Rule(
         'an origin as in "https://example.com", "null", "file://" or "*"',
         _check_origin,

@@ -67,7 +67,14 @@ def load(config: ServerConfig) -> Loaded:
     notes += describe_static_files(config.files)
     notes += describe_compression(config.compression)
     notes += describe_redirect(config.redirect)
-    notes += describe_misfits(config.lifecycle, config.http, find_platform(os.environ))
+    notes += describe_misfits(
+        config.lifecycle,
+        config.http,
+        config.proxy,
+        find_platform(os.environ),
+        os.environ,
+        has_tls=bool(config.tls.certfile or config.acme.acme_domains),
+    )
     return Loaded(project.application, notes, files=files)
 
 

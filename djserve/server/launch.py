@@ -166,7 +166,7 @@ def open_renewal(acme: ACMEConfig, workers: WorkersConfig) -> Renewal | None:
 def _create_monitor(
     config: MetricsConfig, reactor: Reactor, thread_stats: ThreadStats | None
 ) -> LocalMonitor | None:
-    if not has_metrics(config):
+    if not (has_metrics(config) or config.health):
         return None
     from djserve.server.monitor import LocalMonitor
 

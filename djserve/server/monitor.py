@@ -15,6 +15,7 @@ from djserve.instrumentation.board import Board, Figure
 from djserve.instrumentation.limits import limits_reached
 from djserve.instrumentation.metrics import render, require_client
 from djserve.instrumentation.spooled import count_refusals, spooled_size
+from djserve.server.observation import has_metrics
 from djserve.server.probes import ProbeServer, answer_in_front
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class LocalMonitor:
     def __init__(
         self, config: MetricsConfig, reactor: Reactor, thread_stats: ThreadStats | None
     ) -> None:
-        require_client()
+        if has_metrics(config):
+            require_client()
         self.board = Board()
         self._config = config
         self._loop = reactor.loop
@@ -134,10 +136,7 @@ class LocalMonitor:
 
     def put_around(self, application: Application) -> Application:
         """Answer METRICS_PATH and the health paths in front of the application."""
-        if self._config.metrics_path is None:
-            return application
-        path = self._config.metrics_path
-        return answer_in_front(application, path, self, self._read_metrics)
+        return answer_in_front(application, self._config, self, self._read_metrics)
 
     def metrics(self) -> bytes:
         return render([(str(os.getpid()), self.board)])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from djserve.asgi.application import ApplicationCalls, DirectCall, DirectLane
     from djserve.asgi.types import Application, Message, Receive, Scope, Send
+    from djserve.conf.schema import MetricsConfig
 
 logger = logging.getLogger("djserve")
 
@@ -139,19 +140,24 @@ class _Handler(BaseHTTPRequestHandler):
 
 def answer_in_front(
     application: Application,
-    metrics_path: str,
+    config: MetricsConfig,
     probes: Probes,
     read_metrics: Callable[[], Awaitable[bytes]],
 ) -> Application:
-    """Return an application that answers the paths by itself and passes on the rest."""
-    return _Front(application, metrics_path, probes, read_metrics)
+    """Return an application that answers METRICS_PATH and the health paths by itself.
+
+    Without both settings it is the application as it came.
+    """
+    if config.metrics_path is None and not config.health:
+        return application
+    return _Front(application, config.metrics_path, probes, read_metrics)
 
 
 class _Front:
     def __init__(
         self,
         application: Application,
-        metrics_path: str,
+        metrics_path: str | None,
         probes: Probes,
         read_metrics: Callable[[], Awaitable[bytes]],
     ) -> None:
@@ -163,15 +169,17 @@ class _Front:
     def direct_lane(self, calls: ApplicationCalls) -> DirectLane | None:
         """Return the application's way without a task, for all but the paths here."""
         lane = open_direct_lane(self._application, calls)
-        paths = {self._metrics_path, *HEALTH_PATHS}
+        paths = {*HEALTH_PATHS}
+        if self._metrics_path is not None:
+            paths.add(self._metrics_path)
         return None if lane is None else _LaneBehind(lane, paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path") if scope["type"] == "http" else None
-        if path == self._metrics_path:
-            await _send(send, 200, await self._read_metrics(), CONTENT_TYPE)
-        elif path in HEALTH_PATHS:
+        path = scope["path"] if scope["type"] == "http" else None
+        if path in HEALTH_PATHS:
             await _send(send, *answer_health(path, self._probes), TEXT)
+        elif path is not None and path == self._metrics_path:
+            await _send(send, 200, await self._read_metrics(), CONTENT_TYPE)
         else:
             await self._application(scope, receive, send)
 

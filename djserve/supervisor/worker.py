@@ -43,7 +43,7 @@ from djserve.supervisor.system import STACK_SIGNAL, set_title
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Application
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import MetricsConfig, ServerConfig
     from djserve.server.lifecycle import Server
     from djserve.supervisor.program import Loaded, Program
 
@@ -104,7 +104,7 @@ def run_worker(
                 board,
                 reactor.loop,
                 program,
-                metrics_path=config.metrics.metrics_path,
+                metrics=config.metrics,
                 has_control=config.workers.control_socket is not None,
             )
 
@@ -140,13 +140,13 @@ class SupervisorLink:
         loop: asyncio.AbstractEventLoop,
         program: Program,
         *,
-        metrics_path: str | None,
+        metrics: MetricsConfig,
         has_control: bool,
     ) -> None:
         self._channel = channel
         self._board = board
         self._loop = loop
-        self._metrics_path = metrics_path
+        self._metrics = metrics
         self._has_control = has_control
         self._program = program
         self._server: Server | None = None
@@ -164,10 +164,7 @@ class SupervisorLink:
 
     def put_around(self, application: Application) -> Application:
         """Put around the application what a supervisor may ask for."""
-        path = self._metrics_path
-        if path is None:
-            return application
-        return answer_in_front(application, path, self, self._read_metrics)
+        return answer_in_front(application, self._metrics, self, self._read_metrics)
 
     # server.probes.Probes, for the paths on the server's own addresses.
 

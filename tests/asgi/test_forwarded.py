@@ -54,6 +54,21 @@ def client_of(value: bytes) -> tuple[str, int] | None:
         pytest.param(("::ffff:10.0.0.0/104",), "10.1.1.1", id="mapped network"),
         pytest.param(("fe80::/10",), "fe80::1%eth0", id="link-local peer with a zone"),
         pytest.param(("*",), "203.0.113.7", id="everyone"),
+        *(
+            pytest.param(("private",), host, id=f"private: {host}")
+            for host in (
+                "127.0.0.1",
+                "::1",
+                "10.1.45.23",
+                "172.31.0.2",
+                "::ffff:172.17.0.1",
+                "192.168.1.1",
+                "100.64.0.3",
+                "169.254.169.126",
+                "fdaa:0:1::3",
+                "fe80::1%eth0",
+            )
+        ),
     ],
 )
 def test_address_inside_the_networks_is_trusted(
@@ -67,6 +82,21 @@ def test_address_inside_the_networks_is_trusted(
 )
 def test_anything_else_is_not_trusted(host: str) -> None:
     assert not TrustedProxies(("10.0.0.0/8", "unix")).trusts(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["172.32.0.1", "11.0.0.1", "100.128.0.1", "203.0.113.7", "2001:db8::1", ""]
+)
+def test_address_of_the_internet_is_not_private(host: str) -> None:
+    assert not TrustedProxies(("private",)).trusts(host)
+
+
+def test_client_behind_a_private_router_cannot_choose_its_address() -> None:
+    """The router appends; what stands to the left is the client's own claim."""
+    config = ProxyConfig(proxy_headers=True, trusted_proxies=("private",))
+    fields = (b"x-forwarded-for", b"203.0.113.1, 10.6.6.6, 198.51.100.9")
+
+    assert apply(fields, config=config).client == ("198.51.100.9", 0)
 
 
 @pytest.mark.parametrize(

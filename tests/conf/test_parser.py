@@ -102,7 +102,8 @@ def test_item_that_is_no_string_is_refused() -> None:
     (problem,) = problems_of({"TRUSTED_PROXIES": ["*", 5]})
 
     assert problem == (
-        'DJSERVE[\'TRUSTED_PROXIES\'][1]: expected an IP network, "unix" or "*", got 5'
+        "DJSERVE['TRUSTED_PROXIES'][1]: expected an IP network, "
+        '"private", "unix" or "*", got 5'
     )
 
 

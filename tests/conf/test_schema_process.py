@@ -45,6 +45,7 @@ def test_nothing_is_told_to_the_outside_by_default() -> None:
 
     assert config.metrics.metrics_bind is None
     assert config.metrics.metrics_path is None
+    assert not config.metrics.health
     assert config.workers.control_socket is None
     assert config.logging.access_log is None
 

@@ -27,6 +27,7 @@ GOOD = [
     ("network", "192.0.2.1"),
     ("network", "2001:db8::/32"),
     ("network", "unix"),
+    ("network", "private"),
     ("network", "*"),
     ("origin", "https://example.com"),
     ("origin", "http://localhost:3000"),

@@ -120,6 +120,20 @@ def test_missing_library_is_told_at_the_start(
 
 
 @pytest.mark.e2e
+def test_health_alone_needs_no_library(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    alone = LocalMonitor(parse({"HEALTH": True}).metrics, reactor, None)
+    server = Server(application, parse({"HEALTH": True}), reactor)
+    alone.start(server)
+
+    assert request(alone, "/healthz") == (200, b"ok\n")
+    assert request(alone, "/readyz") == (200, b"ready\n")
+    assert request(alone, "/metrics") == (418, b"tea")
+    alone.board.close()
+
+
 def test_metrics_have_an_address_of_their_own(
     start_server: Callable[..., Any], free_port: int, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from djserve.asgi.application import ApplicationCalls, open_direct_lane
 from djserve.asgi.types import Message, Receive, Scope, Send
+from djserve.conf.schema import MetricsConfig
 from djserve.errors import ConfigError, ListenError
 from djserve.instrumentation.metrics import CONTENT_TYPE
 from djserve.server.probes import ProbeServer, answer_health, answer_in_front
@@ -59,7 +60,13 @@ def fetch(port: int, path: str, method: str = "GET") -> tuple[int, bytes, str | 
         connection.close()
 
 
-def ask_application(path: str, kind: str = "http") -> list[Any]:
+METRICS = MetricsConfig(metrics_path="/metrics")
+HEALTH = MetricsConfig(health=True)
+
+
+def ask_application(
+    path: str, kind: str = "http", config: MetricsConfig = METRICS
+) -> list[Any]:
     """Return what is sent by an application with the answers in front of it."""
     sent: list[Any] = []
 
@@ -75,7 +82,7 @@ def ask_application(path: str, kind: str = "http") -> list[Any]:
     async def read_metrics() -> bytes:
         return b"figures\n"
 
-    answer = answer_in_front(application, "/metrics", Health(), read_metrics)
+    answer = answer_in_front(application, config, Health(), read_metrics)
     scope: Scope = {"type": kind, "path": path}
     asyncio.run(answer(scope, receive, send))  # type: ignore[arg-type]
     return sent
@@ -188,6 +195,28 @@ def test_the_rest_is_the_applications(path: str, kind: str) -> None:
     assert ask_application(path, kind) == [{"type": "from.application"}]
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_alone_is_answered_in_front(path: str) -> None:
+    assert ask_application(path, config=HEALTH)[0]["status"] == 200
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/", "/healthz/"])
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_health_alone_answers_nothing_else(path: str, kind: str) -> None:
+    sent = ask_application(path, kind, HEALTH)
+
+    assert sent == [{"type": "from.application"}]
+
+
+def test_without_both_settings_the_application_stays_as_it_is() -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    config = MetricsConfig(metrics_bind="127.0.0.1:9001")
+    answer = answer_in_front(application, config, Health(), read_nothing)
+
+    assert answer is application
+
+
 class Lane:
     """What begins every call without a task."""
 
@@ -218,7 +247,7 @@ def test_paths_in_front_do_not_reach_the_application_without_a_task_either(
     path: str,
 ) -> None:
     calls: Any = None
-    answer = answer_in_front(Direct(), "/metrics", Health(), read_nothing)
+    answer = answer_in_front(Direct(), METRICS, Health(), read_nothing)
     lane = open_direct_lane(answer, calls)
     other = Exchange("/other")
 
@@ -232,5 +261,5 @@ def test_no_way_without_a_task_where_the_application_has_none() -> None:
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None: ...
 
-    answer = answer_in_front(application, "/metrics", Health(), read_nothing)
+    answer = answer_in_front(application, METRICS, Health(), read_nothing)
     assert open_direct_lane(answer, calls) is None

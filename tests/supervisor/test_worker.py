@@ -197,7 +197,7 @@ class Running:
             self.board,
             self._reactor.loop,
             program,
-            metrics_path=config.metrics.metrics_path,
+            metrics=config.metrics,
             has_control=config.workers.control_socket is not None,
         )
         self.server = Server(
@@ -318,8 +318,9 @@ def test_metrics_that_the_supervisor_does_not_tell_are_an_error(
     assert running.get("/other") == (200, b"application")
 
 
-def test_server_that_serves_is_ready(run: Run) -> None:
-    running = run(METRICS_PATH="/metrics")
+@pytest.mark.parametrize("settings", [{"METRICS_PATH": "/metrics"}, {"HEALTH": True}])
+def test_server_that_serves_is_ready(run: Run, settings: dict[str, Any]) -> None:
+    running = run(**settings)
 
     assert running.get("/readyz") == (200, b"ready\n")
     assert running.get("/healthz") == (200, b"ok\n")
