@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import logging
 import os
 import random
@@ -144,6 +145,17 @@ def find_program(name: str, env: str = "") -> str:
     if path:
         return path
     _do_without(f"{name} is not installed")
+
+
+def find_package(name: str) -> Any:
+    """Return a package's module, or do as ``require_program`` does without one."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        pass
+    if os.environ.get("DJSERVE_REQUIRE_ALL") == "1":
+        pytest.fail(f"{name} is not installed, and DJSERVE_REQUIRE_ALL=1 demands it")
+    pytest.skip(f"{name} is not installed", allow_module_level=True)
 
 
 @pytest.fixture

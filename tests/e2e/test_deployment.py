@@ -1,22 +1,20 @@
 """docs/guides/deployment.md, done as it is written, in a file tree of its own.
 
-The commands and files are those of the page and of deploy/. What is put on: the tree's
-paths and free ports for the machine's, nobody's ownership, no network for pip, and in
-the place of systemd a process that reads the two units.
+The commands and files are those of the page and of deploy/. What is put on: what
+``pasting`` does, free ports for the machine's, and in the place of systemd a process
+that reads the two units.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import socket
 import ssl
 import subprocess
 import sys
 import tempfile
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,12 +28,11 @@ from websockets.typing import Origin
 
 from tests.conftest import find_free_port, find_program
 from tests.e2e.conftest import CHROMIUM_ARGS
+from tests.e2e.pasting import PASSWORD, ROOT, Tree
 from tests.e2e.workers import DEADLINE, wait_for
 
 pytestmark = pytest.mark.e2e
 
-ROOT = Path(__file__).resolve().parents[2]
-PASSWORD = "open-the-example-door"
 
 # The reader's own part: a project that has a WebSocket.
 ASGI = """
@@ -57,19 +54,6 @@ application = ProtocolTypeRouter(
 )
 """
 
-# A command of the tree, and what it does here.
-STUBS = {
-    "bin/systemctl": "exit 0",
-    "bin/chown": "exit 0",
-    "bin/python3": 'case "$2" in venv) exit 0;; esac; exec {python} "$@"',
-    "srv/example/venv/bin/pip": "exit 0",
-    "srv/example/venv/bin/django-admin": 'exec {python} -m django "$@"',
-    "srv/example/venv/bin/python": (
-        'case "$2" in createsuperuser) set -- "$@" --no-input;; esac; '
-        'exec {python} "$@"'
-    ),
-}
-
 # What systemd does with the two units: the socket first, as descriptor 3.
 ACTIVATE = """
 import os, socket, sys
@@ -85,15 +69,15 @@ os.execv(words[0], words)
 """
 
 
-class Machine:
+class Machine(Tree):
     """A file tree with the site in it, and the ports that stand for its own."""
 
     def __init__(self, folder: Path, authority: trustme.CA) -> None:
-        self.folder = folder
+        super().__init__(folder, "example")
         self.https, self.http, self.metrics = (find_free_port() for _ in range(3))
         self.context = ssl.create_default_context()
         authority.configure_trust(self.context)
-        for name in ("etc/systemd/system", "etc/nginx", "etc/ssl/example", "run"):
+        for name in ("etc/nginx", "etc/ssl/example", "run"):
             (folder / name).mkdir(parents=True)
         (folder / "run" / "djserve").mkdir()
         shutil.copy("/etc/nginx/mime.types", folder / "etc" / "nginx")
@@ -107,70 +91,29 @@ class Machine:
         ):
             path = folder / "etc" / "ssl" / "example" / f"{file}.pem"
             path.write_bytes(content)
-        for name, script in STUBS.items():
-            stub = folder / name
-            stub.parent.mkdir(parents=True, exist_ok=True)
-            text = script.replace("{python}", shlex.quote(sys.executable))
-            stub.write_text(f"#!/bin/sh\n{text}\n")
-            stub.chmod(0o755)
-
-    def moved(self, text: str) -> str:
-        """Return a text with the machine's absolute paths in this tree."""
-        return re.sub(r"(?<![\w.])(/(?:srv|etc|run)/)", rf"{self.folder}\1", text)
 
     def set_up(self) -> None:
         """Do what the page says."""
         page = (ROOT / "docs" / "guides" / "deployment.md").read_text()
         section = page.split("## One machine, from nothing")[1].split("\n## ")[0]
-        blocks = re.findall(r"^ *```(sh|python)\n(.*?)^ *```", section, re.S | re.M)
-        (path,) = re.findall(r"`(/srv/example/project/[\w/]+\.py)`", section)
-        script = ["set -ex"]
-        for language, block in blocks:
-            text = self.moved(textwrap.dedent(block))
-            if language == "sh":
-                # Each step begins where the checkout is.
-                script += [f"cd {ROOT}", text]
-            else:
-                script += [f"cat > {self.moved(path)} <<'END'", f"{text}END"]
-        environment = {
-            **{key: os.environ[key] for key in ("HOME",) if key in os.environ},
-            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
-            "DJANGO_SUPERUSER_USERNAME": "root",
-            "DJANGO_SUPERUSER_EMAIL": "root@example.com",
-            "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
-        }
-        result = subprocess.run(
-            ["bash", "-c", "\n".join(script)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert "no issues" in result.stdout + result.stderr
+        assert "no issues" in self.follow(section)
         project = self.folder / "srv" / "example" / "project"
         (project / "example" / "asgi.py").write_text(ASGI)
 
     @contextmanager
     def served(self) -> Iterator[None]:
         """Run what the units say, as systemd would."""
-        units = self.folder / "etc" / "systemd" / "system"
-        service, socket_unit = (
-            self.moved((units / f"djserve.{kind}").read_text())
-            for kind in ("service", "socket")
-        )
-        text = service.replace("\\\n", " ").replace("9001", str(self.metrics))
-        unit = dict(re.findall(r"^(\w+)=(.*)$", text, re.M))
-        (path,) = re.findall(r"^ListenStream=(.*)$", socket_unit, re.M)
+        unit = self.read_unit("djserve.service")
+        path = self.moved(self.read_unit("djserve.socket")["ListenStream"])
+        command = self.moved(unit["ExecStart"]).replace("9001", str(self.metrics))
         name, value = unit["Environment"].split("=")
-        words = [sys.executable, "-c", ACTIVATE, path, *unit["ExecStart"].split()]
-        clean = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+        words = [sys.executable, "-c", ACTIVATE, path, *command.split()]
         with running(
             words,
             self.folder / "service.log",
             self.is_ready,
-            cwd=unit["WorkingDirectory"],
-            env={**clean, name: value},
+            cwd=self.moved(unit["WorkingDirectory"]),
+            env={**self.clean_environment(), name: value},
         ):
             yield
 
