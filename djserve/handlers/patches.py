@@ -131,7 +131,10 @@ class Patches:
         else:
             outcome = "djserve's handler runs inside"
         names = ", ".join(patch.name for patch in self.found)
-        return f"{', '.join(self.packages)} has replaced {names}: {outcome}"
+        # Code that was put into a method says of itself that it is Django's.
+        packages = [name for name in self.packages if name != "django"]
+        who = ", ".join(packages) or "An agent"
+        return f"{who} has replaced {names}: {outcome}"
 
     def with_instance(self, names: Iterable[str]) -> Patches:
         """Return these with methods of a single instance replaced as well."""

@@ -366,6 +366,14 @@ def test_description_names_methods_and_packages(
     )
 
 
+def test_description_does_not_take_code_in_a_method_for_the_work_of_django() -> None:
+    with agents.code_put_into(asgi.ASGIHandler.handle):
+        assert current_patches().describe() == (
+            "An agent has replaced ASGIHandler.handle: "
+            "Django's handler runs, with all of it"
+        )
+
+
 def test_description_names_no_module_that_an_extension_has_made_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
