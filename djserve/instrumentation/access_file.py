@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from djserve.errors import ConfigError
 from djserve.instrumentation.access_line import encode
+from djserve.instrumentation.pipes import is_writable, may_be_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +147,7 @@ class LineFile:
         # write). To a file that all append to, each write is one.
         mode = os.fstat(self._file.fileno()).st_mode
         self._is_regular = self._path != "-" and stat.S_ISREG(mode)
-        is_pipe = stat.S_ISFIFO(mode)
+        is_pipe = may_be_full(self._file.fileno())
         self._piece_size = _PIPE_BUF if is_pipe else None
 
     def _write_all(self, data: bytes) -> bytes:
@@ -155,6 +156,8 @@ class LineFile:
         while start < size:
             end = size
             if self._piece_size is not None:
+                if not is_writable(self._file.fileno()):
+                    break
                 end = _find_end(data, start, self._piece_size)
             # None: a non-blocking pipe is full (io.RawIOBase.write).
             try:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from djserve.instrumentation.json_lines import JSONFormatter
+from djserve.instrumentation.pipes import PatientHandler
 from djserve.instrumentation.request_id import RequestIDFilter
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _exc_info(event: TwistedEvent) -> Any:
     return (failure.type, failure.value, failure.getTracebackObject())
 
 
-class _FallbackHandler(logging.StreamHandler[TextIO]):
+class _FallbackHandler(PatientHandler):
     """Standard error, if the project has set up no handler."""
 
     def __init__(self, line_format: str, is_json: bool = False) -> None:
