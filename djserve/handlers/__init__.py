@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from djserve.handlers.consumers import parallel_consumers
+from djserve.handlers.channels import parallel_consumers, replace_handler
 from djserve.handlers.handler import ASGIHandler, get_asgi_application
-from djserve.handlers.replace import replace_handler
 from djserve.handlers.runtime import configure, shared_pool
 
 __all__ = [

@@ -13,11 +13,10 @@ from django.http import FileResponse, HttpRequest, HttpResponseBase
 from django.urls import set_script_prefix
 
 from djserve.handlers.body import set_content_length
-from djserve.handlers.exchange import DjangoHandler, RequestContext
-from djserve.handlers.files import plan_file
-from djserve.handlers.lifecycle import closes_plainly, starts_plainly
+from djserve.handlers.request_context import DjangoHandler, RequestContext
+from djserve.handlers.responses import plan_file, send_content, start_message
 from djserve.handlers.routing import attach_route, script_prefix
-from djserve.handlers.sending import send_content, start_message
+from djserve.handlers.signals import closes_plainly, starts_plainly
 from djserve.handlers.threads.hops import LeasedHops, forget_ended_threads
 
 
@@ -27,59 +26,59 @@ class _Answer:
     response: HttpResponseBase | None = None
 
 
-async def serve_async(handler: DjangoHandler, exchange: RequestContext) -> None:
+async def serve_async(handler: DjangoHandler, context: RequestContext) -> None:
     """Answer a request on the loop."""
     sender = type(handler)
-    set_script_prefix(script_prefix(exchange.scope))
+    set_script_prefix(script_prefix(context.scope))
     # Django's own receivers run in the thread once one is taken (prepare_thread).
-    if not (isinstance(exchange.hops, LeasedHops) and starts_plainly()):
-        await signals.request_started.asend(sender=sender, scope=exchange.scope)
-    request, refusal = handler.create_request(exchange.scope, exchange.body)
+    if not (isinstance(context.hops, LeasedHops) and starts_plainly()):
+        await signals.request_started.asend(sender=sender, scope=context.scope)
+    request, refusal = handler.create_request(context.scope, context.body)
     if request is None:
         assert refusal is not None
-        await _send(exchange, refusal)
-        await exchange.hops.run(refusal.close)
+        await _send(context, refusal)
+        await context.hops.run(refusal.close)
         return
-    set_content_length(request, exchange.body)
-    attach_route(request, exchange.route)
+    set_content_length(request, context.body)
+    attach_route(request, context.route)
     answer = _Answer()
     try:
-        await exchange.disconnect.cancels(_respond(handler, exchange, request, answer))
+        await context.disconnect.cancels(_respond(handler, context, request, answer))
     except BaseException as error:
         # Like Django: an exception that nobody has turned into a response ends the
         # request without its signal.
         if answer.response is not None or isinstance(error, asyncio.CancelledError):
-            await _end(handler, exchange, request, answer)
+            await _end(handler, context, request, answer)
         raise
-    await _end(handler, exchange, request, answer)
+    await _end(handler, context, request, answer)
 
 
 async def _respond(
     handler: DjangoHandler,
-    exchange: RequestContext,
+    context: RequestContext,
     request: HttpRequest,
     answer: _Answer,
 ) -> None:
     response = answer.response = await handler.run_get_response(request)
-    await _send(exchange, response)
+    await _send(context, response)
 
 
-async def _send(exchange: RequestContext, response: HttpResponseBase) -> None:
+async def _send(context: RequestContext, response: HttpResponseBase) -> None:
     if not response.streaming:
         content: bytes = response.content  # type: ignore[attr-defined]
-        await exchange.send(start_message(response))
-        await send_content(exchange.send, content, exchange.chunk_size)
+        await context.send(start_message(response))
+        await send_content(context.send, content, context.chunk_size)
         return
     file_message = None
     if isinstance(response, FileResponse):
         # The file system is asked in a thread.
-        file_message = await exchange.hops.run(plan_file, exchange.scope, response)
-    await exchange.stream(response, file_message)
+        file_message = await context.hops.run(plan_file, context.scope, response)
+    await context.stream(response, file_message)
 
 
 async def _end(
     handler: DjangoHandler,
-    exchange: RequestContext,
+    context: RequestContext,
     request: HttpRequest,
     answer: _Answer,
 ) -> None:
@@ -88,7 +87,7 @@ async def _end(
     forget_ended_threads()
     if response is None:
         await signals.request_finished.asend(sender=type(handler))
-    elif not exchange.hops.was_used and closes_plainly(request, response):
+    elif not context.hops.was_used and closes_plainly(request, response):
         response.close()
     else:
-        await exchange.hops.run(response.close)
+        await context.hops.run(response.close)

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from djserve.asgi.http import HTTPExchange
-from djserve.handlers.disconnect import Disconnect
-from djserve.handlers.exchange import DjangoHandler, RequestContext
-from djserve.handlers.lanes import run_lane
+from djserve.handlers.request_context import (
+    Disconnect,
+    DjangoHandler,
+    RequestContext,
+    run_lane,
+)
+from djserve.handlers.responses import send_busy
 from djserve.handlers.routing import Route, resolve_route, urls_are_imported, view_of
 from djserve.handlers.runtime import make_lease
-from djserve.handlers.sending import send_busy
 from djserve.handlers.sync_lane import Work, conclude
 from djserve.handlers.threads.hops import CURRENT, Call, LeasedHops, enter_lease
 
@@ -181,7 +184,7 @@ class DirectCall(Work):
     async def _go_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         disconnect = Disconnect(receive)
         disconnect.listen()
-        exchange = RequestContext(
+        context = RequestContext(
             scope,
             send,
             self.body,
@@ -191,7 +194,7 @@ class DirectCall(Work):
             disconnect,
             self.handler.chunk_size,
         )
-        await run_lane(exchange, conclude(self._call, self, exchange, self._lease))
+        await run_lane(context, conclude(self._call, self, context, self._lease))
 
 
 async def _send_busy(scope: Scope, receive: Receive, send: Send) -> None:

@@ -28,31 +28,35 @@ from djserve.handlers.body import (
     ContentRefused,
     ContentTooLarge,
     declared_length,
+    may_be_read,
+    note_full_disk,
     read_body,
     take_whole,
 )
 from djserve.handlers.chain import AsyncChain, Stage, may_be_made_twice
 from djserve.handlers.direct import DirectLane
-from djserve.handlers.disconnect import Disconnect
-from djserve.handlers.disk import note_full_disk
-from djserve.handlers.exchange import RequestContext
-from djserve.handlers.lanes import run_lane
 from djserve.handlers.layers import IN_SYNC_LANE
-from djserve.handlers.lifecycle import prepare_thread
 from djserve.handlers.originals import OriginalHandler
-from djserve.handlers.passing import is_asgiref_patched, make_hops
 from djserve.handlers.patches import (
     METHODS,
     NO_PATCHES,
     Patches,
     current_patches,
+    is_asgiref_patched,
     refresh_patches,
     resolves_as_django,
 )
-from djserve.handlers.project_settings import read_setting
+from djserve.handlers.request_context import Disconnect, RequestContext, run_lane
+from djserve.handlers.responses import RETRY_AFTER, guard, send_busy, send_refusal
 from djserve.handlers.routing import Route, find_route, reusable_match, view_of
-from djserve.handlers.runtime import current_config, make_lease, shared_pool
-from djserve.handlers.sending import RETRY_AFTER, guard, send_busy, send_refusal
+from djserve.handlers.runtime import (
+    current_config,
+    make_hops,
+    make_lease,
+    read_setting,
+    shared_pool,
+)
+from djserve.handlers.signals import prepare_thread
 from djserve.handlers.state import keeps_nothing
 from djserve.handlers.sync_lane import SyncHandler, serve_sync
 from djserve.handlers.threads.hops import (
@@ -64,7 +68,6 @@ from djserve.handlers.threads.hops import (
 from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.mailbox import Mailbox
 from djserve.handlers.threads.pool import ThreadPool
-from djserve.handlers.uptake import may_be_read
 from djserve.instrumentation.spooled import note_refusal
 
 if TYPE_CHECKING:
@@ -361,11 +364,11 @@ class ASGIHandler(OriginalHandler):
         else:
             hops = make_hops(self._take_lease(route, is_async), mailbox)
         disconnect = Disconnect(receive)
-        exchange = RequestContext(
+        context = RequestContext(
             scope, send, body, route, hops, mailbox, disconnect, self.chunk_size
         )
         serve = serve_async if is_async else serve_sync
-        await run_lane(exchange, serve(self, exchange))
+        await run_lane(context, serve(self, context))
 
     def _take_route(self, scope: Scope) -> Route | None:
         found, self.found = self.found, None

@@ -18,7 +18,7 @@ from django.core.handlers import exception
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
-from djserve.handlers.inline import ALWAYS, rules_for
+from djserve.handlers.inline_middleware import ALWAYS, rules_for
 from djserve.handlers.patches import is_original_method
 from djserve.handlers.threads.hops import rehome, restore_context, run_in_thread
 

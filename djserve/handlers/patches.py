@@ -3,7 +3,8 @@
 An agent puts functions in the place of ``ASGIHandler.__call__``, ``get_response`` and
 others, before or after an application is made, and relies on all of them being called.
 Each method is compared with what Django's source defines; from then on, a comparison of
-identities before each request tells whether anything has changed.
+identities before each request tells whether anything has changed. The same goes for the
+two methods by which asgiref takes a call into a thread.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from operator import attrgetter, is_, itemgetter
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from asgiref import sync
+from asgiref.sync import SyncToAsync
 from django.core.handlers import asgi, base, exception
 from django.utils import module_loading
 
@@ -195,6 +198,18 @@ def resolves_as_django() -> bool:
         _RESOLVES_AS_DJANGO
         and _KIND.resolve_request is _RESOLVE
         and _RESOLVE.__code__ is _RESOLVE_CODE
+    )
+
+
+def is_asgiref_patched() -> bool:
+    """Return whether what asgiref does around a call in a thread has been replaced."""
+    kind = SyncToAsync
+    return not (
+        _IS_ASGIREF_ORIGINAL
+        and kind.__call__ is _ENTER_THREAD
+        and kind.thread_handler is _THREAD_HANDLER
+        and _ENTER_THREAD.__code__ is _ENTER_THREAD_CODE
+        and _THREAD_HANDLER.__code__ is _THREAD_HANDLER_CODE
     )
 
 
@@ -414,3 +429,12 @@ _seen = _Snapshot()
 _RESOLVE = _BASE["resolve_request"]
 _RESOLVE_CODE = getattr(_RESOLVE, "__code__", None)
 _RESOLVES_AS_DJANGO = is_original(base, "BaseHandler.resolve_request", _RESOLVE)
+
+_ENTER_THREAD = vars(SyncToAsync)["__call__"]
+_THREAD_HANDLER = vars(SyncToAsync)["thread_handler"]
+_ENTER_THREAD_CODE, _THREAD_HANDLER_CODE = (
+    getattr(method, "__code__", None) for method in (_ENTER_THREAD, _THREAD_HANDLER)
+)
+_IS_ASGIREF_ORIGINAL = is_original(
+    sync, "SyncToAsync.__call__", _ENTER_THREAD
+) and is_original(sync, "SyncToAsync.thread_handler", _THREAD_HANDLER)

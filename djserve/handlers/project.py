@@ -1,27 +1,38 @@
-"""The project's ASGI application: found, imported, and given djserve's handler."""
+"""The project's ASGI application: found, imported, and given djserve's handler.
+
+The project's ASGI module makes its application by ``get_asgi_application`` or by the
+class itself, imported from anywhere, and may put anything around it: a router, another
+framework, an agent's middleware. So the class is as always, but its instances become
+djserve's before they have made any middleware: each middleware is made once.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.asgi import get_asgi_application
 
 from djserve.errors import ConfigError
-from djserve.handlers.consumers import parallel_consumers, refuse_websockets
+from djserve.handlers.channels import (
+    find_http,
+    parallel_consumers,
+    refuse_websockets,
+    replace_handler,
+)
 from djserve.handlers.handler import ASGIHandler
-from djserve.handlers.making import made_by_django
 from djserve.handlers.originals import OriginalHandler
 from djserve.handlers.patches import refresh_patches
-from djserve.handlers.replace import find_http, replace_handler
 from djserve.server.loading import import_application
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Application
     from djserve.conf.schema import DjangoConfig
+
 
 FALLBACK = "django.core.asgi.get_asgi_application"
 
@@ -116,3 +127,33 @@ def _advise(http: Any, path: str) -> str:
         f"Importing {path} called no django.core.asgi.get_asgi_application(): if it "
         "has Django's handler, make it by djserve.handlers.get_asgi_application()"
     )
+
+
+@contextmanager
+def made_by_django() -> Iterator[list[ASGIHandler]]:
+    """Make djserve's handler in the place of Django's; gives those that were made.
+
+    A subclass is left alone: it may rely on what Django's class does.
+    """
+    made: list[ASGIHandler] = []
+    is_open = True
+    kind: Any = OriginalHandler
+    original = kind.__init__
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        if not is_open or self.__class__ is not OriginalHandler:
+            original(self, *args, **kwargs)
+            return
+        handler: Any = self
+        handler.__class__ = ASGIHandler
+        ASGIHandler.__init__(handler)
+        made.append(handler)
+
+    kind.__init__ = __init__
+    try:
+        yield made
+    finally:
+        is_open = False
+        # Where an agent has wrapped it by now, it stays below, and does nothing.
+        if vars(kind)["__init__"] is __init__:
+            kind.__init__ = original

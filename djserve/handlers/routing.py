@@ -25,7 +25,7 @@ from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.translation import get_language
 
 from djserve.handlers.patches import is_original_method
-from djserve.handlers.project_settings import read_setting
+from djserve.handlers.runtime import read_setting
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Scope

@@ -18,18 +18,17 @@ from django.urls import ResolverMatch, set_script_prefix
 from djserve.handlers.body import set_content_length
 from djserve.handlers.chain import Stage, SyncChain
 from djserve.handlers.cursors import reset_debugging
-from djserve.handlers.exchange import DjangoHandler, RequestContext
-from djserve.handlers.files import plan_file
-from djserve.handlers.lifecycle import closes_as_django
 from djserve.handlers.originals import OriginalBase, OriginalHandler
 from djserve.handlers.patches import resolves_as_django
+from djserve.handlers.request_context import DjangoHandler, RequestContext
+from djserve.handlers.responses import plan_file, send_busy, send_content, start_message
 from djserve.handlers.routing import (
     Route,
     attach_route,
     reusable_match,
     script_prefix,
 )
-from djserve.handlers.sending import send_busy, send_content, start_message
+from djserve.handlers.signals import closes_as_django
 from djserve.handlers.threads.hops import Call, Hops, LeasedHops
 from djserve.handlers.threads.leases import Lease
 
@@ -146,13 +145,13 @@ class Work:
 class _AwaitedWork(Work):
     """Work whose response a task waits for."""
 
-    def __init__(self, handler: DjangoHandler, exchange: RequestContext) -> None:
+    def __init__(self, handler: DjangoHandler, context: RequestContext) -> None:
         super().__init__(
-            handler, exchange.scope, exchange.body, exchange.route, exchange.hops
+            handler, context.scope, context.body, context.route, context.hops
         )
         self.is_refused = False
-        self.head: asyncio.Future[None] = exchange.mailbox.loop.create_future()
-        self._mailbox = exchange.mailbox
+        self.head: asyncio.Future[None] = context.mailbox.loop.create_future()
+        self._mailbox = context.mailbox
 
     def deliver(self) -> None:
         self._mailbox.put(self.settle)
@@ -169,23 +168,23 @@ class _AwaitedWork(Work):
             self.head.set_result(None)
 
 
-async def serve_sync(handler: DjangoHandler, exchange: RequestContext) -> None:
+async def serve_sync(handler: DjangoHandler, context: RequestContext) -> None:
     """Answer a request in its thread.
 
     The view of a client that goes away runs on to its end; its response is dropped.
     """
-    work = _AwaitedWork(handler, exchange)
-    exchange.disconnect.listen()
-    if type(exchange.hops) is LeasedHops:
-        lease = exchange.hops.lease
-        call = Call(exchange.mailbox, work.run, ())
+    work = _AwaitedWork(handler, context)
+    context.disconnect.listen()
+    if type(context.hops) is LeasedHops:
+        lease = context.hops.lease
+        call = Call(context.mailbox, work.run, ())
         call.on_finish = work.settle
         # Of use where the view turns out to be asynchronous.
-        exchange.disconnect.on_happen = call.cancel_coroutine
+        context.disconnect.on_happen = call.cancel_coroutine
         lease.on_overdue = partial(
-            exchange.mailbox.put, partial(work.refuse, lease, call)
+            context.mailbox.put, partial(work.refuse, lease, call)
         )
-        exchange.mailbox.post(lease, call)
+        context.mailbox.post(lease, call)
         try:
             await work.head
         except asyncio.CancelledError:
@@ -195,29 +194,29 @@ async def serve_sync(handler: DjangoHandler, exchange: RequestContext) -> None:
             lease.on_overdue = None
         if work.is_refused:
             call.forget()
-            await send_busy(exchange.scope, exchange.send, "THREAD_WAIT_TIMEOUT")
+            await send_busy(context.scope, context.send, "THREAD_WAIT_TIMEOUT")
             return
-        await conclude(call, work, exchange, lease)
+        await conclude(call, work, context, lease)
     else:
-        await exchange.hops.run(work.run)
-        await _send_whole(work, exchange)
-        await _send_streamed(work, exchange)
+        await context.hops.run(work.run)
+        await _send_whole(work, context)
+        await _send_streamed(work, context)
 
 
 async def conclude(
-    call: Call, work: Work, exchange: RequestContext, lease: Lease
+    call: Call, work: Work, context: RequestContext, lease: Lease
 ) -> None:
     """Send the response of work that has one, while the thread still closes it."""
     call.restore_context()
     try:
-        await _send_whole(work, exchange)
+        await _send_whole(work, context)
     finally:
-        await _finish(call, exchange, lease)
-    await _send_streamed(work, exchange)
+        await _finish(call, context, lease)
+    await _send_streamed(work, context)
 
 
-async def _finish(call: Call, exchange: RequestContext, lease: Lease) -> None:
-    exchange.disconnect.on_happen = None
+async def _finish(call: Call, context: RequestContext, lease: Lease) -> None:
+    context.disconnect.on_happen = None
     try:
         if call.has_ended:
             call.result()
@@ -225,21 +224,21 @@ async def _finish(call: Call, exchange: RequestContext, lease: Lease) -> None:
             await call.wait(lease)
     except asyncio.CancelledError:
         # Raised by the view's coroutine because of us, or else by our own server.
-        if not exchange.disconnect.happened:
+        if not context.disconnect.happened:
             raise
 
 
-async def _send_whole(work: Work, exchange: RequestContext) -> None:
-    if work.start is not None and not exchange.disconnect.happened:
-        await exchange.send(work.start)
-        await send_content(exchange.send, work.content, exchange.chunk_size)
+async def _send_whole(work: Work, context: RequestContext) -> None:
+    if work.start is not None and not context.disconnect.happened:
+        await context.send(work.start)
+        await send_content(context.send, work.content, context.chunk_size)
 
 
-async def _send_streamed(work: Work, exchange: RequestContext) -> None:
+async def _send_streamed(work: Work, context: RequestContext) -> None:
     if work.response is not None and work.is_streamed:
         try:
-            stream = exchange.stream(work.response, work.file_message)
-            await exchange.disconnect.cancels(stream)
+            stream = context.stream(work.response, work.file_message)
+            await context.disconnect.cancels(stream)
         finally:
-            await exchange.hops.run(work.close)
-    exchange.disconnect.check()
+            await context.hops.run(work.close)
+    context.disconnect.check()

@@ -17,7 +17,7 @@ from django.test import override_settings
 from django.urls import path
 
 from djserve.handlers import ASGIHandler
-from djserve.handlers.files import PATHSEND
+from djserve.handlers.responses import PATHSEND
 from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads.pool import ThreadPool
 from tests.handlers.configuration import DEFAULT_MIDDLEWARE

@@ -27,7 +27,7 @@ from djserve.asgi.application import ApplicationCalls, open_direct_lane
 from djserve.asgi.scope import ScopeBuilder
 from djserve.conf.schema import HTTPConfig, ServerConfig
 from djserve.handlers import ASGIHandler, parallel_consumers
-from djserve.handlers.consumers import refuse_websockets
+from djserve.handlers.channels import refuse_websockets
 from djserve.handlers.direct import DirectCall
 from djserve.handlers.runtime import make_lease, make_pool
 from djserve.handlers.threads.hops import enter_lease

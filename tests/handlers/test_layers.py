@@ -15,7 +15,7 @@ from django.test import RequestFactory, override_settings
 from django.utils.deprecation import MiddlewareMixin
 
 from djserve.handlers import layers
-from djserve.handlers.inline import NEVER, InlineRules
+from djserve.handlers.inline_middleware import NEVER, InlineRules
 from djserve.handlers.layers import Layer, LayerRun, ViewRun, is_coalescible
 
 INLINE = InlineRules(

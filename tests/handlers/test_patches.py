@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any
 
 import pytest
+from asgiref.sync import SyncToAsync
 from django.core.handlers import asgi, base
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
@@ -16,9 +17,11 @@ from django.urls import path
 from djserve.handlers import ASGIHandler
 from djserve.handlers.patches import (
     current_patches,
+    is_asgiref_patched,
     is_original_method,
     refresh_patches,
 )
+from djserve.handlers.runtime import make_pool
 from tests.handlers import agents
 from tests.handlers.carried import CallCounter, carry
 from tests.handlers.conversation import Conversation
@@ -76,7 +79,12 @@ def raises(request: HttpRequest) -> HttpResponse:
     raise ValueError
 
 
+def plain(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("from a thread")
+
+
 urlpatterns = [
+    path("plain/", plain),
     path("sync/", sync_view),
     path("async/", async_view),
     path("stream/", stream),
@@ -395,3 +403,39 @@ def test_description_names_no_module_that_an_extension_has_made_up(
 def test_method_is_compared_with_the_source_of_its_class() -> None:
     assert is_original_method(ASGIHandler, "get_response_async")
     assert not is_original_method(agents.Counted, "missing")
+
+
+def test_methods_of_asgiref_are_known() -> None:
+    assert not is_asgiref_patched()
+
+
+@pytest.mark.parametrize("name", ["__call__", "thread_handler"])
+def test_patched_method_is_called_around_the_view(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = agents.Counted()
+    patch: Any = counted.as_decorator(vars(SyncToAsync)[name])
+    monkeypatch.setattr(SyncToAsync, name, patch)
+    pool = make_pool(2)
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
+        client = Conversation("/plain/")
+        asyncio.run(client.request(ASGIHandler(pool)))
+
+    assert client.content == b"from a thread"
+    assert counted.calls == 1
+    # Bound by the pool all the same.
+    assert pool.stats().threads == 1
+    pool.close(60)
+
+
+@pytest.mark.parametrize("name", ["__call__", "thread_handler"])
+def test_code_put_into_a_method_is_called_around_the_view(name: str) -> None:
+    pool = make_pool(2)
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
+        application, client = ASGIHandler(pool), Conversation("/plain/")
+        with agents.code_put_into(vars(SyncToAsync)[name]) as calls:
+            asyncio.run(client.request(application))
+
+    assert client.content == b"from a thread"
+    assert len(calls) == 1
+    pool.close(60)

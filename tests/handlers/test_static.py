@@ -10,8 +10,8 @@ import pytest
 from django.test import override_settings
 
 from djserve.asgi.application import takes_websockets
-from djserve.handlers.consumers import refuse_websockets
-from djserve.handlers.files import PATHSEND
+from djserve.handlers.channels import refuse_websockets
+from djserve.handlers.responses import PATHSEND
 from djserve.handlers.static import StaticFilesHandler
 from tests.handlers.conversation import Conversation
 

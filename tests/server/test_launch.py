@@ -20,7 +20,7 @@ from django.test import override_settings
 from djserve.asgi.origin import OriginPolicy
 from djserve.conf.parser import parse
 from djserve.errors import ConfigError
-from djserve.handlers.consumers import refuse_websockets
+from djserve.handlers.channels import refuse_websockets
 from djserve.net.twisted.reactor import Reactor
 from djserve.server import launch as launching
 from djserve.server.launch import (

@@ -139,7 +139,7 @@ class LeasedHops:
         self._call = call
         self.mailbox.post(self.lease, call)
         try:
-            return cast(T, await call.wait(self.lease))
+            return cast("T", await call.wait(self.lease))
         finally:
             self._call = None
 
@@ -151,6 +151,17 @@ class LeasedHops:
 
     def release(self) -> None:
         self.lease.release()
+
+
+class PassedHops(LeasedHops):
+    """Calls go to a lease's thread by asgiref's methods, which an agent has replaced.
+
+    Agents that know a request by its thread or task (New Relic) carry it over in
+    ``SyncToAsync.__call__`` and ``SyncToAsync.thread_handler``.
+    """
+
+    async def run(self, fn: Callable[..., T], *args: Any) -> T:
+        return await sync_to_async(fn, thread_sensitive=True)(*args)
 
 
 def _without_stop(fn: Callable[..., T], *args: Any) -> T:

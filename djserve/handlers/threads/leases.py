@@ -16,7 +16,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import ParamSpec, Protocol, TypeAlias, TypeVar
 
-from djserve.handlers.threads.census import open_clock
+from djserve.handlers.threads.concurrency import open_clock
 
 logger = logging.getLogger("djserve.handlers")
 

@@ -36,8 +36,12 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TypeAlias
 
-from djserve.handlers.threads.census import judge, read_clock
-from djserve.handlers.threads.concurrency import ConcurrencyLimit, LockProbe
+from djserve.handlers.threads.concurrency import (
+    ConcurrencyLimit,
+    LockProbe,
+    judge,
+    read_clock,
+)
 from djserve.handlers.threads.fairness import FairQueue
 from djserve.handlers.threads.leases import Action, Job, Lease, PoolThread, run_safely
 
@@ -119,7 +123,7 @@ class ThreadPool:
     """Threads at work, a queue of leases, and what both cost.
 
     At most ``size`` threads compute at a time, and as many more may be at work as only
-    wait (``census``), up to ``ceiling`` in all. Fewer run if more would only take
+    wait (``judge``), up to ``ceiling`` in all. Fewer run if more would only take
     turns (``concurrency``). Jobs that are slow do not count against that, only against
     the size: they delay no other. One view gets ``share`` of the room (``fairness``).
     ``count_blocked`` tells how many of some threads wait for the event loop; at the

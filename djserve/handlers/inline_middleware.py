@@ -2,8 +2,9 @@
 
 A hook is safe where it does no I/O, waits for nothing and runs no code of the project.
 The table holds exact classes: a subclass may do anything, so it goes to a thread. The
-sources that were read to write it are pinned by ``tests/handlers/test_inline.py``; a
-Django release that changes one of them fails there and must be read again.
+sources that were read to write it are pinned by
+``tests/handlers/test_inline_middleware.py``; a Django release that changes one of them
+fails there and must be read again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from django.http import HttpRequest, HttpResponseBase
 
 from djserve.handlers.patches import is_original_method
-from djserve.handlers.project_settings import read_setting
+from djserve.handlers.runtime import read_setting
 
 RequestRule: TypeAlias = Callable[[HttpRequest], bool]
 ViewRule: TypeAlias = Callable[[HttpRequest, Callable[..., Any]], bool]

@@ -16,7 +16,7 @@ from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 
-from djserve.handlers.lifecycle import (
+from djserve.handlers.signals import (
     closes_plainly,
     prepare_thread,
     starts_plainly,

@@ -1,21 +1,151 @@
-"""Listening to the client while something waits, and stopping what works for it."""
+"""One request in its lane: threads, streams, and a client that goes away."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from io import BytesIO
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.http import StreamingHttpResponse
 
 from djserve.asgi.application import ApplicationCalls
 from djserve.asgi.scope import ScopeBuilder
 from djserve.conf.schema import ServerConfig
-from djserve.handlers.disconnect import Disconnect
+from djserve.handlers.request_context import Disconnect, RequestContext, run_lane
+from djserve.handlers.runtime import make_lease, make_pool
+from djserve.handlers.threads.hops import (
+    CURRENT,
+    InheritedHops,
+    LeasedHops,
+    current_lease,
+    run_in_thread,
+)
+from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.mailbox import Mailbox
+from djserve.handlers.threads.pool import ThreadPool
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
-from tests.support.waiting import settle
+from tests.support.waiting import settle, wait_until
+
+FILE = {"type": "http.response.pathsend", "path": "/some/file"}
+
+
+async def parts() -> AsyncIterator[bytes]:
+    yield b"part"
+
+
+def stream(
+    file_message: Any = None, *, use_thread: bool = True, in_use: bool = False
+) -> tuple[Any, int]:
+    """Stream, and return what was sent and how many threads were parked meanwhile."""
+    pool = ThreadPool(1)
+    sent: list[Any] = []
+    parked: list[int] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        await wait_until(lambda: not pool.stats().running)
+        parked.append(pool.stats().parked)
+
+    async def never() -> Any:
+        await asyncio.sleep(300)
+
+    async def main() -> None:
+        mailbox = Mailbox(asyncio.get_running_loop())
+        hops = LeasedHops(Lease(pool, held=True, must_keep=lambda: in_use), mailbox)
+        if use_thread:
+            await hops.run(int)
+        context = RequestContext(
+            {}, send, BytesIO(), None, hops, mailbox, Disconnect(never), 100
+        )
+        await context.stream(StreamingHttpResponse(parts()), file_message)
+        hops.release()
+
+    asyncio.run(main())
+    assert pool.close(60)
+    return sent, parked[-1]
+
+
+@pytest.mark.parametrize(("in_use", "parked"), [(True, 1), (False, 0)])
+def test_thread_is_kept_while_it_must_be(in_use: bool, parked: int) -> None:
+    assert stream(in_use=in_use)[1] == parked
+
+
+def test_stream_without_a_thread_takes_none() -> None:
+    sent, parked = stream(use_thread=False, in_use=True)
+
+    assert parked == 0
+    assert [message.get("body") for message in sent] == [None, b"part", None]
+
+
+def test_file_takes_the_place_of_the_content() -> None:
+    sent, _ = stream(FILE)
+
+    assert [message["type"] for message in sent] == [
+        "http.response.start",
+        FILE["type"],
+    ]
+
+
+class Surroundings:
+    """The parts of a context that a lane's surroundings are made of."""
+
+    def __init__(self, hops: Any) -> None:
+        self.hops = hops
+        self.disconnect = self
+        self.ends: list[str] = []
+
+    def close(self) -> None:
+        self.ends.append("no longer listens")
+
+
+def test_threads_of_the_request_are_known_in_it_and_let_go_after_it() -> None:
+    pool = make_pool(2)
+    names: list[str] = []
+
+    async def serve(context: Any) -> None:
+        hops: Any = CURRENT.get()
+        assert hops is context.hops
+        assert current_lease() is context.hops.lease
+        names.append(await run_in_thread(lambda: threading.current_thread().name))
+        names.append(await sync_to_async(lambda: threading.current_thread().name)())
+        assert pool.stats().parked == 1
+
+    async def run() -> None:
+        lease = make_lease(pool, held=True)
+        context: Any = Surroundings(
+            LeasedHops(lease, Mailbox(asyncio.get_running_loop()))
+        )
+        await run_lane(context, serve(context))
+        assert context.ends == ["no longer listens"]
+        assert current_lease() is None
+        assert CURRENT.get(None) is None
+        assert pool.stats().parked == 0
+
+    asyncio.run(run())
+    assert pool.close(60)
+    assert len(names) == 2
+    assert len(set(names)) == 1
+
+
+def test_fault_goes_on_after_all_is_let_go() -> None:
+    context: Any = Surroundings(InheritedHops())
+
+    async def serve(context: Any) -> None:
+        raise ValueError("the lane failed")
+
+    async def run() -> None:
+        with pytest.raises(ValueError, match="the lane failed"):
+            await run_lane(context, serve(context))
+        assert CURRENT.get(None) is None
+
+    asyncio.run(run())
+    assert context.ends == ["no longer listens"]
 
 
 class Client:

@@ -19,7 +19,7 @@ from django.test import RequestFactory, override_settings
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.module_loading import import_string
 
-from djserve.handlers.inline import NEVER, TABLE, rules_for
+from djserve.handlers.inline_middleware import NEVER, TABLE, rules_for
 
 READ = {
     "django.contrib.auth.middleware:AuthenticationMiddleware.process_request": {

@@ -1,23 +1,34 @@
-"""Synchronous code of WebSockets: side by side, instead of all in one thread.
+"""Channels beside the handler: consumers in threads, routers, database connections.
 
 Without this, the synchronous consumers of all sockets of a process take turns in one
 thread. Here each socket has a lease: its calls keep their order, those of different
 sockets run in parallel, and an idle socket holds no thread.
+
+Before it calls a handler, a consumer sends ``close_old_connections`` to the thread of
+its synchronous code, although most handlers touch no database. Under a lease that is
+put off until a call goes to a thread, and then done in that thread, before the call.
 """
 
 from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from djserve.asgi.application import keep_context, open_direct_lane, takes_websockets
 from djserve.asgi.websocket import WebSocketExchange
-from djserve.handlers.channels_connections import defer_connection_checks
+from djserve.handlers.chain import may_be_made_twice
+from djserve.handlers.cursors import close_unused_connections
+from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.originals import OriginalHandler
-from djserve.handlers.replace import find_http
 from djserve.handlers.runtime import make_lease, shared_pool
-from djserve.handlers.threads.hops import enter_lease, inherits_threads, leave_lease
+from djserve.handlers.threads.hops import (
+    current_lease,
+    enter_lease,
+    inherits_threads,
+    leave_lease,
+)
 from djserve.handlers.threads.leases import CONSUMERS, Job, Lease
 
 if TYPE_CHECKING:
@@ -173,3 +184,93 @@ class _RefusedWebSockets(_PassesOn):
             await send({"type": "websocket.close"})
         else:
             await self._application(scope, receive, send)
+
+
+def replace_handler(application: Any) -> tuple[Any, bool]:
+    """Return the application with djserve's handler in the place of Django's.
+
+    The second value says whether there was one to replace: the application is exactly
+    Django's ``ASGIHandler``, or exactly a ``ProtocolTypeRouter`` whose "http" entry is.
+    Subclasses and wrapped applications may rely on what Django's does and are left as
+    they are. What is given is never changed.
+    """
+    if type(application) is OriginalHandler:
+        return _replace(application), True
+    http = find_http(application)
+    if type(http) is not OriginalHandler:
+        return application, False
+    mapping = {**application.application_mapping, "http": _replace(http)}
+    return type(application)(mapping), True
+
+
+def _replace(handler: OriginalHandler) -> ASGIHandler:
+    # It has made its middleware already.
+    return ASGIHandler() if may_be_made_twice() else ASGIHandler.take_over(handler)
+
+
+def find_http(application: Any) -> Any:
+    """Return what answers HTTP requests: a router's entry, or the application itself.
+
+    None where a router has no such entry.
+    """
+    # Where nothing has imported channels.routing, nothing is a router.
+    routing = sys.modules.get("channels.routing")
+    if routing is None or type(application) is not routing.ProtocolTypeRouter:
+        return application
+    return application.application_mapping.get("http")
+
+
+_NAME = "aclose_old_connections"
+_MODULES = (
+    "channels.db",
+    "channels.consumer",
+    "channels.generic.http",
+    "channels.generic.websocket",
+)
+
+# Channels' own function; None until it is replaced, and for releases of Channels that
+# have no such function, which make no such hop.
+_with_hop: Any = None
+
+
+async def aclose_old_connections() -> None:
+    """Have connections that are broken or past their age closed before they are used.
+
+    A hop for every message takes a third of its time (benchmark: channels_echo). It
+    would even miss its aim: a lease that was idle may get another thread next time.
+    A thread that no call goes to keeps its connections as it would under WSGI: they
+    were looked at when it was last given back. Outside of a lease this is Channels' own
+    function.
+    """
+    lease = current_lease()
+    if lease is None:
+        await _with_hop()
+    else:
+        lease.precede(close_unused_connections)
+
+
+def defer_connection_checks() -> None:
+    """Put the function above in the place of Channels' own, wherever that is known.
+
+    Modules that import it from ``channels.db`` later get it from there. Without
+    Channels, an extra of the package, there is nothing to do.
+    """
+    global _with_hop
+    found = getattr(_import_channels_db(), _NAME, None)
+    if found is not aclose_old_connections:
+        _with_hop = found
+    for name in _MODULES:
+        module = sys.modules.get(name)
+        if _with_hop is not None and getattr(module, _NAME, None) is _with_hop:
+            setattr(module, _NAME, aclose_old_connections)
+
+
+def _import_channels_db() -> ModuleType | None:
+    try:
+        import channels.db
+    except ModuleNotFoundError as error:
+        if error.name != "channels":
+            raise
+        return None
+    module: ModuleType = channels.db
+    return module
