@@ -64,6 +64,7 @@ class HTTPExchange:
         "inbox_size",
         "is_request_complete",
         "on_disconnect",
+        "route",
         "scope",
     )
 
@@ -99,6 +100,8 @@ class HTTPExchange:
         self._has_trailers = False
         # For callers that only want to know; a ``receive`` that waits costs a task.
         self.on_disconnect: Callable[[], object] | None = None
+        # What a lane that declines the request has found out about it, for the task.
+        self.route: object = None
 
     # Upward: the stream calls these.
 

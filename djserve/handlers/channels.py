@@ -22,6 +22,7 @@ from djserve.handlers.chain import may_be_made_twice
 from djserve.handlers.cursors import close_unused_connections
 from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.originals import OriginalHandler
+from djserve.handlers.request_context import own_exchange
 from djserve.handlers.runtime import make_lease, shared_pool
 from djserve.handlers.threads.hops import (
     current_lease,
@@ -98,7 +99,7 @@ class _ParallelConsumers(_PassesOn):
             await self._application(scope, receive, send)
             return
         pool = shared_pool() if self._pool is None else self._pool
-        lease = _make_lease(pool, getattr(receive, "__self__", None))
+        lease = _make_lease(pool, own_exchange(receive, WebSocketExchange))
         token = enter_lease(lease)
         try:
             await self._application(scope, receive, send)
@@ -160,11 +161,11 @@ class _SocketLease(Lease):
         super().post(job)
 
 
-def _make_lease(pool: ThreadPool, exchange: object) -> Lease:
+def _make_lease(pool: ThreadPool, exchange: WebSocketExchange | None) -> Lease:
     """Return the lease of a socket, whose server may be djserve itself."""
     lease = make_lease(pool, HANDSHAKE, HANDSHAKE, group=CONSUMERS, kind=_SocketLease)
     assert isinstance(lease, _SocketLease)
-    if type(exchange) is WebSocketExchange:
+    if exchange is not None:
         lease.exchange = exchange
         exchange.waiting_time = lease.waiting_time
     else:

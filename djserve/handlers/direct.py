@@ -58,7 +58,7 @@ class DirectLane:
         context = self._calls.copy_context()
         route = context.run(resolve_route, exchange.scope)
         if route is not None and route.is_async:
-            handler.found = (exchange.scope, route)
+            exchange.route = route
             return None
         return DirectCall(handler, exchange, self._calls, route, context)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import partial
 from threading import Lock
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import django
 from asgiref.sync import async_to_sync
@@ -20,6 +20,7 @@ from django.conf import settings
 from django.http import FileResponse, HttpRequest, HttpResponseBase
 from django.urls import ResolverMatch
 
+from djserve.asgi.http import HTTPExchange
 from djserve.conf.schema import ServerConfig
 from djserve.errors import ClientDisconnected
 from djserve.handlers.async_lane import serve_async
@@ -46,8 +47,14 @@ from djserve.handlers.patches import (
     refresh_patches,
     resolves_as_django,
 )
-from djserve.handlers.request_context import Disconnect, RequestContext, run_lane
-from djserve.handlers.responses import RETRY_AFTER, guard, send_busy, send_refusal
+from djserve.handlers.request_context import (
+    Disconnect,
+    RequestContext,
+    guard,
+    own_exchange,
+    run_lane,
+)
+from djserve.handlers.responses import RETRY_AFTER, send_busy, send_refusal
 from djserve.handlers.routing import Route, find_route, reusable_match, view_of
 from djserve.handlers.runtime import (
     current_config,
@@ -108,8 +115,6 @@ class ASGIHandler(OriginalHandler):
     """The scope of the request that begins now, for which nothing is replaced."""
     _size = 0
     """How many attributes the instance had when none of them was a method."""
-    found: tuple[Scope, Route] | None = None
-    """The route of the request that begins now, from who has looked for it before."""
 
     def __init__(self, pool: ThreadPool | None = None) -> None:
         self._pool = pool
@@ -257,10 +262,9 @@ class ASGIHandler(OriginalHandler):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one HTTP request; raises ValueError for any other scope."""
-        if self.found is not None and self.found[0] is scope:
-            # Who has looked for the route has found nothing replaced, just before.
-            self._checked = scope
-            await self.handle(scope, receive, send)
+        route = _take_route(scope, receive)
+        if route is not None:
+            await self._serve(scope, receive, send, NO_PATCHES, route)
             return
         if scope["type"] == "lifespan":
             # Not even by way of an agent: it would report the error at each start.
@@ -288,14 +292,24 @@ class ASGIHandler(OriginalHandler):
         if patches.converses:
             # Replaced wholly or not at all: Django's own, with all that it calls.
             await super().handle(scope, receive, send)
-            return
+        else:
+            await self._serve(scope, receive, send, patches, None)
+
+    async def _serve(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        patches: Patches,
+        found: Route | None,
+    ) -> None:
         send = guard(send)
         try:
             body = await self._receive_body(scope, receive, send)
             if body is None:
                 return
             with body:
-                await self._answer(scope, receive, send, body, patches)
+                await self._answer(scope, receive, send, body, patches, found)
         except ClientDisconnected:
             return
 
@@ -343,8 +357,8 @@ class ASGIHandler(OriginalHandler):
         send: Send,
         body: IO[bytes],
         patches: Patches,
+        found: Route | None,
     ) -> None:
-        found = self._take_route(scope)
         route = found or await find_route(scope)
         is_async = (
             self._is_only_async
@@ -370,10 +384,6 @@ class ASGIHandler(OriginalHandler):
         serve = serve_async if is_async else serve_sync
         await run_lane(context, serve(self, context))
 
-    def _take_route(self, scope: Scope) -> Route | None:
-        found, self.found = self.found, None
-        return found[1] if found is not None and found[0] is scope else None
-
     def _take_lease(self, route: Route | None, is_async: bool) -> Lease:
         """Return a lease; that of the synchronous lane is held for streams only."""
         view, name = view_of(route)
@@ -392,6 +402,18 @@ class ASGIHandler(OriginalHandler):
         if self._mailbox is None or self._mailbox.loop is not loop:
             self._mailbox = Mailbox(loop)
         return self._mailbox
+
+
+def _take_route(scope: Scope, receive: Receive) -> Route | None:
+    """Return what the direct lane has found before it declined this very request.
+
+    It has found nothing replaced and no parent whose thread is to be used, just before.
+    """
+    exchange = own_exchange(receive, HTTPExchange)
+    if exchange is None or exchange.scope is not scope:
+        return None
+    route, exchange.route = exchange.route, None
+    return cast("Route | None", route)
 
 
 def _unsupported(scope: Scope) -> ValueError:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
 from django.http import HttpRequest, HttpResponseBase
 
 from djserve.asgi.http import HTTPExchange
 from djserve.conf.schema import ServerConfig
+from djserve.errors import ClientDisconnected
 from djserve.handlers.responses import (
     send_async_stream,
     send_sync_stream,
@@ -37,13 +38,49 @@ from djserve.handlers.threads.pool import ThreadPool
 if TYPE_CHECKING:
     from djserve.asgi.types import Message, Receive, Scope, Send
 
+Exchange = TypeVar("Exchange")
+
+
+def own_exchange(method: object, kind: type[Exchange]) -> Exchange | None:
+    """Return the exchange of djserve's own server whose receive or send this is.
+
+    None under another server, or if a middleware has put its own function in between.
+    The only place that asks: what a server of ours spares depends on it.
+    """
+    owner = getattr(method, "__self__", None)
+    return owner if type(owner) is kind else None
+
+
+def guard(send: Send) -> Send:
+    """Return ``send``, or what takes its place: see ``GuardedSend``.
+
+    djserve's own says so by itself, and two calls for each request are spared.
+    """
+    return GuardedSend(send) if own_exchange(send, HTTPExchange) is None else send
+
+
+class GuardedSend:
+    """``send`` that tells the server's errors about a lost client from all others.
+
+    ASGI 2.4 lets ``send`` raise any OSError after a disconnect; the application's own
+    OSErrors must not be taken for it.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    async def __call__(self, message: Message) -> None:
+        """Send; raises ClientDisconnected where the server says so by an OSError."""
+        try:
+            await self._send(message)
+        except OSError as error:
+            raise ClientDisconnected from error
+
 
 class DjangoHandler(Protocol):
     """What the lanes call on the handler that has chosen them."""
 
     chunk_size: int
-    found: tuple[Scope, Route] | None
-    """The route of the request that begins now, if it has been looked up already."""
 
     @property
     def pool(self) -> ThreadPool:
@@ -176,8 +213,8 @@ class Disconnect:
         if self._listener is not None or self._exchange is not None or self.happened:
             return
         loop = asyncio.get_running_loop()
-        exchange = getattr(self._receive, "__self__", None)
-        if type(exchange) is HTTPExchange:
+        exchange = own_exchange(self._receive, HTTPExchange)
+        if exchange is not None:
             # djserve's own: it calls, and no task has to wait for it.
             self._exchange = exchange
             exchange.on_disconnect = self._happen

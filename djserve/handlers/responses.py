@@ -25,8 +25,6 @@ from django.http import FileResponse, HttpResponseBase
 from django.http.response import ResponseHeaders
 from django.utils.http import parse_http_date_safe
 
-from djserve.asgi.http import HTTPExchange
-from djserve.errors import ClientDisconnected
 from djserve.files.ranges import choose_part
 from djserve.handlers.threads.hops import Hops
 from djserve.handlers.threads.mailbox import Mailbox
@@ -111,34 +109,6 @@ async def send_busy(scope: Scope, send: Send, setting: str) -> None:
     await send_refusal(
         send, 503, "503 Service Unavailable", (b"retry-after", RETRY_AFTER)
     )
-
-
-def guard(send: Send) -> Send:
-    """Return ``send``, or what takes its place: see ``GuardedSend``.
-
-    djserve's own says so by itself, and two calls for each request are spared.
-    """
-    if getattr(send, "__func__", None) is HTTPExchange.send:
-        return send
-    return GuardedSend(send)
-
-
-class GuardedSend:
-    """``send`` that tells the server's errors about a lost client from all others.
-
-    ASGI 2.4 lets ``send`` raise any OSError after a disconnect; the application's own
-    OSErrors must not be taken for it.
-    """
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-
-    async def __call__(self, message: Message) -> None:
-        """Send; raises ClientDisconnected where the server says so by an OSError."""
-        try:
-            await self._send(message)
-        except OSError as error:
-            raise ClientDisconnected from error
 
 
 WINDOW = 256 * 1024

@@ -655,7 +655,25 @@ def test_path_of_an_async_view_is_looked_up_once(
     sent = asyncio.run(answer(handler, [make_request("GET", "/async/")]))
 
     assert sent.endswith(b"from the loop")
-    assert handler.found is None
+
+
+def test_route_that_is_found_early_belongs_to_its_request(
+    pool: ThreadPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find_route(scope: object) -> None:
+        raise AssertionError("its route was found before")
+
+    monkeypatch.setattr("djserve.handlers.handler.find_route", find_route)
+    GATE.set()
+
+    async def main() -> list[bytes]:
+        site = Site(ASGIHandler(pool))
+        # In one turn of the loop, before any of their tasks has begun.
+        clients = [site.request("/async/") for _ in range(3)]
+        await site.idle()
+        return [client.data for client in clients]
+
+    assert all(sent.endswith(b"from the loop") for sent in asyncio.run(main()))
 
 
 # Which applications are known

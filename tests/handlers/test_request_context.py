@@ -13,9 +13,19 @@ from asgiref.sync import sync_to_async
 from django.http import StreamingHttpResponse
 
 from djserve.asgi.application import ApplicationCalls
+from djserve.asgi.http import HTTPExchange
 from djserve.asgi.scope import ScopeBuilder
+from djserve.asgi.websocket import WebSocketExchange
 from djserve.conf.schema import ServerConfig
-from djserve.handlers.request_context import Disconnect, RequestContext, run_lane
+from djserve.errors import ClientDisconnected
+from djserve.handlers.request_context import (
+    Disconnect,
+    GuardedSend,
+    RequestContext,
+    guard,
+    own_exchange,
+    run_lane,
+)
 from djserve.handlers.runtime import make_lease, make_pool
 from djserve.handlers.threads.hops import (
     CURRENT,
@@ -350,3 +360,41 @@ def test_client_that_had_gone_before_is_told_of_soon() -> None:
     asyncio.run(serve_waiting(MemoryTransport(), outcome, is_late=True))
 
     assert outcome == [False, 2]
+
+
+def test_error_of_send_is_a_lost_client() -> None:
+    async def send(message: Any) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(ClientDisconnected):
+        asyncio.run(GuardedSend(send)({"type": "http.response.body"}))
+
+
+def test_only_the_exchange_itself_is_known_as_our_own() -> None:
+    known: list[object] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        async def through_middleware() -> Any:
+            return await receive()
+
+        exchange = own_exchange(receive, HTTPExchange)
+        known.append(type(exchange))
+        known.append(own_exchange(send, HTTPExchange) is exchange)
+        known.append(guard(send) is send)
+        known.append(own_exchange(receive, WebSocketExchange))
+        known.append(own_exchange(through_middleware, HTTPExchange))
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    async def main() -> None:
+        calls = ApplicationCalls(application, asyncio.get_running_loop(), 10.0)
+        factory = ConnectionFactory(ServerConfig(), calls, ScopeBuilder())
+        info = ConnectionInfo(("192.0.2.1", 50000), ("192.0.2.2", 80))
+        transport = MemoryTransport()
+        transport.set_protocol(factory.open_connection(transport, info))
+        transport.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await calls.wait(60)
+
+    asyncio.run(main())
+
+    assert known == [HTTPExchange, True, True, None, None]

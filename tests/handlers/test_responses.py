@@ -20,12 +20,10 @@ from django.http import (
     StreamingHttpResponse,
 )
 
-from djserve.errors import ClientDisconnected
 from djserve.handlers.responses import (
     PATHSEND,
     WINDOW,
     ZEROCOPYSEND,
-    GuardedSend,
     answer_range,
     encode_headers,
     plan_file,
@@ -81,14 +79,6 @@ def test_refusal_is_a_complete_response() -> None:
     assert sent[0]["status"] == 503
     assert sent[0]["headers"][-1] == (b"retry-after", b"1")
     assert sent[1]["body"] == b"Full"
-
-
-def test_error_of_send_is_a_lost_client() -> None:
-    async def send(message: Any) -> None:
-        raise BrokenPipeError
-
-    with pytest.raises(ClientDisconnected):
-        asyncio.run(GuardedSend(send)({"type": "http.response.body"}))
 
 
 CHUNK = 1000
