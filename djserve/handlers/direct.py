@@ -25,8 +25,8 @@ from djserve.handlers.request_context import (
 from djserve.handlers.responses import send_busy
 from djserve.handlers.routing import Route, resolve_route, urls_are_imported, view_of
 from djserve.handlers.runtime import make_lease
-from djserve.handlers.sync_lane import Work, conclude
-from djserve.handlers.threads.hops import CURRENT, Call, LeasedHops, enter_lease
+from djserve.handlers.sync_lane import LeasedWork, conclude, outcome
+from djserve.handlers.threads.hops import CURRENT, LeasedHops, enter_lease
 
 if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls
@@ -69,7 +69,7 @@ class DirectLane:
         )
 
 
-class DirectCall(Work):
+class DirectCall(LeasedWork):
     """One request on its way through a thread. All but ``run`` belongs to the loop."""
 
     def __init__(
@@ -80,12 +80,15 @@ class DirectCall(Work):
         route: Route | None,
         context: Context,
     ) -> None:
-        mailbox = self._mailbox = handler.current_mailbox()
-        lease = self._lease = make_lease(handler.pool, *view_of(route))
-        lease.on_overdue = self._on_overdue
+        lease = make_lease(handler.pool, *view_of(route))
         content: bytes = exchange.take_content()["body"]
         super().__init__(
-            handler, exchange.scope, BytesIO(content), route, LeasedHops(lease, mailbox)
+            handler,
+            exchange.scope,
+            BytesIO(content),
+            route,
+            LeasedHops(lease, handler.current_mailbox()),
+            context,
         )
         self._exchange = exchange
         self._calls = calls
@@ -93,47 +96,35 @@ class DirectCall(Work):
         self._has_client_gone = False
         self.is_cancelled = False
         """Whether the server wants the call to end."""
-        self._call = call = Call(mailbox, self.run, (), context=context)
-        call.on_finish = self._on_end
         exchange.on_disconnect = self._on_disconnect
-        mailbox.post(lease, call)
+        self.post()
 
     def run(self) -> None:
         """Make the response, in the thread and the request's own context."""
-        # It would keep the lease and this call alive by each other.
-        self._lease.on_overdue = None
         CURRENT.set(self.hops)
-        enter_lease(self._lease)
+        enter_lease(self.lease)
         super().run()
 
-    def deliver(self) -> None:
-        self._mailbox.put(self._on_head)
-
     def cancel(self) -> None:
-        """End soon: at once where it has not begun, else as soon as its thread ends."""
+        """End soon: at once if it has not begun, else as soon as its thread ends."""
         self.is_cancelled = True
-        if self._lease.withdraw(self._call):
+        if self.lease.withdraw(self.call):
             self._settle(asyncio.CancelledError())
         else:
-            self._call.cancel_coroutine()
+            self.call.cancel_coroutine()
 
-    def _on_overdue(self) -> None:
-        """Called by the pool's watcher: the call has waited for too long."""
-        self._mailbox.put(self._refuse)
-
-    def _refuse(self) -> None:
-        if self._lease.withdraw(self._call):
-            self._exchange.on_disconnect = self._lease.on_overdue = None
-            self._call.forget()
-            self.hops.release()
-            self._calls.adopt(self._exchange, _send_busy)
+    def on_refused(self) -> None:
+        """Answer 503, in a task."""
+        self._exchange.on_disconnect = None
+        self.hops.release()
+        self._calls.adopt(self._exchange, _send_busy)
 
     def _on_disconnect(self) -> None:
-        # Of use where the view turns out to be asynchronous.
+        # Of use if the view turns out to be asynchronous.
         self._has_client_gone = True
-        self._call.cancel_coroutine()
+        self.call.cancel_coroutine()
 
-    def _on_head(self) -> None:
+    def on_head(self) -> None:
         """Send the response while the thread still closes it."""
         assert self.start is not None
         exchange = self._exchange
@@ -149,34 +140,29 @@ class DirectCall(Work):
         if not is_sent:
             self._become_task()
 
-    def _on_end(self) -> None:
-        try:
-            self._call.result()
-        except asyncio.CancelledError as error:
-            # Raised by the view's coroutine because of us, or else by our own server.
-            if not self._has_client_gone:
-                self._error = error
-        except BaseException as error:
-            self._error = error
-        else:
-            if self.is_streamed:
-                self._become_task()
-                return
-            if self.is_cancelled and self._error is None:
-                self._error = asyncio.CancelledError()
-        self._settle(self._error)
+    def on_end(self) -> None:
+        """Report the end to the server, or leave a streamed response to a task."""
+        raised = self.call.take_error()
+        if raised is None and self.is_streamed:
+            self._become_task()
+            return
+        error = outcome(raised, has_client_gone=self._has_client_gone)
+        if error is None:
+            error = self._error
+        if error is None and self.is_cancelled:
+            error = asyncio.CancelledError()
+        self._settle(error)
 
     def _settle(self, error: BaseException | None) -> None:
         self._exchange.on_disconnect = None
-        self._lease.on_overdue = None
-        self._call.forget()
+        self.forget()
         self._error = None
         self.hops.release()
         self._calls.finish(self._exchange, error, was_cancelled=self.is_cancelled)
 
     def _become_task(self) -> None:
         """Leave the rest to a task: it has to wait for the client."""
-        self._call.forget()
+        self.forget()
         self._calls.adopt(self._exchange, self._go_on)
         if self.is_cancelled:
             self._calls.cancel(self._exchange)
@@ -190,11 +176,11 @@ class DirectCall(Work):
             self.body,
             self.route,
             self.hops,
-            self._mailbox,
+            self.mailbox,
             disconnect,
             self.handler.chunk_size,
         )
-        await run_lane(context, conclude(self._call, self, context, self._lease))
+        await run_lane(context, conclude(self, context))
 
 
 async def _send_busy(scope: Scope, receive: Receive, send: Send) -> None:

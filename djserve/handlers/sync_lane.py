@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from functools import partial
+from contextvars import Context
 from typing import IO, TYPE_CHECKING, Any
 
 from django.core import signals
@@ -30,7 +30,6 @@ from djserve.handlers.routing import (
 )
 from djserve.handlers.signals import closes_as_django
 from djserve.handlers.threads.hops import Call, Hops, LeasedHops
-from djserve.handlers.threads.leases import Lease
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Message, Scope
@@ -96,8 +95,7 @@ class Work:
         return self.start is None and self.response is not None
 
     def deliver(self) -> None:
-        """Have the response sent."""
-        raise NotImplementedError
+        """Have the response sent; left undone here, since ``run`` is waited for."""
 
     def run(self) -> None:
         """Make the response; close it, if it is not streamed."""
@@ -142,30 +140,114 @@ class Work:
         return response
 
 
-class _AwaitedWork(Work):
-    """Work whose response a task waits for."""
+class LeasedWork(Work):
+    """Work that is a call in the thread of a lease: the one job of both ways to it.
 
-    def __init__(self, handler: DjangoHandler, context: RequestContext) -> None:
-        super().__init__(
-            handler, context.scope, context.body, context.route, context.hops
-        )
-        self.is_refused = False
-        self.head: asyncio.Future[None] = context.mailbox.loop.create_future()
-        self._mailbox = context.mailbox
+    Whoever waits for it (``_AwaitedWork``, ``DirectCall``) is told on the loop, by
+    ``on_head``, ``on_end`` and ``on_refused``.
+    """
+
+    def __init__(
+        self,
+        handler: DjangoHandler,
+        scope: Scope,
+        body: IO[bytes],
+        route: Route | None,
+        hops: LeasedHops,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__(handler, scope, body, route, hops)
+        self.mailbox = hops.mailbox
+        self.lease = lease = hops.lease
+        self.call = call = Call(hops.mailbox, self.run, (), context=context)
+        call.on_finish = self.on_end
+        lease.on_overdue = self._on_overdue
+
+    def post(self) -> None:
+        """Have the work done, from the loop's next turn on."""
+        self.mailbox.post(self.lease, self.call)
+
+    def on_head(self) -> None:
+        """The response can be sent."""
+        raise NotImplementedError
+
+    def on_end(self) -> None:
+        """The call has ended, in any way; ``outcome`` judges it."""
+        raise NotImplementedError
+
+    def on_refused(self) -> None:
+        """The call has waited for a thread for too long and will not begin."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        """Make the response; close it, if it is not streamed."""
+        # It would keep the lease and this work alive by each other.
+        self.lease.on_overdue = None
+        super().run()
 
     def deliver(self) -> None:
-        self._mailbox.put(self.settle)
+        self.mailbox.put(self.on_head)
 
-    def refuse(self, lease: Lease, call: Call) -> None:
-        """Do not begin any more: the call has waited for too long."""
-        if lease.withdraw(call):
-            self.is_refused = True
-            self.settle()
+    def forget(self) -> None:
+        """Leave no cycle with the call or the lease, at the end of both."""
+        self.lease.on_overdue = None
+        self.call.forget()
 
-    def settle(self) -> None:
-        """End the waiting; called on the loop."""
-        if not self.head.done():
-            self.head.set_result(None)
+    def _on_overdue(self) -> None:
+        """Called by the pool's watcher: the call has waited for too long."""
+        self.mailbox.put(self._refuse)
+
+    def _refuse(self) -> None:
+        if self.lease.withdraw(self.call):
+            self.forget()
+            self.on_refused()
+
+
+def outcome(
+    error: BaseException | None, *, has_client_gone: bool
+) -> BaseException | None:
+    """Return what a call that has raised ``error`` leaves to its request, if anything.
+
+    CancelledError comes from the coroutine of an asynchronous view, which the thread
+    waited for. It was cancelled since its client has gone, and then there is no one to
+    be told; or else by the server, which asked for it and is told. Any other error is
+    the application's (StopIteration is another by now: see ``Call``).
+    """
+    if has_client_gone and isinstance(error, asyncio.CancelledError):
+        return None
+    return error
+
+
+class _AwaitedWork(LeasedWork):
+    """Work whose response a task waits for."""
+
+    def __init__(
+        self, handler: DjangoHandler, context: RequestContext, hops: LeasedHops
+    ) -> None:
+        super().__init__(handler, context.scope, context.body, context.route, hops)
+        self._is_refused = False
+        self._head: asyncio.Future[None] = hops.mailbox.loop.create_future()
+
+    async def wait(self) -> bool:
+        """Return once there is a response or the call has ended; False if refused."""
+        try:
+            await self._head
+        except asyncio.CancelledError:
+            await self.call.abandon(self.lease)
+            raise
+        finally:
+            self.lease.on_overdue = None
+        return not self._is_refused
+
+    def on_head(self) -> None:
+        if not self._head.done():
+            self._head.set_result(None)
+
+    on_end = on_head
+
+    def on_refused(self) -> None:
+        self._is_refused = True
+        self.on_head()
 
 
 async def serve_sync(handler: DjangoHandler, context: RequestContext) -> None:
@@ -173,58 +255,53 @@ async def serve_sync(handler: DjangoHandler, context: RequestContext) -> None:
 
     The view of a client that goes away runs on to its end; its response is dropped.
     """
-    work = _AwaitedWork(handler, context)
+    hops = context.hops
+    if type(hops) is LeasedHops:
+        await _serve_leased(_AwaitedWork(handler, context, hops), context)
+        return
+    work = Work(handler, context.scope, context.body, context.route, hops)
     context.disconnect.listen()
-    if type(context.hops) is LeasedHops:
-        lease = context.hops.lease
-        call = Call(context.mailbox, work.run, ())
-        call.on_finish = work.settle
-        # Of use where the view turns out to be asynchronous.
-        context.disconnect.on_happen = call.cancel_coroutine
-        lease.on_overdue = partial(
-            context.mailbox.put, partial(work.refuse, lease, call)
-        )
-        context.mailbox.post(lease, call)
-        try:
-            await work.head
-        except asyncio.CancelledError:
-            await call.abandon(lease)
-            raise
-        finally:
-            lease.on_overdue = None
-        if work.is_refused:
-            call.forget()
-            await send_busy(context.scope, context.send, "THREAD_WAIT_TIMEOUT")
-            return
-        await conclude(call, work, context, lease)
-    else:
-        await context.hops.run(work.run)
-        await _send_whole(work, context)
-        await _send_streamed(work, context)
-
-
-async def conclude(
-    call: Call, work: Work, context: RequestContext, lease: Lease
-) -> None:
-    """Send the response of work that has one, while the thread still closes it."""
-    call.restore_context()
-    try:
-        await _send_whole(work, context)
-    finally:
-        await _finish(call, context, lease)
+    await hops.run(work.run)
+    await _send_whole(work, context)
     await _send_streamed(work, context)
 
 
-async def _finish(call: Call, context: RequestContext, lease: Lease) -> None:
+async def _serve_leased(work: _AwaitedWork, context: RequestContext) -> None:
+    disconnect = context.disconnect
+    disconnect.listen()
+    # Of use if the view turns out to be asynchronous.
+    disconnect.on_happen = work.call.cancel_coroutine
+    work.post()
+    try:
+        if await work.wait():
+            await conclude(work, context)
+        else:
+            await send_busy(context.scope, context.send, "THREAD_WAIT_TIMEOUT")
+    finally:
+        work.forget()
+
+
+async def conclude(work: LeasedWork, context: RequestContext) -> None:
+    """Send the response of work that has one, while the thread still closes it."""
+    work.call.restore_context()
+    try:
+        await _send_whole(work, context)
+    finally:
+        await _finish(work, context)
+    await _send_streamed(work, context)
+
+
+async def _finish(work: LeasedWork, context: RequestContext) -> None:
+    call = work.call
     context.disconnect.on_happen = None
     try:
         if call.has_ended:
             call.result()
         else:
-            await call.wait(lease)
-    except asyncio.CancelledError:
-        # Raised by the view's coroutine because of us, or else by our own server.
-        if not context.disconnect.happened:
+            await call.wait(work.lease)
+    except BaseException as error:
+        has_gone = context.disconnect.happened
+        if outcome(error, has_client_gone=has_gone) is not None:
             raise
 
 

@@ -16,6 +16,7 @@ import pytest
 from channels.routing import ProtocolTypeRouter
 from django.conf import settings as project_settings
 from django.core.handlers import asgi
+from django.core.signals import request_started
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
@@ -544,6 +545,29 @@ def test_fault_is_logged_once_and_answered_500(
     assert [said in record.getMessage() for record in records] == [True]
     assert records[0].levelno == logging.ERROR
     assert records[0].exc_info is not None
+
+
+@pytest.mark.parametrize("way", [lambda handler: handler, plainly])
+def test_stop_iteration_is_the_same_fault_either_way(
+    way: Callable[[ASGIHandler], Any],
+    pool: ThreadPool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def stop(**kwargs: object) -> None:
+        raise StopIteration
+
+    request_started.connect(stop)
+    try:
+        sent = asyncio.run(answer(way(ASGIHandler(pool)), [make_request("GET", "/")]))
+    finally:
+        request_started.disconnect(stop)
+    (record,) = own_records(caplog)
+
+    assert sent.startswith(b"HTTP/1.1 500 ")
+    assert record.exc_info is not None
+    error = record.exc_info[1]
+    assert isinstance(error, RuntimeError)
+    assert isinstance(error.__cause__, StopIteration)
 
 
 def test_setting_that_is_missing_is_a_fault_as_ever(

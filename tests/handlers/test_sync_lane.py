@@ -24,6 +24,7 @@ from django.urls import path
 from djserve.handlers import ASGIHandler
 from djserve.handlers.responses import PATHSEND
 from djserve.handlers.runtime import make_pool
+from djserve.handlers.sync_lane import outcome
 from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.pool import ThreadPool
 from tests.handlers.conversation import Conversation
@@ -238,3 +239,25 @@ def test_request_that_is_cancelled_in_the_queue_never_runs(pool: ThreadPool) -> 
 
     asyncio.run(main())
     assert EVENTS.count("view ended") == 2
+
+
+CANCELLED, FAULT = asyncio.CancelledError(), ValueError("the view failed")
+
+
+@pytest.mark.parametrize(
+    ("error", "has_client_gone", "left"),
+    [
+        (None, False, None),
+        (None, True, None),
+        (FAULT, False, FAULT),
+        (FAULT, True, FAULT),
+        # The server has asked for it, and is told.
+        (CANCELLED, False, CANCELLED),
+        # Its coroutine was cancelled because of the client.
+        (CANCELLED, True, None),
+    ],
+)
+def test_outcome_of_a_call(
+    error: BaseException | None, has_client_gone: bool, left: BaseException | None
+) -> None:
+    assert outcome(error, has_client_gone=has_client_gone) is left

@@ -26,7 +26,7 @@ from asgiref.sync import (
     sync_to_async,
 )
 
-from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.leases import Lease, as_runtime_error
 from djserve.handlers.threads.mailbox import Mailbox
 
 P = ParamSpec("P")
@@ -165,14 +165,11 @@ class PassedHops(LeasedHops):
 
 
 def _without_stop(fn: Callable[..., T], *args: Any) -> T:
-    """Call ``fn``; StopIteration, which asyncio's futures refuse, becomes another.
-
-    Who waits would wait for ever (before Python 3.12).
-    """
+    """Call ``fn``; StopIteration becomes another error (``as_runtime_error``)."""
     try:
         return fn(*args)
     except StopIteration as error:
-        raise RuntimeError("A synchronous call raised StopIteration") from error
+        raise as_runtime_error(error) from error
 
 
 CURRENT: ContextVar[Hops] = ContextVar("djserve.handlers.threads.hops")
@@ -235,6 +232,8 @@ class Call:
         local.task_context = self._tasks
         try:
             self._value = self._context.run(self._run)
+        except StopIteration as error:
+            self._error = as_runtime_error(error)
         except BaseException as error:
             self._error = error
         return partial(self._mailbox.put, self._finish)
@@ -297,11 +296,15 @@ class Call:
 
     def result(self) -> Any:
         """Return what the call has returned, or raise what it has raised."""
-        if self._error is None:
+        error = self.take_error()
+        if error is None:
             return self._value
-        # The exception's traceback holds the frames that hold this call.
-        error, self._error = self._error, None
         raise error
+
+    def take_error(self) -> BaseException | None:
+        """Return what the call has raised, once: its traceback holds the call."""
+        error, self._error = self._error, None
+        return error
 
     def _finish(self) -> None:
         self.has_ended = True

@@ -310,8 +310,7 @@ class Lease(Executor):
             try:
                 return partial(future.set_result, fn(*args, **kwargs))
             except StopIteration as error:
-                # asyncio's futures refuse it: who waits would wait for ever.
-                return partial(future.set_exception, _as_runtime_error(error))
+                return partial(future.set_exception, as_runtime_error(error))
             except BaseException as error:
                 return partial(future.set_exception, error)
 
@@ -338,8 +337,12 @@ def _do_nothing() -> None:
     """Have the worker ask whether its thread must be kept."""
 
 
-def _as_runtime_error(error: StopIteration) -> RuntimeError:
-    """Return what Python makes of StopIteration that leaves a coroutine (PEP 479)."""
+def as_runtime_error(error: StopIteration) -> RuntimeError:
+    """Return what Python makes of StopIteration that leaves a coroutine (PEP 479).
+
+    asyncio's futures refuse StopIteration: before Python 3.12, who waits for one would
+    wait for ever. Every way out of a thread judges it here.
+    """
     raised = RuntimeError("A synchronous call raised StopIteration")
     raised.__cause__ = error
     return raised
