@@ -17,7 +17,8 @@ from djserve.handlers.request_context import DjangoHandler, RequestContext
 from djserve.handlers.responses import plan_file, send_content, start_message
 from djserve.handlers.routing import attach_route, script_prefix
 from djserve.handlers.signals import closes_plainly, starts_plainly
-from djserve.handlers.threads.hops import LeasedHops, forget_ended_threads
+from djserve.handlers.threads.asgiref_compat import forget_ended_threads
+from djserve.handlers.threads.hops import LeasedHops
 
 
 class _Answer:

@@ -24,7 +24,7 @@ from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.originals import OriginalHandler
 from djserve.handlers.request_context import own_exchange
 from djserve.handlers.runtime import make_lease, shared_pool
-from djserve.handlers.threads.hops import (
+from djserve.handlers.threads.asgiref_compat import (
     current_lease,
     enter_lease,
     inherits_threads,

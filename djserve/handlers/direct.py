@@ -26,7 +26,8 @@ from djserve.handlers.responses import send_busy
 from djserve.handlers.routing import Route, resolve_route, urls_are_imported, view_of
 from djserve.handlers.runtime import make_lease
 from djserve.handlers.sync_lane import LeasedWork, conclude, outcome
-from djserve.handlers.threads.hops import CURRENT, LeasedHops, enter_lease
+from djserve.handlers.threads.asgiref_compat import enter_lease
+from djserve.handlers.threads.hops import CURRENT, LeasedHops
 
 if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls

@@ -66,12 +66,8 @@ from djserve.handlers.runtime import (
 from djserve.handlers.signals import prepare_thread
 from djserve.handlers.state import keeps_nothing
 from djserve.handlers.sync_lane import SyncHandler, serve_sync
-from djserve.handlers.threads.hops import (
-    Hops,
-    InheritedHops,
-    LeasedHops,
-    inherits_threads,
-)
+from djserve.handlers.threads.asgiref_compat import inherits_threads
+from djserve.handlers.threads.hops import Hops, InheritedHops, LeasedHops
 from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.mailbox import Mailbox
 from djserve.handlers.threads.pool import ThreadPool

@@ -20,7 +20,8 @@ from django.utils.deprecation import MiddlewareMixin
 
 from djserve.handlers.inline_middleware import ALWAYS, rules_for
 from djserve.handlers.patches import is_original_method
-from djserve.handlers.threads.hops import rehome, restore_context, run_in_thread
+from djserve.handlers.threads.asgiref_compat import rehome, restore_context
+from djserve.handlers.threads.hops import run_in_thread
 
 GetResponse: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponseBase | None]]
 Hook: TypeAlias = Callable[..., Any]

@@ -25,6 +25,7 @@ from django.core.handlers import asgi, base, exception
 from django.utils import module_loading
 
 from djserve.handlers.originals import OriginalBase, OriginalHandler
+from djserve.handlers.threads.asgiref_compat import CALL_METHODS
 
 ENTRY = "__call__"
 
@@ -430,8 +431,7 @@ _RESOLVE = _BASE["resolve_request"]
 _RESOLVE_CODE = getattr(_RESOLVE, "__code__", None)
 _RESOLVES_AS_DJANGO = is_original(base, "BaseHandler.resolve_request", _RESOLVE)
 
-_ENTER_THREAD = vars(SyncToAsync)["__call__"]
-_THREAD_HANDLER = vars(SyncToAsync)["thread_handler"]
+_ENTER_THREAD, _THREAD_HANDLER = CALL_METHODS
 _ENTER_THREAD_CODE, _THREAD_HANDLER_CODE = (
     getattr(method, "__code__", None) for method in (_ENTER_THREAD, _THREAD_HANDLER)
 )

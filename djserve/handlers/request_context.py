@@ -25,13 +25,8 @@ from djserve.handlers.responses import (
     start_message,
 )
 from djserve.handlers.routing import Route
-from djserve.handlers.threads.hops import (
-    CURRENT,
-    Hops,
-    LeasedHops,
-    enter_lease,
-    leave_lease,
-)
+from djserve.handlers.threads.asgiref_compat import enter_lease, leave_lease
+from djserve.handlers.threads.hops import CURRENT, Hops, LeasedHops
 from djserve.handlers.threads.mailbox import Mailbox
 from djserve.handlers.threads.pool import ThreadPool
 

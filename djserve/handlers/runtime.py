@@ -18,7 +18,8 @@ from djserve.handlers.cursors import (
     track_cursors,
 )
 from djserve.handlers.patches import is_asgiref_patched
-from djserve.handlers.threads.hops import LeasedHops, PassedHops, count_blocked
+from djserve.handlers.threads.asgiref_compat import count_blocked
+from djserve.handlers.threads.hops import LeasedHops, PassedHops
 from djserve.handlers.threads.leases import REQUESTS, Action, Lease
 from djserve.handlers.threads.mailbox import Mailbox
 from djserve.handlers.threads.pool import ThreadPool

@@ -39,7 +39,11 @@ from djserve.handlers.channels import (
     refuse_websockets,
 )
 from djserve.handlers.runtime import make_lease, make_pool
-from djserve.handlers.threads.hops import current_lease, enter_lease, leave_lease
+from djserve.handlers.threads.asgiref_compat import (
+    current_lease,
+    enter_lease,
+    leave_lease,
+)
 from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.pool import ThreadPool
 from djserve.testing.live import LiveServer

@@ -31,7 +31,7 @@ from djserve.handlers import ASGIHandler, parallel_consumers
 from djserve.handlers.channels import refuse_websockets
 from djserve.handlers.direct import DirectCall
 from djserve.handlers.runtime import make_lease, make_pool
-from djserve.handlers.threads.hops import enter_lease
+from djserve.handlers.threads.asgiref_compat import enter_lease
 from djserve.handlers.threads.pool import ThreadPool
 from djserve.instrumentation import unavailable
 from djserve.interfaces import ConnectionInfo

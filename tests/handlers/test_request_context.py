@@ -27,11 +27,11 @@ from djserve.handlers.request_context import (
     run_lane,
 )
 from djserve.handlers.runtime import make_lease, make_pool
+from djserve.handlers.threads.asgiref_compat import current_lease
 from djserve.handlers.threads.hops import (
     CURRENT,
     InheritedHops,
     LeasedHops,
-    current_lease,
     run_in_thread,
 )
 from djserve.handlers.threads.leases import Lease

@@ -1,43 +1,32 @@
 """From the event loop into a thread and back, as asgiref does it but in fewer steps.
 
-The only module that knows how asgiref keeps its thread-sensitive contexts, its locals
-and the loop that ``async_to_sync`` runs on. Code in a thread sees the caller's context
-variables; what it sets is seen by the caller.
+Code in a thread sees the caller's context variables; what it sets is seen by the
+caller. What asgiref keeps of both is the business of ``asgiref_compat``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future
-from contextvars import Context, ContextVar, Token, copy_context
+from collections.abc import Callable
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
-from asgiref.current_thread_executor import CurrentThreadExecutor
-from asgiref.local import _rehome, _Storage
-from asgiref.sync import (
-    AsyncToSync,
-    SyncToAsync,
-    ThreadSensitiveContext,
-    sync_to_async,
+from asgiref.sync import sync_to_async
+
+from djserve.handlers.threads.asgiref_compat import (
+    enter_thread,
+    forget_ended_threads,
+    has_waiting_thread,
+    rehome,
+    restore_context,
 )
-
 from djserve.handlers.threads.leases import Lease, as_runtime_error
 from djserve.handlers.threads.mailbox import Mailbox
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_UNSET = object()
-
-_EXECUTORS: ContextVar[_Storage] | None = getattr(
-    getattr(AsyncToSync.executors, "_storage", None), "_data", None
-)
-"""What asgiref keeps ``executors`` in; None where that is kept in another way."""
 
 
 class Hops(Protocol):
@@ -224,12 +213,7 @@ class Call:
 
     def __call__(self) -> Callable[[], None]:
         """Run in the thread; what is returned tells the loop."""
-        local = SyncToAsync.threadlocal
-        # Where async_to_sync finds the loop to run its coroutine on, and where it
-        # leaves the task of that coroutine, so that it can be cancelled.
-        local.main_event_loop = self._mailbox.loop
-        local.main_event_loop_pid = os.getpid()
-        local.task_context = self._tasks
+        enter_thread(self._mailbox.loop, self._tasks)
         try:
             self._value = self._context.run(self._run)
         except StopIteration as error:
@@ -312,117 +296,3 @@ class Call:
             self.on_finish()
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
-
-
-def rehome(context: Context) -> None:
-    """Make the asgiref locals of the running context those of this thread."""
-    for variable, value in context.items():
-        if isinstance(value, _Storage) and value.thread_id != threading.get_ident():
-            variable.set(_rehome(value))
-
-
-def restore_context(context: Context) -> None:
-    """Set the variables of another context in the running one.
-
-    All but asgiref's note of who waits in ``async_to_sync``: a thread that is still at
-    work there does so for the coroutine that it waits for alone.
-    """
-    for variable, value in context.items():
-        if variable is not _EXECUTORS and variable.get(_UNSET) is not value:
-            variable.set(_rehome(value) if isinstance(value, _Storage) else value)
-
-
-def has_waiting_thread() -> bool:
-    """Whether a thread waits in ``async_to_sync`` for this task, to run its calls."""
-    # Where nothing was ever set, to find that out by the local's own methods takes a
-    # lock and an exception, 2 us (benchmark: django_sync).
-    if _EXECUTORS is not None:
-        storage = _EXECUTORS.get(None)
-        if storage is None or "current" not in storage.data:
-            return False
-    return getattr(AsyncToSync.executors, "current", None) is not None
-
-
-def forget_ended_threads() -> None:
-    """Forget threads that waited in ``async_to_sync`` for this task and have ended.
-
-    asgiref restores the context of a cancelled ``sync_to_async`` while its thread is
-    still in it; a call would then fail with "CurrentThreadExecutor already quit".
-    """
-    if not has_waiting_thread():
-        return
-    executor: Any = AsyncToSync.executors.current
-    while executor is not None and executor._broken:
-        executor = getattr(executor, "_old_executor", None)
-    AsyncToSync.executors.current = executor
-
-
-def inherits_threads() -> bool:
-    """Whether a caller of this task says already where synchronous code runs.
-
-    That is a thread that waits in ``async_to_sync`` (a test's, with its database
-    transaction), or an enclosing ``ThreadSensitiveContext``.
-    """
-    if has_waiting_thread():
-        return True
-    return SyncToAsync.thread_sensitive_context.get(None) is not None
-
-
-def current_lease() -> Lease | None:
-    """Return the lease that thread-sensitive calls of this context go to, if any."""
-    context = SyncToAsync.thread_sensitive_context.get(None)
-    if context is not _LEASED or has_waiting_thread():
-        return None
-    return _LEASE.get()
-
-
-class _ToLease(Executor):
-    """Passes the calls of each context on to that context's lease."""
-
-    def submit(
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Future[T]:
-        return _LEASE.get().submit(fn, *args, **kwargs)
-
-
-_LEASE: ContextVar[Lease] = ContextVar("djserve.handlers.lease")
-"""Where the thread-sensitive calls of a context that is ``_LEASED`` go."""
-
-# One for all, so that none has to be registered with asgiref, by a weak reference, for
-# each request (benchmark: django_sync). It is never marked as exited: a task that
-# outlives its request and calls sync_to_async finds the lease, which then holds no
-# thread between calls.
-_LEASED = ThreadSensitiveContext()
-SyncToAsync.context_to_thread_executor[_LEASED] = _ToLease()
-
-LeaseTokens: TypeAlias = tuple[Token[Lease], Token[ThreadSensitiveContext]]
-
-
-def enter_lease(lease: Lease) -> LeaseTokens:
-    """Send the thread-sensitive calls of this context, and of its tasks, to a lease."""
-    if has_waiting_thread():
-        # A parent's thread comes before any context; hidden, for this task only.
-        AsyncToSync.executors.current = None
-    return _LEASE.set(lease), SyncToAsync.thread_sensitive_context.set(_LEASED)
-
-
-def leave_lease(tokens: LeaseTokens) -> None:
-    """Undo ``enter_lease``."""
-    lease, context = tokens
-    SyncToAsync.thread_sensitive_context.reset(context)
-    _LEASE.reset(lease)
-
-
-def count_blocked(idents: Iterable[int]) -> int:
-    """Count the threads that do nothing but wait in ``async_to_sync`` for the loop."""
-    frames = sys._current_frames()
-    return sum(_is_waiting(frames.get(ident)) for ident in idents)
-
-
-def _is_waiting(frame: Any) -> bool:
-    return (
-        frame is not None
-        and frame.f_code is threading.Condition.wait.__code__
-        and frame.f_back is not None
-        and frame.f_back.f_code is CurrentThreadExecutor.run_until_future.__code__
-    )

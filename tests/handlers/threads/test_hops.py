@@ -15,20 +15,21 @@ from asgiref.current_thread_executor import CurrentThreadExecutor
 from asgiref.local import Local
 from asgiref.sync import (
     AsyncToSync,
-    ThreadSensitiveContext,
     async_to_sync,
     sync_to_async,
 )
 
 from djserve.handlers.threads import hops
+from djserve.handlers.threads.asgiref_compat import (
+    count_blocked,
+    enter_lease,
+    forget_ended_threads,
+    leave_lease,
+)
 from djserve.handlers.threads.hops import (
     CURRENT,
     InheritedHops,
     LeasedHops,
-    count_blocked,
-    enter_lease,
-    inherits_threads,
-    leave_lease,
     run_in_thread,
 )
 from djserve.handlers.threads.leases import Lease
@@ -244,19 +245,6 @@ def test_task_that_outlives_the_request_still_finds_a_thread(pool: ThreadPool) -
     assert pool.stats().parked == 0
 
 
-def test_parent_thread_or_outer_context_is_inherited() -> None:
-    async def inherits() -> bool:
-        return inherits_threads()
-
-    async def inside() -> bool:
-        async with ThreadSensitiveContext():
-            return inherits_threads()
-
-    assert async_to_sync(inherits)()
-    assert asyncio.run(inside())
-    assert not asyncio.run(inherits())
-
-
 def test_inherited_call_runs_in_the_parent_thread() -> None:
     async def main() -> int:
         return await InheritedHops().run(threading.get_ident)
@@ -272,20 +260,6 @@ def test_thread_of_the_request_is_found_through_the_context(run: Run) -> None:
         )
 
     assert run(work)
-
-
-@pytest.mark.parametrize("variable", [hops._EXECUTORS, None], ids=["quick", "plain"])
-def test_parent_that_waits_for_the_task_is_found(
-    variable: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def look() -> bool:
-        return hops.has_waiting_thread()
-
-    monkeypatch.setattr(hops, "_EXECUTORS", variable)
-
-    assert not asyncio.run(look())
-    assert async_to_sync(look)()
-    assert not asyncio.run(look())
 
 
 def test_thread_that_waits_in_async_to_sync_is_counted(run: Run) -> None:
@@ -360,7 +334,7 @@ def test_call_after_a_cancelled_one_finds_its_thread(run: Run) -> None:
 def test_thread_that_has_ended_is_forgotten_by_asgiref_too(run: Run) -> None:
     async def work(leased: LeasedHops) -> Any:
         await leave_late_thread()
-        hops.forget_ended_threads()
+        forget_ended_threads()
         return await sync_to_async(threading.get_ident)()
 
     assert run(work) != threading.get_ident()
