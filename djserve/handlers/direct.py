@@ -54,7 +54,7 @@ class DirectLane:
             return None
         if exchange.inbox_size and exchange.inbox_size > self._content_limit():
             return None
-        if handler.is_overloaded() or not urls_are_imported():
+        if handler.threads.is_overloaded() or not urls_are_imported():
             return None
         context = self._calls.copy_context()
         route = context.run(resolve_route, exchange.scope)
@@ -81,14 +81,15 @@ class DirectCall(LeasedWork):
         route: Route | None,
         context: Context,
     ) -> None:
-        lease = make_lease(handler.pool, *view_of(route))
+        threads = handler.threads
+        lease = make_lease(threads.pool, *view_of(route))
         content: bytes = exchange.take_content()["body"]
         super().__init__(
             handler,
             exchange.scope,
             BytesIO(content),
             route,
-            LeasedHops(lease, handler.current_mailbox()),
+            LeasedHops(lease, threads.mailbox()),
             context,
         )
         self._exchange = exchange

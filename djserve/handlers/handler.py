@@ -6,7 +6,6 @@ lane a request takes is decided by its view: see ``sync_lane`` and ``async_lane`
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -57,11 +56,11 @@ from djserve.handlers.request_context import (
 from djserve.handlers.responses import RETRY_AFTER, send_busy, send_refusal
 from djserve.handlers.routing import Route, find_route, reusable_match, view_of
 from djserve.handlers.runtime import (
+    RequestThreads,
     current_config,
     make_hops,
     make_lease,
     read_setting,
-    shared_pool,
 )
 from djserve.handlers.signals import prepare_thread
 from djserve.handlers.state import keeps_nothing
@@ -69,7 +68,6 @@ from djserve.handlers.sync_lane import SyncHandler, serve_sync
 from djserve.handlers.threads.asgiref_compat import inherits_threads
 from djserve.handlers.threads.hops import Hops, InheritedHops, LeasedHops
 from djserve.handlers.threads.leases import Lease
-from djserve.handlers.threads.mailbox import Mailbox
 from djserve.handlers.threads.pool import ThreadPool
 from djserve.instrumentation.spooled import note_refusal
 
@@ -104,7 +102,7 @@ class ASGIHandler(OriginalHandler):
 
     # On the class: Django's subclass for static files does not call __init__.
     _pool: ThreadPool | None = None
-    _mailbox: Mailbox | None = None
+    _threads: RequestThreads | None = None
     _config: ServerConfig | None = None
     _is_only_async = False
     _checked: Scope | None = None
@@ -137,11 +135,12 @@ class ASGIHandler(OriginalHandler):
         )
 
     @property
-    def pool(self) -> ThreadPool:
+    def threads(self) -> RequestThreads:
         """The threads that run the synchronous code of requests."""
-        if self._pool is None:
-            self._pool = shared_pool()
-        return self._pool
+        if self._threads is None:
+            limit = self.config.django.thread_queue_limit
+            self._threads = RequestThreads(self._pool, limit)
+        return self._threads
 
     @property
     def config(self) -> ServerConfig:
@@ -361,18 +360,19 @@ class ASGIHandler(OriginalHandler):
             or patches.answers
             or (route is not None and route.is_async)
         )
-        if not is_async and self.is_overloaded():
+        threads = self.threads
+        if not is_async and threads.is_overloaded():
             await send_busy(scope, send, "THREAD_QUEUE_LIMIT")
             return
-        mailbox = self.current_mailbox()
+        mailbox = threads.mailbox()
         hops: Hops
         if found is not None:
             # By djserve's own server, which has looked for all of the rest, too.
-            hops = LeasedHops(self._take_lease(route, is_async), mailbox)
+            hops = LeasedHops(_take_lease(threads, route, is_async), mailbox)
         elif _inherits_threads(patches):
             hops = InheritedHops()
         else:
-            hops = make_hops(self._take_lease(route, is_async), mailbox)
+            hops = make_hops(_take_lease(threads, route, is_async), mailbox)
         disconnect = Disconnect(receive)
         context = RequestContext(
             scope, send, body, route, hops, mailbox, disconnect, self.chunk_size
@@ -380,24 +380,13 @@ class ASGIHandler(OriginalHandler):
         serve = serve_async if is_async else serve_sync
         await run_lane(context, serve(self, context))
 
-    def _take_lease(self, route: Route | None, is_async: bool) -> Lease:
-        """Return a lease; that of the synchronous lane is held for streams only."""
-        view, name = view_of(route)
-        if is_async:
-            return make_lease(self.pool, view, name, held=True, on_first=prepare_thread)
-        return make_lease(self.pool, view, name)
 
-    def is_overloaded(self) -> bool:
-        """Whether too many requests wait for a thread."""
-        limit = self.config.django.thread_queue_limit
-        return limit is not None and self.pool.excess >= limit
-
-    def current_mailbox(self) -> Mailbox:
-        """What the running loop and the threads hand each other things by."""
-        loop = asyncio.get_running_loop()
-        if self._mailbox is None or self._mailbox.loop is not loop:
-            self._mailbox = Mailbox(loop)
-        return self._mailbox
+def _take_lease(threads: RequestThreads, route: Route | None, is_async: bool) -> Lease:
+    """Return a lease; that of the synchronous lane is held for streams only."""
+    view, name = view_of(route)
+    if is_async:
+        return make_lease(threads.pool, view, name, held=True, on_first=prepare_thread)
+    return make_lease(threads.pool, view, name)
 
 
 def _take_route(scope: Scope, receive: Receive) -> Route | None:

@@ -25,10 +25,10 @@ from djserve.handlers.responses import (
     start_message,
 )
 from djserve.handlers.routing import Route
+from djserve.handlers.runtime import RequestThreads
 from djserve.handlers.threads.asgiref_compat import enter_lease, leave_lease
 from djserve.handlers.threads.hops import CURRENT, Hops, LeasedHops
 from djserve.handlers.threads.mailbox import Mailbox
-from djserve.handlers.threads.pool import ThreadPool
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Message, Receive, Scope, Send
@@ -78,7 +78,7 @@ class DjangoHandler(Protocol):
     chunk_size: int
 
     @property
-    def pool(self) -> ThreadPool:
+    def threads(self) -> RequestThreads:
         """The threads that run the synchronous code of requests."""
 
     @property
@@ -87,12 +87,6 @@ class DjangoHandler(Protocol):
 
     def is_untouched(self) -> bool:
         """Return whether no method has been replaced."""
-
-    def is_overloaded(self) -> bool:
-        """Return whether too many requests wait for a thread."""
-
-    def current_mailbox(self) -> Mailbox:
-        """Return what the running loop and the threads hand each other things by."""
 
     def create_request(
         self, scope: Any, body_file: IO[bytes]

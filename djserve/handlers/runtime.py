@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Hashable
 from typing import Any
@@ -161,3 +162,28 @@ def make_hops(lease: Lease, mailbox: Mailbox) -> LeasedHops:
     """Return the way to a lease's thread; through asgiref's methods if replaced."""
     kind = PassedHops if is_asgiref_patched() else LeasedHops
     return kind(lease, mailbox)
+
+
+class RequestThreads:
+    """The threads that run the synchronous code of one handler's requests.
+
+    To be made when the first request comes: a pool that was made before a fork has
+    no threads after it.
+    """
+
+    def __init__(self, pool: ThreadPool | None, queue_limit: int | None) -> None:
+        self.pool = shared_pool() if pool is None else pool
+        self._queue_limit = queue_limit
+        self._mailbox: Mailbox | None = None
+
+    def is_overloaded(self) -> bool:
+        """Return whether too many requests wait for a thread."""
+        limit = self._queue_limit
+        return limit is not None and self.pool.excess >= limit
+
+    def mailbox(self) -> Mailbox:
+        """Return what the running loop and the threads hand each other things by."""
+        loop = asyncio.get_running_loop()
+        if self._mailbox is None or self._mailbox.loop is not loop:
+            self._mailbox = Mailbox(loop)
+        return self._mailbox

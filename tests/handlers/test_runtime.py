@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +17,7 @@ from djserve.conf.schema import DjangoConfig, ServerConfig
 from djserve.errors import ConfigError
 from djserve.handlers import runtime
 from djserve.handlers.runtime import read_setting
+from djserve.handlers.threads.mailbox import Mailbox
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +100,7 @@ module.__dict__.update(vars(conf), settings=Settings())
 sys.modules["django.conf"] = module
 
 from djserve.handlers.runtime import read_setting
+from djserve.handlers.threads.mailbox import Mailbox
 
 assert read_setting("ROOT_URLCONF") == "first"
 Settings.values["ROOT_URLCONF"] = "second"
@@ -143,3 +147,40 @@ def test_settings_object_of_another_package_is_asked_each_time() -> None:
     )
 
     assert done.stdout == "second\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("limit", "too_many"), [(None, False), (0, True), (1, True), (2, False)]
+)
+def test_requests_beyond_the_queue_limit_are_too_many(
+    limit: int | None, too_many: bool
+) -> None:
+    pool = runtime.make_pool(1)
+    threads = runtime.RequestThreads(pool, limit)
+    gate = threading.Event()
+    # One runs, and one waits.
+    for _ in range(2):
+        runtime.make_lease(pool).submit(gate.wait, 60)
+
+    assert threads.is_overloaded() is too_many
+    gate.set()
+    assert pool.close(60)
+    assert runtime.RequestThreads(pool, 1).is_overloaded() is False
+
+
+def test_each_loop_has_a_mailbox() -> None:
+    threads = runtime.RequestThreads(runtime.make_pool(1), None)
+
+    async def look() -> tuple[Mailbox, bool]:
+        mailbox = threads.mailbox()
+        return mailbox, mailbox is threads.mailbox()
+
+    (one, is_same), (other, _) = asyncio.run(look()), asyncio.run(look())
+
+    assert is_same
+    assert one is not other
+    assert threads.pool.close(60)
+
+
+def test_requests_take_the_pool_of_the_process() -> None:
+    assert runtime.RequestThreads(None, None).pool is runtime.shared_pool()
