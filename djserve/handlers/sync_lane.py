@@ -143,7 +143,7 @@ class Work:
 class LeasedWork(Work):
     """Work that is a call in the thread of a lease: the one job of both ways to it.
 
-    Whoever waits for it (``_AwaitedWork``, ``DirectCall``) is told on the loop, by
+    What waits for it (``_AwaitedWork``, ``DirectCall``) is told on the loop, by
     ``on_head``, ``on_end`` and ``on_refused``.
     """
 

@@ -4,20 +4,60 @@ Only threads that run a job count against the pool's bounds. A thread that is he
 idle is *parked*: another may run in its place, so that none waits for a thread that
 does nothing. Knows neither Django nor the event loop.
 
-What waits for what, and why it comes to an end:
+The two ways of a call
+----------------------
+
+A call comes from an event loop and its result goes back there, in one of two ways:
+
+- With a task: a coroutine makes a ``Call`` (``hops``), posts it and awaits it. Every
+  ``sync_to_async``, every hook and view in a thread, and each part of a stream goes
+  this way; asgiref's own functions end in ``Lease.submit`` instead, a future.
+- Without a task: the direct lane posts a ``Call`` and returns to the loop. Nothing
+  waits; the end of the call is a plain function that the loop calls.
+
+From there on they are one::
+
+    loop      Mailbox.post          enlists the job in its lease
+              Mailbox._begin        next turn: admits the leases, all together
+              ThreadPool.admit      takes a thread, or the lease joins the queue
+    thread    Worker._serve         runs the lease's next job, the Call
+              Lease.prepare_return  leaves the thread tidy, unless it is held
+              ThreadPool.finish     next job, next lease, parked or idle
+              Mailbox.put           tells the loop; results share one wake-up
+    loop      Call._finish          calls ``on_finish``, or wakes who awaits
+
+Who may cancel
+--------------
+
+A thread cannot be stopped, so no one does more than this:
+
+- Before it has begun, a call is withdrawn by who has posted it (``Lease.withdraw``).
+  The client may be gone, the server may end the call, or it has waited for
+  ``wait_limit``: then the pool's watcher calls ``on_overdue``, which asks the loop to
+  withdraw it. A job leaves its lease once only: either to a thread or to the one who
+  withdraws it.
+- Once it runs, only the coroutine that it waits for by ``async_to_sync`` is cancelled
+  (``Call.cancel_coroutine``), by the same ones. The job then goes on as it likes.
+- Who has awaited the call waits on to its end, even if it is cancelled itself
+  (``Call.abandon``): the thread is still at work with what it was given.
+- A lease that is released keeps the jobs that it has. The pool cancels nothing; when
+  it is closed, its threads end once they are idle.
+
+What waits for what, and why it comes to an end
+-----------------------------------------------
 
 1. ``ThreadPool.lock`` guards the books: queue, idle and busy threads, leases. It is
    held for some microseconds, never while a job runs, and no other lock is taken under
    it but that of a worker that is woken (``PoolThread.assign``, which never waits).
 2. A call in the queue waits for a thread at work to end, to park or to be found
    waiting. The watcher looks every few milliseconds while there is a queue, so room
-   that comes from threads that only wait is used without anybody ending anything.
+   that comes from threads that only wait is used without any of them ending.
 3. A thread at work may itself wait for a call in the queue, through the event loop
    (``async_to_sync``). At the ceiling each such thread lets one more run.
 4. A thread at work may wait for a database connection that a parked or idle thread
    has. ``interrupt`` has that thread close it at once, outside of all bounds: were it
    to wait for its turn, both would wait for each other. The bound on connections takes
-   its own locks, then the pool's, never the other way round.
+   its own lock (``places.Ledger``), then the pool's, never the other way round.
 5. A held lease in the queue waits for its turn like any other, since the thread that
    it holds counts only while it runs.
 
