@@ -20,7 +20,7 @@ From there on they are one::
     loop      Mailbox.post          enlists the job in its lease
               Mailbox._begin        next turn: admits the leases, all together
               ThreadPool.admit      takes a thread, or the lease joins the queue
-    thread    Worker._serve         runs the lease's next job, the Call
+    thread    PoolThread._serve     runs the lease's next job, the Call
               Lease.prepare_return  leaves the thread tidy, unless it is held
               ThreadPool.finish     next job, next lease, parked or idle
               Mailbox.put           tells the loop; results share one wake-up
