@@ -38,6 +38,10 @@ def handle_signal(
         loop.add_signal_handler(number, action)
     except NotImplementedError:
         return _Wakeup(loop, number, action).close
+    if hasattr(signal, "pthread_sigmask"):
+        # A mask that is inherited, or set when the application is imported, would keep
+        # it away for ever: a server that no signal ends.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (number,))
     return lambda: _remove(loop, number)
 
 

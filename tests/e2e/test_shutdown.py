@@ -234,3 +234,20 @@ def test_idle_connection_has_its_last_request_answered(
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"\r\nconnection: close\r\n" in answer
     guests.terminate()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_application_that_blocks_the_signals_is_ended_by_them(
+    start_server: Callable[..., Any], free_port: int, tmp_path: Path, workers: str
+) -> None:
+    (tmp_path / "blocking_app.py").write_text(
+        "import signal\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])\n"
+        + APPLICATION
+    )
+    words = ["-m", "djserve", "blocking_app:application", "--workers", workers]
+    words += ["-b", f"127.0.0.1:{free_port}"]
+    server = start_server(*words, port=free_port, cwd=tmp_path, env={"PYTHONPATH": "."})
+    server.process.terminate()
+
+    assert server.process.wait(DEADLINE) == 0

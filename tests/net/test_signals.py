@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 
@@ -45,6 +46,23 @@ def test_signal_calls_in_the_loop_until_it_is_undone(
         runner.run(receive())
     assert called == [True]
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_signal_that_was_blocked_comes_all_the_same() -> None:
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
+
+    async def receive() -> None:
+        has_come = asyncio.Event()
+        stop = handle_signal(asyncio.get_running_loop(), signal.SIGUSR1, has_come.set)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await asyncio.wait_for(has_come.wait(), PATIENCE)
+        stop()
+
+    try:
+        asyncio.run(receive())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def test_stop_signals_are_those_of_the_system() -> None:
