@@ -97,22 +97,22 @@ class HTTPConfig:
 
     request_line_limit: int = setting(
         16 * KIB,
-        "Longest request line in bytes; longer ones get 414.",
+        "Maximum length of the request line in bytes; longer ones get 414.",
         minimum=64,
         unit="bytes",
     )
     header_size_limit: int = setting(
         64 * KIB,
-        "Most bytes of header fields in a request; more get 431.",
+        "Maximum bytes of header fields in a request; more get 431.",
         minimum=256,
         unit="bytes",
     )
     header_count_limit: int = setting(
-        200, "Most header fields in a request; more get 431.", minimum=1
+        200, "Maximum number of header fields in a request; more get 431.", minimum=1
     )
     body_size_limit: int = setting(
         2048 * MIB,
-        "Most bytes of content in a request; more get 413.",
+        "Maximum bytes of content in a request; more get 413.",
         minimum=0,
         unit="bytes",
     )
@@ -143,13 +143,13 @@ class HTTPConfig:
     )
     body_min_rate: int = setting(
         240,
-        "Least bytes a second of request content, averaged over the body timeout; "
+        "Minimum bytes per second of request content, averaged over BODY_TIMEOUT; "
         "slower ones get 408. 0 turns it off.",
         minimum=0,
         unit="bytes",
     )
     body_timeout: float = setting(
-        20.0, "Seconds over which the least rate of content is measured.", minimum=0.05
+        20.0, "Seconds over which BODY_MIN_RATE is measured.", minimum=0.05
     )
     write_timeout: float = setting(
         30.0,
@@ -227,13 +227,13 @@ class HTTP2Config:
     )
     http2_ping_interval: float = setting(
         30.0,
-        "Seconds of silence after which a connection with open streams is asked for a "
-        "sign of life; 0 turns it off.",
+        "Seconds of silence after which a connection with open streams is sent a PING; "
+        "0 turns it off.",
         minimum=0,
     )
     http2_ping_timeout: float = setting(
         20.0,
-        "Seconds to wait for that sign before the connection is closed.",
+        "Seconds to wait for the answer before the connection is closed.",
         minimum=0.05,
     )
 
@@ -279,7 +279,7 @@ class WebSocketConfig:
 
     websocket_message_size_limit: int = setting(
         1 * MIB,
-        "Most bytes in an incoming message, after decompression; more are closed "
+        "Maximum bytes in an incoming message, after decompression; more are closed "
         "with 1009.",
         aliases=("--websocket-max-message-size",),
         minimum=1,
@@ -287,7 +287,7 @@ class WebSocketConfig:
     )
     websocket_frame_size_limit: int = setting(
         1 * MIB,
-        "Most bytes in an incoming frame; more are closed with 1009.",
+        "Maximum bytes in an incoming frame; more are closed with 1009.",
         aliases=("--websocket-max-frame-size",),
         minimum=1,
         unit="bytes",
@@ -326,7 +326,7 @@ class WebSocketConfig:
     )
     websocket_timeout: float | None = setting(
         None,
-        "Longest life of a WebSocket in seconds. Off by default.",
+        "Maximum lifetime of a WebSocket in seconds. Off by default.",
         aliases=("--websocket_timeout",),
         minimum=0.05,
     )
@@ -343,9 +343,9 @@ class WebSocketConfig:
     )
     websocket_origins: tuple[str, ...] = setting(
         (),
-        "Origins beside ALLOWED_HOSTS and CSRF_TRUSTED_ORIGINS that may open a "
-        'WebSocket ("https://example.com", "https://*.example.com"; "null" and '
-        '"file://" for pages without an origin); "*" turns the check off.',
+        "Origins that may open a WebSocket, besides ALLOWED_HOSTS and "
+        'CSRF_TRUSTED_ORIGINS ("https://example.com", "https://*.example.com"; '
+        '"null" and "file://" for pages without an origin); "*" turns the check off.',
         metavar="ORIGIN",
         syntax="origin",
     )
