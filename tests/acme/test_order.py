@@ -39,6 +39,7 @@ def test_error_without_a_text_has_its_name() -> None:
     assert order.explain(errors.TimeoutError()) == "TimeoutError"
 
 
+@pytest.mark.e2e
 def test_directory_that_does_not_answer_is_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,7 @@ def finish(renewal: Renewal, now: float) -> None:
     assert renewal.pid is None
 
 
+@pytest.mark.e2e
 def test_failures_are_tried_again_later_and_later(
     open_renewal: Callable[[str], Renewal], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -68,6 +69,7 @@ def test_failures_are_tried_again_later_and_later(
     assert pauses[-1] <= LONGEST_PAUSE * 1.1 + 60
 
 
+@pytest.mark.e2e
 def test_success_is_told_and_the_next_order_waits(
     open_renewal: Callable[[str], Renewal],
     config: ACMEConfig,
@@ -91,6 +93,7 @@ def test_success_is_told_and_the_next_order_waits(
     assert "New certificate" in caplog.text
 
 
+@pytest.mark.e2e
 def test_order_that_hangs_is_ended(
     open_renewal: Callable[[str], Renewal], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -101,6 +104,7 @@ def test_order_that_hangs_is_ended(
     assert "the process ended with -9" in caplog.text
 
 
+@pytest.mark.e2e
 def test_close_ends_the_order(open_renewal: Callable[[str], Renewal]) -> None:
     renewal = open_renewal("import time; time.sleep(600)")
     renewal.tick(0)
@@ -111,6 +115,7 @@ def test_close_ends_the_order(open_renewal: Callable[[str], Renewal]) -> None:
     assert renewal.pid is None
 
 
+@pytest.mark.e2e
 def test_command_that_cannot_be_started_is_told(
     config: ACMEConfig, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -54,6 +54,7 @@ def test_base_is_found_below_subclasses_and_proxies() -> None:
     assert find_handler(find_base(Other)) is asgi.ASGIHandler
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("form", IN_ITS_PLACE)
 def test_handlers_can_be_imported_after_an_agent(form: str) -> None:
     program = f"""

@@ -217,6 +217,7 @@ def plain(ports: tuple[int, int]) -> Iterator[Plain]:
     client.close()
 
 
+@pytest.mark.e2e
 def test_connection_is_kept_for_further_requests(plain: Plain) -> None:
     plain.send(b"GET /a?b HTTP/1.1\r\nHost: example.com\r\n\r\n" * 2)
     plain.send(b"GET / HTTP/1.1\r\nHost: evil.com\r\n\r\n")
@@ -234,6 +235,7 @@ def test_connection_is_kept_for_further_requests(plain: Plain) -> None:
     assert plain.is_closed()
 
 
+@pytest.mark.e2e
 def test_old_clients_connection_is_closed(plain: Plain) -> None:
     plain.send(b"GET / HTTP/1.0\r\nHost: example.com\r\n\r\n")
 
@@ -241,6 +243,7 @@ def test_old_clients_connection_is_closed(plain: Plain) -> None:
     assert plain.is_closed()
 
 
+@pytest.mark.e2e
 def test_content_of_a_request_is_passed_over(plain: Plain) -> None:
     head = b"POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: 5\r\n\r\n"
     plain.send(head + b"12345" + head + b"12345")
@@ -248,12 +251,14 @@ def test_content_of_a_request_is_passed_over(plain: Plain) -> None:
     assert [plain.receive()[0] for _ in range(2)] == [308, 308]
 
 
+@pytest.mark.e2e
 def test_head_has_no_content(plain: Plain) -> None:
     plain.send(b"HEAD / HTTP/1.1\r\nHost: example.com\r\n\r\n" * 2)
 
     assert [plain.receive()[0] for _ in range(2)] == [301, 301]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     "data",
     [
@@ -273,6 +278,7 @@ def test_malformed_request_gets_400(plain: Plain, data: bytes) -> None:
     assert plain.is_closed()
 
 
+@pytest.mark.e2e
 def test_authority_of_the_target_counts(plain: Plain) -> None:
     plain.send(b"GET http://evil.com/x HTTP/1.1\r\nHost: example.com\r\n\r\n")
     plain.send(b"GET http://example.com/x HTTP/1.1\r\nHost: evil.com\r\n\r\n")
@@ -280,6 +286,7 @@ def test_authority_of_the_target_counts(plain: Plain) -> None:
     assert [plain.receive()[0] for _ in range(2)] == [400, 301]
 
 
+@pytest.mark.e2e
 def test_websocket_is_redirected_too(plain: Plain) -> None:
     plain.send(
         b"GET /ws HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n"
