@@ -1,6 +1,6 @@
 """A request whose view is asynchronous: all of it on the loop that can be.
 
-Middleware goes to the request's thread only where it must (``layers``); a request that
+Middleware goes to the request's thread only if it must (``layers``); a request that
 needs no thread takes none.
 """
 
@@ -83,7 +83,7 @@ async def _end(
     request: HttpRequest,
     answer: _Answer,
 ) -> None:
-    """Close the response; send the signal for it, where there is none."""
+    """Close the response; send the signal for it, if there is none."""
     response = answer.response
     forget_ended_threads()
     if response is None:

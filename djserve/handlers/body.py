@@ -80,7 +80,7 @@ class ContentLimits:
 
 
 def declared_length(scope: Scope) -> int:
-    """Return the request's Content-Length, 0 where there is none that is a number."""
+    """Return the request's Content-Length, 0 if there is none that is a number."""
     for name, value in scope.get("headers", ()):
         if name == b"content-length":
             return int(value) if value.isdigit() else 0
@@ -156,7 +156,7 @@ class _Spool:
             if not more:
                 return True
             message = await receive()
-            # By its arrivals, and no timer: the least rate sees to it that some come.
+            # By its arrivals, and no timer: the least rate ensures that some come.
             if deadline is not None and now() > deadline:
                 raise ContentTooSlow
         return False

@@ -1,9 +1,9 @@
 """``settings.MIDDLEWARE`` to a chain for each lane, of the same middleware.
 
 Middleware that is nothing but hooks becomes part of a ``LayerRun`` or ``SyncRun``,
-which call the hooks. Any other is called as Django calls it: where both lanes call it
+which call the hooks. Any other is called as Django calls it: if both lanes call it
 in the same mode, one instance serves both, and what it calls in turn depends on the
-lane of the request (``Fork``). Only where the modes differ is a second one made.
+lane of the request (``Fork``). Only if the modes differ is a second one made.
 """
 
 from __future__ import annotations

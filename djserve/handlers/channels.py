@@ -188,7 +188,7 @@ class _RefusedWebSockets(_PassesOn):
 
 
 def replace_handler(application: Any) -> tuple[Any, bool]:
-    """Return the application with djserve's handler in the place of Django's.
+    """Return the application with djserve's handler instead of Django's.
 
     The second value says whether there was one to replace: the application is exactly
     Django's ``ASGIHandler``, or exactly a ``ProtocolTypeRouter`` whose "http" entry is.
@@ -212,9 +212,9 @@ def _replace(handler: OriginalHandler) -> ASGIHandler:
 def find_http(application: Any) -> Any:
     """Return what answers HTTP requests: a router's entry, or the application itself.
 
-    None where a router has no such entry.
+    None if a router has no such entry.
     """
-    # Where nothing has imported channels.routing, nothing is a router.
+    # If nothing has imported channels.routing, nothing is a router.
     routing = sys.modules.get("channels.routing")
     if routing is None or type(application) is not routing.ProtocolTypeRouter:
         return application
@@ -251,7 +251,7 @@ async def aclose_old_connections() -> None:
 
 
 def defer_connection_checks() -> None:
-    """Put the function above in the place of Channels' own, wherever that is known.
+    """Replace Channels' own function by the one above, wherever that is known.
 
     Modules that import it from ``channels.db`` later get it from there. Without
     Channels, an extra of the package, there is nothing to do.

@@ -142,7 +142,7 @@ class _Place:
     def connect(self) -> None:
         """Connect as the connection's class does, once there is a place.
 
-        Where the database has no connection left, it is asked again: those of another
+        If the database has no connection left, it is asked again: those of another
         process may come free, as when one takes over from another.
         """
         connection: Any = self._connection()
@@ -263,7 +263,7 @@ def _give_back() -> None:
 
 def is_refusal(error: BaseException) -> bool:
     """Return whether a database has refused a connection for having too many."""
-    # PostgreSQL's driver has no code where the connection is not made; MySQL's has.
+    # PostgreSQL's driver has no code if the connection is not made; MySQL's has.
     if isinstance(error, Exception) and error.args and error.args[0] in MYSQL_CODES:
         return True
     return isinstance(error, Exception) and any(

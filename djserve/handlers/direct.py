@@ -1,4 +1,4 @@
-"""Requests of the synchronous lane without a task, where djserve itself is the server.
+"""Requests of the synchronous lane without a task, if djserve itself is the server.
 
 A request that is complete when it begins, and a response that is small and whole: the
 loop only hands the one to a thread, and sends the other. There is nothing to wait for,

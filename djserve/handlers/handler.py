@@ -150,7 +150,7 @@ class ASGIHandler(OriginalHandler):
         return self._config
 
     def load_middleware(self, is_async: bool = True) -> None:
-        """Make each middleware, for both lanes where it can serve both."""
+        """Make each middleware, for both lanes if it can serve both."""
         self._sync_handler = None
         if refresh_patches().loads:
             # An agent does something to each middleware, or to what calls them.
@@ -221,7 +221,7 @@ class ASGIHandler(OriginalHandler):
             response.block_size = self.chunk_size
 
     def direct_lane(self, calls: ApplicationCalls) -> DirectLane | None:
-        """Return what answers djserve's own calls without a task, where that works."""
+        """Return what answers djserve's own calls without a task, if that works."""
         if type(self) is not ASGIHandler or inherits_threads():
             return None
         return DirectLane(self, calls)
@@ -311,7 +311,7 @@ class ASGIHandler(OriginalHandler):
     async def _receive_body(
         self, scope: Scope, receive: Receive, send: Send
     ) -> IO[bytes] | None:
-        """Return the content; None where the client has gone or has been refused."""
+        """Return the content; None if the client has gone or has been refused."""
         config = self.config
         try:
             if declared_length(scope) > config.http.body_size_limit:

@@ -1,6 +1,6 @@
 """Django's own middleware hooks that are safe to run on the event loop, and when.
 
-A hook is safe where it does no I/O, waits for nothing and runs no code of the project.
+A hook is safe if it does no I/O, waits for nothing and runs no code of the project.
 The table holds exact classes: a subclass may do anything, so it goes to a thread. The
 sources that were read to write it are pinned by
 ``tests/handlers/test_inline_middleware.py``; a Django release that changes one of them
@@ -25,7 +25,7 @@ ResponseRule: TypeAlias = Callable[[HttpRequest, HttpResponseBase], bool]
 class InlineRules(NamedTuple):
     """For each hook: whether this call of it may run on the loop. None: never.
 
-    ``reason`` says why, for the documentation and for who reads a failing pin.
+    ``reason`` says why, for the documentation and for the reader of a failing pin.
     """
 
     reason: str

@@ -44,7 +44,7 @@ class Layer:
 
     The hooks are looked up at each call, as Django does: agents replace them late.
     ``request_hook`` and ``response_hook`` are what the rules were made for: of the
-    class, and None where no rule lets the hook run on the loop.
+    class, and None if no rule lets the hook run on the loop.
     """
 
     __slots__ = (
@@ -237,7 +237,7 @@ class LayerRun(_Run):
             passage.turn_back(self._bottom, response)
 
     def _descend_inline(self, request: HttpRequest, passage: Passage) -> bool:
-        """Go down on the loop while that is safe; False where a thread must go on."""
+        """Go down on the loop while that is safe; False if a thread must go on."""
         for place, layer in self._requested:
             rule = layer.request_rule
             if (
@@ -258,7 +258,7 @@ class LayerRun(_Run):
         return True
 
     def _ascend_inline(self, request: HttpRequest, passage: Passage) -> bool:
-        """Go up on the loop while that is safe; False where a thread must go on."""
+        """Go up on the loop while that is safe; False if a thread must go on."""
         # An error is converted in the thread, by the layer that it has reached.
         if passage.error is not None:
             return False

@@ -1,7 +1,7 @@
 """What tracing agents have replaced among the methods of Django's handlers.
 
-An agent puts functions in the place of ``ASGIHandler.__call__``, ``get_response`` and
-others, before or after an application is made, and relies on all of them being called.
+An agent replaces ``ASGIHandler.__call__``, ``get_response`` and others, before or after
+an application is made, and relies on all of them being called.
 Each method is compared with what Django's source defines; from then on, a comparison of
 identities before each request tells whether anything has changed. The same goes for the
 two methods by which asgiref takes a call into a thread.
@@ -187,7 +187,7 @@ def current_patches() -> Patches:
 
 
 def refresh_patches() -> Patches:
-    """Look at everything anew: before a chain is built."""
+    """Look at everything again: before a chain is built."""
     global _seen
     _seen = _Snapshot()
     return _seen.patches

@@ -54,7 +54,7 @@ def load_project(config: DjangoConfig) -> Project:
     """Import the project's application and put in it what ``config`` asks for.
 
     ``handlers.configure`` comes first if ``config`` is not that of the settings.
-    Raises ConfigError where it cannot be imported; where the project's own code raised,
+    Raises ConfigError if it cannot be imported; if the project's own code raised,
     that is the error's cause.
     """
     path = find_application_path()
@@ -73,7 +73,7 @@ def _import(path: str | None) -> Application:
 
 
 def find_application_path() -> str | None:
-    """Return the application's dotted path, None where the project has none.
+    """Return the application's dotted path, None if the project has none.
 
     ASGI_APPLICATION says it; else it is "application" in the module "asgi" nearest to
     the settings' module. Raises ConfigError if ASGI_APPLICATION is not a dotted path.
@@ -131,7 +131,7 @@ def _advise(http: Any, path: str) -> str:
 
 @contextmanager
 def made_by_django() -> Iterator[list[ASGIHandler]]:
-    """Make djserve's handler in the place of Django's; gives those that were made.
+    """Make djserve's handler instead of Django's; gives those that were made.
 
     A subclass is left alone: it may rely on what Django's class does.
     """
@@ -154,6 +154,6 @@ def made_by_django() -> Iterator[list[ASGIHandler]]:
         yield made
     finally:
         is_open = False
-        # Where an agent has wrapped it by now, it stays below, and does nothing.
+        # If an agent has wrapped it by now, it stays below, and does nothing.
         if vars(kind)["__init__"] is __init__:
             kind.__init__ = original

@@ -65,7 +65,7 @@ class GuardedSend:
         self._send = send
 
     async def __call__(self, message: Message) -> None:
-        """Send; raises ClientDisconnected where the server says so by an OSError."""
+        """Send; raises ClientDisconnected if the server says so by an OSError."""
         try:
             await self._send(message)
         except OSError as error:

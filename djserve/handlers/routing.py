@@ -56,7 +56,7 @@ MEMORY = 1024
 class Route(NamedTuple):
     """What a path was resolved to, and what the resolution depended on.
 
-    ``language`` is None where the URLs are the same in all languages. ``is_shared``
+    ``language`` is None if the URLs are the same in all languages. ``is_shared``
     says that other requests have the same match.
     """
 
@@ -92,7 +92,7 @@ def view_of(route: Route | None) -> tuple[Hashable, str]:
 
 
 async def find_route(scope: Scope) -> Route | None:
-    """Resolve the path of a scope; None where that fails, for whatever reason."""
+    """Resolve the path of a scope; None if that fails, for whatever reason."""
     if urls_are_imported():
         return resolve_route(scope)
     # The first request imports the project's views: nothing for the loop.
@@ -187,7 +187,7 @@ class Lookup:
     def __init__(self, resolver: URLResolver) -> None:
         self.is_fixed = _is_fixed(resolver)
         self.resolve: Callable[[str], ResolverMatch] = resolver.resolve
-        """Returns the match of a path, a remembered one where the URLs are fixed."""
+        """Returns the match of a path, a remembered one if the URLs are fixed."""
         if self.is_fixed:
             # The patterns are tried one after the other: a path is, once.
             self.resolve = lru_cache(maxsize=MEMORY)(resolver.resolve)

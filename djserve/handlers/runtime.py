@@ -29,7 +29,7 @@ from djserve.system import count_cpus
 _MISSING: Any = object()
 
 # Django's object keeps each setting in its dictionary once it has been asked for, and
-# empties that in place where settings are overridden. Its attributes cost 15 times as
+# empties that in place when settings are overridden. Its attributes cost 15 times as
 # much as the dictionary's: 250 ns, and an asynchronous request reads fourteen
 # (benchmark: django_async). What others put in its place (Dynaconf) is asked itself.
 _known: dict[str, Any] = vars(settings) if type(settings) is LazySettings else {}
@@ -42,7 +42,7 @@ def read_setting(name: str) -> Any:
 
 
 CEILING = 256
-"""Threads that may be at work by default, where all but some of them only wait.
+"""Threads that may be at work by default, if all but some of them only wait.
 
 One that waits costs some 100 KiB; database connections are bounded apart from it.
 """
@@ -63,7 +63,7 @@ def configure(config: ServerConfig) -> None:
 def current_config() -> ServerConfig:
     """Return the server's configuration, or that of the settings under other servers.
 
-    Raises ConfigError where ``settings.DJSERVE`` is wrong.
+    Raises ConfigError if ``settings.DJSERVE`` is wrong.
     """
     return load() if _configured is None else _configured
 

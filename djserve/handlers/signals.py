@@ -1,4 +1,4 @@
-"""The signals at a request's start and end, with a hop only where one is needed.
+"""The signals at a request's start and end, with a hop only if one is needed.
 
 Django's own receivers look after the database connections of the thread that they run
 in. A request that has taken no thread has none: for such a request they may run on the

@@ -1,6 +1,6 @@
 """PROCESSES under ``runserver``: which of them run, and that none outlives it.
 
-They are started with the server, so that each reload starts them anew with its code.
+They are started with the server, so that each reload restarts them with its code.
 Under the reloader the server is killed by its parent at a Control-C; the parent then
 waits until the processes have ended, for the shell's prompt tells that all has.
 """

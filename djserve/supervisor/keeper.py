@@ -1,4 +1,4 @@
-"""The keeper: a process that keeps PROCESSES running where there is no supervisor.
+"""The keeper: a process that keeps PROCESSES running if there is no supervisor.
 
 The server of ``runserver`` ends with every change of a file, in whatever way it can,
 and has threads. The keeper is its child, with one thread and no project. It ends the

@@ -236,7 +236,7 @@ def time_to_end(config: LifecycleConfig) -> float:
 
 
 def time_to_hear(config: LifecycleConfig) -> float:
-    """Return the seconds after which a worker's loop must have heard of its end.
+    """Return the seconds after which a worker's loop must have learned of its end.
 
     A loop that is blocked for as long as requests may take finishes none of them.
     """

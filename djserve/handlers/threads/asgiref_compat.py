@@ -136,7 +136,7 @@ def restore_context(context: Context) -> None:
 
 def has_waiting_thread() -> bool:
     """Whether a thread waits in ``async_to_sync`` for this task, to run its calls."""
-    # Where nothing was ever set, to find that out by the local's own methods takes a
+    # If nothing was ever set, to find that out by the local's own methods takes a
     # lock and an exception, 2 us (benchmark: django_sync).
     if _EXECUTORS is not None:
         storage = _EXECUTORS.get(None)

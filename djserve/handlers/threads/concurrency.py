@@ -1,8 +1,8 @@
 """How many threads are worth running at once, and which of them only wait.
 
-Python runs one thread at a time, and a CPU too. Where jobs compute, a second thread
+Python runs one thread at a time, and a CPU too. If jobs compute, a second thread
 adds nothing but turns to take, and threads that write to one database wait for each
-other's locks in naps; where jobs wait for something else, each thread adds its share.
+other's locks in naps; if jobs wait for something else, each thread adds its share.
 Python without its lock (a free-threaded build) runs a thread on each CPU: there the
 CPUs alone are looked at, and each keeps one.
 
@@ -44,7 +44,7 @@ class Member(Protocol):
 
 
 def open_clock(ident: int) -> int | None:
-    """Return the CPU clock of a thread that lives; None where there are none."""
+    """Return the CPU clock of a thread that lives; None if there are none."""
     open_it = getattr(time, "pthread_getcpuclockid", None)
     return None if open_it is None else open_it(ident)
 
@@ -98,7 +98,7 @@ GRACE = 0.0002
 FULL = 0.8
 """Share of the CPUs that this process may use, from which on it has no more to gain.
 
-What is left would make up for less than what threads lose to each other where they
+What is left would make up for less than what threads lose to each other if they
 write to one SQLite file (benchmark: django_session).
 """
 
@@ -165,7 +165,7 @@ class LockProbe:
         return self._schedule is not None or not self._has_lock
 
     def nap(self, seconds: float) -> bool:
-        """Sleep; True where there was no use for another thread of this process.
+        """Sleep; True if there was no use for another thread of this process.
 
         The sleeper needs the interpreter's lock when it wakes: it is as late as it had
         to wait for that, and for a CPU that other processes use. Code without the lock
@@ -191,7 +191,7 @@ class LockProbe:
 
 
 def open_schedule() -> int | None:
-    """Return a file descriptor for this thread's figures, None where there are none."""
+    """Return a file descriptor for this thread's figures, None if there are none."""
     try:
         return os.open(SCHEDULE, READ)
     except OSError:

@@ -4,11 +4,11 @@ Jobs start in the order in which they have come, save those of a view that has i
 share: they wait behind the others', so that one slow view leaves room for the rest.
 Knows neither threads nor time.
 
-The share depends on what is left. A view may start one more job where the threads that
+The share depends on what is left. A view may start one more job if the threads that
 it then has are at most ``share / (1 - share)`` times those that stay free. So with 0.8
 one view ends up with four fifths of the room, two slow ones with four ninths each, and
 however many there are, some room stays for one that has no job running: that one may
-always start where there is any room at all. The same holds, among the threads that may
+always start if there is any room at all. The same holds, among the threads that may
 compute, for the jobs of a view that are not known to only wait.
 """
 
@@ -20,7 +20,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Waiting(Protocol):
-    """What waits: ``view`` is None where no share applies."""
+    """What waits: ``view`` is None if no share applies."""
 
     place: int
 
@@ -119,7 +119,7 @@ class FairQueue(Generic[W]):
         self.length += 1
 
     def next(self, free: int, free_to_compute: int | None = None) -> W | None:
-        """Return what comes next with so many threads free; None where all must wait.
+        """Return what comes next with so many threads free; None if all must wait.
 
         It stays in the queue until it is removed.
         """

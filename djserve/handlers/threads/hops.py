@@ -256,7 +256,7 @@ class Call:
         return bool(self._tasks)
 
     def forget(self) -> None:
-        """Leave no cycle where what is called holds this call."""
+        """Leave no cycle if what is called holds this call."""
         self._fn = self.on_finish = None
 
     def restore_context(self) -> None:

@@ -145,7 +145,7 @@ class Lease(Executor):
     waited = 0.0
     """Seconds that it has stood in the queue so far, or waited for a database."""
     on_overdue: Action | None = None
-    """Called, in any thread, where the first job has waited for too long; the lease
+    """Called, in any thread, when the first job has waited for too long; the lease
     does not stand in the queue any more."""
     is_tidy = False
     """Set by a job that has done already what ``on_idle`` is for."""
@@ -235,7 +235,7 @@ class Lease(Executor):
         self.is_active = True
 
     def withdraw(self, job: Job) -> bool:
-        """Take back a job; False where it runs already or has run."""
+        """Take back a job; False if it runs already or has run."""
         with self.pool.lock:
             try:
                 self._jobs.remove(job)

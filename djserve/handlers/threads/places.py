@@ -6,7 +6,7 @@ queries and then waits would hold up the login page all the same. The threads th
 nothing with their connections give them back: ``ThreadPool.interrupt`` has idle and
 parked ones do so, and one that an earlier job has left open is taken away.
 
-A job may hold places of one database while it waits for one of another. Where all that
+A job may hold places of one database while it waits for one of another. If all that
 hold places of a database wait in such a way for each other, the first that waits gets
 one beyond the bound: in the middle of transactions, nothing else would end it.
 
@@ -231,7 +231,7 @@ class Places:
                 self._report()
 
     def _rescue(self) -> None:
-        """Let one more connect where all that are connected wait for each other."""
+        """Let one more connect if all that are connected wait for each other."""
         if self._waiters and self._ledger.is_stuck(self):
             self._grant(self._waiters[0])
 

@@ -259,7 +259,7 @@ class ThreadPool:
     def close(self, timeout: float | None = None) -> bool:
         """End the idle threads, and the others as soon as they are idle; wait for them.
 
-        True where all have ended in time. Jobs posted later still run.
+        True if all have ended in time. Jobs posted later still run.
         """
         with self.lock:
             self._closed = True
@@ -292,7 +292,7 @@ class ThreadPool:
     def finish(self, worker: PoolThread, lease: Lease) -> Lease | None:
         """Enter into the books that a worker has run a job; return what it runs next.
 
-        That is the same lease where it has more, or one from the queue: a thread that
+        That is the same lease if it has more, or one from the queue: a thread that
         is awake need not be woken.
         """
         with self.lock:
@@ -318,7 +318,7 @@ class ThreadPool:
         return worker in self._busy
 
     def interrupt(self, worker: PoolThread, job: Job) -> bool:
-        """Have a thread that is idle or parked run a job now; False where it is busy.
+        """Have a thread that is idle or parked run a job now; False if it is busy.
 
         It takes no account of the bounds: what others wait for may depend on the job.
         """
@@ -534,7 +534,7 @@ class ThreadPool:
             return False
 
     def _look(self, probe: LockProbe) -> None:
-        # No hurry where all threads wait, and no other may start anyway; nor where one
+        # No hurry if all threads wait, and no other may start anyway; nor if one
         # is enough, since each look takes the lock from it (benchmark: django_session).
         if probe.was_held:
             is_calm = self._limit.value == self._limit.least
@@ -579,7 +579,7 @@ class ThreadPool:
             self._capacity = self.ceiling + self._blocked
 
     def _revise(self) -> None:
-        """Let more threads run where those that do get too little done."""
+        """Let more threads run if those that do get too little done."""
         with self.lock:
             self._dispatch()
             if not self._queue:
