@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import django
 from django.core.exceptions import ImproperlyConfigured
 
 from demo_project import environment
@@ -31,6 +33,8 @@ elif not SECRET_KEY:
     SECRET_KEY = "django-insecure-for-development-on-this-machine-only"
 CSRF_TRUSTED_ORIGINS = environment.items("CSRF_TRUSTED_ORIGINS")
 
+HAS_TASKS = find_spec("django_tasks_db") is not None
+
 INSTALLED_APPS = [
     # First, so that its runserver is the one that Django finds.
     "djserve",
@@ -41,6 +45,9 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
+    # What Django has from 6.0 on.
+    *(["django_tasks"] if HAS_TASKS and django.VERSION < (6, 0) else []),
+    *(["django_tasks_db"] if HAS_TASKS else []),
     "demo_project.realtime",
     "demo_project.accounts",
     "demo_project.chat",
@@ -168,8 +175,23 @@ FILE_UPLOAD_HANDLERS = [
     "django.core.files.uploadhandler.TemporaryFileUploadHandler",
 ]
 
-# Where thumbnails, link titles and digests are made: in the server's processes, or
-# (off) by `manage.py runworker media digest` beside them.
+# Who makes thumbnails, link titles and digests: tasks, which are rows that db_worker
+# runs beside the server's processes, or (off) the Channels worker. Without fork() there
+# are no processes beside the server.
+DEMO_TASKS = environment.flag("DEMO_TASKS", default=HAS_TASKS and hasattr(os, "fork"))
+DEMO_TASK_WORKERS = environment.number("DEMO_TASK_WORKERS", default=1)
+if HAS_TASKS:
+    TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+if DEMO_TASKS and DEMO_TASK_WORKERS:
+    DJSERVE["PROCESSES"] = {
+        "tasks": {
+            # Under runserver it is reloaded with the server.
+            "command": ["db_worker", "--no-reload", "--interval", "0.5"],
+            "count": DEMO_TASK_WORKERS,
+        }
+    }
+# Where the Channels worker runs: in the server's processes, or (off) as
+# `manage.py runworker media digest` beside them.
 DEMO_INPROCESS_WORKER = environment.flag("DEMO_INPROCESS_WORKER", default=True)
 DEMO_DIGEST_MINUTES = environment.number("DEMO_DIGEST_MINUTES", default=60)
 DEMO_UPLOAD_LIMIT = 5 * 1024 * 1024
@@ -186,10 +208,8 @@ if not DEBUG and not environment.flag("DEMO_PLAIN_HTTP", default=False):
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"outage": {"()": "demo_project.realtime.outage.OutageFilter"}},
     "handlers": {"console": {"class": "logging.StreamHandler"}},
     "loggers": {
         "demo_project": {"handlers": ["console"], "level": "INFO"},
-        "channels_redis.pubsub": {"filters": ["outage"]},
     },
 }

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+from django.conf import settings as django_settings
 from hypothesis import HealthCheck, settings
 
 from djserve.system import count_cpus
@@ -45,6 +46,16 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 def _is_not_about_time(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("Executing %s took")
+
+
+def pytest_configure() -> None:
+    """Leave the demo's tasks out, here and in processes that tests start.
+
+    The suite runs with the demo's settings; what is about its tasks asks for them.
+    """
+    os.environ.setdefault("DEMO_TASKS", "0")
+    django_settings.DEMO_TASKS = False
+    django_settings.DJSERVE.pop("PROCESSES", None)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -12,8 +12,9 @@ from typing import Any
 
 from channels.consumer import AsyncConsumer
 from channels.db import database_sync_to_async
+from django.conf import settings
 
-from demo_project.background import digest, media
+from demo_project.background import digest, media, retries
 from demo_project.chat.presence import sweep_connections
 from demo_project.realtime.groups import GROUPS_LAYER
 
@@ -31,7 +32,7 @@ class JobConsumer(AsyncConsumer):
     # outage of Redis does not make raise.
     channel_layer_alias = GROUPS_LAYER
 
-    async def run(self, job: Callable[..., None], *args: Any) -> None:
+    async def run(self, job: Callable[..., object], *args: Any) -> None:
         try:
             await database_sync_to_async(job, thread_sensitive=False)(*args)
         except Exception:
@@ -50,6 +51,8 @@ class MediaConsumer(JobConsumer):
 
     async def work_requeue(self, job: dict[str, Any]) -> None:
         await self.run(media.requeue)
+        if settings.DEMO_TASKS:
+            await self.run(retries.requeue_lost)
 
 
 class DigestConsumer(JobConsumer):

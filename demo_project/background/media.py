@@ -10,7 +10,7 @@ import io
 import logging
 import uuid
 import warnings
-from datetime import timedelta
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -90,16 +90,21 @@ def local_title(url: str, room: Room) -> str:
 
 
 def requeue() -> None:
-    """Send the work again that was lost; drop uploads that were never sent."""
+    """Send again what a channel lost (tasks are not); drop uploads never sent."""
     now = timezone.now()
+    if not settings.DEMO_TASKS:
+        _requeue(now)
+    unsent = Attachment.objects.filter(message=None, created_at__lt=now - UNSENT_AFTER)
+    for attachment in unsent:
+        attachment.delete()
+
+
+def _requeue(now: datetime) -> None:
     waiting = {"state": Processing.PENDING, "created_at__lt": now - REQUEUE_AFTER}
     for attachment in Attachment.objects.filter(**waiting):
         enqueue_attachment(attachment)
     for preview in LinkPreview.objects.filter(**waiting):
         jobs.enqueue("media", {"type": "preview.title", "id": preview.pk})
-    unsent = Attachment.objects.filter(message=None, created_at__lt=now - UNSENT_AFTER)
-    for attachment in unsent:
-        attachment.delete()
 
 
 def enqueue_attachment(attachment: Attachment) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from demo_project.background import jobs
@@ -38,11 +39,15 @@ def claim(name: str, period: timedelta) -> bool:
 
 
 def enqueue_due() -> list[str]:
-    """Send the jobs that are due to their worker; return their names."""
+    """Hand the jobs that are due to their workers; return their names.
+
+    The claim and the task that it leads to are committed together.
+    """
     sent = []
     for name, period in periods().items():
-        if period and claim(name, period):
-            channel, job = JOBS[name]
-            jobs.enqueue(channel, job)
-            sent.append(name)
+        with transaction.atomic():
+            if period and claim(name, period):
+                channel, job = JOBS[name]
+                jobs.enqueue(channel, job)
+                sent.append(name)
     return sent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from django.apps import AppConfig
 
 
@@ -11,3 +13,7 @@ class RealtimeConfig(AppConfig):
     def ready(self) -> None:
         # Imported for their registration.
         from demo_project.realtime import signals  # noqa: F401
+        from demo_project.realtime.outage import OutageFilter
+
+        # Not in LOGGING, which the supervisor uses too, and that without the project.
+        logging.getLogger("channels_redis.pubsub").addFilter(OutageFilter())

@@ -6,10 +6,12 @@ import time
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Count
 from django.db.models.functions import TruncMinute
 from django.utils import timezone
 
+from demo_project.background import retries
 from demo_project.chat.models import Message
 from demo_project.realtime import presence
 
@@ -25,6 +27,7 @@ def snapshot() -> dict[str, Any]:
         "connections": live.count(),
         "people": live.exclude(user=None).values("user").distinct().count(),
         "messages_per_second": _recent_messages() / WINDOW.total_seconds(),
+        "tasks": retries.count() if settings.DEMO_TASKS else None,
     }
     elapsed = time.perf_counter() - started
     return {**figures, "database_ms": round(elapsed * 1000, 2)}

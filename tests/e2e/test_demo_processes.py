@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.conf import settings
 from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
@@ -83,9 +84,18 @@ def send(connection: ClientConnection, text: str, *attachments: str) -> None:
     connection.send(json.dumps(command))
 
 
+@pytest.fixture(params=["channels", "tasks"])
+def worker(request: pytest.FixtureRequest) -> str:
+    """Who makes thumbnails."""
+    if request.param == "tasks" and not settings.HAS_TASKS:
+        pytest.skip("django-tasks-db is not installed")
+    return str(request.param)
+
+
 @pytest.fixture
 def site(
     prepared: Prepared,
+    worker: str,
     redis_url: str,
     start_server: Callable[..., Any],
     tmp_path: Path,
@@ -96,20 +106,21 @@ def site(
         "DEMO_DATA_DIR": str(data),
         "REDIS_URL": redis_url,
         "DEMO_INPROCESS_WORKER": "0",
+        "DEMO_TASKS": "1" if worker == "tasks" else "0",
     }
     site = Site(prepared, data, env, ports)
     for port in ports:
         words = ["manage.py", "runasgi", f"127.0.0.1:{port}", *PATIENT_SERVER]
         start_server(*words, port=port, env=env)
-    worker = subprocess.Popen(
+    channels_worker = subprocess.Popen(
         [sys.executable, "manage.py", "runworker", "media", "digest"],
         cwd=ROOT,
         env={**os.environ, **env},
         stderr=subprocess.DEVNULL,
     )
     yield site
-    worker.terminate()
-    worker.wait(120)
+    channels_worker.terminate()
+    channels_worker.wait(120)
 
 
 def test_processes_work_as_one_site(site: Site) -> None:

@@ -25,6 +25,11 @@ function show(frame) {
   charts.latency.push([roundTrip, frame.layer_ms, frame.database_ms]);
   value("connections", frame.connections);
   value("messages", frame.messages_per_second);
+  if (frame.tasks) {
+    const { ready, running, failed, done } = frame.tasks;
+    value("tasks", `${ready + running}`);
+    figure("tasks").querySelector("[data-note]").textContent = `${running} running, ${done} done, ${failed} failed for good`;
+  }
   value("latency", [roundTrip ?? "–", frame.layer_ms, frame.database_ms].join(" / "));
   figure("connections").querySelector("[data-note]").textContent = `${frame.people} ${frame.people === 1 ? "person" : "people"} signed in`;
   socket.ping();
