@@ -197,8 +197,16 @@ class PrivateResponse(ResponseFilter):
     def send_response(
         self, status: int, headers: Headers, data: bytes, more: bool
     ) -> None:
-        """Send the response, or the file that it names."""
+        """Send the response, or the file that it names.
+
+        Unlike nginx, which sends the file whatever the status is: a middleware that
+        turns a view's finished response into 403 leaves the field in it.
+        """
         target = _find_target(headers)
+        if target is not None and not 200 <= status < 300:
+            self._warn_of_status(target, status)
+            headers = _without_target(headers)
+            target = None
         if target is None:
             self._stream.send_response(status, headers, data, more)
             return
@@ -263,6 +271,16 @@ class PrivateResponse(ResponseFilter):
         self._stream.send_response(status, fields, content, more=False)
         self._finish_file(0.0, status, len(content))
 
+    def _warn_of_status(self, target: bytes, status: int) -> None:
+        logger.warning(
+            "Did not send %s, which %s %s names in X-Accel-Redirect: the response's "
+            "status is %d",
+            target.decode("utf-8", "backslashreplace"),
+            self._head.method,
+            self._head.raw_path.decode("latin-1"),
+            status,
+        )
+
     def finish(
         self, head: RequestHead, scope: Scope, began: float, status: int, size: int
     ) -> None:
@@ -287,6 +305,15 @@ def _find_target(headers: Headers) -> bytes | None:
             # Not a field at all: the stream has an error for that.
             return None
     return None
+
+
+def _without_target(headers: Headers) -> Headers:
+    """Return the fields without the one that is for the server alone.
+
+    Raises ApplicationError for a malformed field.
+    """
+    encode_fields(headers)
+    return [pair for pair in headers if bytes(pair[0]).lower() != FIELD]
 
 
 def _keep_fields(headers: Headers) -> Headers:

@@ -33,7 +33,8 @@ async def app(scope, receive, send):
     target = unquote_to_bytes(scope["query_string"])
     if target:
         headers.append((b"x-accel-redirect", target))
-    start = {"type": "http.response.start", "status": 200, "headers": headers}
+    status = int(dict(scope["headers"]).get(b"x-status", 200))
+    start = {"type": "http.response.start", "status": status, "headers": headers}
     await send(start)
     await send({"type": "http.response.body", "body": b"own"})
 """
@@ -139,6 +140,32 @@ def test_target_is_answered_as_by_nginx(
         for response in (ours, theirs):
             assert "x-accel-redirect" not in response.headers
             assert response.headers["etag"] != '"of the application"'
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 299])
+def test_file_is_sent_for_each_status_of_success_as_by_nginx(
+    urls: tuple[str, str], status: int
+) -> None:
+    fields = {"x-status": str(status)}
+    ours, theirs = (ask(url, "/private/a.txt", **fields) for url in urls)
+
+    assert ours.status_code == theirs.status_code == 200
+    assert ours.content == theirs.content == b"This is a.txt"
+
+
+@pytest.mark.parametrize("status", [300, 302, 400, 401, 403, 404, 410, 500, 503])
+@pytest.mark.parametrize("target", ["/private/a.txt", "/private/none.txt"])
+def test_response_that_refuses_never_sends_the_file(
+    urls: tuple[str, str], status: int, target: str
+) -> None:
+    # nginx sends it, with 200: a middleware that sets 403 gives the file away.
+    fields = {"x-status": str(status)}
+    ours, theirs = (ask(url, target, **fields) for url in urls)
+
+    assert (ours.status_code, ours.content) == (status, b"own")
+    assert ours.headers["etag"] == '"of the application"'
+    assert "x-accel-redirect" not in ours.headers
+    assert theirs.status_code == (200 if "a.txt" in target else 404)
 
 
 @pytest.mark.parametrize("target", DIFFERENCES)

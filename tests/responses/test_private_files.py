@@ -38,12 +38,13 @@ class Views:
     def __init__(self, *fields: tuple[bytes, bytes], parts: int = 1) -> None:
         self.fields = list(fields)
         self.parts = parts
+        self.status = 200
         self.sent = 0
         self.error: BaseException | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        start = {"type": "http.response.start", "status": 200, "headers": self.fields}
-        await send(start)
+        start = {"type": "http.response.start", "status": self.status}
+        await send({**start, "headers": self.fields})
         try:
             for index in range(self.parts):
                 more = index + 1 < self.parts
@@ -81,6 +82,22 @@ def split(data: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
 async def ask(root: Path, views: Views, request: bytes) -> Any:
     transport = await open_site(root, views).send(request)
     return split(transport.data)
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 404, 500])
+@pytest.mark.parametrize("parts", [1, 3])
+@on_loop
+async def test_refusal_of_a_middleware_holds_the_file_back(
+    root: Path, status: int, parts: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    views = named(b"/private/a.txt", (b"Content-Length", b"%d" % (3 * parts)))
+    views.status, views.parts = status, parts
+    got, fields, content = await ask(root, views, get())
+
+    assert (got, content) == (b"%d" % status, b"own" * parts)
+    assert b"x-accel-redirect" not in fields
+    (record,) = [r for r in caplog.records if r.name == "djserve.error"]
+    assert "Did not send /private/a.txt, which GET /view names" in record.getMessage()
 
 
 @on_loop
