@@ -37,6 +37,7 @@ class DjserveConfig(AppConfig):
                 register(check, TAG)
         tracing_context.preparations.add(_trace_django)
         notes.preparations.add(_note_requests)
+        notes.view_preparations.add(_note_views)
 
 
 def require_channels(installed_apps: Iterable[str]) -> None:
@@ -55,6 +56,12 @@ def _note_requests() -> None:
     from djserve.handlers.notes import note_requests
 
     note_requests()
+
+
+def _note_views() -> None:
+    from djserve.handlers.notes import note_views
+
+    note_views()
 
 
 def _trace_django() -> None:

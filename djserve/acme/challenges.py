@@ -23,6 +23,20 @@ CHALLENGE_LIMIT = 1024
 is_token = re.compile(r"[A-Za-z0-9_-]{1,128}").fullmatch
 
 
+def find_tls_challenge(config: ACMEConfig, name: str | None) -> str | None:
+    """Return the file of the certificate that answers for a name (tls-alpn-01)."""
+    if name is None or name.lower() not in map(str.lower, config.acme_domains):
+        return None
+    path = tls_challenge_path(config, name)
+    return path if os.path.isfile(path) else None
+
+
+def tls_challenge_path(config: ACMEConfig, name: str) -> str:
+    """Return where a name's answer is; no token, which are asked for, has the dots."""
+    folder = os.path.dirname(certificate_path(config))
+    return os.path.join(folder, CHALLENGES, f"{name.lower()}.pem")
+
+
 def read_challenge(config: ACMEConfig, token: str) -> bytes | None:
     """Return the answer to a challenge, None if there is none of that name."""
     if not is_token(token):

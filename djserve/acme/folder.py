@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from djserve.acme.challenges import CHALLENGES, is_token
+from djserve.acme.challenges import CHALLENGES, is_token, tls_challenge_path
 from djserve.conf.schema_https import certificate_path
 from djserve.system import replace_file
 
@@ -52,12 +52,14 @@ class CertificateFolder:
     """The files of one directory of certificates, in ACME_FOLDER."""
 
     def __init__(self, config: ACMEConfig, owner: Owner = SAME_OWNER) -> None:
+        self._config = config
         self._domains = config.acme_domains
         self._owner = owner
         self.certificate = Path(certificate_path(config))
         self.path = self.certificate.parent
         self.account = self.path / "account.pem"
         self.lock = self.path / "lock"
+        self.backoff = self.path / "backoff.json"
         self.challenges = self.path / CHALLENGES
 
     def prepare(self) -> None:
@@ -79,6 +81,12 @@ class CertificateFolder:
             raise ValueError(f"not a token: {token!r}")
         path = self.challenges / token
         write_file(path, content.encode("ascii"), self._owner)
+        return path
+
+    def save_tls_challenge(self, domain: str, pem: bytes) -> Path:
+        """Keep the certificate that answers for a name where the server looks."""
+        path = Path(tls_challenge_path(self._config, domain))
+        write_file(path, pem, self._owner)
         return path
 
     def due_in(self) -> float:

@@ -24,6 +24,9 @@ from djserve.conf.schema_https import ACMEConfig
 if TYPE_CHECKING:
     from pathlib import Path
 
+# In front of the seconds that the authority asks to wait for; the error comes after.
+RETRY_AFTER = "Retry-After:"
+
 # Seconds for all of an order: authorities validate in a few.
 TIME_LIMIT = 180.0
 
@@ -78,53 +81,86 @@ def _lock(file: IO[bytes]) -> bool:
 
 
 def _order(config: ACMEConfig, folder: CertificateFolder) -> None:
-    from acme import challenges, crypto_util
+    from acme import crypto_util
+    from josepy import jwk
+
+    # Its import makes the challenge known to the library.
+    from djserve.acme import tls_alpn  # noqa: F401
+    from djserve.acme.network import Network
 
     if config.acme_ca_file is not None:
         # What the library's own client (requests) reads.
         os.environ["REQUESTS_CA_BUNDLE"] = config.acme_ca_file
-    client = _open_account(config, folder)
-    key = ec.generate_private_key(ec.SECP256R1())
-    secret = private_pem(key)
-    csr = crypto_util.make_csr(secret, list(config.acme_domains))
-    order = client.new_order(csr)
-    made: list[Path] = []
+    key = jwk.JWKRSA(key=_account_key(folder.account))
+    net = Network(key, user_agent=f"djserve/{djserve.__version__}", timeout=30)
     try:
-        for authorization in order.authorizations:
-            if authorization.body.status.name == "valid":
-                continue
-            offered = [
-                each
-                for each in authorization.body.challenges
-                if isinstance(each.chall, challenges.HTTP01)
-            ]
-            if not offered:
-                name = authorization.body.identifier.value
-                raise ValueError(f"{name}: the authority offers no http-01 challenge")
-            response, content = offered[0].response_and_validation(client.net.key)
-            token = offered[0].chall.encode("token")
-            made.append(folder.save_challenge(token, content))
-            client.answer_challenge(offered[0], response)
-        # The library counts in local time without a zone.
-        deadline = datetime.now() + timedelta(seconds=TIME_LIMIT)
-        chain = client.poll_and_finalize(order, deadline).fullchain_pem.encode("ascii")
-    finally:
-        for path in made:
-            with suppress(OSError):
-                path.unlink()
-    if x509.load_pem_x509_certificate(chain).public_key() != key.public_key():
+        client = _open_account(config, net)
+        secret_key = ec.generate_private_key(ec.SECP256R1())
+        secret = private_pem(secret_key)
+        csr = crypto_util.make_csr(secret, list(config.acme_domains))
+        order = client.new_order(csr)
+        chain = _validate(config, folder, client, order)
+    except Exception:
+        if net.retry_after is not None:
+            print(f"{RETRY_AFTER} {net.retry_after:.0f}")
+        raise
+    if x509.load_pem_x509_certificate(chain).public_key() != secret_key.public_key():
         raise ValueError("the authority's certificate is for another key")
     folder.save_certificate(secret + chain)
 
 
-def _open_account(config: ACMEConfig, folder: CertificateFolder) -> Any:
+def _validate(
+    config: ACMEConfig, folder: CertificateFolder, client: Any, order: Any
+) -> bytes:
+    """Answer the challenges of an order; return the certificate with its chain."""
+    made: list[Path] = []
+    try:
+        for authorization in order.authorizations:
+            if authorization.body.status.name != "valid":
+                challenge = _choose(authorization.body, config.acme_challenge)
+                name = authorization.body.identifier.value
+                response, path = _answer(folder, challenge, name, client.net.key)
+                made.append(path)
+                client.answer_challenge(challenge, response)
+        # The library counts in local time without a zone.
+        deadline = datetime.now() + timedelta(seconds=TIME_LIMIT)
+        finished = client.poll_and_finalize(order, deadline)
+        chain: str = finished.fullchain_pem
+        return chain.encode("ascii")
+    finally:
+        for path in made:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _answer(
+    folder: CertificateFolder, challenge: Any, name: str, account: Any
+) -> tuple[Any, Path]:
+    """Put the answer to a challenge in its place; return what tells of it, and that."""
+    from djserve.acme.tls_alpn import TLSALPN01, make_certificate
+
+    response, content = challenge.response_and_validation(account)
+    if isinstance(challenge.chall, TLSALPN01):
+        pem = make_certificate(name, content)
+        return response, folder.save_tls_challenge(name, pem)
+    token = challenge.chall.encode("token")
+    return response, folder.save_challenge(token, content)
+
+
+def _choose(body: Any, kind: str) -> Any:
+    """Return the challenge of that kind among those of an authorization."""
+    for each in body.challenges:
+        if each.chall.typ == kind:
+            return each
+    raise ValueError(
+        f"{body.identifier.value}: the authority offers no {kind} challenge"
+    )
+
+
+def _open_account(config: ACMEConfig, net: Any) -> Any:
     """Return a client of the directory with this server's account, new or known."""
     from acme import client, errors, messages
-    from josepy import jwk
 
-    key = jwk.JWKRSA(key=_account_key(folder.account))
-    agent = f"djserve/{djserve.__version__}"
-    net = client.ClientNetwork(key, user_agent=agent, timeout=30)
     directory = client.ClientV2.get_directory(config.acme_directory, net)
     opened = client.ClientV2(directory, net)
     registration = messages.NewRegistration.from_data(

@@ -10,13 +10,15 @@ import dataclasses
 import importlib.util
 import json
 import logging
-import random
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
+from djserve.acme.backoff import OrderBackoff
 from djserve.acme.folder import SAME_OWNER, CertificateFolder
+from djserve.acme.order import RETRY_AFTER
 from djserve.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,9 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djserve.acme")
 
-# Seconds: authorities allow few failures of a name in an hour.
-FIRST_PAUSE = 300.0
-LONGEST_PAUSE = 6 * 3600.0
+# Seconds.
 LOOK_INTERVAL = 3600.0
 ORDER_TIMEOUT = 600.0
 
@@ -58,8 +58,7 @@ class Renewal:
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
         self._started = 0.0
-        self._next_look = 0.0
-        self._failures = 0
+        self._next_look: float | None = None
         self._is_closed = False
         if importlib.util.find_spec("acme") is None:
             problem = 'the package "acme" is missing; install "djserve[acme]"'
@@ -69,6 +68,7 @@ class Renewal:
         except (OSError, LookupError) as error:
             problem = f"{self._folder.path} cannot be used: {error}"
             raise ConfigError([f"ACME_FOLDER: {problem}"]) from error
+        self._backoff = OrderBackoff(self._folder.backoff, config)
 
     @property
     def pid(self) -> int | None:
@@ -79,7 +79,10 @@ class Renewal:
         """Begin an order that is due, or handle the end of the one that runs."""
         if self._process is not None:
             self._watch(now)
-        elif now >= self._next_look:
+            return
+        if self._next_look is None:
+            self._next_look = now + self._wait_as_before()
+        if now >= self._next_look:
             due = self._folder.due_in()
             if due > 0:
                 self._next_look = now + min(due, LOOK_INTERVAL)
@@ -103,6 +106,19 @@ class Renewal:
             process.kill()
             process.wait()
             self._close_output()
+
+    def _wait_as_before(self) -> float:
+        """Return the seconds that a failure before the start leaves to wait."""
+        pause = self._backoff.pause()
+        if pause and not self._folder.due_in():
+            logger.warning(
+                "The last order of a certificate for %s has failed: the next try is "
+                "in %d minutes, or at the next start if %s is removed",
+                ", ".join(self._config.acme_domains),
+                round(pause / 60),
+                self._folder.backoff,
+            )
+        return pause
 
     def _start(self, now: float) -> None:
         logger.info("Ordering a certificate from %s", self._config.acme_directory)
@@ -134,21 +150,21 @@ class Renewal:
                 self._process.kill()
             return
         self._process = None
-        text = self._close_output()
+        lines = self._close_output()
+        # The last one of a traceback is its error.
+        text = lines[-1] if lines else ""
         if code:
-            self._fail(now, text or f"the process ended with {code}")
+            reason = text or f"the process ended with {code}"
+            self._fail(now, reason, _find_retry_after(lines))
             return
-        self._failures = 0
+        self._backoff.succeed()
         # What it has left in the folder says when the next one is due.
         self._next_look = now + 1
         if text:
             logger.info("%s", text)
 
-    def _fail(self, now: float, reason: str) -> None:
-        self._failures += 1
-        pause = min(FIRST_PAUSE * 2 ** (self._failures - 1), LONGEST_PAUSE)
-        # Not all servers that failed together try again together.
-        pause *= random.uniform(0.9, 1.1)
+    def _fail(self, now: float, reason: str, retry_after: float | None = None) -> None:
+        pause = self._backoff.fail(retry_after)
         self._next_look = now + pause
         logger.error(
             "No certificate for %s: %s. The one in use stays; the next try is in %d "
@@ -158,15 +174,22 @@ class Renewal:
             round(pause / 60),
         )
 
-    def _close_output(self) -> str:
+    def _close_output(self) -> list[str]:
         output, self._output = self._output, None
         if output is None:
-            return ""
+            return []
         with output:
             output.seek(0)
-            lines = output.read().decode(errors="replace").strip().splitlines()
-        # The last one of a traceback is its error.
-        return lines[-1] if lines else ""
+            return output.read().decode(errors="replace").strip().splitlines()
+
+
+def _find_retry_after(lines: Sequence[str]) -> float | None:
+    """Return the seconds that the authority asks to wait for, as the order tells."""
+    for line in lines:
+        if line.startswith(RETRY_AFTER):
+            with suppress(ValueError):
+                return float(line.removeprefix(RETRY_AFTER))
+    return None
 
 
 def order_command() -> list[str]:

@@ -365,8 +365,12 @@ def _check_acme(values: Mapping[str, Any], places: Mapping[str, str]) -> Iterato
         "ACME_FOLDER": "a folder for the certificate beside it (ACME_FOLDER)",
         "ACME_AGREE_TO_TERMS": "your consent to the authority's terms beside it "
         "(ACME_AGREE_TO_TERMS)",
-        "REDIRECT_HTTP": "an address for the challenges beside it (REDIRECT_HTTP)",
     }
+    if values.get("acme_challenge", "http-01") == "http-01":
+        needed["REDIRECT_HTTP"] = (
+            "ACME_CHALLENGE to be 'tls-alpn-01', or an address for the challenges "
+            "beside it (REDIRECT_HTTP)"
+        )
     for key, expected in needed.items():
         if not values.get(key.lower()):
             yield f"{place}: expected {expected}, got none"
@@ -381,6 +385,7 @@ _RULES_BETWEEN = (
     (
         (
             "acme_agree_to_terms",
+            "acme_challenge",
             "acme_domains",
             "acme_folder",
             "certfile",

@@ -45,6 +45,13 @@ class ACMEConfig:
         metavar="PATH",
         syntax="new-file",
     )
+    acme_challenge: str = setting(
+        "http-01",
+        "How the authority sees that the names lead here: http-01 asks port 80 "
+        "(REDIRECT_HTTP), tls-alpn-01 port 443 (BIND).",
+        choices=("http-01", "tls-alpn-01"),
+        metavar="CHALLENGE",
+    )
     acme_agree_to_terms: bool = setting(
         False, "You agree to the terms of service of the certificate authority."
     )

@@ -162,6 +162,38 @@ class MetricsConfig:
         "Answer /healthz and /readyz on the server's own addresses, in front of the "
         "application and of ALLOWED_HOSTS.",
     )
+    metrics_otlp: bool = setting(
+        False,
+        "Send the metrics over OTLP; needs the package extra otel. OpenTelemetry's "
+        "variables OTEL_* say where they go, and how often.",
+    )
+    statsd: str | None = setting(
+        None,
+        "Receiver of the metrics by StatsD: host:port, or unix:/path.",
+        metavar="ADDRESS",
+        syntax="datagram-address",
+    )
+    statsd_prefix: str = setting(
+        "djserve",
+        "What the names of the metrics begin with for StatsD; a dot follows.",
+        metavar="NAME",
+        syntax="statsd-name",
+    )
+    statsd_interval: float = setting(
+        10.0, "Seconds between two reports to StatsD.", minimum=0.1
+    )
+    dogstatsd: bool = setting(
+        False,
+        "Send labels (method, status, view) to StatsD as tags, as DogStatsD has them, "
+        "instead of parts of the names.",
+    )
+    statsd_tags: tuple[str, ...] = setting(
+        (),
+        "Tag of all metrics for StatsD, such as env:production; turns tags on. May be "
+        "given several times.",
+        metavar="TAG",
+        syntax="statsd-tag",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -168,6 +168,27 @@ def _check_endpoint(text: str) -> None:
         raise ValueError
 
 
+def _check_datagram_address(text: str) -> None:
+    if text.startswith("unix:"):
+        _check_unix_path(text.removeprefix("unix:"))
+        return
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None or not match["host"] or not text.isprintable() or " " in text:
+        raise ValueError("the port is missing" if text and is_host_only(text) else "")
+    if not 0 < int(match["port"]) <= LARGEST_PORT:
+        raise ValueError(f"a port is at most {LARGEST_PORT}, and at least 1")
+
+
+def _check_statsd_name(text: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]*", text):
+        raise ValueError
+
+
+def _check_statsd_tag(text: str) -> None:
+    if not text or not text.isprintable() or re.search(r"[,|#\s]", text):
+        raise ValueError
+
+
 def _check_unix_path(path: str) -> None:
     if not path:
         raise ValueError("the path is missing")
@@ -304,6 +325,11 @@ RULES = {
         "host:port, [ipv6]:port, unix:/path, fd://N or a Twisted endpoint string",
         _check_address,
     ),
+    "datagram-address": Rule(
+        "host:port, [ipv6]:port or unix:/path", _check_datagram_address
+    ),
+    "statsd-name": Rule("letters, digits, dots, - and _", _check_statsd_name),
+    "statsd-tag": Rule("a tag as in env:production", _check_statsd_tag),
     "network": Rule('an IP network, "private", "unix" or "*"', _check_network),
     "origin": Rule(
         'an origin as in "https://example.com", "null", "file://" or "*"',

@@ -30,7 +30,7 @@ from djserve.doctor.uvicorn import (
 
 _STREAMS = {"-", "/dev/stdout", "/dev/fd/1", "/proc/1/fd/1"}
 _SYSLOG = "Set a SysLogHandler in LOGGING of Django's settings."
-STATSD = "Metrics are for Prometheus: --metrics-bind, package extra production."
+STATSD = "The metrics have djserve's names, and are sent every 10 seconds."
 START_BY_MANAGER = "Have systemd or a container keep the server running."
 FRAMES = "Frames are of 16 KiB; a larger one needs more memory and saves little."
 _DIRTY = "Work beside requests belongs to a task queue."
@@ -105,6 +105,16 @@ def _request_line(draft: Draft, value: str) -> Outcome:
     if value == "0":
         return unneeded("The limit is 16 KiB, and there is always one.")
     return translated(draft.add("--request-line-limit", value))
+
+
+def statsd_host_becomes(draft: Draft, value: str) -> Outcome:
+    address = value.replace("unix://", "unix:")
+    return translated(draft.add("--statsd", address), STATSD)
+
+
+def statsd_tags_become(draft: Draft, value: str) -> Outcome:
+    tags = [tag for tag in value.replace(" ", "").split(",") if tag]
+    return translated(" ".join(draft.add("--statsd-tags", tag) for tag in tags))
 
 
 def _directory(draft: Draft, value: str) -> Outcome:
@@ -333,11 +343,26 @@ RULES: tuple[FlagRule, ...] = (
         values="0",
         name="enable_stdio_inheritance",
     ),
-    missing("--statsd-host", STATSD, name="statsd_host"),
-    missing("--dogstatsd-tags", STATSD, name="dogstatsd_tags"),
-    missing("--statsd-prefix", STATSD, name="statsd_prefix"),
+    special(
+        "--statsd-host",
+        statsd_host_becomes,
+        "`--statsd`",
+        STATSD,
+        name="statsd_host",
+    ),
+    special(
+        "--dogstatsd-tags",
+        statsd_tags_become,
+        "`--statsd-tags`",
+        "Once for each tag.",
+        name="dogstatsd_tags",
+    ),
+    to("--statsd-prefix", "--statsd-prefix", name="statsd_prefix"),
     missing(
-        "--enable-backlog-metric", STATSD, values="0", name="enable_backlog_metric"
+        "--enable-backlog-metric",
+        "Calls that wait for a thread are counted; the kernel's queue is not.",
+        values="0",
+        name="enable_backlog_metric",
     ),
     needless(
         "-n --name",

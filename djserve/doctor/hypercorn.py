@@ -11,6 +11,8 @@ from djserve.doctor.gunicorn import (
     configuration,
     error_log,
     socket_mode,
+    statsd_host_becomes,
+    statsd_tags_become,
 )
 from djserve.doctor.rules import (
     Draft,
@@ -122,9 +124,15 @@ RULES: tuple[FlagRule, ...] = (
     missing("", LOGGING, name="logconfig_dict"),
     missing("", LOGGING, name="logger_class"),
     special("--log-level", level, "`--verbosity`", name="loglevel"),
-    missing("--statsd-host", STATSD, name="statsd_host"),
-    missing("--statsd-prefix", STATSD, name="statsd_prefix"),
-    missing("", STATSD, name="dogstatsd_tags"),
+    special(
+        "--statsd-host",
+        statsd_host_becomes,
+        "`--statsd`",
+        STATSD,
+        name="statsd_host",
+    ),
+    to("--statsd-prefix", "--statsd-prefix", name="statsd_prefix"),
+    special("", statsd_tags_become, "`--statsd-tags`", name="dogstatsd_tags"),
     to(
         "--root-path",
         "--root-path",

@@ -17,12 +17,21 @@ import os
 import sys
 import tempfile
 import zlib
+from bisect import bisect_left
 from collections.abc import Mapping
 from enum import IntEnum, auto
 from itertools import chain
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from djserve.instrumentation.limits import LIMITS
+from djserve.instrumentation.notes import take_view
+from djserve.instrumentation.view_times import (
+    NAME,
+    ROWS,
+    Numbers,
+    ViewTimes,
+    table_size,
+)
 from djserve.system import read_at
 
 if TYPE_CHECKING:
@@ -60,8 +69,6 @@ BUCKETS = (
     30.0,
 )
 """Upper bounds of the durations that are counted together, in seconds."""
-
-Numbers: TypeAlias = "memoryview[int]"
 
 
 class Figure(IntEnum):
@@ -124,11 +131,12 @@ VIEWS = 16
 _NAME = 8
 _VIEW = _NAME + 2
 _LIMITS = _LENGTH + VIEWS * _VIEW
-SIZE = (_LIMITS + len(LIMITS)) * 8
+_VIEW_TIMES = _LIMITS + len(LIMITS)
+_BUCKETS = len(BUCKETS) + 1
+SIZE = (_VIEW_TIMES + table_size(_BUCKETS)) * 8
 
-LAYOUT = zlib.crc32(
-    repr((METHODS, PROTOCOLS, STATUS_LIMIT, BUCKETS, VIEWS, _NAME, LIMITS)).encode()
-)
+_TABLES = (METHODS, PROTOCOLS, STATUS_LIMIT, BUCKETS, VIEWS, _NAME, LIMITS, ROWS, NAME)
+LAYOUT = zlib.crc32(repr(_TABLES).encode())
 """What the tables are like, in one number; 0 in versions that did not tell it."""
 
 _METHOD_INDEX = {method: index for index, method in enumerate(METHODS)}
@@ -151,6 +159,7 @@ class Board:
         self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, SIZE)
         self.numbers: Numbers = memoryview(self._memory).cast("Q")
+        self.view_times = ViewTimes(self.numbers, _VIEW_TIMES, _BUCKETS)
         if is_new:
             self.numbers[Figure.LAYOUT] = LAYOUT
 
@@ -234,6 +243,7 @@ class Board:
         for index in chain(*tables):
             if theirs[index]:
                 ours[index] += theirs[index]
+        self.view_times.add_all(other.view_times.read())
 
 
 def _has_our_layout(descriptor: int) -> bool:
@@ -263,12 +273,12 @@ def request_index(method: str, status: int, http_version: str) -> int:
 
 def duration_index(seconds: float) -> int:
     """Return where requests of this duration are counted."""
-    index = 0
-    for bound in BUCKETS:
-        if seconds <= bound:
-            break
-        index += 1
-    return _DURATIONS + index
+    return _DURATIONS + find_bucket(seconds)
+
+
+def find_bucket(seconds: float) -> int:
+    """Return which of ``BUCKETS`` a duration falls into, their number if into none."""
+    return bisect_left(BUCKETS, seconds)
 
 
 def _labels(index: int) -> tuple[str, int, str]:
@@ -282,9 +292,14 @@ class Meter:
 
     def __init__(self, board: Board) -> None:
         self._numbers = board.numbers
+        self._view_times = board.view_times
 
     def request_finished(self, record: RequestRecord) -> None:
         self._count(record, record.status)
+        view = take_view(record.scope)
+        if view:
+            seconds = record.duration
+            self._view_times.add(view, find_bucket(seconds), int(seconds * 1e9))
 
     def websocket_connecting(self, record: RequestRecord) -> None:
         """Wait for what becomes of it."""

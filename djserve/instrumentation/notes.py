@@ -42,6 +42,26 @@ class Preparations:
 preparations = Preparations()
 """Called when notes are first wanted in this process."""
 
+DJANGO_REQUEST = "djserve.request"
+"""The key in the scope's extensions of Django's request, for the times of views."""
+
+view_preparations = Preparations()
+"""Called when the views of requests are first wanted in this process."""
+
+
+def take_view(scope: MutableMapping[str, Any] | None) -> str:
+    """Return the name of the view that a request has come to, "" for none.
+
+    Called once, at the request's end: Django's request, which refers to the scope, is
+    taken out of it.
+    """
+    if scope is None:
+        return ""
+    extensions = scope.get("extensions")
+    request = extensions.pop(DJANGO_REQUEST, None) if extensions else None
+    match = None if request is None else request.resolver_match
+    return "" if match is None else str(match.view_name or match._func_path or "")
+
 
 def take_notes(scope: MutableMapping[str, Any]) -> dict[str, Any]:
     """Put notes into a scope and return them."""

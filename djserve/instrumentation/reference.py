@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from djserve.instrumentation.board import Board, request_index
+from djserve.instrumentation.figures import read_figures
 from djserve.instrumentation.limits import LIMITS
 from djserve.instrumentation.metrics import render
 
@@ -27,6 +28,7 @@ LOGGERS = {
     "ASGI, failures of the lifespan and of the access log's file.",
     "djserve.handlers": "Threads, database connections and middleware of Django's "
     "handler.",
+    "djserve.metrics": "Metrics that do not reach StatsD or a collector.",
     "djserve.net": "Certificates, TLS, PROXY headers, a shortage of descriptors.",
     "djserve.processes": "What the programs of `PROCESSES` print, line by line.",
     "djserve.server": "Addresses that are listened on, and what the start found.",
@@ -78,7 +80,9 @@ def render_metrics() -> str:
     board.numbers[request_index("GET", 200, "1.1")] = 1
     board.set_views({"view": (1, 1)})
     board.set_limits(dict.fromkeys(LIMITS, 1))
-    text = render([("1", board)], processes=[("name", 1, 0)]).decode()
+    board.view_times.add("view", 0, 1)
+    figures = read_figures([("1", board)], processes=[("name", 1, 0)])
+    text = render(figures).decode()
     board.close()
     rows = []
     for name, told, kind, samples in _FAMILY.findall(text):

@@ -9,18 +9,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import djserve
-from djserve.errors import ConfigError
+from djserve.instrumentation.otel_exporters import load_exporters, missing_package
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from opentelemetry.trace import Tracer
-
-GROUP = "opentelemetry_traces_exporter"
 
 # Seconds at the end for the last spans to be sent.
 SHUTDOWN_TIMEOUT = 5.0
@@ -33,7 +30,7 @@ def require_tracing() -> None:
     except ImportError:
         is_there = False
     if not is_there:
-        raise _missing("opentelemetry-api")
+        raise missing_package("TRACING", "opentelemetry-api")
 
 
 class Export:
@@ -68,38 +65,10 @@ def make_provider(environ: Mapping[str, str]) -> Any:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        raise _missing("opentelemetry-sdk") from None
-    exporters = [_load_exporter(name) for name in _exporter_names(environ)]
+        raise missing_package("TRACING", "opentelemetry-sdk") from None
+    exporters = load_exporters("traces", environ)
     # Not at exit: Python would wait there, for as long as the collector is away.
     provider = TracerProvider(shutdown_on_exit=False)
     for exporter in exporters:
         provider.add_span_processor(BatchSpanProcessor(exporter()))
     return provider
-
-
-def _exporter_names(environ: Mapping[str, str]) -> Iterator[str]:
-    for name in environ.get("OTEL_TRACES_EXPORTER", "otlp").split(","):
-        name = name.strip()
-        if name == "otlp":
-            yield _name_otlp(environ)
-        elif name not in ("", "none"):
-            yield name
-
-
-def _name_otlp(environ: Mapping[str, str]) -> str:
-    protocol = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", protocol)
-    return "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
-
-
-def _load_exporter(name: str) -> Any:
-    for entry in metadata.entry_points(group=GROUP, name=name):
-        return entry.load()
-    known = sorted({entry.name for entry in metadata.entry_points(group=GROUP)})
-    problem = f"OTEL_TRACES_EXPORTER: no exporter {name!r} is installed"
-    raise ConfigError([f"{problem} (there are: {', '.join(known)})"])
-
-
-def _missing(package: str) -> ConfigError:
-    hint = 'install "djserve[otel]"'
-    return ConfigError([f"TRACING needs the package {package}: {hint}"])

@@ -26,7 +26,7 @@ from djserve.net.local_authority import explain_trust as explain_trust
 from djserve.net.tls import ServerContext, offered_protocols, server_context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from djserve.conf.schema import TLSConfig
 
@@ -42,15 +42,26 @@ _VERIFY_MODES = {
 _NO_APPLICATION_PROTOCOL = 120
 _CLIENT_HELLO = 1
 
+# RFC 8737 section 4: a client that offers this offers nothing else.
+ACME_PROTOCOL = b"acme-tls/1"
+
 
 class Certificates:
     """The certificates of one server. Raises ConfigError if they cannot be used.
 
-    ``context`` is what listeners are opened with.
+    ``context`` is what listeners are opened with. ``find_challenge`` returns the file
+    of the certificate by which a name answers an authority (RFC 8737), if there is one.
     """
 
-    def __init__(self, config: TLSConfig, alpn: Sequence[str]) -> None:
+    def __init__(
+        self,
+        config: TLSConfig,
+        alpn: Sequence[str],
+        find_challenge: Callable[[str | None], str | None] | None = None,
+    ) -> None:
         self._config = config
+        self._find_challenge = find_challenge
+        self._is_challenge = False
         self._alpn = alpn
         self._checked_at: float | None = None
         self._state = self._read_state()
@@ -104,6 +115,7 @@ class Certificates:
         """See a ClientHello, which ``_choose`` is called for next."""
         if kind == _CLIENT_HELLO and direction == "read":
             offered = offered_protocols(data)
+            self._is_challenge = offered == [ACME_PROTOCOL]
             self._shares_protocol = not offered or any(
                 name.encode("ascii") in offered for name in self._alpn
             )
@@ -111,6 +123,12 @@ class Certificates:
     def _choose(
         self, connection: Any, name: str | None, context: ssl.SSLContext
     ) -> int | None:
+        if self._is_challenge and self._find_challenge is not None:
+            answer = _answer_challenge(self._find_challenge(name))
+            if answer is None:
+                return _NO_APPLICATION_PROTOCOL
+            connection.context = answer
+            return None
         if not self._shares_protocol:
             # Else the handshake would go on without any, and a client that speaks
             # nothing but HTTP/3 or gRPC would fail later, at its first bytes.
@@ -157,6 +175,17 @@ class Certificates:
     def _read_state(self) -> list[tuple[int, int, int] | None]:
         """Return what changes whenever a file is written or replaced."""
         return [_file_state(path) for path in self._paths()]
+
+
+def _answer_challenge(path: str | None) -> ServerContext | None:
+    """Return the context that an authority sees, None if it has not asked for one."""
+    if path is None:
+        return None
+    try:
+        return server_context(path, alpn=(ACME_PROTOCOL.decode("ascii"),))
+    except ConfigError:
+        # Removed since it was looked for: the order has ended.
+        return None
 
 
 def _file_state(path: str) -> tuple[int, int, int] | None:

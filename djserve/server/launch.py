@@ -26,7 +26,7 @@ from djserve.errors import ConfigError
 from djserve.instrumentation.access_log import open_access_log
 from djserve.instrumentation.fan_out import combine, reopen_log_files
 from djserve.instrumentation.logging import configure
-from djserve.instrumentation.notes import preparations
+from djserve.instrumentation.notes import preparations, view_preparations
 from djserve.net.descriptors import raise_descriptor_limit
 from djserve.net.forks import ForkGuard
 from djserve.net.signals import STOP_SIGNALS, find_signal, handle_signal
@@ -146,6 +146,8 @@ def launch(
         try:
             return serve_application(application, config, reactor, watch, files=files)
         finally:
+            if monitor is not None:
+                monitor.publish_last()
             if renewal is not None:
                 renewal.close()
 
@@ -273,6 +275,8 @@ def _open_server(
     """Give the server, its logs open; it is still to be run."""
     if wants_notes(config.logging):
         preparations.run()
+    if watch.board is not None and has_metrics(config.metrics):
+        view_preparations.run()
     with open_tracing(config.tracing, config.lifecycle.shutdown_timeout) as tracing:
         logs: list[RequestLog] = [] if tracing is None else [tracing]
         logs += [] if access_log is None else [access_log]

@@ -10,6 +10,7 @@ from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
+from djserve.acme.challenges import find_tls_challenge
 from djserve.asgi.application import ApplicationCalls
 from djserve.asgi.forwarded import TrustedProxies
 from djserve.asgi.lifespan import Lifespan
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from djserve.asgi.origin import OriginPolicy
     from djserve.asgi.types import Application
-    from djserve.conf.schema import ProxyConfig, ServerConfig, TLSConfig
+    from djserve.conf.schema import ACMEConfig, ProxyConfig, ServerConfig, TLSConfig
     from djserve.files.table import FileTable
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import Ticking
@@ -227,7 +228,7 @@ class Server:
         config = self._config
         alpn = ("h2", "http/1.1") if config.http2.http2 else ("http/1.1",)
         if config.tls.certfile is not None:
-            self.certificates = _load_certificates(config.tls, alpn)
+            self.certificates = _load_certificates(config.tls, config.acme, alpn)
         context = None if self.certificates is None else self.certificates.context
         self._scopes.state = await self._lifespan.startup()
         # Before the first connection, which may come before the last listener.
@@ -325,13 +326,18 @@ class Server:
         yield from self._factory.connections
 
 
-def _load_certificates(config: TLSConfig, alpn: Sequence[str]) -> Certificates:
+def _load_certificates(
+    config: TLSConfig, acme: ACMEConfig, alpn: Sequence[str]
+) -> Certificates:
     from djserve.net.certificates import Certificates
 
     if "h2" in alpn:
         # Browsers choose it wherever it is offered.
         load_protocols(websocket=False)
-    return Certificates(config, alpn)
+    find_challenge = None
+    if acme.acme_domains and acme.acme_challenge == "tls-alpn-01":
+        find_challenge = partial(find_tls_challenge, acme)
+    return Certificates(config, alpn, find_challenge)
 
 
 def _trusts_proxy(config: ProxyConfig) -> Callable[[str], bool] | None:

@@ -12,11 +12,13 @@ import time
 from typing import TYPE_CHECKING
 
 from djserve.instrumentation.board import Board, Figure
+from djserve.instrumentation.figures import read_figures
 from djserve.instrumentation.limits import limits_reached
 from djserve.instrumentation.metrics import render, require_client
 from djserve.instrumentation.spooled import count_refusals, spooled_size
-from djserve.server.observation import has_metrics
+from djserve.server.observation import is_published, is_scraped
 from djserve.server.probes import ProbeServer, answer_in_front
+from djserve.server.publishing import Publisher, open_sinks
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from djserve import interfaces
     from djserve.asgi.types import Application
     from djserve.conf.schema import MetricsConfig
+    from djserve.instrumentation.figures import Family
     from djserve.net.twisted.reactor import Reactor
     from djserve.server.lifecycle import Server
 
@@ -107,8 +110,11 @@ class LocalMonitor:
     def __init__(
         self, config: MetricsConfig, reactor: Reactor, thread_stats: ThreadStats | None
     ) -> None:
-        if has_metrics(config):
+        if is_scraped(config):
             require_client()
+        self._publisher: Publisher | None = None
+        if is_published(config):
+            self._publisher = Publisher(open_sinks(config), self.figures)
         self.board = Board()
         self._config = config
         self._loop = reactor.loop
@@ -124,6 +130,14 @@ class LocalMonitor:
         self._heartbeat.start(self._loop)
         if self._config.metrics_bind is not None:
             self._probe_server = ProbeServer(self._config.metrics_bind, self)
+        if self._publisher is not None:
+            self._publisher.start()
+
+    def publish_last(self) -> None:
+        """Send the last figures where they are sent away; called once, at the end."""
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None and self._server is not None:
+            publisher.close(self.figures())
 
     def close(self) -> None:
         """Stop, if the loop and the process run on; called once."""
@@ -131,6 +145,7 @@ class LocalMonitor:
             self._heartbeat.stop()
         if self._probe_server is not None:
             self._probe_server.close()
+        self.publish_last()
         # The memory ends with its last user: aborted requests are still to be counted.
         os.close(self.board.descriptor)
 
@@ -139,7 +154,11 @@ class LocalMonitor:
         return answer_in_front(application, self._config, self, self._read_metrics)
 
     def metrics(self) -> bytes:
-        return render([(str(os.getpid()), self.board)])
+        return render(self.figures())
+
+    def figures(self) -> list[Family]:
+        """Return the figures as they are now; called from any thread."""
+        return read_figures([(str(os.getpid()), self.board)])
 
     def is_alive(self) -> bool:
         beat = self.board.numbers[Figure.HEARTBEAT] / 1e9

@@ -38,8 +38,18 @@ def wants_figures(metrics: MetricsConfig, workers: WorkersConfig) -> bool:
 
 
 def has_metrics(metrics: MetricsConfig) -> bool:
-    """Return whether metrics are asked for."""
+    """Return whether metrics are asked for, or sent away."""
+    return is_scraped(metrics) or is_published(metrics)
+
+
+def is_scraped(metrics: MetricsConfig) -> bool:
+    """Return whether Prometheus may ask for metrics."""
     return metrics.metrics_bind is not None or metrics.metrics_path is not None
+
+
+def is_published(metrics: MetricsConfig) -> bool:
+    """Return whether metrics are sent away."""
+    return metrics.statsd is not None or metrics.metrics_otlp
 
 
 def wants_notes(logging: LoggingConfig) -> bool:

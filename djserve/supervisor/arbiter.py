@@ -21,8 +21,9 @@ from djserve.net.binding import BoundSocket, bind_all, use_descriptors
 from djserve.server.banner import describe_bounds, start_lines
 from djserve.server.launch import open_renewal, pid_file, uses_django
 from djserve.server.lifecycle import ExitCode
-from djserve.server.observation import has_metrics
+from djserve.server.observation import is_scraped
 from djserve.server.probes import ProbeServer
+from djserve.server.publishing import Publisher, open_sinks
 from djserve.supervisor.commands import CommandLauncher
 from djserve.supervisor.control import ControlServer
 from djserve.supervisor.fleet import Fleet
@@ -33,7 +34,7 @@ from djserve.supervisor.reloading import Reloader
 from djserve.supervisor.services import Services
 from djserve.supervisor.signals import SignalQueue, Watcher
 from djserve.supervisor.spawner import Spawner
-from djserve.supervisor.status import FleetProbes, render_figures
+from djserve.supervisor.status import FleetProbes, read_fleet, render_figures
 from djserve.supervisor.system import describe_end, reap_others, set_title
 from djserve.supervisor.systemd import Notifier
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from djserve.acme.renewal import Renewal
     from djserve.conf.schema import ServerConfig
+    from djserve.server.publishing import Sink
 
 logger = logging.getLogger("djserve")
 
@@ -79,6 +81,7 @@ class Arbiter:
         self._renewal: Renewal | None = None
         self._control: ControlServer | None = None
         self._probes: FleetProbes | None = None
+        self._sinks: list[Sink] = []
         self._stops = 0
         self._is_announced = False
         self._has_started = False
@@ -98,8 +101,9 @@ class Arbiter:
 
     def _supervise(self, signals: SignalQueue) -> ExitCode:
         # Nobody is to be let in and then turned away for want of a package.
-        if has_metrics(self._config.metrics):
+        if is_scraped(self._config.metrics):
             require_client()
+        self._sinks = open_sinks(self._config.metrics)
         if self._config.tracing.tracing:
             require_tracing()
         self._renewal = open_renewal(self._config.acme, self._config.workers)
@@ -174,11 +178,19 @@ class Arbiter:
             workers = self._config.workers
             if workers.reload:
                 stack.callback(Reloader(workers.reload_paths).close)
-            address = self._config.metrics.metrics_bind
-            if address is not None:
-                self._probes = FleetProbes(self._fleet)
-                stack.callback(ProbeServer(address, self._probes).close)
+            self._show_figures(stack)
             yield
+
+    def _show_figures(self, stack: ExitStack) -> None:
+        """Answer who asks for metrics, and send them to who is to have them."""
+        metrics = self._config.metrics
+        self._probes = FleetProbes(self._fleet)
+        if metrics.metrics_bind is not None:
+            stack.callback(ProbeServer(metrics.metrics_bind, self._probes).close)
+        if self._sinks:
+            publisher = Publisher(self._sinks, self._probes.figures)
+            stack.callback(lambda: publisher.close(read_fleet(self._fleet)))
+            publisher.start()
 
     def _run(self, signals: SignalQueue) -> ExitCode:
         self._watcher.watch(signals, lambda: self._handle(signals))

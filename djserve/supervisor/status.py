@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import djserve
 from djserve.instrumentation.board import Figure
+from djserve.instrumentation.figures import read_figures
 from djserve.instrumentation.metrics import render
 from djserve.supervisor.messages import Calls, WorkerState
 from djserve.supervisor.reports import REPORT_TIMEOUT, CallsByWorker
 
 if TYPE_CHECKING:
+    from djserve.instrumentation.figures import Family
     from djserve.net.channel import Message
     from djserve.supervisor.fleet import Fleet
     from djserve.supervisor.processes import Worker
@@ -21,12 +23,17 @@ if TYPE_CHECKING:
 
 def render_figures(fleet: Fleet) -> bytes:
     """Return the metrics of all workers, those included that have ended."""
+    return render(read_fleet(fleet))
+
+
+def read_fleet(fleet: Fleet) -> list[Family]:
+    """Return the figures of all workers, those included that have ended."""
     live = [(str(worker.number), worker.board) for worker in fleet.workers]
     processes = [
         (service.name, len(service.runs), service.restarts)
         for service in fleet.services.services
     ]
-    return render(live, fleet.retired, fleet.restarts, processes)
+    return read_figures(live, fleet.retired, fleet.restarts, processes)
 
 
 def describe_fleet(fleet: Fleet, supervisor: int, calls: CallsByWorker) -> Message:
@@ -111,7 +118,7 @@ def describe_service(service: Service, now: float) -> Message:
 
 
 class FleetProbes:
-    """The fleet for the thread that answers metrics and health.
+    """The fleet for the threads that tell its metrics and health.
 
     The figures are written down by the supervisor's own thread; boards may be closed
     there at any time.
@@ -122,7 +129,7 @@ class FleetProbes:
         self._lock = threading.Lock()
         self._wanted = threading.Event()
         self._done = threading.Event()
-        self._text = b""
+        self._figures: list[Family] = []
         self._is_ready = False
 
     def turn(self) -> None:
@@ -131,15 +138,19 @@ class FleetProbes:
         self._is_ready = bool(fleet.ready) and not fleet.is_stopping
         if self._wanted.is_set():
             self._wanted.clear()
-            self._text = render_figures(fleet)
+            self._figures = read_fleet(fleet)
             self._done.set()
 
-    def metrics(self) -> bytes:
+    def figures(self) -> list[Family]:
+        """Return the figures as they are now, or else the last ones."""
         with self._lock:
             self._done.clear()
             self._wanted.set()
             self._done.wait(REPORT_TIMEOUT)
-            return self._text
+            return self._figures
+
+    def metrics(self) -> bytes:
+        return render(self.figures())
 
     def is_alive(self) -> bool:
         return True

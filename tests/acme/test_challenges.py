@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from djserve.acme.challenges import read_challenge
+from djserve.acme.challenges import find_tls_challenge, read_challenge
 from djserve.acme.folder import CertificateFolder
 from djserve.conf.schema_https import ACMEConfig
 
@@ -52,6 +52,28 @@ def test_link_is_not_followed(folder: CertificateFolder, tmp_path: Path) -> None
     (folder.challenges / "link").symlink_to(folder.certificate)
 
     assert read_challenge(config_of(tmp_path / "acme"), "link") is None
+
+
+def test_answer_in_a_certificate_is_found_by_its_name(
+    folder: CertificateFolder, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path / "acme")
+    assert find_tls_challenge(config, "a.example.com") is None
+    path = folder.save_tls_challenge("a.example.com", b"pem")
+
+    assert find_tls_challenge(config, "A.example.COM") == str(path)
+    assert read_challenge(config, path.name) is None
+
+
+@pytest.mark.parametrize(
+    "name", [None, "", "b.example.com", "../certificate", "a.example.com/../x", "a\0"]
+)
+def test_no_other_name_leads_to_a_file(
+    folder: CertificateFolder, tmp_path: Path, name: str | None
+) -> None:
+    folder.save_tls_challenge("b.example.com", b"pem")
+
+    assert find_tls_challenge(config_of(tmp_path / "acme"), name) is None
 
 
 @pytest.mark.e2e

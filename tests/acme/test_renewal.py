@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import trustme
 
+from djserve.acme.backoff import LONGEST_PAUSE
 from djserve.acme.folder import CertificateFolder
-from djserve.acme.renewal import LONGEST_PAUSE, Renewal
+from djserve.acme.renewal import Renewal
 from djserve.conf.schema_https import ACMEConfig
 from djserve.errors import ConfigError
 
@@ -91,6 +92,43 @@ def test_success_is_told_and_the_next_order_waits(
         assert renewal.pid is None
 
     assert "New certificate" in caplog.text
+
+
+@pytest.mark.e2e
+def test_pause_is_kept_over_a_restart(
+    open_renewal: Callable[[str], Renewal], caplog: pytest.LogCaptureFixture
+) -> None:
+    renewal = open_renewal("import sys; print('no such name'); sys.exit(1)")
+    renewal.tick(0)
+    finish(renewal, 0)
+    renewal.close()
+    caplog.clear()
+    again = open_renewal("print('New certificate')")
+    again.tick(1000)
+    assert again.pid is None
+    assert "The last order of a certificate for a.example.com has failed" in caplog.text
+    assert "backoff.json" in caplog.text
+
+    again.tick(1240)
+    assert again.pid is None
+    again.tick(1400)
+    assert again.pid is not None
+
+
+@pytest.mark.e2e
+def test_authority_may_ask_for_a_longer_pause(
+    open_renewal: Callable[[str], Renewal], caplog: pytest.LogCaptureFixture
+) -> None:
+    code = "import sys; print('Retry-After: 7200'); print('too many'); sys.exit(1)"
+    renewal = open_renewal(code)
+    renewal.tick(0)
+    finish(renewal, 0)
+
+    assert "too many. The one in use stays; the next try is in 120 min" in caplog.text
+    renewal.tick(7100)
+    assert renewal.pid is None
+    renewal.tick(7201)
+    assert renewal.pid is not None
 
 
 @pytest.mark.e2e

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from djserve.instrumentation.board import Board
+from djserve.instrumentation.figures import read_figures
 from djserve.instrumentation.metrics import render
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "djserve.json"
@@ -32,7 +33,7 @@ def find_queries() -> list[str]:
 def find_samples() -> dict[str, str]:
     """Return the metrics as a new server gives them: series by family."""
     board = Board()
-    text = render([("1", board)]).decode()
+    text = render(read_figures([("1", board)])).decode()
     board.close()
     return dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
 

@@ -19,6 +19,7 @@ from djserve.cli import build_parser
 from djserve.conf.catalogue import settings_by_key
 from djserve.conf.suggestions import _flags_of
 from djserve.instrumentation.board import Board
+from djserve.instrumentation.figures import read_figures
 from djserve.instrumentation.metrics import render
 from djserve.server.lifecycle import ExitCode
 from djserve.supervisor.signals import HANDLED
@@ -74,7 +75,8 @@ def find_flags() -> list[str]:
 def find_metrics() -> list[str]:
     board = Board()
     board.set_views({"view": (1, 1)})
-    text = render([("1", board)], processes=[("name", 1, 0)]).decode()
+    figures = read_figures([("1", board)], processes=[("name", 1, 0)])
+    text = render(figures).decode()
     board.close()
     return re.findall(r"^# TYPE (djserve_\w+)", text, re.M)
 

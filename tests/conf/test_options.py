@@ -53,6 +53,8 @@ def text_for(setting: Setting) -> str:
         return str(int(max(12345, (setting.minimum or 0) + 1)))
     texts = {
         "address": "localhost:1",
+        "datagram-address": "localhost:1",
+        "statsd-name": "web",
         "network": "192.0.2.0/24",
         "origin": "https://a.example",
         "access-log-format": "%h",

@@ -51,6 +51,15 @@ def test_acme_needs_all_that_it_needs(key: str) -> None:
         parse(settings)
 
 
+def test_challenge_on_the_port_of_https_needs_no_other() -> None:
+    settings = {name: value for name, value in COMPLETE.items() if "HTTP" not in name}
+    config = parse({**settings, "ACME_CHALLENGE": "tls-alpn-01"})
+
+    assert config.acme.acme_challenge == "tls-alpn-01"
+    with pytest.raises(ConfigError, match=r"ACME_CHALLENGE.*tls-alpn-01"):
+        parse({**settings, "ACME_CHALLENGE": "dns-01"})
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("CERTFILE", __file__), ("KEYFILE", __file__), ("CERTIFICATE_CHECK_INTERVAL", 0)],

@@ -46,6 +46,7 @@ VALUES = {
     "--log-level": "debug",
     "--proxy-allow-from": "10.0.0.1",
     "--root-path": "/x",
+    "--statsd-host": "127.0.0.1:8125",
     "--umask": "0o27",
 }
 

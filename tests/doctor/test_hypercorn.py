@@ -81,6 +81,10 @@ def test_every_setting_of_the_package_is_known() -> None:
         ("--max-requests 500 --max-requests-jitter 9", "--worker-max-requests 500"),
         ("--keep-alive 9", "--keep-alive-timeout 9"),
         ("--websocket-ping-interval 5", "--websocket-ping-interval 5"),
+        (
+            "--statsd-host a:8125 --statsd-prefix web",
+            "--statsd a:8125 --statsd-prefix web",
+        ),
     ],
 )
 def test_flag_becomes_djserves(given: str, expected: str) -> None:
@@ -92,7 +96,7 @@ def test_flag_becomes_djserves(given: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["--quic-bind :443", "-k trio", "--server-name a.example", "--statsd-host x"],
+    ["--quic-bind :443", "-k trio", "--server-name a.example"],
 )
 def test_flag_without_an_equivalent_says_what_to_do(given: str) -> None:
     found = translate(f"hypercorn {given} app:app")

@@ -43,7 +43,7 @@ class Pebble:
         certificate = authority.issue_cert("localhost")
         certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
         certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
-        self.http_port = find_free_port()
+        self.http_port, self.tls_port = find_free_port(), find_free_port()
         self._port, self._management = find_free_port(), find_free_port()
         settings = {
             "listenAddress": f"127.0.0.1:{self._port}",
@@ -51,7 +51,7 @@ class Pebble:
             "certificate": str(folder / "cert.pem"),
             "privateKey": str(folder / "key.pem"),
             "httpPort": self.http_port,
-            "tlsPort": find_free_port(),
+            "tlsPort": self.tls_port,
             "certificateValidityPeriod": 6,
         }
         (folder / "config.json").write_text(json.dumps({"pebble": settings}))
@@ -63,7 +63,8 @@ class Pebble:
         words = [program, "-config", str(folder / "config.json")]
         words += ["-dnsserver", f"127.0.0.1:{dns}"]
         environ = {**os.environ, "PEBBLE_VA_NOSLEEP": "1"}
-        environ |= {"PEBBLE_VA_ALWAYS_VALID": "0", "PEBBLE_WFE_NONCEREJECT": "0"}
+        # Per cent of the nonces that it refuses: the real ones refuse some, too.
+        environ |= {"PEBBLE_VA_ALWAYS_VALID": "0", "PEBBLE_WFE_NONCEREJECT": "20"}
         with (folder / "log").open("wb") as log:
             self._processes = [
                 subprocess.Popen(each, env=environ, stdout=log, stderr=log)
@@ -117,22 +118,28 @@ def pebble(tmp_path: Path, require_program: Callable[..., str]) -> Iterator[Pebb
 
 @pytest.fixture
 def start(
-    tmp_path: Path, pebble: Pebble, start_server: Callable[..., Any], free_port: int
+    tmp_path: Path, pebble: Pebble, start_server: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Give ``start(http_port, *options)``: a server that wants certificates."""
+    """Give ``start(http_port, *options)``: a server that wants certificates.
+
+    Without a port for http, the challenge is tls-alpn-01.
+    """
     (tmp_path / "app.py").write_text(APPLICATION)
 
-    def start(http_port: int, *options: str) -> Any:
+    def start(http_port: int | None, *options: str) -> Any:
         words = ["-m", "djserve", "app:application"]
-        words += ["--bind", f"127.0.0.1:{free_port}", "--acme-agree-to-terms"]
-        words += ["--redirect-http", f"127.0.0.1:{http_port}"]
+        words += ["--bind", f"127.0.0.1:{pebble.tls_port}", "--acme-agree-to-terms"]
+        if http_port is None:
+            words += ["--acme-challenge", "tls-alpn-01"]
+        else:
+            words += ["--redirect-http", f"127.0.0.1:{http_port}"]
         words += ["--acme-directory", pebble.directory, "--acme-folder", "acme"]
         words += ["--acme-ca-file", str(pebble.ca_file)]
         words += ["--certificate-check-interval", "0.2", *options]
         for name in NAMES:
             words += ["--acme-domains", name]
         env = {"DJANGO_SETTINGS_MODULE": ""}
-        return start_server(*words, port=free_port, cwd=tmp_path, env=env)
+        return start_server(*words, port=pebble.tls_port, cwd=tmp_path, env=env)
 
     return start
 
@@ -148,11 +155,17 @@ def served(port: int, context: ssl.SSLContext, name: str) -> x509.Certificate:
     return x509.load_der_x509_certificate(der)
 
 
+@pytest.mark.parametrize("challenge", ["http-01", "tls-alpn-01"])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_certificate_is_ordered_and_renewed_while_serving(
-    pebble: Pebble, start: Callable[..., Any], tmp_path: Path, workers: str
+    pebble: Pebble,
+    start: Callable[..., Any],
+    tmp_path: Path,
+    workers: str,
+    challenge: str,
 ) -> None:
-    server = start(pebble.http_port, "--workers", workers)
+    http_port = pebble.http_port if challenge == "http-01" else None
+    server = start(http_port, "--workers", workers)
     anything = ssl.create_default_context()
     anything.check_hostname, anything.verify_mode = False, ssl.CERT_NONE
     trusting = pebble.trust()

@@ -42,8 +42,8 @@ import asyncio
 from pathlib import Path
 
 from django.core.asgi import get_asgi_application
-from django.http import HttpResponse
-from django.urls import path
+from django.http import Http404, HttpResponse
+from django.urls import include, path
 
 django = get_asgi_application()
 
@@ -58,7 +58,21 @@ def slow(request):
     return HttpResponse("slow")
 
 
-urlpatterns = [path("", index), path("slow", slow)]
+async def later(request, number):
+    await asyncio.sleep(0)
+    return HttpResponse("later")
+
+
+def broken(request):
+    raise Http404
+
+
+shop = [path("later/<int:number>", later, name="later"), path("broken", broken)]
+urlpatterns = [
+    path("", index),
+    path("slow", slow),
+    path("shop/", include((shop, "shop"))),
+]
 
 
 async def application(scope, receive, send):
@@ -248,6 +262,28 @@ def test_counters_outlive_their_workers(start: Callable[..., Site]) -> None:
     wait_for(lambda: site.server.output.count("has ended") == 2)
 
     assert site.samples()[("djserve_requests_total", "200")] == 10
+
+
+def test_times_are_told_by_view_over_all_workers(start: Callable[..., Site]) -> None:
+    site = start()
+
+    def counts() -> dict[str, float]:
+        return {
+            dict(labels)["view"]: value
+            for (name, labels), value in site.counters().items()
+            if name == "djserve_view_duration_seconds_count"
+        }
+
+    for number in range(4):
+        for path in ("/", f"/shop/later/{number}", "/shop/broken", "/nothing"):
+            fetch(site.server.url + path)
+    expected = {"site_urls.index": 4, "shop:later": 4, "shop:site_urls.broken": 4}
+    wait_for(lambda: counts() == expected)
+    site.server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: site.server.output.count("has ended") == 2)
+    fetch(site.server.url + "/")
+
+    wait_for(lambda: counts() == expected | {"site_urls.index": 5})
 
 
 def test_websockets_and_their_messages_are_counted(shared: Site) -> None:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from django.core.handlers.asgi import ASGIHandler
+from django.urls import ResolverMatch
 
-from djserve.handlers.notes import note_requests
-from djserve.instrumentation.notes import REQUEST, take_notes
+from djserve.handlers.notes import note_requests, note_views
+from djserve.instrumentation.notes import DJANGO_REQUEST, REQUEST, take_notes, take_view
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +39,24 @@ def test_other_requests_are_made_as_ever(extensions: dict[str, Any]) -> None:
 
     assert request is not None
     assert scope == make_scope(**extensions)
+
+
+def test_request_is_left_with_its_scope_until_its_end() -> None:
+    note_views()
+    scope = make_scope(extensions={})
+    request, _ = ASGIHandler().create_request(scope, BytesIO())
+    assert request is not None
+    assert scope["extensions"] == {DJANGO_REQUEST: request}
+
+    request.resolver_match = ResolverMatch(print, (), {}, "cart", namespaces=["shop"])
+    assert take_view(scope) == "shop:cart"
+    assert scope["extensions"] == {}
+
+
+def test_scope_without_extensions_is_left_alone() -> None:
+    note_views()
+    scope = make_scope()
+    ASGIHandler().create_request(scope, BytesIO())
+
+    assert scope == make_scope()
+    assert take_view(scope) == ""

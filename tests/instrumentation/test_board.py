@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,8 @@ from djserve.instrumentation.board import (
 )
 from djserve.instrumentation.events import RequestRecord
 from djserve.instrumentation.limits import LIMITS
+from djserve.instrumentation.notes import DJANGO_REQUEST
+from djserve.instrumentation.view_times import table_size
 from djserve.interfaces import RequestHead
 
 
@@ -117,8 +121,9 @@ def test_places_do_not_overlap() -> None:
 
     assert last_field < first_duration
     assert last_duration < first_request
-    # Behind them are the views, ten numbers each, and the limits.
-    assert last_request == SIZE // 8 - 10 * VIEWS - len(LIMITS) - 1
+    # Behind them are the views, ten numbers each, the limits, and the views' times.
+    times = table_size(len(BUCKETS) + 1)
+    assert last_request == SIZE // 8 - times - 10 * VIEWS - len(LIMITS) - 1
 
 
 def test_totals_outlive_their_worker(board: Board, other: Board) -> None:
@@ -248,6 +253,34 @@ def test_requests_are_counted_with_size_and_duration(board: Board) -> None:
         ("GET", 200, "HTTP/1.1"): 1,
         ("GET", 404, "HTTP/1.1"): 1,
     }
+
+
+def test_time_of_a_request_is_counted_for_its_view(board: Board) -> None:
+    request = SimpleNamespace(resolver_match=SimpleNamespace(view_name="shop:cart"))
+    meter = Meter(board)
+    scopes: list[dict[str, Any] | None] = [
+        {"extensions": {DJANGO_REQUEST: request}},
+        {"extensions": {}},
+        None,
+    ]
+    for scope in scopes:
+        record = make_record(200, duration=0.25)
+        record.scope = scope
+        meter.request_finished(record)
+
+    ((view, figures),) = board.view_times.read().items()
+    assert view == "shop:cart"
+    assert figures[BUCKETS.index(0.25)] == sum(figures[:-1]) == 1
+    assert figures[-1] == 250_000_000
+
+
+def test_times_of_views_outlive_their_worker(board: Board, other: Board) -> None:
+    for each in (board, other):
+        each.view_times.add("index", 2, 1000)
+    board.add_totals(other)
+    board.add_totals(other)
+
+    assert board.view_times.read()["index"][2] == 3
 
 
 def test_each_request_is_in_one_bucket(board: Board) -> None:

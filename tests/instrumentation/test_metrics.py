@@ -12,8 +12,10 @@ from djserve.instrumentation.board import (
     Board,
     Figure,
     duration_index,
+    find_bucket,
     request_index,
 )
+from djserve.instrumentation.figures import read_figures
 from djserve.instrumentation.limits import LIMITS
 from djserve.instrumentation.metrics import CONTENT_TYPE, render, require_client
 
@@ -43,7 +45,8 @@ def parse_samples(data: bytes) -> Samples:
 
 def render_boards(boards: list[Board], restarts: int = 0) -> Samples:
     first, second, retired = boards
-    return parse_samples(render([("1", first), ("2", second)], retired, restarts))
+    live = [("1", first), ("2", second)]
+    return parse_samples(render(read_figures(live, retired, restarts)))
 
 
 def test_counters_include_workers_that_have_ended(boards: list[Board]) -> None:
@@ -125,14 +128,14 @@ def test_restarts_are_told(boards: list[Board]) -> None:
 
 def test_metrics_go_on_without_a_worker(boards: list[Board]) -> None:
     boards[0].numbers[Figure.CONNECTIONS_TOTAL] = 2
-    samples = parse_samples(render([], boards[0]))
+    samples = parse_samples(render(read_figures([], boards[0])))
 
     assert samples["djserve_workers", ()] == 0
     assert samples["djserve_connections_total", ()] == 2
 
 
 def test_metrics_can_be_read_before_there_is_any_board() -> None:
-    samples = parse_samples(render([]))
+    samples = parse_samples(render(read_figures([])))
 
     assert samples["djserve_workers", ()] == 0
     assert samples["djserve_request_duration_seconds_count", ()] == 0
@@ -160,3 +163,18 @@ def test_threads_of_views_are_summed_over_the_workers(boards: list[Board]) -> No
     assert samples["djserve_view_thread_queue", ("slow",)] == 2
     assert samples["djserve_view_threads", ("other",)] == 1
     assert samples["djserve_thread_wait_seconds", ()] == 1.5
+
+
+def test_times_of_views_are_histograms_over_all_workers(boards: list[Board]) -> None:
+    for board, seconds in zip(boards, (0.0005, 0.3, 60.0), strict=True):
+        board.view_times.add("index", find_bucket(seconds), int(seconds * 1e9))
+    boards[1].view_times.add("slow", find_bucket(2.0), 2_000_000_000)
+
+    samples = render_boards(boards)
+    name = "djserve_view_duration_seconds"
+    assert samples[f"{name}_bucket", ("0.25", "index")] == 1
+    assert samples[f"{name}_bucket", ("30.0", "index")] == 2
+    assert samples[f"{name}_bucket", ("+Inf", "index")] == 3
+    assert samples[f"{name}_count", ("index",)] == 3
+    assert samples[f"{name}_sum", ("index",)] == pytest.approx(60.3005)
+    assert samples[f"{name}_count", ("slow",)] == 1

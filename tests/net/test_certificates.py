@@ -186,6 +186,37 @@ def test_no_protocol_in_common_is_said(
         assert "first.example" in handshake(certificates, authority, name, alpn)
 
 
+def test_authority_alone_sees_the_answer_to_its_challenge(
+    tmp_path: Path, certfile: str, authority: trustme.CA
+) -> None:
+    # RFC 8737 section 3: by the protocol, and by the name that is asked for.
+    answer = issue(authority, tmp_path / "answer.pem", "challenge.example")
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    config = TLSConfig(
+        certfile=certfile, client_certificates="required", client_ca_file=str(ca_file)
+    )
+    paths = {"challenge.example": answer, "gone.example": str(tmp_path / "gone")}
+    certificates = Certificates(config, ["h2"], lambda name: paths.get(name or ""))
+    asked = ("challenge.example", ("acme-tls/1",))
+
+    assert "challenge.example" in handshake(certificates, authority, *asked)
+    for name in ("first.example", "gone.example", None):
+        with pytest.raises(ssl.SSLError):
+            handshake(certificates, authority, name, ("acme-tls/1",))
+    for alpn in ((), ("h2",), ("acme-tls/1", "h2")):
+        seen = handshake(certificates, authority, "challenge.example", alpn)
+        assert "first.example" in seen
+
+
+def test_challenge_protocol_is_not_spoken_unless_it_is_wanted(
+    certfile: str, authority: trustme.CA
+) -> None:
+    certificates = Certificates(TLSConfig(certfile=certfile), ["h2"])
+    with pytest.raises(ssl.SSLError):
+        handshake(certificates, authority, "first.example", ("acme-tls/1",))
+
+
 @pytest.mark.parametrize(
     ("days", "words"), [(-1, "has expired"), (1, None), (0, "is not valid before")]
 )
