@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import processes, servers
+from benchmarks import counts, processes, servers
 from benchmarks.goals import goal_scenarios
 from benchmarks.model import Results, Row
 from benchmarks.options import build_parser
@@ -68,6 +68,12 @@ def perform(options: argparse.Namespace) -> int:
         make_folder(output_folder(options))
         report(Results.read(options.report), options)
         return 0
+    if options.count or options.check_budget or options.write_budget:
+        return counts.perform(
+            options.scenarios,
+            check=options.check_budget,
+            write=options.write_budget,
+        )
     servers.raise_open_file_limit()
     if options.profile:
         warn_if_not_alone()

@@ -36,6 +36,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="also into docs/explanation/performance.md",
     )
     add("--profile", action="store_true", help="sample djserve, in the hot paths")
+    add("--count", action="store_true", help="count instructions: see counts.py")
+    add(
+        "--check-budget",
+        action="store_true",
+        help="count, and fail if the budget is exceeded",
+    )
+    add("--write-budget", action="store_true", help="count, and write the budget")
     add("--upgrade", action="store_true", help="install the newest servers first")
     add("--here", action="store_true", help="use this Python and what it has")
     return parser

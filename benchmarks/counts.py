@@ -1,0 +1,171 @@
+"""Counted, not timed: user instructions for one operation, and a budget for them.
+
+    python -m benchmarks --count [KIND...] [--check-budget | --write-budget]
+
+Valgrind's callgrind counts what a whole server with a real socket executes in user
+space: for a few operations and for many, each in a process of its own, and the
+difference is what the others take. The client is another process, which is not counted;
+neither is the kernel. On a loaded machine, two runs differ by less than 0.1 % for most
+kinds, and by up to 1.5 % for new connections.
+
+Another processor or C library may have other instructions for the same work. So each
+run counts a loop of pure Python too, and the budget holds for the ratio of the two. It
+holds for the versions that it was taken with: with others nothing is judged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import django
+
+from benchmarks.certificates import write_certificate
+from benchmarks.counted import FILES, KINDS, LENGTHS
+from benchmarks.processes import ROOT, BenchmarkError
+
+BUDGET = ROOT / "benchmarks" / "budget.json"
+REFERENCE = "reference"
+TOLERANCE = 0.02
+TIME_LIMIT = 1800
+COLLECTED = re.compile(r"==(\d+)== Collected : (\d+)")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each operation may take, and with which versions that was counted."""
+
+    versions: dict[str, str]
+    reference: int
+    instructions: dict[str, int]
+
+    @classmethod
+    def read(cls, path: Path) -> Budget:
+        data = json.loads(path.read_text("utf-8"))
+        return cls(data["versions"], data["reference"], data["instructions"])
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(vars(self), indent=2) + "\n", "utf-8")
+
+    def judge(self, counts: dict[str, int]) -> list[str]:
+        """Return a line for each operation that takes too many instructions."""
+        scale = counts[REFERENCE] / self.reference
+        lines = []
+        for kind, count in counts.items():
+            if kind == REFERENCE:
+                continue
+            if kind not in self.instructions:
+                lines.append(f"{kind}: the budget does not have it")
+                continue
+            allowed = self.instructions[kind] * scale
+            if count > allowed * (1 + TOLERANCE):
+                growth = count / allowed - 1
+                lines.append(
+                    f"{kind}: {count:,} instructions, {growth:.1%} more than the "
+                    f"budget's {allowed:,.0f}"
+                )
+        return lines
+
+
+def versions() -> dict[str, str]:
+    """Return what figures other than the budget's may come from."""
+    exact = {name: metadata.version(name) for name in ("h2", "httptools", "uvloop")}
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {
+        "django": ".".join(map(str, django.VERSION[:2])),
+        **exact,
+        "machine": platform.machine(),
+        "python": python,
+    }
+
+
+def count(kinds: list[str]) -> dict[str, int]:
+    """Return the instructions of one operation of each kind, and of the reference."""
+    if shutil.which("valgrind") is None:
+        raise BenchmarkError("Counting needs valgrind, which is not installed")
+    with tempfile.TemporaryDirectory(prefix="djserve-count-") as name:
+        folder = Path(name)
+        write_certificate(folder)
+        (folder / FILES).mkdir()
+        (folder / FILES / "a.txt").write_text("x" * 1023 + "~")
+        environ = _environment(folder)
+        _run([sys.executable, "-m", "benchmarks.project.prepare"], environ)
+        command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+        command += [sys.executable, "-m", "benchmarks.counted", REFERENCE, *kinds]
+        done = _run(command, environ)
+    return difference(done.stdout, done.stderr)
+
+
+def difference(output: str, counted: str) -> dict[str, int]:
+    """Return what one operation takes, from the processes' names and totals."""
+    totals = {pid: int(total) for pid, total in COLLECTED.findall(counted)}
+    short, long = LENGTHS
+    runs: dict[str, dict[int, int]] = {}
+    for line in output.splitlines():
+        kind, length, pid = line.split()
+        runs.setdefault(kind, {})[int(length)] = totals[pid]
+    return {
+        kind: round((run[long] - run[short]) / (long - short))
+        for kind, run in runs.items()
+    }
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return an environment that has nothing of the user's in it."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "BENCH_FOLDER": str(folder),
+        "BENCH_THREADS": "1",
+        "DJANGO_SETTINGS_MODULE": "benchmarks.project.settings",
+    }
+
+
+def _run(
+    command: list[str], environ: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environ,
+        timeout=TIME_LIMIT,
+    )
+    if done.returncode:
+        raise BenchmarkError(f"{command[0]} failed:\n{done.stderr[-2000:]}")
+    return done
+
+
+def perform(kinds: list[str], *, check: bool, write: bool) -> int:
+    """Count and print; return the exit code, which is 1 where a budget is exceeded."""
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise BenchmarkError(
+            f"{unknown[0]!r} is not counted; these are: {', '.join(KINDS)}"
+        )
+    budget = Budget.read(BUDGET) if check else None
+    if budget is not None and budget.versions != versions():
+        print(f"Not judged: the budget is for {budget.versions}, here are {versions()}")
+        return 0
+    counts = count(kinds or [*KINDS])
+    for kind, instructions in counts.items():
+        print(f"{kind:20}{instructions:>12,}")
+    if write:
+        figures = {kind: counts[kind] for kind in KINDS if kind in counts}
+        Budget(versions(), counts[REFERENCE], figures).write(BUDGET)
+    problems = [] if budget is None else budget.judge(counts)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
