@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv")
 """Files that Docker and Podman put into a container."""
 
-MARGIN = 2.0
-"""Seconds between the last request's end and SIGKILL."""
+MARGIN = 5.0
+"""Seconds from the last request's end to SIGKILL: threads and the lifespan end then."""
 
 MORE = 5.0
 """Seconds by which the timeout that has to be the longer one is proposed."""
@@ -149,8 +149,9 @@ def _find_grace(
     if shutdown < grace or not shutdown:
         return
     remedies = []
-    if grace > MARGIN or not platform.more_grace:
-        remedies.append(f"SHUTDOWN_TIMEOUT to {max(grace - MARGIN, 0):g}")
+    if grace or not platform.more_grace:
+        # Of a short time, the requests get half.
+        remedies.append(f"SHUTDOWN_TIMEOUT to {max(grace - MARGIN, grace / 2):g}")
     if platform.more_grace:
         more = f"{shutdown + MORE:g}"
         remedies.append(f"{platform.more_grace} and PLATFORM_GRACE to {more}")

@@ -121,11 +121,11 @@ def test_drain_longer_than_the_platform_waits_is_named(platform: Platform) -> No
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("Heroku", "(set SHUTDOWN_TIMEOUT to 28)"),
-        ("Cloud Run", "(set SHUTDOWN_TIMEOUT to 8)"),
+        ("Heroku", "(set SHUTDOWN_TIMEOUT to 25)"),
+        ("Cloud Run", "(set SHUTDOWN_TIMEOUT to 5)"),
         (
             "Fly.io",
-            "(set SHUTDOWN_TIMEOUT to 3, or kill_timeout and PLATFORM_GRACE to 35)",
+            "(set SHUTDOWN_TIMEOUT to 2.5, or kill_timeout and PLATFORM_GRACE to 35)",
         ),
         ("Railway", "(set drainingSeconds and PLATFORM_GRACE to 35)"),
     ],
@@ -137,7 +137,7 @@ def test_it_is_said_how_to_have_the_time(name: str, remedy: str) -> None:
 def test_defaults_do_not_fit_a_container() -> None:
     assert describe(CONTAINER) == (
         "Docker: it kills a process 10 seconds after SIGTERM, and SHUTDOWN_TIMEOUT is "
-        "30 (set SHUTDOWN_TIMEOUT to 8, or stop_grace_period and PLATFORM_GRACE to 35)"
+        "30 (set SHUTDOWN_TIMEOUT to 5, or stop_grace_period and PLATFORM_GRACE to 35)"
     )
 
 
@@ -145,7 +145,7 @@ def test_longer_grace_that_was_asked_for_counts() -> None:
     assert describe(CONTAINER, PLATFORM_GRACE=31) == ""
     assert "kills a process 30 seconds" in describe(CONTAINER, PLATFORM_GRACE=30)
     tiny = describe(find_platform({"DYNO": "web.1"}), PLATFORM_GRACE=1)
-    assert "set SHUTDOWN_TIMEOUT to 0" in tiny
+    assert "set SHUTDOWN_TIMEOUT to 0.5" in tiny
     assert describe(CONTAINER, SHUTDOWN_TIMEOUT=0) == ""
 
 

@@ -455,7 +455,7 @@ def test_one_line_names_what_does_not_fit(
     server.stop()
 
     (line,) = (line for line in server.output.splitlines() if "Heroku: " in line)
-    assert "set SHUTDOWN_TIMEOUT to 28" in line
+    assert "set SHUTDOWN_TIMEOUT to 25" in line
     assert "set it to 95" in line
     assert "set PROXY_HEADERS, TRUSTED_PROXIES to private" in line
 
