@@ -194,7 +194,7 @@ def put_timers_off(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop
     def later(delay: float, *arguments: Any, **options: Any) -> asyncio.TimerHandle:
         return call_later(delay * 1000, *arguments, **options)
 
-    loop.call_later = later  # type: ignore[method-assign]
+    loop.call_later = later  # type: ignore[method-assign, assignment]
     return loop
 
 

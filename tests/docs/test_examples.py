@@ -29,7 +29,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "python": compile_example,
     "json": json.loads,
     "toml": tomllib.loads,
-    "yaml": yaml.safe_load,
+    "yaml": lambda text: list(yaml.safe_load_all(text)),
 }
 
 EXAMPLES = [
