@@ -25,6 +25,7 @@ from djserve.net.signals import STOP_SIGNALS, find_signal, handle_signal
 from djserve.server import first_signals
 from djserve.server.deadlines import Sweep, choose_interval
 from djserve.server.factory import ConnectionFactory, load_protocols
+from djserve.server.stop_guard import StopGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -399,7 +400,8 @@ def _handle_signals(
     With TLS, SIGHUP loads the certificates again. What has come before is made up for.
     """
     handled = {}
-    actions = dict.fromkeys(stop_signals, server.stop)
+    guard = StopGuard()
+    actions = dict.fromkeys(stop_signals, guard.around(server.stop))
     hang_up = find_signal("SIGHUP")
     if hang_up is not None and server.has_tls:
         actions[hang_up] = server.reload_certificates
@@ -410,11 +412,13 @@ def _handle_signals(
             handled[number] = handle_signal(loop, number, action)
         except (ValueError, RuntimeError):
             break
+    guard.watch(number for number in handled if number in stop_signals)
     for number in first_signals.take(handled):
         actions[number]()
     try:
         yield
     finally:
+        guard.close()
         for stop_handling in reversed(handled.values()):
             stop_handling()
         first_signals.hold_again()

@@ -251,3 +251,47 @@ def test_application_that_blocks_the_signals_is_ended_by_them(
     server.process.terminate()
 
     assert server.process.wait(DEADLINE) == 0
+
+
+BLOCKED = """
+import time
+
+
+async def application(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"on", "more_body": True})
+        print("blocked", flush=True)
+        time.sleep(3600)
+        return
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    print("blocked", flush=True)
+    time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("place", ["view", "lifespan"])
+def test_second_signal_ends_a_server_whose_loop_is_blocked(
+    start_server: Callable[..., Any], free_port: int, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "blocked_app.py").write_text(BLOCKED)
+    words = ["-m", "djserve", "blocked_app:application", "-b", f"127.0.0.1:{free_port}"]
+    server = start_server(*words, port=free_port, cwd=tmp_path, env={"PYTHONPATH": "."})
+    with socket.create_connection(("127.0.0.1", free_port), DEADLINE) as client:
+        if place == "view":
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        else:
+            server.process.terminate()
+        server.wait_for("blocked")
+
+        def terminate_again() -> bool:
+            # Two that come at once are one to the process.
+            server.process.terminate()
+            return server.process.poll() is not None
+
+        wait_for(terminate_again)
+
+    assert server.process.returncode == 128 + 15
+    assert "the event loop is blocked by the application" in server.output
