@@ -362,8 +362,8 @@ class ProxyConfig:
     )
     trusted_proxies: tuple[str, ...] = setting(
         ("127.0.0.0/8", "::1/128", "unix"),
-        'Networks of the proxies whose headers are believed; "unix" for unix sockets, '
-        '"private" for all addresses that are not reached from the internet.',
+        'Proxies whose headers are believed: networks, "unix" for sockets, "private" '
+        "for private networks.",
         metavar="NETWORK",
         syntax="network",
     )
