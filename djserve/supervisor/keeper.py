@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from djserve.conf.parser import parse
 from djserve.conf.processes import ProcessConfig
+from djserve.net.signals import find_signal
 from djserve.supervisor.commands import CommandLauncher
 from djserve.supervisor.processes import command_line
 from djserve.supervisor.services import Services
@@ -38,12 +39,10 @@ KEEPER_TIMEOUT = 2.0
 
 TICK = 0.1
 
-SIGNALS = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-    signal.SIGCHLD,
+SIGNALS = tuple(
+    number
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGCHLD")
+    if (number := find_signal(name)) is not None
 )
 
 # The folder that djserve was imported from may be in sys.path by the project's doing.

@@ -174,7 +174,7 @@ def read_until(output: IO[str], pattern: str) -> str:
 
 
 # The supervisor, which cannot be there without its worker processes.
-PROCESSES = {"arbiter", "clean", "keeper"}
+PROCESSES = {"arbiter", "clean"}
 
 
 def test_every_module_can_be_imported(system: str, site: Path) -> None:
