@@ -36,8 +36,6 @@ from benchmarks.processes import ROOT, BenchmarkError
 BUDGET = ROOT / "benchmarks" / "budget.json"
 REFERENCE = "reference"
 TOLERANCE = 0.02
-# Which connections are accepted in one turn of the loop differs from run to run.
-WIDER = {"hello_connections": 0.04}
 TIME_LIMIT = 1800
 COLLECTED = re.compile(r"==(\d+)== Collected : (\d+)")
 
@@ -69,7 +67,7 @@ class Budget:
                 lines.append(f"{kind}: the budget does not have it")
                 continue
             allowed = self.instructions[kind] * scale
-            if count > allowed * (1 + WIDER.get(kind, TOLERANCE)):
+            if count > allowed * (1 + TOLERANCE):
                 growth = count / allowed - 1
                 lines.append(
                     f"{kind}: {count:,} instructions, {growth:.1%} more than the "
