@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,16 @@ def test_failed_replacement_leaves_the_old_file_alone(tmp_path: Path) -> None:
 
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.e2e
+def test_process_ends_at_once_with_what_it_has_printed() -> None:
+    code = (
+        "import atexit; from djserve.system import end_process; "
+        "atexit.register(print, 'late'); print('early'); end_process(7)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True
+    )
+
+    assert (ended.returncode, ended.stdout) == (7, "early\n")

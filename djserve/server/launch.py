@@ -42,7 +42,7 @@ from djserve.server.observation import (
     wants_notes,
 )
 from djserve.server.tracing import open_tracing
-from djserve.system import CAN_FORK, NO_FOLLOW
+from djserve.system import CAN_FORK, NO_FOLLOW, end_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -393,16 +393,7 @@ def exit_within(timeout: float, exit_code: int) -> None:
     Python joins the threads of every executor before it ends: a view that sleeps, or a
     consumer that waits for its broker, would hold up each reload.
     """
-
-    def end() -> None:
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError):
-                continue
-        os._exit(exit_code)
-
-    timer = threading.Timer(timeout, end)
+    timer = threading.Timer(timeout, end_process, (exit_code,))
     timer.daemon = True
     timer.start()
 

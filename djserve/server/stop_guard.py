@@ -8,12 +8,12 @@ no supervisor but SIGKILL.
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
+
+from djserve.system import end_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ class StopGuard:
 
     def __init__(
         self,
-        exit_process: Callable[[int], object] = os._exit,
+        exit_process: Callable[[int], object] = end_process,
         patience: float = PATIENCE,
     ) -> None:
         self._exit_process = exit_process
@@ -86,10 +86,5 @@ class StopGuard:
             "process ends at once",
             signal.Signals(number).name,
         )
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError):
-                continue
         # As a shell names the end by a signal.
         self._exit_process(128 + number)
