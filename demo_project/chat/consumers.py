@@ -9,7 +9,7 @@ from channels.db import database_sync_to_async
 from demo_project.chat import events, forms, permissions
 from demo_project.chat.models import Room
 from demo_project.chat.presence import announce_people, people_in, room_topic
-from demo_project.chat.services import messages, reading
+from demo_project.chat.services import messages, reading, statements
 from demo_project.realtime.access import Ended
 from demo_project.realtime.consumer import ACCESS_LOST, CommandConsumer, CommandForm
 from demo_project.realtime.errors import Forbidden
@@ -36,8 +36,7 @@ class RoomConsumer(CommandConsumer):
 
     def check_access(self) -> None:
         super().check_access()
-        readable = permissions.readable_rooms(self.user)
-        if not readable.filter(pk=self.room.pk).exists():
+        if not statements.is_readable(self.room.pk, self.user.pk):
             raise Ended(ACCESS_LOST)
 
     def is_open_to_all(self) -> bool:

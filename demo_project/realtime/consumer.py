@@ -19,7 +19,7 @@ from django import forms
 from django.contrib.auth.models import AnonymousUser, User
 
 from demo_project.realtime import presence
-from demo_project.realtime.access import Ended, is_signed_in
+from demo_project.realtime.access import Ended, SignIn
 from demo_project.realtime.errors import Refused
 from demo_project.realtime.groups import GROUPS_LAYER, account_group, session_group
 from demo_project.realtime.limits import TokenBucket
@@ -63,6 +63,7 @@ class CommandConsumer(AsyncWebsocketConsumer):
     topic: str
     connection_id: uuid.UUID | None = None
     _has_ended = False
+    _sign_in: SignIn | None = None
 
     async def admit(self) -> list[str] | None:
         """Return the groups to join, or None to refuse. Sets ``topic``."""
@@ -73,10 +74,8 @@ class CommandConsumer(AsyncWebsocketConsumer):
 
         Asks the database: the event that tells of it may have been lost.
         """
-        if self.account is not None:
-            key = self.scope["session"].session_key
-            if not is_signed_in(self.account, key):
-                raise Ended(SESSION_ENDED)
+        if self._sign_in is not None and not self._sign_in.holds():
+            raise Ended(SESSION_ENDED)
 
     def is_open_to_all(self) -> bool:
         """Return whether anybody may read what this connection's events carry."""
@@ -104,6 +103,8 @@ class CommandConsumer(AsyncWebsocketConsumer):
         self.user = self.scope["user"]
         self._frames = TokenBucket(burst=60, rate=10)
         self._joined: list[str] = []
+        if self.account is not None:
+            self._sign_in = SignIn(self.account, self.scope["session"].session_key)
         groups = await self.admit()
         if groups is None:
             # Before accept this refuses the handshake itself, with HTTP 403.

@@ -33,6 +33,13 @@ _MARK_READ = f"""
     UPDATE {Membership._meta.db_table} SET read_position = %s
     WHERE room_id = %s AND user_id = %s
 """
+_IS_READABLE = f"""
+    SELECT 1 FROM {Room._meta.db_table} room
+    WHERE room.id = %s AND (room.kind = %s OR EXISTS (
+        SELECT 1 FROM {Membership._meta.db_table} membership
+        WHERE membership.room_id = room.id AND membership.user_id = %s
+    ))
+"""
 
 
 def advance(room_id: int) -> Room:
@@ -53,6 +60,11 @@ def members_on_topic(room_id: int, topic: str, since: datetime) -> set[int]:
     """Return the members of a room whose connection to a topic showed life since."""
     rows = _rows(_MEMBERS_ON_TOPIC, room_id, topic, _moment(since))
     return {user_id for (user_id,) in rows}
+
+
+def is_readable(room_id: int, user_id: int | None) -> bool:
+    """Return whether an account, or a guest (None), may read a room as it now is."""
+    return bool(_rows(_IS_READABLE, room_id, Room.Kind.PUBLIC, user_id))
 
 
 def mark_read(room_id: int, user_id: int, position: int) -> None:

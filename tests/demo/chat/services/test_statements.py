@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.utils import timezone
 
+from demo_project.chat import permissions
 from demo_project.chat.models import Membership, Message, Room
 from demo_project.chat.services import messages, statements
 from demo_project.realtime import presence
@@ -75,3 +76,21 @@ def test_reading_is_noted_for_one_member_of_one_room(
 
     rows = Membership.objects.filter(read_position=5)
     assert [(row.user, row.room) for row in rows] == [(ana, lobby)]
+
+
+def test_room_is_readable_to_those_whom_the_orm_finds(
+    ana: User, ben: User, lobby: Room, vault: Room
+) -> None:
+    Membership.objects.filter(room=vault).delete()
+    Membership.objects.create(room=vault, user=ana)
+
+    for viewer in (ana, ben, AnonymousUser()):
+        readable = set(permissions.readable_rooms(viewer).values_list("pk", flat=True))
+        assert readable == {
+            room.pk
+            for room in (lobby, vault)
+            if statements.is_readable(room.pk, viewer.pk)
+        }
+    assert statements.is_readable(vault.pk, ana.pk)
+    assert not statements.is_readable(vault.pk, ben.pk)
+    assert not statements.is_readable(vault.pk + lobby.pk, ana.pk)
