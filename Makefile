@@ -95,7 +95,7 @@ test-desktop: $(VENV)/.test
 	    tests/test_system.py $(ARGS)
 
 unit: $(VENV)/.test
-	$(python) -X dev -m pytest $(parallel) -m 'not e2e' $(ARGS)
+	$(python) -m pytest $(parallel) -m 'not e2e' $(ARGS)
 
 check: $(VENV)/.dev
 	$(bin)/ruff format --check

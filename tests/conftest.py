@@ -97,11 +97,15 @@ logging.getLogger("asyncio").addFilter(_is_not_about_time)
 
 @pytest.fixture(autouse=True)
 def _stays_in_this_process(request: pytest.FixtureRequest) -> Iterator[None]:
-    """In ``make unit``, fail a test that connects or starts a process."""
-    if request.config.option.markexpr != "not e2e":
+    """Fail a test without the marker ``e2e`` that connects or starts a process.
+
+    Only in ``make unit`` in other threads too: in a whole run these may be of others.
+    """
+    if request.node.get_closest_marker("e2e"):
         yield
         return
-    with isolation.watching() as found:
+    in_unit = request.config.option.markexpr == "not e2e"
+    with isolation.watching(in_new_threads=in_unit) as found:
         yield
     if found:
         pytest.fail(f"Mark it with e2e: it causes {', '.join(sorted(set(found)))}")

@@ -67,3 +67,12 @@ def test_thread_of_the_test_itself_is_seen() -> None:
         thread.join(60)
 
     assert "socket.connect" in found
+
+
+def test_new_threads_may_be_left_out() -> None:
+    with watching(in_new_threads=False) as found:
+        thread = threading.Thread(target=connect)
+        thread.start()
+        thread.join(60)
+
+    assert found == []

@@ -32,6 +32,8 @@ from tests.support.logs import own_messages
 from tests.support.postgresql import running_postgresql
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.e2e
+
 ALIAS = "bounded"
 MOST = 3
 

@@ -41,7 +41,10 @@ GATE: list[asyncio.Event] = []
 """What a stream waits for after its first rows, where there is anything."""
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.e2e)],
+)
 def schema(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,

@@ -134,6 +134,7 @@ def test_health_alone_needs_no_library(
     alone.board.close()
 
 
+@pytest.mark.e2e
 def test_metrics_have_an_address_of_their_own(
     start_server: Callable[..., Any], free_port: int, tmp_path: Path
 ) -> None:

@@ -27,26 +27,31 @@ WATCHED = frozenset(
 
 _found: list[str] | None = None
 _is_installed = False
-_older_threads: set[int] = set()
+_own_thread = 0
+_older_threads: set[int] | None = None
 
 
 def _note(event: str, args: object) -> None:
     if _found is None or event not in WATCHED:
         return
-    if threading.get_ident() not in _older_threads:
+    thread = threading.get_ident()
+    is_new = _older_threads is not None and thread not in _older_threads
+    if thread == _own_thread or is_new:
         _found.append(event)
 
 
 @contextmanager
-def watching() -> Iterator[list[str]]:
+def watching(in_new_threads: bool = True) -> Iterator[list[str]]:
     """Give a list of what the block does of it, without what older threads do."""
-    global _found, _is_installed, _older_threads
+    global _found, _is_installed, _own_thread, _older_threads
     if not _is_installed:
         # It stays for as long as the process.
         sys.addaudithook(_note)
         _is_installed = True
-    own = threading.get_ident()
-    _older_threads = {each.ident or 0 for each in threading.enumerate()} - {own}
+    _own_thread = threading.get_ident()
+    _older_threads = None
+    if in_new_threads:
+        _older_threads = {each.ident or 0 for each in threading.enumerate()}
     found: list[str] = []
     _found = found
     try:

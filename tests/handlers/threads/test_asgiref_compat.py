@@ -40,6 +40,7 @@ def test_release_at_hand_has_all_names() -> None:
     assert find_missing() == []
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("change", "name"),
     [
