@@ -25,7 +25,7 @@ from tests.conftest import find_free_port
 from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("first-websocket", "chat", "notifications")
+PAGES = ("first-websocket", "chat", "notifications", "background-work")
 BLOCK = re.compile(
     r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$',
     re.MULTILINE | re.DOTALL,
@@ -140,25 +140,50 @@ def check_notifications(reader: Reader) -> None:
         assert text == "A new sign-in to your account"
 
 
+def check_background_work(reader: Reader) -> None:
+    cookie = sign_in(reader)
+    with (
+        reader.connect("/ws/notifications/", cookie) as socket,
+        httpx.Client(headers={"Cookie": cookie}, timeout=PATIENCE) as client,
+    ):
+        page = client.get(reader.url("/"))
+        form = {"csrfmiddlewaretoken": _token_of(page.text)}
+        cookies = f"{cookie}; csrftoken={page.cookies['csrftoken']}"
+        ordered = client.post(
+            reader.url("/reports/"), data=form, headers={"Cookie": cookies}
+        )
+        assert (ordered.status_code, ordered.text) == (
+            202,
+            "Your report is being written",
+        )
+        text = json.loads(socket.recv(timeout=PATIENCE))["text"]
+        assert text == "Your report is ready"
+
+
 def sign_in(reader: Reader) -> str:
     """Sign in to the admin as the page says, and return the session's cookie."""
     with httpx.Client(timeout=PATIENCE) as client:
         page = client.get(reader.url("/admin/login/")).text
-        token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', page)
-        assert token is not None
         form = {
             "username": "ana",
             "password": "open-sesame",
-            "csrfmiddlewaretoken": token[1],
+            "csrfmiddlewaretoken": _token_of(page),
         }
         client.post(reader.url("/admin/login/"), data=form)
         return f"sessionid={client.cookies['sessionid']}"
+
+
+def _token_of(page: str) -> str:
+    token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', page)
+    assert token is not None
+    return token[1]
 
 
 CHECKS: dict[str, Callable[[Reader], None]] = {
     "first-websocket": check_shout,
     "chat": check_chat,
     "notifications": check_notifications,
+    "background-work": check_background_work,
 }
 
 
