@@ -1,14 +1,17 @@
-"""What operating systems have under different names or not at all, and whole files."""
+"""What operating systems have under different names or not at all, and whole files.
+
+No file that a setting names is waited for: a FIFO has no size and, often, no other end.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import Any
 
 CAN_FORK = hasattr(os, "fork")
 """Whether processes can be forked, and with that be workers: not on Windows."""
@@ -27,8 +30,61 @@ CLOSE_ON_EXEC = _flag("O_CLOEXEC")
 
 NO_FOLLOW = _flag("O_NOFOLLOW")
 
-READ = os.O_RDONLY | _flag("O_NONBLOCK") | CLOSE_ON_EXEC | _flag("O_BINARY")
+_AT_ONCE = _flag("O_NONBLOCK") | CLOSE_ON_EXEC | _flag("O_BINARY")
+
+READ = os.O_RDONLY | _AT_ONCE
 """To read a file: a FIFO in its place does not block, and no byte is translated."""
+
+WRITE = os.O_WRONLY | _AT_ONCE
+"""To write to a file; the open fails for a FIFO that no process reads (ENXIO)."""
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a block device"),
+)
+
+
+def _file_kind(mode: int) -> str:
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), "")
+
+
+def open_regular(
+    path: str | os.PathLike[str], flags: int = READ, mode: int = 0o666
+) -> int:
+    """Open a regular file, or the null device, and return its descriptor.
+
+    Raises OSError, whose ``strerror`` says what is in its place: the open of a FIFO
+    waits for its other end, and a device's content may have no end.
+    """
+    try:
+        _require_regular(os.stat(path), path)
+    except FileNotFoundError:
+        # Perhaps it is to be made.
+        pass
+    descriptor = os.open(path, flags | _AT_ONCE, mode)
+    try:
+        _require_regular(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    kind = _file_kind(status.st_mode)
+    if not kind or os.path.samestat(status, os.stat(os.devnull)):
+        return
+    raise OSError(errno.EINVAL, f"it is {kind}", os.fspath(path))
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """Return a regular file's content. Raises OSError as ``open_regular`` does."""
+    with open(open_regular(path), "rb") as file:
+        return file.read()
 
 
 def end_process(exit_code: int) -> None:

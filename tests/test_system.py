@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from djserve.system import READ, _seek_and_read, count_cpus, read_at, replace_file
+from djserve.system import (
+    READ,
+    WRITE,
+    _seek_and_read,
+    count_cpus,
+    open_regular,
+    read_at,
+    read_regular,
+    replace_file,
+)
+from tests.support.odd_files import KINDS, make_odd_file
 
 
 def test_reading_at_an_offset_without_pread_does_the_same(tmp_path: Path) -> None:
@@ -83,3 +93,34 @@ def test_process_ends_at_once_with_what_it_has_printed() -> None:
     )
 
     assert (ended.returncode, ended.stdout) == (7, "early\n")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("flags", [READ, WRITE | os.O_CREAT])
+def test_what_is_no_regular_file_is_not_opened(
+    flags: int, kind: str, tmp_path: Path
+) -> None:
+    path = make_odd_file(tmp_path, kind)
+
+    with pytest.raises(OSError, match=KINDS[kind]):
+        open_regular(path, flags)
+
+
+def test_regular_files_and_the_null_device_are_opened(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    link = tmp_path / "link"
+    link.symlink_to(path)
+
+    assert read_regular(link) == b"content"
+    assert read_regular(os.devnull) == b""
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "missing")
+
+
+def test_missing_file_is_made_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    os.close(open_regular(path, WRITE | os.O_CREAT, 0o600))
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

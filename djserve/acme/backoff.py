@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from djserve.acme.folder import write_file
+from djserve.system import read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +72,7 @@ class OrderBackoff:
 
     def _read(self) -> None:
         try:
-            state = json.loads(self._path.read_bytes())
+            state = json.loads(read_regular(self._path))
             if state["order"] == self._order:
                 failures, until = int(state["failures"]), float(state["until"])
                 self._failures, self._until = max(0, failures), until

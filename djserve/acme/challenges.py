@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from djserve.conf.schema_https import certificate_path
-from djserve.system import NO_FOLLOW
+from djserve.system import NO_FOLLOW, READ, open_regular
 
 if TYPE_CHECKING:
     from djserve.conf.schema_https import ACMEConfig
@@ -43,7 +43,7 @@ def read_challenge(config: ACMEConfig, token: str) -> bytes | None:
         return None
     path = Path(certificate_path(config)).parent / CHALLENGES / token
     try:
-        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW)
+        descriptor = open_regular(path, READ | NO_FOLLOW)
     except OSError:
         return None
     with open(descriptor, "rb") as file:

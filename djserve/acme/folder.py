@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from djserve.acme.challenges import CHALLENGES, is_token, tls_challenge_path
 from djserve.conf.schema_https import certificate_path
-from djserve.system import replace_file
+from djserve.system import read_regular, replace_file
 
 if TYPE_CHECKING:
     from djserve.conf.schema_https import ACMEConfig
@@ -102,7 +102,7 @@ class CertificateFolder:
 
     def _load(self) -> x509.Certificate | None:
         try:
-            return x509.load_pem_x509_certificate(self.certificate.read_bytes())
+            return x509.load_pem_x509_certificate(read_regular(self.certificate))
         except (FileNotFoundError, ValueError):
             return None
 

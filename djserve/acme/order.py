@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 import djserve
 from djserve.acme.folder import CertificateFolder, Owner, private_pem, write_file
 from djserve.conf.schema_https import ACMEConfig
+from djserve.system import WRITE, open_regular, read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,8 @@ def main() -> int:
     config = ACMEConfig(**{**values, "acme_domains": tuple(values["acme_domains"])})
     folder = CertificateFolder(config, Owner(*given["owner"]))
     try:
-        with open(folder.lock, "ab") as lock:
+        flags = WRITE | os.O_CREAT
+        with open(open_regular(folder.lock, flags), "ab") as lock:
             if not _lock(lock) or folder.due_in() > 0:
                 # Another server with the same folder, or this one's successor.
                 return 0
@@ -177,7 +179,7 @@ def _open_account(config: ACMEConfig, net: Any) -> Any:
 
 def _account_key(path: Path) -> rsa.RSAPrivateKey:
     try:
-        key = load_pem_private_key(path.read_bytes(), None)
+        key = load_pem_private_key(read_regular(path), None)
     except FileNotFoundError:
         key = rsa.generate_private_key(65537, 2048)
         write_file(path, private_pem(key))

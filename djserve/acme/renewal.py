@@ -127,20 +127,21 @@ class Renewal:
             "owner": self._owner,
         }
         self._started = now
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115
-        with tempfile.TemporaryFile() as file:
-            file.write(json.dumps(given).encode())
-            file.seek(0)
-            try:
+        try:
+            self._output = tempfile.TemporaryFile()  # noqa: SIM115
+            with tempfile.TemporaryFile() as file:
+                file.write(json.dumps(given).encode())
+                file.seek(0)
                 self._process = subprocess.Popen(
                     self._command,
                     stdin=file,
                     stdout=self._output,
                     stderr=subprocess.STDOUT,
                 )
-            except OSError as error:
-                self._close_output()
-                self._fail(now, str(error))
+        except OSError as error:
+            # The disk is full, or no process can be made.
+            self._close_output()
+            self._fail(now, str(error))
 
     def _watch(self, now: float) -> None:
         assert self._process is not None

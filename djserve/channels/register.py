@@ -21,7 +21,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Any
 
-from djserve.system import CLOSE_ON_EXEC, NO_FOLLOW
+from djserve.system import NO_FOLLOW, READ
 
 fcntl: Any
 try:
@@ -71,7 +71,7 @@ class Register:
 
     def __init__(self, path: str) -> None:
         """Raises OSError if there is none, or another user's."""
-        self._file = os.open(path, self._FLAGS | CLOSE_ON_EXEC | NO_FOLLOW, 0o600)
+        self._file = os.open(path, self._FLAGS | READ | NO_FOLLOW, 0o600)
         try:
             self._prepare()
             self._map = mmap.mmap(self._file, _SIZE, mmap.MAP_SHARED, self._PROT)
@@ -185,7 +185,7 @@ class OwnRegister(Register):
 def is_abandoned(path: str) -> bool:
     """Return whether the process that a register belongs to has ended."""
     try:
-        file = os.open(path, os.O_RDONLY | CLOSE_ON_EXEC | NO_FOLLOW)
+        file = os.open(path, READ | NO_FOLLOW)
     except FileNotFoundError:
         return True
     except OSError:

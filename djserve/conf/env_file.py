@@ -7,13 +7,24 @@ and ``\\\\`` mean what they do in a shell; either may span lines. Nothing is exp
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import select
+import stat
+import time
 from typing import TYPE_CHECKING
 
 from djserve.errors import ConfigError
+from djserve.system import READ, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
+
+PATIENCE = 10.0
+"""Seconds that whatever writes to a pipe may take."""
+
+_PIECE = 64 * 1024
 
 _ENTRY = re.compile(
     r"""
@@ -36,14 +47,51 @@ def load_env_file(path: str, environ: MutableMapping[str, str]) -> None:
     Raises ConfigError for a file that cannot be read, and names a wrong line.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
+        text = _read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError([f"--env-file {path}: cannot be read: {reason}"]) from error
     # All lines are read before any counts.
     for name, value in dict(_read(path, text)).items():
         environ.setdefault(name, value)
+
+
+def _read_text(path: str) -> str:
+    descriptor = _open_pipe(path)
+    data = read_regular(path) if descriptor is None else _read_pipe(descriptor)
+    text = data.decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _open_pipe(path: str) -> int | None:
+    """Open what a shell's ``<(command)`` stands for; None for anything else."""
+    if not stat.S_ISFIFO(os.stat(path).st_mode):
+        return None
+    return os.open(path, READ)
+
+
+def _read_pipe(descriptor: int) -> bytes:
+    """Return what is written to a pipe until its end, and close it."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    deadline = time.monotonic() + PATIENCE
+    pieces: list[bytes] = []
+    with open(descriptor, "rb", buffering=0) as pipe:
+        while (left := deadline - time.monotonic()) > 0:
+            # Without a writer a read would return the end at once.
+            if not poll.poll(left * 1000):
+                break
+            piece = pipe.read(_PIECE)
+            if piece == b"" and pieces:
+                return b"".join(pieces)
+            if piece == b"":
+                raise OSError(
+                    errno.EPIPE, "it is a FIFO, and nothing was written to it"
+                )
+            if piece is not None:
+                pieces.append(piece)
+    reason = f"it is a FIFO, and its end was not written within {PATIENCE:g} seconds"
+    raise OSError(errno.ETIMEDOUT, reason)
 
 
 def _read(path: str, text: str) -> Iterator[tuple[str, str]]:

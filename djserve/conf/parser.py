@@ -26,11 +26,12 @@ from djserve.conf.schema_https import certificate_path
 from djserve.conf.suggestions import suggest
 from djserve.conf.syntax import MOUNTS, RULES, has_unit, parse_duration, parse_size
 from djserve.errors import ConfigError
+from djserve.system import open_regular
 
 _LONGEST_REPR = 60
 _LAST_PORT = 65_535
 
-_CERTIFICATE_FILES = ("certfile", "keyfile", "client_ca_file")
+_CERTIFICATE_FILES = ("certfile", "keyfile", "client_ca_file", "acme_ca_file")
 _BESIDE_CERTIFICATE = (
     "keyfile",
     "sni_certfiles",
@@ -291,8 +292,7 @@ def _check_certificate_files(
         if path is None:
             continue
         try:
-            with open(path, "rb"):
-                pass
+            os.close(open_regular(path))
         except OSError as error:
             reason = error.strerror or str(error)
             yield (

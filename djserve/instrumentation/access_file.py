@@ -6,6 +6,7 @@ Lines go to a file in batches; the loop is asked for the time to write them.
 from __future__ import annotations
 
 import atexit
+import errno
 import logging
 import os
 import select
@@ -15,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from djserve.errors import ConfigError
 from djserve.instrumentation.access_line import encode
 from djserve.instrumentation.pipes import is_writable, may_be_full
+from djserve.system import WRITE, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +85,7 @@ class LineFile:
         try:
             self._open()
         except OSError as exc:
-            problem = f"Access log {path!r}: cannot be opened: {exc.strerror}."
+            problem = f"ACCESS_LOG {path!r} cannot be opened: {exc.strerror}"
             raise ConfigError([problem]) from exc
         atexit.register(self.flush)
 
@@ -198,15 +200,33 @@ class LineFile:
 
 
 def _open(path: str) -> IO[bytes]:
-    if path != "-":
-        return open(path, "ab", buffering=0)
-    # Our own file object on the descriptor: closing it leaves standard output open.
-    return open(STDOUT, "wb", buffering=0, closefd=False)
+    if path == "-":
+        # A file object besides the descriptor: its end leaves standard output open.
+        return open(STDOUT, "wb", buffering=0, closefd=False)
+    try:
+        descriptor = os.open(path, WRITE | os.O_APPEND | os.O_CREAT, 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            reason = _explain_no_reader(os.stat(path).st_mode)
+            raise OSError(error.errno, reason) from error
+        raise
+    if stat.S_ISBLK(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is a block device")
+    return open(descriptor, "ab", buffering=0)
+
+
+def _explain_no_reader(mode: int) -> str:
+    if stat.S_ISFIFO(mode):
+        return "it is a FIFO that no process reads"
+    if stat.S_ISSOCK(mode):
+        return 'it is a socket; "-" stands for standard output'
+    return "there is no such device"
 
 
 def _ends_within_line(path: str) -> bool:
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) != b"\n"
     except OSError:

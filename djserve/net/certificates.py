@@ -24,6 +24,7 @@ from djserve.net.local_authority import (
 )
 from djserve.net.local_authority import explain_trust as explain_trust
 from djserve.net.tls import ServerContext, offered_protocols, server_context
+from djserve.system import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -157,6 +158,7 @@ class Certificates:
         )
         if config.client_ca_file is not None:
             try:
+                os.close(open_regular(config.client_ca_file))
                 context.load_verify_locations(config.client_ca_file)
             except OSError as error:
                 raise ConfigError(

@@ -42,7 +42,14 @@ from djserve.server.observation import (
     wants_notes,
 )
 from djserve.server.tracing import open_tracing
-from djserve.system import CAN_FORK, NO_FOLLOW, end_process
+from djserve.system import (
+    CAN_FORK,
+    NO_FOLLOW,
+    WRITE,
+    end_process,
+    open_regular,
+    read_regular,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -358,7 +365,10 @@ def pid_file(path: str | None) -> Iterator[None]:
         return
     own = f"{os.getpid()}\n"
     try:
-        with open(path, "w", encoding="ascii", opener=_open_no_link) as file:
+        # As root may: a link that another user has put there leads away.
+        flags = WRITE | os.O_CREAT | NO_FOLLOW
+        with open(open_regular(path, flags, 0o644), "w", encoding="ascii") as file:
+            file.truncate()
             file.write(own)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -371,16 +381,9 @@ def pid_file(path: str | None) -> Iterator[None]:
         _remove_pid_file(path, own)
 
 
-def _open_no_link(path: str, flags: int) -> int:
-    """Open a file as root may: a link that another user has put there leads away."""
-    return os.open(path, flags | NO_FOLLOW, 0o644)
-
-
 def _remove_pid_file(path: str, own: str) -> None:
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            is_own = file.read() == own
-        if is_own:
+        if read_regular(path) == own.encode("ascii"):
             os.unlink(path)
     except OSError:
         # Gone already, or no longer ours to remove.

@@ -6,6 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
+from djserve.errors import ListenError
 from djserve.net.control import ControlListener
 from djserve.supervisor.status import describe_fleet
 
@@ -30,7 +31,11 @@ class ControlServer:
         reload: Callable[[], int | None],
         drain: Callable[[], None],
     ) -> None:
-        self._listener = ControlListener(path)
+        try:
+            self._listener = ControlListener(path)
+        except ListenError as error:
+            address = f"{error.address} (CONTROL_SOCKET)"
+            raise ListenError(address, error.reason, error.hint) from error
         self._fleet = fleet
         self._watcher = watcher
         self._reload = reload

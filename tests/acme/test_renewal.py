@@ -171,3 +171,15 @@ def test_folder_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match=r"ACME_FOLDER: .* cannot be used"):
         Renewal(config)
+
+
+def test_certificate_that_is_no_file_stops_the_start(tmp_path: Path) -> None:
+    config = ACMEConfig(
+        acme_domains=("a.example.com",), acme_folder=str(tmp_path / "acme")
+    )
+    certificate = CertificateFolder(config).certificate
+    certificate.parent.mkdir(parents=True)
+    os.mkfifo(certificate)
+
+    with pytest.raises(ConfigError, match=r"ACME_FOLDER: .* it is a FIFO"):
+        Renewal(config)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from djserve.conf import env_file
 from djserve.conf.env_file import load_env_file
 from djserve.errors import ConfigError
+from tests.support.odd_files import KINDS, make_odd_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,3 +87,50 @@ def test_file_that_cannot_be_read_is_named(
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"--env-file .*\.env: cannot be read"):
         load_env_file(str(path), {})
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_file_is_named_and_not_waited_for(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(env_file, "PATIENCE", 0.01)
+    path = make_odd_file(tmp_path, kind)
+
+    with pytest.raises(ConfigError, match=rf"--env-file .*: {KINDS[kind]}"):
+        load_env_file(str(path), {})
+
+
+def test_null_device_has_no_variables() -> None:
+    environ: dict[str, str] = {}
+    load_env_file(os.devnull, environ)
+
+    assert environ == {}
+
+
+def test_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    """As a shell's <(command) gives it: the writer may come later, and pause."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    environ: dict[str, str] = {}
+    reader = threading.Thread(target=load_env_file, args=(str(path), environ))
+    reader.start()
+    with path.open("wb", buffering=0) as writer:
+        writer.write(b"A=b\r\nC")
+        reader.join(0.05)
+        assert reader.is_alive()
+        writer.write(b"=d\n")
+    reader.join(60)
+
+    assert environ == {"A": "b", "C": "d"}
+
+
+def test_pipe_that_nothing_was_written_to_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    opened = threading.Thread(target=lambda: path.open("wb").close())
+    opened.start()
+
+    with pytest.raises(ConfigError, match="nothing was written to it"):
+        load_env_file(str(path), {})
+    opened.join(60)

@@ -9,6 +9,7 @@ from djserve.conf.catalogue import settings_by_key
 from djserve.conf.parser import Flag, parse, shorten
 from djserve.conf.schema import ServerConfig
 from djserve.errors import ConfigError
+from tests.support.odd_files import KINDS, make_odd_file
 
 
 def problems_of(mapping: dict[Any, Any], **kwargs: Any) -> list[str]:
@@ -179,6 +180,38 @@ def test_key_that_is_a_directory_is_refused(tmp_path: Path) -> None:
     (problem,) = problems_of({"CERTFILE": certificate, "KEYFILE": tmp_path})
 
     assert problem.startswith("DJSERVE['KEYFILE']: expected a readable file (Is a d")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("key", "others"),
+    [
+        ("CERTFILE", {}),
+        ("KEYFILE", {"CERTFILE": __file__}),
+        ("SNI_CERTFILES", {"CERTFILE": __file__}),
+        ("CLIENT_CA_FILE", {"CERTFILE": __file__, "CLIENT_CERTIFICATES": "optional"}),
+        (
+            "ACME_CA_FILE",
+            {
+                "ACME_DOMAINS": ["a.example"],
+                "ACME_FOLDER": "/nowhere",
+                "ACME_AGREE_TO_TERMS": True,
+                "ACME_CHALLENGE": "tls-alpn-01",
+            },
+        ),
+    ],
+)
+def test_certificate_that_is_no_file_is_refused(
+    key: str, others: dict[str, object], kind: str, tmp_path: Path
+) -> None:
+    path = str(make_odd_file(tmp_path, kind))
+    value = [path] if key == "SNI_CERTFILES" else path
+
+    (problem,) = problems_of({**others, key: value})
+
+    assert problem.startswith(f"DJSERVE['{key}'")
+    assert f"expected a readable file ({KINDS[kind]}), got '/" in problem
 
 
 def test_certificate_and_key_that_can_be_read_are_taken(tmp_path: Path) -> None:

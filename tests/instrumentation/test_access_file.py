@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from djserve.errors import ConfigError
 from djserve.instrumentation import access_file
 from djserve.instrumentation.access_file import BATCH_LIMIT, PART_SIZE_LIMIT, LineFile
 from tests.support.logs import own_records
+from tests.support.odd_files import make_odd_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,9 +199,46 @@ def pipe(tmp_path: Path, timers: Timers) -> Iterator[tuple[LineFile, int]]:
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     file = LineFile(str(fifo), timers.call_later)
-    os.set_blocking(file._file.fileno(), False)
     yield file, reader
     file.close()
+
+
+def test_fifo_is_written_to_without_waiting_for_its_reader(
+    pipe: tuple[LineFile, int], timers: Timers
+) -> None:
+    file, reader = pipe
+    file.write("one\n")
+    timers.run()
+
+    assert os.read(reader, 100) == b"one\n"
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("FIFO", "it is a FIFO that no process reads"),
+        ("socket", "it is a socket"),
+        ("directory", "Is a directory"),
+    ],
+)
+def test_what_takes_no_lines_is_refused(
+    kind: str, reason: str, tmp_path: Path, timers: Timers
+) -> None:
+    path = make_odd_file(tmp_path, kind)
+
+    with pytest.raises(ConfigError, match=f"ACCESS_LOG .* cannot be opened: {reason}"):
+        LineFile(str(path), timers.call_later)
+
+
+def test_path_that_became_a_fifo_is_not_waited_for(
+    lines: LineFile, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.unlink()
+    os.mkfifo(path)
+    lines.reopen()
+
+    assert "cannot be reopened: it is a FIFO that no process reads" in caplog.text
 
 
 def test_closed_pipe_raises_nothing(

@@ -33,6 +33,7 @@ from djserve.server.launch import (
 )
 from djserve.server.lifecycle import ExitCode, Server
 from tests.support.logs import own_records
+from tests.support.odd_files import KINDS, make_odd_file
 
 pytestmark = pytest.mark.e2e
 
@@ -145,7 +146,7 @@ def test_access_log_that_cannot_be_opened_stops_the_start(
 ) -> None:
     config = parse({"ACCESS_LOG": str(tmp_path / "no" / "access.log")})
 
-    with pytest.raises(ConfigError, match="Access log"):
+    with pytest.raises(ConfigError, match="ACCESS_LOG"):
         launch(nothing, config, reactor)
 
 
@@ -195,6 +196,41 @@ def test_process_id_file_is_not_written_through_a_symbolic_link(
     ):
         pass
     assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_process_id_file_that_is_no_file_stops_the_start(
+    kind: str, tmp_path: Path
+) -> None:
+    path = make_odd_file(tmp_path, kind)
+
+    with (
+        pytest.raises(
+            ConfigError, match=f"PID_FILE .* cannot be written: {KINDS[kind]}"
+        ),
+        pid_file(str(path)),
+    ):
+        pass
+
+
+def test_process_id_file_loses_what_was_in_it_and_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    path.write_text("12345678901234567890\n")
+
+    with pid_file(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
+
+
+def test_process_id_file_that_became_a_fifo_does_not_stop_the_end(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "pid"
+
+    with pid_file(str(path)):
+        path.unlink()
+        os.mkfifo(path)
+    assert path.is_fifo()
 
 
 EXIT_WITH_A_BUSY_THREAD = """

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from djserve.errors import ListenError
 from djserve.net.control import ask
 from djserve.supervisor import reports
 from djserve.supervisor.control import ControlServer
@@ -157,3 +158,13 @@ def test_status_tells_what_real_workers_are_doing(
     (worker,) = answer["workers"]
     assert worker["process"] in crew.ids()
     assert worker["calls"] == []
+
+
+def test_path_that_is_no_socket_is_refused_by_its_setting(
+    make_crew: MakeCrew, tmp_path: Path
+) -> None:
+    path = tmp_path / "control"
+    os.mkfifo(path)
+
+    with pytest.raises(ListenError, match=r"\(CONTROL_SOCKET\): the path exists"):
+        Office(make_crew(2), str(path))
