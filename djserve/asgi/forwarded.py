@@ -27,6 +27,10 @@ CACHE_SIZE = 1024
 # Longer than any address with its port: keeps hostile text out of the caches.
 NODE_LIMIT = 64
 HOST_LIMIT = 261
+ELEMENT_LIMIT = 2048
+
+# Items from the right end, the nearest proxy's first; what is farther does not count.
+HOPS_LIMIT = 100
 
 PRIVATE_NETWORKS = (
     "127.0.0.0/8",
@@ -148,8 +152,9 @@ class ProxyHeaders:
         for name, value in head.headers:
             if name in self._wanted:
                 # Lines of one name are one list in their order (RFC 9110 section 5.3).
-                items = fields.setdefault(name, [])
-                items.extend(value.decode("latin-1").split(","))
+                text = value.decode("latin-1")
+                items = fields.get(name, []) + text.rsplit(",", HOPS_LIMIT)
+                fields[name] = items[-HOPS_LIMIT:]
         return self._read(fields) if fields else None
 
     def _read(self, fields: dict[bytes, list[str]]) -> Forwarded:
@@ -224,6 +229,8 @@ def parse_element(text: str) -> dict[str, str] | None:
     one is malformed: an open quote from a client cannot swallow what a proxy added.
     """
     element: dict[str, str] = {}
+    if len(text) > ELEMENT_LIMIT:
+        return None
     for pair in text.split(";"):
         match = _PAIR.fullmatch(pair.strip(" \t"))
         if match is None:

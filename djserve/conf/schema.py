@@ -108,7 +108,11 @@ class HTTPConfig:
         unit="bytes",
     )
     header_count_limit: int = setting(
-        200, "Maximum number of header fields in a request; more get 431.", minimum=1
+        200,
+        "Maximum number of header fields in a request; more get 431, as do "
+        "lists (Cookie, Accept, If-None-Match) of more than 1000 members, or of five "
+        "times this number if that is more.",
+        minimum=1,
     )
     body_size_limit: int = setting(
         2048 * MIB,

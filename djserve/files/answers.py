@@ -28,6 +28,9 @@ _REQUEST_FIELDS = frozenset(
     }
 )
 
+FIELD_LIMIT = 1024
+"""Bytes of an Accept-Encoding field that count: what was parsed is kept."""
+
 _NOT_ALLOWED: Headers = [(b"allow", b"GET, HEAD"), (b"content-length", b"0")]
 _FAILED: Headers = [(b"content-length", b"0")]
 
@@ -162,7 +165,7 @@ def _parse_date(value: bytes) -> float | None:
 
 
 def _negotiate(file: File, accepted: bytes) -> Representation:
-    weights = parse_codings(accepted)
+    weights = parse_codings(accepted[:FIELD_LIMIT])
     best, best_weight = file.representations[0], 0.0
     for each in file.representations[1:]:
         weight = weights.get(each.encoding, weights.get(b"*", 0.0))
@@ -182,7 +185,7 @@ def parse_codings(accepted: bytes) -> dict[bytes, float]:
     Browsers send the same few fields, so what was parsed is kept.
     """
     weights: dict[bytes, float] = {}
-    for item in accepted[:1024].lower().split(b","):
+    for item in accepted[:FIELD_LIMIT].lower().split(b","):
         name, _, parameters = item.partition(b";")
         key, _, value = parameters.partition(b"=")
         weight = 1.0

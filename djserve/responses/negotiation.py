@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from djserve.files.answers import parse_codings
+from djserve.files.answers import FIELD_LIMIT, parse_codings
 from djserve.protocols.headers import split_list
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Negotiation:
         # many guesses, with the victim's cookies. Browsers tell such requests.
         if has_credentials and site in (b"cross-site", b"same-site"):
             return b""
-        return self._choose(accepted) if accepted else b""
+        return self._choose(accepted[:FIELD_LIMIT]) if accepted else b""
 
     def plan(
         self, status: int, headers: Headers, whole: int | None, coding: bytes

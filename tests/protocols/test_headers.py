@@ -13,10 +13,12 @@ from djserve.protocols import headers
 from djserve.protocols.headers import (
     Field,
     check_status,
+    count_members,
     encode_fields,
     encode_line,
     get_known_line,
     is_token,
+    members_limit,
     parse_length,
     split_list,
     split_pair,
@@ -170,3 +172,19 @@ def test_length_is_given_once() -> None:
     assert parse_length(b"10", -1) == 10
     with pytest.raises(ApplicationError, match="once"):
         parse_length(b"10", 10)
+
+
+def test_members_of_lists_are_counted_and_nothing_else() -> None:
+    fields = [
+        (b"accept", b"a, b;q=1"),
+        (b"cookie", b"a=b; c=d"),
+        (b"if-none-match", b",,,"),
+        (b"user-agent", b"a;b,c"),
+    ]
+
+    assert count_members(fields) == 6
+
+
+@pytest.mark.parametrize(("fields", "members"), [(1, 1000), (200, 1000), (300, 1500)])
+def test_limit_of_members_follows_that_of_fields(fields: int, members: int) -> None:
+    assert members_limit(fields) == members

@@ -22,7 +22,12 @@ from djserve.protocols.grammar import (
     check_scheme,
     split_target,
 )
-from djserve.protocols.headers import is_token, split_list
+from djserve.protocols.headers import (
+    count_members,
+    is_token,
+    members_limit,
+    split_list,
+)
 
 if TYPE_CHECKING:
     from djserve.conf.schema import HTTPConfig
@@ -211,6 +216,7 @@ class HeadParser:
     __slots__ = (
         "_config",
         "_last_host",
+        "_members_limit",
         "_reader",
         "_seen_block",
         "_seen_fields",
@@ -221,6 +227,8 @@ class HeadParser:
 
     def __init__(self, config: HTTPConfig, reader: HeadReader) -> None:
         self._config = config
+        # No head has more members than bytes.
+        self._members_limit = members_limit(config.header_count_limit)
         self._reader = reader
         self._last_host: bytes | None = None
         self._seen_block = b""
@@ -312,6 +320,13 @@ class HeadParser:
         if len(headers) + reader.dropped > self._config.header_count_limit:
             raise ProtocolError(
                 "Too many header fields", 431, setting="HEADER_COUNT_LIMIT"
+            )
+        limit = self._members_limit
+        if len(block) > limit and count_members(headers) > limit:
+            raise ProtocolError(
+                "Too many members in the header fields",
+                431,
+                setting="HEADER_COUNT_LIMIT",
             )
         if method == b"CONNECT":
             check_method(method)

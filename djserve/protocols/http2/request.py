@@ -20,7 +20,7 @@ from djserve.protocols.grammar import (
     parse_length,
     split_target,
 )
-from djserve.protocols.headers import is_token
+from djserve.protocols.headers import count_members, is_token, members_limit
 from djserve.protocols.http2.errors import HTTP2Error
 
 if TYPE_CHECKING:
@@ -161,6 +161,10 @@ def parse_request(fields: Iterable[tuple[bytes, bytes]], config: HTTPConfig) -> 
         request.refuse("The header fields are too large", 431, "HEADER_SIZE_LIMIT")
     if count > config.header_count_limit:
         request.refuse("Too many header fields", 431, "HEADER_COUNT_LIMIT")
+    limit = members_limit(config.header_count_limit)
+    if size > limit and count_members(regular) > limit:
+        reason = "Too many members in the header fields"
+        request.refuse(reason, 431, "HEADER_COUNT_LIMIT")
     request.check(_apply_target, request, pseudo, config)
     _apply_fields(request, regular)
     request.check(_apply_authority, request, pseudo)
