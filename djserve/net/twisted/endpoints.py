@@ -23,6 +23,7 @@ from djserve.interfaces import ConnectionInfo
 from djserve.net.address import TCPAddress, UnixAddress
 from djserve.net.sockets import unix_path
 from djserve.net.tls import pyopenssl_extension
+from djserve.net.twisted.proxied import judge_headers
 from djserve.net.twisted.transport import StreamTransport, host_and_port
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class EndpointConnection(Protocol):
         if not isinstance(self.transport, ProtocolWrapper):
             self._open()
             return
+        judge_headers(self.transport)
         self._deadline = self.factory.reactor.callLater(
             self.factory.handshake_timeout, self.transport.abortConnection
         )
