@@ -9,6 +9,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from djserve.errors import ConfigError
+from djserve.net.tls_records import RecordGate, TooManyEmptyRecords, is_one_record
+from djserve.system import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 # TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 section 4.2),
 # which is within what RFC 9113 section 9.2.2 allows HTTP/2. TLS 1.3 keeps its own list.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+# What OpenSSL reads at a time, and in all, after our own close_notify.
+_CLOSING_SIZE = 1024
+_CLOSING_LIMIT = 16 * 1024
 
 # RFC 7301 section 3.1.
 _ALPN_EXTENSION = 16
@@ -46,16 +52,22 @@ _SPECIAL = re.compile(r'([\\",+;<>]|^[ #]| $)')
 
 
 class _Session(ssl.SSLObject):
-    """One connection's TLS, which lets the alert go out if its handshake fails.
+    """One connection's TLS: alerts go out, and a peer cannot waste OpenSSL's time.
 
     asyncio and uvloop close at the first error and drop what OpenSSL wants to say of it
     (RFC 8446 section 6.2): the client sees a reset instead of a reason. Here the
     handshake seems to wait for the client once more, at which the loop sends what there
     is. It fails with whatever the client does next, or by the handshake's timeout.
+
+    What is read goes through a ``RecordGate``, but for a record that comes alone.
     """
 
+    incoming: ssl.MemoryBIO
     outgoing: ssl.MemoryBIO
+    _sslobj: Any
     _error: ssl.SSLError | None = None
+    _gate: RecordGate | None = None
+    _closing_size = 0
 
     def do_handshake(self) -> None:
         if self._error is not None:
@@ -70,6 +82,43 @@ class _Session(ssl.SSLObject):
             # Without what refers to this object.
             self._error = error.with_traceback(None)
             raise ssl.SSLWantReadError from error
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:
+        incoming = self.incoming
+        if self._gate is None and incoming.pending:
+            data = incoming.read()
+            if is_one_record(data):
+                incoming.write(data)
+            else:
+                self._gate = RecordGate(incoming, data)
+        if self._gate is None:
+            if buffer is None:
+                return self._sslobj.read(len)
+            return self._sslobj.read(len, buffer)
+        return (
+            self._read_gated(len) if buffer is None else self._read_gated(len, buffer)
+        )
+
+    def _read_gated(self, *args: Any) -> Any:
+        assert self._gate is not None
+        try:
+            return self._gate.read(self._sslobj, *args)
+        except ssl.SSLWantReadError:
+            if self._gate.is_idle:
+                self._gate = None
+            raise
+
+    def unwrap(self) -> Any:
+        """Wait for the peer's close_notify, behind which nothing else is expected."""
+        data = self.incoming.read(_CLOSING_SIZE)
+        if data:
+            # A peer that sends more fails, by what is missing: its records are broken.
+            self.incoming.read()
+            self.incoming.write(data)
+            self._closing_size += len(data)
+            if self._closing_size > _CLOSING_LIMIT:
+                raise TooManyEmptyRecords
+        return super().unwrap()
 
 
 class ServerContext(ssl.SSLContext):
@@ -90,7 +139,7 @@ class ServerContext(ssl.SSLContext):
         wrapped: Any = super().wrap_bio(
             incoming, outgoing, server_side, server_hostname, session
         )
-        wrapped.outgoing = outgoing
+        wrapped.incoming, wrapped.outgoing = incoming, outgoing
         return wrapped  # type: ignore[no-any-return]
 
 
@@ -246,8 +295,7 @@ def _escape(value: str) -> str:
 
 def _read(path: str, content: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_regular(path)
     except OSError as error:
         raise _problem(
             f"the {content} {path} cannot be read: {error.strerror}"
