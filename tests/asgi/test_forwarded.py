@@ -546,3 +546,29 @@ def test_no_claim_of_a_client_changes_what_the_proxy_saw(
         node.host
     ):
         assert client_of(value) == (node.host, 80)
+
+
+# Bounds
+
+
+def test_items_far_from_the_proxy_do_not_count() -> None:
+    """However long a client's own list is, and wherever it is cut into lines."""
+    own = b", ".join([b"10.9.9.9"] * 5000)
+    assert client_of(b"203.0.113.7, " + own) == ("10.9.9.9", 0)
+    fields = [(b"x-forwarded-for", own), (b"x-forwarded-for", b"203.0.113.8, 10.0.0.9")]
+    assert apply(*fields).client == ("203.0.113.8", 0)
+
+
+def test_parallel_lists_are_cut_alike() -> None:
+    said = apply(
+        (b"x-forwarded-for", b"10.9.9.9," * 300 + b"203.0.113.7,10.0.0.9"),
+        (b"x-forwarded-proto", b"http," * 300 + b"https,http"),
+    )
+
+    assert (said.client, said.scheme) == (("203.0.113.7", 0), "https")
+
+
+def test_very_long_element_is_malformed() -> None:
+    pairs = ";".join(f"a{number}=b" for number in range(1000))
+
+    assert parse_element(f"for=203.0.113.7;{pairs}") is None

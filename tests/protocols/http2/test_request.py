@@ -144,3 +144,11 @@ def test_any_field_gives_a_priority(value: bytes) -> None:
 
 def test_default_is_of_middle_urgency() -> None:
     assert Priority(3, False) == DEFAULT_PRIORITY
+
+
+def test_lists_of_very_many_members_are_refused() -> None:
+    refused = parse((b"cookie", b"a=b;" * 600), (b"accept", b"a," * 600))
+    taken = parse((b"cookie", b"a=b;" * 400), (b"x-data", b"a," * 5000))
+
+    assert status(refused) == 431
+    assert status(taken) is None
