@@ -115,14 +115,6 @@ read_at: Any = getattr(os, "pread", _seek_and_read)
 """``os.pread(descriptor, size, offset)``."""
 
 
-def count_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
-
-
 def replace_file(
     path: str | os.PathLike[str],
     data: bytes,

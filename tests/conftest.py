@@ -23,7 +23,7 @@ import pytest
 from django.conf import settings as django_settings
 from hypothesis import HealthCheck, settings
 
-from djserve.system import count_cpus
+from djserve.cpus import count_cpus
 from tests.support import isolation
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from djserve.system import (
     READ,
     WRITE,
     _seek_and_read,
-    count_cpus,
     open_regular,
     read_at,
     read_regular,
@@ -36,14 +35,6 @@ def test_reading_at_an_offset_without_pread_does_the_same(tmp_path: Path) -> Non
         assert os.lseek(descriptor, 0, os.SEEK_CUR) == 2
     finally:
         os.close(descriptor)
-
-
-def test_cpus_are_those_that_the_process_may_use(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert count_cpus() == len(os.sched_getaffinity(0))
-    monkeypatch.delattr(os, "sched_getaffinity")
-    assert count_cpus() == os.cpu_count()
 
 
 @pytest.mark.parametrize("is_durable", [False, True])

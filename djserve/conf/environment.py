@@ -68,7 +68,9 @@ def _find(environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
         yield "BIND", [Flag("PORT", f"0.0.0.0:{port}")]
     workers = environ.get("WEB_CONCURRENCY", "")
     if workers:
-        yield "WORKERS", Flag("WEB_CONCURRENCY", workers)
+        # Flags and DJSERVE_WORKERS take the word too.
+        is_auto = workers.strip().lower() == "auto"
+        yield "WORKERS", Flag("WEB_CONCURRENCY", None if is_auto else workers)
     proxies = environ.get("FORWARDED_ALLOW_IPS", "")
     if proxies:
         name = "FORWARDED_ALLOW_IPS"
@@ -86,7 +88,7 @@ def _read(setting: Setting, name: str, text: str) -> Any:
         return Flag(name, _WORDS.get(text.lower(), text))
     if text.lower() == "none" and setting.optional and not setting.none_word:
         return Flag(name, None)
-    if setting.none_word and text == setting.none_word:
+    if setting.none_word and text.lower() == setting.none_word:
         return Flag(name, None)
     return Flag(name, text)
 

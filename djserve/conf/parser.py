@@ -214,6 +214,8 @@ def _read_number(setting: Setting, value: Any) -> float | None:
         return None
     if isinstance(value, str) and _takes_unit(setting) and has_unit(value):
         value = _parse_number(setting, value)
+    if setting.none_word and value == setting.none_word:
+        return None
     # bool is an int to Python, but 1 second is not what True was meant to say.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _Unfit(_expected_number(setting))

@@ -14,7 +14,8 @@ class WorkersConfig:
 
     workers: int | None = setting(
         1,
-        "Worker processes; auto, or None in the settings, is one for each CPU.",
+        "Worker processes; auto, or None in the settings, is one for each CPU that the "
+        "process may use, by its affinity and its container's quota.",
         aliases=("-w",),
         minimum=1,
         none_word="auto",

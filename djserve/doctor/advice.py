@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from djserve.cpus import count_cpus
 from djserve.doctor.files import Files
 from djserve.doctor.translate import OTHER_SERVERS, SERVERS, Translation
-from djserve.system import count_cpus
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from djserve.cpus import count_cpus
 from djserve.files.table import STALE_AFTER
 from djserve.system import replace_file
 
@@ -89,10 +90,10 @@ def compress_files(
 ) -> Iterator[Result]:
     """Make the variants that lack or are older than their file; yield in order.
 
-    In as many threads as there are processors: the compressors release the lock.
+    In as many threads as there are CPUs to use: the compressors release the lock.
     Raises OSError for what cannot be read or written.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cpus()) as pool:
         try:
             yield from pool.map(lambda path: _compress(path, compressors), paths)
         finally:

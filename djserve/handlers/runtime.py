@@ -12,6 +12,7 @@ from django.db import connections
 
 from djserve.conf.loader import load
 from djserve.conf.schema import DjangoConfig, ServerConfig
+from djserve.cpus import count_cpus
 from djserve.handlers.connection_bound import bound_connections
 from djserve.handlers.cursors import (
     is_database_in_use,
@@ -24,7 +25,6 @@ from djserve.handlers.threads.hops import LeasedHops, PassedHops
 from djserve.handlers.threads.leases import REQUESTS, Action, Lease
 from djserve.handlers.threads.mailbox import Mailbox
 from djserve.handlers.threads.pool import ThreadPool
-from djserve.system import count_cpus
 
 _MISSING: Any = object()
 

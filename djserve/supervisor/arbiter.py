@@ -27,7 +27,11 @@ from djserve.server.publishing import Publisher, open_sinks
 from djserve.supervisor.commands import CommandLauncher
 from djserve.supervisor.control import ControlServer
 from djserve.supervisor.fleet import Fleet
-from djserve.supervisor.inheritance import Inheritance, count_workers
+from djserve.supervisor.inheritance import (
+    Inheritance,
+    count_workers,
+    explain_workers,
+)
 from djserve.supervisor.messages import STOP_MARGIN
 from djserve.supervisor.processes import Launcher, start_successor
 from djserve.supervisor.reloading import Reloader
@@ -234,7 +238,9 @@ class Arbiter:
         if not self._has_started:
             self._has_started = True
             places = [sock.place for sock in self._sockets if not sock.redirects]
-            notes = [*self._fleet.notes, f"Supervisor {os.getpid()}, {count} workers"]
+            why = explain_workers(self._config.workers.workers)
+            supervisor = f"Supervisor {os.getpid()}, {count} workers{why}"
+            notes = [*self._fleet.notes, supervisor]
             processes = self._config.processes.processes
             if processes:
                 text = ", ".join(describe_processes(processes))

@@ -14,7 +14,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 from djserve.conf.process import become_worker
-from djserve.system import count_cpus
+from djserve.cpus import count_cpus, measure_cpus
 
 LOADER_VARIABLE = "DJSERVE_LOADER"
 UPGRADE_VARIABLE = "DJSERVE_UPGRADE"
@@ -89,6 +89,11 @@ def keep_environment(environ: MutableMapping[str, str] = os.environ) -> None:
 def count_workers(configured: int | None) -> int:
     """Return the number of workers; None stands for one on each usable CPU."""
     return count_cpus() if configured is None else configured
+
+
+def explain_workers(configured: int | None) -> str:
+    """Return where the number of workers comes from, "" if it was given."""
+    return f" (auto: {measure_cpus().source})" if configured is None else ""
 
 
 def is_successor(environ: Mapping[str, str] = os.environ) -> bool:

@@ -15,6 +15,7 @@ from djserve.supervisor.inheritance import (
     ChildEnvironment,
     Inheritance,
     count_workers,
+    explain_workers,
     is_successor,
 )
 from djserve.supervisor.signals import hold_signals
@@ -66,10 +67,10 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
                 "One process runs: give --workers on the command line, or "
                 "DJANGO_SETTINGS_MODULE, since the settings were known too late"
             )
+    why = explain_workers(config.workers.workers)
+    notes = [*loaded.notes, f"One process serves{why}"] if why else loaded.notes
     stats = program.thread_stats
-    return launch(
-        loaded.application, config, reactor, loaded.notes, stats, loaded.files
-    )
+    return launch(loaded.application, config, reactor, notes, stats, loaded.files)
 
 
 def become_supervisor(config: ServerConfig) -> NoReturn:

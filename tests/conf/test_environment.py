@@ -42,6 +42,15 @@ def test_each_kind_of_setting_has_a_variable() -> None:
     assert config.proxy.root_path == ""
 
 
+@pytest.mark.parametrize("word", ["auto", "AUTO", " auto "])
+def test_number_of_workers_may_be_that_of_the_cpus(word: str) -> None:
+    given = read_platform({"WEB_CONCURRENCY": word}, {})
+
+    assert parse(given).workers.workers is None
+    assert parse({"WORKERS": "auto"}).workers.workers is None
+    assert parse({"WORKERS": 2}).workers.workers == 2
+
+
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [

@@ -229,6 +229,23 @@ def test_service_manager_is_told_each_step(start: Start, tmp_path: Path) -> None
         assert manager.recv(1000).startswith(b"STOPPING=1\n")
 
 
+@pytest.mark.parametrize("count", ["3", "1"])
+def test_number_of_workers_says_where_it_comes_from(
+    start_server: StartServer, tmp_path: Path, free_port: int, count: str
+) -> None:
+    (tmp_path / "app.py").write_text(APPLICATION)
+    words = ["-m", "djserve", "app:application", "--bind", f"127.0.0.1:{free_port}"]
+    environ = {"DJANGO_SETTINGS_MODULE": "", "WEB_CONCURRENCY": "auto"}
+    environ["PYTHON_CPU_COUNT"] = count
+    server = start_server(*words, port=free_port, cwd=tmp_path, env=environ)
+    server.wait_for(f"(auto: PYTHON_CPU_COUNT={count})")
+
+    if count == "1":
+        assert "One process serves" in server.output
+    else:
+        assert len(workers_of(server)) == int(count)
+
+
 def test_successor_takes_the_sockets_over(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "pid"
     server = start("--pid-file", str(path))

@@ -7,10 +7,12 @@ import signal
 
 import pytest
 
+from djserve.cpus import count_cpus, measure_cpus
 from djserve.supervisor.inheritance import (
     ChildEnvironment,
     Inheritance,
     count_workers,
+    explain_workers,
     is_child,
 )
 
@@ -46,7 +48,9 @@ def test_other_processes_are_no_children() -> None:
 
 def test_number_of_workers_is_that_of_the_usable_cpus() -> None:
     assert count_workers(3) == 3
-    assert count_workers(None) == len(os.sched_getaffinity(0))
+    assert count_workers(None) == count_cpus()
+    assert explain_workers(3) == ""
+    assert explain_workers(None) == f" (auto: {measure_cpus().source})"
 
 
 def test_inheritance_survives_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

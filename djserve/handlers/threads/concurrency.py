@@ -22,7 +22,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-from djserve.system import READ, count_cpus, read_at
+from djserve.cpus import count_cpus, measure_cpus
+from djserve.system import READ, read_at
 
 IDLE_SHARE = 0.2
 """Up to here, as a share of the time of a look, a thread counts as waiting."""
@@ -155,7 +156,7 @@ class LockProbe:
         that used none may only have waited for its turn."""
         self._now = now
         self._used = used
-        self._cpus = count_cpus()
+        self._cpus = measure_cpus().share
         self._has_lock = has_interpreter_lock()
         self._schedule = open_schedule() if self._has_lock else None
 
