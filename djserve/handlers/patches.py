@@ -194,12 +194,25 @@ def refresh_patches() -> Patches:
 
 
 def resolves_as_django() -> bool:
-    """Whether ``resolve_request`` is the method in Django's source."""
+    """Whether ``resolve_request`` is the method in Django's source, watched or not."""
     return (
         _RESOLVES_AS_DJANGO
-        and _KIND.resolve_request is _RESOLVE
+        and _KIND.resolve_request is _expected_resolve
         and _RESOLVE.__code__ is _RESOLVE_CODE
     )
+
+
+def watch_resolution(wrap: Callable[[Any], Any]) -> None:
+    """Put a wrapper that changes no result around Django's ``resolve_request``.
+
+    It does not count as a replacement, but what an agent has put there before does.
+    """
+    global _expected_resolve
+    found = _BASE["resolve_request"]
+    watched = wrap(found)
+    OriginalBase.resolve_request = watched  # type: ignore[method-assign]
+    if found is _expected_resolve:
+        _expected_resolve = watched
 
 
 def is_asgiref_patched() -> bool:
@@ -427,7 +440,7 @@ _INNER, _INNER_ASYNC = _read_inner(_BASE)
 
 _seen = _Snapshot()
 
-_RESOLVE = _BASE["resolve_request"]
+_RESOLVE = _expected_resolve = _BASE["resolve_request"]
 _RESOLVE_CODE = getattr(_RESOLVE, "__code__", None)
 _RESOLVES_AS_DJANGO = is_original(base, "BaseHandler.resolve_request", _RESOLVE)
 

@@ -15,6 +15,7 @@ from django.urls import ResolverMatch, get_script_prefix
 
 from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.originals import OriginalBase
+from djserve.handlers.patches import watch_resolution
 from djserve.handlers.sync_lane import SyncHandler
 from djserve.instrumentation.tracing import current_span
 
@@ -24,17 +25,17 @@ def trace_django() -> None:
 
     Called once, when tracing begins.
     """
-    for handler in (OriginalBase, ASGIHandler, SyncHandler):
-        if "resolve_request" in vars(handler):
-            _tell_route(handler)
+    watch_resolution(_tell_route)
+    for handler in (ASGIHandler, SyncHandler):
+        watched = _tell_route(handler.resolve_request)
+        handler.resolve_request = watched  # type: ignore[method-assign]
     got_request_exception.connect(
         _record_fault, dispatch_uid="djserve.handlers.tracing"
     )
 
 
-def _tell_route(handler: Any) -> None:
-    """Have a class of handlers tell what its ``resolve_request`` finds."""
-    resolve = handler.resolve_request
+def _tell_route(resolve: Any) -> Any:
+    """Return a ``resolve_request`` that tells the span what it finds."""
 
     @wraps(resolve)
     def resolve_request(self: OriginalBase, request: HttpRequest) -> ResolverMatch:
@@ -44,7 +45,7 @@ def _tell_route(handler: Any) -> None:
             span.set_route(f"{get_script_prefix()}{match.route}")
         return match
 
-    handler.resolve_request = resolve_request
+    return resolve_request
 
 
 def _record_fault(**kwargs: object) -> None:

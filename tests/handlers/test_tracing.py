@@ -14,13 +14,15 @@ from django.core.handlers.base import BaseHandler
 from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncRequestFactory, override_settings
-from django.urls import include, path
+from django.urls import ResolverMatch, get_resolver, include, path
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from djserve.asgi.types import Message, Scope
+from djserve.handlers import patches
 from djserve.handlers.handler import ASGIHandler
+from djserve.handlers.routing import LOOKUP
 from djserve.handlers.sync_lane import SyncHandler
 from djserve.handlers.tracing import trace_django
 from djserve.instrumentation.tracing import ServerSpan
@@ -55,6 +57,8 @@ def _traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Trace Django for one test."""
     for handler in (BaseHandler, ASGIHandler, SyncHandler):
         monkeypatch.setattr(handler, "resolve_request", handler.resolve_request)
+    expected = patches._expected_resolve
+    monkeypatch.setattr(patches, "_expected_resolve", expected)
     receivers = list(got_request_exception.receivers)
     trace_django()
     with override_settings(
@@ -104,6 +108,46 @@ def test_span_has_the_route(handler: type[Any], url: str, route: str) -> None:
     span = serve(handler(), url)
 
     assert span.name == f"GET {route}"
+
+
+@pytest.mark.parametrize("url", ["/shop/5/", "/shop/async/"])
+def test_path_is_resolved_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lane is chosen by what is found; Django has it, and does not look again."""
+    handler = ASGIHandler()
+    serve(handler, url)
+    looked: list[str] = []
+    urlconf: Any = sys.modules[__name__]
+    resolver = get_resolver(urlconf)
+    monkeypatch.delitem(resolver.__dict__, LOOKUP)
+    resolve = resolver.resolve
+
+    def count(path: str) -> ResolverMatch:
+        looked.append(path)
+        return resolve(path)
+
+    monkeypatch.setattr(resolver, "resolve", count)
+    span = serve(handler, url)
+
+    assert looked == [url]
+    assert span.attributes is not None
+    assert str(span.attributes["http.route"]).startswith("/shop/")
+
+
+def test_resolution_that_an_agent_has_replaced_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called: list[str] = []
+    resolve = BaseHandler.resolve_request
+
+    def replaced(self: BaseHandler, request: HttpRequest) -> ResolverMatch:
+        called.append(request.path)
+        return resolve(self, request)
+
+    monkeypatch.setattr(BaseHandler, "resolve_request", replaced)
+    patches.watch_resolution(lambda found: lambda *given: found(*given))
+    serve(ASGIHandler(), "/shop/5/")
+
+    assert called == ["/shop/5/"]
 
 
 def test_route_has_the_mount_point() -> None:
