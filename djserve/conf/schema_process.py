@@ -23,7 +23,8 @@ class WorkersConfig:
     supervisor: str = setting(
         "auto",
         "Whether a supervisor watches the workers and restarts them: auto (with more "
-        "than one worker, or if another setting needs it) or on.",
+        "than one worker, or if another setting or systemd's Type=notify needs it) "
+        "or on.",
         choices=("auto", "on"),
     )
     preload: bool = setting(

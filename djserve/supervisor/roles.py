@@ -19,7 +19,7 @@ from djserve.supervisor.inheritance import (
     is_successor,
 )
 from djserve.supervisor.signals import hold_signals
-from djserve.supervisor.systemd import adopt_activation
+from djserve.supervisor.systemd import adopt_activation, is_awaited
 from djserve.system import CAN_FORK, SYSTEM
 
 if TYPE_CHECKING:
@@ -119,8 +119,12 @@ def find_commands_without_settings(config: ServerConfig) -> Iterator[str]:
 
 
 def needs_supervisor(config: ServerConfig) -> bool:
-    """Return whether a setting asks for more than one process gives."""
-    return bool(find_supervised(config))
+    """Return whether a setting asks for more than one process gives.
+
+    Or systemd, with Type=notify: it is the supervisor that tells it what happens. A
+    server that says nothing is taken for one that does not start.
+    """
+    return bool(find_supervised(config)) or (CAN_FORK and is_awaited())
 
 
 def find_supervised(config: ServerConfig) -> list[str]:

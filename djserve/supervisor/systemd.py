@@ -52,6 +52,11 @@ def read_first_environment() -> Mapping[str, str]:
     return dict(pair.partition("=")[::2] for pair in pairs if pair)
 
 
+def is_awaited(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether a service manager waits to be told that the server is ready."""
+    return bool(environ.get("NOTIFY_SOCKET"))
+
+
 class Notifier:
     """Tell the service manager of each step; does nothing if there is none."""
 

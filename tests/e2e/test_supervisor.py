@@ -215,12 +215,15 @@ def test_sockets_of_the_service_manager_are_used(
         assert process.wait(120) == 0
 
 
-def test_service_manager_is_told_each_step(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--workers", "1")], ids=["two", "one"])
+def test_service_manager_is_told_each_step(
+    start: Start, tmp_path: Path, options: tuple[str, ...]
+) -> None:
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(path)
         manager.settimeout(DEADLINE)
-        server = start(env={"NOTIFY_SOCKET": path})
+        server = start(*options, env={"NOTIFY_SOCKET": path})
         assert manager.recv(1000).startswith(b"READY=1\n")
         server.process.send_signal(signal.SIGHUP)
         assert manager.recv(1000).startswith(b"RELOADING=1\n")

@@ -61,6 +61,18 @@ def test_setting_that_one_process_cannot_fulfil_asks_for_more(
     assert find_supervised(config) == [*settings]
 
 
+def test_service_manager_that_waits_asks_for_a_supervisor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = parse({"WORKERS": 1})
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    assert not needs_supervisor(config)
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+
+    assert needs_supervisor(config)
+    assert find_supervised(config) == []
+
+
 def test_management_command_needs_the_settings_module(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
