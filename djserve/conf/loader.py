@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from djserve.conf.catalogue import groups
-from djserve.conf.environment import PREFIX, read_environment, read_platform
+from djserve.conf.environment import read_environment, read_platform
 from djserve.conf.parser import Flag, parse, shorten
 from djserve.conf.schema import ServerConfig
 from djserve.errors import ConfigError
@@ -167,25 +167,32 @@ def _forget(*, setting: str, **kwargs: object) -> None:
 
 
 class SettingOrigin(NamedTuple):
-    """A setting's value, and what has set it: "default", "settings" or a variable."""
+    """A setting's value, and what has set it: "default", a flag, a variable."""
 
     key: str
     value: Any
     source: str
 
 
-def list_origins() -> Iterator[SettingOrigin]:
+_DERIVED = {"ROOT_PATH": "FORCE_SCRIPT_NAME", "CERTFILE": "ACME_FOLDER"}
+"""Settings that have a value by another one, if they are not set themselves."""
+
+
+def list_origins(options: Mapping[str, Any]) -> Iterator[SettingOrigin]:
     """Yield every setting that ``runasgi`` would serve with, in the schema's order.
 
     Raises ConfigError if one of them is wrong.
     """
-    config = load_for_production({})
-    mapping = merge_for_production(read_settings(), {})
+    mapping = merge_for_production(read_settings(), options)
+    config = _load(mapping)
     for group in groups():
         values = getattr(config, group.name)
         for setting in group.settings:
             value = getattr(values, setting.name)
-            yield SettingOrigin(setting.key, value, _name_source(mapping, setting.key))
+            source = _name_source(mapping, setting.key)
+            if source == "default" and value != setting.default:
+                source = _DERIVED.get(setting.key, source)
+            yield SettingOrigin(setting.key, value, source)
 
 
 def _name_source(mapping: dict[str, Any], key: str) -> str:
@@ -194,6 +201,5 @@ def _name_source(mapping: dict[str, Any], key: str) -> str:
     given = mapping[key]
     first = given[0] if isinstance(given, list | tuple) and given else given
     if not isinstance(first, Flag):
-        return "settings"
-    is_own = first.name == PREFIX + key
-    return "environment" if is_own else f"environment ({first.name})"
+        return f"settings.{SETTING}"
+    return f"variable {first.name}" if first.name.isupper() else first.name

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from djserve.conf.catalogue import Setting, groups, settings_by_key
+from djserve.conf.masking import HIDDEN, SECRET_KEYS, hide_password
 from djserve.conf.processes import (
     EXAMPLE,
     ProcessConfig,
@@ -73,8 +74,8 @@ def parse(mapping: Mapping[str, Any], *, source: str = "DJSERVE") -> ServerConfi
 
 
 def shorten(value: object) -> str:
-    """Return the value's repr, cut to what fits on a line."""
-    text = repr(value)
+    """Return the value's repr, cut to what fits on a line, without a URL's password."""
+    text = hide_password(repr(value))
     if len(text) <= _LONGEST_REPR:
         return text
     return text[: _LONGEST_REPR - 3] + "..."
@@ -169,7 +170,8 @@ class _Reading:
                 return _read_flag(setting, given.value, read)
             return read(setting, given)
         except _Unfit as unfit:
-            self._report(place, str(unfit), given)
+            is_secret = setting.key in SECRET_KEYS
+            self._report(place, str(unfit), HIDDEN if is_secret else given)
             return None
 
     def _report(self, place: str, expected: str, given: Any) -> None:
@@ -212,10 +214,10 @@ def _read_bool(setting: Setting, value: Any) -> bool:
 def _read_number(setting: Setting, value: Any) -> float | None:
     if value is None and setting.optional:
         return None
-    if isinstance(value, str) and _takes_unit(setting) and has_unit(value):
-        value = _parse_number(setting, value)
     if setting.none_word and value == setting.none_word:
         return None
+    if isinstance(value, str) and _takes_unit(setting) and has_unit(value):
+        value = _parse_number(setting, value)
     # bool is an int to Python, but 1 second is not what True was meant to say.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _Unfit(_expected_number(setting))

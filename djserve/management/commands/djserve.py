@@ -9,15 +9,15 @@ from typing import Any
 from django.conf import settings as project_settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from djserve.conf.loader import list_origins, load
+from djserve.conf.loader import load
 from djserve.control import VARIABLE, Control, add_commands
 from djserve.doctor.command import add_arguments as add_doctor_arguments
 from djserve.doctor.command import run as run_doctor
 from djserve.errors import ConfigError
 from djserve.management.compressing import add_arguments as add_compress_arguments
 from djserve.management.compressing import compress_folders
-
-SECRETS = ("KEYFILE_PASSWORD",)
+from djserve.management.settings_table import add_arguments as add_settings_arguments
+from djserve.management.settings_table import show_settings
 
 
 class Command(BaseCommand):
@@ -32,12 +32,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = add_commands(parser, "default: CONTROL_SOCKET")
-        text = "Show each setting, its value and where that comes from."
-        settings = commands.add_parser("settings", help=text)
-        settings.add_argument(
-            "--changed", action="store_true", help="Leave out those at their defaults."
-        )
-        text = "Show what to change to replace Daphne, Uvicorn or gunicorn."
+        text = "Show each setting, its value and what has set it, for runasgi."
+        add_settings_arguments(commands.add_parser("settings", help=text))
+        text = "Show what to change to replace Daphne, Uvicorn, gunicorn and others."
         add_doctor_arguments(commands.add_parser("doctor", help=text))
         text = "Make the compressed variants of the static files: .zst, .br, .gz."
         add_compress_arguments(commands.add_parser("compress", help=text))
@@ -51,7 +48,7 @@ class Command(BaseCommand):
                 compress_folders(options["folder"], self.stdout)
                 return
             if options["command"] == "settings":
-                self._show_settings(only_changed=options["changed"])
+                show_settings(options, self.stdout.write)
                 return
             path = options["control_socket"] or _configured_path()
             Control(path, self.stdout.write).run(options)
@@ -66,14 +63,6 @@ class Command(BaseCommand):
         except ValueError as error:
             raise CommandError(str(error), returncode=2) from None
         self.stdout.write(text)
-
-    def _show_settings(self, *, only_changed: bool) -> None:
-        for origin in list_origins():
-            if only_changed and origin.source == "default":
-                continue
-            is_secret = origin.key in SECRETS and origin.value is not None
-            value = "***" if is_secret else repr(origin.value)
-            self.stdout.write(f"{origin.key:32} {value:32} {origin.source}")
 
 
 def _configured_path() -> str:

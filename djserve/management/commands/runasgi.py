@@ -23,12 +23,12 @@ import djserve
 from djserve.checks.channel_layers import find_layer_problems
 from djserve.checks.project import find_process_problems
 from djserve.conf.loader import load, load_for_production
-from djserve.conf.options import add_arguments, mapping_from_namespace
-from djserve.conf.parser import Flag
+from djserve.conf.options import add_arguments
 from djserve.conf.process import become_worker
 from djserve.conf.short_help import shorten_help
 from djserve.conf.suggestions import suggest_flags
 from djserve.errors import ConfigError
+from djserve.management.options import read_options
 from djserve.management.production import create_program
 from djserve.server.launch import THREADS_TIMEOUT, exit_within
 from djserve.server.lifecycle import ExitCode
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
     from djserve.conf.processes import ProcessConfig
     from djserve.conf.schema import ServerConfig
-
-DEFAULT_HOST = "127.0.0.1"
 
 
 class Command(BaseCommand):
@@ -161,14 +159,3 @@ def _end_unserved() -> None:
     print("runasgi: error: loading the apps has ended the process", file=sys.stderr)
     sys.stderr.flush()
     os._exit(ExitCode.CONFIG_WRONG)
-
-
-def read_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that the command line gives, ``addrport`` among BIND."""
-    address = options.get("addrport")
-    if not address:
-        return mapping_from_namespace(options)
-    # As with Django's runserver, digits alone are a port of this machine.
-    text = f"{DEFAULT_HOST}:{address}" if address.isdigit() else address
-    bind = [Flag("addrport", text), *options.get("bind", [])]
-    return mapping_from_namespace({**options, "bind": bind})

@@ -64,6 +64,6 @@ def test_settings_are_shown_with_their_source_but_no_secret() -> None:
     call_command("djserve", "settings", "--changed", stdout=output)
     lines = [line.split() for line in output.getvalue().splitlines()]
 
-    assert ["BACKLOG", "7", "settings"] in lines
-    assert ["KEYFILE_PASSWORD", "***", "settings"] in lines
-    assert all(line[-1] != "default" for line in lines)
+    assert ["BACKLOG", "settings.DJSERVE", "7"] in lines
+    assert ["KEYFILE_PASSWORD", "settings.DJSERVE", "***"] in lines
+    assert all("default" not in line for line in lines)
