@@ -1,6 +1,6 @@
 """Hosting platforms, by what they put into the environment, and what does not fit them.
 
-Figures of the platforms' own documentation, 2026: the seconds between SIGTERM and
+docs/guides/platforms.md has the source of each figure: the seconds between SIGTERM and
 SIGKILL by default, and the seconds for which the router in front keeps an idle
 connection. A server that closes first ends requests that the router has just sent.
 """
