@@ -10,7 +10,8 @@ from typing import Any
 
 from djserve.cpus import count_cpus
 from djserve.doctor.files import Files
-from djserve.doctor.translate import OTHER_SERVERS, SERVERS, Translation
+from djserve.doctor.translate import SERVERS, Translation, translate
+from djserve.doctor.words import Unreadable, join, quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Advice:
     is_change: bool = True
 
 
-_SERVERS = (*SERVERS, "uvicorn-worker", *OTHER_SERVERS)
+_SERVERS = (*SERVERS, "uvicorn-worker", "pyuwsgi", "waitress", "mod-wsgi")
 
 _AGENTS = {
     "sentry-sdk": "Sentry",
@@ -77,6 +78,15 @@ def advise_proxies(files: Files) -> Iterator[Advice]:
     for path, text in files.proxies:
         if "uwsgi_pass" in text:
             yield Advice(path, "Replace uwsgi_pass by proxy_pass http://...")
+        if "WSGIScriptAlias" in text:
+            yield Advice(
+                path,
+                "Replace WSGIScriptAlias by ProxyPass / http://127.0.0.1:8000/ "
+                "upgrade=websocket, with ProxyPreserveHost On and RequestHeader set "
+                'X-Forwarded-Proto "https", and start djserve with --proxy-headers. Of '
+                "WSGIDaemonProcess, processes= is --workers, threads= is --threads, "
+                "user= and group= are User= and Group= of a systemd unit.",
+            )
         if "proxy_pass" not in text:
             continue
         if not re.search(r"proxy_set_header\s+Upgrade", text, re.I):
@@ -87,6 +97,43 @@ def advise_proxies(files: Files) -> Iterator[Advice]:
             )
         if "X-Forwarded-Proto" not in text:
             yield Advice(path, "Add: proxy_set_header X-Forwarded-Proto $scheme;")
+
+
+_DIRECTIVES = {
+    "Type": "Type=notify (systemd knows when it serves)",
+    "ExecReload": "ExecReload=/bin/kill -HUP $MAINPID (new code without a gap)",
+    "KillMode": "KillMode=mixed (the supervisor drains its workers)",
+}
+
+
+def advise_units(files: Files) -> Iterator[Advice]:
+    """Judge systemd's units that start a server."""
+    for path, directives in files.units:
+        lacking = [
+            text
+            for name, text in _DIRECTIVES.items()
+            if name not in directives or (name, directives[name]) in _OTHERS
+        ]
+        if lacking:
+            yield Advice(path, f"Set {', '.join(lacking)}.")
+
+
+# Values that are right for a server without a supervisor that speaks to systemd.
+_OTHERS = {("Type", each) for each in ("simple", "exec", "forking", "idle", "oneshot")}
+
+
+def advise_variables(files: Files) -> Iterator[Advice]:
+    """Judge variables that a server reads whose command is elsewhere."""
+    for each in files.variables:
+        server = each.name.partition("_")[0].lower()
+        try:
+            found = translate(f"{each.name}={quote(each.value)} {server} a:b")
+        except Unreadable as error:
+            text = f"{each.name} cannot be read: {error}"
+        else:
+            flags = join(found.words) or "none"
+            text = f"Only {server} reads {each.name}. Flags of djserve: {flags}"
+        yield Advice(f"{each.path}:{each.line}", text)
 
 
 def advise_settings(

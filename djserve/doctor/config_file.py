@@ -1,12 +1,13 @@
 """A server's configuration file, read without running it.
 
-It is a Python program, or TOML. What the program assigns as a constant is known, what
-it computes is not; a hook is a function. Nothing of it is executed.
+It is a Python program, TOML or uWSGI's ini. What the program assigns as a constant is
+known, what it computes is not; a hook is a function. Nothing of it is executed.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ def read_config(path: Path) -> list[Entry]:
     """Return what the file sets. Raises OSError, ValueError or SyntaxError."""
     if path.suffix == ".toml":
         return _read_toml(path.read_text("utf-8", "replace"))
+    if path.suffix == ".ini":
+        return _read_ini(path.read_text("utf-8", "replace"))
     entries: dict[str, Entry] = {}
     constants: dict[str, object] = {}
     for node in ast.parse(path.read_text("utf-8", "replace")).body:
@@ -46,6 +49,28 @@ def _read_toml(text: str) -> list[Entry]:
         Entry(name, _texts(value), repr(value), 0)
         for name, value in tomllib.loads(text).items()
     ]
+
+
+def _read_ini(text: str) -> list[Entry]:
+    """Read the section that uWSGI reads; a key that stands there twice has both values.
+
+    ``%(name)`` is what was set before, ``$(NAME)`` a variable of the environment.
+    """
+    entries: dict[str, Entry] = {}
+    section = "uwsgi"
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped.startswith("["):
+            section = stripped.strip("[]")
+        key, equals, value = (part.strip() for part in stripped.partition("="))
+        if section != "uwsgi" or not equals or stripped[0] in "#;[":
+            continue
+        for known, entry in entries.items():
+            value = value.replace(f"%({known})", (entry.values or ("",))[-1])
+        value = re.sub(r"\$\((\w+)\)", r"${\1}", value)
+        before = entries[key].values or () if key in entries else ()
+        entries[key] = Entry(key, (*before, value), value, number)
+    return list(entries.values())
 
 
 def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:

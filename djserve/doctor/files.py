@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from djserve.doctor.translate import OTHER_SERVERS, SERVERS
+from djserve.conf.env_file import load_env_file
+from djserve.doctor.compose import ComposeService, read_services
+from djserve.doctor.translate import SERVERS
 from djserve.doctor.words import join, quote
+from djserve.errors import ConfigError
 
 SKIPPED = {"node_modules", "__pycache__", "site-packages", "build", "dist", "static"}
 SKIPPED |= {"staticfiles", "media", "venv", "env", "htmlcov", "docs", "tests", "test"}
@@ -24,11 +27,17 @@ LARGEST = 256 * 1024
 MOST_FILES = 5000
 DEEPEST = 4
 
-_SERVER = re.compile(rf"(?<![\w-])({'|'.join((*SERVERS, *OTHER_SERVERS))})(?![\w-])")
+_SERVER = re.compile(rf"(?<![\w-])({'|'.join(SERVERS)})(?![\w-])")
+_PROXY = re.compile(
+    r"\b(proxy_pass|uwsgi_pass|reverse_proxy|WSGIScriptAlias)\b|^backend ", re.M
+)
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(?:[=<>!~;@ ]|$)")
+_OWN_NAME = re.compile(r"GUNICORN_CMD_ARGS|(?:UVICORN|GRANIAN|UWSGI)_[A-Z0-9_]+")
+"""Variables that a server takes flags from."""
+
 # NAME=value, quoted or not, any number of them in a line; or NAME and the line's rest.
 _VARIABLE = re.compile(
-    r"(?<!\S)(?P<name>GUNICORN_CMD_ARGS|(?:UVICORN|GRANIAN)_[A-Z0-9_]+)"
+    rf"(?<!\S)(?P<name>{_OWN_NAME.pattern})"
     r"(?: (?P<rest>.+)|=(?P<value>\"[^\"]*\"|'[^']*'|\S*))"
 )
 _YAML_KEY = re.compile(
@@ -48,19 +57,35 @@ class Start:
     is_list: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable that only a server reads, set where no command stands."""
+
+    path: str
+    line: int
+    name: str
+    value: str
+
+
 @dataclass(slots=True)
 class Files:
-    """What the files of a project say."""
+    """What the files of a project say.
 
+    ``units`` are systemd's that start a server: the directives of each.
+    """
+
+    folder: Path = field(default_factory=Path)
     starts: list[Start] = field(default_factory=list)
     packages: dict[str, str] = field(default_factory=dict)
     proxies: list[tuple[str, str]] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    units: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    variables: list[Variable] = field(default_factory=list)
 
 
 def read_files(folder: Path) -> Files:
     """Return what the files below a folder say."""
-    files = Files()
+    files = Files(folder)
     for path in _walk(folder):
         read = _find_reader(path)
         if read is None:
@@ -222,26 +247,69 @@ def _read_list(text: str) -> object:
 def _read_yaml(files: Files, path: str, text: str) -> None:
     """Read the commands of Compose, Kubernetes and platforms; it is not a parser."""
     lines = text.splitlines()
+    services = read_services(lines)
+    for service in services:
+        _read_env_files(files, path, service)
+        if not service.has_command:
+            _keep_variables(files, path, service)
     for index, line in enumerate(lines):
         match = _YAML_KEY.match(line)
         if match is None:
             continue
+        variables = {}
+        for service in services:
+            if service.first <= index < service.end:
+                variables = _servers_own(service.environment)
         value = re.sub(r"\s+#.*$", "", match["value"]).strip()
         below = _indented(lines[index + 1 :], len(match["indent"]))
-        if value in ("", "|", ">", "|-", ">-", "|+", ">+"):
-            items = [each.strip() for each in below if each.strip()]
-            if items and items[0].startswith("- "):
-                words = [each[2:].strip().strip("\"'") for each in items]
-                _add(files, path, index + 1, words)
-            elif value.startswith("|"):
-                for offset, each in enumerate(items):
-                    _add(files, path, index + 2 + offset, each)
-            else:
-                _add(files, path, index + 1, " ".join(items))
-        elif value.startswith("["):
-            _add(files, path, index + 1, _read_list(value))
-        else:
-            _add(files, path, index + 1, _unquote(value))
+        for number, command in _read_commands(index + 1, value, below):
+            _add(files, path, number, _with_variables(variables, command))
+
+
+def _read_commands(
+    line: int, value: str, below: list[str]
+) -> Iterator[tuple[int, object]]:
+    """Yield what is run, by the text behind a key and the lines below it."""
+    if value.startswith("["):
+        yield line, _read_list(value)
+        return
+    if value not in ("", "|", ">", "|-", ">-", "|+", ">+"):
+        yield line, _unquote(value)
+        return
+    items = [each.strip() for each in below if each.strip()]
+    if items and items[0].startswith("- "):
+        yield line, [each[2:].strip().strip("\"'") for each in items]
+    elif value.startswith("|"):
+        yield from enumerate(items, line + 1)
+    else:
+        yield line, " ".join(items)
+
+
+def _read_env_files(files: Files, path: str, service: ComposeService) -> None:
+    """Add what a service's files of variables say, under its own variables."""
+    for name in service.files:
+        place = Path(files.folder, path).parent / name
+        found: dict[str, str] = {}
+        if not place.is_file():
+            # It may be made where the service runs.
+            continue
+        try:
+            load_env_file(str(place), found)
+        except ConfigError as error:
+            files.unreadable += error.problems
+        service.environment = {**found, **service.environment}
+
+
+def _keep_variables(files: Files, path: str, service: ComposeService) -> None:
+    """Note a service's variables: the command is that of its image."""
+    for name, value in _servers_own(service.environment).items():
+        files.variables.append(Variable(path, service.first + 1, name, value))
+
+
+def _servers_own(variables: dict[str, str]) -> dict[str, str]:
+    return {
+        name: value for name, value in variables.items() if _OWN_NAME.fullmatch(name)
+    }
 
 
 def _indented(lines: list[str], indent: int) -> list[str]:
@@ -311,16 +379,24 @@ def _read_json(files: Files, path: str, text: str) -> None:
 
 
 def _read_unit(files: Files, path: str, text: str) -> None:
-    """Read systemd's and supervisord's commands."""
+    """Read systemd's and supervisord's commands, and uWSGI's ini files."""
+    if re.search(r"^\[uwsgi\]", text, re.M):
+        _add(files, path, 1, f"uwsgi --ini {path}")
+        return
+    starts, directives = False, {}
     for number, line in _join_lines(text):
-        key, equals, value = line.partition("=")
-        if equals and key.strip() in ("ExecStart", "command"):
-            _add(files, path, number, value.strip().lstrip("-@:+!"))
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if equals and key in ("ExecStart", "command"):
+            starts |= _add(files, path, number, value.lstrip("-@:+!"))
+        elif equals:
+            directives[key] = value
+    if starts and path.endswith(".service"):
+        files.units.append((path, directives))
 
 
 def _read_conf(files: Files, path: str, text: str) -> None:
     _read_unit(files, path, text)
-    if re.search(r"\b(proxy_pass|uwsgi_pass|reverse_proxy)\b|^backend ", text, re.M):
+    if _PROXY.search(text):
         files.proxies.append((path, text))
 
 

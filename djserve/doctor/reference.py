@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     wrong = []
     for server in SERVERS.values():
-        path = options.folder / f"from-{server.name}.md"
+        path = options.folder / server.guide
         text = path.read_text("utf-8")
         expected = replace_table(text, server)
         if options.write:

@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from djserve.conf.masking import hide_secrets
 from djserve.doctor.advice import (
     Advice,
     advise_packages,
     advise_proxies,
     advise_settings,
+    advise_units,
+    advise_variables,
 )
 from djserve.doctor.files import Files, Start, read_files
 from djserve.doctor.rules import Kind, Outcome
 from djserve.doctor.translate import (
-    OTHER_SERVERS,
     NoServer,
     Translation,
     translate,
@@ -74,6 +76,7 @@ def examine(folder: Path, settings: Any, failure: str = "") -> str:
     """Return the report on a project.
 
     ``settings`` are Django's, or None if there are none; ``failure`` says why.
+    Reports are pasted into tickets: ``***`` stands for secrets in commands.
     """
     files = read_files(folder)
     is_django = settings is not None or (folder / "manage.py").exists()
@@ -98,14 +101,19 @@ def examine(folder: Path, settings: Any, failure: str = "") -> str:
         )
         lines += ["", "No file starts a server that is known. The command is:"]
         lines += ["", f"  {command} --bind 0.0.0.0:8000 --workers auto"]
-    advice = [*advise_packages(files), *advise_proxies(files)]
+    advice = [
+        *advise_packages(files),
+        *advise_proxies(files),
+        *advise_units(files),
+        *advise_variables(files),
+    ]
     if settings is not None:
         advice += advise_settings(settings, files, translations)
     lines += _list("To change", [each for each in advice if each.is_change])
     lines += _list("To know", [each for each in advice if not each.is_change])
     unreadable = [*files.unreadable, *([failure] if failure else [])]
     lines += _list("Not read", [Advice(*_split(each)) for each in unreadable])
-    return "\n".join(lines).strip()
+    return hide_secrets("\n".join(lines).strip())
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -122,10 +130,8 @@ def _translate_all(
         except Unreadable as error:
             yield start, f"It cannot be read: {error}"
         except NoServer:
-            # Often the name of a server that is not started there.
-            words = start.text.replace("/", " ").split()[:1]
-            if words and words[0] in OTHER_SERVERS:
-                yield start, f"The flags of {words[0]} are not translated."
+            # The name of a server that is not started there.
+            continue
 
 
 def _list(title: str, advice: list[Advice]) -> list[str]:

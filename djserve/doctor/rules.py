@@ -67,7 +67,8 @@ Apply = Callable[[Draft, str], Outcome]
 class FlagRule:
     """One flag of another server, under all of its names.
 
-    ``values`` is how many words it takes: "0", "1" or "?" (one unless a flag follows).
+    ``values`` is how many words it takes: "0", "1", "2" or "?" (one unless a flag
+    follows).
     ``name`` is its key in a configuration file. ``becomes`` and ``note`` are the row
     of the documentation.
     """
@@ -150,7 +151,10 @@ class KnownServer:
     ``finish`` adds what the server does without being asked. ``has_file``: the names of
     the rules are keys of its configuration file. With ``variables`` it takes its flags
     from environment variables that begin so; ``variable_flags`` are those whose names
-    are not the flags' own.
+    are not the flags' own. ``arrange`` rewrites the arguments before they are read.
+    With ``is_wsgi`` it serves no ASGI application. ``keys_are_flags``: its ini file has
+    the flags' names as keys. ``page`` is the guide with the table, if the server's name
+    does not say it.
     """
 
     name: str
@@ -161,6 +165,15 @@ class KnownServer:
     has_file: bool = False
     variables: str = ""
     variable_flags: Mapping[str, str] = field(default_factory=dict)
+    arrange: Callable[[Sequence[str]], list[str]] = list
+    is_wsgi: bool = False
+    keys_are_flags: bool = False
+    page: str = ""
+
+    @property
+    def guide(self) -> str:
+        """The name of the guide with the server's flags."""
+        return self.page or f"from-{self.name}.md"
 
     def read_variable(self, name: str, value: str) -> list[str]:
         """Return the words that an environment variable stands for, [] for another."""
@@ -194,6 +207,8 @@ class KnownServer:
 
     def find_setting(self, name: str) -> FlagRule | None:
         """Return the rule of a key in the server's configuration file."""
+        if self.keys_are_flags:
+            return self.find(f"--{name}")
         return next((rule for rule in self.rules if rule.name == name), None)
 
 
@@ -246,6 +261,8 @@ def _read_flag(
     is_missing = not rest or (rule.values == "?" and rest[0].startswith("-"))
     if not is_missing:
         value = rest.pop(0)
+    if rule.values == "2" and rest:
+        value = f"{value} {rest.pop(0)}"
     return Given(flag, rule, value, f"{word} {value}".rstrip())
 
 

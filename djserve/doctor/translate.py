@@ -13,7 +13,16 @@ from typing import NoReturn
 from djserve.conf.loader import merge_for_production
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.parser import parse
-from djserve.doctor import daphne, granian, gunicorn, hypercorn, uvicorn
+from djserve.doctor import (
+    daphne,
+    granian,
+    gunicorn,
+    hypercorn,
+    mod_wsgi,
+    uvicorn,
+    uwsgi,
+    waitress,
+)
 from djserve.doctor.config_file import Entry, read_config
 from djserve.doctor.rules import (
     Draft,
@@ -25,6 +34,7 @@ from djserve.doctor.rules import (
     read_arguments,
 )
 from djserve.doctor.words import Command, Unreadable, join, split_commands
+from djserve.doctor.wsgi import is_true, module_of
 from djserve.errors import ConfigError
 
 SERVERS = {
@@ -35,9 +45,11 @@ SERVERS = {
         gunicorn.SERVER,
         hypercorn.SERVER,
         granian.SERVER,
+        uwsgi.SERVER,
+        waitress.SERVER,
+        mod_wsgi.SERVER,
     )
 }
-OTHER_SERVERS = ("uwsgi", "waitress-serve", "mod_wsgi-express")
 
 # Programs whose arguments name packages or files, not what is to be run.
 _NO_STARTERS = {
@@ -62,6 +74,10 @@ _NO_STARTERS |= {
     "cp",
     "mkdir",
 }
+_WSGI = (
+    "djserve serves ASGI: name an ASGI application, or WsgiToAsgi(application) of "
+    "asgiref.wsgi."
+)
 _SHELLS = {"sh", "bash", "dash", "zsh", "ash"}
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _PYTHON = re.compile(r"python[\d.]*$")
@@ -177,18 +193,22 @@ def _translate(
     draft = Draft()
     outcomes: list[Outcome] = []
     before, extra = _take_variables(name, before)
-    given, positional = read_arguments(server, [*extra, *arguments])
+    arguments = server.arrange([*extra, *arguments])
+    given, positional = read_arguments(server, arguments)
     entries, failures = _read_configuration(server, given, folder)
     outcomes += failures
-    named = {each.rule.name for each in given if each.rule is not None}
+    named = [each.rule for each in given if each.rule is not None]
     for each in _last_of_each(given):
         outcomes.append(_apply(draft, each))
     for entry in entries:
-        if entry.name not in named:
+        if server.find_setting(entry.name) not in named:
             outcomes += _apply_entry(server, draft, entry)
     outcomes += server.finish(draft)
     outcomes += _judge_positional(positional)
-    outcomes += _choose_application(draft, _find_application(positional, entries))
+    application = _find_application(positional, entries) or draft.application
+    outcomes += _choose_application(draft, application)
+    if server.is_wsgi and not is_django and draft.application == application:
+        outcomes.append(Outcome(Kind.MISSING, application, note=_WSGI))
     _add_addresses(draft)
     result = _compose(draft, program, is_django=is_django)
     text = command.before + _prefix(draft) + join([*before, *result]) + command.after
@@ -228,6 +248,9 @@ def _last_of_each(given: list[Given]) -> list[Given]:
     repeatable |= {"--reload-exclude", "--paste-global", "--dirty-app"}
     repeatable |= {"--insecure-bind", "--quic-bind", "--server-name", "--reload-paths"}
     repeatable |= {"--static-path-route", "--static-path-mount", "--ssl-crl"}
+    repeatable |= {"--http", "--http-socket", "--socket", "--static-map"}
+    repeatable |= {"--env", "--add-header", "--listen", "--url-alias", "--https"}
+    repeatable |= {"--trust-proxy"}
     last = {each.rule or each.flag: each for each in given}
     return [
         each
@@ -255,12 +278,12 @@ def _run(rule: FlagRule, draft: Draft, value: str) -> Outcome:
 def _apply_entry(server: KnownServer, draft: Draft, entry: Entry) -> list[Outcome]:
     """Apply one key of a configuration file."""
     rule = server.find_setting(entry.name)
-    if rule is None:
-        # A helper of the file's: a variable, a function.
-        return []
     given = (
         f"{entry.name} = {entry.source}" if entry.values is not None else entry.source
     )
+    if rule is None:
+        # In a program it is a helper: a variable, a function.
+        return [Outcome(Kind.UNKNOWN, given)] if server.keys_are_flags else []
     draft.seen.add(entry.name)
     if entry.values is None and not entry.source.startswith("def "):
         given = f"{entry.name} = {entry.source}"
@@ -270,11 +293,15 @@ def _apply_entry(server: KnownServer, draft: Draft, entry: Entry) -> list[Outcom
             target = rule.becomes.replace("`", "")
             note = f"It is computed (line {entry.line}): give its value with {target}."
             return [Outcome(Kind.MISSING, given, "", note)]
+    values = entry.values or ()
+    if server.keys_are_flags and rule.values == "0":
+        # All of an ini file is text.
+        values = tuple("" for each in values if is_true(each))
+        if not values:
+            return []
     if rule.apply is None:
         return [Outcome(rule.kind, given, "", rule.note)]
-    return [
-        replace(_run(rule, draft, each), given=given) for each in entry.values or ()
-    ]
+    return [replace(_run(rule, draft, each), given=given) for each in values]
 
 
 def _read_configuration(
@@ -299,7 +326,7 @@ def _read_configuration(
 
 
 def _is_config(given: Given) -> bool:
-    return given.rule is not None and "--config" in given.rule.flags
+    return given.rule is not None and given.rule.apply is gunicorn.configuration
 
 
 def _locate(name: str, folder: Path, directory: str) -> Path | None:
@@ -333,7 +360,8 @@ def _find_application(positional: list[str], entries: list[Entry]) -> str:
 
 def _choose_application(draft: Draft, name: str) -> list[Outcome]:
     """Take the ASGI application beside a WSGI one, as Django's projects have it."""
-    draft.application = re.sub(r"(?<![^.])wsgi(?=:application$|$)", "asgi", name)
+    module = module_of(name)
+    draft.application = re.sub(r"(?<![^.])wsgi(?=:application$|$)", "asgi", module)
     if draft.application == name:
         return []
     note = "djserve serves ASGI: the same project, by the asgi.py beside its wsgi.py."

@@ -18,8 +18,8 @@ def test_pages_are_what_the_rules_say() -> None:
 def test_page_that_differs_is_named_and_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in SERVERS:
-        shutil.copy(FOLDER / f"from-{name}.md", tmp_path)
+    for server in SERVERS.values():
+        shutil.copy(FOLDER / server.guide, tmp_path)
     page = tmp_path / "from-daphne.md"
     page.write_text(page.read_text().replace("| `--root-path`", "| `--other`"))
     check = ["--check", "--folder", str(tmp_path)]
@@ -32,7 +32,7 @@ def test_page_that_differs_is_named_and_written(
 
 def test_every_flag_has_a_row() -> None:
     for server in SERVERS.values():
-        text = (FOLDER / f"from-{server.name}.md").read_text()
+        text = (FOLDER / server.guide).read_text()
         flags = {flag for rule in server.rules for flag in rule.flags}
 
         assert [flag for flag in flags if f"`{flag}`" not in text] == []

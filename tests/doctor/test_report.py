@@ -63,11 +63,23 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert "- mysite.settings: KeyError: 'SECRET'" in text
 
 
-def test_server_whose_flags_are_not_known_is_named(tmp_path: Path) -> None:
-    (tmp_path / "Procfile").write_text("web: waitress-serve shop.wsgi:application")
-    text = examine(tmp_path, None)
+def test_server_that_is_only_named_is_no_start(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text("web: pip install waitress-serve x.y")
 
-    assert "The flags of waitress-serve are not translated." in text
+    assert "No file starts a server that is known" in examine(tmp_path, None)
+
+
+def test_secrets_of_commands_are_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text(
+        "web: SECRET_KEY=pa55word gunicorn a:b\n"
+        "two: env DATABASE_URL=postgres://me:pa55word@db/x daphne a:b\n"
+        "three: uvicorn a:b --ssl-keyfile-password pa55word\n"
+    )
+    text = examine(tmp_path, None, "x.settings: KeyError: postgres://a:pa55word@b")
+
+    assert "pa55word" not in text
+    assert "SECRET_KEY=*** djserve" in text
+    assert "postgres://me:***@db/x" in text
 
 
 @pytest.mark.parametrize("command", ["gunicorn a:b", '["gunicorn", "a:b"]'])
@@ -116,3 +128,109 @@ def test_daphne_that_channels_brings_is_named(tmp_path: Path, extras: str) -> No
     assert "requirements.txt: channels[daphne] installs Daphne" in examine(
         tmp_path, None
     )
+
+
+COMPOSE = """
+services:
+  db:
+    environment: {{POSTGRES_PASSWORD: x}}
+  web:
+    build: .
+    {environment}
+    command: {command}
+"""
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        "environment:\n      GUNICORN_CMD_ARGS: -w 3\n      DEBUG: 0",
+        "environment:\n      - DEBUG=0\n      - GUNICORN_CMD_ARGS=-w 3",
+        'environment:\n    - "GUNICORN_CMD_ARGS=-w 3"',
+        "environment:\n      GUNICORN_CMD_ARGS: '-w 3' # three",
+        'environment: {DEBUG: "0", GUNICORN_CMD_ARGS: "-w 3"}',
+        'environment: ["DEBUG=0", "GUNICORN_CMD_ARGS=-w 3"]',
+        "env_file: web.env",
+        "env_file:\n      - none.env\n      - ./web.env",
+        "env_file:\n      - path: web.env\n        required: false",
+        "env_file: [web.env]",
+    ],
+)
+@pytest.mark.parametrize("command", ["gunicorn a:b", '["gunicorn", "a:b"]'])
+def test_variables_of_a_service_are_flags(
+    tmp_path: Path, environment: str, command: str
+) -> None:
+    text = COMPOSE.format(environment=environment, command=command)
+    (tmp_path / "compose.yaml").write_text(text)
+    (tmp_path / "web.env").write_text("export GUNICORN_CMD_ARGS='-w 3'\nX=1\n")
+
+    assert "djserve --workers 3 --proxy-headers a:b" in examine(tmp_path, None)
+
+
+def test_variables_of_another_service_are_not(tmp_path: Path) -> None:
+    text = COMPOSE.format(environment="", command="gunicorn a:b")
+    text += "  other:\n    environment:\n      GUNICORN_CMD_ARGS: -w 9\n"
+    (tmp_path / "compose.yaml").write_text(text)
+    report = examine(tmp_path, None)
+
+    assert "djserve --proxy-headers a:b" in report
+    assert "compose.yaml:9: Only gunicorn reads GUNICORN_CMD_ARGS." in report
+    assert "--workers 9" in report
+
+
+def test_broken_file_of_variables_is_named(tmp_path: Path) -> None:
+    text = COMPOSE.format(environment="env_file: x.env", command="gunicorn a:b")
+    (tmp_path / "compose.yaml").write_text(text)
+    (tmp_path / "x.env").write_text("SECRET pa55word\n")
+    report = examine(tmp_path, None)
+
+    assert "line 1: expected NAME=value" in report
+    assert "pa55word" not in report
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", ["Type=notify", "ExecReload=", "KillMode=mixed"]),
+        ("Type=simple\nKillMode=mixed\n", ["Type=notify", "ExecReload="]),
+        ("Type=notify\nExecReload=x\nKillMode=mixed\n", []),
+    ],
+)
+def test_systemd_unit_is_advised(
+    tmp_path: Path, lines: str, expected: list[str]
+) -> None:
+    unit = f"[Service]\n{lines}ExecStart=/srv/venv/bin/gunicorn a:b\n"
+    (tmp_path / "web.service").write_text(unit)
+    (tmp_path / "other.service").write_text("[Service]\nExecStart=/bin/true\n")
+    text = examine(tmp_path, None)
+    names = ("Type=notify", "ExecReload=", "KillMode=mixed")
+
+    assert [each for each in names if f"{each}" in text.partition("To change")[2]] == (
+        expected
+    )
+    assert "other.service" not in text
+
+
+def test_uwsgi_by_its_file(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").touch()
+    (tmp_path / "uwsgi.ini").write_text(
+        "[uwsgi]\nproject = shop\nmodule = %(project).wsgi\nhttp = :$(PORT)\n"
+        "processes = 4\nmaster = true\nenable-threads = false\n# x = y\n"
+        "static-map = /static=/srv/static\nstatic-map = /media=/srv/media\n"
+        "something = 1\n[other]\nthreads = 9\n"
+    )
+    text = " ".join(examine(tmp_path, None).split())
+
+    assert "runasgi --bind 0.0.0.0:${PORT} --workers 4 --files" in text
+    assert "/static/=/srv/static" in text
+    assert "/media/=/srv/media" in text
+    assert "something = 1 unknown" in text
+    assert "--threads 9" not in text
+    assert "enable-threads" not in text
+    assert "shop.wsgi -> shop.asgi" in text
+
+
+def test_apaches_own_configuration_is_advised(tmp_path: Path) -> None:
+    (tmp_path / "site.conf").write_text("WSGIScriptAlias / /srv/shop/wsgi.py\n")
+
+    assert "Replace WSGIScriptAlias by ProxyPass" in examine(tmp_path, None)
