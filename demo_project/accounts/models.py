@@ -1,4 +1,4 @@
-"""Sign-ins that have failed lately, as rows: one limit for all processes."""
+"""Sign-ins that were tried lately, as rows: one limit for all processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from django.db import models
 
 
 class FailedSignIn(models.Model):
-    """One wrong password, or a name that does not exist."""
+    """One try: a wrong password, a name that does not exist, or not yet known.
+
+    Those of a person who then signs in are deleted.
+    """
 
     username = models.CharField(max_length=150)
     address = models.CharField(max_length=45)

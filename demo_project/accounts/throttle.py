@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.contrib.auth.signals import user_logged_in, user_login_failed
+from django.contrib.auth.signals import user_logged_in
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.dispatch import receiver
@@ -32,42 +32,24 @@ class SignInGate:
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, **_: Any
     ) -> None:
-        """Raise PermissionDenied, which keeps Django from asking further backends."""
-        if is_throttled(request, username or ""):
+        """Count a try, before it is known how it ends; refuse it if it is one too many.
+
+        A password takes a while to check, and of many tries at the same moment each
+        would find that none has failed yet. Raises PermissionDenied, which keeps Django
+        from asking further backends.
+        """
+        if request is None:
+            return
+        attempt = _count_try(request, username or "")
+        if _is_over_limit(attempt.address, attempt.username, allowed=1):
+            # Tries that are refused do not prolong the wait.
+            attempt.delete()
             raise PermissionDenied
 
 
 def is_throttled(request: HttpRequest | None, username: str) -> bool:
     """Return whether further tries from there, or of that name, are refused."""
-    if request is None:
-        return False
-    address, username = _address(request), _name(username)
-    lately = FailedSignIn.objects.filter(failed_at__gt=timezone.now() - WINDOW)
-    pairs = list(
-        lately.filter(Q(address=address) | Q(username=username)).values_list(
-            "address", "username"
-        )[: LIMIT_OF_ADDRESS + LIMIT_OF_NAME]
-    )
-    return (
-        pairs.count((address, username)) >= LIMIT_OF_BOTH
-        or sum(pair[0] == address for pair in pairs) >= LIMIT_OF_ADDRESS
-        or sum(pair[1] == username for pair in pairs) >= LIMIT_OF_NAME
-    )
-
-
-@receiver(user_login_failed)
-def note_failure(
-    credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any
-) -> None:
-    """Count a wrong password; tries that were refused do not prolong the wait."""
-    username = str(credentials.get("username", ""))
-    if request is None or is_throttled(request, username):
-        return
-    now = timezone.now()
-    FailedSignIn.objects.filter(failed_at__lte=now - WINDOW).delete()
-    FailedSignIn.objects.create(
-        username=_name(username), address=_address(request), failed_at=now
-    )
+    return request is not None and _is_over_limit(_address(request), _name(username))
 
 
 @receiver(user_logged_in)
@@ -77,6 +59,32 @@ def forget_failures(request: HttpRequest | None, user: Any, **_: Any) -> None:
         FailedSignIn.objects.filter(
             username=_name(user.get_username()), address=_address(request)
         ).delete()
+
+
+def _count_try(request: HttpRequest, username: str) -> FailedSignIn:
+    now = timezone.now()
+    FailedSignIn.objects.filter(failed_at__lte=now - WINDOW).delete()
+    return FailedSignIn.objects.create(
+        username=_name(username), address=_address(request), failed_at=now
+    )
+
+
+def _is_over_limit(address: str, username: str, allowed: int = 0) -> bool:
+    """Return whether there are more tries than the limits have, or as many.
+
+    ``allowed`` is 1 if the try that is asked about is among those counted.
+    """
+    lately = FailedSignIn.objects.filter(failed_at__gt=timezone.now() - WINDOW)
+    pairs = list(
+        lately.filter(Q(address=address) | Q(username=username)).values_list(
+            "address", "username"
+        )[: LIMIT_OF_ADDRESS + LIMIT_OF_NAME + allowed]
+    )
+    return (
+        pairs.count((address, username)) >= LIMIT_OF_BOTH + allowed
+        or sum(pair[0] == address for pair in pairs) >= LIMIT_OF_ADDRESS + allowed
+        or sum(pair[1] == username for pair in pairs) >= LIMIT_OF_NAME + allowed
+    )
 
 
 def _name(username: str) -> str:

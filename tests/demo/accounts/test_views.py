@@ -5,13 +5,19 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import get_default_password_validators
+from django.core.exceptions import PermissionDenied
 from django.db.models import F
 from django.http import HttpResponse
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.utils.html import escape
 
 from demo_project.accounts.models import FailedSignIn
-from demo_project.accounts.throttle import LIMIT_OF_ADDRESS, LIMIT_OF_BOTH, WINDOW
+from demo_project.accounts.throttle import (
+    LIMIT_OF_ADDRESS,
+    LIMIT_OF_BOTH,
+    WINDOW,
+    SignInGate,
+)
 
 GOOD = {"password1": "a-long-enough-one", "password2": "a-long-enough-one"}
 
@@ -95,6 +101,17 @@ def test_right_password_ends_the_counting(account: User) -> None:
         for _ in range(LIMIT_OF_BOTH - 1):
             sign_in()
         assert sign_in("ana", "the-right-one").status_code == 302
+
+
+def test_tries_that_are_still_being_checked_count(account: User) -> None:
+    """Else as many as there are threads would get through at the same moment."""
+    request = RequestFactory().post("/accounts/login/")
+    for _ in range(LIMIT_OF_BOTH):
+        SignInGate().authenticate(request, "ana")
+
+    with pytest.raises(PermissionDenied):
+        SignInGate().authenticate(request, "ana")
+    assert FailedSignIn.objects.count() == LIMIT_OF_BOTH
 
 
 @pytest.mark.parametrize("name", ["ANA", "a b", "zoë", "-zoe", "x" * 31, "a@b"])
