@@ -6,10 +6,8 @@ users link to could be made to reach into the network that it stands in.
 
 from __future__ import annotations
 
-import io
 import logging
 import uuid
-import warnings
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -18,15 +16,14 @@ from django.core.files.base import ContentFile
 from django.http.request import validate_host
 from django.urls import Resolver404, resolve
 from django.utils import timezone
-from PIL import Image, ImageOps
 
 from demo_project.background import jobs
+from demo_project.chat import pictures
 from demo_project.chat.models import Attachment, LinkPreview, Processing, Room
 from demo_project.chat.services import messages
 
 logger = logging.getLogger(__name__)
 
-THUMBNAIL_SIZE = (640, 480)
 TITLE_LIMIT = 120
 REQUEUE_AFTER = timedelta(minutes=1)
 UNSENT_AFTER = timedelta(days=1)
@@ -43,7 +40,7 @@ def process_attachment(attachment_id: str) -> None:
     try:
         _complete(attachment)
         attachment.state = Processing.DONE
-    except (OSError, ValueError, Image.DecompressionBombWarning) as error:
+    except (OSError, pictures.BadPicture) as error:
         logger.warning("Attachment %s: %s", attachment_id, error)
         attachment.state = Processing.FAILED
     # The message may have been sent meanwhile: its column is not ours to write.
@@ -128,31 +125,15 @@ def _complete(attachment: Attachment) -> None:
             attachment.title = first_line(file.read(4096))
         if not attachment.is_image:
             return
-        thumbnail, attachment.width, attachment.height = _thumbnail(file)
-    attachment.thumbnail.save("thumbnail", ContentFile(thumbnail), save=False)
-
-
-def _thumbnail(file: object) -> tuple[bytes, int, int]:
-    """Return a small picture as WebP, with its size; what a camera added is dropped."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file) as original:  # type: ignore[arg-type]
-            original.draft("RGB", THUMBNAIL_SIZE)
-            picture = ImageOps.exif_transpose(original)
-            picture.thumbnail(THUMBNAIL_SIZE)
-            picture = picture.convert(
-                "RGBA" if picture.has_transparency_data else "RGB"
-            )
-            out = io.BytesIO()
-            picture.save(out, "WEBP", quality=80)
-            return out.getvalue(), picture.width, picture.height
+        content, attachment.width, attachment.height = pictures.make_thumbnail(file)
+    attachment.thumbnail.save("thumbnail", ContentFile(content), save=False)
 
 
 def _room_title(slug: str, room: Room) -> str:
     target = Room.objects.filter(slug=slug).first()
     if target is None:
         return ""
-    if target.kind != Room.Kind.PUBLIC and target != room:
+    if not target.is_public and target != room:
         return ""
     return target.name
 
@@ -161,6 +142,6 @@ def _file_title(attachment_id: uuid.UUID, room: Room) -> str:
     target = Attachment.objects.filter(pk=attachment_id).select_related("room").first()
     if target is None or target.message_id is None:
         return ""
-    if target.room.kind != Room.Kind.PUBLIC and target.room != room:
+    if not target.room.is_public and target.room != room:
         return ""
     return target.title or target.name

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import IO
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.utils import timezone
 from django.utils.text import get_valid_filename
-from PIL import Image
 
 from demo_project.background.media import enqueue_attachment
-from demo_project.chat import permissions
+from demo_project.chat import permissions, pictures
 from demo_project.chat.models import Attachment, Room
 from demo_project.chat.services.messages import RATE_WINDOW
 from demo_project.realtime.errors import Forbidden, Invalid, TooMany
 
-# SVG is not among them: it is a document that may carry scripts.
-IMAGE_TYPES = {
-    "PNG": "image/png",
-    "JPEG": "image/jpeg",
-    "GIF": "image/gif",
-    "WEBP": "image/webp",
-}
-PIXEL_LIMIT = 40_000_000
 RATE_UPLOADS = 8
 
 
@@ -46,7 +37,7 @@ def receive(uploader: User, room: Room, upload: UploadedFile) -> Attachment:
     attachment = Attachment(
         room=room,
         uploader=uploader,
-        name=get_valid_filename(upload.name or "file")[-120:],
+        name=_clean_name(upload.name or ""),
         content_type=detect_type(upload),
         size=size,
     )
@@ -78,21 +69,21 @@ def detect_type(upload: IO[bytes] | UploadedFile) -> str:
     raise Invalid("Only pictures, PDF and text files can be sent.")
 
 
-def _image_type(upload: IO[bytes] | UploadedFile) -> str | None:
-    upload.seek(0)
+def _clean_name(name: str) -> str:
+    """Return what can be shown of a name; of some, like "?" or "…", nothing can."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(upload, formats=list(IMAGE_TYPES)) as image:
-                width, height = image.size
-                image.verify()
-                name = image.format
-    # Pillow's decoders raise SyntaxError for some broken files.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning):
+        return get_valid_filename(name)[-120:]
+    except SuspiciousFileOperation:
+        return "file"
+
+
+def _image_type(upload: IO[bytes] | UploadedFile) -> str | None:
+    try:
+        return pictures.identify(upload)
+    except pictures.TooManyPixels as error:
+        raise Invalid("The picture has too many pixels.") from error
+    except pictures.BadPicture:
         return None
-    if width * height > PIXEL_LIMIT:
-        raise Invalid("The picture has too many pixels.")
-    return IMAGE_TYPES.get(name or "")
 
 
 def _is_text(upload: IO[bytes] | UploadedFile) -> bool:

@@ -73,6 +73,20 @@ def test_file_that_cannot_be_processed_is_given_up(ana: User, lobby: Room) -> No
     assert attachment.state == "failed"
 
 
+def test_picture_that_its_decoder_chokes_on_is_given_up(ana: User, lobby: Room) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "cam"
+    # A height in letters: Pillow raises struct.error for it.
+    content = picture((20, 10), exif=exif)
+    content = content.replace(b"\x01\x0f\x00\x02", b"\x01\x01\x00\x02")
+    attachment = stored(ana, lobby, content)
+    media.process_attachment(str(attachment.pk))
+    attachment.refresh_from_db()
+
+    assert attachment.state == "failed"
+
+
 def test_text_is_titled_by_its_first_line(ana: User, lobby: Room) -> None:
     attachment = stored(ana, lobby, b"\n\n# Shopping list\n- tea")
     media.process_attachment(str(attachment.pk))

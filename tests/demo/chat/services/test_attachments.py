@@ -11,6 +11,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from PIL import Image
 
+from demo_project.chat import pictures
 from demo_project.chat.models import Attachment, Room
 from demo_project.chat.services import attachments, messages
 from demo_project.realtime.errors import Forbidden, Invalid, TooMany
@@ -57,10 +58,21 @@ def test_other_content_is_refused(content: bytes) -> None:
 def test_picture_with_too_many_pixels_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(attachments, "PIXEL_LIMIT", 100)
+    monkeypatch.setattr(pictures, "PIXEL_LIMIT", 100)
 
     with pytest.raises(Invalid, match="pixels"):
         attachments.detect_type(upload(picture(size=(11, 10))))
+
+
+@pytest.mark.parametrize("name", ["?", "…", "(^^)", " . "])
+def test_name_of_which_nothing_can_be_shown_is_replaced(
+    ana: User, lobby: Room, name: str
+) -> None:
+    file = upload(b"text")
+    # As the parser of forms lets it through.
+    file._name = name  # type: ignore[attr-defined]
+
+    assert attachments.receive(ana, lobby, file).name == "file"
 
 
 def test_file_over_the_limit_is_refused(ana: User, lobby: Room, settings: Any) -> None:
