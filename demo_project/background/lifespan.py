@@ -71,12 +71,20 @@ async def listen(application: Any, channel: str) -> None:
 
 
 async def tick() -> None:
-    """Send the periodic jobs when they are due."""
+    """Send the periodic jobs when they are due.
+
+    A database that is away, or has no tables yet, is told of once.
+    """
+    is_told = False
     while True:
         try:
             await database_sync_to_async(enqueue_due)()
-        except DatabaseError:
-            logger.exception("The schedule could not be read")
+            is_told = False
+        except DatabaseError as error:
+            if not is_told:
+                message = "The schedule cannot be read; it is tried again every %.0f s"
+                logger.error(f"{message} (%s)", CLOCK_SECONDS, error)
+            is_told = True
         await asyncio.sleep(CLOCK_SECONDS)
 
 

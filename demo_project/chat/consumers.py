@@ -36,11 +36,13 @@ class RoomConsumer(CommandConsumer):
 
     def check_access(self) -> None:
         super().check_access()
-        if not statements.is_readable(self.room.pk, self.user.pk):
+        kind = statements.readable_kind(self.room.pk, self.user.pk)
+        if kind is None:
             raise Ended(ACCESS_LOST)
+        self.room.kind = kind
 
-    def is_open_to_all(self) -> bool:
-        return self.room.kind == Room.Kind.PUBLIC
+    def is_open_to_all(self, event: dict[str, Any]) -> bool:
+        return bool(event.get("is_public"))
 
     async def opened(self) -> None:
         await self._send_state("welcome", await self._arrive())
@@ -82,6 +84,8 @@ class RoomConsumer(CommandConsumer):
             "type": "person.typing",
             "user": self.account.pk,
             "name": self.account.get_username(),
+            # The command's look at the database has renewed it.
+            "is_public": self.room.is_public,
         }
         # Straight to the layer: nothing to commit, and nothing lost if it is lost.
         await self.channel_layer.group_send(room_group(self.room.pk), event)
@@ -112,6 +116,9 @@ class RoomConsumer(CommandConsumer):
 
     async def person_typing(self, event: dict[str, Any]) -> None:
         await self.send_event("typing", user=event["user"], name=event["name"])
+
+    async def access_changed(self, event: dict[str, Any]) -> None:
+        """The room may be for fewer people now; `dispatch` has looked."""
 
     async def access_lost(self, event: dict[str, Any]) -> None:
         """The user (None: everybody) may no longer be here."""

@@ -59,6 +59,11 @@ def announce_new(message: Message) -> None:
     publish([_change(message), *activity])
 
 
+def announce_access_changed(room_id: int) -> None:
+    """Make each connection to a room find out whether it may still be there."""
+    publish([(room_group(room_id), {"type": "access.changed"})])
+
+
 def announce_access_lost(room_id: int, user_id: int | None) -> None:
     """Make the connections of a user, or with None of everybody, to the room close."""
     event = {"type": "access.lost", "user": user_id}
@@ -67,5 +72,9 @@ def announce_access_lost(room_id: int, user_id: int | None) -> None:
 
 def _change(message: Message) -> Delivery:
     # Encoded here, once, and not again for each connection.
-    frame = json.dumps({"type": "message", "message": payload(message)})
-    return room_group(message.room_id), {"type": "message.changed", "frame": frame}
+    event = {
+        "type": "message.changed",
+        "frame": json.dumps({"type": "message", "message": payload(message)}),
+        "is_public": message.room.is_public,
+    }
+    return room_group(message.room_id), event

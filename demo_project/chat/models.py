@@ -52,6 +52,10 @@ class Room(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def is_public(self) -> bool:
+        return self.kind == self.Kind.PUBLIC
+
     def get_absolute_url(self) -> str:
         return reverse("chat:room", args=[self.slug])
 

@@ -27,7 +27,7 @@ def readable_rooms(viewer: Viewer) -> QuerySet[Room]:
 
 def can_read(viewer: Viewer, room: Room) -> bool:
     """Whether the viewer may see the room."""
-    if room.kind == Room.Kind.PUBLIC:
+    if room.is_public:
         return True
     return readable_rooms(viewer).filter(pk=room.pk).exists()
 

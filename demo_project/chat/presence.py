@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from demo_project.chat.models import Room
 from demo_project.chat.services import statements
 from demo_project.realtime import presence
 from demo_project.realtime.groups import INBOX_TOPIC, publish_one, room_group
@@ -17,7 +18,9 @@ def room_topic(room_id: int) -> str:
 def announce_people(room_id: int) -> None:
     """Send the list of those present to the room."""
     people = presence.people(room_topic(room_id))
-    publish_one(room_group(room_id), {"type": "presence.changed", **people})
+    is_public = Room.objects.filter(pk=room_id, kind=Room.Kind.PUBLIC).exists()
+    event = {"type": "presence.changed", "is_public": is_public, **people}
+    publish_one(room_group(room_id), event)
 
 
 def people_in(room_id: int) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from django.conf import settings
 from django.contrib import messages as flash
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
+from django.core.files.base import File
+from django.db.models.fields.files import FieldFile
 from django.http import (
     FileResponse,
     Http404,
@@ -18,7 +20,7 @@ from django.http import (
     JsonResponse,
 )
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from demo_project.chat import events, forms, permissions
 from demo_project.chat.models import Attachment, Invitation, Membership, Room
@@ -30,7 +32,7 @@ from demo_project.realtime.errors import Invalid, Refused
 _FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
 
-@require_GET
+@require_safe
 def home(request: HttpRequest) -> HttpResponse:
     """Show the rooms that the viewer may read, and open invitations."""
     context = {
@@ -40,7 +42,7 @@ def home(request: HttpRequest) -> HttpResponse:
     return render(request, "chat/home.html", context)
 
 
-@require_GET
+@require_safe
 def room(request: HttpRequest, slug: str) -> HttpResponse:
     """Show a room with its latest messages, or those before a position."""
     room = _readable_room(request, slug)
@@ -66,7 +68,7 @@ def room(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "chat/room.html", context)
 
 
-@require_GET
+@require_safe
 def history(request: HttpRequest, slug: str) -> JsonResponse:
     """Return the page of messages before a position, rendered.
 
@@ -122,14 +124,14 @@ def upload(request: HttpRequest, slug: str) -> JsonResponse:
     )
 
 
-@require_GET
+@require_safe
 def attachment(
     request: HttpRequest, attachment_id: uuid.UUID, name: str = ""
 ) -> HttpResponseBase:
     """Serve a file to those who may read its room; before it is sent, to its sender."""
     attachment = _readable_attachment(request, attachment_id)
     response = FileResponse(
-        attachment.file.open("rb"),
+        _open_stored(attachment.file),
         as_attachment=not attachment.is_image,
         filename=attachment.name,
         content_type=attachment.content_type,
@@ -137,13 +139,14 @@ def attachment(
     return _private_file(response)
 
 
-@require_GET
+@require_safe
 def thumbnail(request: HttpRequest, attachment_id: uuid.UUID) -> HttpResponseBase:
     """Serve a picture's thumbnail, as ``attachment`` does the picture."""
     attachment = _readable_attachment(request, attachment_id)
     if not attachment.thumbnail:
         raise Http404("There is no thumbnail.")
-    response = FileResponse(attachment.thumbnail.open("rb"), content_type="image/webp")
+    file = _open_stored(attachment.thumbnail)
+    response = FileResponse(file, content_type="image/webp")
     return _private_file(response)
 
 
@@ -152,18 +155,15 @@ def create(request: HttpRequest) -> HttpResponse:
     """Make a room."""
     form = forms.RoomForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        room = rooms.create(
-            _user(request),
-            form.cleaned_data["name"],
-            topic=form.cleaned_data["topic"],
-            is_private=form.cleaned_data["is_private"],
-        )
-        return redirect(room)
+        try:
+            return redirect(rooms.create(_user(request), **form.cleaned_data))
+        except Refused as refusal:
+            flash.error(request, refusal.detail)
     return render(request, "chat/create.html", {"form": form})
 
 
 @login_required
-@require_GET
+@require_safe
 def people(request: HttpRequest) -> HttpResponse:
     """Show everybody, to start a direct conversation with."""
     others = User.objects.filter(is_active=True).exclude(pk=_user(request).pk)
@@ -250,6 +250,14 @@ def _readable_attachment(request: HttpRequest, attachment_id: uuid.UUID) -> Atta
     return found
 
 
+def _open_stored(file: FieldFile) -> File:
+    """Open a file; a row that outlived it, as in a restored database, is 404."""
+    try:
+        return file.open("rb")
+    except FileNotFoundError as error:
+        raise Http404("The file is gone.") from error
+
+
 def _private_file(response: FileResponse) -> FileResponse:
     response["Content-Security-Policy"] = _FILE_POLICY
     response["Cache-Control"] = "private, max-age=86400"
@@ -289,6 +297,6 @@ def _membership(request: HttpRequest, room: Room) -> Membership | None:
 
 
 def _members(room: Room) -> list[Membership]:
-    if room.kind == Room.Kind.PUBLIC:
+    if room.is_public:
         return []
     return list(room.memberships.select_related("user").order_by("user__username"))

@@ -58,6 +58,11 @@ def notify(
     return notification
 
 
+def has_been_told(user: User, *, kind: str, url: str) -> bool:
+    """Return whether the user has a notification of a kind about a page."""
+    return Notification.objects.filter(user=user, kind=kind, url=url).exists()
+
+
 @transaction.atomic
 def mark_read(user: User, up_to: int) -> None:
     """Mark the notifications up to a serial as read, on all of the user's pages."""

@@ -11,7 +11,7 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from demo_project.notifications import services
 from demo_project.notifications.forms import MarkReadForm
@@ -19,7 +19,7 @@ from demo_project.notifications.stream import events_for
 
 
 @login_required
-@require_GET
+@require_safe
 def index(request: HttpRequest) -> HttpResponse:
     """Show the newest notifications; works without scripts."""
     assert isinstance(request.user, User)

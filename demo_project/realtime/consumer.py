@@ -77,9 +77,13 @@ class CommandConsumer(AsyncWebsocketConsumer):
         if self._sign_in is not None and not self._sign_in.holds():
             raise Ended(SESSION_ENDED)
 
-    def is_open_to_all(self) -> bool:
-        """Return whether anybody may read what this connection's events carry."""
-        return self.account is None
+    def is_open_to_all(self, event: dict[str, Any]) -> bool:
+        """Return whether anybody may read what an event carries.
+
+        By what the sender read in the database for this event, not by what was so when
+        the connection was admitted.
+        """
+        return False
 
     async def opened(self) -> None:
         """Send what a new connection needs; its groups are joined by now."""
@@ -92,7 +96,7 @@ class CommandConsumer(AsyncWebsocketConsumer):
         if self._has_ended and message["type"] != "websocket.disconnect":
             return
         try:
-            if not self._is_free(message["type"]):
+            if not self._is_free(message):
                 await database_sync_to_async(self.check_access)()
             await super().dispatch(message)
         except Ended as end:
@@ -193,9 +197,11 @@ class CommandConsumer(AsyncWebsocketConsumer):
                 "error", code=refusal.code, detail=refusal.detail, nonce=nonce
             )
 
-    def _is_free(self, type: str) -> bool:
+    def _is_free(self, message: dict[str, Any]) -> bool:
         """Return whether a message needs no look at the database before it is taken."""
-        return type.startswith("websocket.") or type in ENDINGS or self.is_open_to_all()
+        type = message["type"]
+        is_of_the_protocol = type.startswith("websocket.") or type in ENDINGS
+        return is_of_the_protocol or self.is_open_to_all(message)
 
     def _touch(self, look: Callable[[], T]) -> T:
         self.check_access()
@@ -222,6 +228,7 @@ class CommandConsumer(AsyncWebsocketConsumer):
 def _parse(text: str | None) -> dict[str, Any]:
     try:
         content = json.loads(text or "")
-    except ValueError:
+    # Brackets within brackets: a frame has room for tens of thousands.
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -270,15 +270,21 @@ def _named_users(message: Message) -> list[User]:
     if not names:
         return []
     named = User.objects.filter(username__in=names, is_active=True)
-    if message.room.kind != Room.Kind.PUBLIC:
+    if not message.room.is_public:
         named = named.filter(memberships__room=message.room)
     return list(named)
 
 
 def _notify_named(user: User, message: Message) -> None:
+    url = f"{message.room.get_absolute_url()}#message-{message.pk}"
+    # Edits have no rate limit: a name that comes and goes would ring each time.
+    if message.edited_at is not None and notifications.has_been_told(
+        user, kind="mention", url=url
+    ):
+        return
     notifications.notify(
         user,
         kind="mention",
         text=f"{message.author} mentioned you in {message.room}",
-        url=f"{message.room.get_absolute_url()}#message-{message.pk}",
+        url=url,
     )

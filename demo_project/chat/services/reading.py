@@ -30,16 +30,19 @@ def mark_read(user: User, room: Room, position: int) -> None:
 
     The user's other tabs are told.
     """
-    if not permissions.can_read(user, room):
+    current = Room.objects.filter(pk=room.pk).first()
+    if current is None:
         return
-    current = Room.objects.values_list("version", flat=True).get(pk=room.pk)
-    position = min(position, current)
-    membership, is_new = Membership.objects.get_or_create(
-        room=room, user=user, defaults={"read_position": position}
-    )
-    moved = Membership.objects.filter(
-        pk=membership.pk, read_position__lt=position
-    ).update(read_position=position)
+    position = min(position, current.version)
+    own = Membership.objects.filter(room=room, user=user)
+    is_new = False
+    if current.is_public:
+        _, is_new = own.get_or_create(
+            room=room, user=user, defaults={"read_position": position}
+        )
+    # Only moved in a room that is not public: whoever is removed from it at this moment
+    # must not be a member again.
+    moved = own.filter(read_position__lt=position).update(read_position=position)
     if moved or is_new:
         event = {"type": "room.read", "slug": room.slug, "position": position}
         publish_one(inbox_group(user.pk), event)

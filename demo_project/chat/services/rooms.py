@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.text import slugify
 
 from demo_project.chat import permissions
 from demo_project.chat.models import Invitation, Membership, Room
 from demo_project.notifications import services as notifications
-from demo_project.realtime.errors import Forbidden, Invalid
+from demo_project.realtime.errors import Forbidden, Invalid, TooMany
+
+RATE_ROOMS = 10
+RATE_WINDOW = timedelta(minutes=5)
 
 
 @transaction.atomic
 def create(
     owner: User, name: str, *, topic: str = "", is_private: bool = False
 ) -> Room:
-    """Make a room; its maker owns it."""
+    """Make a room; its maker owns it. Raises TooMany: each is on everybody's page."""
+    _check_rate(owner)
     room = Room.objects.create(
         name=name,
         slug=_free_slug(name),
@@ -122,6 +128,13 @@ def _create_direct(key: str, user: User, other: User) -> Room:
         [Membership(room=room, user=member) for member in (user, other)]
     )
     return room
+
+
+def _check_rate(owner: User) -> None:
+    since = timezone.now() - RATE_WINDOW
+    own = Membership.objects.filter(user=owner, role=Membership.Role.OWNER)
+    if own.filter(joined_at__gt=since).count() >= RATE_ROOMS:
+        raise TooMany("You are making too many rooms. Wait a few minutes.")
 
 
 def _free_slug(name: str) -> str:

@@ -33,8 +33,8 @@ _MARK_READ = f"""
     UPDATE {Membership._meta.db_table} SET read_position = %s
     WHERE room_id = %s AND user_id = %s
 """
-_IS_READABLE = f"""
-    SELECT 1 FROM {Room._meta.db_table} room
+_READABLE_KIND = f"""
+    SELECT room.kind FROM {Room._meta.db_table} room
     WHERE room.id = %s AND (room.kind = %s OR EXISTS (
         SELECT 1 FROM {Membership._meta.db_table} membership
         WHERE membership.room_id = room.id AND membership.user_id = %s
@@ -62,9 +62,13 @@ def members_on_topic(room_id: int, topic: str, since: datetime) -> set[int]:
     return {user_id for (user_id,) in rows}
 
 
-def is_readable(room_id: int, user_id: int | None) -> bool:
-    """Return whether an account, or a guest (None), may read a room as it now is."""
-    return bool(_rows(_IS_READABLE, room_id, Room.Kind.PUBLIC, user_id))
+def readable_kind(room_id: int, user_id: int | None) -> str | None:
+    """Return the kind of a room as it now is, None if an account may not read it.
+
+    ``user_id`` is None for a guest.
+    """
+    rows = _rows(_READABLE_KIND, room_id, Room.Kind.PUBLIC, user_id)
+    return str(rows[0][0]) if rows else None
 
 
 def mark_read(room_id: int, user_id: int, position: int) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from asgiref.testing import ApplicationCommunicator
 from channels.db import database_sync_to_async
 from channels.routing import ChannelNameRouter
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import OperationalError
 from PIL import Image
 
 from demo_project.background import consumers, lifespan
@@ -117,6 +120,38 @@ def test_external_worker_leaves_the_clock_alone_inside(
         return running
 
     assert run(scenario) == {"demo clock"}
+
+
+def test_database_without_tables_is_told_of_once(
+    run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(lifespan, "CLOCK_SECONDS", 0.0)
+
+    async def scenario() -> None:
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        tries = itertools.count(1)
+
+        def fail() -> None:
+            number = next(tries)
+            if number == 7:
+                loop.call_soon_threadsafe(done.set)
+            # It is there for a moment, and then away again.
+            if number != 4:
+                raise OperationalError("no such table")
+
+        monkeypatch.setattr(lifespan, "enqueue_due", fail)
+        clock = asyncio.create_task(lifespan.tick())
+        async with asyncio.timeout(60):
+            await done.wait()
+        clock.cancel()
+        await asyncio.gather(clock, return_exceptions=True)
+
+    run(scenario)
+    said = [record for record in caplog.records if record.name == lifespan.__name__]
+    assert [record.exc_info for record in said] == [None, None]
+    assert "no such table" in said[0].getMessage()
 
 
 def demo_tasks() -> set[str]:

@@ -16,6 +16,7 @@ from django.test import Client
 
 from demo_project.chat import consumers
 from demo_project.chat.models import Membership, Message, Room
+from demo_project.chat.presence import announce_people
 from demo_project.chat.services import messages, rooms
 from demo_project.realtime.groups import GROUPS_LAYER, room_group
 from demo_project.realtime.limits import TokenBucket
@@ -389,15 +390,15 @@ def test_access_that_ended_unheard_ends_with_the_next_command(
     assert not Message.objects.exists()
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        {"type": "message.changed", "frame": "{}"},
-        {"type": "person.typing", "user": 1, "name": "ana"},
-        {"type": "presence.changed", "people": [], "guests": 0},
-    ],
-    ids=lambda event: event["type"],
-)
+ROOM_EVENTS = [
+    {"type": "message.changed", "frame": "{}"},
+    {"type": "person.typing", "user": 1, "name": "ana"},
+    {"type": "presence.changed", "people": [], "guests": 0},
+    {"type": "access.changed"},
+]
+
+
+@pytest.mark.parametrize("event", ROOM_EVENTS, ids=lambda event: event["type"])
 def test_removed_member_gets_no_event_of_a_private_room(
     run: Run, socket: Sockets, ana: User, vault: Room, event: dict[str, Any]
 ) -> None:
@@ -420,3 +421,76 @@ def test_removed_member_gets_no_event_of_a_private_room(
         return int(frame["code"])
 
     assert run(scenario) == 4403
+
+
+@pytest.mark.parametrize("event", ROOM_EVENTS, ids=lambda event: event["type"])
+def test_guest_gets_no_event_of_a_room_that_was_made_private(
+    run: Run, socket: Sockets, lobby: Room, event: dict[str, Any]
+) -> None:
+    guest = socket(LOBBY)
+
+    async def scenario() -> int:
+        await guest.open()
+        await guest.frame("presence")
+        # Nothing tells of it: an update() sends no signal.
+        await database_sync_to_async(Room.objects.update)(kind=Room.Kind.PRIVATE)
+        layer = get_channel_layer(GROUPS_LAYER)
+        await layer.group_send(room_group(lobby.pk), event)
+        frame = await guest.receive_output()
+        assert frame["type"] == "websocket.close"
+        return int(frame["code"])
+
+    assert run(scenario) == 4403
+
+
+def test_making_a_room_private_closes_the_connections_of_those_outside(
+    run: Run, socket: Sockets, ana: User, ben: User, lobby: Room
+) -> None:
+    Membership.objects.create(room=lobby, user=ana)
+    member, reader, guest = socket(LOBBY, ana), socket(LOBBY, ben), socket(LOBBY)
+
+    async def scenario() -> list[int]:
+        for client in (member, reader, guest):
+            await client.open()
+        lobby.kind = Room.Kind.PRIVATE
+        await database_sync_to_async(lobby.save)()
+        codes = [await client.close_code() for client in (reader, guest)]
+        await member.send_json_to(new_message("among ourselves"))
+        await member.frame("accepted")
+        await member.disconnect()
+        return codes
+
+    assert run(scenario) == [4403, 4403]
+
+
+@pytest.mark.parametrize("kind", [Room.Kind.PUBLIC, Room.Kind.PRIVATE])
+def test_events_say_whether_the_room_is_public(
+    run: Run, socket: Sockets, ana: User, lobby: Room, kind: Room.Kind
+) -> None:
+    """Then a connection to a public room asks the database for none of them."""
+    Membership.objects.create(room=lobby, user=ana)
+    typist = socket(LOBBY, ana)
+
+    async def scenario() -> list[dict[str, Any]]:
+        await typist.open()
+        await typist.frame("presence")
+        layer = get_channel_layer(GROUPS_LAYER)
+        channel = await layer.new_channel()
+        await layer.group_add(room_group(lobby.pk), channel)
+        # The connection was opened before, and nothing tells it.
+        await database_sync_to_async(Room.objects.update)(kind=kind)
+        events = []
+        for command in ({"type": "typing"}, new_message("hello")):
+            await typist.send_json_to(command)
+            events.append(await layer.receive(channel))
+        await database_sync_to_async(announce_people)(lobby.pk)
+        events.append(await layer.receive(channel))
+        await typist.disconnect()
+        return events
+
+    is_public = kind == Room.Kind.PUBLIC
+    assert [(event["type"], event["is_public"]) for event in run(scenario)] == [
+        ("person.typing", is_public),
+        ("message.changed", is_public),
+        ("presence.changed", is_public),
+    ]

@@ -12,6 +12,7 @@ from django.test import Client
 
 from demo_project.chat.models import Attachment, Membership, Message, Room
 from demo_project.chat.services import attachments, messages
+from tests.demo.chat.test_pictures import claim_size
 
 # Visitor and room -> status of reading, of posting by the plain form, of an upload, and
 # whether the WebSocket opens. 302 leads to the room after a post, to the login before.
@@ -153,3 +154,36 @@ def test_upload_over_the_limit_is_stopped_on_its_way(
     assert response.status_code == 400
     assert "at most" in response.json()["detail"]
     assert not Attachment.objects.exists()
+
+
+@pytest.mark.parametrize("path", ["", "thumbnail/"], ids=["file", "thumbnail"])
+def test_file_that_is_gone_from_the_disk_is_not_found(
+    ana: User, lobby: Room, path: str
+) -> None:
+    stored = attachments.receive(ana, lobby, SimpleUploadedFile("n.txt", b"text"))
+    Attachment.objects.update(thumbnail="thumbnails/none.webp")
+    stored.file.storage.delete(stored.file.name or "")
+    client = client_of(ana)
+
+    assert client.get(f"/attachments/{stored.pk}/{path or 'n.txt'}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/rooms/lobby/", "/rooms/lobby/messages/", "/people/"]
+)
+def test_head_is_answered_like_get(ana: User, lobby: Room, path: str) -> None:
+    client = client_of(ana)
+    head = client.head(path)
+
+    assert head.status_code == client.get(path).status_code == 200
+    assert head.content == b""
+
+
+def test_unsent_picture_that_claims_to_be_huge_is_refused_politely(
+    ana: User, lobby: Room
+) -> None:
+    huge = SimpleUploadedFile("huge.png", claim_size(60_000, 60_000))
+    answer = client_of(ana).post("/rooms/lobby/attachments/", {"file": huge})
+
+    assert answer.status_code == 400
+    assert answer.json() == {"detail": "The picture has too many pixels."}

@@ -30,7 +30,11 @@ LOBBY = "/ws/rooms/lobby/"
         '{"type": "fly"}',
         '{"type": {"a": 1}}',
         '{"type": "connect"}',
+        "[" * 60_000,
+        '{"type":' * 8_000,
+        '{"type": "ping", "nonce": ' + "9" * 5_000 + "}",
     ],
+    ids=lambda text: text[:30],
 )
 def test_frame_that_is_no_command_is_answered_with_an_error(
     run: Callable[..., Any], socket: Callable[..., Any], lobby: Room, text: str

@@ -154,6 +154,16 @@ def test_mention_notifies_once_over_edits(ana: User, ben: User, lobby: Room) -> 
     ]
 
 
+def test_name_that_comes_and_goes_rings_the_bell_once(
+    ana: User, ben: User, lobby: Room
+) -> None:
+    message = messages.post(ana, lobby, "hello @ben")
+    for text in ("hello", "hello @ben", "nothing", "@ben!"):
+        message = messages.edit(ana, message, text)
+
+    assert Notification.objects.filter(user=ben).count() == 1
+
+
 def test_mention_in_a_private_room_does_not_reach_outsiders(
     ana: User, ben: User, vault: Room
 ) -> None:

@@ -53,6 +53,22 @@ def test_outsider_cannot_become_a_member_by_reading(ben: User, vault: Room) -> N
     assert not vault.memberships.filter(user=ben).exists()
 
 
+def test_former_member_does_not_come_back_by_reading(ana: User, vault: Room) -> None:
+    vault.memberships.filter(user=ana).delete()
+    # What a connection knows of the room is as old as the connection.
+    vault.kind = Room.Kind.PUBLIC
+    reading.mark_read(ana, vault, 1)
+
+    assert not vault.memberships.exists()
+
+
+def test_room_that_is_gone_is_not_read(ana: User, lobby: Room) -> None:
+    Room.objects.all().delete()
+    reading.mark_read(ana, lobby, 1)
+
+    assert not Membership.objects.exists()
+
+
 def test_direct_room_is_titled_by_the_other_person(ana: User, whisper: Room) -> None:
     titles = {entry.room.slug: entry.title for entry in reading.room_entries(ana)}
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import Client
 
 from demo_project.chat.models import Invitation, Membership, Room
 from demo_project.chat.services import rooms
 from demo_project.notifications.models import Notification
-from demo_project.realtime.errors import Forbidden, Invalid
+from demo_project.realtime.errors import Forbidden, Invalid, TooMany
 
 
 def test_direct_room_is_the_same_from_both_sides(ana: User, ben: User) -> None:
@@ -85,3 +86,17 @@ def test_only_the_owner_removes(ana: User, ben: User, vault: Room) -> None:
 def test_direct_messages_are_not_left(ana: User, whisper: Room) -> None:
     with pytest.raises(Invalid):
         rooms.leave(ana, whisper)
+
+
+def test_making_rooms_has_a_rate_limit(ana: User, ben: User) -> None:
+    for number in range(rooms.RATE_ROOMS):
+        rooms.create(ana, f"Room {number}")
+    rooms.create(ben, "Of another")
+
+    with pytest.raises(TooMany):
+        rooms.create(ana, "One more")
+    browser = Client()
+    browser.force_login(ana)
+    page = browser.post("/rooms/new/", {"name": "One more", "topic": ""})
+    assert b"too many rooms" in page.content
+    assert Room.objects.count() == rooms.RATE_ROOMS + 1

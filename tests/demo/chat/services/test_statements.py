@@ -89,8 +89,9 @@ def test_room_is_readable_to_those_whom_the_orm_finds(
         assert readable == {
             room.pk
             for room in (lobby, vault)
-            if statements.is_readable(room.pk, viewer.pk)
+            if statements.readable_kind(room.pk, viewer.pk)
         }
-    assert statements.is_readable(vault.pk, ana.pk)
-    assert not statements.is_readable(vault.pk, ben.pk)
-    assert not statements.is_readable(vault.pk + lobby.pk, ana.pk)
+    assert statements.readable_kind(lobby.pk, None) == Room.Kind.PUBLIC
+    assert statements.readable_kind(vault.pk, ana.pk) == Room.Kind.PRIVATE
+    assert statements.readable_kind(vault.pk, ben.pk) is None
+    assert statements.readable_kind(vault.pk + lobby.pk, ana.pk) is None
