@@ -19,6 +19,10 @@ COLUMNS = (
 )
 
 
+PATH_LIMIT = 200
+"""Characters of a request's path that are shown."""
+
+
 def format_status(status: dict[str, Any], *, stacks: bool = False) -> str:
     """Return the lines for what ``supervisor.status.describe_fleet`` returns."""
     return "\n".join(_lines(status, stacks))
@@ -120,6 +124,18 @@ def _limits(worker: dict[str, Any]) -> Iterator[str]:
         yield f"Worker {worker['number']}: refused or closed by setting: {counts}"
 
 
+def _printable(path: str) -> str:
+    r"""Return what a terminal may be given of a path that a client has chosen.
+
+    ``/%1b]0;...`` would be a command to the operator's terminal (CWE-150), and a lone
+    surrogate an error.
+    """
+    shown = "".join(
+        char if char.isprintable() else ascii(char)[1:-1] for char in path[:PATH_LIMIT]
+    )
+    return shown if len(path) <= PATH_LIMIT else f"{shown}..."
+
+
 def _calls(worker: dict[str, Any], stacks: bool) -> Iterator[str]:
     if worker["calls"] is None:
         if worker["state"] == "ready":
@@ -130,8 +146,9 @@ def _calls(worker: dict[str, Any], stacks: bool) -> Iterator[str]:
         return
     for call in worker["calls"]:
         view = f" in {call['view']}" if call["view"] else ""
+        path = _printable(call["path"])
         yield (
-            f"Worker {worker['number']}: {call['method']} {call['path']}{view}, "
+            f"Worker {worker['number']}: {call['method']} {path}{view}, "
             f"{call['age']:.1f} s, on the {call['where']}"
         )
         if stacks:

@@ -128,6 +128,24 @@ def test_request_without_a_view_has_its_path_alone() -> None:
     assert "GET /report, 2.3 s" in page
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/a\x1b]0;owned\x07", "/a\\x1b]0;owned\\x07"),
+        ("/a\nWorker 7: GET /", "/a\\nWorker 7: GET /"),
+        ("/\u202egnp\x9b2J", "/\\u202egnp\\x9b2J"),
+        ("/\udcff", "/\\udcff"),
+        ("/gr\u00fc\u00dfe/\u4f11", "/gr\u00fc\u00dfe/\u4f11"),
+        ("/" + "x" * 8000, "/" + "x" * 199 + "..."),
+    ],
+    ids=["title", "line", "direction", "surrogate", "letters", "long"],
+)
+def test_path_is_no_command_to_the_terminal(path: str, shown: str) -> None:
+    page = format_status(make_status(make_worker(calls=[{**CALL, "path": path}])))
+
+    assert page.splitlines()[-1].startswith(f"Worker 1: GET {shown} in shop")
+
+
 def test_ready_worker_that_does_not_answer_is_blocked() -> None:
     page = format_status(make_status(make_worker(calls=None, blocked=7.5)))
 
