@@ -9,7 +9,6 @@ a method that djserve overrides is no longer called.
 from __future__ import annotations
 
 import dis
-from importlib.metadata import PackageNotFoundError, version
 
 from djserve.errors import ConfigError
 
@@ -48,6 +47,9 @@ def _find_set(method: object) -> set[str] | None:
 
 
 def _describe(package: str, kind: type, missing: list[str]) -> str:
+    # Only now: each start would pay for it.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         installed = version(package)
     except PackageNotFoundError:

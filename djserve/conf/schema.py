@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from djserve.conf.declaration import setting
+from djserve.conf.declaration import Values, setting
 from djserve.conf.schema_files import CompressionConfig as CompressionConfig
 from djserve.conf.schema_files import FilesConfig as FilesConfig
 from djserve.conf.schema_https import ACMEConfig as ACMEConfig
@@ -27,8 +27,8 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BindConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class BindConfig(Values):
     """Addresses"""
 
     bind: tuple[str, ...] = setting(
@@ -46,8 +46,8 @@ class BindConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TLSConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class TLSConfig(Values):
     """TLS"""
 
     certfile: str | None = setting(
@@ -91,8 +91,8 @@ class TLSConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HTTPConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class HTTPConfig(Values):
     """HTTP"""
 
     request_line_limit: int = setting(
@@ -170,8 +170,8 @@ class HTTPConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HTTP2Config:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class HTTP2Config(Values):
     """HTTP/2"""
 
     http2: bool = setting(True, "Offer HTTP/2 to clients that connect with TLS.")
@@ -242,8 +242,8 @@ class HTTP2Config:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoundsConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class BoundsConfig(Values):
     """Bounds over all connections of a process"""
 
     connection_limit: int | None = setting(
@@ -277,8 +277,8 @@ class BoundsConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebSocketConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class WebSocketConfig(Values):
     """WebSocket"""
 
     websocket_message_size_limit: int = setting(
@@ -355,8 +355,8 @@ class WebSocketConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProxyConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ProxyConfig(Values):
     """Proxies"""
 
     proxy_headers: bool = setting(
@@ -403,8 +403,8 @@ class ProxyConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LifecycleConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class LifecycleConfig(Values):
     """Start and stop"""
 
     lifespan: str = setting(
@@ -440,8 +440,8 @@ class LifecycleConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DjangoConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DjangoConfig(Values):
     """Django"""
 
     handler: str = setting(
@@ -490,8 +490,8 @@ class DjangoConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ServerConfig(Values):
     """Every setting, checked, in groups; each layer is handed its own group."""
 
     bind: BindConfig = field(default_factory=BindConfig)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from djserve.conf.declaration import setting
+from djserve.conf.declaration import Values, setting
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilesConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class FilesConfig(Values):
     """Files"""
 
     static: str = setting(
@@ -50,8 +50,8 @@ class FilesConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompressionConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class CompressionConfig(Values):
     """Compression"""
 
     compression: bool = setting(

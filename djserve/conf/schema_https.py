@@ -6,11 +6,11 @@ import os
 import re
 from dataclasses import dataclass
 
-from djserve.conf.declaration import setting
+from djserve.conf.declaration import Values, setting
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedirectConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class RedirectConfig(Values):
     """Redirect to HTTPS"""
 
     redirect_http: tuple[str, ...] = setting(
@@ -28,8 +28,8 @@ class RedirectConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ACMEConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ACMEConfig(Values):
     """Certificates by ACME"""
 
     acme_domains: tuple[str, ...] = setting(

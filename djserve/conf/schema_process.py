@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from djserve.conf.declaration import setting
+from djserve.conf.declaration import Values, setting
 from djserve.conf.processes import ProcessConfig
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkersConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class WorkersConfig(Values):
     """Workers"""
 
     workers: int | None = setting(
@@ -93,8 +93,8 @@ class WorkersConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessesConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ProcessesConfig(Values):
     """Processes beside the workers"""
 
     processes: tuple[ProcessConfig, ...] = setting(
@@ -107,8 +107,8 @@ class ProcessesConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrainConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DrainConfig(Values):
     """Draining"""
 
     drain_idle_timeout: float = setting(
@@ -125,8 +125,8 @@ class DrainConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnixSocketConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class UnixSocketConfig(Values):
     """Unix sockets"""
 
     unix_mode: str = setting(
@@ -142,8 +142,8 @@ class UnixSocketConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricsConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class MetricsConfig(Values):
     """Metrics and health"""
 
     metrics_bind: str | None = setting(
@@ -198,8 +198,8 @@ class MetricsConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TracingConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class TracingConfig(Values):
     """Tracing"""
 
     tracing: bool = setting(
@@ -209,8 +209,8 @@ class TracingConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggingConfig:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class LoggingConfig(Values):
     """Logging"""
 
     access_log: str | None = setting(

@@ -7,7 +7,6 @@ Pure functions of the request's fields and of what is known about the file.
 from __future__ import annotations
 
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -157,6 +156,9 @@ def _is_range_current(asked: dict[bytes, bytes], chosen: Representation) -> bool
 
 def _parse_date(value: bytes) -> float | None:
     """Return an HTTP date (RFC 9110 5.6.7) in seconds since 1970; None for others."""
+    # Only now: the email package is slow to import.
+    from email.utils import parsedate_to_datetime
+
     try:
         date: datetime = parsedate_to_datetime(value.decode("latin-1"))
         return date.timestamp()

@@ -6,7 +6,7 @@ a slim container: a script served as text/plain is not run by any browser.
 
 from __future__ import annotations
 
-import mimetypes
+from functools import cache
 
 # What Python's own table lacks or has differently, as registered with IANA. Scripts by
 # RFC 9239.
@@ -46,10 +46,6 @@ _ADDITIONS = {
     ".zst": "application/zstd",
 }
 
-_TYPES = mimetypes.MimeTypes(filenames=())
-for _suffix, _type in _ADDITIONS.items():
-    _TYPES.add_type(_type, _suffix)
-
 # Types of text beside text/*: without a charset, browsers guess one.
 _TEXT = {
     "application/javascript",
@@ -64,11 +60,22 @@ _TEXT = {
 FONTS = frozenset({".eot", ".otf", ".ttf", ".woff", ".woff2"})
 
 
+@cache
+def _types() -> dict[str, str]:
+    """Return the types by suffixes; imports what a server without files never needs."""
+    import mimetypes
+
+    types = mimetypes.MimeTypes(filenames=())
+    for suffix, media_type in _ADDITIONS.items():
+        types.add_type(media_type, suffix)
+    return types.types_map[True]
+
+
 def guess_content_type(name: str) -> str:
     """Return the Content-Type of a file; application/octet-stream if it is unknown."""
     suffix = name[name.rfind(".") :].lower() if "." in name else ""
     # By the last suffix alone: "app.js.gz" is itself a compressed file.
-    media_type = _TYPES.types_map[True].get(suffix, "application/octet-stream")
+    media_type = _types().get(suffix, "application/octet-stream")
     if media_type.startswith("text/") or media_type in _TEXT:
         return f"{media_type}; charset=utf-8"
     return media_type

@@ -15,10 +15,10 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from typing import TypeAlias
 from urllib.parse import quote, unquote_to_bytes
 
+from djserve.dates import http_date
 from djserve.files.media_types import FONTS, guess_content_type
 
 logger = logging.getLogger("djserve.server")
@@ -303,7 +303,7 @@ def represent(
     etag = b'"%x-%x"' % (status.st_mtime_ns, status.st_size)
     if encoding:
         etag = etag[:-1] + b"-" + encoding + b'"'
-    modified = formatdate(status.st_mtime, usegmt=True).encode("ascii")
+    modified = http_date(status.st_mtime)
     not_modified = [(b"etag", etag), *shared]
     fields = [
         (b"content-type", content_type),

@@ -9,7 +9,6 @@ closes descriptors by itself; ``os.fork`` and ``multiprocessing`` do not.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import select
@@ -85,8 +84,6 @@ class ForkGuard:
     def start(self) -> None:
         """Take it from the children to come."""
         self._thread = threading.get_ident()
-        if self._loop is not None:
-            _keep_rings()
         _register()
         _guards.append(self)
 
@@ -153,7 +150,13 @@ def _register() -> None:
     global _is_registered
     if not _is_registered and hasattr(os, "register_at_fork"):
         _is_registered = True
-        os.register_at_fork(after_in_child=_part)
+        os.register_at_fork(before=_prepare, after_in_child=_part)
+
+
+def _prepare() -> None:
+    """Keep, in the parent, what a child is not to have a copy of."""
+    if any(guard.has_loop for guard in _guards):
+        _keep_rings()
 
 
 def _part() -> None:
@@ -264,6 +267,9 @@ def _keep_rings() -> None:
             spans = [line.split(" ", 1)[0] for line in file if "[io_uring]" in line]
     except OSError:
         return
+    # Only now: it is slow to import, and most servers fork nothing.
+    import ctypes
+
     madvise: Any = getattr(ctypes.CDLL(None), "madvise", None)
     for span in spans:
         begin, end = (int(text, 16) for text in span.split("-"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from email.utils import formatdate
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from djserve.asgi.forwarded import ProxyHeaders, TrustedProxies
 from djserve.asgi.http import HTTPExchange
 from djserve.asgi.origin import OriginCheck
 from djserve.asgi.websocket import WebSocketExchange
+from djserve.dates import http_date
 from djserve.errors import ProtocolError
 from djserve.files.exchange import FileExchange, FileService
 from djserve.instrumentation.events import format_client
@@ -375,7 +375,7 @@ class ConnectionFactory:
         self.memory.tick()
         if self._table is not None:
             self._table.tick()
-        self._date = formatdate(time.time(), usegmt=True).encode("ascii")
+        self._date = http_date(time.time())
         self._defaults.set_date(self._date)
         if self._http2 is not None:
             self._http2.fields.set_date(self._date)

@@ -15,8 +15,6 @@ import pkgutil
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from asgiref.compatibility import guarantee_single_callable
-
 from djserve.errors import CHANNELS_HINT, ConfigError
 
 if TYPE_CHECKING:
@@ -90,8 +88,14 @@ def accept_application(target: Any, name: str) -> Application:
     problem = _find_wrong_interface(target)
     if problem:
         raise ConfigError([f"{name} {problem}"])
+    application: Application = target
+    if inspect.iscoroutinefunction(target):
+        return application
+    # Only now: a plain function needs none of it.
+    from asgiref.compatibility import guarantee_single_callable
+
     # An ASGI 2 application takes the scope alone and returns what takes the rest.
-    application: Application = guarantee_single_callable(target)  # type: ignore[no-untyped-call]
+    application = guarantee_single_callable(target)  # type: ignore[no-untyped-call]
     return application
 
 

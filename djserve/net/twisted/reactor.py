@@ -16,16 +16,23 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from twisted import logger as twisted_logger
-from twisted.internet import asyncioreactor, error, tcp
-from twisted.protocols.tls import TLSMemoryBIOFactory
-
 from djserve.errors import ConfigError
 from djserve.instrumentation.logging import redirect_twisted
 from djserve.net.acceptor import accept_connections
 from djserve.net.sockets import UNIX
-from djserve.net.twisted.transport import StreamTransport
 from djserve.packages import require
+from djserve.postponed import postponed, postponed_call
+
+# Before all else that imports Twisted: TLS of the event loop needs none of these.
+with postponed(
+    "http.cookiejar",
+    "twisted.internet.ssl",
+    "twisted.protocols.tls:TLSMemoryBIOFactory",
+):
+    from twisted import logger as twisted_logger
+    from twisted.internet import asyncioreactor, error, tcp
+
+from djserve.net.twisted.transport import StreamTransport
 
 process: Any
 unix: Any
@@ -58,7 +65,7 @@ if unix is not None:
     require("twisted", unix.Client, "_collectSocketDetails", "_connectDone")
     require("twisted", unix.Connector, "_makeTransport")
 
-_tls_factory: Callable[..., Any] = TLSMemoryBIOFactory
+_tls_factory = postponed_call("twisted.protocols.tls", "TLSMemoryBIOFactory")
 
 
 def new_event_loop(*, prefer_uvloop: bool = True) -> AbstractEventLoop:

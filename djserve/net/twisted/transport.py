@@ -14,7 +14,6 @@ from twisted.internet import error, interfaces
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import (  # type: ignore[import-untyped]
     directlyProvides,
@@ -23,13 +22,14 @@ from zope.interface import (  # type: ignore[import-untyped]
 
 from djserve.net.sockets import get_option, reset_on_close, set_option
 from djserve.net.twisted.producers import ProducerAdapter
+from djserve.postponed import postponed_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from twisted.internet.interfaces import IAddress
 
-_build_factory: Callable[..., Any] = TLSMemoryBIOFactory
+_build_factory = postponed_call("twisted.protocols.tls", "TLSMemoryBIOFactory")
 
 
 def _half_closeable(protocol: Any) -> Any:

@@ -11,15 +11,18 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Any, Protocol
 
-from autobahn.websocket.compress_deflate import PerMessageDeflate
-from autobahn.websocket.protocol import WebSocketServerProtocol
-
 from djserve.interfaces import (
     CLOSE_INVALID_DATA,
     CLOSE_NO_STATUS,
     CLOSE_TOO_BIG,
 )
 from djserve.packages import require, require_calls
+from djserve.postponed import postponed
+
+with postponed("OpenSSL", "OpenSSL.SSL", "click", "hyperlink"):
+    from autobahn.websocket.compress_deflate import PerMessageDeflate
+    from autobahn.websocket.protocol import WebSocketServerProtocol
+
 from djserve.protocols.websocket.frames import (
     OPCODE_TEXT,
     encode_compressed,

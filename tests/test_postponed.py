@@ -1,0 +1,139 @@
+"""Modules that are imported when they are first used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from djserve.postponed import StandIn, postponed, postponed_call
+
+HEAVY = """
+VALUE = 1
+
+
+class Made:
+    def __init__(self, name):
+        self.name = name
+"""
+USER = """
+import heavy_part
+from heavy_package import inner
+from heavy_part import Made
+
+
+def value():
+    return heavy_part.VALUE
+"""
+
+TWISTED = """
+import sys
+import djserve.net.twisted.reactor
+from twisted.internet import posixbase
+from twisted.internet.interfaces import IReactorSSL
+from twisted.internet.posixbase import PosixReactorBase
+
+assert "OpenSSL" not in sys.modules
+kinds = {type(module).__name__ for module in sys.modules.values()}
+assert "StandIn" not in kinds
+# As if Twisted had been imported with all it imports.
+assert IReactorSSL.implementedBy(PosixReactorBase)
+from twisted.internet import ssl
+from twisted.protocols import tls
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+assert "StandIn" not in (type(ssl).__name__, type(tls).__name__)
+assert posixbase.tls.TLSMemoryBIOProtocol is tls.TLSMemoryBIOProtocol
+assert posixbase.ssl.CertificateOptions is ssl.CertificateOptions
+made = posixbase.tls.TLSMemoryBIOFactory(ssl.CertificateOptions(), True, None)
+assert type(made) is TLSMemoryBIOFactory
+"""
+
+
+@pytest.fixture
+def heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have modules to import; give the folder that they are in."""
+    (tmp_path / "heavy_part.py").write_text(HEAVY)
+    (tmp_path / "heavy_package").mkdir()
+    (tmp_path / "heavy_package" / "__init__.py").write_text("")
+    (tmp_path / "heavy_package" / "inner.py").write_text("VALUE = 2\n")
+    (tmp_path / "heavy_user.py").write_text(USER)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("part", "package", "package.inner", "user"):
+        # Set, so that what the test imports is taken back.
+        monkeypatch.setitem(sys.modules, f"heavy_{name}", None)
+        del sys.modules[f"heavy_{name}"]
+    return tmp_path
+
+
+NAMES = ("heavy_part:Made", "heavy_package", "heavy_package.inner")
+
+
+def use() -> Any:
+    with postponed(*NAMES):
+        return import_module("heavy_user")
+
+
+@pytest.mark.usefixtures("heavy")
+def test_module_is_imported_when_something_of_it_is_used() -> None:
+    user = use()
+
+    assert not {"heavy_part", "heavy_package"} & sys.modules.keys()
+    assert user.value() == 1
+    assert type(sys.modules["heavy_part"]) is type(sys)
+    assert user.inner.VALUE == 2
+
+
+@pytest.mark.usefixtures("heavy")
+def test_name_that_was_imported_makes_what_the_module_makes() -> None:
+    made = use().Made("some")
+
+    assert type(made) is import_module("heavy_part").Made
+    assert made.name == "some"
+
+
+@pytest.mark.usefixtures("heavy")
+def test_module_that_is_imported_already_has_no_stand_in() -> None:
+    heavy_part = import_module("heavy_part")
+
+    assert use().Made is heavy_part.Made
+
+
+@pytest.mark.usefixtures("heavy")
+def test_module_that_is_used_at_once_is_imported_at_once() -> None:
+    with postponed("heavy_part"):
+        found = import_module("heavy_part").VALUE
+
+        assert type(sys.modules["heavy_part"]) is type(sys)
+    assert found == 1
+    assert "heavy_part" in sys.modules
+
+
+@pytest.mark.usefixtures("heavy")
+def test_stand_in_goes_although_the_import_fails() -> None:
+    with pytest.raises(ModuleNotFoundError), postponed(*NAMES):
+        import_module("heavy_nothing")
+
+    assert not {"heavy_part", "heavy_package"} & sys.modules.keys()
+
+
+def test_module_that_does_not_exist_says_so_when_it_is_used() -> None:
+    with pytest.raises(ModuleNotFoundError, match="heavy_nothing"):
+        StandIn("heavy_nothing").name  # noqa: B018
+    with pytest.raises(ModuleNotFoundError, match="heavy_nothing"):
+        postponed_call("heavy_nothing", "name")()
+
+
+@pytest.mark.usefixtures("heavy")
+def test_what_the_module_does_not_have_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'heavy_part' has no attribute"):
+        StandIn("heavy_part").missing  # noqa: B018
+
+
+@pytest.mark.e2e
+def test_twisted_has_all_that_it_has_without_us() -> None:
+    subprocess.run([sys.executable, "-c", TWISTED], check=True, timeout=120)
