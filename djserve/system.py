@@ -131,7 +131,9 @@ def replace_file(
     import tempfile
 
     folder, name = os.path.split(path)
-    descriptor, hidden = tempfile.mkstemp(dir=folder or ".", prefix=f".{name}.")
+    # Cut: a name may be as long as the file system takes, 255 bytes at most.
+    hidden_name = f".{os.fsdecode(name)[:32]}."
+    descriptor, hidden = tempfile.mkstemp(dir=folder or ".", prefix=hidden_name)
     try:
         with open(descriptor, "wb") as file:
             file.write(data)

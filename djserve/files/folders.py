@@ -35,7 +35,7 @@ def _describe_table(files: FileTable | None) -> list[str]:
     if files.skipped:
         lines.append(
             f"Not served: {len(files.skipped)} symbolic links that lead out of their "
-            f"folder or to another folder, as {files.skipped[0]}"
+            f"folder, to another folder or nowhere, as {files.skipped[0]}"
         )
     return lines
 

@@ -209,15 +209,21 @@ class FileTable:
             if entry.name.startswith(".") and entry.name != ".well-known":
                 continue
             below = f"{name}/{entry.name}" if name else entry.name
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError:
+                # A link to itself, or through a folder that is closed to this user.
+                self.skipped.append(entry.path)
+                continue
             if entry.is_symlink() and not self._is_public(root, entry.path):
                 self.skipped.append(entry.path)
-            elif entry.is_dir():
+            elif is_folder:
                 # A link to a folder around it would have no end.
                 if entry.is_symlink():
                     self.skipped.append(entry.path)
                 elif entry.path not in self._hidden:
                     yield from self._walk(root, entry.path, below)
-            elif entry.is_file() and not _is_variant(entry.name, names):
+            elif is_file and not _is_variant(entry.name, names):
                 yield entry.path, below
 
 

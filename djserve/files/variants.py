@@ -6,6 +6,7 @@ changes. It is written under another name first: a server may be reading.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import stat
@@ -106,6 +107,8 @@ def _compress(path: str, compressors: dict[str, Compress]) -> Result:
     content: bytes | None = None
     for suffix, compress in compressors.items():
         target = path + suffix
+        if _is_too_long(target):
+            continue
         current = _current_size(target, status)
         if current is not None:
             result.sizes[suffix] = current
@@ -121,6 +124,15 @@ def _compress(path: str, compressors: dict[str, Compress]) -> Result:
         result.sizes[suffix] = len(data)
         result.made.append(suffix)
     return result
+
+
+def _is_too_long(target: str) -> bool:
+    """Return whether the file system has no room for a variant's name."""
+    try:
+        os.lstat(target)
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    return False
 
 
 def _current_size(target: str, plain: os.stat_result) -> int | None:

@@ -98,6 +98,16 @@ def test_links_that_lead_out_are_left_out_and_named(root: Path) -> None:
     assert table.skipped == [str(root / "out.txt"), str(root / "up")]
 
 
+def test_links_that_lead_around_in_circles_are_left_out_and_named(root: Path) -> None:
+    (root / "itself").symlink_to("itself")
+    (root / "one").symlink_to("two")
+    (root / "two").symlink_to("one")
+    table = scan(root)
+
+    assert table.find(b"/static/css/site.css") is not None
+    assert table.skipped == [str(root / name) for name in ("itself", "one", "two")]
+
+
 def test_folder_that_is_a_link_itself_is_served(root: Path) -> None:
     (root.parent / "current").symlink_to(root)
 

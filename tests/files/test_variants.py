@@ -77,6 +77,17 @@ def test_second_run_makes_what_has_changed(root: Path) -> None:
     assert open_decoder("gzip")(data) == TEXT * 2
 
 
+def test_name_without_room_for_a_suffix_stops_no_others(root: Path) -> None:
+    # 255 bytes is what file systems take; the first has room for ".br" and ".gz".
+    (root / "deep" / f"{'x' * 248}.css").write_bytes(TEXT)
+    (root / "deep" / f"{'y' * 250}.css").write_bytes(TEXT)
+    results = run(root)
+
+    assert results["deep/a.css"].made == SUFFIXES
+    assert results[f"deep/{'x' * 248}.css"].made == [".br", ".gz"]
+    assert results[f"deep/{'y' * 250}.css"].made == []
+
+
 def test_variant_that_has_become_useless_goes(root: Path) -> None:
     run(root)
     file = root / "deep" / "a.css"
