@@ -39,6 +39,7 @@ class CompressedResponse(ResponseFilter):
         "_encoder",
         "_flushes",
         "_has_ended",
+        "_head",
         "_is_flushing",
         "_is_lost",
         "_is_working",
@@ -71,14 +72,15 @@ class CompressedResponse(ResponseFilter):
     def __init__(
         self,
         negotiation: Negotiation,
-        coding: bytes,
+        head: RequestHead,
         loop: asyncio.AbstractEventLoop,
         stream: Stream,
         log: FinishRequest | None,
     ) -> None:
         super().__init__(stream, log)
         self._negotiation = negotiation
-        self._coding = coding
+        self._coding = negotiation.choose(head)
+        self._head = head
         self._loop = loop
         self._encoder: Encoder | None = None
         self._is_working = False
@@ -126,6 +128,8 @@ class CompressedResponse(ResponseFilter):
         """Send the head and the first part of the content."""
         whole = None if more else len(data)
         plan = self._negotiation.plan(status, headers, whole, self._coding)
+        if status in (206, 304):
+            headers = self._negotiation.revise(headers, self._head)
         if plan is None or not self._coding:
             fields = headers if plan is None else plan.plain
             self._stream.send_response(status, fields, data, more)

@@ -68,8 +68,7 @@ class ResponseFilters:
         from djserve.responses.compression import CompressedResponse
 
         assert self._negotiation is not None
-        coding = self._negotiation.choose(head)
-        return CompressedResponse(self._negotiation, coding, self._loop, stream, log)
+        return CompressedResponse(self._negotiation, head, self._loop, stream, log)
 
 
 def open_filters(

@@ -110,7 +110,7 @@ class Negotiation:
             return None
         if not self._is_wanted(found[b"content-type"]) or _EXCLUDING & found.keys():
             return None
-        if b"no-transform" in split_list(found.get(b"cache-control", b"")):
+        if _forbids_change(found):
             return None
         length = whole
         if b"content-length" in found:
@@ -123,6 +123,39 @@ class Negotiation:
             return None
         plain = _with_vary(headers, found.get(b"vary"))
         return Plan(_change(plain, coding), plain, length)
+
+    def revise(self, headers: Headers, head: RequestHead) -> Headers:
+        """Return the fields of a 206 or 304 as they are in its 200.
+
+        RFC 9110 15.3.7 and 15.4.5. A cache replaces what it keeps by them: Vary without
+        Accept-Encoding would let it send compressed content to any client, and a strong
+        tag is not that of what was compressed (RFC 9111 4.3.4).
+        """
+        found = _find(headers)
+        if found is None or not self._may_be_compressed(found):
+            return headers
+        etag = found.get(b"etag", b'"')
+        if etag[:1] == b'"' and self._is_known_as_weak(etag, head):
+            headers = [
+                (name, b"W/" + value if name.lower() == b"etag" else value)
+                for name, value in headers
+            ]
+        return _with_vary(headers, found.get(b"vary"))
+
+    def _may_be_compressed(self, found: Mapping[bytes, bytes]) -> bool:
+        """Return whether a response's 200 might be; a 304 has no Content-Type."""
+        if b"content-encoding" in found or _forbids_change(found):
+            return False
+        content_type = found.get(b"content-type")
+        return content_type is None or self._is_wanted(content_type)
+
+    @staticmethod
+    def _is_known_as_weak(etag: bytes, head: RequestHead) -> bool:
+        """Return whether a client has the compressed response to a strong tag."""
+        return any(
+            name == b"if-none-match" and b"W/" + etag in value
+            for name, value in head.headers
+        )
 
     def _weigh(self, accepted: bytes) -> bytes:
         weights = parse_codings(accepted)
@@ -155,6 +188,10 @@ def _find(headers: Headers) -> dict[bytes, bytes] | None:
     except (TypeError, ValueError, AttributeError):
         return None
     return found
+
+
+def _forbids_change(found: Mapping[bytes, bytes]) -> bool:
+    return b"no-transform" in split_list(found.get(b"cache-control", b""))
 
 
 def _with_vary(headers: Headers, vary: bytes | None) -> Headers:

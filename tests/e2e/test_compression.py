@@ -220,6 +220,8 @@ def test_conditional_request_is_answered_with_304(url: str, coding: str) -> None
 
     assert etag.startswith('W/"')
     assert (again.status_code, content) == (304, b"")
+    assert again.headers["etag"] == etag
+    assert again.headers["vary"] == first.headers["vary"] == "Accept-Encoding"
 
 
 @pytest.mark.parametrize("path", ["left-alone", "async-left-alone"])

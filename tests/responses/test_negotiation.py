@@ -201,3 +201,34 @@ def test_vary_is_completed(
         value for name, value in fields if name.lower() == b"vary"
     ]
     assert pick(plan.fields) == pick(plan.plain) == sent
+
+
+VARY = (b"vary", b"Accept-Encoding")
+TAG = (b"ETag", b'"a"')
+WEAK = (b"ETag", b'W/"a"')
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "sent"),
+    [
+        (b"", [], [VARY]),
+        (b"", [(b"Vary", b"Cookie")], [(b"vary", b"Cookie, Accept-Encoding")]),
+        (b'W/"a"', [TAG], [WEAK, VARY]),
+        (b'"b", W/"a"', [TAG], [WEAK, VARY]),
+        (b'"a"', [TAG], [TAG, VARY]),
+        (b'W/"b"', [TAG], [TAG, VARY]),
+        (b'W/"a"', [WEAK], [WEAK, VARY]),
+        (b"*", [TAG], [TAG, VARY]),
+        # What is never compressed has no variants.
+        (b"", [(b"Content-Type", b"image/png")], None),
+        (b"", [TAG, (b"Cache-Control", b"no-transform")], None),
+        (b"", [(b"Content-Encoding", b"gzip")], None),
+        # What is wrong, the stream says.
+        (b"", [(None, b"a")], None),
+    ],
+)
+def test_fields_of_304_are_those_of_its_200(
+    negotiation: Negotiation, known: bytes, given: Any, sent: Any
+) -> None:
+    request = head((b"if-none-match", known)) if known else head()
+    assert negotiation.revise(given, request) == (given if sent is None else sent)
