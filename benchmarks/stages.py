@@ -161,7 +161,7 @@ def drive_djserve(marks: Marks, *, plain: bool = False) -> Driven:
     calls = _Calls(make_hello(marks, headers), loop, 0)
     calls.marks = marks
     if plain:
-        calls._create_task = loop.create_task
+        calls._start_eagerly = None
     factory = _Factory(ServerConfig(), calls, ScopeBuilder(state={}))
     factory.marks = marks
     sink = Sink(marks)
@@ -172,16 +172,10 @@ def drive_djserve(marks: Marks, *, plain: bool = False) -> Driven:
         sink.receiver.data_received,
         sink,
         marks,
-        not plain and _starts_at_once(calls),
+        calls._start_eagerly is not None,
         lambda: sink.receiver.connection_lost(None),
         _differing_request if plain else _same_request,
     )
-
-
-def _starts_at_once(calls: ApplicationCalls) -> bool:
-    async def nothing() -> None: ...
-
-    return calls._create_task(nothing()).done()
 
 
 def _same_request(number: int) -> bytes:

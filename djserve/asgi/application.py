@@ -108,7 +108,7 @@ class ApplicationCalls:
         # the connection read on (asyncio calls back in the context of who asked for
         # it). It does not see what the other has set.
         self._context = copy_context()
-        self._create_task = _task_starter(loop, self._context)
+        self._start_eagerly = _eager_starter(loop, self._context)
         self._ended_at_once = 0
         self._idle: asyncio.Future[None] | None = None
         self._beginnings: dict[Conversation, float] | None = None
@@ -143,16 +143,15 @@ class ApplicationCalls:
                 self._running[exchange] = call
                 return
         coroutine = self._call(exchange, self._application)
-        if self._ended_at_once < AT_ONCE_LIMIT:
-            task = self._create_task(coroutine)
+        if self._start_eagerly is not None and self._ended_at_once < AT_ONCE_LIMIT:
+            task = self._start_eagerly(coroutine)
+            if task.done():
+                self._ended_at_once += 1
+                return
         else:
             self._ended_at_once = 0
             task = self.loop.create_task(coroutine, context=self._context.copy())
-        # An eager task may have ended already.
-        if task.done():
-            self._ended_at_once += 1
-        else:
-            self._running[exchange] = task
+        self._running[exchange] = task
 
     def copy_context(self) -> Context:
         """Return the context variables that a call begins with."""
@@ -262,7 +261,8 @@ class ApplicationCalls:
 
     def _end(self, exchange: Conversation) -> None:
         self._running.pop(exchange, None)
-        self._abandoned.pop(exchange, None)
+        if self._abandoned:
+            self._abandoned.pop(exchange, None)
         if self._beginnings is not None:
             self._beginnings.pop(exchange, None)
         if self._idle is not None and not self._running:
@@ -341,10 +341,10 @@ _CONTEXT = "_djserve_context"
 """The attribute of an exception that has the context which it is logged in."""
 
 
-def _task_starter(
+def _eager_starter(
     loop: asyncio.AbstractEventLoop, context: Context
-) -> Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]:
-    """Return what makes a task in a copy of ``context``; eager if Python can (3.12).
+) -> Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] | None:
+    """Return what makes an eager task in a copy of ``context``; None before 3.12.
 
     An eager task runs the application up to its first real wait without a turn of the
     loop; many requests end there (benchmark: http1_hello).
@@ -353,4 +353,4 @@ def _task_starter(
         return lambda coroutine: asyncio.Task(
             coroutine, loop=loop, context=context.copy(), eager_start=True
         )
-    return lambda coroutine: loop.create_task(coroutine, context=context.copy())
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from djserve.asgi.application import log_fault
 from djserve.asgi.files import FileRange
@@ -52,7 +52,6 @@ class HTTPExchange:
         "_headers",
         "_is_inbox_full",
         "_is_request_delivered",
-        "_readers",
         "_request_timeout",
         "_size",
         "_started_at",
@@ -60,7 +59,7 @@ class HTTPExchange:
         "_stream",
         "_trailers",
         "_turn",
-        "_writers",
+        "_waiters",
         "inbox_size",
         "is_request_complete",
         "on_disconnect",
@@ -86,18 +85,17 @@ class HTTPExchange:
         if finish is not None:
             self._began = perf_counter()
         self._size = 0
-        self._started_at: float | None = None
-        self._actions = self._WAITING
+        if request_timeout is not None:
+            self._started_at: float | None = None
+        self._actions = _WAITING
         self._chunks: list[bytes] = []
         self.inbox_size = 0
         self._is_inbox_full = False
         self.is_request_complete = False
         self._is_request_delivered = False
-        self._readers: list[asyncio.Future[None]] = []
-        self._writers: list[asyncio.Future[None]] = []
+        # Those that wait for content, for the way down, or for the end.
+        self._waiters: list[asyncio.Future[None]] = []
         self._status = 0
-        self._headers: Headers = []
-        self._has_trailers = False
         # For callers that only want to know; a ``receive`` that waits costs a task.
         self.on_disconnect: Callable[[], object] | None = None
         # What a lane that declines the request has found out about it, for the task.
@@ -126,35 +124,34 @@ class HTTPExchange:
         if self.inbox_size > INBOX_LIMIT and not self._is_inbox_full:
             self._is_inbox_full = True
             self._stream.pause_reading()
-        if self._readers:
-            wake(self._readers)
+        if self._waiters:
+            wake(self._waiters)
 
     def eof_received(self) -> None:
         """The request's content is complete."""
         self.is_request_complete = True
-        if self._readers:
-            wake(self._readers)
+        if self._waiters:
+            wake(self._waiters)
 
     def pause_writing(self) -> None:
         """The way down is full; ``send`` asks the stream itself."""
 
     def resume_writing(self) -> None:
         """The way down takes more again."""
-        wake(self._writers)
+        wake(self._waiters)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone before the response, or gets the server's own answer."""
         finish, self._finish = self._finish, None
         if finish is not None:
-            sent = 0 if self._actions is self._STARTED else self._status
+            sent = 0 if self._actions is _STARTED else self._status
             status = take_refusal(exc) or sent
             finish(self._head, self.scope, self._began, status, self._size)
-        self._actions = self._DISCONNECTED
+        self._actions = _DISCONNECTED
         self._chunks.clear()
-        wake(self._readers)
         if self.on_disconnect is not None:
             self.on_disconnect()
-        self.resume_writing()
+        wake(self._waiters)
         self._calls.abandon(self)
 
     def tick(self, now: float) -> None:
@@ -191,7 +188,7 @@ class HTTPExchange:
                 return self.take_content()
             if not self.is_request_complete:
                 self._stream.request_content()
-            await wait(self._readers)
+            await wait(self._waiters)
 
     async def send(self, message: Message) -> None:
         """Take one message from the application.
@@ -206,7 +203,7 @@ class HTTPExchange:
         except (TypeError, KeyError):
             raise malformed(message) from None
         if action is None:
-            if self._actions is self._DISCONNECTED:
+            if self._actions is _DISCONNECTED:
                 if is_empty_end(message):
                     return
                 raise ClientDisconnected
@@ -259,23 +256,31 @@ class HTTPExchange:
 
     def _on_start(self, message: Message) -> None:
         self._status = take_status(message)
-        self._headers = message.get("headers", [])
+        self._headers: Headers = message.get("headers", [])
         self._has_trailers = bool(message.get("trailers", False))
-        self._actions = self._STARTED
+        self._actions = _STARTED
 
     def _on_first_body(self, message: Message) -> None:
         body, more = take_body(message)
+        size = len(body)
         self._stream.send_response(
             self._status, self._headers, body, more or self._has_trailers
         )
-        self._turn = len(body)
-        self._after_body(len(body), more)
+        self._size = size
+        if more:
+            self._turn = size
+            self._actions = _STREAMING
+        else:
+            self._end_content()
 
     def _on_body(self, message: Message) -> Awaitable[None] | None:
         body, more = take_body(message)
+        size = len(body)
         self._stream.send_data(body, more or self._has_trailers)
-        self._turn += max(len(body), PART_SIZE)
-        self._after_body(len(body), more)
+        self._size += size
+        if not more:
+            self._end_content()
+        self._turn += size if size > PART_SIZE else PART_SIZE
         # Let others on: a peer that reads as fast as we write never says stop.
         if self._turn < TURN_SIZE:
             return None
@@ -306,61 +311,39 @@ class HTTPExchange:
     async def _send_file(self, file: FileRange, more: bool = False) -> None:
         """Send a file's bytes in bounded pieces, each when the peer can take it."""
         with file:
-            if self._actions is self._STARTED and not more:
+            if self._actions is _STARTED and not more:
                 self._headers = add_length(self._headers, file.remaining)
             if self.scope["method"] == "HEAD":
                 file.skip()
             await file.send_pieces(self.send, more)
 
-    def _after_body(self, size: int, more: bool) -> None:
-        self._size += size
-        if more:
-            self._actions = self._STREAMING
-        elif self._has_trailers:
-            self._actions = self._TRAILERS
+    def _end_content(self) -> None:
+        if self._has_trailers:
+            self._actions = _TRAILERS
             self._trailers: Headers = []
         else:
             self._complete()
 
-    _WAITING: ClassVar[dict[str, Action]] = {
-        "http.response.start": _on_start,
-        "http.response.early_hint": _on_offered,
-        "http.response.push": _on_offered,
-    }
-    _STARTED: ClassVar[dict[str, Action]] = {
-        "http.response.body": _on_first_body,
-        "http.response.pathsend": _on_pathsend,
-        "http.response.zerocopysend": _on_zerocopysend,
-        "http.response.push": _on_offered,
-    }
-    _STREAMING: ClassVar[dict[str, Action]] = {
-        "http.response.body": _on_body,
-        "http.response.zerocopysend": _on_zerocopysend,
-        "http.response.push": _on_offered,
-    }
-    _TRAILERS: ClassVar[dict[str, Action]] = {"http.response.trailers": _on_trailers}
-    _COMPLETE: ClassVar[dict[str, Action]] = {}
-    _DISCONNECTED: ClassVar[dict[str, Action]] = {}  # not the same as _COMPLETE
-
     def _is_unanswered(self) -> bool:
         """Whether nothing of the final response is on its way yet."""
-        return self._actions is self._WAITING or self._actions is self._STARTED
+        return self._actions is _WAITING or self._actions is _STARTED
 
     def has_ended(self) -> bool:
-        return self._actions is self._COMPLETE or self._actions is self._DISCONNECTED
+        return self._actions is _COMPLETE or self._actions is _DISCONNECTED
 
     def _complete(self) -> None:
-        self._actions = self._COMPLETE
-        if self._readers:
-            wake(self._readers)
+        self._actions = _COMPLETE
+        if self._waiters:
+            wake(self._waiters)
         finish, self._finish = self._finish, None
         if finish is not None:
             finish(self._head, self.scope, self._began, self._status, self._size)
 
     def _state_name(self) -> str:
-        names = ("WAITING", "STARTED", "STREAMING", "TRAILERS")
-        tables = {id(getattr(self, f"_{name}")): name for name in names}
-        return tables.get(id(self._actions), "COMPLETE")
+        for name, actions in _NAMED_STATES.items():
+            if actions is self._actions:
+                return name
+        return "COMPLETE"
 
     def _send_error(self, status: int) -> None:
         headers, body = error_response(status)
@@ -372,4 +355,33 @@ class HTTPExchange:
     async def _writable(self) -> None:
         """Wait until the peer takes more or has gone."""
         while not self._stream.is_writable and not self.has_ended():
-            await wait(self._writers)
+            await wait(self._waiters)
+
+
+# What may be sent in each state. Not in the class, whose attributes take longer to find
+# (benchmark: http1_hello).
+_WAITING: dict[str, Action] = {
+    "http.response.start": HTTPExchange._on_start,
+    "http.response.early_hint": HTTPExchange._on_offered,
+    "http.response.push": HTTPExchange._on_offered,
+}
+_STARTED: dict[str, Action] = {
+    "http.response.body": HTTPExchange._on_first_body,
+    "http.response.pathsend": HTTPExchange._on_pathsend,
+    "http.response.zerocopysend": HTTPExchange._on_zerocopysend,
+    "http.response.push": HTTPExchange._on_offered,
+}
+_STREAMING: dict[str, Action] = {
+    "http.response.body": HTTPExchange._on_body,
+    "http.response.zerocopysend": HTTPExchange._on_zerocopysend,
+    "http.response.push": HTTPExchange._on_offered,
+}
+_TRAILERS: dict[str, Action] = {"http.response.trailers": HTTPExchange._on_trailers}
+_COMPLETE: dict[str, Action] = {}
+_DISCONNECTED: dict[str, Action] = {}  # not the same as _COMPLETE
+_NAMED_STATES = {
+    "WAITING": _WAITING,
+    "STARTED": _STARTED,
+    "STREAMING": _STREAMING,
+    "TRAILERS": _TRAILERS,
+}

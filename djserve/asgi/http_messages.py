@@ -28,6 +28,8 @@ def malformed(message: object) -> ApplicationError:
 def take_status(message: Message) -> int:
     """Return the status of ``http.response.start``."""
     status = message.get("status")
+    if type(status) is int and 200 <= status <= 999:
+        return status
     # HTTPStatus is an int too; True is one by Python's history only.
     if (
         not isinstance(status, int)

@@ -20,7 +20,7 @@ from djserve.protocols.http1.request import (
     HeadReader,
     skip_empty_lines,
 )
-from djserve.protocols.http1.response import ResponseWriter
+from djserve.protocols.http1.response import EXTENSIONS, ResponseWriter
 from djserve.protocols.http1.timeouts import ConnectionState, HTTP1Timeouts, Overdue
 from djserve.protocols.http1.upgrade import UpgradedConnection
 from djserve.protocols.limits import DISCARD_LIMIT
@@ -102,6 +102,7 @@ class HTTP1Connection:
         "_upgraded",
         "_writer",
         "body_size",
+        "extensions",
         "is_put_off",
         "is_reading_paused",
         "is_writable",
@@ -124,13 +125,13 @@ class HTTP1Connection:
         self._parser = HeadParser(config, service.reader)
         self._limits = service.limits
         self._writer = ResponseWriter(transport.write, service.defaults)
-        self._timeouts = HTTP1Timeouts(config)
+        # Made at the first tick: many connections end before.
+        self._timeouts: HTTP1Timeouts | None = None
         self._state: ConnectionState = _IDLE
         self._buffer = b""
         self._body: BodyDecoder | None = None
         self._exchange: Exchange | None = None
         self._upgraded: UpgradedConnection | None = None
-        self._discarded = 0
         # The next response is the last one.
         self._is_draining = False
         # A loop over the requests runs below in the stack: none is to begin another.
@@ -202,7 +203,10 @@ class HTTP1Connection:
             return
         if self._exchange is not None:
             self._exchange.tick(now)
-        overdue = self._timeouts.check(self._state, self, now)
+        timeouts = self._timeouts
+        if timeouts is None:
+            timeouts = self._timeouts = HTTP1Timeouts(self._config)
+        overdue = timeouts.check(self._state, self, now)
         if overdue is not None:
             self._ACTIONS[overdue](self)
 
@@ -228,7 +232,7 @@ class HTTP1Connection:
     @property
     def idle_since(self) -> tuple[bool, float] | None:
         """Whether a request was ever made, and since when none is under way."""
-        if self._state is not _IDLE or not self.is_writable:
+        if self._timeouts is None or self._state is not _IDLE or not self.is_writable:
             return None
         since = self._timeouts.quiet_since(self.mark)
         return None if since is None else (self.request_count > 0, since)
@@ -266,11 +270,6 @@ class HTTP1Connection:
         return self._transport.get_write_buffer_size()
 
     # Downward: the exchange calls these (interfaces.Stream).
-
-    @property
-    def extensions(self) -> Mapping[str, dict[str, Any]]:
-        """The ASGI extensions that work on this connection."""
-        return self._writer.extensions
 
     def send_informational(self, status: int, headers: Headers) -> None:
         """Send an interim response."""
@@ -387,12 +386,13 @@ class HTTP1Connection:
         if end == 3:
             self._keep_partial(data)
             return b""
-        block = data if end == len(data) else data[:end]
+        block, rest = (data, b"") if end == len(data) else (data[:end], data[end:])
         if end > self._limits.small:
             self._limits.check(block)
         head = self._parser.parse(block)
         self.request_count += 1
         self._writer.request = head
+        self.extensions: Mapping[str, dict[str, Any]] = EXTENSIONS[head.http_version]
         state = _ANSWERING
         if head.has_body:
             self._body = open_body(head, self._config)
@@ -401,11 +401,10 @@ class HTTP1Connection:
         exchange = self._owner.open_exchange(head, self._info, self)
         self._exchange = exchange
         self._enter(state)
-        rest = data[end:]
         if self._body is not None:
             if rest:
                 self._feed_body(rest)
-            rest = b""
+                rest = b""
         elif head.upgrade is None:
             exchange.eof_received()
         if self._exchange is exchange:
@@ -510,13 +509,15 @@ class HTTP1Connection:
     def _response_ended(self) -> None:
         """The response is complete: take the next request, or end."""
         self._exchange = None
-        if self._writer.must_close or self._is_draining or not self._parser.keep_alive:
+        if self._writer.must_close or self._is_draining:
             self._linger() if self._body is not None else self._end()
             return
-        self._discarded = 0
         self._enter(_IDLE if self._body is None else _DISCARDING)
-        self.resume_reading()
-        if self._body is None:
+        if self.is_reading_paused:
+            self.resume_reading()
+        if self._body is not None:
+            self._discarded = 0  # of the content's bytes
+        elif self._buffer:
             self._continue()
 
     # Private: refusals, timeouts and the end.

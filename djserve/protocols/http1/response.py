@@ -23,10 +23,16 @@ from djserve.protocols.headers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+    from typing import TypeAlias
 
     from djserve.errors import ProtocolError
     from djserve.interfaces import Headers, RequestHead
+
+    HeadLines: TypeAlias = tuple[bytes, int, bool, tuple[Field, ...]]
+    """What of a head is the application's: the status line and the fields as bytes, the
+    content's length by them or -1, whether they ask for the connection's end, and which
+    of them take the place of the server's own."""
 
 
 class Framing(IntEnum):
@@ -52,17 +58,19 @@ _LENGTH_START = len(b"content-length: ")
 _JOIN_LIMIT = 64 * 1024
 
 _EXTENSIONS: dict[str, dict[str, Any]] = {
-    "http.response.early_hint": {},
-    "http.response.trailers": {},
     "http.response.pathsend": {},
     "http.response.zerocopysend": {},
 }
-# HTTP/1.0 knows neither interim responses nor chunks.
-_EXTENSIONS_1_0 = {
-    name: value
-    for name, value in _EXTENSIONS.items()
-    if name not in ("http.response.early_hint", "http.response.trailers")
+EXTENSIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "1.1": {
+        "http.response.early_hint": {},
+        "http.response.trailers": {},
+        **_EXTENSIONS,
+    },
+    # It knows neither interim responses nor chunks.
+    "1.0": _EXTENSIONS,
 }
+"""By the version of HTTP: the extensions of ASGI that work for a request."""
 
 
 def _status_line(status: int) -> bytes:
@@ -74,6 +82,11 @@ def _status_line(status: int) -> bytes:
 
 
 _STATUS_LINES = {status.value: _status_line(status) for status in HTTPStatus}
+
+# Heads of lines that repeat, whole: most responses begin as one before them did
+# (benchmark: http1_hello). The pairs are an application's, so the store is bounded.
+_KNOWN_HEADS_LIMIT = 1024
+_known_heads: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], HeadLines] = {}
 
 
 class ResponseDefaults:
@@ -145,13 +158,6 @@ class ResponseWriter:
         """Whether a regular end of the connection would look like the content's."""
         return self._response is not None and self._response.framing is _CLOSE
 
-    @property
-    def extensions(self) -> Mapping[str, dict[str, Any]]:
-        """The ASGI extensions that work for this request."""
-        request = self.request
-        is_1_1 = request is not None and request.http_version == "1.1"
-        return _EXTENSIONS if is_1_1 else _EXTENSIONS_1_0
-
     def send_informational(self, status: int, headers: Headers) -> None:
         """Send an interim response; nothing to an HTTP/1.0 peer (RFC 9110 15.2)."""
         data = build_informational(status, headers)
@@ -169,8 +175,22 @@ class ResponseWriter:
         """Send the head and the first part of the content in one write."""
         request = self.request
         assert request is not None
+        lines = encode_head(status, headers)
+        start, length, asks_close, own_fields = lines
+        if (
+            length == len(data) <= _JOIN_LIMIT
+            and keep_alive
+            and not (more or asks_close or own_fields)
+            and request.method != "HEAD"
+            and request.http_version == "1.1"
+        ):
+            # Nothing is left to decide below, and most responses are of this kind
+            # (benchmark: http1_hello).
+            self.request = None
+            self._write(b"".join((start, self._defaults.end, data)))
+            return
         head = build_response_head(
-            request, status, headers, None if more else len(data), self._defaults
+            request, status, lines, None if more else len(data), self._defaults
         )
         if head.framing is _LENGTH and len(data) > head.remaining:
             raise _too_much(len(data), head.remaining)
@@ -245,69 +265,94 @@ class ResponseWriter:
         self._write(data + self._defaults.end + body)
 
 
-def build_response_head(
-    request: RequestHead,
-    status: int,
-    headers: Headers,
-    whole_length: int | None,
-    defaults: ResponseDefaults,
-) -> ResponseHead:
-    """Encode a final response's head and choose its framing.
+def encode_head(status: int, headers: Headers) -> HeadLines:
+    """Encode the application's part of a final response's head.
 
-    ``whole_length`` is the content's length if all of it is at hand, else None.
-    Raises ApplicationError for a status, name or value that cannot be sent, and if
-    the application's Content-Length contradicts the content.
+    Raises ApplicationError for a status, name, value or Content-Length that cannot be
+    sent.
     """
-    head = ResponseHead()
-    head.end = defaults.end
-    length = -1
+    fields = tuple(headers)
+    try:
+        known = _known_heads.get((status, fields))
+    except TypeError:
+        # Pairs in lists, values in bytearrays.
+        known = None
+    return known or _encode_head(status, fields)
+
+
+def _encode_head(status: int, fields: tuple[tuple[bytes, bytes], ...]) -> HeadLines:
     parts = [_STATUS_LINES.get(status) or _status_line(check_status(status))]
-    for pair in headers:
+    length = -1
+    asks_close = False
+    own_fields: tuple[Field, ...] = ()
+    has_content = repeats = status not in STATUSES_WITHOUT_CONTENT
+    for pair in fields:
         try:
             known = get_known_line(pair)
         except TypeError:
             known = None
-        line, field = known or encode_line(pair)
+        if known is None:
+            repeats = False
+            known = encode_line(pair)
+        line, field = known
         if field:
             if field is _CONTENT_LENGTH:
                 length = parse_length(line[_LENGTH_START:-2], length)
                 if status == 204 or status == 205:
                     # RFC 9110 section 8.6: never in a 204; a 205 gets its own.
                     continue
-            elif not _apply_field(head, field, line, defaults):
+            elif field is Field.DATE or field is Field.SERVER:
+                own_fields += (field,)
+            elif field is not Field.UPGRADE:
+                # RFC 9110 section 7.6.1: the connection's own fields are the server's;
+                # an application may only ask for its end.
+                asks_close |= field is Field.CONNECTION and _is_close(line)
                 continue
         parts.append(line)
+    if not has_content:
+        length = -1
+    lines = (b"".join(parts), length, asks_close, own_fields)
+    if repeats:
+        if len(_known_heads) >= _KNOWN_HEADS_LIMIT:
+            _known_heads.clear()
+        _known_heads[status, fields] = lines
+    return lines
+
+
+def _is_close(line: bytes) -> bool:
+    """Return whether the line of a Connection field names ``close``."""
+    return b"close" in split_list(line.partition(b":")[2][:-2])
+
+
+def build_response_head(
+    request: RequestHead,
+    status: int,
+    lines: HeadLines,
+    whole_length: int | None,
+    defaults: ResponseDefaults,
+) -> ResponseHead:
+    """Complete a final response's head and choose its framing.
+
+    ``whole_length`` is the content's length if all of it is at hand, else None.
+    Raises ApplicationError if the application's Content-Length contradicts the content.
+    """
+    head = ResponseHead()
+    head.data, length, head.close, own_fields = lines
+    head.end = defaults.end
+    if Field.DATE in own_fields:
+        head.end = head.end.replace(defaults.date, b"")
+    if Field.SERVER in own_fields:
+        head.end = head.end.replace(defaults.server, b"")
     _choose_framing(head, request, status, length, whole_length)
     if head.framing is _LENGTH:
         if length < 0:
-            parts.append(b"content-length: %d\r\n" % head.remaining)
+            head.data += b"content-length: %d\r\n" % head.remaining
     elif status == 205:
         # RFC 9110 section 15.3.6: no content, and framed as having none.
-        parts.append(b"content-length: 0\r\n")
+        head.data += b"content-length: 0\r\n"
     elif head.framing is _CHUNKED:
-        parts.append(b"transfer-encoding: chunked\r\n")
-    head.data = b"".join(parts)
+        head.data += b"transfer-encoding: chunked\r\n"
     return head
-
-
-def _apply_field(
-    head: ResponseHead, field: Field, line: bytes, defaults: ResponseDefaults
-) -> bool:
-    """Apply a field that the server fills in; return whether it is sent on."""
-    if field is Field.UPGRADE:
-        return True
-    if field is Field.DATE:
-        head.end = head.end.replace(defaults.date, b"")
-        return True
-    if field is Field.SERVER:
-        head.end = head.end.replace(defaults.server, b"")
-        return True
-    # RFC 9110 section 7.6.1: the connection's own fields are the server's; an
-    # application may only ask for its end.
-    if field is Field.CONNECTION:
-        value = line.partition(b":")[2][:-2]
-        head.close |= b"close" in split_list(value)
-    return False
 
 
 def _choose_framing(
@@ -352,6 +397,8 @@ def build_trailers(headers: Headers) -> bytes:
 def _frame(head: ResponseHead, data: bytes, more: bool) -> bytes:
     """Return ``data`` as the framing wants it, and account for it."""
     framing = head.framing
+    if framing is _CHUNKED and more and data:
+        return b"%x\r\n%b\r\n" % (len(data), data)
     if framing is _LENGTH:
         head.remaining -= len(data)
         return data
@@ -359,10 +406,9 @@ def _frame(head: ResponseHead, data: bytes, more: bool) -> bytes:
         return b""
     if framing is _CLOSE:
         return data
-    if not data:
-        return b"" if more else b"0\r\n\r\n"
-    end = b"\r\n" if more else b"\r\n0\r\n\r\n"
-    return b"".join((b"%x\r\n" % len(data), data, end))
+    if data:
+        return b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
+    return b"" if more else b"0\r\n\r\n"
 
 
 def _too_much(size: int, room: int) -> ApplicationError:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from djserve.errors import ApplicationError
 from djserve.interfaces import Headers, RequestHead, Stream
+from djserve.protocols.http1 import response
 from djserve.protocols.http1.response import (
     Framing,
     ResponseDefaults,
@@ -17,6 +18,7 @@ from djserve.protocols.http1.response import (
     build_informational,
     build_response_head,
     build_trailers,
+    encode_head,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def build(
     return build_response_head(
         RequestHead(method, b"/", b"", [], version),
         status,
-        headers,
+        encode_head(status, headers),
         length,
         defaults or ResponseDefaults(""),
     )
@@ -262,6 +264,79 @@ def stream_of(wire: Wire, data: bytes = GET) -> Stream:
 
 def length(size: int) -> Headers:
     return [(b"content-length", b"%d" % size)]
+
+
+KINDS = [
+    (status, headers, content, line, version)
+    for status in (200, 204, 304, 404)
+    for headers in (
+        [],
+        [*length(3), (b"Vary", b"Cookie")],
+        [(b"connection", b"close")],
+        [(b"date", b"mine"), *length(3)],
+    )
+    for content in (b"", b"abc")
+    for line in (b"GET", b"HEAD")
+    for version in (b"1.1", b"1.0")
+]
+
+
+@pytest.mark.parametrize(("status", "headers", "content", "line", "version"), KINDS)
+def test_response_is_the_same_however_often_its_head_was_sent(
+    open_wire: type[Wire],
+    status: int,
+    headers: Headers,
+    content: bytes,
+    line: bytes,
+    version: bytes,
+) -> None:
+    def answer() -> object:
+        wire = open_wire(server_name="s")
+        wire.defaults.set_date(b"today")
+        stream = stream_of(wire, GET.replace(b"GET", line).replace(b"1.1", version))
+        try:
+            stream.send_response(status, list(headers), content, more=False)
+        except ApplicationError as error:
+            return str(error)
+        return wire.take(), wire.is_closed()
+
+    response._known_heads.clear()
+
+    assert len({answer() for _ in range(3)}) == 1
+
+
+def test_fields_of_one_response_are_not_those_of_the_next(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    headers: list[Any] = [(b"vary", b"a"), *length(0)]
+    for value in (b"a", b"a", b"b", b"a"):
+        headers[0] = (b"vary", value)
+        stream_of(wire).send_response(200, headers, b"", more=False)
+
+        assert b"\r\nvary: " + value + b"\r\n" in wire.take()
+
+
+def test_heads_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(response, "_KNOWN_HEADS_LIMIT", 3)
+    response._known_heads.clear()
+    for size in range(9):
+        for _ in range(2):
+            encode_head(200, length(size))
+
+        assert 0 < len(response._known_heads) <= 3
+
+
+@pytest.mark.parametrize(
+    "field",
+    [(b"set-cookie", b"a=b"), (b"etag", b'"a"'), [b"vary", b"a"], (b"date", b"a")],
+)
+def test_head_with_what_does_not_repeat_is_not_kept(field: Any) -> None:
+    response._known_heads.clear()
+    for _ in range(3):
+        encode_head(200, [(b"vary", b"a"), field])
+
+    assert not response._known_heads
 
 
 def test_whole_response_is_one_write(open_wire: type[Wire]) -> None:
