@@ -83,20 +83,19 @@ class ConnectionInfo:
         self.is_unix = is_unix
 
 
-class RepeatedLine:
-    """A request line that came again, with the same field lines, on one connection.
+class Repetition:
+    """What a head that came again, byte for byte, on one connection keeps.
 
     ``described`` is for what describes requests: when, with what status and size, and
-    what was made of them, the line and the fields.
+    what was made of them, the line and the fields. ``scope`` is what its scopes are
+    copies of, if it has had one.
     """
 
-    __slots__ = ("described", "method", "query", "raw_path")
+    __slots__ = ("described", "scope")
 
-    def __init__(self, method: str, raw_path: bytes, query: bytes) -> None:
-        self.method = method
-        self.raw_path = raw_path
-        self.query = query
+    def __init__(self) -> None:
         self.described: tuple[str, int, int, bytes] = ("", 0, 0, b"")
+        self.scope: dict[str, Any] | None = None
 
 
 class RequestHead:
@@ -108,7 +107,9 @@ class RequestHead:
     says whether any content may follow. ``upgrade`` is the protocol asked for, in lower
     case (b"websocket"), or None. ``field_lines`` are the bytes that ``headers`` were
     made of, if the next request is likely to have the same ones, else b"": what is
-    made of them may be kept. ``repeated`` is what heads of the same bytes share.
+    made of them may be kept. A head with a ``repetition`` stands for all requests of
+    the same bytes, so that nothing of it may be changed, nor handed to an application
+    that may.
     """
 
     __slots__ = (
@@ -121,7 +122,7 @@ class RequestHead:
         "method",
         "query",
         "raw_path",
-        "repeated",
+        "repetition",
         "upgrade",
     )
 
@@ -142,8 +143,17 @@ class RequestHead:
         self.has_body = False
         self.expects_continue = False
         self.field_lines = b""
-        self.repeated: RepeatedLine | None = None
+        self.repetition: Repetition | None = None
         self.upgrade: bytes | None = None
+
+    def copy(self, headers: Headers) -> RequestHead:
+        """Return the same head, which has no content, with other headers."""
+        head = RequestHead(
+            self.method, self.raw_path, self.query, headers, self.http_version
+        )
+        head.field_lines = self.field_lines
+        head.repetition = self.repetition
+        return head
 
 
 class Transport(Protocol):

@@ -58,9 +58,36 @@ class ScopeBuilder:
 
         Raises ProtocolError (404) for a path outside of the mount point.
         """
+        repetition = head.repetition
+        if repetition is None or forwarded is not None:
+            return self._build_http(head, info, stream, forwarded)
+        # A client that asks for the same again and again (benchmark: http1_hello).
+        if repetition.scope is None:
+            repetition.scope = self._build_http(head, info, stream, None)
+        return self._copy(repetition.scope, head)
+
+    def _build_http(
+        self,
+        head: RequestHead,
+        info: ConnectionInfo,
+        stream: Stream,
+        forwarded: Forwarded | None,
+    ) -> dict[str, Any]:
         extensions = dict(stream.extensions)
         scope = self._build("http", head, info, extensions, forwarded)
         scope["method"] = head.method
+        return scope
+
+    def _copy(self, model: dict[str, Any], head: RequestHead) -> dict[str, Any]:
+        """Return a scope like ``model``; all that can be changed in it is its own."""
+        scope = model.copy()
+        scope["asgi"] = ASGI_VERSION.copy()
+        scope["headers"] = head.headers.copy()
+        extensions = scope["extensions"] = model["extensions"].copy()
+        if "tls" in extensions:
+            extensions["tls"] = extensions["tls"].copy()
+        if self.state is not None:
+            scope["state"] = self.state.copy()
         return scope
 
     def build_websocket(
@@ -94,6 +121,7 @@ class ScopeBuilder:
             path = raw_path.decode("utf-8")
         if root_path and path != "*":
             path = self._mount(path)
+        headers = head.headers if head.repetition is None else head.headers.copy()
         scope: dict[str, Any] = {
             "type": kind,
             "asgi": ASGI_VERSION.copy(),
@@ -103,7 +131,7 @@ class ScopeBuilder:
             "raw_path": raw_path,
             "query_string": head.query,
             "root_path": root_path,
-            "headers": head.headers,
+            "headers": headers,
             "client": info.client,
             "server": info.server,
             "extensions": extensions,

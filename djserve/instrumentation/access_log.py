@@ -117,16 +117,16 @@ class AccessLog:
         now = self._timer()
         if now >= self._second_ends:
             self._follow_clock(now)
-        date, repeated = self._date, head.repeated
-        if repeated is None:
+        date, repetition = self._date, head.repetition
+        if repetition is None:
             text = self._describe(head, scope, status, size)
         else:
             # Whoever asks for the same again mostly gets the same again.
-            known_date, known_status, known_size, text = repeated.described
+            known_date, known_status, known_size, text = repetition.described
             if known_date is not date or known_status != status or known_size != size:
                 text = self._describe(head, scope, status, size)
                 if len(text) <= FIELDS_SIZE_LIMIT:
-                    repeated.described = (date, status, size, text)
+                    repetition.described = (date, status, size, text)
         # int() would take ten times as long.
         duration = ((now - started) * 1e6 + 0.5).__trunc__()
         pending = self._pending

@@ -114,6 +114,7 @@ class ConnectionFactory:
         headers = config.http.headers
         self._added = AddedFields(headers) if headers else None
         self._names_requests = config.logging.request_id
+        self._request_timeout = config.http.request_timeout
         self._drain: Drain | None = None
         self.connections: set[Connection] = set()
         limit = config.bounds.connection_limit
@@ -140,7 +141,8 @@ class ConnectionFactory:
             connection = self._open_http2(transport, info)
         else:
             connection = HTTP1Connection(transport, info, self._http1)
-        logger.debug("Connection from %s", info.client or "a unix socket")
+        if self._is_verbose:
+            logger.debug("Connection from %s", info.client or "a unix socket")
         self.connections.add(connection)
         self.opened += 1
         if self._drain is not None:
@@ -222,6 +224,8 @@ class ConnectionFactory:
     ) -> Exchange:
         """Return the exchange that carries a request to the application."""
         if self._names_requests:
+            if head.repetition is not None:
+                head = head.copy(head.headers.copy())
             name_request(head.headers)
         if self._added is not None:
             stream = self._added.around(stream)
@@ -237,7 +241,7 @@ class ConnectionFactory:
             if file is not None:
                 return self._open_file(file, head, info, stream, forwarded)
         scope = self._scopes.build_http(head, info, stream, forwarded)
-        timeout = self._config.http.request_timeout
+        timeout = self._request_timeout
         if self._takes_notes:
             stream = NotedStream(stream, take_notes(scope))
         if self._filters is None:
@@ -370,7 +374,9 @@ class ConnectionFactory:
     # The server calls these.
 
     def tick(self, now: float) -> None:
-        """Renew the Date field (RFC 9110 section 6.6.1)."""
+        """Renew the Date field (RFC 9110 section 6.6.1) and what else may go stale."""
+        # For each connection it would be one of the dearer questions.
+        self._is_verbose = logger.isEnabledFor(logging.DEBUG)
         self.admission.tick()
         self.memory.tick()
         if self._table is not None:

@@ -10,7 +10,13 @@ from djserve.asgi.forwarded import ProxyHeaders
 from djserve.asgi.scope import ScopeBuilder
 from djserve.conf.schema import ProxyConfig
 from djserve.errors import ProtocolError
-from djserve.interfaces import ConnectionInfo, Headers, RequestHead, Stream
+from djserve.interfaces import (
+    ConnectionInfo,
+    Headers,
+    Repetition,
+    RequestHead,
+    Stream,
+)
 from tests.support.logs import own_messages
 
 if TYPE_CHECKING:
@@ -195,6 +201,51 @@ def test_scopes_share_nothing_but_the_states_values() -> None:
     assert second["state"] == {"shared": []}
     assert second["state"]["shared"] is shared
     assert "own" not in second["asgi"] | second["extensions"]
+
+
+@pytest.mark.parametrize("tls", [None, {"tls_version": 0x0304}])
+@pytest.mark.parametrize("forwards", [False, True])
+@pytest.mark.parametrize("state", [None, {"shared": 1}])
+def test_scopes_of_a_repeated_head_are_equal_and_share_nothing(
+    state: dict[str, Any] | None, forwards: bool, tls: dict[str, Any] | None
+) -> None:
+    headers = [(b"host", b"a"), (b"x-forwarded-for", b"203.0.113.9")]
+    info = ConnectionInfo(("127.0.0.1", 50000), ("192.0.2.2", 80), tls)
+    builder = ScopeBuilder("/app", state, root_path_mode="strip")
+    plain = RequestHead("GET", b"/a%20b", b"c=d", list(headers), "1.1")
+    repeated = RequestHead("GET", b"/a%20b", b"c=d", list(headers), "1.1")
+    repeated.repetition = Repetition()
+    proxy = ProxyHeaders(ProxyConfig(proxy_headers=True))
+    forwarded = proxy.apply(plain, info) if forwards else None
+    expected = builder.build_http(plain, info, STREAM, forwarded)
+
+    for _ in range(3):
+        scope = builder.build_http(repeated, info, STREAM, forwarded)
+        assert scope == expected
+        for value in list(scope.values()):
+            if isinstance(value, dict | list):
+                value.clear()
+    assert repeated.headers == headers
+
+
+def test_tls_of_a_repeated_heads_scopes_is_copied() -> None:
+    info = ConnectionInfo(None, None, {"tls_version": 0x0304})
+    head = RequestHead("GET", b"/", b"", [], "1.1")
+    head.repetition = Repetition()
+    for _ in range(3):
+        tls = ScopeBuilder().build_http(head, info, STREAM)["extensions"]["tls"]
+        assert tls == {"tls_version": 0x0304}
+        tls.clear()
+
+
+def test_scope_of_a_repeated_head_has_the_headers_of_its_copy() -> None:
+    head = RequestHead("GET", b"/", b"", [], "1.1")
+    head.repetition = Repetition()
+    for number in (b"1", b"2", b"3"):
+        scope = ScopeBuilder().build_http(
+            head.copy([(b"x-request-id", number)]), INFO, STREAM
+        )
+        assert scope["headers"] == [(b"x-request-id", number)]
 
 
 def test_without_lifespan_there_is_no_state() -> None:

@@ -21,7 +21,7 @@ from djserve.instrumentation.access_file import (
 from djserve.instrumentation.access_line import format_date
 from djserve.instrumentation.access_log import AccessLog, open_access_log
 from djserve.instrumentation.events import RequestRecord
-from djserve.interfaces import RepeatedLine
+from djserve.interfaces import Repetition
 from tests.instrumentation.records import record
 
 if TYPE_CHECKING:
@@ -164,13 +164,13 @@ def test_what_was_made_of_a_head_is_kept_for_those_that_repeat_it(
     clock = iter([100.0, 101.0])
     log = AccessLog(lines, clock=lambda: next(clock), timer=lambda: timer)
     again = record(b"/again")
-    again.head.repeated = RepeatedLine("GET", b"/again", b"")
+    repetition = again.head.repetition = Repetition()
     scope = {"client": ("192.0.2.1", 5000)}
     timer = 7.0
     log.http_finished(again.head, scope, 6.5, 200, 5)
-    made = again.head.repeated.described[-1]
+    made = repetition.described[-1]
     log.http_finished(again.head, scope, 6.0, 200, 5)
-    assert again.head.repeated.described[-1] is made
+    assert repetition.described[-1] is made
     log.http_finished(again.head, scope, 7.0, 404, 5)
     log.http_finished(again.head, scope, 7.0, 404, 6)
     timer = 8.0
@@ -190,10 +190,10 @@ def test_what_was_made_of_a_head_is_kept_for_those_that_repeat_it(
 
 def test_long_line_is_not_kept_for_those_that_repeat_its_head(lines: LineFile) -> None:
     log, again = AccessLog(lines), record(b"/" + bytes(300))
-    again.head.repeated = RepeatedLine("GET", again.head.raw_path, b"")
+    repetition = again.head.repetition = Repetition()
     for _ in range(2):
         log.http_finished(again.head, {"client": None}, 0.0, 200, 5)
-        assert again.head.repeated.described == ("", 0, 0, b"")
+        assert repetition.described == ("", 0, 0, b"")
     log.flush()
 
 

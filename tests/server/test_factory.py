@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 from djserve.asgi.origin import OriginPolicy
-from djserve.conf.schema import HTTP2Config, HTTPConfig, ProxyConfig, ServerConfig
+from djserve.conf.schema import (
+    HTTP2Config,
+    HTTPConfig,
+    LoggingConfig,
+    ProxyConfig,
+    ServerConfig,
+)
 from djserve.protocols.http1.connection import HTTP2_PREFACE
 from djserve.testing.transport import MemoryTransport
 from tests.server.sites import GET, Site, on_loop
@@ -242,6 +248,20 @@ async def test_server_field_is_a_setting(name: str, expected: bool) -> None:
     site = Site(ServerConfig(http=HTTPConfig(server_name=name)))
 
     assert (b"\r\nserver: me\r\n" in (await site.send(GET)).data) is expected
+
+
+@on_loop
+async def test_each_of_repeated_requests_has_a_name_of_its_own() -> None:
+    site = Site(ServerConfig(logging=LoggingConfig(request_id=True)))
+    transport = site.connect()
+    for _ in range(5):
+        transport.feed(GET)
+        await settle()
+
+    headers = [scope["headers"] for scope in site.scopes]
+    assert len(headers) == 5
+    assert all(len(fields) == 2 for fields in headers)
+    assert len({dict(fields)[b"x-request-id"] for fields in headers}) == 5
 
 
 @on_loop

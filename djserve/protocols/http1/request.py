@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import httptools
 
 from djserve.errors import ProtocolError
-from djserve.interfaces import RepeatedLine, RequestHead
+from djserve.interfaces import Repetition, RequestHead
 from djserve.protocols.grammar import (
     check_authority,
     check_method,
@@ -49,9 +49,6 @@ _match_plain_line = re.compile(
     rb"(GET|HEAD) (/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*)"
     rb"(?:\?([A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*))? HTTP/1\.1\r\n"
 ).match
-
-# What a connection has seen before its first request.
-_NO_LINE = RepeatedLine("", b"", b"")
 
 _SPECIAL_FIELDS = frozenset(
     {
@@ -128,6 +125,9 @@ class HeadReader:
     What it found is in the attributes until the next ``read``. ``is_complete`` tells
     whether the empty line was reached: a fault that comes after it is of the framing.
     An object of httptools costs more than to read a head (benchmark: http1_new).
+
+    ``last_fields`` are the field lines that were last judged to be plain, and
+    ``last_headers`` what they are: a new connection may begin with the same ones.
     """
 
     __slots__ = (
@@ -139,12 +139,16 @@ class HeadReader:
         "is_complete",
         "is_upgrade",
         "keep_alive",
+        "last_fields",
+        "last_headers",
         "target",
     )
 
     def __init__(self) -> None:
         self._kept: httptools.HttpRequestParser | None = None
         self._parser: httptools.HttpRequestParser | None = None
+        self.last_fields = b""
+        self.last_headers: Headers = []
         self._reset()
 
     def read(self, block: bytes) -> bytes:
@@ -220,8 +224,8 @@ class HeadParser:
         "_reader",
         "_seen_block",
         "_seen_fields",
+        "_seen_head",
         "_seen_headers",
-        "_seen_line",
         "keep_alive",
     )
 
@@ -232,9 +236,11 @@ class HeadParser:
         self._reader = reader
         self._last_host: bytes | None = None
         self._seen_block = b""
-        self._seen_fields = b""
-        self._seen_headers: Headers = []
-        self._seen_line = _NO_LINE
+        # A client that connects anew for each request: a probe, a script (benchmark:
+        # http1_new).
+        self._seen_fields = reader.last_fields
+        self._seen_headers = reader.last_headers
+        self._seen_head: RequestHead | None = None
         self.keep_alive = False
 
     def parse(self, block: bytes) -> RequestHead:
@@ -246,7 +252,7 @@ class HeadParser:
         # A client that asks for the same again and again: a probe, one that polls
         # (benchmark: http1_hello).
         if block == self._seen_block:
-            return self._repeat(self._seen_line)
+            return self._repeat()
         if self._seen_fields and block.endswith(self._seen_fields):
             head = self._parse_repeated(block)
             if head is not None:
@@ -300,17 +306,23 @@ class HeadParser:
             return None
         name, path, query = match.groups(b"")
         method = "GET" if name == b"GET" else "HEAD"
-        self._seen_block = block
-        self._seen_line = RepeatedLine(method, path, query)
-        return self._repeat(self._seen_line)
-
-    def _repeat(self, line: RepeatedLine) -> RequestHead:
-        """Return a head with the last one's field lines."""
-        self.keep_alive = True
-        headers = self._seen_headers.copy()
-        head = RequestHead(line.method, line.raw_path, line.query, headers, "1.1")
+        head = RequestHead(method, path, query, self._seen_headers.copy(), "1.1")
         head.field_lines = self._seen_fields
-        head.repeated = line
+        self._seen_block = block
+        self._seen_head = head
+        self.keep_alive = True
+        return head
+
+    def _repeat(self) -> RequestHead:
+        """Return the head that stands for all requests of these bytes."""
+        head = self._seen_head
+        assert head is not None
+        self.keep_alive = True
+        if head.repetition is None:
+            # The headers of the first one are its application's.
+            head = head.copy(self._seen_headers)
+            head.repetition = Repetition()
+            self._seen_head = head
         return head
 
     def _build_head(self, method: bytes, target: bytes, block: bytes) -> RequestHead:
@@ -348,8 +360,9 @@ class HeadParser:
             _apply_target_form(head, target)
         elif is_plain and version == "1.1" and self.keep_alive:
             self._seen_block = b""
-            self._seen_fields = head.field_lines = block[line_end + 2 :]
-            self._seen_headers = headers.copy()
+            fields = head.field_lines = block[line_end + 2 :]
+            self._seen_fields = reader.last_fields = fields
+            self._seen_headers = reader.last_headers = headers.copy()
         return head
 
     def _apply_fields(self, head: RequestHead) -> bool:

@@ -483,7 +483,7 @@ def result_of(parser: HeadParser, block: bytes) -> object:
         head = parser.parse(block)
     except ProtocolError as error:
         return error.status
-    names = [name for name in RequestHead.__slots__ if name != "repeated"]
+    names = [name for name in RequestHead.__slots__ if name != "repetition"]
     values = [getattr(head, name) for name in names]
     return [*values, parser.keep_alive]
 
@@ -505,15 +505,60 @@ def test_repeated_head_gives_what_a_first_one_gives(
     )
 
 
-def test_heads_of_the_same_bytes_share_their_line() -> None:
+def test_same_bytes_give_the_same_head_from_the_third_time_on() -> None:
     parser = HeadParser(HTTPConfig(), HeadReader())
-    heads = [parser.parse(build(line=line)) for line in (*LINES[:1] * 3, *LINES[1:2])]
-    shared = [head.repeated for head in heads]
+    heads = [parser.parse(build(line=line)) for line in (*LINES[:1] * 4, *LINES[1:2])]
 
-    assert shared[0] is None
-    assert shared[1] is not None
-    assert shared[1] is shared[2]
-    assert shared[3] is not shared[2]
+    assert [head.repetition is None for head in heads] == [1, 1, 0, 0, 1]
+    assert heads[2] is heads[3]
+
+
+def test_headers_that_an_application_may_change_are_not_those_of_the_next_head() -> (
+    None
+):
+    parser = HeadParser(HTTPConfig(), HeadReader())
+    for _ in range(4):
+        head = parser.parse(build(b"X: 1"))
+        assert head.headers == [(b"host", b"a"), (b"x", b"1")]
+        if head.repetition is None:
+            head.headers.clear()
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize(
+    "fields", [(b"X: 1",), (b"X: 1", b"X_Y: 2"), (b"X: 12",), (b"Connection: close",)]
+)
+def test_first_head_of_a_connection_is_what_it_is_after_any_other(
+    line: bytes, fields: tuple[bytes, ...]
+) -> None:
+    shared, block = HeadReader(), build(*fields, line=line)
+    HeadParser(HTTPConfig(), shared).parse(build(b"X: 1"))
+    given = HeadParser(HTTPConfig(), shared)
+    alone = HeadParser(HTTPConfig(), HeadReader())
+
+    assert result_of(given, block) == result_of(alone, block)
+
+
+def test_connections_share_no_headers_that_an_application_may_change() -> None:
+    shared = HeadReader()
+    for _ in range(4):
+        head = HeadParser(HTTPConfig(), shared).parse(build(b"X: 1"))
+        assert head.headers == [(b"host", b"a"), (b"x", b"1")]
+        assert head.repetition is None
+        head.headers.clear()
+
+
+def test_copy_of_a_head_differs_in_its_headers_alone() -> None:
+    parser = HeadParser(HTTPConfig(), HeadReader())
+    for _ in range(3):
+        head = parser.parse(build(line=b"GET /a?b HTTP/1.1"))
+    headers = [(b"x", b"1")]
+    copied = head.copy(headers)
+
+    assert copied.headers is headers
+    for name in RequestHead.__slots__:
+        if name != "headers":
+            assert getattr(copied, name) == getattr(head, name)
 
 
 HEADS = st.tuples(
