@@ -1,8 +1,9 @@
 """Which files there are: folders are scanned once, requests look a path up in a dict.
 
-A path that was not found by the scan does not exist here, whatever it is made of: no
-request's path is ever put together with a folder's name. ``..``, encoded slashes, NUL
-and links that lead out of the folder need no separate rule: they are in no table.
+What comes later (an upload, the next release's static files) is looked for when it is
+asked for, and then is in the dict, too. Such a path has no ``..``, no empty and no
+hidden name, no NUL, and passes no link on its way but one to a file of the same folder:
+what the scan would have left out is not there.
 
 What was found may change while it is served: ``tick`` makes each file be asked for its
 size and time again at its next use, at most once between two ticks.
@@ -105,11 +106,14 @@ class FileTable:
         self.folders = tuple(folders)
         self._hidden = tuple(os.path.realpath(path) for path in hidden)
         self._files: dict[bytes, File] = {}
+        self._places: list[tuple[bytes, str, Folder]] = []
+        self._prefixes: tuple[bytes, ...] = ()
         self._tick = 0
         self._cached_size = 0
         self.skipped: list[str] = []
         for folder in folders:
             self._scan(folder)
+        self._prefixes = tuple(prefix for prefix, _, _ in self._places)
 
     def __len__(self) -> int:
         return len({id(file) for file in self._files.values() if not file.location})
@@ -122,7 +126,12 @@ class FileTable:
             raw_path = unquote_to_bytes(raw_path)
         file = self._files.get(raw_path)
         if file is None:
-            return None
+            # Requests for the application come here as well: one comparison for them.
+            if not raw_path.startswith(self._prefixes):
+                return None
+            file = self._discover(raw_path)
+            if file is None:
+                return None
         if file.checked != self._tick:
             self._check(file)
         return file if file.representations or file.location else None
@@ -170,32 +179,85 @@ class FileTable:
         if self._is_hidden(root):
             logger.warning("Files in %s are not served: it is internal", root)
             return
+        places = ((os.fsencode(prefix), root, folder) for prefix in folder.prefixes)
+        self._places.extend(places)
         for path, name in self._walk(root, root, ""):
-            file = File(name, path, folder)
-            if not _describe(file):
+            self._take(folder, path, name)
+
+    def _take(self, folder: Folder, path: str, name: str) -> None:
+        """Serve a file of ``folder``, and the folder that it is the index of."""
+        file = File(name, path, folder)
+        if not _describe(file):
+            return
+        file.checked = self._tick
+        self._add(file, name)
+        parent, _, last = name.rpartition("/")
+        if folder.has_indexes and last == "index.html":
+            if parent:
+                location = _quote(parent.rpartition("/")[2] + "/")
+                self._add(File(name, path, folder, location=location), parent)
+                parent += "/"
+            self._add(file, parent)
+
+    def _discover(self, raw_path: bytes) -> File | None:
+        """Serve what has come to a folder since its scan."""
+        for prefix, root, folder in self._places:
+            if not raw_path.startswith(prefix):
                 continue
-            file.checked = self._tick
-            self._add(file, name)
-            parent, _, last = name.rpartition("/")
-            if folder.has_indexes and last == "index.html":
-                if parent:
-                    location = _quote(parent.rpartition("/")[2] + "/")
-                    self._add(File(name, path, folder, location=location), parent)
-                    parent += "/"
-                self._add(file, parent)
+            name = os.fsdecode(raw_path.removeprefix(prefix))
+            names = [name]
+            if folder.has_indexes:
+                names.append(os.path.join(name, "index.html"))
+            for each in names:
+                if self._is_served(root, each):
+                    self._take(folder, os.path.join(root, each), each)
+                    return self._files.get(raw_path)
+        return None
+
+    def _is_served(self, root: str, name: str) -> bool:
+        """Return whether a scan of ``root`` would find a file of this name now.
+
+        The name is a client's. Most are of no file, which one call of the system tells.
+        """
+        if not all(_is_visible(part) for part in name.split("/")) or "\0" in name:
+            return False
+        path = os.path.join(root, name)
+        if _stat_regular(path) is None:
+            return False
+        parent, last = os.path.split(path)
+        # A link to a folder is not followed: the scan leaves it out.
+        if os.path.realpath(parent) != parent or not self._is_public(root, path):
+            return False
+        if self._is_in_hidden(root, parent):
+            return False
+        base, dot, suffix = last.rpartition(".")
+        is_variant = dot + suffix in ENCODINGS
+        return not (is_variant and os.path.lexists(os.path.join(parent, base)))
 
     def _add(self, file: File, name: str) -> None:
         """Serve a file at a name below each of its folder's prefixes."""
         for prefix in file.folder.prefixes:
             self._files.setdefault(os.fsencode(prefix + name), file)
 
-    def _is_public(self, root: str, link: str) -> bool:
-        """Return whether what a link leads to may be served below ``root``."""
-        path = os.path.realpath(link)
+    def _is_public(self, root: str, path: str) -> bool:
+        """Return whether what a path, or link, leads to may be served below a root."""
+        path = os.path.realpath(path)
         return path.startswith(root + os.sep) and not self._is_hidden(path)
 
     def _is_hidden(self, path: str) -> bool:
         return any(f"{path}/".startswith(f"{hidden}/") for hidden in self._hidden)
+
+    def _is_in_hidden(self, root: str, path: str) -> bool:
+        """Return whether a folder is a hidden one, or in one, whatever it is called.
+
+        Some file systems find a name in any case, and in any form of its accents.
+        """
+        while self._hidden and len(path) > len(root):
+            for hidden in self._hidden:
+                if os.path.exists(hidden) and os.path.samefile(path, hidden):
+                    return True
+            path = os.path.dirname(path)
+        return False
 
     def _walk(self, root: str, path: str, name: str) -> Iterator[tuple[str, str]]:
         """Yield the path of each file to be served, and its name below the root."""
@@ -206,7 +268,7 @@ class FileTable:
             return
         names = {entry.name for entry in entries}
         for entry in entries:
-            if entry.name.startswith(".") and entry.name != ".well-known":
+            if not _is_visible(entry.name):
                 continue
             below = f"{name}/{entry.name}" if name else entry.name
             try:
@@ -233,6 +295,11 @@ def is_current_at(representation: Representation, status: os.stat_result) -> boo
         status.st_size == representation.size
         and status.st_mtime_ns == representation.modified
     )
+
+
+def _is_visible(name: str) -> bool:
+    """Return whether a file or folder of this name may be served; "" is none."""
+    return name[:1] not in ("", ".") or name == ".well-known"
 
 
 def _is_variant(name: str, names: set[str]) -> bool:

@@ -46,9 +46,13 @@ def manage(folder: Path, *words: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("project")
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[str]:
     """The address of a new project that runs with two workers."""
-    folder = tmp_path_factory.mktemp("project")
     start = [sys.executable, "-m", "django", "startproject", "mysite", "."]
     subprocess.run(start, cwd=folder, check=True, timeout=300)
     settings = folder / "mysite" / "settings.py"
@@ -104,6 +108,20 @@ def test_media_file_comes_whole_and_in_parts(site: str) -> None:
     part = get(url, headers={"Range": "bytes=300-999999"})
     assert part.status_code == 206
     assert part.content == content[300:1_000_000]
+
+
+def test_upload_is_served_by_each_worker_without_a_reload(
+    site: str, folder: Path
+) -> None:
+    url = f"{site}/media/2026/an%20upload.png"
+    assert get(url).status_code == 404
+    (folder / "media" / "2026").mkdir()
+    (folder / "media" / "2026" / "an upload.png").write_bytes(b"pixels")
+
+    # Each by a connection of its own: they come to both workers.
+    found = [get(url) for _ in range(8)]
+    assert {(each.status_code, each.content) for each in found} == {(200, b"pixels")}
+    assert found[0].headers["content-type"] == "image/png"
 
 
 def test_what_is_no_file_is_djangos(site: str) -> None:

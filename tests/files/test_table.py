@@ -232,6 +232,95 @@ def test_file_that_goes_and_comes_back_is_served_again(root: Path) -> None:
     assert table.find(b"/static/css/site.css") is not None
 
 
+def test_file_that_comes_later_is_found_without_a_scan(root: Path) -> None:
+    table = scan(root)
+    assert table.find(b"/static/2026/an%20upload.png") is None
+    (root / "2026").mkdir()
+    (root / "2026" / "an upload.png").write_bytes(b"pixels")
+    (root / ".well-known").mkdir()
+    (root / ".well-known" / "security.txt").write_text("contact")
+    (root / "in.css").symlink_to(root / "css" / "site.css")
+
+    fields = fields_of(table, b"/static/2026/an%20upload.png")
+    assert fields[b"content-length"] == b"6"
+    assert table.find(b"/static/2026/an upload.png") is not None
+    assert table.find(b"/static/.well-known/security.txt") is not None
+    assert table.find(b"/static/in.css") is not None
+    (root / "2026" / "an upload.png").unlink()
+    table.tick()
+    assert table.find(b"/static/2026/an%20upload.png") is None
+
+
+def test_what_a_scan_would_leave_out_is_not_found_later_either(root: Path) -> None:
+    hidden = root / "hidden"
+    hidden.mkdir()
+    folder = Folder(prefixes=("/static/",), path=str(root))
+    table = FileTable([folder], [str(hidden)])
+    secret = root.parent / "secret.txt"
+    secret.write_text("secret")
+    (hidden / "secret.txt").write_text("secret")
+    (root / ".env").write_text("secret")
+    (root / ".git").mkdir()
+    (root / ".git" / "config").write_text("secret")
+    (root / "out.txt").symlink_to(secret)
+    (root / "up").symlink_to(root.parent)
+    (root / "styles").symlink_to(root / "css")
+    (root / "to_hidden.txt").symlink_to(hidden / "secret.txt")
+    (root / "itself").symlink_to("itself")
+    (root / "css" / "site.css.gz").write_bytes(b"variant")
+    os.mkfifo(root / "pipe")
+
+    for path in (
+        *("hidden/secret.txt", ".env", ".git/config", "out.txt", "up/secret.txt"),
+        *("styles/site.css", "to_hidden.txt", "itself", "css/site.css.gz", "pipe"),
+        *("", "css", "css/", "../secret.txt", "css/../../secret.txt", "./.env"),
+        *("css/../css/site.css", "css//site.css", "/css/site.css", f"{secret}"),
+        *("%2e%2e/secret.txt", "..%2fsecret.txt", "css/site.css%00", "%00"),
+        *("x" * 300, "x/" * 3000, "css/site.css/", "%FF%FE", "\\..\\secret.txt"),
+    ):
+        assert table.find(b"/static/" + path.encode()) is None, path
+    assert table.find(b"/static") is None
+    assert table.find(b"/staticcss/site.css") is None
+
+
+def test_hidden_folder_is_so_by_each_of_its_names(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden, other = root / "private", root / "PRIVATE"
+    hidden.mkdir()
+    folder = Folder(prefixes=("/f/",), path=str(root))
+    table = FileTable([folder], [str(hidden)])
+    other.mkdir()
+    (other / "secret.txt").write_text("a")
+    # As on a file system that finds a name in any case.
+    is_same = os.path.samefile
+    monkeypatch.setattr(
+        os.path, "samefile", lambda a, b: is_same(a, b) or a.lower() == b.lower()
+    )
+
+    assert table.find(b"/f/PRIVATE/secret.txt") is None
+    monkeypatch.undo()
+    assert table.find(b"/f/PRIVATE/secret.txt") is not None
+
+
+def test_index_that_comes_later_is_served_for_its_folder(root: Path) -> None:
+    table = scan(root, "/site/", has_indexes=True)
+    assert table.find(b"/site/") is None
+    assert table.find(b"/site/deep") is None
+    (root / "deep").mkdir()
+    (root / "deep" / "index.html").write_text("deep")
+    (root / "index.html").write_text("home")
+
+    leads, deep, home = (table.find(b"/site/" + p) for p in (b"deep", b"deep/", b""))
+    assert leads is not None
+    assert leads.location == b"deep/"
+    assert deep is not None
+    assert deep.path == str(root / "deep" / "index.html")
+    assert home is not None
+    assert home.path == str(root / "index.html")
+    assert table.find(b"/site/css/") is None
+
+
 def test_index_is_served_for_its_folder(root: Path) -> None:
     (root / "index.html").write_text("home")
     (root / "a b").mkdir()
