@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from djserve.errors import ConfigError
-from djserve.net.tls_records import RecordGate, TooManyEmptyRecords, is_one_record
+from djserve.net.tls_records import RecordGate, TooManyEmptyRecords
 from djserve.system import read_regular
 
 if TYPE_CHECKING:
@@ -59,21 +59,20 @@ class _Session(ssl.SSLObject):
     handshake seems to wait for the client once more, at which the loop sends what there
     is. It fails with whatever the client does next, or by the handshake's timeout.
 
-    What is read goes through a ``RecordGate``, but for a record that comes alone.
+    What is read goes through a ``RecordGate``.
     """
 
-    incoming: ssl.MemoryBIO
+    gate: RecordGate
     outgoing: ssl.MemoryBIO
     _sslobj: Any
     _error: ssl.SSLError | None = None
-    _gate: RecordGate | None = None
     _closing_size = 0
 
     def do_handshake(self) -> None:
         if self._error is not None:
             raise self._error
         try:
-            super().do_handshake()
+            self._do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
@@ -83,41 +82,25 @@ class _Session(ssl.SSLObject):
             self._error = error.with_traceback(None)
             raise ssl.SSLWantReadError from error
 
-    def read(self, len: int = 1024, buffer: Any = None) -> Any:
-        incoming = self.incoming
-        if self._gate is None and incoming.pending:
-            data = incoming.read()
-            if is_one_record(data):
-                incoming.write(data)
-            else:
-                self._gate = RecordGate(incoming, data)
-        if self._gate is None:
-            if buffer is None:
-                return self._sslobj.read(len)
-            return self._sslobj.read(len, buffer)
-        return (
-            self._read_gated(len) if buffer is None else self._read_gated(len, buffer)
-        )
+    def _do_handshake(self) -> None:
+        while True:
+            try:
+                return super().do_handshake()
+            except ssl.SSLWantReadError:
+                if not self.gate.let_in_handshake():
+                    raise
 
-    def _read_gated(self, *args: Any) -> Any:
-        assert self._gate is not None
-        try:
-            return self._gate.read(self._sslobj, *args)
-        except ssl.SSLWantReadError:
-            if self._gate.is_idle:
-                self._gate = None
-            raise
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:
+        if buffer is None:
+            return self.gate.read(self._sslobj, len)
+        return self.gate.read(self._sslobj, len, buffer)
 
     def unwrap(self) -> Any:
         """Wait for the peer's close_notify, behind which nothing else is expected."""
-        data = self.incoming.read(_CLOSING_SIZE)
-        if data:
-            # A peer that sends more fails, by what is missing: its records are broken.
-            self.incoming.read()
-            self.incoming.write(data)
-            self._closing_size += len(data)
-            if self._closing_size > _CLOSING_LIMIT:
-                raise TooManyEmptyRecords
+        # A peer that sends more fails, by what is missing: its records are broken.
+        self._closing_size += self.gate.let_in_end(_CLOSING_SIZE)
+        if self._closing_size > _CLOSING_LIMIT:
+            raise TooManyEmptyRecords
         return super().unwrap()
 
 
@@ -136,10 +119,11 @@ class ServerContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
+        let_in = ssl.MemoryBIO()
         wrapped: Any = super().wrap_bio(
-            incoming, outgoing, server_side, server_hostname, session
+            let_in, outgoing, server_side, server_hostname, session
         )
-        wrapped.incoming, wrapped.outgoing = incoming, outgoing
+        wrapped.gate, wrapped.outgoing = RecordGate(incoming, let_in), outgoing
         return wrapped  # type: ignore[no-any-return]
 
 

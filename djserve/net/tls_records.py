@@ -22,6 +22,10 @@ EMPTY_LIMIT = 32
 
 _DATA_PER_EMPTY = 16 * 1024
 
+# Taken from the event loop's buffer at a time: enough for some whole records, and less
+# than what malloc() maps anew each time.
+_PIECE = 64 * 1024
+
 
 class TooManyEmptyRecords(ssl.SSLError):
     """A peer sends records without data; for an event loop it is a failure of TLS."""
@@ -30,95 +34,97 @@ class TooManyEmptyRecords(ssl.SSLError):
         super().__init__(1, "too many TLS records without application data")
 
 
-def is_one_record(data: bytes) -> bool:
-    """Return whether these bytes are one record, as most turns of a loop bring it."""
-    return len(data) > 4 and (data[3] << 8 | data[4]) + _HEADER_SIZE == len(data)
-
-
 class RecordGate:
-    """Let records through to ``incoming``, the input that OpenSSL reads.
+    """What lies between an event loop's buffer and OpenSSL's own.
 
-    An event loop puts what arrives into ``incoming`` as well. ``data`` is what has come
-    so far; a record begins there.
+    The event loop writes to ``source`` what arrives, and OpenSSL reads ``target``. At
+    the beginning of ``source`` a record begins. ``target`` is refilled when OpenSSL has
+    taken all of it, which is when the records that have given no data had none.
     """
 
     __slots__ = (
         "_data_size",
         "_empty",
         "_held",
-        "_incoming",
-        "_let_in",
         "_missing",
         "_records",
+        "_source",
+        "_target",
     )
 
-    def __init__(self, incoming: ssl.MemoryBIO, data: bytes) -> None:
-        self._incoming = incoming
-        self._held = memoryview(data)
-        # What was let in, and OpenSSL has not taken yet.
-        self._let_in = 0
-        # Of the record that was let in last.
+    def __init__(self, source: ssl.MemoryBIO, target: ssl.MemoryBIO) -> None:
+        self._source = source
+        self._target = target
+        # Taken from the source, and to be let in later.
+        self._held: bytes | memoryview = b""
+        # Bytes of the record that was let in last.
         self._missing = 0
         # Those that were let in to their end and have not given data.
         self._records = 0
         self._empty = 0
         self._data_size = 0
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether a record begins with what arrives next, and nothing was wrong."""
-        return not (self._held or self._missing or self._empty or self._let_in)
-
     def read(self, connection: Any, *args: Any) -> Any:
         """Return what ``connection.read(*args)`` does, having let in what it needs.
 
         Raises TooManyEmptyRecords, and what ``connection`` raises.
         """
-        self._take_over()
+        if not self._target.pending:
+            self._let_in(_BATCH)
         while True:
-            if not self._let_in:
-                self._feed()
             try:
                 data = connection.read(*args)
             except ssl.SSLWantReadError:
-                was_fed, self._let_in = self._let_in, 0
-                self._note_empty()
-                if not (was_fed and self._held):
+                if not self._let_in(_BATCH):
                     raise
             else:
-                self._let_in = self._incoming.pending
-                self._records = max(0, self._records - 1)
+                if self._records:
+                    self._records -= 1
                 self._data_size += data if isinstance(data, int) else len(data)
                 return data
 
-    def _take_over(self) -> None:
-        """Hold what the loop has put behind what was let in."""
-        if self._incoming.pending > self._let_in:
-            data = self._incoming.read()
-            if self._let_in:
-                self._incoming.write(data[: self._let_in])
-            held = bytes(self._held) + data[self._let_in :]
-            self._held = memoryview(held)
+    def let_in_handshake(self) -> bool:
+        """Let in one record, so that no later ones are; return False without one."""
+        self._records = 0
+        return self._let_in(1)
 
-    def _feed(self) -> None:
-        end = self._find_end()
-        if end:
-            self._incoming.write(self._held[:end])
-            self._held = self._held[end:]
-        self._let_in = end
+    def let_in_end(self, size: int) -> int:
+        """Let in at most ``size`` bytes, drop all else, and return their number."""
+        data = bytes(self._held) + self._source.read()
+        self._held = b""
+        self._target.write(data[:size])
+        return len(data[:size])
 
-    def _find_end(self) -> int:
+    def _let_in(self, most: int) -> bool:
+        """Let in the next records; return whether there was anything."""
+        if self._records:
+            self._note_empty()
+        data = self._held or self._source.read(_PIECE)
+        end = self._find_end(data, most)
+        if not end and (more := self._source.read(_PIECE)):
+            # Part of a header is of no use to OpenSSL.
+            data = bytes(data) + more
+            end = self._find_end(data, most)
+        if end == len(data):
+            self._held = b""
+            self._target.write(data)
+        else:
+            view = memoryview(data)
+            self._held = view[end:]
+            self._target.write(view[:end])
+        return end > 0
+
+    def _find_end(self, data: bytes | memoryview, most: int) -> int:
         """Return where the next records end, and count them."""
-        held, size = self._held, len(self._held)
+        size = len(data)
         position = min(self._missing, size)
         if position:
             self._missing -= position
             self._records += not self._missing
-        for _ in range(_BATCH):
+        for _ in range(most):
             if size - position < _HEADER_SIZE:
-                # Of no use to OpenSSL before the rest has come.
                 break
-            length = held[position + 3] << 8 | held[position + 4]
+            length = data[position + 3] << 8 | data[position + 4]
             position += _HEADER_SIZE + length
             if position > size:
                 self._missing = position - size

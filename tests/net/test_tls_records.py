@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from djserve.net.tls import server_context
-from djserve.net.tls_records import EMPTY_LIMIT, TooManyEmptyRecords, is_one_record
+from djserve.net.tls_records import EMPTY_LIMIT, TooManyEmptyRecords
 from tests.support.tls13 import RecordWriter, client_context
 
 
@@ -59,14 +59,6 @@ def certfile(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def session(certfile: str, tmp_path: Path) -> Session:
     return Session(certfile, tmp_path)
-
-
-def test_record_alone_is_known() -> None:
-    assert is_one_record(b"\x17\x03\x03\0\x02ab")
-    assert not is_one_record(b"\x17\x03\x03\0\x02a")
-    assert not is_one_record(b"\x17\x03\x03\0\x02abc")
-    assert not is_one_record(b"\x17\x03\x03\0")
-    assert not is_one_record(b"")
 
 
 def test_records_alone_together_and_in_parts_give_their_data(session: Session) -> None:
@@ -158,8 +150,7 @@ def test_flood_of_key_updates_ends_the_connection_early(
         session.receive(start + flood)
 
     assert session.incoming.pending == 0
-    assert session.tls._gate is not None  # type: ignore[attr-defined]
-    assert len(session.tls._gate._held) > len(flood) * 0.9  # type: ignore[attr-defined]
+    assert len(session.tls.gate._held) > len(flood) * 0.9  # type: ignore[attr-defined]
 
 
 def test_flood_beside_a_little_data_ends_the_connection(session: Session) -> None:
