@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from demo_project.accounts.models import FailedSignIn
+from demo_project.realtime.database import writing
 
 WINDOW = timedelta(minutes=5)
 # Somebody who has forgotten a password; a household; many guessers of one name. The
@@ -61,6 +62,7 @@ def forget_failures(request: HttpRequest | None, user: Any, **_: Any) -> None:
         ).delete()
 
 
+@writing()
 def _count_try(request: HttpRequest, username: str) -> FailedSignIn:
     now = timezone.now()
     FailedSignIn.objects.filter(failed_at__lte=now - WINDOW).delete()
