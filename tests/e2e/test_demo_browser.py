@@ -195,6 +195,38 @@ def test_signing_out_ends_the_other_tab(site: Site) -> None:
     expect(ana.locator("#text")).to_be_disabled()
 
 
+def test_session_that_ended_while_the_page_was_away_is_told(site: Site) -> None:
+    ana = site.join("lobby", "ana")
+    ana.context.set_offline(True)
+    expect(ana.locator("#connection")).to_have_text("Offline")
+    ana.context.clear_cookies()
+    ana.context.set_offline(False)
+
+    expect(ana.locator("#connection")).to_have_text("Signed out. Reload to go on.")
+
+
+def test_status_page_is_told_when_its_session_ended(site: Site) -> None:
+    admin = site.visit("/status/", "admin")
+    admin.wait_for_selector(CONNECTED, state="attached")
+    admin.context.set_offline(True)
+    expect(admin.locator("#connection")).to_have_text("Offline")
+    admin.context.clear_cookies()
+    admin.context.set_offline(False)
+
+    expect(admin.locator("#connection")).to_have_text("Signed out. Reload to go on.")
+
+
+@pytest.mark.parametrize(
+    "mark", ["message-)", "message-%00", "message-1[x", "message-"]
+)
+def test_link_to_no_message_opens_the_room_all_the_same(site: Site, mark: str) -> None:
+    ana = site.visit(f"/rooms/lobby/#{mark}", "ana")
+    say(ana, "Here I am")
+
+    expect(message(ana, "Here I am")).to_have_count(1)
+    expect(ana.locator(".pending")).to_have_count(0)
+
+
 def test_removed_member_is_told_and_then_finds_nothing(site: Site) -> None:
     ana, ben = site.join("design", "ana"), site.join("design", "ben")
     ana.get_by_role("button", name="Remove ben").click()

@@ -2,14 +2,14 @@
 
 import { watch } from "./connection.js";
 import { element, formatMoment } from "./dom.js";
-import { Socket } from "./socket.js";
+import { Socket, whetherSignedIn } from "./socket.js";
 
 const LIST_SIZE = 20;
 const TOAST_MS = 6000;
 const TITLE = document.title;
 
 export function startInbox() {
-  const socket = new Socket("/ws/inbox/");
+  const socket = new Socket("/ws/inbox/", { probe: whetherSignedIn("/notifications/") });
   const bell = new Bell(socket);
   const counts = new UnreadCounts();
   const handlers = {

@@ -236,7 +236,7 @@ function endComposer() {
 // --- start
 
 if (room.readPosition) timeline.markUnread(Number(room.readPosition));
-const target = location.hash.startsWith("#message-") && document.querySelector(location.hash);
+const target = location.hash.startsWith("#message-") && document.getElementById(location.hash.slice(1));
 if (target) target.scrollIntoView({ block: "center" });
 else timeline.scrollToBottom();
 const older = document.getElementById("older");

@@ -7,6 +7,15 @@ const MIN_DELAY_MS = 500;
 const MAX_DELAY_MS = 15000;
 const ENDINGS = { 4401: "signed-out", 4403: "access-lost" };
 
+// A probe that asks for a page which only those who are signed in get: others are sent
+// to the sign-in, and then there is nothing to connect to.
+export function whetherSignedIn(path) {
+  return async () => {
+    const answer = await fetch(path, { method: "HEAD", redirect: "manual" });
+    return answer.type === "opaqueredirect" ? "signed-out" : null;
+  };
+}
+
 export class Socket extends EventTarget {
   // probe() is asked after a refused handshake, of which a browser tells no reason:
   // it returns why to give up, or null to go on trying.

@@ -2,7 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { watch } from "./connection.js";
-import { Socket } from "./socket.js";
+import { Socket, whetherSignedIn } from "./socket.js";
 
 const figure = (name) => document.querySelector(`[data-chart="${name}"]`);
 const charts = {
@@ -11,7 +11,7 @@ const charts = {
   latency: new Chart(figure("latency"), { label: "Latency in milliseconds" }),
   minutes: new Chart(figure("minutes"), { kind: "bar", label: "Messages a minute" }),
 };
-const socket = new Socket("/ws/status/");
+const socket = new Socket("/ws/status/", { probe: whetherSignedIn("/status/") });
 const handlers = {
   welcome(frame) { charts.minutes.set(frame.messages_per_minute); socket.ping(); },
   figures: show,
