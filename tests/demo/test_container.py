@@ -18,6 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import find_free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "docker" / "Dockerfile").read_text().replace("\\\n", "")
@@ -123,6 +125,32 @@ def test_stranger_gets_nothing_and_a_proxy_all(
     assert page.status_code == 200
     assert "Secure" in page.headers["Set-Cookie"]
     assert style.status_code == 200
+
+
+def test_health_check_tells_whether_it_serves(
+    given: dict[str, str], start_server: Callable[..., Any], free_port: int
+) -> None:
+    (found,) = re.findall(r"^HEALTHCHECK .* CMD (\[.*\])$", DOCKERFILE, re.M)
+    python, *words = json.loads(found)
+    metrics = find_free_port()
+    words = [word.replace(":9001/", f":{metrics}/") for word in words]
+    assert python == "python"
+    assert run(given, *words).returncode != 0
+    command = ["manage.py", "runasgi", f"127.0.0.1:{free_port}"]
+    command += ["--metrics-bind", f"127.0.0.1:{metrics}", "--workers", "2"]
+    server = start_server(*command, port=free_port, env=given)
+    server.wait_for("Supervisor")
+
+    assert run(given, *words).returncode == 0
+
+
+def test_developers_data_stays_out_of_the_image() -> None:
+    """By the one file that every builder reads, Podman and older Docker included."""
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+
+    assert {".git", ".venv*", "demo_project/var"} <= set(ignored)
+    # A builder that knows of it reads it alone.
+    assert not (DEPLOY / "docker" / "Dockerfile.dockerignore").exists()
 
 
 def read_yaml(*path: str) -> list[Any]:
