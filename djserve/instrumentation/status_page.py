@@ -19,6 +19,9 @@ COLUMNS = (
 )
 
 
+PLACES = {"thread": "in a thread", "loop": "on the event loop"}
+"""Where a call runs."""
+
 PATH_LIMIT = 200
 """Characters of a request's path that are shown."""
 
@@ -42,15 +45,16 @@ def format_age(seconds: float) -> str:
 
 
 def _lines(status: dict[str, Any], stacks: bool) -> Iterator[str]:
+    # While new code is brought in there are more processes than workers are wanted.
+    ready = sum(worker["state"] == "ready" for worker in status["workers"])
     yield (
         f"djserve {status['version']}, supervisor {status['supervisor']}: "
-        f"{len(status['workers'])} of {status['target']} workers, "
-        f"generation {status['generation']}, {status['restarts']} restarts"
+        f"{ready} of {_count(status['target'], 'worker')} ready, "
+        f"generation {status['generation']}, {_count(status['restarts'], 'restart')}"
     )
     if status["is_stopping"]:
         yield "Draining"
-    if status["reload"]["state"] == "failed":
-        yield "The last reload failed: " + "\n".join(status["reload"]["problems"])
+    yield from _reload(status["reload"])
     rows = [[title for title, _ in COLUMNS]]
     rows += [_row(worker) for worker in status["workers"]]
     yield from _table(rows)
@@ -63,6 +67,20 @@ def _lines(status: dict[str, Any], stacks: bool) -> Iterator[str]:
         yield from _calls(worker, stacks)
 
 
+def _reload(outcome: dict[str, Any]) -> Iterator[str]:
+    match outcome["state"]:
+        case "loading":
+            yield "Reloading: the new code is being loaded"
+        case "rolling":
+            yield "Reloading: workers with the new code replace the others"
+        case "failed":
+            yield "The last reload failed: " + "\n".join(outcome["problems"])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _table(rows: list[list[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -71,7 +89,7 @@ def _table(rows: list[list[str]]) -> Iterator[str]:
 
 
 def _processes(services: list[dict[str, Any]]) -> Iterator[str]:
-    rows = [["BESIDE", "PROCESS", "STATE", "AGE", "MEMORY"]]
+    rows = [["NAME", "PROCESS", "STATE", "AGE", "MEMORY"]]
     rows += [
         [
             f"{service['name']} {run['number']}",
@@ -86,9 +104,10 @@ def _processes(services: list[dict[str, Any]]) -> Iterator[str]:
     yield from _table(rows)
     for service in services:
         count = sum(run["state"] == "running" for run in service["running"])
-        line = f"{service['name']}: {count} of {service['target']}"
+        line = f"{service['name']}: {count} of {service['target']} running"
         if service["restarts"]:
-            line += f", {service['restarts']} restarts, the last {service['last_end']}"
+            restarts = _count(service["restarts"], "restart")
+            line += f", {restarts}, the last {service['last_end']}"
         if service["next_start"]:
             line += f", next start in {service['next_start']:.0f} s"
         yield f"{line}: {service['command']}"
@@ -105,15 +124,18 @@ def _threads(worker: dict[str, Any]) -> Iterator[str]:
     threads = worker["threads"]
     if not (threads["computing"] or threads["waiting"] or threads["parked"]):
         return
-    yield (
-        f"Worker {worker['number']}: {threads['computing']} threads compute, "
-        f"{threads['waiting']} wait, {threads['parked']} are parked; "
-        f"{worker['thread_queue']} calls queue, the first for "
-        f"{threads['longest_wait']:.1f} s"
-    )
-    for view, figures in threads["views"].items():
-        threads_of_view, queued = figures["threads"], figures["queued"]
-        yield f"    {view}: {threads_of_view} threads, {queued} calls queue"
+    figures = (threads[name] for name in ("computing", "waiting", "parked"))
+    computing, waiting, parked = figures
+    line = f"threads: {computing} computing, {waiting} waiting, {parked} parked"
+    if worker["thread_queue"]:
+        calls = _count(worker["thread_queue"], "call")
+        line += f"; {calls} queued, the first for {threads['longest_wait']:.1f} s"
+    yield f"Worker {worker['number']}: {line}"
+    for view, of_view in threads["views"].items():
+        line = _count(of_view["threads"], "thread")
+        if of_view["queued"]:
+            line += f", {_count(of_view['queued'], 'call')} queued"
+        yield f"    {view}: {line}"
 
 
 def _limits(worker: dict[str, Any]) -> Iterator[str]:
@@ -149,7 +171,7 @@ def _calls(worker: dict[str, Any], stacks: bool) -> Iterator[str]:
         path = _printable(call["path"])
         yield (
             f"Worker {worker['number']}: {call['method']} {path}{view}, "
-            f"{call['age']:.1f} s, on the {call['where']}"
+            f"{call['age']:.1f} s, {PLACES.get(call['where'], call['where'])}"
         )
         if stacks:
             yield from (f"    {line}" for line in call["stack"])

@@ -75,7 +75,7 @@ def test_age_has_two_units(seconds: float, text: str) -> None:
 
 def test_first_line_sums_the_fleet_up() -> None:
     assert format_status(make_status(make_worker())).splitlines()[0] == (
-        "djserve 1.2, supervisor 4000: 1 of 2 workers, generation 4, 3 restarts"
+        "djserve 1.2, supervisor 4000: 1 of 2 workers ready, generation 4, 3 restarts"
     )
 
 
@@ -109,7 +109,7 @@ def test_running_request_is_told_with_its_view() -> None:
     page = format_status(make_status(make_worker(calls=[CALL])))
 
     assert page.splitlines()[-1] == (
-        "Worker 1: GET /report in shop.views.report, 2.3 s, on the thread"
+        "Worker 1: GET /report in shop.views.report, 2.3 s, in a thread"
     )
 
 
@@ -171,9 +171,49 @@ def test_threads_at_work_are_shown_by_view() -> None:
     page = format_status(make_status(make_worker(threads=threads)))
 
     assert (
-        "Worker 1: 2 threads compute, 204 wait, 3 are parked; 5 calls queue, the first "
-        "for 1.2 s\n    shop.views.report: 204 threads, 5 calls queue"
+        "Worker 1: threads: 2 computing, 204 waiting, 3 parked; 5 calls queued, the "
+        "first for 1.2 s\n    shop.views.report: 204 threads, 5 calls queued"
     ) in page
+
+
+def test_nothing_is_said_of_queues_that_are_empty() -> None:
+    threads = {
+        "computing": 1,
+        "waiting": 0,
+        "parked": 0,
+        "longest_wait": 0.0,
+        "views": {"shop.views.report": {"threads": 1, "queued": 0}},
+    }
+    worker = make_worker(threads=threads, thread_queue=0)
+    page = format_status(make_status(worker)).splitlines()
+
+    assert page[-2:] == [
+        "Worker 1: threads: 1 computing, 0 waiting, 0 parked",
+        "    shop.views.report: 1 thread",
+    ]
+
+
+def test_processes_that_come_and_go_are_not_counted_as_ready() -> None:
+    workers = [make_worker(state=state) for state in ("stopping", "ready", "starting")]
+    page = format_status(make_status(*workers, target=1, restarts=1))
+
+    assert page.splitlines()[0].endswith("1 of 1 worker ready, generation 4, 1 restart")
+
+
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        ("loading", "Reloading: the new code is being loaded"),
+        ("rolling", "Reloading: workers with the new code replace the others"),
+        ("done", None),
+        ("none", None),
+    ],
+)
+def test_reload_that_is_under_way_is_told(state: str, line: str | None) -> None:
+    page = format_status(make_status(reload={"state": state, "problems": []}))
+
+    told = [each for each in page.splitlines() if each.startswith("Reloading")]
+    assert told == ([] if line is None else [line])
 
 
 def test_limits_that_were_reached_are_named() -> None:

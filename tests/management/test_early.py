@@ -204,7 +204,7 @@ def test_control_command_works_on_a_project_that_does_not_load(
             assert reload.returncode == 1, reload
             assert "The old workers stay: " in reload.stderr
             assert status.returncode == 0
-            assert "1 of 1 workers, generation 1" in status.stdout
+            assert "1 of 1 worker ready, generation 1" in status.stdout
     finally:
         server.terminate()
         assert server.wait(120) == 0
