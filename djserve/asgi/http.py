@@ -22,7 +22,7 @@ from djserve.asgi.http_messages import (
 )
 from djserve.asgi.inbox import wait, wake
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
-from djserve.instrumentation.unavailable import note_unavailable
+from djserve.instrumentation.limits import note_unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

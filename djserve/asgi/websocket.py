@@ -28,7 +28,7 @@ from djserve.errors import (
     SendAfterClose,
     UnexpectedMessage,
 )
-from djserve.instrumentation.unavailable import note_unavailable
+from djserve.instrumentation.limits import note_unavailable
 from djserve.interfaces import (
     CLOSE_ABNORMAL,
     CLOSE_INTERNAL_ERROR,

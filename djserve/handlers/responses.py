@@ -28,7 +28,7 @@ from django.utils.http import parse_http_date_safe
 from djserve.files.ranges import choose_part
 from djserve.handlers.threads.hops import Hops
 from djserve.handlers.threads.mailbox import Mailbox
-from djserve.instrumentation.unavailable import note_unavailable
+from djserve.instrumentation.limits import note_unavailable
 
 if TYPE_CHECKING:
     from django.http import StreamingHttpResponse

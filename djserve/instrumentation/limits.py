@@ -1,15 +1,28 @@
-"""How often a limit of the settings has refused or closed something in this process.
+"""What limits of the settings have refused or closed in this process.
 
-Called on the event loop's thread only, and only when there is something to refuse.
+Each is counted, and requests that a setting has answered with 503 are logged: at most
+one line a minute for a setting, since an overload would fill the log, and the access
+log has them all. One limit is kept here too, since the process shares it: how much
+request content may be in temporary files.
+
+Called only when there is something to refuse, and on the event loop's thread, save what
+deals with temporary files.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections import Counter
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from djserve.instrumentation.events import escape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+logger = logging.getLogger("djserve")
 
 LIMITS = (
     "BODY_MIN_RATE",
@@ -39,6 +52,19 @@ LIMITS = (
 
 _counts: Counter[str] = Counter(dict.fromkeys(LIMITS, 0))
 
+_LOG_INTERVAL = 60.0
+
+# When each setting may be named again, and how many requests were not named since.
+_next_log: dict[str, float] = {}
+_unnamed: dict[str, int] = {}
+
+_BODY_SETTINGS = {408: "BODY_TIME_LIMIT", 503: "UPLOAD_DISK_LIMIT"}
+_bodies_refused: Counter[int] = Counter()
+
+# Claimed by threads too.
+_lock = threading.Lock()
+_spooled = 0
+
 
 def note_limit(setting: str, times: int = 1) -> None:
     """Count what a setting has refused or closed; others than LIMITS are ignored."""
@@ -49,3 +75,59 @@ def note_limit(setting: str, times: int = 1) -> None:
 def limits_reached() -> Mapping[str, int]:
     """Return the counts of all LIMITS."""
     return _counts
+
+
+def note_unavailable(setting: str, reason: str, scope: Mapping[str, Any]) -> None:
+    """Log that a request was answered with 503, at most once a minute for a setting.
+
+    ``scope`` is the request's; its query may hold secrets and is left out.
+    """
+    note_limit(setting)
+    now = monotonic()
+    if now < _next_log.get(setting, 0.0):
+        _unnamed[setting] = _unnamed.get(setting, 0) + 1
+        return
+    _next_log[setting] = now + _LOG_INTERVAL
+    logger.warning(
+        "Answered %s %.200s with 503: %s (setting %s); %d more since the last "
+        "such line",
+        scope.get("method", "WebSocket"),
+        escape(scope["path"]),
+        reason,
+        setting,
+        _unnamed.pop(setting, 0),
+    )
+
+
+def spooled_size() -> int:
+    """Return the bytes of request content in this process's temporary files."""
+    return _spooled
+
+
+def claim_spool(size: int, limit: int | None) -> bool:
+    """Claim space before it is written to; False if that would be over the limit."""
+    global _spooled
+    with _lock:
+        if limit is not None and _spooled + size > limit:
+            return False
+        _spooled += size
+        return True
+
+
+def release_spool(size: int) -> None:
+    """Give space back; called in any thread."""
+    global _spooled
+    with _lock:
+        _spooled -= size
+
+
+def note_body_refusal(status: int) -> None:
+    """Count content that was answered with ``status`` before the application ran."""
+    with _lock:
+        _bodies_refused[status] += 1
+        note_limit(_BODY_SETTINGS.get(status, ""))
+
+
+def count_body_refusals(status: int) -> int:
+    """Return how often content was refused with ``status`` in this process."""
+    return _bodies_refused[status]

@@ -15,7 +15,7 @@ from djserve.asgi.http import INBOX_LIMIT, PART_SIZE, TURN_SIZE, HTTPExchange
 from djserve.asgi.scope import ScopeBuilder
 from djserve.conf.schema import HTTPConfig, ServerConfig
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
-from djserve.instrumentation import unavailable
+from djserve.instrumentation import limits
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
@@ -530,8 +530,8 @@ async def test_early_hints_are_for_those_who_were_offered_them() -> None:
 async def test_request_timeout_answers_503_and_cancels(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unavailable, "_next_log", {})
-    monkeypatch.setattr(unavailable, "_unnamed", {})
+    monkeypatch.setattr(limits, "_next_log", {})
+    monkeypatch.setattr(limits, "_unnamed", {})
     cancelled: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,7 +10,7 @@ from djserve.asgi.application import ApplicationCalls
 from djserve.asgi.websocket import SENDS_IN_A_TURN, WebSocketExchange
 from djserve.conf.schema import WebSocketConfig
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
-from djserve.instrumentation import unavailable
+from djserve.instrumentation import limits
 from djserve.interfaces import Headers, RequestHead, WireProtocol
 from djserve.protocols.websocket.handshake import Handshake
 from djserve.testing.transport import MemoryTransport
@@ -284,8 +284,8 @@ def test_denial_with_a_status_that_is_none_is_refused(status: object) -> None:
 def test_no_decision_in_time_gets_503_and_cancels_the_application(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unavailable, "_next_log", {})
-    monkeypatch.setattr(unavailable, "_unnamed", {})
+    monkeypatch.setattr(limits, "_next_log", {})
+    monkeypatch.setattr(limits, "_unnamed", {})
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.Event().wait()

@@ -33,7 +33,7 @@ from djserve.handlers.direct import DirectCall
 from djserve.handlers.runtime import make_lease, make_pool
 from djserve.handlers.threads.asgiref_compat import enter_lease
 from djserve.handlers.threads.pool import ThreadPool
-from djserve.instrumentation import unavailable
+from djserve.instrumentation import limits
 from djserve.interfaces import ConnectionInfo
 from djserve.server.factory import ConnectionFactory
 from djserve.testing.transport import MemoryTransport
@@ -587,8 +587,8 @@ def named_settings(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], list[str]]:
     """Return what gives the settings that the log names for a 503."""
-    monkeypatch.setattr(unavailable, "_next_log", {})
-    monkeypatch.setattr(unavailable, "_unnamed", {})
+    monkeypatch.setattr(limits, "_next_log", {})
+    monkeypatch.setattr(limits, "_unnamed", {})
 
     def find() -> list[str]:
         texts = [record.getMessage() for record in own_records(caplog)]
