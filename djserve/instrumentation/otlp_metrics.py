@@ -16,7 +16,7 @@ import djserve
 from djserve.errors import ConfigError
 from djserve.instrumentation.board import BUCKETS
 from djserve.instrumentation.figures import FigureKind
-from djserve.instrumentation.otel_exporters import load_exporters, missing_package
+from djserve.instrumentation.otel import load_exporters, missing_package
 
 try:
     from opentelemetry.sdk.metrics import export

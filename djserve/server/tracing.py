@@ -37,7 +37,7 @@ def open_tracing(config: TracingConfig, end_timeout: float) -> Iterator[Tracing 
     if not config.tracing:
         yield None
         return
-    from djserve.instrumentation.tracing_export import Export
+    from djserve.instrumentation.otel import Export
 
     export = Export()
     preparations.run()

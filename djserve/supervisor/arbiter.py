@@ -16,7 +16,7 @@ from djserve.errors import ListenError
 from djserve.instrumentation.fan_out import reopen_log_files
 from djserve.instrumentation.logging import configure
 from djserve.instrumentation.metrics import require_client
-from djserve.instrumentation.tracing_export import require_tracing
+from djserve.instrumentation.otel import require_tracing
 from djserve.net.binding import BoundSocket, bind_all, use_descriptors
 from djserve.server.banner import describe_bounds, start_lines
 from djserve.server.launch import open_renewal, pid_file, uses_django

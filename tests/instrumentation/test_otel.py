@@ -9,12 +9,53 @@ from typing import ClassVar
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from djserve.errors import ConfigError
-from djserve.instrumentation.tracing_export import Export, make_provider
+from djserve.instrumentation.otel import Export, load_exporters, make_provider
+
+
+@pytest.mark.parametrize(
+    ("signal", "environ", "expected"),
+    [
+        ("traces", {}, [OTLPSpanExporter]),
+        ("metrics", {}, [OTLPMetricExporter]),
+        ("metrics", {"OTEL_METRICS_EXPORTER": "none"}, []),
+        (
+            "metrics",
+            {"OTEL_METRICS_EXPORTER": "console, otlp"},
+            [ConsoleMetricExporter, OTLPMetricExporter],
+        ),
+        ("metrics", {"OTEL_TRACES_EXPORTER": "none"}, [OTLPMetricExporter]),
+    ],
+    ids=["traces", "metrics", "none", "two", "other-signal"],
+)
+def test_exporters_are_those_of_the_variables(
+    signal: str, environ: dict[str, str], expected: list[type]
+) -> None:
+    assert load_exporters(signal, environ) == expected
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"],
+)
+def test_exporter_that_is_not_installed_is_named(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "djserve.instrumentation.otel.metadata.entry_points",
+        lambda **wanted: [],
+    )
+    with pytest.raises(ConfigError, match="otlp_proto_grpc"):
+        load_exporters("metrics", {variable: "grpc"})
+    with pytest.raises(ConfigError, match="OTEL_METRICS_EXPORTER: no exporter 'x'"):
+        load_exporters("metrics", {"OTEL_METRICS_EXPORTER": "x"})
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +90,7 @@ def test_missing_library_is_one_clear_error(module: str, package: str) -> None:
         module,
         """
         from djserve.errors import ConfigError
-        from djserve.instrumentation.tracing_export import Export
+        from djserve.instrumentation.otel import Export
         try:
             Export({})
         except ConfigError as error:
@@ -67,7 +108,7 @@ def test_library_is_looked_for_without_being_loaded() -> None:
     output = run_without(
         "opentelemetry.sdk",
         """
-        from djserve.instrumentation.tracing_export import require_tracing
+        from djserve.instrumentation.otel import require_tracing
         print(require_tracing(), "opentelemetry.trace" in sys.modules)
         """,
     )
@@ -169,7 +210,7 @@ class SlowExporter(InMemorySpanExporter):
 def test_end_waits_no_longer_than_it_may(
     entry_points: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import djserve.instrumentation.tracing_export as module
+    import djserve.instrumentation.otel as module
 
     monkeypatch.setattr(module, "SHUTDOWN_TIMEOUT", 600.0)
     monkeypatch.setitem(globals(), "Exporter", SlowExporter)

@@ -1,7 +1,7 @@
-"""OpenTelemetry's own settings, the variables OTEL_*, to what sends spans away.
+"""OpenTelemetry's own settings, the variables OTEL_*, to what sends spans and metrics.
 
-A project that has set up a provider by itself keeps it. Else one is made when the
-server begins to run, after any fork: its threads would not survive one.
+A project that has set up a provider of spans by itself keeps it. Otherwise one is made
+when the server begins to run, after any fork: its threads would not survive one.
 """
 
 from __future__ import annotations
@@ -9,18 +9,59 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import djserve
-from djserve.instrumentation.otel_exporters import load_exporters, missing_package
+from djserve.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from opentelemetry.trace import Tracer
 
 # Seconds at the end for the last spans to be sent.
 SHUTDOWN_TIMEOUT = 5.0
+
+
+def load_exporters(signal: str, environ: Mapping[str, str]) -> list[Any]:
+    """Return the classes of the exporters for ``signal``, "traces" or "metrics".
+
+    Raises ConfigError for one that is not installed.
+    """
+    return [_load(signal, name) for name in _names(signal, environ)]
+
+
+def missing_package(setting: str, package: str) -> ConfigError:
+    """Return the error of a setting that needs a package of OpenTelemetry's."""
+    hint = 'install "djserve[otel]"'
+    return ConfigError([f"{setting} needs the package {package}: {hint}"])
+
+
+def _names(signal: str, environ: Mapping[str, str]) -> Iterator[str]:
+    for name in environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp").split(","):
+        name = name.strip()
+        if name == "otlp":
+            yield _name_otlp(signal, environ)
+        elif name not in ("", "none"):
+            yield name
+
+
+def _name_otlp(signal: str, environ: Mapping[str, str]) -> str:
+    protocol = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL"
+    protocol = environ.get(own, protocol)
+    return "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
+
+
+def _load(signal: str, name: str) -> Any:
+    group = f"opentelemetry_{signal}_exporter"
+    for entry in metadata.entry_points(group=group, name=name):
+        return entry.load()
+    known = sorted({entry.name for entry in metadata.entry_points(group=group)})
+    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    problem = f"{variable}: no exporter {name!r} is installed"
+    raise ConfigError([f"{problem} (there are: {', '.join(known)})"])
 
 
 def require_tracing() -> None:
