@@ -13,7 +13,7 @@ from django.core.checks import register
 from django.core.exceptions import ImproperlyConfigured
 
 from djserve.errors import CHANNELS_HINT
-from djserve.instrumentation import notes, tracing_context
+from djserve.instrumentation import notes
 
 
 class DjserveConfig(AppConfig):
@@ -35,7 +35,7 @@ class DjserveConfig(AppConfig):
         for module in (project, channel_layers, database):
             for check in module.CHECKS:
                 register(check, TAG)
-        tracing_context.preparations.add(_trace_django)
+        notes.trace_preparations.add(_trace_django)
         notes.preparations.add(_note_requests)
         notes.view_preparations.add(_note_views)
 

@@ -9,8 +9,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from djserve.instrumentation.notes import current_trace_id
 from djserve.instrumentation.request_id import current_request_id, find_request_id
-from djserve.instrumentation.tracing_context import current_trace_id
 
 if TYPE_CHECKING:
     from djserve.instrumentation.events import RequestRecord

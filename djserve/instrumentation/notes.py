@@ -1,12 +1,16 @@
-"""What a log wants to know of a request beyond its record, kept for it until the end.
+"""What a log wants to know of a request beyond its record: notes, and its trace.
 
 The server puts a dictionary into the scope's extensions, if a log asks for it; what
 serves the request writes into it, and the logs read it when the request has ended. A
 server without such a log has none of this on the way of a request.
+
+A trace is known to the logs whether or not OpenTelemetry is installed: everything else
+about traces is in ``instrumentation.tracing``, imported only if tracing is on.
 """
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,6 +51,12 @@ DJANGO_REQUEST = "djserve.request"
 
 view_preparations = Preparations()
 """Called when the views of requests are first wanted in this process."""
+
+current_trace_id: ContextVar[str] = ContextVar("djserve_trace_id", default="")
+"""The trace, in hexadecimal digits, that the running code belongs to; "" for none."""
+
+trace_preparations = Preparations()
+"""Called when tracing begins in this process, if it ever does."""
 
 
 def take_view(scope: MutableMapping[str, Any] | None) -> str:

@@ -19,7 +19,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from djserve.instrumentation.tracing_context import current_trace_id
+from djserve.instrumentation.notes import current_trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

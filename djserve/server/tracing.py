@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from djserve.asgi.outcomes import is_disconnect
 from djserve.asgi.unrouted import is_unrouted
-from djserve.instrumentation.tracing_context import preparations
+from djserve.instrumentation.notes import trace_preparations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def open_tracing(config: TracingConfig, end_timeout: float) -> Iterator[Tracing 
     from djserve.instrumentation.otel import Export
 
     export = Export()
-    preparations.run()
+    trace_preparations.run()
     tracing = create_tracing(export.tracer)
     try:
         yield tracing

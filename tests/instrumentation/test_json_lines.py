@@ -17,8 +17,8 @@ from djserve.instrumentation.json_lines import (
     format_json,
     format_time,
 )
+from djserve.instrumentation.notes import current_trace_id
 from djserve.instrumentation.request_id import current_request_id
-from djserve.instrumentation.tracing_context import current_trace_id
 from djserve.interfaces import Headers, RequestHead
 
 

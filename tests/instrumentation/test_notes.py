@@ -12,6 +12,7 @@ from djserve.instrumentation.notes import (
     EXTENSION,
     REQUEST,
     Preparations,
+    current_trace_id,
     find_user,
     view_name,
 )
@@ -94,3 +95,7 @@ def test_each_preparation_happens_once_and_only_when_it_is_wanted() -> None:
     preparations.run()
     preparations.run()
     assert calls == ["first", "second"]
+
+
+def test_code_outside_a_request_belongs_to_no_trace() -> None:
+    assert current_trace_id.get() == ""

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from djserve.errors import ConfigError
+from djserve.instrumentation.notes import current_trace_id
 from djserve.instrumentation.tracing import (
     DISCONNECTED,
     ServerSpan,
@@ -19,7 +20,6 @@ from djserve.instrumentation.tracing import (
     describe,
     find_method,
 )
-from djserve.instrumentation.tracing_context import current_trace_id
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
