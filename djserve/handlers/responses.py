@@ -25,7 +25,7 @@ from django.http import FileResponse, HttpResponseBase
 from django.http.response import ResponseHeaders
 from django.utils.http import parse_http_date_safe
 
-from djserve.files.ranges import choose_part
+from djserve.files.answers import choose_part
 from djserve.handlers.threads.hops import Hops
 from djserve.handlers.threads.mailbox import Mailbox
 from djserve.instrumentation.limits import note_unavailable
