@@ -86,9 +86,8 @@ def _order(config: ACMEConfig, folder: CertificateFolder) -> None:
     from acme import crypto_util
     from josepy import jwk
 
-    # Its import makes the challenge known to the library.
-    from djserve.acme import tls_alpn  # noqa: F401
-    from djserve.acme.network import Network
+    # Its import also makes the challenge known to the library.
+    from djserve.acme.library import Network
 
     if config.acme_ca_file is not None:
         # What the library's own client (requests) reads.
@@ -139,7 +138,7 @@ def _answer(
     folder: CertificateFolder, challenge: Any, name: str, account: Any
 ) -> tuple[Any, Path]:
     """Put the answer to a challenge in its place; return what tells of it, and that."""
-    from djserve.acme.tls_alpn import TLSALPN01, make_certificate
+    from djserve.acme.library import TLSALPN01, make_certificate
 
     response, content = challenge.response_and_validation(account)
     if isinstance(challenge.chall, TLSALPN01):
