@@ -1,4 +1,4 @@
-"""The settings, the apps and the application of a project."""
+"""The settings, the apps, the application and the databases of a project."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from django.apps import apps
 from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.checks import CheckMessage, Error, Info, Warning
 from django.core.management import get_commands
+from django.db import connections
 
 from djserve.asgi.origin import OriginPolicy, create_policy, origin_allowed
 from djserve.checks import Apps, load_or_none, parse_version
@@ -25,7 +26,8 @@ from djserve.conf.processes import ProcessConfig
 from djserve.conf.suggestions import suggest
 from djserve.errors import ConfigError
 from djserve.handlers.chain import find_divided
-from djserve.handlers.runtime import current_config
+from djserve.handlers.connection_bound import pool_size
+from djserve.handlers.runtime import current_config, thread_count
 
 _OLDEST_ASGIREF = (3, 13)
 
@@ -288,6 +290,36 @@ def find_process_problems(processes: Sequence[ProcessConfig]) -> list[CheckMessa
     ]
 
 
+def check_database_pools(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report database connection pools that are smaller than what threads may open."""
+    try:
+        config = current_config().django
+        threads = thread_count(config)
+    except ConfigError:
+        # Reported by the check of the settings themselves.
+        return []
+    most = config.database_connections
+    wanted = threads if most is None else min(threads, most)
+    messages: list[CheckMessage] = []
+    for alias, database in connections.settings.items():
+        size = pool_size(database)
+        if size is not None and size < wanted:
+            messages.append(
+                Warning(
+                    f"The connection pool of database {alias!r} has {size} "
+                    f"connections: of the {threads} threads that compute, no more are "
+                    "connected to it at a time, and the others wait.",
+                    hint=f'Raise "max_size" in OPTIONS["pool"] to {wanted}, or lower '
+                    "THREADS in DJSERVE (by default four for each CPU and four more, "
+                    "32 at most). DATABASE_CONNECTIONS, by default the number of these "
+                    "threads, can be no more than the size of the pool; set to "
+                    f"{size}, it says that this is meant.",
+                    id="djserve.W007",
+                )
+            )
+    return messages
+
+
 CHECKS = (
     check_configuration,
     check_installed_apps,
@@ -299,6 +331,7 @@ CHECKS = (
     check_cors_origins,
     check_middleware,
     check_processes,
+    check_database_pools,
 )
 
 
