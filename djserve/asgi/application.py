@@ -17,8 +17,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from djserve.asgi.consumers import attend_consumers
-from djserve.asgi.outcomes import ends_the_loop, is_disconnect
-from djserve.asgi.unrouted import is_unrouted, log_unrouted
+from djserve.asgi.outcomes import (
+    ends_the_loop,
+    is_disconnect,
+    is_unrouted,
+    log_unrouted,
+)
 from djserve.errors import ApplicationError
 
 if TYPE_CHECKING:

@@ -1,15 +1,28 @@
 """What an exception out of an application's call is: a fault, a farewell, or not its.
 
-Knows neither exchanges nor the log.
+A WebSocket that the application has no route for is the client's mistake and no fault.
+Channels' routers and Django's handler raise ValueError for it, as if the application
+were wrong, from below whatever stands around them: any stranger could fill the log with
+tracebacks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
+from typing import TYPE_CHECKING
 
-from djserve.errors import ClientDisconnected
+from djserve.errors import ClientDisconnected, ProtocolError
+from djserve.instrumentation.events import escape, format_client
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from djserve.asgi.types import Scope
+
+logger = logging.getLogger("djserve.error")
 
 # Raised by Python itself for a mistake in the code that handles a disconnect.
 _MISTAKES = (
@@ -20,6 +33,15 @@ _MISTAKES = (
     NameError,
     TypeError,
 )
+
+_DJANGO = "Django can only handle ASGI/HTTP connections"
+ROUTERS = {
+    ("channels.routing", "URLRouter.__call__"): "No route found for path ",
+    ("channels.routing", "ProtocolTypeRouter.__call__"): "No application configured",
+    ("django.core.handlers.asgi", "ASGIHandler.__call__"): _DJANGO,
+    ("djserve.handlers.handler", "ASGIHandler.__call__"): _DJANGO,
+}
+"""Who raises the ValueError for a missing route, and how its message begins."""
 
 
 def is_disconnect(error: BaseException) -> bool:
@@ -47,15 +69,21 @@ def _converted(error: BaseException) -> BaseException | None:
     context = error.__context__
     if context is None or isinstance(error, _MISTAKES):
         return None
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
+    place = _innermost(error)
     caught = context.__traceback__
     while place is not None and caught is not None:
         if caught.tb_frame is place.tb_frame:
             return context
         caught = caught.tb_next
     return None
+
+
+def _innermost(error: BaseException) -> TracebackType | None:
+    """Return the place in which an exception was raised, None before it was."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place
 
 
 def ends_the_loop(error: BaseException, task: asyncio.Task[None] | None) -> bool:
@@ -83,3 +111,30 @@ def _running_task() -> asyncio.Task[None] | None:
         return asyncio.current_task()
     except RuntimeError:
         return None
+
+
+def is_unrouted(scope: Scope, error: BaseException) -> bool:
+    """Return whether the router itself, and nothing that it called, found no route."""
+    if scope["type"] != "websocket" or not isinstance(error, ValueError):
+        return False
+    place = _innermost(error)
+    if place is None:
+        return False
+    frame = place.tb_frame
+    router = frame.f_globals.get("__name__", ""), frame.f_code.co_qualname
+    message = ROUTERS.get(router)
+    return message is not None and str(error).startswith(message)
+
+
+def log_unrouted(scope: Scope) -> ProtocolError:
+    """Log a missing route in one line; return what the client is to be told."""
+    path, client = escape(scope["path"]), format_client(scope["client"])
+    logger.warning("No route for a WebSocket to %s from %s", path, client)
+    return ProtocolError("No route", 404)
+
+
+def refusal_status(error: BaseException) -> int:
+    """Return the status for a WebSocket that an exception has kept from opening."""
+    if isinstance(error, ProtocolError):
+        return error.status
+    return 503 if isinstance(error, asyncio.CancelledError) else 500

@@ -14,7 +14,7 @@ from djserve.asgi.application import log_fault
 from djserve.asgi.consumers import attend_consumers
 from djserve.asgi.http_messages import take_body
 from djserve.asgi.inbox import Inbox, wait, wake
-from djserve.asgi.unrouted import refusal_status
+from djserve.asgi.outcomes import refusal_status
 from djserve.asgi.websocket_messages import (
     take_close,
     take_data,

@@ -9,8 +9,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from djserve.asgi.outcomes import is_disconnect
-from djserve.asgi.unrouted import is_unrouted
+from djserve.asgi.outcomes import is_disconnect, is_unrouted
 from djserve.instrumentation.notes import trace_preparations
 
 if TYPE_CHECKING:
