@@ -21,7 +21,7 @@ from djserve.asgi.websocket import WebSocketExchange
 from djserve.handlers.chain import may_be_made_twice
 from djserve.handlers.cursors import close_unused_connections
 from djserve.handlers.handler import ASGIHandler
-from djserve.handlers.originals import OriginalHandler
+from djserve.handlers.patches import OriginalHandler
 from djserve.handlers.request_context import own_exchange
 from djserve.handlers.runtime import make_lease, shared_pool
 from djserve.handlers.threads.asgiref_compat import (

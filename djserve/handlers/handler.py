@@ -36,10 +36,10 @@ from djserve.handlers.body import (
 from djserve.handlers.chain import AsyncChain, Stage, may_be_made_twice
 from djserve.handlers.direct import DirectLane
 from djserve.handlers.layers import IN_SYNC_LANE
-from djserve.handlers.originals import OriginalHandler
 from djserve.handlers.patches import (
     METHODS,
     NO_PATCHES,
+    OriginalHandler,
     Patches,
     current_patches,
     is_asgiref_patched,

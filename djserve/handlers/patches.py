@@ -1,7 +1,11 @@
-"""What tracing agents have replaced among the methods of Django's handlers.
+"""Django's handlers as they are in its source, and what agents have replaced of them.
 
-An agent replaces ``ASGIHandler.__call__``, ``get_response`` and others, before or after
-an application is made, and relies on all of them being called.
+A tracing agent may put its own subclass in the place of a class, or a proxy. djserve's
+handlers derive from the classes in Django's source; an instance of the agent's class
+stays what it is.
+
+An agent also replaces ``ASGIHandler.__call__``, ``get_response`` and others, before or
+after an application is made, and relies on all of them being called.
 Each method is compared with what Django's source defines; from then on, a comparison of
 identities before each request tells whether anything has changed. The same goes for the
 two methods by which asgiref takes a call into a thread.
@@ -14,18 +18,45 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from inspect import getattr_static
+from inspect import getattr_static, unwrap
 from operator import attrgetter, is_, itemgetter
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asgiref import sync
 from asgiref.sync import SyncToAsync
 from django.core.handlers import asgi, base, exception
 from django.utils import module_loading
 
-from djserve.handlers.originals import OriginalBase, OriginalHandler
 from djserve.handlers.threads.asgiref_compat import CALL_METHODS
+
+
+def find_base(found: Any) -> Any:
+    """Return the class with ``load_middleware`` that ``found`` comes from."""
+    lineage = reversed(unwrap(found).__mro__)
+    return next(kind for kind in lineage if "load_middleware" in vars(kind))
+
+
+def find_handler(root: Any) -> Any:
+    """Return the first class derived from ``root`` that is a handler for ASGI."""
+    return next(kind for kind in _heirs(root) if "create_request" in vars(kind))
+
+
+def _heirs(root: Any) -> Iterator[Any]:
+    """Return all that derive from a class, each before those that derive from it."""
+    kinds = root.__subclasses__()
+    yield from kinds
+    for kind in kinds:
+        yield from _heirs(kind)
+
+
+if TYPE_CHECKING:
+    OriginalBase = base.BaseHandler
+    OriginalHandler = asgi.ASGIHandler
+else:
+    OriginalBase = find_base(base.BaseHandler)
+    OriginalHandler = find_handler(OriginalBase)
+
 
 ENTRY = "__call__"
 

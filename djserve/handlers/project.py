@@ -25,8 +25,7 @@ from djserve.handlers.channels import (
     replace_handler,
 )
 from djserve.handlers.handler import ASGIHandler
-from djserve.handlers.originals import OriginalHandler
-from djserve.handlers.patches import refresh_patches
+from djserve.handlers.patches import OriginalHandler, refresh_patches
 from djserve.server.loading import import_application
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from django.urls import ResolverMatch, set_script_prefix
 from djserve.handlers.body import set_content_length
 from djserve.handlers.chain import Stage, SyncChain
 from djserve.handlers.cursors import reset_debugging
-from djserve.handlers.originals import OriginalBase, OriginalHandler
-from djserve.handlers.patches import resolves_as_django
+from djserve.handlers.patches import OriginalBase, OriginalHandler, resolves_as_django
 from djserve.handlers.request_context import DjangoHandler, RequestContext
 from djserve.handlers.responses import plan_file, send_busy, send_content, start_message
 from djserve.handlers.routing import (

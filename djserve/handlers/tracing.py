@@ -14,8 +14,7 @@ from django.http import HttpRequest
 from django.urls import ResolverMatch, get_script_prefix
 
 from djserve.handlers.handler import ASGIHandler
-from djserve.handlers.originals import OriginalBase
-from djserve.handlers.patches import watch_resolution
+from djserve.handlers.patches import OriginalBase, watch_resolution
 from djserve.handlers.sync_lane import SyncHandler
 from djserve.instrumentation.tracing import current_span
 
