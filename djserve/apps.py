@@ -65,6 +65,6 @@ def _note_views() -> None:
 
 
 def _trace_django() -> None:
-    from djserve.handlers.tracing import trace_django
+    from djserve.handlers.notes import trace_django
 
     trace_django()
