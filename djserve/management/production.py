@@ -20,10 +20,10 @@ from djserve.files.folders import describe_files
 from djserve.handlers.project import load_project
 from djserve.handlers.routing import resolve_without_project
 from djserve.instrumentation.logging import configure
-from djserve.management.mounting import mount
 from djserve.management.static_files import (
     describe_static_files,
     find_static_folders,
+    mount,
 )
 from djserve.responses import describe_compression
 from djserve.server.redirect import describe_redirect

@@ -42,12 +42,12 @@ from djserve.management.development_processes import (
     follow_parent,
     watch_code,
 )
-from djserve.management.mounting import mount
 from djserve.management.settings_errors import (
     SettingsWatch,
     are_settings_broken,
     is_parent,
 )
+from djserve.management.static_files import mount
 from djserve.net.handover import hold_sockets, protect_sockets
 from djserve.system import CAN_FORK, SYSTEM
 
