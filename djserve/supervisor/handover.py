@@ -15,14 +15,20 @@ import os
 import pickle
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from djserve.conf.loader import configure_without_project
+from djserve.errors import ConfigError
 from djserve.instrumentation.board import create_memory
+from djserve.server.lifecycle import ExitCode
+from djserve.supervisor import processes
+from djserve.supervisor.inheritance import Inheritance
 from djserve.supervisor.processes import command_line
 from djserve.supervisor.signals import hold_signals
-from djserve.supervisor.systemd import read_first_environment
+from djserve.supervisor.systemd import adopt_activation, read_first_environment
 
 if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
@@ -32,7 +38,7 @@ logger = logging.getLogger("djserve")
 VARIABLE = "DJSERVE_INHERITED_SETTINGS"
 BOOTSTRAP = (
     "import sys; sys.path[:] = {path!r}; "
-    "from djserve.supervisor.clean import main; sys.exit(main())"
+    "from djserve.supervisor.handover import main; sys.exit(main())"
 )
 
 
@@ -137,3 +143,27 @@ def _is_installed(package: str) -> bool:
     return origin.startswith(tuple(f"{folder}{os.sep}" for folder in folders)) or (
         f"{os.sep}site-packages{os.sep}" in origin
     )
+
+
+def main() -> int:
+    """Supervise until a signal ends it; return the exit code."""
+    # The process that hands over needs none of it.
+    from djserve.supervisor.arbiter import Arbiter
+
+    handover = Handover.take()
+    processes.given_command = handover.command
+    if handover.timezone is not None:
+        os.environ["TZ"] = handover.timezone
+        time.tzset()
+    # Filters of Django's in LOGGING ask for DEBUG.
+    configure_without_project(debug=handover.debug)
+    try:
+        inheritance = Inheritance.take()
+        config = handover.config
+        bind = adopt_activation(config.bind, config.redirect)
+        arbiter = Arbiter(replace(config, bind=bind), inheritance)
+        return arbiter.run(lambda: apply_logging(handover))
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"djserve: error: {problem}", file=sys.stderr)
+        return ExitCode.CONFIG_WRONG
