@@ -9,18 +9,25 @@ a method that djserve overrides is no longer called.
 from __future__ import annotations
 
 import dis
+from types import ModuleType
 
 from djserve.errors import ConfigError
 
 
-def require(package: str, kind: type, *names: str) -> None:
-    """Raise ConfigError unless a class, or its ``__init__``, has or sets the names."""
-    missing = [name for name in names if not hasattr(kind, name)]
-    if missing:
-        kept = _find_set(kind.__init__)  # type: ignore[misc]
+def require(
+    package: str, owner: type | ModuleType, *names: str, oldest: str = ""
+) -> None:
+    """Raise ConfigError unless a module has the names, or a class has or sets them.
+
+    A class may set them in its ``__init__``. ``oldest`` is the first release with all
+    of them, if older ones are still in use.
+    """
+    missing = [name for name in names if not hasattr(owner, name)]
+    if missing and isinstance(owner, type):
+        kept = _find_set(owner.__init__)  # type: ignore[misc]
         missing = [name for name in missing if kept is not None and name not in kept]
     if missing:
-        raise ConfigError([_describe(package, kind, missing)])
+        raise ConfigError([_describe(package, owner, missing, oldest)])
 
 
 def require_calls(package: str, kind: type, *names: str) -> None:
@@ -39,6 +46,8 @@ def require_calls(package: str, kind: type, *names: str) -> None:
 
 def _find_set(method: object) -> set[str] | None:
     """Return the attributes that a method sets; None for a compiled one."""
+    if method is object.__init__:
+        return set()
     code = getattr(method, "__code__", None)
     if code is None:
         return None
@@ -46,7 +55,9 @@ def _find_set(method: object) -> set[str] | None:
     return {each.argval for each in found if each.opname == "STORE_ATTR"}
 
 
-def _describe(package: str, kind: type, missing: list[str]) -> str:
+def _describe(
+    package: str, owner: type | ModuleType, missing: list[str], oldest: str = ""
+) -> str:
     # Only now: each start would pay for it.
     from importlib.metadata import PackageNotFoundError, version
 
@@ -54,8 +65,13 @@ def _describe(package: str, kind: type, missing: list[str]) -> str:
         installed = version(package)
     except PackageNotFoundError:
         installed = "(unknown version)"
+    if isinstance(owner, type):
+        place = f"{owner.__module__}.{owner.__qualname__}"
+    else:
+        place = owner.__name__
     return (
-        f"{package} {installed} does not fit this djserve, which uses "
-        f"{kind.__module__}.{kind.__qualname__}'s {', '.join(missing)}: install an "
-        f"older {package}, or a newer djserve"
+        f"{package} {installed} does not fit this djserve, which uses {place}'s "
+        f"{', '.join(missing)}: install "
+        f"{f'{package} {oldest}' if oldest else f'an older {package}'}, or a newer "
+        "djserve"
     )

@@ -38,6 +38,20 @@ def test_what_is_missing_is_named_with_its_package() -> None:
     assert "Kind's gone, lost: install an older h2" in problem
 
 
+def test_name_that_a_module_lacks_is_refused_with_the_release_that_has_it() -> None:
+    require("h2", os, "path", oldest="99")
+    with pytest.raises(ConfigError, match=r"uses os's gone: install h2 99, or a newer"):
+        require("h2", os, "path", "gone", oldest="99")
+
+
+def test_class_that_sets_nothing_lacks_the_name() -> None:
+    class Empty:
+        """A class without an ``__init__``."""
+
+    with pytest.raises(ConfigError, match="Empty's gone: install an older h2"):
+        require("h2", Empty, "gone")
+
+
 def test_hook_that_is_called_no_more_is_named() -> None:
     class Deaf:
         def method(self) -> None:

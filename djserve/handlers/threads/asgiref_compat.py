@@ -25,15 +25,14 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from contextvars import Context, ContextVar, Token
-from operator import attrgetter
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-import asgiref
-from asgiref import current_thread_executor, local, sync
+from asgiref import local
 from asgiref.current_thread_executor import CurrentThreadExecutor
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 
 from djserve.handlers.threads.leases import Lease
+from djserve.packages import require
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,54 +40,26 @@ T = TypeVar("T")
 OLDEST = "3.13"
 """The first release of asgiref that has all of the names."""
 
-_NAMES = (
-    (local, "_Storage.data"),
-    (local, "_Storage.thread_id"),
-    (local, "_rehome"),
-    (sync, "AsyncToSync.executors"),
-    (sync, "SyncToAsync.context_to_thread_executor"),
-    (sync, "SyncToAsync.thread_handler"),
-    (sync, "SyncToAsync.thread_sensitive_context"),
-    (sync, "SyncToAsync.threadlocal"),
-    (current_thread_executor, "CurrentThreadExecutor.run_until_future"),
+require("asgiref", local, "_Storage", "_rehome", oldest=OLDEST)
+require("asgiref", vars(local)["_Storage"], "data", "thread_id", oldest=OLDEST)
+require("asgiref", AsyncToSync, "executors", oldest=OLDEST)
+require(
+    "asgiref",
+    SyncToAsync,
+    "context_to_thread_executor",
+    "thread_handler",
+    "thread_sensitive_context",
+    "threadlocal",
+    oldest=OLDEST,
 )
-_EXECUTOR_NAMES = ("_broken", "_old_executor")
-
-
-def find_missing() -> list[str]:
-    """Return the names that the installed asgiref does not have."""
-    missing = [
-        f"{module.__name__}.{name}" for module, name in _NAMES if not _has(module, name)
-    ]
-    # Set by the method; if an agent has put another in its place, they are believed.
-    code = getattr(CurrentThreadExecutor.__init__, "__code__", None)
-    stored = _EXECUTOR_NAMES if code is None else code.co_names
-    return missing + [
-        f"{CurrentThreadExecutor.__module__}.CurrentThreadExecutor.{name}"
-        for name in _EXECUTOR_NAMES
-        if name not in stored
-    ]
-
-
-def _has(module: object, name: str) -> bool:
-    try:
-        attrgetter(name)(module)
-    except AttributeError:
-        return False
-    return True
-
-
-def require_names() -> None:
-    """Raise ImportError for a release of asgiref that djserve does not know."""
-    missing = find_missing()
-    if missing:
-        raise ImportError(
-            f"asgiref {asgiref.__version__} has no {', '.join(missing)}, which djserve "
-            f"needs: install asgiref {OLDEST}, or a release of djserve for this one"
-        )
-
-
-require_names()
+require(
+    "asgiref",
+    CurrentThreadExecutor,
+    "_broken",
+    "_old_executor",
+    "run_until_future",
+    oldest=OLDEST,
+)
 
 _STORAGE: Any = vars(local)["_Storage"]
 _REHOME: Any = vars(local)["_rehome"]
