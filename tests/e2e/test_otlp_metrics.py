@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,61 +12,26 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from tests.e2e.test_metrics import ENVIRONMENT, fetch, fill
+from tests.support.otlp import Collector
 
 pytestmark = pytest.mark.e2e
 
 GUARD = 120.0
 
 
-class Collector:
+class MetricsCollector(Collector):
     """A receiver of metrics over OTLP, and what it was told last."""
 
     def __init__(self) -> None:
         self.resources: list[Any] = []
         self.metrics: dict[str, Any] = {}
-        self._arrived = threading.Condition()
-        collector = self
+        super().__init__("metrics", ExportMetricsServiceRequest)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                size = int(self.headers["Content-Length"])
-                assert self.path == "/v1/metrics"
-                collector.take(
-                    ExportMetricsServiceRequest.FromString(self.rfile.read(size))
-                )
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Log nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}
-        )
-        self._thread.start()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        port = self._server.server_port
-        return {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
-            "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
-            "OTEL_METRIC_EXPORT_INTERVAL": "200",
-            "OTEL_SERVICE_NAME": "site",
-        }
-
-    def take(self, request: Any) -> None:
-        with self._arrived:
-            for resource in request.resource_metrics:
-                self.resources.append(resource.resource)
-                for scope in resource.scope_metrics:
-                    self.metrics |= {metric.name: metric for metric in scope.metrics}
-            self._arrived.notify_all()
-
-    def wait_for(self, is_there: Callable[[], bool]) -> None:
-        with self._arrived:
-            assert self._arrived.wait_for(is_there, GUARD), self.metrics
+    def take(self, message: Any) -> None:
+        for resource in message.resource_metrics:
+            self.resources.append(resource.resource)
+            for scope in resource.scope_metrics:
+                self.metrics |= {metric.name: metric for metric in scope.metrics}
 
     def requests(self) -> int:
         """Return how many requests got 200."""
@@ -86,19 +49,14 @@ class Collector:
         points = [] if metric is None else metric.histogram.data_points
         return {read_attributes(point)["view"]: point.count for point in points}
 
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
 
 def read_attributes(point: Any) -> dict[str, str]:
     return {entry.key: entry.value.string_value for entry in point.attributes}
 
 
 @pytest.fixture
-def collector() -> Iterator[Collector]:
-    collector = Collector()
+def collector() -> Iterator[MetricsCollector]:
+    collector = MetricsCollector()
     yield collector
     collector.close()
 
@@ -123,7 +81,7 @@ def test_figures_of_all_workers_reach_the_collector(
     start_server: Callable[..., Any],
     tmp_path: Path,
     free_port: int,
-    collector: Collector,
+    collector: MetricsCollector,
     workers: int,
 ) -> None:
     words = ("--workers", str(workers))
@@ -131,7 +89,7 @@ def test_figures_of_all_workers_reach_the_collector(
     for number in range(10):
         fetch(f"{server.url}/")
         fetch(f"{server.url}/shop/later/{number}")
-    collector.wait_for(lambda: collector.requests() >= 20)
+    assert collector.wait_for(lambda: collector.requests() >= 20), collector.metrics
     fetch(f"{server.url}/")
     # The last figures are sent when the server ends.
     server.process.terminate()
@@ -153,7 +111,7 @@ def test_site_is_served_and_ended_without_the_collector(
     start_server: Callable[..., Any],
     tmp_path: Path,
     free_port: int,
-    collector: Collector,
+    collector: MetricsCollector,
 ) -> None:
     environment = collector.environment
     environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{free_port + 1}"
@@ -170,7 +128,7 @@ def test_wrong_interval_is_told_at_the_start(
     start_server: Callable[..., Any],
     tmp_path: Path,
     free_port: int,
-    collector: Collector,
+    collector: MetricsCollector,
 ) -> None:
     environment = {**collector.environment, "OTEL_METRIC_EXPORT_INTERVAL": "often"}
     with pytest.raises(pytest.fail.Exception, match="OTEL_METRIC_EXPORT_INTERVAL"):

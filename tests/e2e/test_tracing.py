@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ import websockets.sync.client
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
 )
+
+from tests.support.otlp import Collector
 
 pytestmark = pytest.mark.e2e
 
@@ -86,49 +86,17 @@ execute_from_command_line(sys.argv)
 """
 
 
-class Collector:
+class SpanCollector(Collector):
     """A receiver of spans over OTLP, and what it has received."""
 
     def __init__(self) -> None:
         self._spans: list[dict[str, Any]] = []
-        self._arrived = threading.Condition()
-        collector = self
+        super().__init__("traces", ExportTraceServiceRequest)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                size = int(self.headers["Content-Length"])
-                collector.take(
-                    ExportTraceServiceRequest.FromString(self.rfile.read(size))
-                )
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Log nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        # As often as this it looks whether it is to end.
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}
-        )
-        self._thread.start()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Where the server under test is told to send its spans."""
-        return {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self._server.server_port}",
-            "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
-            "OTEL_BSP_SCHEDULE_DELAY": "50",
-            "OTEL_SERVICE_NAME": "site",
-        }
-
-    def take(self, request: Any) -> None:
-        with self._arrived:
-            for resource in request.resource_spans:
-                for scope in resource.scope_spans:
-                    self._spans += map(read_span, scope.spans)
-            self._arrived.notify_all()
+    def take(self, message: Any) -> None:
+        for resource in message.resource_spans:
+            for scope in resource.scope_spans:
+                self._spans += map(read_span, scope.spans)
 
     def wait(self, *names: str) -> dict[str, dict[str, Any]]:
         """Return spans by their names once there are spans of all these names."""
@@ -136,15 +104,10 @@ class Collector:
         def missing() -> set[str]:
             return {*names} - {span["name"] for span in self._spans}
 
-        with self._arrived:
-            arrived = self._arrived.wait_for(lambda: not missing(), TIMEOUT)
-        assert arrived, f"{missing()} missing among {self._spans}"
+        assert self.wait_for(lambda: not missing()), (
+            f"{missing()} missing among {self._spans}"
+        )
         return {span["name"]: span for span in self._spans}
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 def read_span(span: Any) -> dict[str, Any]:
@@ -156,8 +119,8 @@ def read_span(span: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def collector() -> Iterator[Collector]:
-    collector = Collector()
+def collector() -> Iterator[SpanCollector]:
+    collector = SpanCollector()
     yield collector
     collector.close()
 
@@ -167,7 +130,7 @@ def serve(
     tmp_path: Path,
     start_server: Callable[..., Any],
     free_port: int,
-    collector: Collector,
+    collector: SpanCollector,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Any]:
     """Give ``serve(*command)`` for a command that serves the project."""
@@ -193,7 +156,7 @@ ALONE = ("-m", "djserve", "site_urls:application", "--bind", "127.0.0.1:{port}")
     "command", [RUNASGI, RUNSERVER, ALONE], ids=["runasgi", "runserver", "djserve"]
 )
 def test_views_are_traced_by_each_command(
-    serve: Callable[..., Any], collector: Collector, command: tuple[str, ...]
+    serve: Callable[..., Any], collector: SpanCollector, command: tuple[str, ...]
 ) -> None:
     server = serve(*command)
     with httpx.Client(base_url=server.url, timeout=TIMEOUT) as client:
@@ -208,7 +171,7 @@ def test_views_are_traced_by_each_command(
 
 
 def test_spans_of_views_are_children(
-    serve: Callable[..., Any], collector: Collector
+    serve: Callable[..., Any], collector: SpanCollector
 ) -> None:
     server = serve(*RUNASGI)
     process = httpx.get(f"{server.url}/sync/5/", timeout=TIMEOUT).text
@@ -222,7 +185,7 @@ def test_spans_of_views_are_children(
 
 
 def test_span_of_a_consumer_is_a_child(
-    serve: Callable[..., Any], collector: Collector
+    serve: Callable[..., Any], collector: SpanCollector
 ) -> None:
     url = f"ws://127.0.0.1:{serve(*RUNASGI).port}/echo/"
     with websockets.sync.client.connect(url, open_timeout=TIMEOUT) as client:
@@ -235,7 +198,7 @@ def test_span_of_a_consumer_is_a_child(
 
 
 def test_forked_workers_send_their_spans(
-    serve: Callable[..., Any], collector: Collector
+    serve: Callable[..., Any], collector: SpanCollector
 ) -> None:
     server = serve(*RUNASGI, "--workers", "2")
     workers: set[str] = set()

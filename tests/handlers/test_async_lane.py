@@ -18,7 +18,6 @@ from django.urls import path
 
 from djserve.handlers import ASGIHandler
 from djserve.handlers.responses import PATHSEND
-from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads.pool import ThreadPool
 from tests.handlers.configuration import DEFAULT_MIDDLEWARE
 from tests.handlers.conversation import Conversation
@@ -81,13 +80,6 @@ urlpatterns = [
     path("file/", file),
     path("outlived/", outlived),
 ]
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPool]:
-    pool = make_pool(2)
-    yield pool
-    assert pool.close(60)
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,6 @@ from djserve.handlers.cursors import (
     track_cursors,
 )
 from djserve.handlers.handler import ASGIHandler
-from djserve.handlers.runtime import make_pool
 from djserve.handlers.threads.pool import ThreadPool
 from tests.support.postgresql import running_postgresql
 from tests.support.waiting import wait_until
@@ -83,13 +82,6 @@ def database(age: int | None, schema: None, django_db_blocker: Any) -> Iterator[
     with django_db_blocker.unblock():
         yield ALIAS
         connections[ALIAS].close()
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPool]:
-    pool = make_pool(2)
-    yield pool
-    assert pool.close(60)
 
 
 def all_rows() -> Any:

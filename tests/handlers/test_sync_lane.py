@@ -23,7 +23,6 @@ from django.urls import path
 
 from djserve.handlers import ASGIHandler
 from djserve.handlers.responses import PATHSEND
-from djserve.handlers.runtime import make_pool
 from djserve.handlers.sync_lane import outcome
 from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.pool import ThreadPool
@@ -99,13 +98,6 @@ urlpatterns = [
     path("file/", file),
     path("closes-slowly/", closes_slowly),
 ]
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPool]:
-    pool = make_pool(2)
-    yield pool
-    assert pool.close(60)
 
 
 @pytest.fixture(autouse=True)

@@ -5,19 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from djserve.handlers.threads.leases import Lease, run_safely
 from djserve.handlers.threads.pool import ThreadPool
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPool]:
-    pool = ThreadPool(2)
-    yield pool
-    assert pool.close(60)
 
 
 def occupy(pool: ThreadPool) -> threading.Event:

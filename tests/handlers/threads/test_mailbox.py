@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -14,13 +13,6 @@ from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.mailbox import Mailbox
 from djserve.handlers.threads.pool import ThreadPool
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPool]:
-    pool = ThreadPool(2)
-    yield pool
-    assert pool.close(60)
 
 
 def test_many_results_share_a_wake_up() -> None:
