@@ -28,6 +28,8 @@ from djserve.conf.schema_https import certificate_path
 from djserve.system import read_regular, replace_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from djserve.conf.schema_https import ACMEConfig
 
 # Of a certificate's life, after which the next one is ordered.
@@ -127,25 +129,37 @@ def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _make_placeholder(domains: tuple[str, ...]) -> bytes:
-    """Make a certificate that lets the server begin; no client trusts it."""
+def self_sign(
+    name: x509.NameAttribute,
+    domains: Iterable[str],
+    life: timedelta,
+    *critical: x509.ExtensionType,
+) -> bytes:
+    """Return a new key and a certificate by it, valid from an hour ago, in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
-    attribute = x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, _PLACEHOLDER)
-    name = x509.Name([attribute])
+    subject = x509.Name([name])
+    names = x509.SubjectAlternativeName([x509.DNSName(domain) for domain in domains])
     now = datetime.now(UTC)
-    names = [x509.DNSName(domain) for domain in domains]
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + _PLACEHOLDER_LIFE)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(key, hashes.SHA256())
+        .not_valid_after(now + life)
+        .add_extension(names, critical=False)
     )
+    for extension in critical:
+        builder = builder.add_extension(extension, critical=True)
+    certificate = builder.sign(key, hashes.SHA256())
     return private_pem(key) + certificate.public_bytes(Encoding.PEM)
+
+
+def _make_placeholder(domains: tuple[str, ...]) -> bytes:
+    """Make a certificate that lets the server begin; no client trusts it."""
+    name = x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, _PLACEHOLDER)
+    return self_sign(name, domains, _PLACEHOLDER_LIFE)
 
 
 def _is_placeholder(certificate: x509.Certificate) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,8 @@ from acme.challenges import (
     KeyAuthorizationChallengeResponse,
 )
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from djserve.acme.folder import private_pem
+from djserve.acme.folder import self_sign
 
 if TYPE_CHECKING:
     import requests
@@ -67,23 +64,8 @@ def make_certificate(domain: str, key_authorization: str) -> bytes:
     digest = hashlib.sha256(key_authorization.encode("ascii")).digest()
     # An OCTET STRING of DER, of 32 bytes.
     identifier = x509.UnrecognizedExtension(_ACME_IDENTIFIER, b"\x04\x20" + digest)
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "acme challenge")])
-    names = x509.SubjectAlternativeName([x509.DNSName(domain)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + _LIFE)
-        .add_extension(names, critical=False)
-        .add_extension(identifier, critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return private_pem(key) + certificate.public_bytes(Encoding.PEM)
+    name = x509.NameAttribute(x509.NameOID.COMMON_NAME, "acme challenge")
+    return self_sign(name, [domain], _LIFE, identifier)
 
 
 class Network(client.ClientNetwork):
