@@ -3,6 +3,35 @@
 Beside it, the waiting of any number of tasks for one fact.
 """
 
+# Back-pressure, from the application to the peer and back
+#
+# Nothing that a peer sends, and nothing that an application sends, is kept without a
+# bound. Each stage knows only its neighbour: it is told to pause, or it asks.
+#
+# The application reads slowly. What has come waits here (a WebSocket's messages) or in
+# the exchange (a request's content, ``http.INBOX_LIMIT``). At the limit the stage below
+# is told to pause, and so on down to the transport, which stops reading the socket;
+# then the kernel's buffer fills and TCP holds the peer back. HTTP/2 cannot stop a
+# socket that it shares between streams: there the stream's window is not opened (RFC
+# 9113 section 5.2). A limit is checked once the data is in, so it may be exceeded by
+# the message that reaches it, or by what else of a request's content was read from the
+# socket with it.
+#
+# Reading resumes at half of both limits, not just below them: with one message taken
+# and one let in, each would cost a pause and a resumption. The content of a request is
+# taken as a whole, so there all of it has gone when reading resumes.
+#
+# The peer reads slowly. The transport tells its receiver ``pause_writing`` above its
+# limit; the application's ``send`` has written by then, and does not return until
+# ``resume_writing``. So an application that awaits each ``send``, as ASGI has it, has
+# one message above the limit at the most.
+#
+# A task that waits for either is woken through ``wake``, and looks for the fact again:
+# between the wake-up and its turn another waiter may have taken what there was, or the
+# connection may have ended. The end of a conversation wakes the readers, and the loss
+# of the connection both: nothing else would wake a task that waits for a peer that has
+# gone.
+
 from __future__ import annotations
 
 from asyncio import get_running_loop

@@ -5,6 +5,28 @@ register of its name; a file ``=group=channel`` is a plain name's membership of 
 which belongs to no process.
 """
 
+# What is trusted, and how a change is seen
+#
+# Messages of a layer are the application's own, and who can send one can call its
+# handlers. So the folder is the border: mode 0700, one owner, checked with ``lstat``
+# before use and whenever its time of change is new. In /tmp others can make a folder of
+# any name first, therefore its owner is compared and not only its mode. Peers on a
+# socket are asked for their user as well (``is_trusted``), where the system tells: the
+# folder may have been moved away and replaced between the check and the connection.
+#
+# The list of processes is a folder because a folder has the one property that is
+# needed: the kernel changes its time with each entry that comes or goes. A sender
+# compares that time with the one it knows, which is one system call, and reads the
+# folder only if it differs. The clock of files ticks every few milliseconds, and two
+# changes within one tick bear the same time. For ``_TICK`` seconds after a change the
+# folder is therefore read each time: the second change would otherwise never be seen.
+#
+# Entries appear complete. A socket and a register are made under a name that begins
+# with a dot and renamed; the register last, since it is what others list. They go with
+# the register last, too: as long as it stands, others can find that its owner has
+# ended. What a killed process leaves under such a name is removed after a minute by any
+# other.
+
 from __future__ import annotations
 
 import atexit

@@ -11,6 +11,35 @@ none can be lost, late or out of order: once ``group_add`` has returned, every p
 sees the byte. Two groups that share a slot cost a message that the owner drops.
 """
 
+# How a sender and a member agree without a message
+#
+# The question that a layer has to answer is whether a message that is sent after
+# ``group_add`` has returned reaches the member, in whatever processes the two are. With
+# messages for joining and leaving, the answer depends on how far those have come in
+# each process. Here joining is a store to memory that all processes map, and sending
+# begins with a load from it:
+#
+# - ``group_add`` stores 1 to the byte of the group's slot, then returns. A sender that
+#   begins after that sees the 1 (one machine has one memory) and writes the message to
+#   the process. There it meets the exact membership, which only that process has.
+# - ``group_discard`` clears the byte when the last member of any group in the slot has
+#   left (``_members`` counts). A sender that saw the 1 just before sends a message that
+#   the process drops: no one can tell that from a message sent a moment earlier.
+#
+# A byte or an aligned word is stored by one instruction, so a reader sees either value
+# and nothing in between. Two things that belong together are put into one word for the
+# same reason: the table of channels has the key and the state of a channel in 64 bits.
+# There is one writer for each register, its owner, so there is nothing to lock.
+#
+# 65,536 slots for any number of groups: two groups may share one, which costs a message
+# to a process without a member, and never loses one.
+#
+# A process that is killed cannot take itself out. Its lock on the register ends with
+# it, by the kernel's doing, which is what ``is_abandoned`` asks for; a process number
+# could have been given to another process by then. The heartbeat answers another
+# question: whether its loop reads at all. A process that is stopped has its lock and no
+# heartbeat.
+
 from __future__ import annotations
 
 import hashlib

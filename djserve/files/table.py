@@ -9,6 +9,35 @@ What was found may change while it is served: ``tick`` makes each file be asked 
 size and time again at its next use, at most once between two ticks.
 """
 
+# Why an index, and not the file system
+#
+# A server of files is usually a function from a path to an open file, and most of its
+# faults were in that function: ``..``, encoded slashes, NUL, trailing dots, links,
+# names of devices. Here no function maps one to the other. The folders are walked once,
+# and a request is a look-up among the paths that were found. A path can only be
+# missing.
+#
+# The costs, and how they are bounded. Files that are added later are not found until
+# the next start or reload: static files of a release do not come one by one. Files that
+# change are noticed. Each entry has the tick of its last look, and is compared with the
+# file (size and time of change) once in each tick, at its first use: a busy file costs
+# one ``stat`` for each variant in a tick, an idle one nothing, and no watcher is
+# needed. A file is described again as a whole, with its variants, its ETag and its
+# fields, so no response mixes two states of it.
+#
+# Compressed variants are found with their file and belong to it. One that is older than
+# its file is left out, since it would be the old content under a new ETag; a second is
+# allowed for, since tools write them in any order and copies lose it. One that is not
+# smaller is left out, since it would only cost the client time.
+#
+# ETags are made of time and size, and of the coding. They are strong (RFC 9110 section
+# 8.8.1): the bytes of a variant are not those of the plain file, so theirs must differ.
+# All workers give the same one, and all machines whose copies keep the times.
+#
+# Small files are kept in memory after their first use, up to CACHE_SIZE in a process.
+# There is no eviction. The static files of a site fit or they do not; a cache that
+# replaces entries under load would read files again just when there is no time for it.
+
 from __future__ import annotations
 
 import logging

@@ -10,6 +10,31 @@ in LAYOUT that its supervisor has others, counts in separate memory then, and co
 the single figures to the supervisor's at each beat.
 """
 
+# Shared memory without locks
+#
+# A lock in shared memory would be held for ever by a worker that is killed with it, and
+# the supervisor would wait for a worker that is stopped. There are none, and this is
+# why none is needed:
+#
+# - One writer. The worker alone writes its board; the supervisor reads. What has to be
+#   summed up over workers is summed up by the reader.
+# - One word. A figure is an aligned word of 64 bits, stored by one instruction: a
+#   reader sees the old number or the new one. Figures that belong together (a count and
+#   a sum) may be read between two stores, and are then out of step by one request,
+#   which is of no importance to metrics.
+# - Only totals survive. When a worker ends, what only grows is added to the board of
+#   the retired (``add_totals``), so that no counter ever falls (a collector would take
+#   that for a restart). What was a state, such as open connections, ends with its
+#   worker.
+#
+# The memory has no name in the file system. It is passed on as a descriptor, and is
+# gone with the last process that has it.
+#
+# A table has a place for each combination of method, status and protocol instead of a
+# dictionary that grows: counting is an addition to a known place, the size is fixed,
+# and a client that invents methods or statuses cannot make it grow. What has no place
+# of its own is counted under "other".
+
 from __future__ import annotations
 
 import mmap

@@ -3,6 +3,33 @@
 Pure functions of what the request and the response say.
 """
 
+# What decides whether a response is compressed
+#
+# 1. The client (``choose``, once for a request): Accept-Encoding by weight, and of
+#    equal weights the first in COMPRESSION_CODINGS. A client that prefers
+#    "identity" gets it. HEAD has no content to compress.
+# 2. Who asks. BREACH recovers a secret of a page, such as a token against forgery, from
+#    the length of compressed responses that also contain what the attacker chose. It
+#    needs a page of the attacker's that has the victim's browser send many requests
+#    with the victim's cookies. Browsers mark these by Sec-Fetch-Site; with credentials
+#    in them, they are answered without compression.
+# 3. The response (``plan``): statuses without content, parts of a content (206),
+#    content that is coded already, and fields that speak of the exact bytes (digests)
+#    are left alone, and so is "no-transform" (RFC 9110 section 7.7). So are types that
+#    are not listed: images and archives do not become smaller.
+# 4. The length. Below COMPRESSION_MINIMUM_SIZE the coding's own bytes and the time are
+#    worth more than what is saved. A response without a known length is compressed, as
+#    its length is not known to be small.
+#
+# What changes with it. Vary names Accept-Encoding in both forms, compressed or not, or
+# a cache would give the one to clients that take only the other. A strong ETag becomes
+# weak, for the bytes are others; If-None-Match compares weakly (section 13.1.2), so a
+# page is still found unchanged. Content-Length and Accept-Ranges go: both speak of
+# bytes that are not sent.
+#
+# Everything that is unusual (a header that is not bytes, two lengths) is left to the
+# stream, which refuses it in the same way with and without compression.
+
 from __future__ import annotations
 
 from fnmatch import fnmatchcase

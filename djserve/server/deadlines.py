@@ -1,5 +1,24 @@
 """Every timeout on one clock: a sweep over what waits, not a timer for each."""
 
+# Why a sweep and no timers
+#
+# A request would start a timer for its head, one for its content, one for the response
+# and one for keep-alive, and cancel nearly all of them: two operations on the loop's
+# heap each, and a reading of the clock, for something that almost never happens. Here a
+# request changes a counter that the protocols have anyway (``mark``), and once in an
+# interval all connections are asked. What has not changed since the last time is what
+# is late.
+#
+# The price is precision: a timeout ends up to one interval late, never early. The
+# interval is a quarter of the shortest timeout, and at most a second, so a limit of a
+# minute is kept to within two per cent.
+#
+# Time that the loop did not run is not the peer's. If the process was stopped, or a
+# callback has blocked the loop, then all deadlines would be over at once, with the
+# bytes that prove the peers alive still in the kernel's buffers. Such a gap counts as
+# one interval, and the sweep is put off for some turns, in which the loop reads what
+# has come in the meantime.
+
 from __future__ import annotations
 
 import logging

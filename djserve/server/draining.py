@@ -1,5 +1,32 @@
 """The end of all connections, in the manner that suits each, within a bound."""
 
+# How connections end when the server stops
+#
+# A connection that is closed while its peer sends a request looks to the peer like a
+# failure, and most clients do not repeat what is not idempotent (RFC 9110 section
+# 9.2.2). So the listening sockets are closed first, which is not done here, and each
+# kind of connection is then asked for its end in the manner in which its peer can see
+# it coming:
+#
+# - HTTP/1.1 has no frame for it. The next response is the last and says so (Connection:
+#   close, RFC 9112 section 9.6). A connection that is idle gets DRAIN_IDLE_TIMEOUT for
+#   a request that may be on its way already, and is then closed.
+# - A connection that has never sent anything gets FIRST_INPUT_GRACE at the least,
+#   however short that setting is: its client has connected in order to send.
+# - HTTP/2 has GOAWAY (RFC 9113 section 6.8): streams that have begun are completed, and
+#   the client knows which ones were not.
+# - A WebSocket gets a Close frame with code 1012. All at once, they would come back all
+#   at once, to the other workers or to the next server. They are spread over
+#   WEBSOCKET_DRAIN_TIME, those inside of HTTP/2 among them.
+#
+# Everything has to be over in ``timeout``. Each of the times above is therefore at most
+# half of it: the other half is left for what they have started.
+#
+# A close happens one turn of the loop after it was decided, and connections are closed
+# one a turn. In between, the loop reads what has arrived. A request that was in the
+# kernel's buffer when the time was over is answered, and not destroyed by the reset
+# that follows a close with unread bytes.
+
 from __future__ import annotations
 
 import asyncio

@@ -6,6 +6,24 @@ of such; for the rest it waits here, and one that waits is read on in each turn,
 many there are, so that all other connections are served in between.
 """
 
+# Why reading takes turns
+#
+# The loop calls a connection with what the system had for it, and does not return to
+# the others before that call does. A peer chooses what is in it. Six kilobytes can be
+# one piece of content or a thousand chunks of one byte, and the second costs many times
+# as much (RFC 9112 section 7.1 sets no least size, nor does HTTP/2 for its frames). So
+# there are two bounds: bytes are bounded by back-pressure, and work is bounded by this
+# queue.
+#
+# A connection counts what it does by its own measure, stops at a bound of a few
+# milliseconds, keeps the rest, pauses its transport and calls ``wait``. Pausing
+# matters: the rest would grow otherwise while it waits.
+#
+# One connection is read on in each turn of the loop, and not all that wait. The others
+# served in a turn then wait for one such piece of work at the most, however many peers
+# send in this way; those peers share what is left, each in its order. A thousand of
+# them are slow together, and no one else is slowed by more than one of them.
+
 from __future__ import annotations
 
 from collections import deque

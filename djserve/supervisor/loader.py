@@ -5,6 +5,38 @@ is a child, with the channel to the supervisor and the listening sockets. It for
 worker for each order, or becomes one itself if a fork would not be safe.
 """
 
+# Why a process between the supervisor and its workers
+#
+# The supervisor must outlive every state of the code, so it must not import any of it.
+# The workers should share the memory of what they have imported, so they have to be
+# forked from a process that has imported it. The loader is that process: one for each
+# generation of the code, so that new code is always imported by a new interpreter, and
+# never patched over the old.
+#
+# A fork copies one thread. Locks that other threads held at that moment stay locked in
+# the child for good; sockets, timers and the event loop would be shared. So the loader
+# looks, after it has imported the application, for what speaks against a fork
+# (``find_obstacle``): threads of Python's or of a library's own, child processes,
+# Twisted's reactor. If there is anything, it forks nothing; each worker is then a
+# loader that turns into a worker (``BecomeWorker``), at the price of the shared memory.
+# A loop that the application takes when it is imported would be the loader's: asyncio
+# is told that there is none, and the worker imports the application itself. A reactor
+# of Twisted's cannot be taken back in this process, so that one is an error that names
+# PRELOAD.
+#
+# What a worker inherits is chosen. Connections to databases and caches are closed
+# before the first fork. The garbage collector's objects are frozen: a collection in a
+# worker would write to each object's header, and so copy every page that is shared.
+# Listening sockets are inherited by number; the channel, the board and the file for
+# stacks come with the order and are closed here after the fork.
+#
+# The loader waits in one place, a ``select``. SIGCHLD writes to a pipe in that
+# ``select`` (``signal.set_wakeup_fd``), or the end of a child between the look and the
+# wait would go unnoticed. It alone can wait for the workers' ends, since it is their
+# parent, and reports them. When the supervisor has gone (the channel is at its end) it
+# stays until its workers have drained, and ends those that take too long: there is no
+# one else left to do it.
+
 from __future__ import annotations
 
 import asyncio

@@ -4,6 +4,28 @@ So a reload in development is that of production: code with an error is shown, a
 workers keep running until it is fixed.
 """
 
+# What a change of a file leads to
+#
+# The watcher decides nothing. It turns a change into the signal that an operator would
+# send, and all that makes a reload safe is what the supervisor does with that signal: a
+# new loader imports the code, old workers serve until new ones are ready, and code with
+# a mistake leaves everything as it is. A reloader that ends the process and starts it
+# again would have a moment without a server at each change, and no server after a
+# mistake.
+#
+# An editor saves in several steps (a new file, a rename, a backup), and a change of
+# branch touches thousands of files. watchfiles gathers changes until they stop for a
+# moment, and reports them together; a further SIGHUP during a reload is one more reload
+# after it, however many there are. So there is no count or delay here.
+#
+# Only files that can be code, settings or templates are looked at. With all files, a
+# view that writes a log or a database next to the code would reload the server that
+# runs it.
+#
+# A signal must not come after the end. The thread asks for ``_ended`` and sends the
+# signal under one lock, and ``close`` sets it under the same: once that has returned,
+# SIGHUP may have its default action again, which is to end the process.
+
 from __future__ import annotations
 
 import importlib.util

@@ -4,6 +4,35 @@ It has the generations of the code and decides which worker is replaced next. It
 loaders and no workers, and knows the fleet's workers as arguments alone.
 """
 
+# A rolling restart
+#
+# New code is brought in without a moment in which nothing serves, and code that does
+# not work is never brought in at all. The steps, and what each one protects:
+#
+# 1. ``begin`` starts a loader, a new interpreter that imports the newest code. The old
+#    generation serves on. If loading fails (``_refuse``), nothing else has happened.
+# 2. ``_loaded`` makes the new generation the current one. From here a worker that is
+#    started for any reason is one of the new code: a crash in the middle of a rollout
+#    must not bring the old code back.
+# 3. Workers are replaced one at a time (``next_to_replace``, asked by the fleet). A new
+#    one is started first; only when it accepts connections is the old one told to
+#    drain. So a rollout never leaves fewer workers than are wanted, and needs the
+#    memory of one worker in addition, not that of all.
+# 4. If a new worker ends before it is ready, the rollout is given up (``abandon``): the
+#    generation before is the current one again, and its loader, which was kept for
+#    that, makes what is missing. Workers of the new code that serve already stay. That
+#    generation takes over the number of the one that failed, so the next attempt has a
+#    higher number than all workers, and replaces those of either code.
+# 5. When no worker of old code is left, the old loader is told to quit.
+#
+# A rollout that is asked for while one is under way begins after it, and several such
+# requests are one: each loads the newest code, so the last one is enough. Numbers only
+# go up, also over failed attempts: a worker is old if its number is lower.
+#
+# A generation without a loader (``base`` is None) is not an error. A loader that could
+# not be forked from has become a worker itself, or has ended; the next worker of that
+# generation has a loader for itself.
+
 from __future__ import annotations
 
 import logging

@@ -5,6 +5,40 @@ thread that ran the first; a lease that is not held gives its thread back whenev
 has no job. Knows neither Django nor the event loop.
 """
 
+# What a lease promises
+#
+# Code in a thread leaves things there: connections to databases, transactions, values
+# of ``threading.local``. So the parts of one request that need a thread have to run in
+# one thread, one after the other, and two requests must never run in it in turns.
+# asgiref has an executor of one thread for that. A lease gives the same order without a
+# thread that stands idle: its jobs queue in the lease, and the lease queues for a
+# thread.
+#
+# Between two jobs a lease is in one of three states:
+#
+# - *Held*: the thread is parked with it, since more jobs are expected to need what is
+#   there (``is_held``). It does not count as running, so another may run in its place.
+# - *Kept*: it is not held, but ``must_keep`` found the thread in the middle of
+#   something, such as an open cursor (``is_kept``). The thread stays until
+#   ``must_keep`` says no, which the pool asks again from time to time: what it is kept
+#   for may end without a job.
+# - Otherwise the thread goes back, tidied by ``on_idle`` (old connections are closed),
+#   and the next job may run in another. ``last_worker`` is preferred, for its
+#   connections are warm.
+#
+# A job leaves the deque once, by ``popleft`` in the worker or by ``remove`` in
+# ``withdraw``, so it is either run or withdrawn and never both. ``popleft`` takes no
+# lock: only the one worker that serves the lease calls it, and a deque's operations are
+# atomic.
+#
+# What a job returns is called when the thread has been given back. Who is told of the
+# end of a job then finds the thread idle, and a burst of requests one after the other
+# runs in one thread, not in as many as there are.
+#
+# ``Lease`` is an ``Executor`` because asgiref's thread-sensitive contexts take one. So
+# ``sync_to_async`` anywhere below a request, also in code that knows nothing of
+# djserve, ends up in the thread of that request.
+
 from __future__ import annotations
 
 import logging

@@ -4,6 +4,31 @@ Each hand-over by itself costs switches between the loop's thread and another, w
 want the interpreter's lock in turns. Knows neither requests nor Django.
 """
 
+# Why hand-overs are gathered
+#
+# The event loop's thread and a worker's thread share one interpreter lock. A thread
+# that is woken asks for the lock, waits up to a switch interval for it, and takes it
+# from a loop that is in the middle of its turn; so does the loop that is woken for a
+# result. With a wake-up for each request and another for each response, the two would
+# interrupt each other all the time. Both directions are gathered, in two ways, since
+# one end is the loop and the other any thread:
+#
+# - Down, only the loop calls ``post``. A lease takes the job at once, so that it can be
+#   withdrawn, but no thread is woken before the loop has read all that had arrived in
+#   this turn. ``pool.arriving`` counts what has been enlisted and not yet admitted, so
+#   that a thread that ends a job in between knows that others want it.
+# - Up, any thread calls ``put``. The deque needs no lock of its own (its operations are
+#   atomic), and ``_woken`` allows one wake-up until the loop has run. Two threads that
+#   see it unset at the same time wake the loop twice, which does no harm.
+#
+# No result is left behind. A thread appends before it reads ``_woken``, and the loop
+# clears ``_woken`` before it empties the deque: a thread that still finds it set has
+# appended before the loop takes anything out.
+#
+# A result is delivered in an empty context. The context of ``call_soon_threadsafe``
+# would otherwise be that of the first request of the batch, and what one request has in
+# its context variables must never be seen by the code of another.
+
 from __future__ import annotations
 
 import asyncio

@@ -4,6 +4,37 @@ Towards the loop it is a protocol, towards a Twisted protocol it is the transpor
 the protocol is and what the connection belongs to (a port, a connector) it is told.
 """
 
+# The ends of a connection
+#
+# A stream has two directions, and Twisted's protocols may see them end one after the
+# other. Four ends have to be told apart:
+#
+# - ``loseConnection``: send what is buffered, then close. Reading stops at once, as
+#   with Twisted's own transports. A producer that was asked for more, and has not given
+#   it yet, is waited for (``ProducerAdapter.is_awaited``).
+# - ``abortConnection``: close now, with a reset, and drop what is buffered.
+# - ``loseWriteConnection``: end our direction, and read on (a half-close). The end may
+#   only be sent behind all that was written. The loop says that its buffer has fallen
+#   below a limit, not that it is empty; the limit is therefore set to 0, and the end
+#   sent from ``resume_writing``. With an empty buffer it is sent in the next turn,
+#   after what Twisted writes in this one.
+# - ``eof_received``: the peer has ended its direction. A protocol that provides
+#   IHalfCloseableProtocol hears of it and may go on writing; for any other the
+#   connection ends. What had arrived before and is held back by a pause is delivered
+#   first.
+#
+# TLS has no half-close here, and ``EndpointConnection.can_write_eof`` says so. Its
+# layer stands between this object and the protocol, and does not provide
+# IHalfCloseableProtocol, so the end of the TCP stream is the end of the connection: TLS
+# 1.3 would allow one direction to end alone (RFC 8446 section 6.1), but without
+# close_notify it could not be told from an attacker's cut.
+#
+# Once TLS has begun, two objects call for the same connection: the protocol above asks
+# for an orderly end of TLS first (``loseConnection`` leads to the layer, which sends
+# close_notify and then ends what is below), while the layer itself needs the methods of
+# the bare stream. ``_BelowTLS`` is the stream as the layer sees it. With one set of
+# methods for both, the layer's own call would lead back to the layer.
+
 from __future__ import annotations
 
 import socket

@@ -4,6 +4,32 @@ Messages go up to an observer; messages and the closing handshake (RFC 6455 sect
 go down. It has no clock: each deadline is counted in the times that ``tick`` brings.
 """
 
+# The closing handshake (RFC 6455 section 7)
+#
+# Each side sends one Close frame, and nothing after it (section 5.5.1); when both have
+# been sent, the server closes the TCP connection (section 7.1.1), so that TIME_WAIT is
+# held on this side. There are three ways to the end, and the observer hears of it once
+# in each, when the state leaves OPEN:
+#
+# - The peer begins. The parser answers its Close frame, then calls ``close_received``,
+#   and the transport is closed: what is buffered, the answer last, still goes out. The
+#   code is the peer's, 1005 if it gave none.
+# - We begin: the application, a drain, the lifetime, a broken rule or limit.
+#   ``_start_closing`` sends the frame and enters CLOSING. The application is told at
+#   once, not at the peer's answer: it has nothing more to do with this connection. The
+#   reader skips all that comes up to the peer's Close, for messages that were under way
+#   must not reach an application that has been told of the end. Reading is resumed if
+#   the application had paused it, or the answer would never be read.
+#   WEBSOCKET_CLOSE_TIMEOUT bounds the wait; then the connection is reset.
+# - There is no handshake: the transport ends, or the peer ends its side without a
+#   Close. The code is 1006, which is never sent. After a ping that was not answered in
+#   time the Close frame is sent for a peer that may still read, but no answer is waited
+#   for: this peer has been silent for long enough.
+#
+# What is not sent while CLOSING: messages, which are dropped, and pongs. What is always
+# checked: that the peer takes what is written to it. A peer that reads nothing would
+# otherwise keep the buffer, and a Close frame behind it, for as long as it likes.
+
 from __future__ import annotations
 
 from enum import Enum, auto
