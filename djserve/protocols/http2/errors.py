@@ -1,5 +1,20 @@
 """What a peer can do wrong, with the HTTP/2 error code that tells it."""
 
+# Why allowances
+#
+# A frame of a few bytes can cost us a stream, an exchange and a call of the
+# application: a stream that is opened and reset at once (CVE-2023-44487), and PING,
+# SETTINGS and their like, each of which has to be answered (CVE-2019-9512, -9515).
+# None of them is against the protocol, and every client sends some, so what counts is
+# how many of them come without honest work in between.
+#
+# A limit for the life of a connection would end the long ones, which are the best; a
+# limit for each second would end a client that does much in a short time once. So an
+# allowance is a bucket: full at first, refilled over ``PERIOD`` by the server's sweep,
+# and filled up by what the peer earns with work that pays for itself. An honest peer
+# never sees the bottom; another one gets there in a time that does not depend on how
+# long it has behaved before.
+
 from __future__ import annotations
 
 from h2.errors import ErrorCodes
