@@ -177,7 +177,7 @@ FILE_UPLOAD_HANDLERS = [
 
 # Who makes thumbnails, link titles and digests: tasks, which are rows that db_worker
 # runs beside the server's processes, or (off) the Channels worker. Without fork() there
-# are no processes beside the server.
+# are no processes alongside the server.
 DEMO_TASKS = environment.flag("DEMO_TASKS", default=HAS_TASKS and hasattr(os, "fork"))
 DEMO_TASK_WORKERS = environment.number("DEMO_TASK_WORKERS", default=1)
 if HAS_TASKS:

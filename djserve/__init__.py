@@ -61,7 +61,7 @@ async def serve(
     on_ready: Callable[[list[str]], object] | None = None,
     **settings: Any,
 ) -> None:
-    """Serve an application on the running event loop, beside what else runs there.
+    """Serve an application on the running event loop, with what else runs there.
 
     Returns when ``stop`` is set and the connections have ended, within
     ``shutdown_timeout``. A cancellation ends it in the same way, and a second one at

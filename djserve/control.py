@@ -88,7 +88,7 @@ def add_commands(
     )
     commands.add_parser("drain", help="Finish all requests and stop.")
     scale = commands.add_parser(
-        "scale", help="Change the number of workers, or of a process beside them."
+        "scale", help="Change the number of workers, or of a process of PROCESSES."
     )
     scale.add_argument(
         "process",

@@ -51,8 +51,8 @@ class ProtocolError(DjserveError):
     """The peer broke the protocol.
 
     ``status`` is the HTTP status to answer with (RFC 9110 section 15).
-    ``headers`` are fields that this answer needs beside the usual ones. ``setting`` is
-    the one that refuses it, for the log: its value is for the operator to change.
+    ``headers`` are fields that this answer needs in addition to the usual ones.
+    ``setting`` is the one that refuses it, for the log: its value is for the operator.
     ``is_recorded`` is set by the exchange that it ended, if there was one: the
     request log has the request then.
     """

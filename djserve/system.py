@@ -122,7 +122,7 @@ def replace_file(
     *,
     is_durable: bool = False,
 ) -> None:
-    """Write a file beside ``path``, and give it that name when it is complete.
+    """Write a file next to ``path``, and give it that name when it is complete.
 
     A reader gets the old content or the new one, never a part. Only this user may read
     the new file until ``prepare`` has given it its mode and owner; its own name has a

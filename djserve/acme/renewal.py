@@ -1,4 +1,4 @@
-"""When the next certificate is ordered, by a process beside the server.
+"""When the next certificate is ordered, by a separate process.
 
 ``tick`` is called about once a second, by one process of the site. It looks at a clock
 and, while an order runs, at whether that has ended: nothing here waits.

@@ -79,7 +79,7 @@ def take_push_path(message: Message) -> str:
 def take_refusal(exc: Exception | None) -> int:
     """Return the status of the server's own answer that ended an exchange, else 0.
 
-    The request log is told of it by the exchange then, and not once more.
+    The exchange reports it to the request log then, and it is not reported again.
     """
     if not isinstance(exc, ProtocolError):
         return 0

@@ -1,6 +1,6 @@
 """A WebSocket's messages on their way to the application: a bounded queue.
 
-Beside it, the waiting of any number of tasks for one fact.
+Also the waiting of any number of tasks for one fact.
 """
 
 # Back-pressure, from the application to the peer and back

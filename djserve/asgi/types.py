@@ -28,7 +28,7 @@ class FinishRequest(Protocol):
 
 
 class WebSocketEntry(Protocol):
-    """What is told of one WebSocket to the logs (server.records)."""
+    """What the logs are told of one WebSocket (server.records)."""
 
     def accepted(self) -> None: ...
     def rejected(self, status: int, /) -> None:

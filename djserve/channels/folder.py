@@ -226,7 +226,7 @@ def default_folder() -> str:
     """Return a folder that the processes of this site, and of no other, arrive at.
 
     Of one site are those with the same user, settings module, secret key and database.
-    A test run has its own, so that what it sends does not reach a server beside it.
+    A test run has its own, so that what it sends does not reach a running server.
     """
     name = f"djserve-{os.geteuid()}-{_site()}"
     if not hasattr(mail, "outbox"):

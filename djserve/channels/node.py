@@ -6,7 +6,7 @@ the others need not know either, so there is nothing that they could lose or tha
 be out of date. What they have to know stands in shared memory.
 
 **Who is there.** A process that receives, or makes a channel, opens a unix socket in
-the site's folder, and beside it a register: a file that the others map (``register``).
+the site's folder, and next to it a register: a file that the others map (``register``).
 A sender looks at the folder's time of change before each message, one system call, and
 reads it when that is new. A process that only sends leaves no trace there.
 

@@ -2,7 +2,7 @@
 
 ============  ==========================================================
 djserve.E001  a setting in DJSERVE is wrong (one message for each)
-djserve.E002  Daphne's app is installed beside djserve's
+djserve.E002  Daphne's app is installed along with djserve's
 djserve.E003  djserve comes after django.contrib.staticfiles
 djserve.E004  ASGI_APPLICATION names nothing that can be imported
 djserve.E005  ASGI_APPLICATION names the WSGI application

@@ -46,10 +46,10 @@ def setting(
     none_word: str = "",
     unit: str = "",
 ) -> Any:
-    """Declare a setting: a dataclass field with what the generators need beside it.
+    """Declare a setting: a dataclass field with what the generators need in addition.
 
-    ``aliases`` are flags beside the one derived from the name: short ones and those
-    that Daphne has. ``minimum`` is inclusive.
+    ``aliases`` are flags in addition to the one derived from the name: short ones and
+    those that Daphne has. ``minimum`` is inclusive.
     ``syntax`` names the rule in ``conf.syntax`` that the text must obey.
     ``unit`` is "bytes" for a size, which may be given as "64KiB".
     ``none_word`` stands for None on the command line, if that cannot be typed.

@@ -66,7 +66,7 @@ def merge(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any
 def merge_for_production(
     given: Mapping[str, Any], options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what ``merge`` does, and what the platform says beside it."""
+    """Return what ``merge`` does, and what the platform says in addition."""
     mapping = merge(given, options)
     return {**mapping, **read_platform(os.environ, mapping)}
 

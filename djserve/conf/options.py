@@ -184,7 +184,7 @@ def _add_switch(
 
 
 def _add_companions(section: argparse._ArgumentGroup, setting: Setting) -> None:
-    """Add what Daphne has beside a setting's own flag."""
+    """Add what Daphne has in addition to a setting's own flag."""
     if setting.key == "BIND":
         for option in _ADDRESS_OPTIONS:
             section.add_argument(
@@ -294,7 +294,7 @@ def _port_problem(port: Flag, hosts: list[Flag]) -> str:
     if not (text.isascii() and text.isdigit() and int(text) <= LARGEST_PORT):
         return f"a port from 0 to {LARGEST_PORT}"
     if hosts and not any(is_host_only(str(host.value)) for host in hosts):
-        return "a --bind without a port beside it"
+        return "a --bind without a port as well"
     return ""
 
 

@@ -312,11 +312,11 @@ def _check_certificate_is_given(
         return
     if values.get("acme_domains"):
         if values.get("keyfile") is not None:
-            yield f"{places['keyfile']}: expected no key beside ACME_DOMAINS"
+            yield f"{places['keyfile']}: expected no key together with ACME_DOMAINS"
         return
     for name in _BESIDE_CERTIFICATE:
         if values.get(name, "none") not in (None, (), "none"):
-            yield f"{places[name]}: expected a certificate beside it, got none"
+            yield f"{places[name]}: expected a certificate as well, got none"
 
 
 def _check_client_certificates(
@@ -328,13 +328,13 @@ def _check_client_certificates(
     has_authorities = values.get("client_ca_file") is not None
     if asks and not has_authorities:
         yield (
-            f"{places['client_certificates']}: expected a file with authorities beside "
-            "it (CLIENT_CA_FILE), got none"
+            f"{places['client_certificates']}: expected a file with authorities "
+            "as well (CLIENT_CA_FILE), got none"
         )
     if has_authorities and not asks:
         yield (
             f"{places['client_ca_file']}: expected CLIENT_CERTIFICATES to be "
-            "'optional' or 'required' beside it, got 'none'"
+            "'optional' or 'required' as well, got 'none'"
         )
 
 
@@ -348,7 +348,7 @@ def _check_proxy_flags(
     for name in ("proxy_headers_host", "proxy_headers_port"):
         place = places.get(name, "")
         if place.startswith("-"):
-            yield f"{place}: expected --proxy-headers beside it, got none"
+            yield f"{place}: expected --proxy-headers as well, got none"
 
 
 def _check_redirect_port(
@@ -364,23 +364,23 @@ def _check_acme(values: Mapping[str, Any], places: Mapping[str, str]) -> Iterato
         return
     place = places["acme_domains"]
     if values.get("certfile") is not None:
-        yield f"{place}: expected no CERTFILE beside it, which takes its place"
+        yield f"{place}: expected no CERTFILE with it, which takes its place"
     needed = {
-        "ACME_FOLDER": "a folder for the certificate beside it (ACME_FOLDER)",
-        "ACME_AGREE_TO_TERMS": "your consent to the authority's terms beside it "
+        "ACME_FOLDER": "a folder for the certificate as well (ACME_FOLDER)",
+        "ACME_AGREE_TO_TERMS": "your consent to the authority's terms as well "
         "(ACME_AGREE_TO_TERMS)",
     }
     if values.get("acme_challenge", "http-01") == "http-01":
         needed["REDIRECT_HTTP"] = (
             "ACME_CHALLENGE to be 'tls-alpn-01', or an address for the challenges "
-            "beside it (REDIRECT_HTTP)"
+            "as well (REDIRECT_HTTP)"
         )
     for key, expected in needed.items():
         if not values.get(key.lower()):
             yield f"{place}: expected {expected}, got none"
     if values.get("certificate_check_interval", 1) == 0:
         yield (
-            f"{places['certificate_check_interval']}: expected more than 0 beside "
+            f"{places['certificate_check_interval']}: expected more than 0 with "
             "ACME_DOMAINS, or no new certificate would be used"
         )
 

@@ -1,4 +1,4 @@
-"""PROCESSES: programs that the supervisor runs beside the workers, read and checked.
+"""PROCESSES: programs that the supervisor runs alongside the workers, read and checked.
 
 In the settings they are a dictionary of dictionaries, on the command line and in a
 variable ``NAME=COMMAND``. What is wrong is returned as a ``Fault`` for each, so that

@@ -54,8 +54,8 @@ _DAPHNE = """\
 ## Daphne's command line
 
 All of Daphne's options are supported: replace `daphne` with `djserve` and keep the rest
-of the command. Daphne's names stand beside a setting's own flag, which is always its
-key with dashes.
+of the command. Daphne's names are accepted in addition to a setting's own flag, which
+is always its key with dashes.
 
 - `-b`, `-p`, `-u`, `--fd` and `-e` may be combined: all that they name is listened on.
   A `-b` without a port gets that of `-p`, or 8000; a `-p` alone means 127.0.0.1.
@@ -64,7 +64,7 @@ key with dashes.
   `--websocket_connect_timeout -1` and `--ping-timeout 0` wait for a year.
 - `--websocket-max-message-size 0` and `--websocket-max-frame-size 0` lift the limit.
 - `--no-server-name` leaves the `Server` header out.
-- `--proxy-headers-host` and `--proxy-headers-port` need `--proxy-headers` beside them.
+- `--proxy-headers-host` and `--proxy-headers-port` need `--proxy-headers` as well.
 
 Three things differ on purpose.
 `--proxy-headers` believes only the proxies in `TRUSTED_PROXIES`; Daphne believes all.

@@ -1,4 +1,4 @@
-"""The settings of what stands beside HTTPS, part of ``conf.schema``."""
+"""The settings of what comes with HTTPS, part of ``conf.schema``."""
 
 from __future__ import annotations
 

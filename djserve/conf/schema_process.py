@@ -95,11 +95,11 @@ class WorkersConfig(Values):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class ProcessesConfig(Values):
-    """Processes beside the workers"""
+    """Processes alongside the workers"""
 
     processes: tuple[ProcessConfig, ...] = setting(
         (),
-        "Management commands and other programs that the supervisor runs beside the "
+        "Management commands and other programs that run alongside the "
         "workers: in the settings a dictionary (guides/processes.md), elsewhere "
         'NAME=COMMAND as in "tasks=db_worker --queue-name default".',
         metavar="NAME=COMMAND",

@@ -33,8 +33,8 @@ COMMON_SETTINGS = (
 def shorten_help(parser: argparse.ArgumentParser, *others: str) -> None:
     """Hide from ``--help`` all but the common settings, and add ``--help-all``.
 
-    ``others`` are flags that stay beside the settings'. Called when the parser has all
-    its options. Arguments without a flag always stay.
+    ``others`` are flags that stay in addition to the settings'. Called when the parser
+    has all its options. Arguments without a flag always stay.
     """
     shown = {"--help", "--version", "--port", *others}
     for key in COMMON_SETTINGS:

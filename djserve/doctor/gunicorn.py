@@ -33,7 +33,7 @@ _SYSLOG = "Set a SysLogHandler in LOGGING of Django's settings."
 STATSD = "The metrics have djserve's names, and are sent every 10 seconds."
 START_BY_MANAGER = "Have systemd or a container keep the server running."
 FRAMES = "Frames are of 16 KiB; a larger one needs more memory and saves little."
-_DIRTY = "Work beside requests belongs to a task queue."
+_DIRTY = "Work outside requests belongs in a task queue."
 _NOT_WELL_FORMED = "Such requests are refused; fix the clients that send them."
 _PASTE = "Write the application's name: djserve module:attribute."
 _START_UP = "Use AppConfig.ready(), which each worker runs once."
@@ -80,7 +80,7 @@ def _worker_class(draft: Draft, value: str) -> Outcome:
             "Nothing is patched: synchronous views run in threads, up to 256 while "
             "they wait. Remove what calls monkey.patch_all()."
         )
-    return unneeded("Synchronous views run in threads beside the event loop.")
+    return unneeded("Synchronous views run in threads next to the event loop.")
 
 
 def _threads(draft: Draft, value: str) -> Outcome:
@@ -399,7 +399,7 @@ RULES: tuple[FlagRule, ...] = (
     missing("", "Use atexit, or the ASGI lifespan.", name="worker_exit"),
     missing("", _SUPERVISION, name="nworkers_changed"),
     missing("", "ExecStopPost= of systemd.", name="on_exit"),
-    missing("", "--certfile and the flags beside it.", name="ssl_context"),
+    missing("", "--certfile and related flags.", name="ssl_context"),
     special(
         "--proxy-protocol",
         _proxy_protocol,

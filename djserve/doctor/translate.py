@@ -359,12 +359,12 @@ def _find_application(positional: list[str], entries: list[Entry]) -> str:
 
 
 def _choose_application(draft: Draft, name: str) -> list[Outcome]:
-    """Take the ASGI application beside a WSGI one, as Django's projects have it."""
+    """Take the ASGI application next to a WSGI one, as Django's projects have it."""
     module = module_of(name)
     draft.application = re.sub(r"(?<![^.])wsgi(?=:application$|$)", "asgi", module)
     if draft.application == name:
         return []
-    note = "djserve serves ASGI: the same project, by the asgi.py beside its wsgi.py."
+    note = "djserve serves ASGI: the same project, by the asgi.py next to its wsgi.py."
     return [Outcome(Kind.TRANSLATED, name, draft.application, note)]
 
 

@@ -1,4 +1,4 @@
-"""Channels beside the handler: consumers in threads, routers, database connections.
+"""Channels next to the handler: consumers in threads, routers, database connections.
 
 Without this, the synchronous consumers of all sockets of a process take turns in one
 thread. Here each socket has a lease: its calls keep their order, those of different
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 HANDSHAKE = "WebSocket handshakes"
 CONNECTED = "WebSocket consumers"
-"""What the calls of sockets are counted as, beside the views."""
+"""What the calls of sockets are counted as, next to the views."""
 
 
 def parallel_consumers(
@@ -119,7 +119,7 @@ def _isolate() -> AbstractContextManager[Any]:
     """Keep what Sentry records of one client apart from all others.
 
     Its SDK opens an isolation scope for each HTTP request of Django's, and none for
-    WebSockets and for what else answers HTTP beside Django (consumers, a router's other
+    WebSockets and for what else answers HTTP than Django (consumers, a router's other
     applications): they would share the one of the process, with its user, tags and
     breadcrumbs.
     """

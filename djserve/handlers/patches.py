@@ -1,6 +1,6 @@
 """Django's handlers as they are in its source, and what agents have replaced of them.
 
-A tracing agent may put its own subclass in the place of a class, or a proxy. djserve's
+A tracing agent may replace a class by its own subclass, or by a proxy. djserve's
 handlers derive from the classes in Django's source; an instance of the agent's class
 stays what it is.
 

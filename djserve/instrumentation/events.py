@@ -51,7 +51,7 @@ class RequestRecord:
 
 
 class RequestLog(Protocol):
-    """What is told of requests; no method blocks on the network or raises.
+    """What the logs are told of requests; no method blocks on the network or raises.
 
     A request that ended without a complete response is finished too. A WebSocket is
     connecting, then either rejected or accepted, and closed only after it was accepted.

@@ -263,11 +263,11 @@ def _processes(processes: Sequence[Process]) -> Iterator[Family]:
     if not processes:
         return
     for name, kind, text, place in (
-        ("processes", FigureKind.GAUGE, "Processes beside the workers", 1),
+        ("processes", FigureKind.GAUGE, "Processes alongside the workers", 1),
         (
             "process_restarts",
             FigureKind.COUNTER,
-            "Processes beside the workers that ended unasked",
+            "Processes alongside the workers that ended unasked",
             2,
         ),
     ):

@@ -64,7 +64,7 @@ class OTLPSink:
 class Converter:
     """Families to OpenTelemetry's data.
 
-    With ``is_delta``, counters and histograms are told by what they have grown.
+    With ``is_delta``, counters and histograms are sent as what they have grown by.
     """
 
     def __init__(self, *, is_delta: bool = False) -> None:

@@ -61,7 +61,7 @@ def wants_notes(logging: LoggingConfig) -> bool:
 
 
 def open_logs(logging: LoggingConfig, board: Board | None) -> Iterator[RequestLog]:
-    """Yield the logs beside the access log. Requests are counted on ``board``."""
+    """Yield the logs other than the access log. Requests are counted on ``board``."""
     if board is not None:
         yield Meter(board)
     if logging.slow_request_time is not None:

@@ -244,7 +244,7 @@ class Arbiter:
             processes = self._config.processes.processes
             if processes:
                 text = ", ".join(describe_processes(processes))
-                notes.append(f"Processes beside the workers: {text}")
+                notes.append(f"Processes alongside the workers: {text}")
             if count > 1:
                 notes.append(describe_bounds(self._config.bounds, count))
             for line in start_lines(

@@ -166,7 +166,7 @@ class Fleet:
     # Starting.
 
     def start_worker(self, replaces: Worker | None = None) -> None:
-        """Start a worker of the current code, instead of another or beside all."""
+        """Start a worker of the current code, instead of another or as one more."""
         self._count += 1
         now = self._clock()
         generation = self.rollout.current

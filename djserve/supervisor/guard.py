@@ -1,6 +1,6 @@
 """The guard: a small process that ends what has outlived its supervisor.
 
-The processes beside the workers get SIGTERM from the kernel if the supervisor is
+The processes alongside the workers get SIGTERM from the kernel if the supervisor is
 killed. Nothing would then end one that does not obey. The guard knows their process
 groups; when its standard input ends it waits as long as each may take, then sends
 SIGKILL. Run as a separate script, without the package, so it is small.

@@ -1,6 +1,6 @@
 """What a worker is doing: each application call with its view, age and stack.
 
-Runs on the loop's thread, beside calls that are under way, so nothing here may run the
+Runs on the loop's thread, between calls that are under way, so nothing here may run the
 project's code or change what it sees. No attribute of its objects is read (a lazy one
 would make its query), nothing is compared or printed, and the variables of its frames
 are left alone: to read them keeps their values alive in Python before 3.13.

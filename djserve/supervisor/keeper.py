@@ -35,7 +35,7 @@ STOP_TIMEOUT = 3.0
 """Seconds from SIGTERM to SIGKILL at most: a developer waits for each reload."""
 
 KEEPER_TIMEOUT = 2.0
-"""Seconds that the keeper may take beside that."""
+"""Seconds that the keeper may take in addition."""
 
 TICK = 0.1
 

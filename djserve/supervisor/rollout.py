@@ -1,4 +1,4 @@
-"""New code: loaded beside the old, and refused, or brought in worker by worker.
+"""New code: loaded while the old serves, and refused, or brought in worker by worker.
 
 It has the generations of the code and decides which worker is replaced next. It starts
 loaders and no workers, and knows the fleet's workers as arguments alone.
@@ -94,7 +94,7 @@ class LoaderSource(Protocol):
 
 
 class CodeEvents(Protocol):
-    """What is told of new code: the fleet."""
+    """What new code is reported to: the fleet."""
 
     def code_loaded(self, loader: Loader, /) -> None: ...
     def code_refused(self, text: str, code: int, /) -> None: ...

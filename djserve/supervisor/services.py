@@ -1,4 +1,4 @@
-"""The processes beside the workers (PROCESSES): kept at their numbers, rolled, stopped.
+"""The processes alongside the workers (PROCESSES): kept up, rolled, stopped.
 
 It decides and starts nothing itself; ``commands`` has the processes. What happens to
 one service changes nothing for another one, nor for the workers.

@@ -34,7 +34,7 @@ END_TIMEOUT = THREADS_TIMEOUT + 5.0
 
 
 class ProcessEvents(Protocol):
-    """Who is told of processes: the fleet."""
+    """What processes are reported to: the fleet."""
 
     def process_known(self, number: int, pid: int, /) -> None: ...
     def process_ended(self, pid: int, code: int, /) -> None: ...

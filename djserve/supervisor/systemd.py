@@ -1,4 +1,4 @@
-"""The service manager: sockets it hands over, and what it is told (sd_notify)."""
+"""The service manager: sockets it hands over, and how it is notified (sd_notify)."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ def test_addresses_given_as_to_daphne(line: str, expected: list[str]) -> None:
         ("--port 65536", "--port: expected a port from 0 to 65535, got '65536'"),
         (
             "-b a:1 -p 2",
-            "-p: expected a --bind without a port beside it, got '2'",
+            "-p: expected a --bind without a port as well, got '2'",
         ),
         ("--fd x", "--fd: expected the number of a file descriptor, got 'x'"),
         ("--fd -1", "--fd: expected the number of a file descriptor, got '-1'"),
@@ -329,7 +329,7 @@ def test_values_given_as_to_daphne(
 
 def test_proxy_header_without_the_switch_is_refused() -> None:
     assert problems_of("--proxy-headers-host X-Real-IP") == [
-        "--proxy-headers-host: expected --proxy-headers beside it, got none"
+        "--proxy-headers-host: expected --proxy-headers as well, got none"
     ]
 
 

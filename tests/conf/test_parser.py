@@ -161,7 +161,7 @@ def test_key_without_certificate_is_refused(tmp_path: Path) -> None:
 
     (problem,) = problems_of({"KEYFILE": key})
 
-    assert problem == "DJSERVE['KEYFILE']: expected a certificate beside it, got none"
+    assert problem == "DJSERVE['KEYFILE']: expected a certificate as well, got none"
 
 
 def test_certificate_that_is_missing_is_refused(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_what_needs_a_certificate_is_refused_without_one(
     problems = problems_of({key: value})
 
     assert problems[0] == (
-        f"DJSERVE['{key}']: expected a certificate beside it, got none"
+        f"DJSERVE['{key}']: expected a certificate as well, got none"
     )
 
 
@@ -318,7 +318,7 @@ def test_problem_of_a_flag_is_reported_as_it_is() -> None:
 def test_proxy_flag_needs_the_switch() -> None:
     problems = problems_of({"PROXY_HEADERS_HOST": Flag("--host", "X-Real-IP")})
 
-    assert problems == ["--host: expected --proxy-headers beside it, got none"]
+    assert problems == ["--host: expected --proxy-headers as well, got none"]
 
 
 def test_proxy_flag_is_taken_with_the_switch_in_the_settings() -> None:

@@ -17,7 +17,7 @@ def test_nothing_is_redirected_unless_asked_for() -> None:
 
 
 def test_redirect_needs_a_certificate() -> None:
-    with pytest.raises(ConfigError, match=r"REDIRECT_HTTP.*a certificate beside it"):
+    with pytest.raises(ConfigError, match=r"REDIRECT_HTTP.*a certificate as well"):
         parse({"REDIRECT_HTTP": ["127.0.0.1:80"]})
 
 
@@ -65,7 +65,7 @@ def test_challenge_on_the_port_of_https_needs_no_other() -> None:
     [("CERTFILE", __file__), ("KEYFILE", __file__), ("CERTIFICATE_CHECK_INTERVAL", 0)],
 )
 def test_what_contradicts_acme_is_refused(key: str, value: object) -> None:
-    with pytest.raises(ConfigError, match="beside"):
+    with pytest.raises(ConfigError, match=" with "):
         parse({**COMPLETE, key: value})
 
 

@@ -45,7 +45,7 @@ DJSERVE = {{
     words += ["--bind", f"127.0.0.1:{free_port}"]
     env = {"DJANGO_SETTINGS_MODULE": "settings"}
     server = start_server(*words, port=free_port, cwd=tmp_path, env=env)
-    server.wait_for("Processes beside the workers: good (1), bad (1)")
+    server.wait_for("Processes alongside the workers: good (1), bad (1)")
     server.wait_for("good 1: up")
     server.wait_for("ended with exit code 3; the next start is in 0.5 seconds")
 

@@ -44,7 +44,7 @@ def test_task_of_a_view_runs_in_the_worker(site: Site) -> None:
     assert count_runs(site.folder) == [7]
     text = (site.folder / "log").read_text()
     assert "tasks 1: Starting worker" in text
-    assert "Processes beside the workers: tasks (1), lost (1)" in text
+    assert "Processes alongside the workers: tasks (1), lost (1)" in text
 
 
 def test_task_whose_worker_was_killed_runs_again(site: Site) -> None:

@@ -435,7 +435,7 @@ class ThreadPool:
         return last is worker or last not in self._idle.get(lease.group, ())
 
     def _has_room(self) -> bool:
-        """Whether another job may start beside those that run."""
+        """Whether another job may start in addition to those that run."""
         running = len(self._busy)
         if running >= self._capacity:
             return False

@@ -94,7 +94,7 @@ class Command(BaseCommand):
     def become_role(self, arguments: list[str]) -> None:
         """Become the supervisor, if one is needed, before the project is loaded.
 
-        Whatever is wrong with the command line is told later, by the usual way.
+        Whatever is wrong with the command line is reported later, in the usual way.
         """
         if {"-h", "--help", "--help-all", "--version"} & set(arguments):
             return

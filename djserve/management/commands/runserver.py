@@ -111,8 +111,8 @@ class Command(find_next_command()):  # type: ignore[misc]
             "--processes",
             action=BooleanOptionalAction,
             dest="with_processes",
-            help="Run all that DJSERVE['PROCESSES'] names beside the server, or none; "
-            'by default those whose key "runserver" is not False.',
+            help="Run all that DJSERVE['PROCESSES'] names alongside the server, or "
+            'none; by default those whose key "runserver" is not False.',
         )
         add_arguments(parser, exclude=settings_by_key().keys() - OFFERED_SETTINGS)
         suggest_flags(parser)

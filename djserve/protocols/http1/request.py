@@ -1,10 +1,10 @@
 """A request head's bytes to a ``RequestHead`` (RFC 9112 sections 2 to 6).
 
 llhttp, by httptools, does the grammar in its strict mode: tokens, CRLF, no obs-fold,
-no control bytes, no Content-Length beside Transfer-Encoding. It knows some methods and
-ASCII targets only; a request line beyond that is judged by ``protocols.grammar``, as
-over HTTP/2, and llhttp gets the rest. This module adds what a server must know beyond
-grammar: the target's form, Host, framing and limits.
+no control bytes, no Content-Length together with Transfer-Encoding. It knows some
+methods and ASCII targets only; any other request line is judged by
+``protocols.grammar``, as over HTTP/2, and llhttp gets the rest. This module adds what a
+server must know beyond grammar: the target's form, Host, framing and limits.
 """
 
 from __future__ import annotations
@@ -368,7 +368,7 @@ class HeadParser:
     def _apply_fields(self, head: RequestHead) -> bool:
         """Apply the fields that the server itself obeys.
 
-        Return whether there is none beside Host and Connection.
+        Return whether there is none but Host and Connection.
         """
         version = head.http_version
         hosts = 0

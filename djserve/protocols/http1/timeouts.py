@@ -83,7 +83,7 @@ class Overdue(Enum):
 
 
 class Facts(Protocol):
-    """What a check asks of the connection beside its state."""
+    """What a check asks of the connection in addition to its state."""
 
     @property
     def mark(self) -> int:

@@ -145,7 +145,7 @@ class Scheduler:
     - A non-incremental stream goes first in its urgency until it is complete or has
       had its long turn. From then on it lets all shorter ones by, and shares frame by
       frame with others like it. Small responses fit in one turn: they are sent whole,
-      in order, and at once, however many downloads run beside them.
+      in order, and at once, however many downloads run at the same time.
     - An incremental stream's turn is one frame.
     - Every few turns the next lower level (a later urgency, or the long ones of the
       same) with anything to send gets one.

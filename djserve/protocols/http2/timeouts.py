@@ -72,7 +72,7 @@ class Ending(IntEnum):
 
 
 class Overdue(Enum):
-    """What is due beside the peer's faults."""
+    """What is due apart from the peer's faults."""
 
     READING = auto()
     """The peer takes nothing of what is buffered."""
@@ -103,7 +103,7 @@ class StreamFacts(Protocol):
 
 
 class ConnectionFacts(Protocol):
-    """What a check asks of a connection beside its ending."""
+    """What a check asks of a connection in addition to its ending."""
 
     @property
     def mark(self) -> int:

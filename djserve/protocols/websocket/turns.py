@@ -17,7 +17,7 @@ TURN_COST = 256 * 1024
 """Bytes of content in one turn: about a millisecond for the application's share too."""
 
 FRAME_COST = 512
-"""What a frame costs beside its content: about 2 us."""
+"""What a frame costs in addition to its content: about 2 us."""
 
 RUN_COST = 8 * 1024
 """What it costs to hand on the messages that waited for a full queue."""
