@@ -368,7 +368,7 @@ class Stream(Protocol):
         """Deliver content again."""
 
     def abort(self) -> None:
-        """Break the response off so that the peer can tell that it is not complete."""
+        """Abort the response so that the peer can tell that it is not complete."""
 
 
 class WebSocketObserver(Protocol):

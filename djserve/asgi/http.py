@@ -243,7 +243,7 @@ class HTTPExchange:
             self.application_failed(error)
 
     def application_failed(self, error: BaseException) -> None:
-        """Answer 500 if nothing was sent yet; else break the response off."""
+        """Answer 500 if nothing was sent yet; else abort the response."""
         if self.has_ended():
             return
         if self._is_unanswered():

@@ -292,7 +292,7 @@ class FileExchange:
         if not self._sent:
             self._fail(OSError(0, reason))
             return
-        logger.error("Sending the file %s broke off: %s", self._file.path, reason)
+        logger.error("Sending the file %s was aborted: %s", self._file.path, reason)
         self._end(self._answer.status if self._answer else 0)
         self._stream.abort()
 

@@ -159,7 +159,7 @@ class CompressedResponse(ResponseFilter):
         self._take(b"", more=False)
 
     def abort(self) -> None:
-        """Break the response off."""
+        """Abort the response."""
         self._drop()
         self._stream.abort()
 

@@ -145,5 +145,5 @@ class ResponseFilter:
         self._stream.resume_reading()
 
     def abort(self) -> None:
-        """Break the response off."""
+        """Abort the response."""
         self._stream.abort()

@@ -234,7 +234,7 @@ class PrivateResponse(ResponseFilter):
             self._stream.send_trailers(headers)
 
     def abort(self) -> None:
-        """Break the response off, unless the file is on its way."""
+        """Abort the response, unless the file is on its way."""
         if not self._redirected:
             self._stream.abort()
 

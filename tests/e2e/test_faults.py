@@ -314,14 +314,14 @@ def commit(server: Server, fault: str) -> str:
     """Commit a fault as a client that is still there; return what the client got."""
     with server.connect() as client:
         client.sendall(request("/fault", fault))
-        if "broken off" in TABLE[fault][0]:
+        if "aborted" in TABLE[fault][0]:
             data = client.recv(12)
             if "truncated" in fault:
                 # Far more is to come than fits between the server and this client.
                 server.wait_until_ended("shrink")
             data += receive_all(client)
             assert data.startswith(b"HTTP/1.1 200 OK\r\n")
-            return "a response that is broken off" if not is_complete(data) else "whole"
+            return "an aborted response" if not is_complete(data) else "whole"
         status, content = receive_response(client)
         client.sendall(request("/ask"))
         assert receive_response(client)[0] == 200

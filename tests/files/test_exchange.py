@@ -217,7 +217,7 @@ async def test_file_that_becomes_shorter_breaks_off(
     os.truncate(root / "big.bin", 300_000)
     await wait_until(lambda: transport.is_closing)
 
-    assert "big.bin broke off: it has become shorter" in caplog.text
+    assert "big.bin was aborted: it has become shorter" in caplog.text
     assert len(content_of(transport.data)) < SIZE
 
 

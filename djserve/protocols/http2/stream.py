@@ -418,7 +418,7 @@ class HTTP2Stream:
             self._deliver(b"".join(held))
 
     def abort(self) -> None:
-        """Break the response off: the peer sees a reset."""
+        """Abort the response: the peer sees a reset."""
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             self._owner.exchange_ended(exchange)
