@@ -97,13 +97,13 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH",
-        help="File with environment variables, NAME=value a line; those that are set "
-        "already stay. May be given several times.",
+        help="File with environment variables, one NAME=value per line; variables "
+        "that are set already are kept. May be given several times.",
     )
     parser.add_argument(
         "--factory",
         action="store_true",
-        help="Call what is named, without arguments, to get the application.",
+        help="The name is that of a factory: call it without arguments.",
     )
     add_arguments(parser, exclude=DJANGO_SETTINGS)
     shorten_help(parser, "--app-dir", "--env-file", "--factory")

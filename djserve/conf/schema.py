@@ -67,8 +67,8 @@ class TLSConfig(Values):
     )
     sni_certfiles: tuple[str, ...] = setting(
         (),
-        "Further PEM files, each with a certificate chain and its private key; the "
-        "name that a client asks for chooses among all.",
+        "Further PEM files, each with a certificate chain and its private key; one is "
+        "chosen by the host name that the client asks for.",
         metavar="PATH",
         syntax="file",
     )
@@ -85,8 +85,8 @@ class TLSConfig(Values):
     )
     certificate_check_interval: float = setting(
         10.0,
-        "Seconds between looks at the certificate files; new ones are used for new "
-        "connections. 0 turns it off; SIGHUP loads them at any time.",
+        "Seconds between checks of the certificate files; new connections use the new "
+        "ones. 0 turns it off; SIGHUP loads them at any time.",
         minimum=0,
     )
 
@@ -188,8 +188,8 @@ class HTTP2Config(Values):
     )
     http2_call_limit: int = setting(
         100,
-        "Application calls that may run for a connection, those whose client has reset "
-        "the stream included; streams beyond are refused.",
+        "Application calls that may run for one connection, including those for "
+        "streams that the client has reset; further streams are refused.",
         minimum=1,
     )
     http2_stream_window_size: int = setting(
@@ -309,7 +309,7 @@ class WebSocketConfig(Values):
     )
     websocket_frame_rate_limit: int = setting(
         100_000,
-        "Frames in a second that all WebSockets of a process together may have read, "
+        "Frames per second that are read from all WebSockets of a process together, "
         "not counting whole messages that are not compressed; more wait.",
         minimum=1,
     )
@@ -422,7 +422,7 @@ class LifecycleConfig(Values):
     platform_grace: float | None = setting(
         None,
         "Seconds that the platform waits after SIGTERM before it kills the server, if "
-        "it was told to wait longer than by default; for the start-up message alone.",
+        "you have raised its default; used only for the start-up message.",
         minimum=0,
     )
     application_close_timeout: float = setting(

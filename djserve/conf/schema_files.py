@@ -57,7 +57,7 @@ class CompressionConfig(Values):
     compression: bool = setting(
         False,
         "Compress the application's responses for clients that accept it. Read about "
-        "BREACH before (docs/guides/compression.md).",
+        "BREACH first (docs/guides/compression.md).",
     )
     compression_codings: tuple[str, ...] = setting(
         ("zstd", "br", "gzip"),

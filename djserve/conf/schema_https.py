@@ -22,7 +22,7 @@ class RedirectConfig(Values):
     )
     redirect_port: int | None = setting(
         None,
-        "Port of https that clients are redirected to; by default that of the first "
+        "HTTPS port that clients are redirected to; by default that of the first "
         "address of BIND.",
         minimum=1,
     )
@@ -34,8 +34,9 @@ class ACMEConfig(Values):
 
     acme_domains: tuple[str, ...] = setting(
         (),
-        "Names that a certificate is ordered for by ACME and renewed in time, instead "
-        "of CERTFILE; needs the package extra acme. May be given several times.",
+        "Host names to order a certificate for by ACME, renewed before it expires; "
+        "replaces CERTFILE and needs the package extra acme. May be given several "
+        "times.",
         metavar="NAME",
         syntax="domain",
     )
@@ -47,7 +48,7 @@ class ACMEConfig(Values):
     )
     acme_challenge: str = setting(
         "http-01",
-        "How the authority sees that the names lead here: http-01 asks port 80 "
+        "How the authority verifies that the names lead here: http-01 asks port 80 "
         "(REDIRECT_HTTP), tls-alpn-01 port 443 (BIND).",
         choices=("http-01", "tls-alpn-01"),
         metavar="CHALLENGE",
@@ -57,7 +58,7 @@ class ACMEConfig(Values):
     )
     acme_email: str | None = setting(
         None,
-        "Address that the certificate authority may write to.",
+        "Email address for messages from the certificate authority.",
         metavar="ADDRESS",
     )
     acme_directory: str = setting(
@@ -68,8 +69,8 @@ class ACMEConfig(Values):
     )
     acme_ca_file: str | None = setting(
         None,
-        "PEM file with the authorities that vouch for the directory's server, if that "
-        "is not a public one.",
+        "PEM file with the authorities to trust for the directory's server, if it is "
+        "not a public one.",
         metavar="PATH",
         syntax="file",
     )

@@ -61,7 +61,7 @@ class WorkersConfig(Values):
     )
     worker_jitter: int = setting(
         10,
-        "Per cent by which each worker's limits of requests, age and memory vary, so "
+        "Percentage by which each worker's limits of requests, age and memory vary, so "
         "that not all are replaced together.",
         minimum=0,
     )
@@ -86,7 +86,7 @@ class WorkersConfig(Values):
     )
     control_socket: str | None = setting(
         None,
-        "Unix socket for manage.py djserve, open to the supervisor's user alone.",
+        "Unix socket for manage.py djserve; only the supervisor's user can open it.",
         metavar="PATH",
         syntax="new-file",
         none_word="none",
@@ -177,7 +177,7 @@ class MetricsConfig(Values):
     )
     statsd_prefix: str = setting(
         "djserve",
-        "What the names of the metrics begin with for StatsD; a dot follows.",
+        "Prefix of the metrics' names for StatsD; a dot follows.",
         metavar="NAME",
         syntax="statsd-name",
     )
@@ -230,8 +230,8 @@ class LoggingConfig(Values):
     )
     access_log_skip: tuple[str, ...] = setting(
         (),
-        'Paths that the access log leaves out: "/healthz", or with an asterisk at the '
-        'end all that begin so, "/static/*". May be given several times.',
+        'Paths that the access log leaves out: "/healthz", or a prefix with an '
+        'asterisk at its end, "/static/*". May be given several times.',
         metavar="PATH",
         syntax="path-or-prefix",
     )
@@ -243,7 +243,7 @@ class LoggingConfig(Values):
         syntax="log-format",
     )
     log_json: bool = setting(
-        False, "Write the server's log and the access log as one JSON object a line."
+        False, "Write the server's log and the access log as one JSON object per line."
     )
     request_id: bool = setting(
         False,
@@ -252,12 +252,12 @@ class LoggingConfig(Values):
     )
     slow_request_time: float | None = setting(
         None,
-        "Seconds after which a request is logged to djserve.slow when it has ended.",
+        "Log requests that took longer than this many seconds to djserve.slow.",
         minimum=0.001,
     )
     verbosity: int = setting(
         1,
-        "How much the server says: 0 warnings, 1 start and stop, 2 each connection, "
+        "How much the server logs: 0 warnings, 1 start and stop, 2 each connection, "
         "3 all.",
         aliases=("-v",),
         minimum=0,

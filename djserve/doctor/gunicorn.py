@@ -529,7 +529,7 @@ RULES: tuple[FlagRule, ...] = (
     to("--control-socket", "--control-socket", name="control_socket"),
     needless(
         "--control-socket-mode",
-        "The control socket is open to the supervisor's user alone.",
+        "Only the supervisor's user can open the control socket.",
         name="control_socket_mode",
     ),
     needless(
