@@ -5,6 +5,30 @@ Here and nowhere else an application's exception is caught. It is logged once, w
 traceback, and the exchange turns it into what the client sees.
 """
 
+# Who ends a call, and who hears of its end
+#
+# A call of the application ends in one of four ways: it returns, it raises, it is
+# cancelled, or its client goes and it is left to end. The exchange is told once in each
+# (``application_finished`` or ``application_failed``), and only from here, so that it
+# can rely on being the last thing to happen to it.
+#
+# - Returning is not enough: a response that has not been completed is a fault of the
+#   application, which the exchange finds out by its own state.
+# - What is raised is logged once, here, with its traceback. Exceptions that are not
+#   faults are told apart in ``outcomes``: the client has gone and ``send`` said so; the
+#   loop is being closed; a WebSocket has no route.
+# - A cancellation that we asked for (a timeout, the end of the drain) is not a fault.
+#   One that the application has raised by itself is.
+# - A client that goes does not cancel the call at once. It may be in the middle of
+#   something that should be completed, and it learns of the end by ``receive`` or by
+#   ``send``. If it still runs APPLICATION_CLOSE_TIMEOUT later, it is cancelled, and the
+#   log says so.
+#
+# A call's context is a copy of the one in which the server was started, never of the
+# one in which the request happened to arrive: asyncio passes on the context of whatever
+# asked for a callback, and that may be another request's. One user's language or trace
+# must not be another's.
+
 from __future__ import annotations
 
 import asyncio

@@ -8,6 +8,36 @@ whatever it is, it need not be kept (``may_be_read``). In doubt it is: the answe
 stay the same.
 """
 
+# Why content is received before the view
+#
+# Django reads a request's content from a file. Its own handler for ASGI fills that file
+# first, too; a synchronous view that had to wait for content would hold a thread, and a
+# database connection, for as long as a client likes to take. So a thread is only taken
+# for a request that is complete, and a slow upload costs memory or disk instead. Both
+# have their bounds, and each refusal is its own answer:
+#
+# - In memory up to ``memory`` bytes, then whole blocks in a file. The file has no name,
+#   so what a killed process leaves behind is freed by the system.
+# - ``size`` for one request: 413. A declared length is refused before anything is read
+#   (``http1.body``, and the same over HTTP/2), one that is not declared when it is
+#   passed.
+# - ``disk`` for all requests of the process: 503. Space is claimed before it is
+#   written, under a lock, since two uploads that ask at the same time must not both get
+#   the last of it. It is given back when the file is closed.
+# - ``seconds`` for all of it to arrive: 408. There is no timer. The least rate of the
+#   connection ensures that something arrives, or the connection ends.
+#
+# The file is written in threads of asyncio's own executor, not of the pool: uploads
+# would wait there for views, and views for uploads. A block of a mebibyte at a time
+# makes the number of hops depend on the size of the content, not on the number of its
+# chunks.
+#
+# Content that nothing will read need not be kept. ``may_be_read`` looks for that once,
+# before the file is made: a path that leads to a 404, or a class of views without the
+# method. It has to be sure, since middleware, a handler for errors or a decorator may
+# read the content of any request. Only code that is known by name counts as not reading
+# it.
+
 from __future__ import annotations
 
 import asyncio

@@ -7,6 +7,35 @@ one hop; the same on the way back. Order, short circuits and the conversion of
 exceptions layer by layer are Django's.
 """
 
+# What must stay as Django has it
+#
+# For Django each middleware is a function around the next one. What a project can
+# observe of that is kept, and what costs a hop per layer is not:
+#
+# - Order. ``process_request`` runs from the outermost layer to the innermost, and
+#   ``process_response`` back. A layer that returns a response turns the request back
+#   there, and those below never see it.
+# - Exceptions. Django converts an exception to a response at each layer, so the layer
+#   above sees a response and never an exception (``_convert``). A hook that raises on
+#   the way back is converted before the next one is asked.
+# - Context variables. What one hook sets, the next one sees, in whatever thread it
+#   runs: each hop takes the context along and brings it back.
+#
+# ``Passage`` is the state of that walk: the next layer, the direction, and what turned
+# it back. With it, the walk can stop at any layer and be continued in a thread, or on
+# the loop, by the same rules. That is why the four loops below (down and up, each on
+# the loop and in a thread) are written out and kept alike: one step more for each hook
+# would cost more than many hooks do.
+#
+# A hook runs on the loop only if ``inline_middleware`` lists its exact class and its
+# rule allows this call. The first that does not sends the rest of the run to the
+# thread. After the view, the walk begins on the loop again.
+#
+# The middleware's own ``__call__`` is not called at all. So a class that overrides it
+# is no part of a run (``is_coalescible``), and one in which an agent has replaced it
+# since is found by a comparison before each run (``_is_touched``): all of the run is
+# then called as Django would.
+
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
