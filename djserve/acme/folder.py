@@ -12,7 +12,7 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -130,7 +130,7 @@ def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
 
 
 def self_sign(
-    name: x509.NameAttribute,
+    name: x509.NameAttribute[Any],
     domains: Iterable[str],
     life: timedelta,
     *critical: x509.ExtensionType,
