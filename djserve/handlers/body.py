@@ -55,7 +55,7 @@ from django.views import View, defaults
 from django.views.decorators.csrf import csrf_exempt
 
 from djserve.handlers.routing import Route, lookup_of, path_info
-from djserve.instrumentation.limits import claim_spool, release_spool, spooled_size
+from djserve.instrumentation import spooled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -249,7 +249,7 @@ def note_full_disk() -> None:
         logger.warning(
             "Uploads are refused with 503: %d bytes of content are in temporary files "
             "(UPLOAD_DISK_LIMIT)",
-            spooled_size(),
+            spooled.spooled_size(),
         )
 
 
@@ -262,7 +262,7 @@ class SpooledFile(io.BufferedRandom):
 
     def claim(self, size: int, limit: int | None) -> bool:
         """Ask for space before it is written to; False if all files have too much."""
-        if not claim_spool(size, limit):
+        if not spooled.claim(size, limit):
             return False
         self._claimed += size
         return True
@@ -270,7 +270,7 @@ class SpooledFile(io.BufferedRandom):
     def close(self) -> None:
         """Give the space back."""
         claimed, self._claimed = self._claimed, 0
-        release_spool(claimed)
+        spooled.release(claimed)
         super().close()
 
 

@@ -69,7 +69,7 @@ from djserve.handlers.threads.asgiref_compat import inherits_threads
 from djserve.handlers.threads.hops import Hops, InheritedHops, LeasedHops
 from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.pool import ThreadPool
-from djserve.instrumentation.limits import note_body_refusal
+from djserve.instrumentation.spooled import note_refusal
 
 if TYPE_CHECKING:
     from djserve.asgi.application import ApplicationCalls
@@ -332,7 +332,7 @@ class ASGIHandler(OriginalHandler):
         except ContentRefused as refusal:
             # What is left of the content is not read: the connection cannot go on.
             fields = [(b"connection", b"close")]
-            note_body_refusal(refusal.status)
+            note_refusal(refusal.status)
             if refusal.status == 503:
                 note_full_disk()
                 fields.append((b"retry-after", RETRY_AFTER))

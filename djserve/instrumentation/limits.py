@@ -2,17 +2,14 @@
 
 Each is counted, and requests that a setting has answered with 503 are logged: at most
 one line a minute for a setting, since an overload would fill the log, and the access
-log has them all. One limit is kept here too, since the process shares it: how much
-request content may be in temporary files.
+log has them all.
 
-Called only when there is something to refuse, and on the event loop's thread, save what
-deals with temporary files.
+Called only when there is something to refuse, and on the event loop's thread.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -58,13 +55,6 @@ _LOG_INTERVAL = 60.0
 _next_log: dict[str, float] = {}
 _unnamed: dict[str, int] = {}
 
-_BODY_SETTINGS = {408: "BODY_TIME_LIMIT", 503: "UPLOAD_DISK_LIMIT"}
-_bodies_refused: Counter[int] = Counter()
-
-# Claimed by threads too.
-_lock = threading.Lock()
-_spooled = 0
-
 
 def note_limit(setting: str, times: int = 1) -> None:
     """Count what a setting has refused or closed; others than LIMITS are ignored."""
@@ -97,37 +87,3 @@ def note_unavailable(setting: str, reason: str, scope: Mapping[str, Any]) -> Non
         setting,
         _unnamed.pop(setting, 0),
     )
-
-
-def spooled_size() -> int:
-    """Return the bytes of request content in this process's temporary files."""
-    return _spooled
-
-
-def claim_spool(size: int, limit: int | None) -> bool:
-    """Claim space before it is written to; False if that would be over the limit."""
-    global _spooled
-    with _lock:
-        if limit is not None and _spooled + size > limit:
-            return False
-        _spooled += size
-        return True
-
-
-def release_spool(size: int) -> None:
-    """Give space back; called in any thread."""
-    global _spooled
-    with _lock:
-        _spooled -= size
-
-
-def note_body_refusal(status: int) -> None:
-    """Count content that was answered with ``status`` before the application ran."""
-    with _lock:
-        _bodies_refused[status] += 1
-        note_limit(_BODY_SETTINGS.get(status, ""))
-
-
-def count_body_refusals(status: int) -> int:
-    """Return how often content was refused with ``status`` in this process."""
-    return _bodies_refused[status]

@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING
 
 from djserve.instrumentation.board import Board, Figure
 from djserve.instrumentation.figures import read_figures
-from djserve.instrumentation.limits import (
-    count_body_refusals,
-    limits_reached,
-    spooled_size,
-)
+from djserve.instrumentation.limits import limits_reached
 from djserve.instrumentation.metrics import render, require_client
+from djserve.instrumentation.spooled import count_refusals, spooled_size
 from djserve.server.observation import is_published, is_scraped
 from djserve.server.probes import ProbeServer, answer_in_front
 from djserve.server.publishing import Publisher, open_sinks
@@ -87,8 +84,8 @@ class Heartbeat:
         numbers[Figure.CONNECTIONS_REFUSED] = server.connections_refused
         numbers[Figure.CLIENT_MEMORY] = server.client_memory
         numbers[Figure.UPLOAD_DISK] = spooled_size()
-        numbers[Figure.BODIES_LATE] = count_body_refusals(408)
-        numbers[Figure.UPLOADS_REFUSED] = count_body_refusals(503)
+        numbers[Figure.BODIES_LATE] = count_refusals(408)
+        numbers[Figure.UPLOADS_REFUSED] = count_refusals(503)
         numbers[Figure.WEBSOCKET_WAITS] = server.websocket_waits
         self._board.set_limits(limits_reached())
         numbers[Figure.IS_DRAINING] = server.is_stopping

@@ -36,7 +36,7 @@ from djserve.handlers.body import (
     take_whole,
 )
 from djserve.handlers.routing import resolve_route
-from djserve.instrumentation.limits import count_body_refusals, spooled_size
+from djserve.instrumentation.spooled import count_refusals, spooled_size
 from tests.handlers.conversation import Conversation
 from tests.support.logs import own_messages
 from tests.support.virtual_time import run_in_virtual_time
@@ -469,7 +469,7 @@ def test_answer_is_djangos_with_and_without_a_file(
     body = [b"x" * 1_000_000] * 4
     ours = Conversation(path, method="POST", body=[*body])
     ours.run(ASGIHandler())
-    before = count_body_refusals(503)
+    before = count_refusals(503)
     with override_settings(DJSERVE={"UPLOAD_DISK_LIMIT": 3_000_000}):
         refused = Conversation(path, method="POST", body=[*body])
         refused.run(ASGIHandler())
@@ -477,4 +477,4 @@ def test_answer_is_djangos_with_and_without_a_file(
     assert ours.status == status
     assert bool(files) is is_kept
     assert refused.status == (503 if is_kept else status)
-    assert count_body_refusals(503) - before == is_kept
+    assert count_refusals(503) - before == is_kept

@@ -6,15 +6,11 @@ from djserve.conf.catalogue import settings_by_key
 from djserve.instrumentation import limits
 from djserve.instrumentation.limits import (
     LIMITS,
-    claim_spool,
-    count_body_refusals,
     limits_reached,
-    note_body_refusal,
     note_limit,
     note_unavailable,
-    release_spool,
-    spooled_size,
 )
+from djserve.instrumentation.spooled import note_refusal
 from tests.support.logs import own_messages
 
 A = {"method": "GET", "path": "/a", "query_string": b"secret"}
@@ -64,7 +60,7 @@ def test_request_that_a_setting_answers_is_counted(setting: str) -> None:
 def test_content_that_is_refused_is_counted() -> None:
     before = dict(limits_reached())
     for status in (408, 413, 503, 503):
-        note_body_refusal(status)
+        note_refusal(status)
 
     after = limits_reached()
     assert after["BODY_TIME_LIMIT"] == before["BODY_TIME_LIMIT"] + 1
@@ -96,30 +92,3 @@ def test_long_target_is_cut(caplog: pytest.LogCaptureFixture) -> None:
 
     assert own_messages(caplog)[0].startswith("Answered WebSocket /aaa")
     assert len(own_messages(caplog)[0]) < 400
-
-
-def test_space_is_claimed_up_to_the_limit_and_released() -> None:
-    assert claim_spool(60, 100)
-    assert not claim_spool(41, 100)
-    assert claim_spool(40, 100)
-    assert spooled_size() == 100
-
-    release_spool(100)
-    assert spooled_size() == 0
-
-
-def test_without_a_limit_all_is_claimed() -> None:
-    assert claim_spool(1 << 60, None)
-    release_spool(1 << 60)
-
-    assert spooled_size() == 0
-
-
-def test_refusals_are_counted_by_status() -> None:
-    before = count_body_refusals(408), count_body_refusals(503)
-    note_body_refusal(408)
-
-    assert (count_body_refusals(408), count_body_refusals(503)) == (
-        before[0] + 1,
-        before[1],
-    )

@@ -18,7 +18,7 @@ from djserve.asgi.types import Message, Receive, Scope, Send
 from djserve.conf.parser import parse
 from djserve.errors import ConfigError
 from djserve.instrumentation.board import Board, Figure
-from djserve.instrumentation.limits import note_body_refusal
+from djserve.instrumentation.spooled import note_refusal
 from djserve.net.twisted.reactor import Reactor
 from djserve.server import monitor
 from djserve.server.lifecycle import Server
@@ -263,7 +263,7 @@ def test_refused_content_is_told(
         board.numbers[f] for f in (Figure.BODIES_LATE, Figure.UPLOADS_REFUSED)
     )
     for status in (408, 408, 413, 503):
-        note_body_refusal(status)
+        note_refusal(status)
     run_until_next_beat(board, loop)
 
     assert board.numbers[Figure.BODIES_LATE] == late + 2
