@@ -35,7 +35,7 @@ from djserve.doctor.wsgi import (
 )
 
 _PROTOCOL = "The proxy speaks HTTP to it: proxy_pass http://..., not uwsgi_pass."
-_BESIDE = "PROCESSES runs other programs beside the workers; see the guide to tasks."
+_BESIDE = "PROCESSES runs other programs alongside the workers; see the guide to tasks."
 _SCALE = "The number of workers is fixed; manage.py djserve scale changes it."
 _GREEN = (
     "Nothing is patched: synchronous views run in threads, up to 256 while they wait. "
