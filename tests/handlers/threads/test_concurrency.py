@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from djserve.cpus import CPUs
 from djserve.handlers.threads import concurrency
 from djserve.handlers.threads.concurrency import (
     GRACE,
@@ -283,6 +284,7 @@ def no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand in for a free-threaded build of Python on four CPUs."""
     monkeypatch.setattr("sys._is_gil_enabled", lambda: False, raising=False)
     monkeypatch.setattr(concurrency, "count_cpus", lambda: 4)
+    monkeypatch.setattr(concurrency, "measure_cpus", lambda: CPUs(4.0, "a test"))
 
 
 @pytest.mark.usefixtures("no_lock")
