@@ -155,7 +155,11 @@ def _write(target: str, data: bytes, plain: os.stat_result) -> None:
         os.utime(hidden, ns=(plain.st_atime_ns, plain.st_mtime_ns))
 
     # While it is written its name has a dot in front, which is never served.
-    replace_file(target, data, prepare)
+    try:
+        replace_file(target, data, prepare)
+    except OSError as error:
+        # A full disk has no name.
+        raise OSError(error.errno, error.strerror, target) from error
 
 
 def _remove(path: str) -> None:

@@ -7,11 +7,14 @@ a connection's socket can be asked and told below its transport is here, too.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 import socket
 import stat
 import struct
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from djserve.errors import ListenError
@@ -19,7 +22,11 @@ from djserve.net.address import EndpointAddress, FDAddress, TCPAddress, UnixAddr
 from djserve.system import SYSTEM
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from djserve.net.address import Address
+
+logger = logging.getLogger("djserve.net")
 
 UNIX: int | None = getattr(socket, "AF_UNIX", None)
 """The family of unix sockets; None for a system without them (Windows)."""
@@ -29,6 +36,9 @@ _Resolved: TypeAlias = tuple[socket.AddressFamily, _SocketName]
 
 # With no time to linger, closing drops what is buffered and sends a reset.
 _RESET_ON_CLOSE = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+LOOKUP_NOTICE = 2.0
+"""Seconds after which a name that is looked up is told."""
 
 _BIND_OPTION: int = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
 
@@ -187,18 +197,38 @@ def _bind_tcp(address: TCPAddress, backlog: int) -> list[socket.socket]:
 
 
 def _resolve(address: TCPAddress) -> list[_Resolved]:
+    host = address.host or None
     try:
-        found = socket.getaddrinfo(
-            address.host or None,
-            address.port,
-            type=socket.SOCK_STREAM,
-            flags=socket.AI_PASSIVE,
-        )
+        try:
+            found = _look_up(host, address.port, socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            with _notice_of_lookup(host):
+                found = _look_up(host, address.port)
     except (OSError, UnicodeError) as error:
         reason = f"the host name {address.host!r} cannot be resolved"
         raise ListenError(str(address), reason) from error
     resolved = [(family, name) for family, _, _, _, name in found]
-    return list(dict.fromkeys(resolved))  # type: ignore[arg-type]
+    return list(dict.fromkeys(resolved))
+
+
+def _look_up(host: str | None, port: int, flags: int = 0) -> list[Any]:
+    return socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | flags
+    )
+
+
+@contextmanager
+def _notice_of_lookup(host: str | None) -> Iterator[None]:
+    """Log what is waited for: a name server that does not answer takes ten seconds."""
+    text = "Still looking up the host name %r: its name server does not answer"
+    timer = threading.Timer(LOOKUP_NOTICE, logger.warning, (text, host))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        # No thread is left for a fork.
+        timer.join()
 
 
 def _listen_tcp(

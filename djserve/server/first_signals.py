@@ -12,6 +12,8 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from djserve.system import end_process
+
 if TYPE_CHECKING:
     from collections.abc import Collection
     from types import FrameType
@@ -24,6 +26,9 @@ HELD = tuple(
 
 _noted: dict[int, None] = {}
 _is_holding = False
+
+_INIT = 1
+"""The process id of the first process of a container."""
 
 
 def hold() -> None:
@@ -40,6 +45,10 @@ def hold() -> None:
     for number in HELD:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _note)
+    # The kernel takes no default action for it (pid_namespaces(7)): without a handler
+    # a container whose application is being imported could not be stopped.
+    if os.getpid() == _INIT and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
 
 
 def hold_again() -> None:
@@ -82,6 +91,14 @@ def _ignore() -> None:
     """Let none change how the process ends: Python takes its handlers away at last."""
     for number in HELD:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    if os.getpid() == _INIT:
+        end_process(128 + number)
+    # A fork of it ends as any other process.
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def _note(number: int, frame: FrameType | None) -> None:

@@ -285,7 +285,9 @@ class Arbiter:
         self._fleet.stop()
 
     def _quit(self) -> None:
-        self._stops = max(self._stops, 1)
+        """Stop at once: what two stops do, each of which the workers count."""
+        if not self._stops:
+            self._stop()
         self._stop()
 
     def _reload(self) -> int | None:

@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trustme
 
-from tests.faults.bench import GUARD, Bench, ask, wait_for
+from tests.faults.bench import GUARD, Bench, ask, head_of, wait_for
 from tests.faults.site import BROKEN, DJANGO_SOURCE, SOURCE
 from tests.support import postgresql
 
@@ -27,6 +29,10 @@ TWO = ("--workers", "2", "--shutdown-timeout", "3")
 SOON = ("--worker-hang-timeout", "2", "--worker-block-warning", "1")
 ALONE = ("--workers", "1", "--shutdown-timeout", "3")
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+ACME = (
+    *("--acme-domains", "a.example", "--acme-agree-to-terms"),
+    *("--acme-challenge", "tls-alpn-01"),
+)
 HANGS = ("--worker-start-timeout", "20")
 
 
@@ -112,6 +118,14 @@ def alone_killed(bench: Bench) -> None:
     bench.ended(-signal.SIGKILL)
 
 
+def is_told(bench: Bench, offset: str) -> bool:
+    """Return whether an answer's Date is that of a clock which is so many days off."""
+    (line,) = [line for line in head_of(bench.port) if line.startswith("date: ")]
+    date = parsedate_to_datetime(line.removeprefix("date: ")).timestamp()
+    days = float(offset.rstrip("d"))
+    return abs(date - time.time() - days * 86400) < 3600
+
+
 def clock_jumps(offset: str, bench: Bench) -> None:
     """Set the clock that the processes see to another time, and back."""
     clock = bench.folder / "clock"
@@ -131,6 +145,7 @@ def clock_jumps(offset: str, bench: Bench) -> None:
     bench.begin()
     for text in (offset, "+0"):
         clock.write_text(text)
+        wait_for(partial(is_told, bench, text), "the new time in Date")
         bench.recovered()
     assert bench.workers == workers, bench.log
 
@@ -145,6 +160,14 @@ def fails_to_start(
     bench.begin()
     bench.launch(*options)
     bench.ended(code)
+
+
+def fifo_is_in_place(options: tuple[str, ...], bench: Bench) -> None:
+    """Start with a FIFO as the value of the last option."""
+    os.mkfifo(bench.folder / "fifo")
+    bench.begin()
+    bench.launch(*options, "fifo")
+    bench.ended(2)
 
 
 def port_taken(bench: Bench) -> None:
@@ -232,6 +255,18 @@ def drain(
         bench.signal(number, pids[target])
         code = -number if target == "supervisor" and number == signal.SIGKILL else 0
     bench.ended(code)
+
+
+def quit_at_once(bench: Bench) -> None:
+    """End by SIGQUIT while a request never ends, which TERM would wait for."""
+    longest = 100.0
+    bench.start("--workers", "2", "--shutdown-timeout", f"{longest:g}")
+    bench.ask_aside("/wait")
+    bench.exists("begun")
+    bench.begin()
+    bench.signal(signal.SIGQUIT)
+    bench.ended(0)
+    assert bench.worst < longest, bench.log
 
 
 # Files, pipes, limits.

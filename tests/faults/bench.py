@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,6 +75,15 @@ def ask(port: int, path: str = "/", body: bytes = b"") -> str:
     return data[9:12].decode()
 
 
+def head_of(port: int) -> list[str]:
+    """Return the lines of a response's head, in small letters."""
+    with socket.create_connection(("127.0.0.1", port), GUARD) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        with sock.makefile("rb") as file:
+            head = file.read().partition(b"\r\n\r\n")[0]
+    return head.decode().lower().splitlines()
+
+
 class Bench:
     """One row's server, in a folder of its own."""
 
@@ -104,9 +113,10 @@ class Bench:
         stdout: Any = None,
         stderr: Any = None,
         env: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
-        """Start the server without waiting for it."""
-        words = [sys.executable, "-m", "djserve", "app:application"]
+        """Start the server, by a program that runs it, without waiting for it."""
+        words = [*prefix, sys.executable, "-m", "djserve", "app:application"]
         words += ["--bind", f"127.0.0.1:{self.port}", *options]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(

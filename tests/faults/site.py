@@ -8,6 +8,7 @@ _IMPORTS = """
 import asyncio
 import os
 import signal
+import subprocess
 import time
 
 """
@@ -49,6 +50,8 @@ async def application(scope, receive, send):
     if path == "/wait":
         open("begun", "w").close()
         await asyncio.sleep(600)
+    if path == "/orphan":
+        subprocess.run(["sh", "-c", "sleep 0.1 >/dev/null 2>&1 &"])
     if path == "/memory":
         body = b"%d" % len(b"x" * (1 << 40))
     if path == "/big":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from tests.faults import acts
+from tests.faults import acts, machine
 from tests.faults.acts import ALONE, HANGS, TWO
 from tests.faults.bench import Bench
 from tests.faults.site import BROKEN, SOURCE
@@ -42,8 +42,11 @@ EXCEPTIONS = (
     "BaseExceptionGroup",
     "OwnBase",
 )
-_KILL, _STOP, _TERM = signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM
+_KILL, _STOP = signal.SIGKILL, signal.SIGSTOP
+_TERM, _QUIT = signal.SIGTERM, signal.SIGQUIT
 _CUT = ("reset", "refused")
+# Small in any case: the disk is filled.
+_NO_BLOCKS, _NO_INODES = "size=4k", "size=4k,nr_inodes=2"
 
 ROWS = [
     Row(
@@ -118,6 +121,112 @@ ROWS = [
     ),
     *(
         Row(
+            "Container",
+            f"{what}, {name}",
+            act,
+            sees=_CUT,
+            is_quick="loads" in what and options is ALONE,
+            needs=machine.has_namespaces,
+        )
+        for name, options, code in (("one process", ALONE, 143), ("workers", TWO, 0))
+        for what, act in (
+            (
+                "process 1 gets SIGTERM while the code loads",
+                partial(machine.ends_while_loading, options, code),
+            ),
+            (
+                "process 1 gets two SIGTERM, and a request never ends",
+                partial(machine.ends_at_once, options),
+            ),
+        )
+    ),
+    Row(
+        "Container",
+        "processes that the application left behind end",
+        partial(machine.leaves_orphans, TWO),
+        sees=_CUT,
+        needs=machine.has_namespaces,
+    ),
+    *(
+        Row(
+            "Container",
+            f"the machine has just been started, {name}",
+            partial(machine.has_just_begun, options),
+            "planned",
+            needs=machine.has_namespaces,
+        )
+        for name, options in (("one process", ALONE), ("workers", (*TWO, *acts.SOON)))
+    ),
+    *(
+        Row(
+            "Disk",
+            f"the disk of {name} is full at the start",
+            partial(machine.full_disk, options, code, sizes),
+            log,
+            ("refused",),
+            needs=machine.has_namespaces,
+        )
+        for name, options, code, sizes, log in (
+            (
+                "the process id file",
+                (*ALONE, "--pid-file", "full/pid"),
+                2,
+                _NO_BLOCKS,
+                "PID_FILE .*No space left",
+            ),
+            (
+                "the control socket",
+                (*TWO, "--control-socket", "full/socket"),
+                1,
+                _NO_INODES,
+                "CONTROL_SOCKET.*No space left",
+            ),
+            (
+                "the certificates",
+                (*ALONE, *acts.ACME, "--acme-folder", "full/acme"),
+                2,
+                _NO_INODES,
+                "ACME_FOLDER.*No space left",
+            ),
+        )
+    ),
+    Row(
+        "Names",
+        "an address's name is not answered for",
+        partial(machine.name_is_not_found, (*ALONE, "--bind", "nowhere.example:0")),
+        "cannot be resolved",
+        ("refused",),
+        needs=machine.has_namespaces,
+    ),
+    Row(
+        "Names",
+        "the name of StatsD's receiver is not answered for",
+        partial(
+            machine.name_of_a_receiver_is_not_found,
+            (*TWO, "--statsd", "nowhere.example:8125", "--statsd-interval", "1"),
+        ),
+        "No metrics reach StatsD",
+        ("refused",),
+        needs=machine.has_namespaces,
+    ),
+    *(
+        Row(
+            "Start",
+            f"{name} is a FIFO that no process has opened",
+            partial(acts.fifo_is_in_place, (*ALONE, option)),
+            log,
+            ("refused",),
+            is_quick,
+        )
+        for name, option, log, is_quick in (
+            ("the access log", "--access-log", "ACCESS_LOG .* FIFO", True),
+            ("the process id file", "--pid-file", "PID_FILE .* FIFO", False),
+            ("the certificate", "--certfile", "--certfile: .* FIFO", False),
+            ("the environment file", "--env-file", "--env-file .* FIFO", False),
+        )
+    ),
+    *(
+        Row(
             "Start",
             f"the code does not load: {why}",
             partial(
@@ -151,7 +260,7 @@ ROWS = [
         for name, option, path, log, is_quick in (
             ("the access log", "--access-log", "/nowhere/log", "cannot be op", True),
             ("the process id file", "--pid-file", "/nowhere/pid", "PID_FILE", False),
-            ("the pid file (full disk)", "--pid-file", "/dev/full", "PID_FILE", False),
+            ("the pid file (a device)", "--pid-file", "/dev/full", "PID_FILE", False),
         )
     ),
     Row(
@@ -205,6 +314,14 @@ ROWS = [
         partial(acts.reload_loader, _STOP),
         "WORKER_START_TIMEOUT",
     ),
+    Row(
+        "Drain",
+        "a request never ends, SIGQUIT alone",
+        acts.quit_at_once,
+        "at once",
+        _CUT,
+        True,
+    ),
     *(
         Row(
             "Drain",
@@ -217,6 +334,7 @@ ROWS = [
             ("", TWO, None, "", "still open"),
             ("; one process", ALONE, None, "", "still open"),
             (", second SIGTERM", TWO, _TERM, "supervisor", "at once"),
+            (", then SIGQUIT", TWO, _QUIT, "supervisor", "at once"),
             (", a worker is killed", TWO, _KILL, "worker", "Stopping"),
             (", a worker is stopped", TWO, _STOP, "worker", "Stopping"),
             (", the loader is killed", TWO, _KILL, "loader", "Stopping"),

@@ -27,6 +27,8 @@ def test_rows_are_many_and_each_has_its_name() -> None:
 
 @pytest.mark.parametrize("row", QUICK, ids=lambda row: f"{row.group}: {row.name}")
 def test_fault(row: Row) -> None:
+    if not row.needs():
+        pytest.skip("this machine has not what it takes")
     assert run_row(row).failure == ""
 
 

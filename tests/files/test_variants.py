@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from djserve.files import FileTable, Folder
+from djserve.files import FileTable, Folder, variants
 from djserve.files.variants import (
     Result,
     compress_files,
@@ -117,3 +118,20 @@ def test_file_that_cannot_be_written_is_an_error(
         run(root)
     left = [path.name for path in (root / "deep").iterdir()]
     assert left == ["a.css"]
+
+
+def test_file_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk names none."""
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(variants, "replace_file", fail)
+    path = tmp_path / "a.css"
+    path.write_bytes(b"a" * 5000)
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        list(compress_files([str(path)], find_compressors()))
+    assert str(caught.value.filename).startswith(f"{path}.")

@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from djserve.errors import ListenError
+from djserve.net import sockets
 from djserve.net.address import (
     Address,
     EndpointAddress,
@@ -388,3 +390,33 @@ def test_transport_without_a_socket_keeps_its_limits(transport: Foreign) -> None
     shorten_queues(transport)
 
     assert transport.limits == []
+
+
+def test_name_that_is_looked_up_for_long_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = threading.Event()
+    seen: list[str] = []
+
+    def look_up(host: str, port: int, flags: int = 0) -> Any:
+        if not flags:
+            # As a name server that does not answer.
+            assert told.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    def warn(text: str, host: str) -> None:
+        seen.append(text % host)
+        told.set()
+
+    monkeypatch.setattr(sockets, "LOOKUP_NOTICE", 0.01)
+    monkeypatch.setattr(sockets, "_look_up", look_up)
+    monkeypatch.setattr(sockets.logger, "warning", warn)
+    before = threading.active_count()
+    with pytest.raises(ListenError, match="cannot be resolved"):
+        open_sockets(TCPAddress("nowhere.example", 80), backlog=1)
+
+    assert seen == [
+        "Still looking up the host name 'nowhere.example': its name server does not "
+        "answer"
+    ]
+    assert threading.active_count() <= before

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from djserve.server import first_signals, lifecycle
+from tests.faults.bench import children_of
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="reads what a process handles in /proc"
@@ -228,3 +229,32 @@ def test_process_in_its_own_session_has_no_terminal() -> None:
     )
 
     assert done.returncode == 0
+
+
+AS_PROCESS_1 = """
+import os, signal, sys
+from djserve.server import first_signals
+first_signals._INIT = os.getpid()
+first_signals.hold()
+if not (child := os.fork()):
+    print("forked", flush=True)
+    signal.pause()
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status), flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.e2e
+def test_process_1_ends_by_sigterm_before_it_serves() -> None:
+    """The kernel takes no default action for it; a fork of it ends as any process."""
+    words = [sys.executable, "-c", AS_PROCESS_1]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "forked\n"
+        (child,) = children_of(process.pid)
+        os.kill(child, signal.SIGTERM)
+        assert process.stdout.readline() == f"{-signal.SIGTERM}\n"
+        process.terminate()
+
+        assert process.wait(GUARD) == 128 + signal.SIGTERM
