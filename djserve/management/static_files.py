@@ -65,14 +65,41 @@ def find_static_folders(config: FilesConfig, root_path: str) -> list[Folder]:
 
 
 def describe_static_files(config: FilesConfig) -> list[str]:
-    """Return a line for the start-up message if a middleware serves the files."""
+    """Return a line for the start-up message if djserve serves none, and why."""
     middleware = _find_middleware()
-    if config.static != "auto" or middleware is None or _find_root() is None:
+    is_auto = config.static == "auto"
+    if is_auto and middleware is not None:
+        if _find_root() is None:
+            return []
+        return [
+            f"Static files: left to {middleware}; with STATIC set to 'on', djserve "
+            "serves them without a thread, and the middleware can go"
+        ]
+    if config.static == "off" or (
+        is_auto and not apps.is_installed("django.contrib.staticfiles")
+    ):
         return []
-    return [
-        f"Static files: left to {middleware}; with STATIC set to 'on', djserve serves "
-        "them without a thread, and the middleware can go"
-    ]
+    reason = _find_reason(is_auto)
+    return [f"Static files: not served, {reason}"] if reason else []
+
+
+def _find_reason(is_auto: bool) -> str:
+    """Return why there is nothing to serve, or nothing that could be needed."""
+    if not _is_path(settings.STATIC_URL):
+        # Another host has them: what most who set that want.
+        return "" if is_auto else f"STATIC_URL is not a path: {settings.STATIC_URL!r}"
+    root: Any = settings.STATIC_ROOT
+    if not root:
+        return "STATIC_ROOT is not set; manage.py collectstatic needs it, too"
+    if not os.path.isdir(root):
+        return f"there is no folder {os.fspath(root)}; manage.py collectstatic makes it"
+    try:
+        is_empty = not os.listdir(root)
+    except OSError as error:
+        return f"{os.fspath(root)}: {error.strerror}"
+    if is_empty:
+        return f"{os.fspath(root)} is empty; manage.py collectstatic fills it"
+    return ""
 
 
 def _is_wanted(config: FilesConfig) -> bool:
@@ -88,11 +115,18 @@ def _is_wanted(config: FilesConfig) -> bool:
 
 def _find_root() -> str | None:
     """Return the folder, if there is one that a path of this site leads to."""
-    url, root = settings.STATIC_URL, settings.STATIC_ROOT
-    # Django has put the script prefix in front of a relative one. "//" is a host.
-    if not url or not url.startswith("/") or url.startswith("//") or url == "/":
+    root = settings.STATIC_ROOT
+    if not root or not _is_path(settings.STATIC_URL) or not os.path.isdir(root):  # type: ignore[truthy-bool]
         return None
-    return os.fspath(root) if root and os.path.isdir(root) else None  # type: ignore[truthy-bool]
+    return os.fspath(root)
+
+
+def _is_path(url: str | None) -> bool:
+    """Return whether a STATIC_URL leads to this site, and not to all of it.
+
+    Django has put the script prefix in front of a relative one. "//" is a host.
+    """
+    return url is not None and url[:1] == "/" and url[:2] != "//" and url != "/"
 
 
 def _find_middleware() -> str | None:

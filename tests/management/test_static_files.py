@@ -81,9 +81,44 @@ def test_middleware_that_serves_them_goes_on_doing_so(
         assert describe_static_files(ON) == []
 
 
-def test_nothing_is_said_without_such_a_middleware(root: Path) -> None:
+def test_nothing_is_said_if_they_are_served(root: Path) -> None:
     with override_settings(STATIC_ROOT=root, STATIC_URL="/static/", MIDDLEWARE=[]):
         assert describe_static_files(AUTO) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "config", "line"),
+    [
+        ({"STATIC_ROOT": None}, AUTO, "STATIC_ROOT is not set"),
+        ({"STATIC_ROOT": "/no/such"}, AUTO, "there is no folder /no/such"),
+        ({"STATIC_ROOT": "/no/such"}, ON, "there is no folder /no/such"),
+        ({"STATIC_URL": "/"}, ON, "STATIC_URL is not a path: '/'"),
+        ({"STATIC_URL": "https://cdn.test/"}, ON, "not a path: 'https://cdn.test/'"),
+        ({"STATIC_URL": "https://cdn.test/"}, AUTO, ""),
+        ({"STATIC_ROOT": None}, FilesConfig(static="off"), ""),
+        ({"STATIC_ROOT": None, "INSTALLED_APPS": []}, AUTO, ""),
+    ],
+)
+def test_it_is_said_why_none_are_served(
+    root: Path, given: dict[str, Any], config: FilesConfig, line: str
+) -> None:
+    base = {"STATIC_ROOT": root, "STATIC_URL": "/static/", "MIDDLEWARE": []}
+    base["INSTALLED_APPS"] = ["django.contrib.staticfiles"]
+    with override_settings(**base | given):
+        said = describe_static_files(config)
+
+    assert len(said) == bool(line)
+    assert all(
+        each.startswith("Static files: not served, ") and line in each for each in said
+    )
+
+
+def test_empty_folder_is_said_to_be_so(root: Path) -> None:
+    (root / "a.css").unlink()
+    with override_settings(STATIC_ROOT=root, STATIC_URL="/static/", MIDDLEWARE=[]):
+        (said,) = describe_static_files(ON)
+
+    assert said.endswith(f"{root} is empty; manage.py collectstatic fills it")
 
 
 def test_hashed_names_are_kept_for_good(root: Path) -> None:
