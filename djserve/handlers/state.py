@@ -15,7 +15,9 @@ from typing import Any
 from django.utils.deprecation import MiddlewareMixin
 
 # Packages whose middleware may exist twice: no state but what each makes from settings.
-_HARMLESS = frozenset({"django", "whitenoise", "corsheaders"})
+_HARMLESS = frozenset(
+    {"django", "whitenoise", "corsheaders", "django_permissions_policy"}
+)
 
 # What the making of a middleware may use: what it is to call, the project's settings,
 # which all share, and constants. Only its methods can turn those into something kept.

@@ -227,6 +227,16 @@ class Called:
         return get_response
 
 
+class PermissionsPolicy(InBothModes):
+    """Stands for that of the package: it makes a header from settings, once."""
+
+    __module__ = "django_permissions_policy"
+
+    @cached_property
+    def header(self) -> str:
+        return str(getattr(settings, "PERMISSIONS_POLICY", {}))
+
+
 NOTHING = [
     Calls,
     InBothModes,
@@ -238,6 +248,7 @@ NOTHING = [
     Proxy(plain, None),
     Proxy(Hooks, None),
     middleware.plain_both,
+    PermissionsPolicy,
 ]
 SOMETHING = [
     HasTable,
