@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from benchmarks.measures import WSGI_IN_PROCESS
 from benchmarks.model import THE_FOUR, Results
 from benchmarks.scenarios import BY_NAME, Scenario
+from benchmarks.servers import WSGI_IN_PROCESS
 
 PYTHON_PEERS = ("daphne", "uvicorn", "hypercorn", "gunicorn")
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from benchmarks import processes
 from benchmarks.processes import BenchmarkError
@@ -44,6 +45,25 @@ def wrk_together(urls: Sequence[str], seconds: int, core: int) -> list[float]:
     return [
         parse_wrk(processes.finish(process, "wrk", seconds + 30)) for process in running
     ]
+
+
+def wrk_script(url: str, seconds: int, core: int, script: Path) -> tuple[float, float]:
+    """Make a script's requests; return requests a second, and the 99th percentile, ms.
+
+    Each of 32 connections makes its next request when it has an answer.
+    """
+    command = [*_wrk_command(url, seconds, 32), "--latency", "-s", str(script)]
+    command += ["--timeout", "30s"]
+    output = processes.run(command, core, seconds + 30)
+    return parse_wrk(output), parse_percentile(output)
+
+
+def parse_percentile(output: str) -> float:
+    """Return the 99th percentile that wrk printed, in milliseconds."""
+    found = re.search(r"^\s+99%\s+([\d.]+)(us|ms|s) *$", output, re.MULTILINE)
+    if not found:
+        raise BenchmarkError(f"wrk printed no percentile: {output[-200:]!r}")
+    return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]]
 
 
 def _wrk_command(url: str, seconds: int, connections: int) -> list[str]:

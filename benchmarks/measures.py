@@ -12,7 +12,13 @@ from pathlib import Path
 from benchmarks import loads, masking, transfers
 from benchmarks.model import Sample
 from benchmarks.processes import BenchmarkError, Load, Server, run, serving
-from benchmarks.servers import COMMANDS, Launch, module
+from benchmarks.servers import (
+    COMMANDS,
+    WSGI_IN_PROCESS,
+    Launch,
+    database_environ,
+    module,
+)
 
 MIB = 1024 * 1024
 
@@ -23,8 +29,6 @@ EVENTS = Launch(application="benchmarks.apps:events")
 TRANSFER = Launch(application="benchmarks.apps:transfer")
 DJANGO = Launch(application="benchmarks.project.asgi:application", django="yes")
 CHANNELS = replace(DJANGO, application="benchmarks.project.channels:application")
-
-WSGI_IN_PROCESS = "WSGI in-process"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,7 @@ def started(
         command,
         launch.port,
         conditions.server_core,
-        environ=launch.environ,
+        environ={**launch.environ, **database_environ(server)},
         is_tls=launch.certificate is not None,
     ) as running:
         running.wait_until_it_answers(path)
@@ -90,7 +94,7 @@ def measure_http(
     idle: int = 0,
 ) -> Sample:
     if server == WSGI_IN_PROCESS:
-        return measure_wsgi(path, conditions)
+        return measure_wsgi(path, conditions, launch)
     with started(server, launch, conditions, path) as running:
         load = partial(loads.wrk, running.url + path, core=conditions.load_core)
         load(1, close=close)
@@ -102,8 +106,8 @@ def measure_http(
             return _sample(conditions, running, lambda begin: load(conditions.seconds))
 
 
-def measure_wsgi(path: str, conditions: Conditions) -> Sample:
-    launch = _complete(DJANGO, conditions)
+def measure_wsgi(path: str, conditions: Conditions, launch: Launch) -> Sample:
+    launch = _complete(launch, conditions)
     command = ["env", *(f"{key}={value}" for key, value in launch.environ.items())]
     command += module("benchmarks.wsgi_bound", "--path", path)
     command += ["--seconds", str(conditions.seconds)]

@@ -47,7 +47,10 @@ QUICK = Profile(
     transfer_size=128 * MIB,
     memory_transfer_size=128 * MIB,
     left_out=frozenset(
-        {"http1_tls_new", "http1_idle_1", "http1_idle_1000", "http1_idle_10000"}
+        {
+            *("http1_tls_new", "http1_idle_1", "http1_idle_1000", "http1_idle_10000"),
+            *("django_query_postgresql", "django_session_postgresql"),
+        }
     ),
 )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from benchmarks import masking
 from benchmarks.access_log_cost import STARTS, measure_access_log
+from benchmarks.database_measures import VIEWS, Rounds, measure_postgresql
 from benchmarks.http2_measures import measure_mixed
 from benchmarks.measures import (
     BROADCAST,
@@ -17,7 +18,6 @@ from benchmarks.measures import (
     ECHO,
     EVENTS,
     HELLO,
-    WSGI_IN_PROCESS,
     Conditions,
     measure_download,
     measure_download_memory,
@@ -33,10 +33,11 @@ from benchmarks.measures import (
 )
 from benchmarks.model import Sample
 from benchmarks.processes import BenchmarkError
-from benchmarks.servers import RAW_ECHO, SERVERS, Launch
+from benchmarks.servers import RAW_ECHO, SERVERS, WSGI_IN_PROCESS, Launch
 
 HTTP2_SERVERS = ("djserve", "daphne", "uvicorn", "hypercorn", "granian", "gunicorn")
 MIXED_CONTENDERS = ("djserve", "hypercorn", "granian", "gunicorn")
+DATABASE_CONTENDERS = ("djserve", "daphne", "uvicorn", "granian", "gunicorn gthread")
 SYNC_CONTENDERS = (*SERVERS, "gunicorn gthread", WSGI_IN_PROCESS)
 
 Measure = Callable[[str, Conditions], Sample]
@@ -105,6 +106,33 @@ def _django(
         measure=partial(measure_http, launch=DJANGO, path=path),
         contenders=contenders,
     )
+
+
+def _postgresql(name: str, title: str, path: str) -> Scenario:
+    title = f"{title} in PostgreSQL"
+    scenario = _django(f"{name}_postgresql", title, path, DATABASE_CONTENDERS)
+    measure = partial(measure_postgresql, path=path)
+    return replace(scenario, measure=measure, overhead=8)
+
+
+def _realistic() -> Iterator[Scenario]:
+    """Yield a figure each; one start of a server, for the first, measures them all."""
+    rounds = Rounds()
+    for figure, unit in (("rate", "requests/s"), ("p99", "ms")):
+        for view in VIEWS.values():
+            is_first = figure == "rate" and view.name == next(iter(VIEWS))
+            suffix = "" if figure == "rate" else "_p99"
+            yield Scenario(
+                name=f"realistic_{view.name}{suffix}",
+                title=f"{view.title}{': 99th percentile' if suffix else ''}",
+                group="Realistic project",
+                unit=unit,
+                measure=partial(rounds.take, view=view.name, figure=figure),
+                contenders=DATABASE_CONTENDERS,
+                less_is_better=figure == "p99",
+                loads=len(VIEWS) if is_first else 0,
+                overhead=16 if is_first else 0,
+            )
 
 
 def _mixed(direction: str, figure: str, title: str, unit: str) -> Scenario:
@@ -241,6 +269,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     _django("django_async", "Async view", "/async/", SERVERS),
     _django("django_query", "Sync view with a query", "/query/"),
     _django("django_session", "Sync view that writes the session", "/session/"),
+    _postgresql("django_query", "Sync view with a query", "/query/"),
+    _postgresql("django_session", "Sync view that writes the session", "/session/"),
+    *_realistic(),
     Scenario(
         name="memory_http",
         title="Memory of an idle HTTP connection",

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import postgresql
+
 KEEP_ALIVE = "75"
 CONNECTION_LIMIT = "20000"
 
@@ -24,6 +26,10 @@ class Launch:
     port: int = 0
     django: str = ""
     """The folder of the Django project's database; then ``application`` is its own."""
+    project: str = "benchmarks.project"
+    """The Django project."""
+    postgresql: str = ""
+    """The folder of the socket of the PostgreSQL that the project is to use."""
     certificate: Path | None = None
     key: Path | None = None
     http2: bool = False
@@ -37,11 +43,24 @@ class Launch:
     def environ(self) -> dict[str, str]:
         if not self.django:
             return {}
-        return {
-            "DJANGO_SETTINGS_MODULE": "benchmarks.project.settings",
+        found = {
+            "DJANGO_SETTINGS_MODULE": f"{self.project}.settings",
             "BENCH_APPLICATION": self.application.replace(":", "."),
             "BENCH_FOLDER": self.django,
         }
+        if self.postgresql:
+            found |= {"BENCH_POSTGRESQL": "postgres", "PGHOST": self.postgresql}
+            found |= {"PGUSER": postgresql.USER}
+        return found
+
+
+def database_environ(server: str) -> dict[str, str]:
+    """Return how a server's project is told to keep its connections to PostgreSQL.
+
+    Django's documentation has them in a pool under ASGI, for there a thread ends with
+    its request. A thread that lives on keeps its own, which costs less.
+    """
+    return {"BENCH_POOL": "" if server in KEEPS_THREADS else "yes"}
 
 
 class Unsupported(Exception):
@@ -135,7 +154,7 @@ def gunicorn_gthread(launch: Launch) -> list[str]:
         raise Unsupported("serves WSGI only")
     options = ["-b", launch.address, "-w", "1", "-k", "gthread", "--threads", "4"]
     options += ["--keep-alive", KEEP_ALIVE, "--log-level", "warning"]
-    return module("gunicorn", *options, "benchmarks.project.wsgi:application")
+    return module("gunicorn", *options, f"{launch.project}.wsgi:application")
 
 
 def raw_echo(launch: Launch) -> list[str]:
@@ -153,6 +172,8 @@ def tls_options(launch: Launch, certificate: str, key: str) -> list[str]:
 
 
 RAW_ECHO = "raw bytes"
+WSGI_IN_PROCESS = "WSGI in-process"
+KEEPS_THREADS = ("djserve", "gunicorn gthread", WSGI_IN_PROCESS)
 
 COMMANDS: dict[str, Callable[[Launch], list[str]]] = {
     "djserve": djserve,

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.loads import parse_h2load, parse_wrk, require_tool
+from benchmarks.loads import (
+    parse_h2load,
+    parse_percentile,
+    parse_wrk,
+    require_tool,
+)
 from benchmarks.processes import BenchmarkError
 
 WRK = """\
@@ -77,3 +82,20 @@ def test_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None
 
     with pytest.raises(BenchmarkError, match="apt-get install nghttp2-client"):
         require_tool("h2load")
+
+
+@pytest.mark.parametrize(
+    ("printed", "milliseconds"),
+    [("793.00us", 0.793), ("12.34ms", 12.34), ("1.79s ", 1790)],
+)
+def test_percentile_of_wrk_is_in_milliseconds(
+    printed: str, milliseconds: float
+) -> None:
+    output = f"  Latency Distribution\n     90%    1.00ms\n     99%   {printed}\n"
+
+    assert parse_percentile(output) == pytest.approx(milliseconds)
+
+
+def test_output_without_a_percentile_is_an_error() -> None:
+    with pytest.raises(BenchmarkError, match="no percentile"):
+        parse_percentile(WRK)
