@@ -102,8 +102,8 @@ class RequestHead:
     """One request's head, parsed and checked once; nothing is serialised again.
 
     ``method`` is in upper case as received. ``raw_path`` and ``query`` are the target's
-    bytes (absolute-form already reduced). ``http_version`` is "1.0", "1.1" or "2".
-    ``content_length`` is None if the length is not known beforehand; ``has_body``
+    bytes (absolute-form already reduced). ``http_version`` is "1.0", "1.1", "2" or
+    "3". ``content_length`` is None if the length is not known; ``has_body``
     says whether any content may follow. ``upgrade`` is the protocol asked for, in lower
     case (b"websocket"), or None. ``field_lines`` are the bytes that ``headers`` were
     made of, if the next request is likely to have the same ones, else b"": what is
@@ -174,6 +174,68 @@ class Transport(Protocol):
     def get_write_buffer_size(self) -> int: ...
     def set_protocol(self, receiver: Receiver, /) -> None:
         """Hand all that comes up from now on to another receiver."""
+
+
+class MultiplexTransport(Protocol):
+    """The way down for a connection of many streams, each with flow control (QUIC).
+
+    Nothing is sent before the caller's turn of the loop ends, or ``flush``.
+    """
+
+    def open_stream(self) -> int:
+        """Return the number of a new stream on which the peer cannot answer."""
+
+    def write_stream(self, stream_id: int, data: bytes, is_last: bool, /) -> None: ...
+    def reset_stream(self, stream_id: int, code: int, /) -> None:
+        """End our side of a stream at once."""
+
+    def stop_stream(self, stream_id: int, code: int, /) -> None:
+        """Ask the peer to end its side of a stream."""
+
+    def acknowledge(self, stream_id: int, size: int, /) -> None:
+        """Give the peer credit for bytes that have been used."""
+
+    def forget_stream(self, stream_id: int, /) -> None:
+        """Deliver nothing more of a stream; all that it sent counts as used."""
+
+    def waiting_size(self, stream_id: int, /) -> int:
+        """Return the bytes of a stream that have not been sent for the first time."""
+
+    def sent_size(self, stream_id: int, /) -> int:
+        """Return the bytes of a stream that have been sent at least once."""
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life; ``ping_acknowledged`` follows."""
+
+    @property
+    def unacknowledged_size(self) -> int:
+        """Bytes of all streams that the peer has not confirmed."""
+
+    def flush(self) -> None: ...
+    def end(self, code: int, reason: str, /) -> None:
+        """Close the connection at once, with a code; ``connection_lost`` follows."""
+
+    def abort(self) -> None: ...
+
+
+class StreamReceiver(Protocol):
+    """Who gets the streams of a connection; ``batch_received`` after each datagram."""
+
+    def stream_received(
+        self, stream_id: int, data: bytes, is_last: bool, /
+    ) -> None: ...
+    def stream_reset(self, stream_id: int, code: int, /) -> None:
+        """The peer has ended its side of a stream before its end."""
+
+    def stream_stopped(self, stream_id: int, code: int, /) -> None:
+        """The peer takes no more of a stream, which has been reset."""
+
+    def batch_received(self) -> None: ...
+    def ping_acknowledged(self) -> None: ...
+    def bytes_sent(self) -> None:
+        """Some of what waited has been sent."""
+
+    def connection_lost(self, exc: Exception | None, /) -> None: ...
 
 
 class Receiver(Protocol):

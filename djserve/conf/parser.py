@@ -338,6 +338,24 @@ def _check_client_certificates(
         )
 
 
+def _check_http3(values: Mapping[str, Any], places: Mapping[str, str]) -> Iterator[str]:
+    if not values.get("http3"):
+        return
+    if values.get("certfile") is None and not values.get("acme_domains"):
+        yield f"{places['http3']}: expected a certificate beside it, got none"
+    if values.get("client_certificates", "none") != "none":
+        # A client that is not asked there would get around the question.
+        yield (
+            f"{places['http3']}: expected CLIENT_CERTIFICATES to be 'none' beside it, "
+            "since HTTP/3 asks clients for none"
+        )
+    if values.get("sni_certfiles"):
+        yield (
+            f"{places['http3']}: expected no SNI_CERTFILES beside it, since HTTP/3 has "
+            "one certificate"
+        )
+
+
 def _check_proxy_flags(
     values: Mapping[str, Any], places: Mapping[str, str]
 ) -> Iterator[str]:
@@ -401,6 +419,16 @@ _RULES_BETWEEN = (
     (("redirect_port",), _check_redirect_port),
     (("certfile", "acme_domains", *_BESIDE_CERTIFICATE), _check_certificate_is_given),
     (("client_certificates", "client_ca_file"), _check_client_certificates),
+    (
+        (
+            "http3",
+            "acme_domains",
+            "certfile",
+            "client_certificates",
+            "sni_certfiles",
+        ),
+        _check_http3,
+    ),
     ((*_CERTIFICATE_FILES, "sni_certfiles"), _check_certificate_files),
     (
         ("proxy_headers", "proxy_headers_host", "proxy_headers_port"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from djserve.conf.declaration import Values, setting
 from djserve.conf.schema_files import CompressionConfig as CompressionConfig
 from djserve.conf.schema_files import FilesConfig as FilesConfig
+from djserve.conf.schema_http3 import HTTP3Config as HTTP3Config
 from djserve.conf.schema_https import ACMEConfig as ACMEConfig
 from djserve.conf.schema_https import RedirectConfig as RedirectConfig
 from djserve.conf.schema_process import DrainConfig as DrainConfig
@@ -501,6 +502,7 @@ class ServerConfig(Values):
     acme: ACMEConfig = field(default_factory=ACMEConfig)
     http: HTTPConfig = field(default_factory=HTTPConfig)
     http2: HTTP2Config = field(default_factory=HTTP2Config)
+    http3: HTTP3Config = field(default_factory=HTTP3Config)
     bounds: BoundsConfig = field(default_factory=BoundsConfig)
     files: FilesConfig = field(default_factory=FilesConfig)
     compression: CompressionConfig = field(default_factory=CompressionConfig)

@@ -37,6 +37,12 @@ def _insecure_bind(draft: Draft, value: str) -> Outcome:
     return translated(draft.add("--redirect-http", value), note)
 
 
+def _quic_bind(draft: Draft, value: str) -> Outcome:
+    note = "It is served on the UDP port beside each address of --bind with TLS."
+    words = "--http3" if "--http3" in draft.words else draft.add("--http3")
+    return translated(words, note)
+
+
 def _worker_class(draft: Draft, value: str) -> Outcome:
     if value == "trio":
         return lacking("The event loop is asyncio's; trio's is not served.")
@@ -68,7 +74,7 @@ RULES: tuple[FlagRule, ...] = (
     special(
         "--insecure-bind", _insecure_bind, "`--redirect-http`", name="insecure_bind"
     ),
-    missing("--quic-bind", "HTTP/3 is a proxy's task.", name="quic_bind"),
+    special("--quic-bind", _quic_bind, "`--http3`", name="quic_bind"),
     to("--backlog", "--backlog", name="backlog"),
     to("-w --workers", "--workers", name="workers"),
     special("-k --worker-class", _worker_class, "none needed", name="worker_class"),

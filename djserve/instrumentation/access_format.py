@@ -130,7 +130,7 @@ def _target(record: RequestRecord, method: str, date: str) -> str:
 def _protocol(record: RequestRecord, method: str, date: str) -> str:
     # With two digits, as in the other formats.
     version = record.head.http_version
-    return "HTTP/2.0" if version == "2" else f"HTTP/{escape(version)}"
+    return f"HTTP/{version}.0" if version in ("2", "3") else f"HTTP/{escape(version)}"
 
 
 def _request(record: RequestRecord, method: str, date: str) -> str:

@@ -158,8 +158,10 @@ def _escape_bytes(value: bytes) -> str:
 
 
 def _name_version(version: str) -> str:
-    # Other servers write the version of HTTP/2 with two digits; log readers want them.
-    return ' HTTP/2.0" ' if version == "2" else f' HTTP/{escape(version)}" '
+    # Other servers write these versions with two digits; log readers want them.
+    if version in ("2", "3"):
+        return f' HTTP/{version}.0" '
+    return f' HTTP/{escape(version)}" '
 
 
 # With the spaces that stand between them: the fewer parts are joined, the better.

@@ -73,7 +73,7 @@ METHODS = (
     "CONNECT",
     "other",
 )
-PROTOCOLS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2", "other")
+PROTOCOLS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2", "HTTP/3", "other")
 STATUS_LIMIT = 600
 """Statuses from 0, which stands for a request without a response."""
 
@@ -165,7 +165,7 @@ LAYOUT = zlib.crc32(repr(_TABLES).encode())
 """What the tables are like, in one number; 0 in versions that did not tell it."""
 
 _METHOD_INDEX = {method: index for index, method in enumerate(METHODS)}
-_PROTOCOL_INDEX = {"1.0": 0, "1.1": 1, "2": 2}
+_PROTOCOL_INDEX = {"1.0": 0, "1.1": 1, "2": 2, "3": 3}
 
 
 class Board:

@@ -15,7 +15,7 @@ from djserve.instrumentation.request_id import current_request_id, find_request_
 if TYPE_CHECKING:
     from djserve.instrumentation.events import RequestRecord
 
-PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2"}
+PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2", "3": "HTTP/3"}
 
 
 class JSONFormatter(logging.Formatter):

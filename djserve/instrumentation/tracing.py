@@ -120,7 +120,7 @@ def find_method(scope: Mapping[str, Any]) -> str:
         method: str = scope["method"]
         return method
     # RFC 8441: over HTTP/2 a WebSocket begins with an extended CONNECT.
-    return "CONNECT" if scope["http_version"] == "2" else "GET"
+    return "CONNECT" if scope["http_version"] in ("2", "3") else "GET"
 
 
 def describe(scope: Mapping[str, Any], method: str) -> dict[str, Any]:

@@ -69,7 +69,10 @@ PROCESSES_TIMEOUT = 6.0
 
 def load_development_config(options: Mapping[str, Any]) -> ServerConfig:
     """Return the project's configuration as it suits development."""
-    return load({**OVERRIDES, **options})
+    overrides = dict(OVERRIDES)
+    if "CERTFILE" not in options:
+        overrides["HTTP3"] = False
+    return load({**overrides, **options})
 
 
 def choose_reactor() -> Reactor:

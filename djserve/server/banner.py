@@ -19,6 +19,7 @@ def start_lines(
     notes: Sequence[str] = (),
     *,
     http2: bool,
+    http3: bool,
     tls: bool,
     access_log: str | None,
 ) -> Iterator[str]:
@@ -28,8 +29,8 @@ def start_lines(
     """
     python = platform.python_version()
     yield (
-        f"djserve {djserve.__version__} speaks HTTP/1.1, "
-        f"{'HTTP/2, ' if http2 else ''}WebSocket ({loop}, Python {python})"
+        f"djserve {djserve.__version__} speaks HTTP/1.1, {'HTTP/2, ' if http2 else ''}"
+        f"{'HTTP/3, ' if http3 else ''}WebSocket ({loop}, Python {python})"
     )
     yield f"Listening on {', '.join(places)}{' with TLS' if tls else ''}"
     yield f"Access log: {describe_access_log(access_log)}"

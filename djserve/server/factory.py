@@ -54,12 +54,15 @@ if TYPE_CHECKING:
         ConnectionInfo,
         ConnectionOwner,
         Exchange,
+        MultiplexTransport,
         RequestHead,
         Stream,
+        StreamReceiver,
         Transport,
         WireProtocol,
     )
     from djserve.protocols.http2.streams import HTTP2Service
+    from djserve.protocols.http3.streams import HTTP3Service
     from djserve.protocols.websocket.masking import SharedBuffer
     from djserve.protocols.websocket.turns import Turns
 
@@ -110,6 +113,9 @@ class ConnectionFactory:
         self._date = b""
         self._http1 = self._start_http1(self)
         self._http2: HTTP2Service | None = None
+        self._http3: HTTP3Service | None = None
+        # The Alt-Svc field of responses on each port that has HTTP/3 beside it.
+        self._alternatives: dict[int | None, AddedFields] = {}
         self._prior_knowledge = _trust_prior_knowledge(config.http2, config.proxy)
         headers = config.http.headers
         self._added = AddedFields(headers) if headers else None
@@ -149,6 +155,51 @@ class ConnectionFactory:
             # Accepted before the listener stopped: its request may be on its way.
             self._drain.retire(connection)
         return connection
+
+    def open_streams(
+        self, transport: MultiplexTransport, info: ConnectionInfo
+    ) -> StreamReceiver:
+        """Return the protocol for an HTTP/3 connection that is established."""
+        from djserve.protocols.http3.connection import HTTP3Connection
+
+        verdict = self.admission.decide()
+        if verdict is not Verdict.SERVE:
+            connection = HTTP3Connection(
+                transport, info, self._start_http3(_Refusal(self))
+            )
+            connection.retire()
+            self.connections.add(connection)
+            self.admission.refuse(connection)
+            if verdict is Verdict.DROP:
+                connection.abort_transport()
+            return connection
+        if self._http3 is None:
+            self._http3 = self._start_http3(self)
+        connection = HTTP3Connection(transport, info, self._http3)
+        logger.debug("Connection from %s, by QUIC", info.client)
+        self.connections.add(connection)
+        self.opened += 1
+        if self._drain is not None:
+            self._drain.retire(connection)
+        return connection
+
+    def offer_http3(self, port: int) -> None:
+        """Tell clients on a TLS port of the HTTP/3 beside it (RFC 7838)."""
+        self._alternatives[port] = AddedFields([f'Alt-Svc: h3=":{port}"; ma=86400'])
+
+    def _start_http3(self, owner: ConnectionOwner) -> HTTP3Service:
+        from djserve.protocols.http3.response import ServerFields
+        from djserve.protocols.http3.streams import HTTP3Service
+
+        fields = ServerFields(self._config.http.server_name)
+        fields.set_date(self._date)
+        return HTTP3Service(
+            owner,
+            self._config.http,
+            self._config.http2,
+            fields,
+            asyncio.get_running_loop().call_soon,
+        )
 
     def _refuse_connection(
         self, transport: Transport, info: ConnectionInfo, verdict: Verdict
@@ -229,6 +280,10 @@ class ConnectionFactory:
             name_request(head.headers)
         if self._added is not None:
             stream = self._added.around(stream)
+        if self._alternatives and info.tls is not None and info.alpn != "h3":
+            alternative = self._alternatives.get(info.server[1] if info.server else 0)
+            if alternative is not None:
+                stream = alternative.around(stream)
         forwarded = None
         if self._proxy_headers is not None:
             forwarded = self._proxy_headers.apply(head, info)
@@ -385,6 +440,8 @@ class ConnectionFactory:
         self._defaults.set_date(self._date)
         if self._http2 is not None:
             self._http2.fields.set_date(self._date)
+        if self._http3 is not None:
+            self._http3.fields.set_date(self._date)
 
     async def drain(self, count_opening: Callable[[], int] = lambda: 0) -> None:
         """Ask every connection for its end and wait until the last has gone.

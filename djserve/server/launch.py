@@ -321,6 +321,7 @@ def _announce(
         loop,
         notes,
         http2=config.http2.http2,
+        http3=config.http3.http3,
         tls=server.has_tls,
         access_log=config.logging.access_log,
     ):

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import Ticking
     from djserve.net.certificates import Certificates
+    from djserve.net.quic.listener import QUICListener
     from djserve.net.twisted.reactor import Reactor
+    from djserve.server.quic import OpenBeside
 
 logger = logging.getLogger("djserve")
 
@@ -96,6 +98,7 @@ class Server:
         self._sweep = Sweep(self._swept, choose_interval(_timeouts(config)))
         self.listeners: list[Listener] = []
         self._redirecting: list[Listener] = []
+        self._quic_listeners: list[QUICListener] = []
         self.certificates: Certificates | None = None
 
     @property
@@ -231,6 +234,7 @@ class Server:
         if config.tls.certfile is not None:
             self.certificates = _load_certificates(config.tls, config.acme, alpn)
         context = None if self.certificates is None else self.certificates.context
+        open_quic = self._prepare_quic()
         self._scopes.state = await self._lifespan.startup()
         # Before the first connection, which may come before the last listener.
         self._is_serving = True
@@ -253,6 +257,7 @@ class Server:
                 self._redirecting += await listen(
                     address, self._factory.open_redirecting
                 )
+            self._quic_listeners = open_quic(self.listeners)
         except ListenError:
             self._stop_listening()
             raise
@@ -267,6 +272,15 @@ class Server:
             return port
         ports = [listener.port for listener in self.listeners]
         return next((port for port in ports if port is not None), None)
+
+    def _prepare_quic(self) -> OpenBeside:
+        """Return what opens the sockets of HTTP/3. Raises ConfigError."""
+        if not self._config.http3.http3 or self.certificates is None:
+            return lambda listeners: []
+        from djserve.server.quic import prepare_quic
+
+        tls, http2 = self._config.tls, self._config.http2
+        return prepare_quic(self._loop, tls, http2, self.certificates, self._factory)
 
     async def _end(self) -> None:
         """Drain within the deadline, cancel what is left, shut the application down."""
@@ -289,6 +303,8 @@ class Server:
             task.cancel()
         if not drained.done() or drained.cancelled():
             await self._force()
+        for listener in self._quic_listeners:
+            listener.close()
         await self._lifespan.shutdown()
         self._sweep.stop()
 
@@ -298,7 +314,8 @@ class Server:
 
     def _count_opening(self) -> int:
         listeners = (*self.listeners, *self._redirecting)
-        return sum(listener.opening_count for listener in listeners)
+        count = sum(listener.opening_count for listener in listeners)
+        return count + sum(quic.opening_count for quic in self._quic_listeners)
 
     async def _force(self) -> None:
         calls = await self._calls.cancel_all(CANCEL_TIMEOUT)
@@ -317,6 +334,8 @@ class Server:
     def _stop_listening(self) -> None:
         for listener in (*self.listeners, *self._redirecting):
             listener.stop()
+        for quic_listener in self._quic_listeners:
+            quic_listener.stop()
 
     def _swept(self) -> Iterator[Ticking]:
         yield self._factory

@@ -110,7 +110,7 @@ class Tracing:
     def websocket_accepted(self, record: RequestRecord) -> None:
         span = self._find(record)
         if span is not None:
-            span.set_status(200 if record.head.http_version == "2" else 101)
+            span.set_status(200 if record.head.http_version in ("2", "3") else 101)
 
     def websocket_rejected(self, record: RequestRecord) -> None:
         span = self._find_ending(record)

@@ -252,6 +252,7 @@ class Arbiter:
                 self._fleet.loop_name,
                 notes,
                 http2=self._config.http2.http2,
+                http3=self._config.http3.http3,
                 tls=self._config.tls.certfile is not None,
                 access_log=self._config.logging.access_log,
             ):

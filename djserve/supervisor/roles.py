@@ -51,6 +51,11 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
     config = replace(config, bind=activated)
     inheritance = Inheritance.take()
     if needs_supervisor(config) or inheritance is not None:
+        if config.http3.http3:
+            keys = ", ".join(find_supervised(config)) or "NOTIFY_SOCKET"
+            raise ConfigError(
+                [f"HTTP3: served by one process alone, and {keys} needs a supervisor"]
+            )
         hold_signals()
         # A server alone needs nothing of it.
         from djserve.supervisor.arbiter import Arbiter

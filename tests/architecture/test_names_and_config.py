@@ -33,6 +33,12 @@ SHARED_NAMES = {
     "FrameReader": "one for each wire format",
     "ConnectionState": "one for each wire protocol",
     "Overdue": "one for each wire protocol",
+    "ConnectionFacts": "one for HTTP/2 and one for HTTP/3",
+    "ConnectionTimeouts": "one for HTTP/2 and one for HTTP/3",
+    "Ending": "one for HTTP/2 and one for HTTP/3",
+    "ServerFields": "one for HTTP/2 and one for HTTP/3",
+    "StreamOwner": "one for HTTP/2 and one for HTTP/3",
+    "StreamTable": "one for HTTP/2 and one for HTTP/3",
 }
 """Public classes of one name, with the reason. Take a name from here with its twin."""
 

@@ -94,9 +94,20 @@ def test_flag_becomes_djserves(given: str, expected: str) -> None:
     assert found.problems == ()
 
 
+def test_address_of_quic_is_that_of_tls(tmp_path: Path) -> None:
+    certfile = tmp_path / "cert.pem"
+    certfile.touch()
+    given = f"-b :443 --quic-bind :443 --quic-bind :444 --certfile {certfile}"
+    found = translate(f"hypercorn {given} app:app")
+
+    flags = f"--bind 0.0.0.0:443 --http3 --certfile {certfile}"
+    assert found.command == f"djserve {flags} app:app"
+    assert found.problems == ()
+
+
 @pytest.mark.parametrize(
     "given",
-    ["--quic-bind :443", "-k trio", "--server-name a.example"],
+    ["-k trio", "--server-name a.example"],
 )
 def test_flag_without_an_equivalent_says_what_to_do(given: str) -> None:
     found = translate(f"hypercorn {given} app:app")

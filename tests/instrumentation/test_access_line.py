@@ -43,7 +43,13 @@ def test_missing_values_are_dashes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "name"), [("1.0", "HTTP/1.0"), ("2", "HTTP/2.0"), ('3"', 'HTTP/3\\"')]
+    ("version", "name"),
+    [
+        ("1.0", "HTTP/1.0"),
+        ("2", "HTTP/2.0"),
+        ("3", "HTTP/3.0"),
+        ('3"', 'HTTP/3\\"'),
+    ],
 )
 def test_entry_names_the_protocol(version: str, name: str) -> None:
     request = record()

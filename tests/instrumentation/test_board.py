@@ -74,7 +74,7 @@ def test_descriptor_leads_to_the_same_figures(board: Board) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("version", "protocol"),
-    list(zip(("1.0", "1.1", "2", "3"), PROTOCOLS, strict=True)),
+    list(zip(("1.0", "1.1", "2", "3", "4"), PROTOCOLS, strict=True)),
 )
 def test_request_is_found_as_it_was_counted(
     method: str, version: str, protocol: str, board: Board

@@ -120,7 +120,13 @@ def test_what_is_not_known_is_null() -> None:
 
 @pytest.mark.parametrize(
     ("version", "protocol"),
-    [("1.0", "HTTP/1.0"), ("1.1", "HTTP/1.1"), ("2", "HTTP/2"), ("3", "3")],
+    [
+        ("1.0", "HTTP/1.0"),
+        ("1.1", "HTTP/1.1"),
+        ("2", "HTTP/2"),
+        ("3", "HTTP/3"),
+        ("4", "4"),
+    ],
 )
 def test_protocol_has_its_name(version: str, protocol: str) -> None:
     assert format_request(version=version)["protocol"] == protocol

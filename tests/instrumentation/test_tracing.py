@@ -121,7 +121,9 @@ def test_method_that_nobody_knows_makes_no_name_of_its_own(record: Record) -> No
     assert span.attributes["http.request.method_original"] == "PURGE"
 
 
-@pytest.mark.parametrize(("version", "method"), [("1.1", "GET"), ("2", "CONNECT")])
+@pytest.mark.parametrize(
+    ("version", "method"), [("1.1", "GET"), ("2", "CONNECT"), ("3", "CONNECT")]
+)
 def test_method_of_a_websocket_follows_from_the_version(
     version: str, method: str
 ) -> None:

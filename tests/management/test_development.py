@@ -232,6 +232,15 @@ def test_certificate_of_production_is_not_even_read(tmp_path: Path) -> None:
         assert load_development_config({}).tls == TLSConfig()
 
 
+def test_http3_of_production_is_off_without_https(tmp_path: Path) -> None:
+    certfile = tmp_path / "cert.pem"
+    certfile.touch()
+    given = {"CERTFILE": str(certfile)}
+    with override_settings(DJSERVE={"HTTP3": True, **given}):
+        assert not load_development_config({}).http3.http3
+        assert load_development_config(given).http3.http3
+
+
 def test_port_beyond_the_last_is_an_error_of_binding(reactor: Reactor) -> None:
     with pytest.raises(OSError, match="port must be 0-65535"):
         DevelopmentServer(

@@ -24,7 +24,13 @@ def test_message_says_what_runs_and_where() -> None:
     loop.close()
 
     lines = start_lines(
-        urls, describe_loop(loop), ["a note"], http2=True, tls=False, access_log=None
+        urls,
+        describe_loop(loop),
+        ["a note"],
+        http2=True,
+        http3=False,
+        tls=False,
+        access_log=None,
     )
 
     assert list(lines) == [
@@ -38,9 +44,11 @@ def test_message_says_what_runs_and_where() -> None:
 
 def test_tls_and_the_access_log_are_said() -> None:
     urls = ["https://127.0.0.1:1/"]
-    lines = list(start_lines(urls, "uvloop", http2=False, tls=True, access_log="-"))
+    lines = list(
+        start_lines(urls, "uvloop", http2=False, http3=True, tls=True, access_log="-")
+    )
 
-    assert "speaks HTTP/1.1, WebSocket" in lines[0]
+    assert "speaks HTTP/1.1, HTTP/3, WebSocket" in lines[0]
     assert lines[1] == "Listening on https://127.0.0.1:1/ with TLS"
     assert lines[2] == "Access log: standard output"
 

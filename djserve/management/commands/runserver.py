@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 # Daphne's command stands in the same place, with the same flags.
 COMPETITORS = frozenset({"daphne", "djserve"})
 
-OFFERED_SETTINGS = frozenset({"REQUEST_TIMEOUT", "WEBSOCKET_CONNECT_TIMEOUT"})
+OFFERED_SETTINGS = frozenset({"HTTP3", "REQUEST_TIMEOUT", "WEBSOCKET_CONNECT_TIMEOUT"})
 
 
 def find_next_command() -> type[DjangoCommand]:

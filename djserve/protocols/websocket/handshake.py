@@ -115,7 +115,7 @@ def check_handshake(
     13, else 400. Offers of extensions that make no sense are passed over, since a
     server may decline any of them.
     """
-    is_extended_connect = head.http_version == "2"
+    is_extended_connect = head.http_version in ("2", "3")
     _check_method(head, "CONNECT" if is_extended_connect else "GET")
     if head.http_version == "1.0":
         # RFC 9110 section 7.8: Upgrade does not exist in HTTP/1.0.

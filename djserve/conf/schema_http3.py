@@ -1,0 +1,18 @@
+"""The settings of HTTP/3, part of ``conf.schema``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from djserve.conf.declaration import setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HTTP3Config:
+    """HTTP/3"""
+
+    http3: bool = setting(
+        False,
+        "Serve HTTP/3 too, on the UDP port beside each address with TLS; needs the "
+        "package extra http3. The limits of HTTP/2 hold for it.",
+    )

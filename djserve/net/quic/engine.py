@@ -1,0 +1,210 @@
+"""aioquic's connection with credit that follows what has been read.
+
+aioquic doubles a window whenever half of it has arrived, whether or not it has been
+read: a client could fill the memory of a server whose application does not read. What
+is used of it without a public name is used in this module alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aioquic.quic.connection import (
+    CONNECTION_LIMIT_FRAME_CAPACITY,
+    MAX_STREAM_DATA_FRAME_CAPACITY,
+    QuicConnection,
+)
+from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.stream import QuicStreamReceiver, QuicStreamSender
+
+from djserve.packages import require, require_calls
+
+if TYPE_CHECKING:
+    from aioquic.quic.configuration import QuicConfiguration
+    from aioquic.quic.packet_builder import QuicPacketBuilder
+    from aioquic.quic.recovery import QuicPacketSpace
+    from aioquic.quic.stream import QuicStream
+
+require(
+    "aioquic",
+    QuicConnection,
+    "_local_max_data",
+    "_local_max_stream_data_uni",
+    "_local_max_streams_bidi",
+    "_local_max_streams_uni",
+    "_on_connection_limit_delivery",
+    "_on_max_stream_data_delivery",
+    "_streams",
+)
+require_calls(
+    "aioquic",
+    QuicConnection,
+    "_write_connection_limits",
+    "_write_stream_limits",
+)
+require(
+    "aioquic",
+    QuicStreamSender,
+    "_acked_fin",
+    "_buffer",
+    "_buffer_fin",
+    "_buffer_stop",
+    "_reset_error_code",
+    "highest_offset",
+)
+require("aioquic", QuicStreamReceiver, "highest_offset", "is_finished")
+
+# Control, two of QPACK, and what a client opens to see that it is ignored.
+UNIDIRECTIONAL_LIMIT = 8
+_UNIDIRECTIONAL_WINDOW = 32 * 1024
+
+
+class Engine(QuicConnection):
+    """One connection of a server; ``stream_limit`` requests may be open at a time."""
+
+    def __init__(
+        self,
+        configuration: QuicConfiguration,
+        stream_limit: int,
+        *,
+        original_id: bytes,
+        retry_id: bytes | None,
+    ) -> None:
+        super().__init__(
+            configuration=configuration,
+            original_destination_connection_id=original_id,
+            retry_source_connection_id=retry_id,
+        )
+        self._stream_window = configuration.max_stream_data
+        self._connection_window = configuration.max_data
+        self._local_max_stream_data_uni = _UNIDIRECTIONAL_WINDOW
+        for limit, value in (
+            (self._local_max_streams_bidi, stream_limit),
+            (self._local_max_streams_uni, UNIDIRECTIONAL_LIMIT),
+        ):
+            limit.value = limit.sent = value
+        self._used = 0
+        self._used_by_stream: dict[int, int] = {}
+
+    # What the transport asks and says.
+
+    @property
+    def cipher_suite(self) -> int | None:
+        """The number of the cipher suite in the TLS registry."""
+        schedule = self.tls.key_schedule
+        return None if schedule is None else int(schedule.cipher_suite)
+
+    def acknowledge(self, stream_id: int, size: int) -> None:
+        """Let the peer send as much again on a stream, and on the connection."""
+        used = self._used_by_stream.get(stream_id, 0) + size
+        self._used_by_stream[stream_id] = used
+        self._used += size
+        self._raise_connection_window()
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.receiver.is_finished:
+            window = self._stream_window
+            if stream_id % 4 == 2:
+                window = _UNIDIRECTIONAL_WINDOW
+            if used + window - stream.max_stream_data_local >= window // 2:
+                stream.max_stream_data_local = used + window
+
+    def settle(self, stream_id: int) -> None:
+        """Count all that has come on a stream as used on the connection."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._used_by_stream.pop(stream_id, None)
+            return
+        come = stream.receiver.highest_offset
+        self._used += come - self._used_by_stream.get(stream_id, 0)
+        self._used_by_stream[stream_id] = come
+        if stream.receiver.is_finished:
+            del self._used_by_stream[stream_id]
+        self._raise_connection_window()
+
+    def drop_output(self, stream_id: int) -> None:
+        """Free what a stream that was reset had yet to send."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.sender._reset_error_code is not None:
+            stream.sender._buffer.clear()
+
+    def can_write(self, stream_id: int) -> bool:
+        """Return whether our side of a stream is open."""
+        stream = self._streams.get(stream_id)
+        return (
+            stream is not None
+            and stream.sender._buffer_fin is None
+            and stream.sender._reset_error_code is None
+        )
+
+    def is_sending(self, stream_id: int) -> bool:
+        """Return whether a stream's output is not confirmed to its end."""
+        stream = self._streams.get(stream_id)
+        return stream is not None and not stream.sender.is_finished
+
+    def can_stop(self, stream_id: int) -> bool:
+        """Return whether the peer may still send on a stream."""
+        stream = self._streams.get(stream_id)
+        return stream is not None and not stream.receiver.is_finished
+
+    def waiting_size(self, stream_id: int) -> int:
+        """Return the bytes of a stream that were never sent."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.sender._reset_error_code is not None:
+            return 0
+        return stream.sender._buffer_stop - stream.sender.highest_offset
+
+    def sent_size(self, stream_id: int) -> int:
+        """Return the bytes of a stream that were sent once."""
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None else stream.sender.highest_offset
+
+    @property
+    def unacknowledged_size(self) -> int:
+        """Bytes that the peer has not confirmed, one more for each open end."""
+        return sum(
+            len(stream.sender._buffer)
+            + (stream.sender._buffer_fin is not None and not stream.sender._acked_fin)
+            for stream in self._streams.values()
+            if stream.sender._reset_error_code is None
+        )
+
+    # What aioquic asks.
+
+    def _raise_connection_window(self) -> None:
+        limit = self._local_max_data
+        window = self._connection_window
+        if self._used + window - limit.value >= window // 2:
+            limit.value = self._used + window
+
+    def _write_stream_limits(
+        self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
+    ) -> None:
+        if stream.max_stream_data_local_sent == stream.max_stream_data_local:
+            return
+        buffer = builder.start_frame(
+            QuicFrameType.MAX_STREAM_DATA,
+            capacity=MAX_STREAM_DATA_FRAME_CAPACITY,
+            handler=self._on_max_stream_data_delivery,
+            handler_args=(stream,),
+        )
+        assert stream.stream_id is not None
+        buffer.push_uint_var(stream.stream_id)
+        buffer.push_uint_var(stream.max_stream_data_local)
+        stream.max_stream_data_local_sent = stream.max_stream_data_local
+
+    def _write_connection_limits(
+        self, builder: QuicPacketBuilder, space: QuicPacketSpace
+    ) -> None:
+        data = self._local_max_data
+        for limit in (data, self._local_max_streams_bidi, self._local_max_streams_uni):
+            is_small = limit.sent - limit.used >= limit.value - limit.sent
+            if limit.value == limit.sent or (limit is not data and is_small):
+                continue
+            buffer = builder.start_frame(
+                limit.frame_type,
+                capacity=CONNECTION_LIMIT_FRAME_CAPACITY,
+                handler=self._on_connection_limit_delivery,
+                handler_args=(limit,),
+            )
+            buffer.push_uint_var(limit.value)
+            limit.sent = limit.value

@@ -1,0 +1,296 @@
+"""A UDP socket -> QUIC connections: what the server takes HTTP/3 from.
+
+Datagrams are read as long as there are some, up to a batch; each connection then
+answers all of its own at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from aioquic._buffer import Buffer
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
+from aioquic.quic.packet import (
+    QuicPacketType,
+    encode_quic_retry,
+    encode_quic_version_negotiation,
+    pull_quic_header,
+)
+from aioquic.quic.retry import QuicRetryTokenHandler
+
+from djserve.errors import ListenError
+from djserve.interfaces import ConnectionInfo
+from djserve.net.quic.certificate import ID_LENGTH
+from djserve.net.quic.engine import Engine
+from djserve.net.quic.transport import QUICTransport
+from djserve.net.sockets import socket_address
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from aioquic.quic.configuration import QuicConfiguration
+    from aioquic.quic.packet import QuicHeader
+
+    from djserve.interfaces import MultiplexTransport, StreamReceiver
+
+    OpenStreams = Callable[[MultiplexTransport, ConnectionInfo], StreamReceiver]
+
+logger = logging.getLogger("djserve.net")
+
+# aioquic's own logger has a line for each connection that a client has closed.
+logging.getLogger("quic").setLevel(logging.WARNING)
+
+# Datagrams of one turn of the loop.
+_BATCH = 64
+_DATAGRAM_SIZE = 65536
+
+# Bytes that the kernel keeps for a busy loop, if it allows as much.
+_BUFFER_SIZE = 4 * 1024 * 1024
+
+# Handshakes under way beyond which a client has to show that its address is its own
+# (RFC 9000 section 8.1): each costs some milliseconds and tens of kilobytes.
+RETRY_THRESHOLD = 32
+
+# And beyond which no other is begun.
+HANDSHAKE_LIMIT = 1024
+
+_TLS_1_3 = 0x0304
+
+
+class QUICListener:
+    """Serve the connections of one UDP socket, which it takes over.
+
+    ``configure`` returns what a new connection is configured with, and the server's
+    certificate in PEM.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        configure: Callable[[], tuple[QuicConfiguration, str | None]],
+        open_streams: OpenStreams,
+        stream_limit: int,
+    ) -> None:
+        self.loop = loop
+        self._sock = sock
+        self._configure = configure
+        self._open_streams = open_streams
+        self._stream_limit = stream_limit
+        self._by_id: dict[bytes, QUICTransport] = {}
+        self._opening: set[QUICTransport] = set()
+        self._connections: set[QUICTransport] = set()
+        self._retry = QuicRetryTokenHandler()
+        self._is_stopped = False
+        self.address = socket_address(sock)
+        """The address as bound: "127.0.0.1:8443"."""
+        name = sock.getsockname()
+        self._server: tuple[str, int] = (name[0], name[1])
+        loop.add_reader(sock.fileno(), self._read)
+
+    @property
+    def opening_count(self) -> int:
+        """How many connections are in their handshake."""
+        return len(self._opening)
+
+    def stop(self) -> None:
+        """Take no new connection; those there are live on. May be called again."""
+        self._is_stopped = True
+        for transport in list(self._opening):
+            transport.end(0, "")
+        self._close_if_unused()
+
+    def close(self) -> None:
+        """Close the socket, with the connections that only repeat their last word."""
+        self.stop()
+        for transport in list(self._connections):
+            transport.drop()
+            self.terminated(transport)
+
+    # transport.ConnectionHost
+
+    def send(self, datagrams: list[tuple[bytes, Any]]) -> None:
+        """Send datagrams; what the kernel has no room for is lost, as on any path."""
+        for data, address in datagrams:
+            try:
+                self._sock.sendto(data, address)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                logger.debug("A datagram to %s cannot be sent: %s", address, error)
+
+    def open_receiver(self, transport: QUICTransport) -> StreamReceiver:
+        """Have the streams of an established connection served."""
+        self._opening.discard(transport)
+        tls: dict[str, Any] = {
+            "server_cert": self._configure()[1],
+            "client_cert_chain": [],
+            "client_cert_name": None,
+            "client_cert_error": None,
+            "tls_version": _TLS_1_3,
+            "cipher_suite": transport.engine.cipher_suite,
+        }
+        info = ConnectionInfo(transport.client, self._server, tls, False, "h3")
+        return self._open_streams(transport, info)
+
+    def failed(self, transport: QUICTransport) -> None:
+        """Drop a connection at an exception of ours; all others are served on."""
+        logger.exception("The connection of %s is dropped", transport.client)
+        transport.drop()
+        self.terminated(transport)
+
+    def id_issued(self, transport: QUICTransport, connection_id: bytes) -> None:
+        self._by_id[connection_id] = transport
+
+    def id_retired(self, connection_id: bytes) -> None:
+        self._by_id.pop(connection_id, None)
+
+    def terminated(self, transport: QUICTransport) -> None:
+        """Forget a connection whose last word has been said."""
+        self._opening.discard(transport)
+        self._connections.discard(transport)
+        for connection_id in transport.ids:
+            self._by_id.pop(connection_id, None)
+        self._close_if_unused()
+
+    # Private.
+
+    def _close_if_unused(self) -> None:
+        if self._is_stopped and not self._connections and self._sock.fileno() >= 0:
+            self.loop.remove_reader(self._sock.fileno())
+            self._sock.close()
+
+    def _read(self) -> None:
+        """Read a batch, and let each connection in it answer once."""
+        touched: dict[QUICTransport, None] = {}
+        now = self.loop.time()
+        for _ in range(_BATCH):
+            try:
+                data, address = self._sock.recvfrom(_DATAGRAM_SIZE)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                # What the network says of an earlier datagram (ICMP).
+                continue
+            transport = self._find(data, address)
+            if transport is not None:
+                transport.datagram_received(data, address, now)
+                touched[transport] = None
+        for transport in touched:
+            transport.transmit()
+
+    def _find(self, data: bytes, address: Any) -> QUICTransport | None:
+        """Return the connection that a datagram belongs to; begin it if it is new."""
+        if data and not data[0] & 0x80:
+            # A short header: all but the first datagrams of a connection.
+            return self._by_id.get(data[1 : 1 + ID_LENGTH])
+        try:
+            header = pull_quic_header(Buffer(data=data), host_cid_length=ID_LENGTH)
+        except ValueError:
+            return None
+        transport = self._by_id.get(header.destination_cid)
+        if transport is not None:
+            return transport
+        # RFC 9000 section 14.1: smaller ones could make us an amplifier.
+        if len(data) < SMALLEST_MAX_DATAGRAM_SIZE or self._is_stopped:
+            return None
+        configuration = self._configure()[0]
+        if header.version not in configuration.supported_versions:
+            if header.packet_type is not QuicPacketType.VERSION_NEGOTIATION:
+                self._negotiate(header, configuration, address)
+            return None
+        if header.packet_type is not QuicPacketType.INITIAL:
+            return None
+        return self._begin(header, configuration, address)
+
+    def _negotiate(
+        self, header: QuicHeader, configuration: QuicConfiguration, address: Any
+    ) -> None:
+        answer = encode_quic_version_negotiation(
+            source_cid=header.destination_cid,
+            destination_cid=header.source_cid,
+            supported_versions=configuration.supported_versions,
+        )
+        self.send([(answer, address)])
+
+    def _begin(
+        self, header: QuicHeader, configuration: QuicConfiguration, address: Any
+    ) -> QUICTransport | None:
+        original_id, retry_id = header.destination_cid, None
+        if header.token:
+            try:
+                original_id = self._retry.validate_token(
+                    address=address,
+                    destination_cid=header.destination_cid,
+                    token=header.token,
+                    now=self.loop.time(),
+                )
+            except ValueError:
+                # Of a server before this one, for example: as good as none.
+                self._send_retry(header, address)
+                return None
+            retry_id = header.destination_cid
+        elif len(self._opening) >= RETRY_THRESHOLD:
+            self._send_retry(header, address)
+            return None
+        if len(self._opening) >= HANDSHAKE_LIMIT:
+            return None
+        engine = Engine(
+            configuration,
+            self._stream_limit,
+            original_id=original_id,
+            retry_id=retry_id,
+        )
+        transport = QUICTransport(engine, self)
+        self._opening.add(transport)
+        self._connections.add(transport)
+        for connection_id in (header.destination_cid, engine.host_cid):
+            transport.ids.add(connection_id)
+            self._by_id[connection_id] = transport
+        return transport
+
+    def _send_retry(self, header: QuicHeader, address: Any) -> None:
+        source_id = os.urandom(ID_LENGTH)
+        token = self._retry.create_token(
+            address=address,
+            original_destination_connection_id=header.destination_cid,
+            retry_source_connection_id=source_id,
+            now=self.loop.time(),
+        )
+        assert header.version is not None
+        answer = encode_quic_retry(
+            version=header.version,
+            source_cid=source_id,
+            destination_cid=header.source_cid,
+            original_destination_cid=header.destination_cid,
+            retry_token=token,
+        )
+        self.send([(answer, address)])
+
+
+def open_datagram_socket(address: str) -> socket.socket:
+    """Bind a UDP socket beside a listening one ("127.0.0.1:8443"). Raises ListenError.
+
+    The address is what ``net.sockets.socket_address`` says of that.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_SIZE)
+        sock.setblocking(False)
+        sock.bind((host, int(port)))
+    except OSError as error:
+        sock.close()
+        raise ListenError(
+            f"{address} (UDP, for HTTP/3)", error.strerror or str(error)
+        ) from error
+    return sock

@@ -1,0 +1,572 @@
+"""One request's stream: its content upward, its response downward, and its end.
+
+Order and windows are QUIC's. Content that the application has not read is kept back
+from the peer's credit; what a response has too much waits in the transport, at most
+``STREAM_BUFFER_SIZE`` and one message.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from djserve.errors import ApplicationError, ProtocolError
+from djserve.protocols.grammar import content_too_large
+from djserve.protocols.headers import STATUSES_WITHOUT_CONTENT
+from djserve.protocols.http2.timeouts import StreamTimeouts
+from djserve.protocols.http2.tunnel import Tunnel
+from djserve.protocols.http3 import frames
+from djserve.protocols.http3.errors import ErrorCode, HTTP3Error
+from djserve.protocols.http3.reader import RequestReader
+from djserve.protocols.http3.request import build_head, check_trailers, parse_request
+from djserve.protocols.http3.response import (
+    build_fields,
+    build_interim,
+    build_trailers,
+)
+from djserve.protocols.limits import LINGER_TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from djserve.conf.schema import HTTPConfig
+    from djserve.errors import ProtocolError
+    from djserve.interfaces import (
+        Exchange,
+        Headers,
+        MultiplexTransport,
+        RequestHead,
+        Transport,
+        WireProtocol,
+    )
+    from djserve.protocols.http3.request import Request
+    from djserve.protocols.http3.response import ServerFields
+
+# Content that may wait for the windows before the application has to wait as well.
+STREAM_BUFFER_SIZE = 64 * 1024
+
+_EXTENSIONS: dict[str, dict[str, Any]] = {
+    "http.response.trailers": {},
+    "http.response.pathsend": {},
+    "http.response.zerocopysend": {},
+    "http.response.early_hint": {},
+}
+
+
+class StreamOwner(Protocol):
+    """What a stream asks of what it belongs to."""
+
+    transport: MultiplexTransport
+    http: HTTPConfig
+    fields: ServerFields
+    call_soon: Callable[[Callable[[], None]], object]
+
+    def encode_block(self, stream_id: int, fields: Headers, /) -> bytes: ...
+    def decode_block(self, stream_id: int, block: bytes, /) -> Headers: ...
+    def open_exchange(self, stream: HTTP3Stream, /) -> Exchange:
+        """Return what carries the request. Raises ProtocolError."""
+
+    def request_refused(
+        self, stream: HTTP3Stream, head: RequestHead, error: ProtocolError, /
+    ) -> None:
+        """Record a request that is answered without an application."""
+
+    def idle_frame_received(self) -> None:
+        """Count a frame without effect. Raises HTTP3Error for too many."""
+
+    def exchange_ended(self, exchange: Exchange, /) -> None:
+        """Record that an exchange has no stream any more; its call may run on."""
+
+    def stream_waits(self, stream: HTTP3Stream, /) -> None:
+        """Have ``bytes_sent`` called when some of what waits has been sent."""
+
+    def check_ended(self, stream: HTTP3Stream, /) -> None:
+        """Forget a stream if both its sides have ended."""
+
+    def break_off(self, stream: HTTP3Stream, code: ErrorCode, /) -> None:
+        """Reset a stream for a reason of ours."""
+
+
+class HTTP3Stream:
+    """Carry one exchange on one stream (interfaces.Stream, reader.RequestEvents)."""
+
+    __slots__ = (
+        "_awaits_upgrade",
+        "_ended_at",
+        "_has_no_content",
+        "_held",
+        "_is_end_delivered",
+        "_is_ending",
+        "_is_reading_paused",
+        "_is_request_complete",
+        "_is_response_started",
+        "_owner",
+        "_reader",
+        "_remaining",
+        "_request",
+        "_takes_trailers",
+        "_timeouts",
+        "_transport",
+        "_tunnel",
+        "_unread",
+        "awaits_continue",
+        "exchange",
+        "head",
+        "is_drain_deferred",
+        "received_size",
+        "stream_id",
+    )
+
+    def __init__(self, owner: StreamOwner, stream_id: int) -> None:
+        self._owner = owner
+        self._transport = owner.transport
+        self.stream_id = stream_id
+        # The request.
+        self._reader = RequestReader(self, 2 * owner.http.header_size_limit)
+        self._request: Request | None = None
+        self.head: RequestHead | None = None
+        self.exchange: Exchange | None = None
+        self.received_size = 0
+        self.awaits_continue = False
+        self.is_drain_deferred = False
+        self._is_request_complete = False
+        self._is_reading_paused = False
+        self._is_end_delivered = False
+        self._held: list[bytes] = []
+        self._unread = 0
+        # The response.
+        self._has_no_content = False
+        self._remaining = -1
+        self._takes_trailers = False
+        self._is_response_started = False
+        self._is_ending = False
+        # The upgrade, for which waits what a client sends ahead of it; and the end.
+        self._awaits_upgrade = False
+        self._tunnel: Tunnel | None = None
+        self._timeouts: StreamTimeouts | None = None
+        self._ended_at: float | None = None
+
+    # The connection's side.
+
+    @property
+    def is_in_block(self) -> bool:
+        """Whether the request's head is not complete."""
+        return self.head is None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether both sides have ended and all is sent."""
+        return self._is_ending and self._is_request_complete and not self.waiting_size
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether the peer is expected to send content now."""
+        return not (
+            self._is_request_complete
+            or self._is_reading_paused
+            or self._unread
+            or self.awaits_continue
+            or self._is_ending
+        )
+
+    @property
+    def is_upgraded(self) -> bool:
+        return self._tunnel is not None
+
+    @property
+    def held_size(self) -> int:
+        """Bytes that wait for the peer, or from it for who takes them."""
+        size = self.waiting_size + self._reader.held_size + sum(map(len, self._held))
+        receiver = self.exchange if self._tunnel is None else self._tunnel.receiver
+        return size + getattr(receiver, "held_size", 0)
+
+    @property
+    def waiting_size(self) -> int:
+        """Bytes of the response that wait for the windows."""
+        return self._transport.waiting_size(self.stream_id)
+
+    @property
+    def sent_size(self) -> int:
+        return self._transport.sent_size(self.stream_id)
+
+    def receive(self, data: bytes, is_last: bool) -> None:
+        """Take bytes of the stream. Raises HTTP3Error."""
+        self._reader.receive(data, is_last)
+
+    def bytes_sent(self) -> bool:
+        """Resume what uses the stream if it takes more; return whether it does."""
+        if not self.is_writable:
+            return False
+        if self._tunnel is not None:
+            self._tunnel.resume_writing()
+        elif self.exchange is not None:
+            self.exchange.resume_writing()
+        return True
+
+    def tick(self, now: float) -> None:
+        """Check the timeouts of what uses the stream."""
+        if self._tunnel is not None:
+            self._tunnel.tick(now)
+        elif self.exchange is not None:
+            self.exchange.tick(now)
+        elif self._is_ending and not self.waiting_size:
+            self._check_linger(now)
+
+    def find_overdue(self, now: float) -> ProtocolError | None:
+        """Return what the peer is too late with, if anything."""
+        if self._tunnel is not None or self.head is None:
+            return None
+        if self._timeouts is None:
+            self._timeouts = StreamTimeouts()
+        return self._timeouts.check(self, now, self._owner.http)
+
+    def drain(self) -> None:
+        """Ask what uses the stream for its end."""
+        if self._tunnel is not None:
+            self._tunnel.drain()
+        elif self.exchange is not None:
+            self.exchange.drain()
+
+    def end(self) -> None:
+        """The stream has ended and its owner has forgotten it: tell its user.
+
+        An upgraded stream takes no bytes from here on, but is told later
+        (interfaces.Transport: never within ``close``).
+        """
+        if self._tunnel is None:
+            self.connection_lost(None)
+        else:
+            self._tunnel.is_closing = True
+            self._owner.call_soon(lambda: self.connection_lost(None))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The stream has ended, by itself or with its connection."""
+        self._held.clear()
+        exchange, self.exchange = self.exchange, None
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel.connection_lost(exc)
+        elif exchange is not None:
+            exchange.connection_lost(exc)
+            self._owner.exchange_ended(exchange)
+
+    def refuse(self, error: ProtocolError) -> None:
+        """Answer for the server; a response under way is aborted instead."""
+        if self._is_response_started or self.head is None:
+            self._owner.break_off(self, ErrorCode.REQUEST_CANCELLED)
+            return
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.connection_lost(error)
+            self._owner.exchange_ended(exchange)
+        self._drop_unread()
+        self._owner.request_refused(self, self.head, error)
+        body = error.reason.encode("ascii", "backslashreplace") + b"\n"
+        fields = [
+            (name, value)
+            for name, value in error.headers
+            if name not in (b"connection", b"upgrade")
+        ]
+        fields.append((b"content-type", b"text/plain; charset=utf-8"))
+        self.send_response(error.status, fields, body, more=False)
+
+    # The reader's side (reader.RequestEvents).
+
+    def overhead_received(self, size: int) -> None:
+        self._transport.acknowledge(self.stream_id, size)
+
+    def block_received(self, block: bytes, is_trailers: bool) -> None:
+        fields = self._owner.decode_block(self.stream_id, block)
+        if is_trailers:
+            check_trailers(fields)
+            return
+        request = self._request = parse_request(fields, self._owner.http)
+        self.head = build_head(request, is_complete=False)
+        self._takes_trailers = request.takes_trailers
+        self._awaits_upgrade = request.upgrade is not None
+        self.awaits_continue = self.head.expects_continue
+
+    def idle_frame_received(self) -> None:
+        self._owner.idle_frame_received()
+
+    def content_received(self, data: bytes) -> None:
+        self.awaits_continue = False
+        self.received_size += len(data)
+        self._check_length(is_complete=False)
+        if self.exchange is None and self._tunnel is None and self._is_started:
+            # Dropped, and no credit is given for more.
+            return
+        if self._is_too_large():
+            self.refuse(content_too_large())
+            return
+        self._unread += len(data)
+        if self._is_reading_paused or self._awaits_upgrade or not self._is_started:
+            self._held.append(data)
+        else:
+            self._deliver(data)
+
+    def request_ended(self) -> None:
+        self._is_request_complete = True
+        self.awaits_continue = False
+        self._check_length(is_complete=True)
+        if self._is_started:
+            self._deliver_end()
+            self._owner.check_ended(self)
+
+    @property
+    def _is_started(self) -> bool:
+        """Whether the request has been handed on, or refused."""
+        return self._request is None
+
+    def open(self) -> bool:
+        """Hand a new request on, with what came with it; return whether it starts."""
+        request, head = self._request, self.head
+        if request is None or head is None:
+            return False
+        self._request = None
+        if self._is_request_complete and not self.received_size:
+            head.has_body = False
+            head.expects_continue = False
+        length, owner = request.content_length, self._owner
+        try:
+            if request.refusal is not None:
+                raise request.refusal
+            if max(length or 0, self.received_size) > owner.http.body_size_limit:
+                raise content_too_large()
+            self.exchange = owner.open_exchange(self)
+        except HTTP3Error:
+            raise
+        except ProtocolError as error:
+            self.refuse(error)
+            return False
+        if not self._awaits_upgrade:
+            self.resume_reading()
+        return self.exchange is not None
+
+    # The exchange's side (interfaces.Stream).
+
+    @property
+    def is_writable(self) -> bool:
+        return self.waiting_size <= STREAM_BUFFER_SIZE
+
+    @property
+    def extensions(self) -> Mapping[str, dict[str, Any]]:
+        return _EXTENSIONS
+
+    def send_informational(self, status: int, headers: Headers) -> None:
+        """Send an interim response (RFC 9110 section 15.2)."""
+        self._write_block(build_interim(status, headers))
+
+    def send_response(
+        self, status: int, headers: Headers, data: bytes, more: bool
+    ) -> None:
+        """Send the head, and the first part of the content."""
+        assert self.head is not None
+        self._has_no_content = (
+            status in STATUSES_WITHOUT_CONTENT or self.head.method == "HEAD"
+        )
+        whole_length = None if more or self._has_no_content else len(data)
+        fields, length = build_fields(status, headers, whole_length, self._owner.fields)
+        if self._has_no_content:
+            data = b""
+        elif length >= 0:
+            self._remaining = length
+            self._count(len(data), more)
+        self._is_response_started = True
+        block = self._owner.encode_block(self.stream_id, fields)
+        self._send(frames.encode_frame(frames.HEADERS, block), data, more)
+
+    def send_data(self, data: bytes, more: bool) -> None:
+        """Send the next part of the content."""
+        if self._has_no_content:
+            data = b""
+        elif self._remaining >= 0:
+            self._count(len(data), more)
+        self._send(b"", data, more)
+
+    def send_trailers(self, headers: Headers) -> None:
+        """End the response; the fields go to a peer that takes them.
+
+        RFC 9110 section 6.5.1: without ``TE: trailers`` they are better left out.
+        """
+        fields = build_trailers(headers)
+        if self._remaining > 0:
+            self._count(0, more=False)
+        frame = b""
+        if fields and self._takes_trailers and not self._has_no_content:
+            block = self._owner.encode_block(self.stream_id, fields)
+            frame = frames.encode_frame(frames.HEADERS, block)
+        self._send(frame, b"", more=False)
+
+    def push(self, path: str, headers: Headers) -> None:
+        """Do nothing: the scope offers no push, which browsers have given up."""
+
+    def upgrade(self, headers: Headers, receiver: WireProtocol) -> Transport:
+        """Accept an extended CONNECT (RFC 9220)."""
+        fields, _ = build_fields(200, headers, None, self._owner.fields)
+        self._is_response_started = True
+        self._write_block(fields)
+        self._tunnel = Tunnel(self, receiver)
+        self._owner.call_soon(self._begin_tunnel)
+        return self._tunnel
+
+    def request_content(self) -> None:
+        """The application reads on: what it has read is the peer's to send again."""
+        if self.awaits_continue:
+            self.awaits_continue = False
+            if not self._is_response_started:
+                self.send_informational(100, [])
+        if self._unread and not self._held:
+            self._acknowledge()
+
+    def pause_reading(self) -> None:
+        """Deliver no more content; the peer's credit bounds what may still come."""
+        self._is_reading_paused = True
+
+    def resume_reading(self) -> None:
+        """Deliver content again, beginning with what has come in the meantime."""
+        self._is_reading_paused = False
+        if self._awaits_upgrade:
+            return
+        held, self._held = self._held, []
+        if held or self._is_request_complete:
+            self._deliver(b"".join(held))
+
+    def abort(self) -> None:
+        """Break the response off: the peer sees a reset."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            self._owner.exchange_ended(exchange)
+        self._owner.break_off(self, ErrorCode.INTERNAL_ERROR)
+
+    # The tunnel's side.
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of an upgraded stream."""
+        self._send(b"", data, more=True)
+
+    def write_eof(self) -> None:
+        """End our side once all is sent."""
+        self._send(b"", b"", more=False)
+
+    def reset(self) -> None:
+        """End both sides at once (RFC 9220 section 3: like a TCP reset)."""
+        self._owner.break_off(self, ErrorCode.REQUEST_CANCELLED)
+
+    # Private.
+
+    def _write_block(self, fields: Headers) -> None:
+        block = self._owner.encode_block(self.stream_id, fields)
+        frame = frames.encode_frame(frames.HEADERS, block)
+        self._transport.write_stream(self.stream_id, frame, False)
+
+    def _send(self, frame: bytes, data: bytes, more: bool) -> None:
+        """Write a frame, content behind it, and with no ``more`` the end."""
+        if data:
+            # The transport copies: one joined write is one copy less than two.
+            length = frames.encode_integer(len(data))
+            frame = b"".join((frame, frames.encode_integer(frames.DATA), length, data))
+        if not more:
+            self._complete()
+        if frame or not more:
+            self._transport.write_stream(self.stream_id, frame, not more)
+        if not more:
+            self._owner.check_ended(self)
+        elif not self.is_writable:
+            self._owner.stream_waits(self)
+
+    def _count(self, size: int, more: bool) -> None:
+        """Account for content of a promised length."""
+        left = self._remaining - size
+        if left < 0:
+            raise ApplicationError(
+                f"{size} bytes of content, but the Content-Length has room for "
+                f"{self._remaining} only"
+            )
+        if left and not more:
+            raise ApplicationError(
+                f"The response ends {left} bytes short of its Content-Length"
+            )
+        self._remaining = left
+
+    def _complete(self) -> None:
+        """The exchange has said all; it is told nothing more."""
+        self._is_ending = True
+        if self._tunnel is not None:
+            return
+        self._drop_unread()
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            self._owner.exchange_ended(exchange)
+
+    def _drop_unread(self) -> None:
+        self._held.clear()
+        self._unread = 0
+
+    def _check_linger(self, now: float) -> None:
+        """Ask a client that sends on after its response to stop (RFC 9114 4.1).
+
+        Not at once: many clients have little left to send, and some take a reset for a
+        failure even after a whole response.
+        """
+        if self._ended_at is None:
+            self._ended_at = now
+        elif now - self._ended_at >= LINGER_TIMEOUT and not self._is_request_complete:
+            self._is_request_complete = True
+            self._transport.stop_stream(self.stream_id, ErrorCode.NO_ERROR)
+            self._owner.check_ended(self)
+
+    def _check_length(self, is_complete: bool) -> None:
+        length = None if self.head is None else self.head.content_length
+        if length is None or self._tunnel is not None:
+            return
+        if self.received_size > length or (is_complete and self.received_size < length):
+            # RFC 9114 section 4.1.2.
+            raise HTTP3Error(
+                "The content is not as long as Content-Length says",
+                ErrorCode.MESSAGE_ERROR,
+                is_of_stream=True,
+            )
+
+    def _is_too_large(self) -> bool:
+        return (
+            self.received_size > self._owner.http.body_size_limit
+            and self.exchange is not None
+            and self._tunnel is None
+        )
+
+    def _begin_tunnel(self) -> None:
+        """Deliver what came before the upgrade (interfaces.Stream: later)."""
+        self._awaits_upgrade = False
+        if self._tunnel is not None and not self._is_reading_paused:
+            self.resume_reading()
+
+    def _deliver(self, data: bytes) -> None:
+        receiver: WireProtocol | None = self.exchange
+        if self._tunnel is not None:
+            receiver = self._tunnel.receiver
+            self._acknowledge()
+            if self._tunnel.is_closing:
+                return
+        if data and receiver is not None:
+            receiver.data_received(data)
+        # Delivering may have paused reading, upgraded the stream or ended it.
+        self._deliver_end()
+
+    def _deliver_end(self) -> None:
+        if (
+            not self._is_request_complete
+            or self._is_reading_paused
+            or self._is_end_delivered
+            or self._awaits_upgrade
+            or self._held
+        ):
+            return
+        self._is_end_delivered = True
+        if self._tunnel is not None:
+            self._tunnel.receiver.eof_received()
+        elif self.exchange is not None:
+            self.exchange.eof_received()
+
+    def _acknowledge(self) -> None:
+        unread, self._unread = self._unread, 0
+        self._transport.acknowledge(self.stream_id, unread)

@@ -1,0 +1,71 @@
+"""HTTP/3 beside each TLS address: UDP sockets, their certificate, their offer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from djserve.errors import ConfigError, ListenError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable
+
+    from djserve.conf.schema import HTTP2Config, TLSConfig
+    from djserve.net.certificates import Certificates
+    from djserve.net.listeners import Listener
+    from djserve.net.quic.listener import QUICListener
+    from djserve.server.factory import ConnectionFactory
+
+    OpenBeside = Callable[[Iterable[Listener]], list[QUICListener]]
+
+
+def prepare_quic(
+    loop: asyncio.AbstractEventLoop,
+    tls: TLSConfig,
+    http2: HTTP2Config,
+    certificates: Certificates,
+    factory: ConnectionFactory,
+) -> OpenBeside:
+    """Return what listens beside each of some listeners that has a TCP port.
+
+    That raises ListenError; then none stays open. Raises ConfigError if aioquic is
+    missing, or cannot use the certificate.
+    """
+    try:
+        from djserve.net.quic.certificate import follow_certificates
+        from djserve.net.quic.listener import QUICListener, open_datagram_socket
+    except ImportError as error:
+        raise ConfigError(
+            [f"HTTP3 needs aioquic ({error}): pip install 'djserve[http3]'"]
+        ) from error
+    # Else the first connection would wait for the import.
+    import djserve.protocols.http3.connection  # noqa: F401
+
+    configure = follow_certificates(tls, http2, certificates)
+    configure()
+
+    def open_beside(listeners: Iterable[Listener]) -> list[QUICListener]:
+        opened: list[QUICListener] = []
+        try:
+            for listener in listeners:
+                port = listener.port
+                if port is None:
+                    continue
+                sock = open_datagram_socket(listener.address)
+                opened.append(
+                    QUICListener(
+                        loop,
+                        sock,
+                        configure,
+                        factory.open_streams,
+                        http2.http2_stream_limit,
+                    )
+                )
+                factory.offer_http3(port)
+        except ListenError:
+            for quic in opened:
+                quic.stop()
+            raise
+        return opened
+
+    return open_beside

@@ -1,0 +1,68 @@
+"""A pair of QUIC connections in memory: aioquic's client, and the server's engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+
+from djserve.conf.schema import HTTP2Config, TLSConfig
+from djserve.net.quic.certificate import quic_configuration
+from djserve.net.quic.engine import Engine
+
+CLIENT = ("1.2.3.4", 5)
+SERVER = ("5.6.7.8", 443)
+
+
+class Pair:
+    """Carry datagrams between both ends until neither has more to say."""
+
+    def __init__(self, certfile: Path, ca: Path, **limits: Any) -> None:
+        settings = HTTP2Config(**limits)
+        client = QuicConfiguration(alpn_protocols=["h3"], server_name="localhost")
+        client.load_verify_locations(str(ca))
+        self.now = 0.0
+        self.client = QuicConnection(configuration=client)
+        self.server = Engine(
+            quic_configuration(TLSConfig(certfile=str(certfile)), settings),
+            settings.http2_stream_limit,
+            original_id=self.client.original_destination_connection_id,
+            retry_id=None,
+        )
+        self.client.connect(SERVER, now=self.now)
+        self.run()
+
+    def run(self) -> None:
+        is_busy = True
+        while is_busy:
+            self.now += 0.05
+            ends = [
+                (self.client, self.server, CLIENT),
+                (self.server, self.client, SERVER),
+            ]
+            is_busy = False
+            for sender, receiver, address in ends:
+                for data, _ in sender.datagrams_to_send(now=self.now):
+                    receiver.receive_datagram(data, address, now=self.now)
+                    is_busy = True
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """Return the files of a certificate with its key, and of its authority."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    leaf = authority.issue_cert("localhost", "127.0.0.1")
+    leaf.private_key_and_cert_chain_pem.write_to_path(tmp_path / "cert.pem")
+    return tmp_path / "cert.pem", tmp_path / "ca.pem"
+
+
+@pytest.fixture
+def open_pair(certificate: tuple[Path, Path]) -> Callable[..., Pair]:
+    """Give ``open_pair(**limits)``."""
+    return lambda **limits: Pair(*certificate, **limits)

@@ -1,0 +1,114 @@
+"""HTTP/3 connections: requests and responses, drain, idle end, critical streams."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from djserve.protocols.http3 import frames
+from djserve.protocols.http3.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from tests.protocols.http3.conftest import Wire
+
+FIRST_GOAWAY = frames.encode_frame(frames.GOAWAY, frames.encode_integer((1 << 62) - 4))
+
+
+def test_server_begins_with_settings(open_wire: type[Wire]) -> None:
+    data = open_wire(greet=False).transport.written[3]
+    kind, _ = frames.read_integer(data, 1) or (0, 0)
+
+    assert (data[0], kind) == (frames.CONTROL_STREAM, frames.SETTINGS)
+    assert frames.parse_settings(data[3:])[frames.ENABLE_CONNECT_PROTOCOL] == 1
+
+
+def test_request_is_answered(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(0, wire.headers((b"x", b"y"), path=b"/p?q=1"), end=True)
+    request = wire.requests[0]
+    request.answer()
+    head, content = wire.response(0)
+
+    assert (request.head.method, request.head.raw_path) == ("GET", b"/p")
+    assert request.head.http_version == "3"
+    assert request.head.headers == [(b"host", b"a"), (b"x", b"y")]
+    assert (request.is_complete, request.head.has_body) == (True, False)
+    assert (head[b":status"], head[b"content-length"], content) == (b"200", b"2", b"ok")
+    assert 0 in wire.transport.ended
+    assert wire.transport.forgotten == [0]
+
+
+def test_drain_goes_in_two_steps(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(0, wire.headers(), end=True)
+    wire.connection.retire()
+    wire.connection.drain()
+
+    assert wire.transport.written[3].endswith(FIRST_GOAWAY)
+    # What crosses with it is taken.
+    wire.feed(4, wire.headers(), end=True)
+    wire.connection.ping_acknowledged()
+    last = frames.encode_frame(frames.GOAWAY, b"\x08")
+    assert wire.transport.written[3].endswith(last)
+    wire.feed(8, wire.headers(), end=True)
+    assert wire.transport.resets == {8: ErrorCode.REQUEST_REJECTED}
+    for request in wire.requests:
+        assert request.is_draining
+        request.answer()
+    wire.transport.unacknowledged_size = 1
+    wire.run_soon()
+    assert wire.transport.closed is None
+    wire.transport.unacknowledged_size = 0
+    wire.connection.batch_received()
+    assert wire.transport.closed == ErrorCode.NO_ERROR
+
+
+def test_idle_connection_ends(open_wire: type[Wire]) -> None:
+    wire = open_wire(keep_alive_timeout=5.0, header_timeout=60.0)
+    wire.feed(0, wire.headers(), end=True)
+    wire.requests[0].answer()
+    for now in (0.0, 4.0):
+        wire.connection.tick(now)
+    assert wire.connection.idle_since == (True, 0.0)
+    wire.connection.tick(5.0)
+    wire.run_soon()
+
+    assert wire.transport.closed == ErrorCode.NO_ERROR
+
+
+@pytest.mark.parametrize("stream_id", [2, 3])
+def test_critical_stream_may_not_end(open_wire: type[Wire], stream_id: int) -> None:
+    wire = open_wire()
+    if stream_id == 2:
+        wire.connection.stream_reset(2, 0)
+    else:
+        wire.connection.stream_stopped(3, 0)
+
+    assert wire.transport.closed == ErrorCode.CLOSED_CRITICAL_STREAM
+
+
+def test_loss_is_told_once(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(0, wire.headers(), end=True)
+    wire.connection.connection_lost(None)
+    wire.connection.connection_lost(None)
+
+    assert wire.is_lost
+    assert wire.requests[0].is_lost
+
+
+def test_idle_one_gives_way(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    assert not wire.connection.give_way()
+    wire.connection.tick(0.0)
+    assert wire.connection.give_way()
+    wire.run_soon()
+    assert wire.transport.closed == ErrorCode.NO_ERROR
+
+
+def test_abort_drops_it(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.connection.abort_transport()
+
+    assert wire.transport.is_aborted

@@ -1,0 +1,70 @@
+"""The table of streams: calls beyond the limit, resets, late heads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from djserve.protocols.http3 import frames
+from djserve.protocols.http3.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from tests.protocols.http3.conftest import Wire
+
+
+def test_calls_that_outlive_their_stream_count(open_wire: type[Wire]) -> None:
+    wire = open_wire(http2_call_limit=2)
+    for stream_id in (0, 4):
+        wire.feed(stream_id, wire.headers(), end=True)
+        wire.connection.stream_reset(stream_id, 0)
+        wire.requests[-1].is_running = True
+    wire.feed(8, wire.headers(), end=True)
+
+    assert wire.transport.resets[8] == ErrorCode.REQUEST_REJECTED
+    assert len(wire.requests) == 2
+    wire.requests[0].is_running = False
+    wire.feed(12, wire.headers(), end=True)
+    assert len(wire.requests) == 3
+
+
+def test_many_resets_end_the_connection(open_wire: type[Wire]) -> None:
+    wire = open_wire(http2_reset_limit=3)
+    for stream_id in range(0, 16, 4):
+        assert wire.transport.closed is None
+        wire.feed(stream_id, wire.headers(), end=True)
+        wire.connection.stream_reset(stream_id, 0)
+
+    assert wire.transport.closed == ErrorCode.EXCESSIVE_LOAD
+
+
+def test_frames_without_effect_are_counted(open_wire: type[Wire]) -> None:
+    wire = open_wire(http2_control_frame_limit=20)
+    wire.feed(0, wire.headers())
+    wire.feed(0, frames.encode_frame(frames.DATA, b"") * 30)
+
+    assert wire.transport.closed == ErrorCode.EXCESSIVE_LOAD
+
+
+def test_late_head_is_reset(open_wire: type[Wire]) -> None:
+    wire = open_wire(header_timeout=5.0)
+    wire.feed(0, wire.headers()[:-1])
+    for now in (0.0, 4.0):
+        wire.connection.tick(now)
+    assert not wire.transport.resets
+    wire.connection.tick(5.0)
+
+    assert wire.transport.resets == {0: ErrorCode.EXCESSIVE_LOAD}
+    assert wire.transport.closed is None
+
+
+def test_those_that_wait_are_told_of_room(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(0, wire.headers(), end=True)
+    request = wire.requests[0]
+    wire.transport.waiting[0] = 1 << 20
+    request.stream.send_response(200, [], b"x", more=True)
+    wire.connection.bytes_sent()
+    assert (request.stream.is_writable, request.resumed) == (False, 0)
+    wire.transport.waiting[0] = 0
+    wire.connection.bytes_sent()
+
+    assert (request.stream.is_writable, request.resumed) == (True, 1)
