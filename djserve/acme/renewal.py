@@ -4,6 +4,26 @@
 and, while an order runs, at whether that has ended: nothing here waits.
 """
 
+# What a renewal must not do
+#
+# It must not stop the server. An order computes keys and waits for an authority that
+# looks at this server from outside; it runs in a process that imports the libraries,
+# answers through files in the folder, and ends. After ORDER_TIMEOUT it is killed. No
+# failure ends anything else: the certificate in use stays, and the log says when the
+# next try is.
+#
+# It must not use up what the authority allows. Several servers may share a folder: an
+# order begins with a lock on it, and with a second look at whether one is still due
+# (``order``). Failures in a row double the pause from five minutes to six hours,
+# ``Retry-After`` can only make it longer, and a random tenth more or less keeps servers
+# apart that have failed together. The pause is kept in the folder, since a supervisor
+# that restarts a server every few seconds would otherwise try each time (``backoff``).
+#
+# It must not depend on this process's memory. When the next order is due is read from
+# the certificate itself (``CertificateFolder.due_in``), so a certificate that another
+# server has ordered counts, and one with other names than ACME_DOMAINS is due at once.
+# A look at the folder each hour is enough to see either.
+
 from __future__ import annotations
 
 import dataclasses

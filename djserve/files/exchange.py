@@ -5,6 +5,28 @@ loop never waits for a disk (preadv2(2), RWF_NOWAIT). No more than one piece of 
 waits in memory for its client, and after each the other connections have their turn.
 """
 
+# How a file is read without stopping the loop
+#
+# Reading a file blocks if its bytes are on a disk, and asyncio has no other way to read
+# one. A thread for each piece would cost more than the read itself when the bytes are
+# in the page cache, which is nearly always. So each piece is first read with
+# RWF_NOWAIT: the kernel returns what it has at hand, and goes to no disk. Only if it
+# has nothing (or the system has no such flag) is the piece read in a thread, from a
+# duplicate of the descriptor, because the client may go in the meantime and the
+# descriptor's number may then belong to another file.
+#
+# One piece a turn. After each the loop serves others, and the peer is asked whether it
+# takes more (``is_writable``): a slow client has one piece in memory and an open file,
+# not the file. The number of responses in one turn is limited as well (``take_turn``):
+# a client that pipelines requests for small files would keep the loop otherwise.
+#
+# Fields and content are of one state of the file. The fields come from the table's last
+# look, so what was opened is compared with them by ``fstat``. If it is another file,
+# the answer is made again from the beginning, conditions and ranges too, and if that
+# fails once more the answer is 500: such a file changes all the time. After the first
+# byte nothing can be corrected any more. A file that becomes shorter then ends in an
+# aborted response, which the client can see, and never in a padded one.
+
 from __future__ import annotations
 
 import errno

@@ -10,6 +10,35 @@ connections (``OPTIONS["pool"]``) is asked only once a place has been found here
 is not emptied by idle threads.
 """
 
+# Why connections are bounded, and not only threads
+#
+# A pool has more threads than views that compute, since most views wait for something.
+# Django gives each thread its own connection, and PostgreSQL has 100 in all by default,
+# for all workers, each of them a process. Without a bound, a burst of slow requests
+# makes the database refuse: to the site's other workers, and to its administrators.
+#
+# The bound must not be reached by threads that do nothing with a connection. Django
+# keeps one open for CONN_MAX_AGE, and a view that has made its queries and now waits
+# for a mail server holds one too. So a place belongs to the use and not to the
+# connection (``_Place._take``): it is asked for before the first use in each job, also
+# of a connection that is already open. Who waits has idle threads close theirs, or
+# takes one away (``places``). Only a connection in the middle of something, with open
+# cursors or inside a transaction, stays where it is.
+#
+# A thread that waits for a place uses no processor. The pool sees that by the thread's
+# clock, as of any other wait, and lets another run in its stead. ``begin_waiting`` has
+# the time counted as a wait of the job.
+#
+# The database may still refuse, because someone else uses it as well. That is no error
+# of the request: it is tried again until DATABASE_CONNECTION_TIMEOUT, as the old
+# workers of a rollout may be about to give theirs up. A refusal is told from other
+# failures by the driver's code or by PostgreSQL's text. What is not recognised is
+# raised at once.
+#
+# All of this is put on instances, in the pool's threads only. A connection that is made
+# elsewhere, in a management command or by asynchronous code in another executor, is
+# Django's own, without a bound.
+
 from __future__ import annotations
 
 import logging

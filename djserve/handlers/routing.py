@@ -4,6 +4,31 @@ The lane is about speed only: each gives the right answer for either kind of vie
 middleware may change the URL configuration or the path; then Django resolves again.
 """
 
+# Why a path is resolved before Django does it
+#
+# Whether a view is asynchronous decides the way of a request: on the loop, or through a
+# thread. Django finds that out after the middleware, when the way has been taken. So
+# the path is looked up first, and the match is left with the request, for Django to use
+# where it would have resolved again. That makes the look-up free, but two things must
+# hold.
+#
+# The match must be the one that Django would find. ``reusable_match`` compares all that
+# a resolution depends on: the path, the URL configuration (a setting, or the request's
+# own), the language if patterns may be translated, and the identity of Django's methods
+# together with their code, since agents replace either. If anything differs, the match
+# is dropped, Django resolves again, and only time is lost. The lane stays as chosen,
+# and both lanes run either kind of view.
+#
+# The match must be the request's own. Matches are remembered for each path, but only of
+# URL configurations that consist of Django's own kinds with plain text and Django's own
+# converters (``_is_fixed``): the result then depends on nothing but the path. A view,
+# or a middleware in ``process_view``, may change its arguments, so a remembered match
+# is copied with its dictionaries and lists before it is handed out.
+#
+# An error here is no error yet. The look-up may fail for a path that a middleware will
+# change, or because the import of a view fails. It returns None, and Django comes to
+# the same point later, with its own handling of 404 and of exceptions.
+
 from __future__ import annotations
 
 import asyncio

@@ -5,6 +5,31 @@ suits the name asked for (SNI, RFC 6066 section 3). A reload replaces those; con
 that stand are not touched.
 """
 
+# Which certificate a client gets, and when it changes
+#
+# Python asks for a decision in the handshake, after the ClientHello (``sni_callback``,
+# which is also called if no name was sent). Four things are decided there, in this
+# order:
+#
+# 1. A client that offers "acme-tls/1" and nothing else is an authority (RFC 8737). It
+#    gets the certificate with the answer to its challenge, or the end of the handshake,
+#    and never a site's.
+# 2. A client that offers protocols, none of them ours, is refused by an alert (RFC 7301
+#    section 3.2). OpenSSL would go on without a protocol.
+# 3. The name, then the wildcard that covers it. A wildcard stands for one label, so
+#    only the first one is replaced.
+# 4. Everyone else, also for a name that is not known, gets the first certificate: its
+#    own check of the name tells the client what is wrong better than an alert could.
+#
+# What a client offers is not visible in ``sni_callback``. The message callback has seen
+# it just before, in the same call of the handshake, so a field of this object carries
+# it over: nothing can come in between.
+#
+# A reload builds all contexts first and then exchanges them in one assignment. One
+# wrong file leaves everything in use, and a certificate never serves with the key of
+# another. The state of the files is read before their contents: a file that is written
+# between the two is loaded once more, rather than never.
+
 from __future__ import annotations
 
 import logging

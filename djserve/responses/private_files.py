@@ -5,6 +5,34 @@ which no client can ask for. Files are looked up when they are named, unlike tho
 ``files.table``: they come and go while the server runs.
 """
 
+# What a name in a header may reach
+#
+# The application has decided that this user may have this file; all that is left is to
+# send that one, and no other. Its name often contains what a user has typed, so:
+#
+# - A client cannot ask for a prefix itself (``check_request``), encoded or not: the
+#   folder has no public address.
+# - ``..`` and NUL name nothing. What remains is resolved with all links, and must lie
+#   below the folder, which was resolved in the same way when the server started.
+# - Only a regular file is sent. A FIFO would block, and a device never ends.
+# - The path is not taken from a cache, and neither is the content: the next request may
+#   be another user's.
+#
+# The fields are of two kinds. Those that describe the content (length, ETag, coding,
+# digests) are the file's now; the rest (cookies, Content-Disposition, and the media
+# type unless it is empty) is the application's and stays. Without Cache-Control or
+# Expires the response is "private", or a shared cache might keep one user's file for
+# the next (RFC 9111 section 4.2.2).
+#
+# A file is sent instead of a response that succeeded. nginx sends it whatever the
+# status is, but a middleware that turns a finished response into 403 keeps its fields.
+# The status is then the file's own, such as 200, 206 or 304.
+#
+# The application's call runs on without a reader. If its response has more parts, it is
+# told that its client has gone, in a later turn of the loop: it is inside of ``send``
+# at this moment. The access log gets one entry, for the file, with the time since the
+# request began.
+
 from __future__ import annotations
 
 import errno

@@ -1,5 +1,36 @@
 """The workers as a whole: kept at their number, replaced, renewed, stopped."""
 
+# How the number of workers is kept
+#
+# ``tick`` compares what is wanted with what there is, and does one step towards it. No
+# event starts a worker by itself. So whatever happens at the same time (a crash in the
+# middle of a rollout, SIGHUP while a limit is reached, a new number of workers), the
+# next tick starts from the facts. Its four steps, in this order:
+#
+# 1. ``_check``: what is past its deadline is killed, and SIGKILL is repeated until the
+#    process has gone. A worker has one while it starts and while it stops. In between
+#    its heartbeat is looked at (``replacement.check_loop``).
+# 2. ``_recycle``: one worker that has reached a limit gets a replacement.
+# 3. ``_renew``: one worker of old code gets a replacement.
+# 4. ``_maintain``: what is missing is started, and what is too much is stopped.
+#
+# A replacement serves before the worker that it replaces is asked to end
+# (``_worker_ready``), and there is one at a time: the number that serves does not fall,
+# and a limit that all reach at once does not double the memory. A replacement does not
+# count towards the number (``_maintain``). If it dies, the worker that it would have
+# replaced is left as it was.
+#
+# The messages of a worker, those of its loader and the end of a process come in any
+# order (``messages``). A worker that has been told to stop may only then become known
+# by its process, and is sent the signal late. A channel that ends announces the end of
+# its worker, but the exit status comes from the loader: it is waited for, up to
+# EXIT_TIMEOUT, or as long as that loader lives.
+#
+# A worker that served for a while and then crashed is replaced at once, since the
+# others need it. One that ends as soon as it starts is not: ``Backoff`` doubles the
+# delay. And if none has ever served, there is nothing to preserve: the first failure is
+# the server's own exit code, so that a container is seen to fail and not to wait.
+
 from __future__ import annotations
 
 import logging

@@ -8,6 +8,28 @@ even while new code is brought in: a scheduler that ran twice would do everythin
 and jobs wait in their queue for the moment that a task worker is away.
 """
 
+# When a program is started, and when not
+#
+# A worker says when it is ready; any other program says nothing. Time has to stand for
+# that. One that has run for SETTLED seconds is taken to work, and a rollout turns to
+# the next. One that ran for SHORT_LIFE is started again at once when it ends; a shorter
+# life delays the next start, twice as long each time. A program that ends by itself
+# with 0 after that has not failed: task workers do so after a number of tasks.
+#
+# Programs start only when the application has proved to serve (``attempt`` is 0 until
+# then), or each of them would log the mistake that the loader has just reported. They
+# are replaced when a rollout has brought in its code, not while it tries to.
+#
+# ``overlap`` decides the order. With it a new process comes up before the old one is
+# asked to end, one beyond the target. Without it the old one goes first, and its place
+# is filled only when its process has ended: ``runs`` is counted, which has those that
+# are still stopping, and not ``live``. While another supervisor runs the same programs
+# (an upgrade), only those that may overlap are started.
+#
+# A program that keeps failing must not fill the log. The first failure of a row is
+# logged, then only one that ends in another way, then once that it is a storm; its
+# recovery is logged when all of its processes have run for SHORT_LIFE.
+
 from __future__ import annotations
 
 import logging

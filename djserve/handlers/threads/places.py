@@ -13,6 +13,33 @@ one beyond the bound: in the middle of transactions, nothing else would end it.
 Knows neither Django nor drivers.
 """
 
+# What the books say, and how a wait ends
+#
+# A holder has a place as long as its connection is open. It is *active* if the job that
+# runs in its thread has used it, or if it is in the middle of something; all others are
+# open but unused, and may be closed for somebody else. Shares are counted over the
+# active ones alone.
+#
+# A wait ends in one of four ways:
+#
+# - A place comes free (``give``), and goes to the first in the queue that may have it.
+#   A view at its share is passed over, not waited for.
+# - A waiting thread reclaims one itself (``_reclaim``): an idle or parked thread is
+#   asked to close its connection, and a busy one that has not used it in this job loses
+#   it. As many are asked as there are waiters that could use one, so a burst does not
+#   close connections that will be needed again.
+# - All that hold places of this database wait for each other (``is_stuck``), directly
+#   or through other databases. Nothing would end that but a timeout, and the
+#   transactions would hold their locks until then. One more than the bound is allowed.
+# - The time is over, and the job gets an error.
+#
+# A waiter looks again every PACE seconds by itself. The end of a job changes the shares
+# even if no connection is closed; to report each end here would cost every job a lock,
+# also on sites where nothing ever waits.
+#
+# A connection that is in the middle of something never waits for the place that it
+# already has: nothing else could free it.
+
 from __future__ import annotations
 
 import logging
