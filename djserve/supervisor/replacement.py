@@ -113,6 +113,7 @@ SHORT_LIFE = 1.0
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
+MOST_DOUBLINGS = 10
 STORM_COUNT = 5
 """Short lives in a row that are called a storm in the log."""
 
@@ -139,7 +140,10 @@ class Backoff:
         if served > self._short_life:
             self._short_lives = 0
             return 0.0
-        delay: float = min(LONGEST_DELAY, FIRST_DELAY * 2**self._short_lives)
+        # Not of all: after 1,024 there is no float for it, and the supervisor's loop
+        # would end, hours into the outage that it is there to outlast.
+        doublings = min(self._short_lives, MOST_DOUBLINGS)
+        delay: float = min(LONGEST_DELAY, FIRST_DELAY * 2**doublings)
         self._short_lives += 1
         self._next_start = now + delay
         return delay

@@ -223,6 +223,14 @@ def test_delay_has_an_upper_bound() -> None:
     assert max(delays) == LONGEST_DELAY
 
 
+def test_delay_has_one_however_long_the_outage_takes() -> None:
+    backoff = Backoff()
+    # At 30 seconds each, a night; with more workers at once, an hour.
+    delays = [backoff.worker_ended(0, 0) for _ in range(3000)]
+
+    assert delays[-1] == max(delays) == LONGEST_DELAY
+
+
 def test_many_short_lives_are_a_storm_until_a_worker_serves() -> None:
     backoff = Backoff()
     for _ in range(STORM_COUNT):
