@@ -235,11 +235,12 @@ class Arbiter:
         """Tell that all workers are ready, after the start and after each reload."""
         self._is_announced = True
         count = self._fleet.target
+        workers = "1 worker" if count == 1 else f"{count} workers"
         if not self._has_started:
             self._has_started = True
             places = [sock.place for sock in self._sockets if not sock.redirects]
             why = explain_workers(self._config.workers.workers)
-            supervisor = f"Supervisor {os.getpid()}, {count} workers{why}"
+            supervisor = f"Supervisor {os.getpid()}, {workers}{why}"
             notes = [*self._fleet.notes, supervisor]
             processes = self._config.processes.processes
             if processes:
@@ -257,7 +258,7 @@ class Arbiter:
                 access_log=self._config.logging.access_log,
             ):
                 logger.info("%s", line)
-        self._notifier.ready(f"{count} workers")
+        self._notifier.ready(workers)
         if self._inheritance is not None:
             self._inheritance.end_predecessor()
             self._inheritance = None

@@ -169,6 +169,19 @@ def test_compose_service_has_the_time_that_its_drain_may_take(text: str) -> None
 
 
 @every_compose_file
+def test_compose_file_declares_each_network_that_it_names(text: str) -> None:
+    """The default one too, which Docker has anyway and podman-compose has not."""
+    compose = yaml.safe_load(text)
+    named = {
+        name
+        for service in compose["services"].values()
+        for name in service.get("networks", [])
+    }
+
+    assert named <= set(compose.get("networks", {}))
+
+
+@every_compose_file
 def test_containers_have_no_rights_that_they_do_not_need(text: str) -> None:
     services = yaml.safe_load(text)["services"]
     own = [

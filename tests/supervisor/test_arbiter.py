@@ -81,7 +81,7 @@ def supervise(project: Path, free_port: int) -> Iterator[Supervise]:
 
 def test_start_is_announced_once_and_a_reload_is_not(supervise: Supervise) -> None:
     supervised = supervise()
-    supervised.wait_for(f"Supervisor {supervised.process.pid}, 1 workers")
+    supervised.wait_for(f"Supervisor {supervised.process.pid}, 1 worker")
     supervised.signal(signal.SIGHUP)
     supervised.wait_for("All workers run the new code")
     supervised.signal(signal.SIGTERM)
