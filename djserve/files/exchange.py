@@ -72,12 +72,28 @@ class Source(Protocol):
 
 
 class FileService:
-    """What the exchanges of a process share: the files, the loop, turns."""
+    """What the exchanges of a process share: the files, the loop, turns.
 
-    def __init__(self, table: Source, loop: asyncio.AbstractEventLoop) -> None:
+    ``open_limit`` is how many files may stay open for clients that do not read; those
+    beyond are opened again for each piece. One connection of HTTP/2 has a hundred.
+    """
+
+    def __init__(
+        self,
+        table: Source,
+        loop: asyncio.AbstractEventLoop,
+        open_limit: int | None = None,
+    ) -> None:
         self.table = table
         self.loop = loop
+        self.open_files = 0
+        self._open_limit = float("inf") if open_limit is None else open_limit
         self._at_once = 0
+
+    @property
+    def has_too_many_open(self) -> bool:
+        """Whether a file that waits for its client is to be closed."""
+        return self.open_files > self._open_limit
 
     def take_turn(self) -> bool:
         """Return whether one more response may be sent in this turn of the loop."""
@@ -226,21 +242,42 @@ class FileExchange:
         chosen = self._answer
         assert chosen is not None
         assert chosen.representation is not None
-        representation = chosen.representation
         try:
-            # A FIFO that has taken the file's place would block the open.
-            self._descriptor = os.open(representation.path, READ)
-        except FileNotFoundError:
-            self._respond_anew()
-            return
+            is_current = self._take_descriptor(chosen.representation)
         except OSError as error:
             self._fail(error)
             return
-        if not is_current_at(representation, os.fstat(self._descriptor)):
+        if not is_current:
             self._respond_anew()
             return
         self._position = chosen.part.start
         self._send_on()
+
+    def _take_descriptor(self, representation: Representation) -> bool:
+        """Open the file; return whether it is still what was described."""
+        try:
+            # A FIFO that has taken the file's place would block the open.
+            self._descriptor = os.open(representation.path, READ)
+        except FileNotFoundError:
+            return False
+        self._service.open_files += 1
+        return is_current_at(representation, os.fstat(self._descriptor))
+
+    def _open_again(self) -> bool:
+        """Open a file that was closed for a client that did not read, if it stands."""
+        assert self._answer is not None
+        assert self._answer.representation is not None
+        try:
+            if self._take_descriptor(self._answer.representation):
+                return True
+        except OSError as error:
+            self._break_off(error.strerror)
+            return False
+        if self._sent:
+            self._break_off("it was replaced")
+        else:
+            self._respond_anew()
+        return False
 
     def _respond_anew(self) -> None:
         self._close()
@@ -262,7 +299,13 @@ class FileExchange:
 
     def _send_on(self) -> None:
         """Send the next piece, if the peer takes it and none is being read."""
-        if self._is_reading or self._has_ended or not self._stream.is_writable:
+        if self._is_reading or self._has_ended:
+            return
+        if not self._stream.is_writable:
+            if self._service.has_too_many_open:
+                self._close()
+            return
+        if self._descriptor < 0 and not self._open_again():
             return
         assert self._answer is not None
         size = min(PIECE_SIZE, self._answer.part.stop - self._position)
@@ -329,6 +372,7 @@ class FileExchange:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+            self._service.open_files -= 1
 
 
 def _read_cached(descriptor: int, size: int, position: int) -> bytes | None:

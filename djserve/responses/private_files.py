@@ -48,6 +48,7 @@ from djserve.errors import ProtocolError
 from djserve.files.exchange import FileExchange, FileService
 from djserve.files.media_types import guess_content_type
 from djserve.files.table import File, Folder, represent
+from djserve.net.descriptors import open_file_limit
 from djserve.protocols.headers import encode_fields
 from djserve.responses.filter import ResponseFilter
 
@@ -121,7 +122,7 @@ class PrivateFiles:
         # The longest first: one prefix may begin with another.
         self._folders = dict(sorted(roots.items(), key=lambda item: -len(item[0])))
         self._prefixes = tuple(self._folders)
-        self.service = FileService(self, loop)
+        self.service = FileService(self, loop, open_file_limit())
 
     def check_request(self, raw_path: bytes) -> None:
         """Raise ProtocolError (404) for a client that asks for a prefix itself."""

@@ -24,7 +24,7 @@ from djserve.instrumentation.events import format_client
 from djserve.instrumentation.limits import note_limit
 from djserve.instrumentation.notes import take_notes
 from djserve.instrumentation.request_id import name_request
-from djserve.net.descriptors import descriptor_limit
+from djserve.net.descriptors import descriptor_limit, open_file_limit
 from djserve.net.sockets import has_input, reset_connection, shorten_queues
 from djserve.protocols.http1.connection import HTTP1Connection, HTTP1Service
 from djserve.protocols.http1.response import ResponseDefaults
@@ -107,7 +107,9 @@ class ConnectionFactory:
             ProxyHeaders(config.proxy) if config.proxy.proxy_headers else None
         )
         self._table = files
-        self._files = None if files is None else FileService(files, calls.loop)
+        self._files: FileService | None = None
+        if files is not None:
+            self._files = FileService(files, calls.loop, open_file_limit())
         self._filters = open_filters(config.files, config.compression, calls.loop)
         self._defaults = ResponseDefaults(config.http.server_name)
         self._date = b""

@@ -13,6 +13,7 @@ import pytest
 
 from djserve.files import FileTable, Folder
 from djserve.files import exchange as module
+from djserve.server import factory
 from djserve.testing.transport import MemoryTransport
 from tests.server.sites import Site, on_loop
 from tests.support.descriptors import open_descriptors
@@ -237,3 +238,70 @@ async def test_file_that_may_not_be_read_is_an_error(
 
     assert transport.data.startswith(b"HTTP/1.1 500 ")
     assert "a.txt: Permission denied" in caplog.text
+
+
+# Clients that do not read
+
+
+async def open_stalled(site: Site, count: int) -> list[MemoryTransport]:
+    """Return connections that have asked for a file and read its first piece alone."""
+    transports = []
+    for _ in range(count):
+        transport = site.connect()
+        transport.feed(get("/f/big.bin"))
+        transport.fill()
+        transports.append(transport)
+    await settle()
+    return transports
+
+
+@pytest.fixture
+def two_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factory, "open_file_limit", lambda: 2)
+
+
+@on_loop
+async def test_clients_that_do_not_read_hold_few_files(
+    root: Path, two_files: None
+) -> None:
+    """What is closed is opened again for the next piece, and all of it arrives."""
+    site = open_site(root)
+    before = open_descriptors()
+    transports = await open_stalled(site, 6)
+    assert len(open_descriptors() - before) == 2
+
+    for transport in reversed(transports):
+        transport.drain()
+        await settle()
+        assert content_of(transport.data) == (root / "big.bin").read_bytes()
+    assert open_descriptors() <= before
+    assert site.log.statuses == [200] * 6
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+@on_loop
+async def test_file_that_was_replaced_while_it_was_closed_is_broken_off(
+    root: Path, two_files: None, is_removed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = open_site(root)
+    before = open_descriptors()
+    transports = await open_stalled(site, 4)
+    path = root / "big.bin"
+    path.unlink()
+    if not is_removed:
+        path.write_bytes(b"other" * (SIZE // 5))
+    # The last two are still open.
+    transport = transports[0]
+    transport.drain()
+    await settle()
+
+    assert transport.is_closing
+    assert b"other" not in transport.data
+    assert "was aborted: it was replaced" in caplog.text
+    for other in transports[2:]:
+        other.drain()
+        await settle()
+        assert len(content_of(other.data)) == SIZE
+    transports[1].lose()
+    await settle()
+    assert open_descriptors() <= before
