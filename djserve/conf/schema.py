@@ -131,8 +131,8 @@ class HTTPConfig(Values):
     headers: tuple[str, ...] = setting(
         (),
         "Field added to each response that has none of that name: 'Name: value'. In "
-        "settings.py a mapping too; in a variable one a line. May be given several "
-        "times.",
+        "settings.py also a mapping; in an environment variable one per line. May be "
+        "given several times.",
         aliases=("--header",),
         metavar="'NAME: VALUE'",
         syntax="header",
@@ -144,7 +144,9 @@ class HTTPConfig(Values):
         minimum=0.05,
     )
     keep_alive_timeout: float = setting(
-        75.0, "Seconds that an idle connection is kept between requests.", minimum=0
+        75.0,
+        "Seconds for which an idle connection is kept open between requests.",
+        minimum=0,
     )
     body_min_rate: int = setting(
         240,
@@ -249,24 +251,22 @@ class BoundsConfig(Values):
 
     connection_limit: int | None = setting(
         None,
-        "Connections that a process, so each worker, may have open. Beyond it the "
-        "longest idle ones are closed, and if there are none, new ones get 503. By "
-        "default nine tenths of the file descriptors that the process may have, less "
-        "32.",
+        "Connections that each worker process may have open. Beyond that the longest "
+        "idle ones are closed, and if there are none, new ones get 503. By default "
+        "nine tenths of the file descriptors that the process may have, less 32.",
         minimum=1,
     )
     client_memory_limit: int = setting(
         512 * MIB,
-        "Bytes that may wait in a process, so in each worker, for clients or from "
-        "them, all connections together; beyond it the connections that hold most "
-        "are closed.",
+        "Bytes that may wait in each worker process, for clients or from them, all "
+        "connections together; beyond that the connections that hold most are closed.",
         minimum=65_536,
         unit="bytes",
     )
     upload_disk_limit: int = setting(
         8192 * MIB,
-        "Bytes of request content that a process, so each worker, may hold in "
-        "temporary files, all requests together; more get 503.",
+        "Bytes of request content that each worker process may hold in temporary "
+        "files, all requests together; more get 503.",
         minimum=0,
         unit="bytes",
     )
@@ -428,8 +428,8 @@ class LifecycleConfig(Values):
     )
     application_close_timeout: float = setting(
         10.0,
-        "Seconds that an application call may run on after its client has gone, before "
-        "it is cancelled; 0 never cancels it.",
+        "Seconds for which an application call may continue after its client has "
+        "gone; then it is cancelled. 0 never cancels it.",
         minimum=0,
     )
     pid_file: str | None = setting(

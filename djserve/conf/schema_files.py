@@ -20,9 +20,9 @@ class FilesConfig(Values):
     )
     static_max_age: int = setting(
         60,
-        "Seconds that clients may use a static file without asking again. Files with "
-        "the hash of ManifestStaticFilesStorage in their name are never asked for "
-        "again.",
+        "Seconds for which clients may cache a static file without revalidating it. "
+        "Files with the hash of ManifestStaticFilesStorage in their name are never "
+        "revalidated.",
         minimum=0,
     )
     files: tuple[str, ...] = setting(
@@ -34,7 +34,8 @@ class FilesConfig(Values):
     )
     files_max_age: int = setting(
         60,
-        "Seconds that clients may use a file of FILES without asking again.",
+        "Seconds for which clients may cache a file from FILES without revalidating "
+        "it.",
         minimum=0,
     )
     files_internal: tuple[str, ...] = setting(

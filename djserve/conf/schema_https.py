@@ -54,7 +54,7 @@ class ACMEConfig(Values):
         metavar="CHALLENGE",
     )
     acme_agree_to_terms: bool = setting(
-        False, "You agree to the terms of service of the certificate authority."
+        False, "Agree to the certificate authority's terms of service."
     )
     acme_email: str | None = setting(
         None,

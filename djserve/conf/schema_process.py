@@ -186,7 +186,7 @@ class MetricsConfig(Values):
     )
     dogstatsd: bool = setting(
         False,
-        "Send labels (method, status, view) to StatsD as tags, as DogStatsD has them, "
+        "Send labels (method, status, view) to StatsD as tags, in DogStatsD's format, "
         "instead of parts of the names.",
     )
     statsd_tags: tuple[str, ...] = setting(
@@ -204,7 +204,7 @@ class TracingConfig(Values):
 
     tracing: bool = setting(
         False,
-        "Make an OpenTelemetry span for each request and each WebSocket; needs the "
+        "Create an OpenTelemetry span for each request and each WebSocket; needs the "
         "package extra otel. OpenTelemetry's variables OTEL_* say where they go.",
     )
 
@@ -247,7 +247,7 @@ class LoggingConfig(Values):
     )
     request_id: bool = setting(
         False,
-        "Give each request that has none an X-Request-ID, for the application and the "
+        "Add an X-Request-ID to each request without one, for the application and the "
         "logs.",
     )
     slow_request_time: float | None = setting(
