@@ -342,7 +342,7 @@ def _check_http3(values: Mapping[str, Any], places: Mapping[str, str]) -> Iterat
     if not values.get("http3"):
         return
     if values.get("certfile") is None and not values.get("acme_domains"):
-        yield f"{places['http3']}: expected a certificate beside it, got none"
+        yield f"{places['http3']}: expected a certificate as well, got none"
     if values.get("client_certificates", "none") != "none":
         # A client that is not asked there would get around the question.
         yield (

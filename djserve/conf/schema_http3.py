@@ -13,6 +13,6 @@ class HTTP3Config:
 
     http3: bool = setting(
         False,
-        "Serve HTTP/3 too, on the UDP port beside each address with TLS; needs the "
+        "Serve HTTP/3 as well, on the UDP port of each address with TLS; needs the "
         "package extra http3. The limits of HTTP/2 hold for it.",
     )

@@ -82,6 +82,7 @@ def test_every_setting_has_a_flag_that_sets_it(key: str) -> None:
         "KEYFILE": certificate,
         "SNI_CERTFILES": certificate,
         "REDIRECT_HTTP": certificate,
+        "HTTP3": certificate,
         "ACME_DOMAINS": "--acme-folder /x --acme-agree-to-terms "
         "--redirect-http localhost:1 ",
         "CLIENT_CERTIFICATES": f"{certificate} --client-ca-file /dev/null ",

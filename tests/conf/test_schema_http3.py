@@ -25,7 +25,7 @@ def test_off_by_default() -> None:
 
 
 def test_needs_a_certificate(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"HTTP3.*certificate beside it"):
+    with pytest.raises(ConfigError, match=r"HTTP3.*certificate as well"):
         parse({"HTTP3": True})
     (tmp_path / "cert.pem").touch()
     assert parse({"HTTP3": True, "CERTFILE": str(tmp_path / "cert.pem")}).http3.http3
