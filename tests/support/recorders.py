@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from djserve.interfaces import Headers, RequestHead, Stream
+    from collections.abc import Callable
+
+    from djserve.errors import ProtocolError
+    from djserve.interfaces import (
+        Connection,
+        ConnectionInfo,
+        Headers,
+        RequestHead,
+        Stream,
+        Transport,
+        WireProtocol,
+    )
 
 
 class RecordingReceiver:
@@ -86,3 +97,58 @@ class RecordedRequest:
 
     def drain(self) -> None:
         self.events.append("drain")
+
+
+R = TypeVar("R", bound=RecordedRequest)
+
+
+class RecordingOwner(Generic[R]):
+    """The requests and the end of one connection (interfaces.ConnectionOwner).
+
+    ``make`` makes the recorder of a request; ``refuse`` may raise ProtocolError.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[RequestHead, Stream], R],
+        refuse: Callable[[RequestHead], None],
+    ) -> None:
+        self._make = make
+        self._refuse = refuse
+        self.requests: list[R] = []
+        self.refused: list[ProtocolError] = []
+        self.ended: list[Connection] = []
+        self.http2: WireProtocol | None = None
+        self.is_unread = False
+        self.is_reset = False
+        self.soon: list[Callable[[], None]] = []
+
+    def open_exchange(
+        self, head: RequestHead, info: ConnectionInfo, stream: Stream
+    ) -> R:
+        self._refuse(head)
+        self.requests.append(self._make(head, stream))
+        return self.requests[-1]
+
+    def request_refused(
+        self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError
+    ) -> None:
+        self.refused.append(error)
+
+    def change_to_http2(
+        self, connection: Connection, transport: Transport, info: ConnectionInfo
+    ) -> WireProtocol | None:
+        return self.http2
+
+    def connection_lost(self, connection: Connection) -> None:
+        self.ended.append(connection)
+
+    def has_input(self, transport: Transport) -> bool:
+        return self.is_unread
+
+    def read_later(self, proceed: Callable[[], None]) -> None:
+        self.soon.append(proceed)
+
+    def reset_transport(self, transport: Transport) -> None:
+        self.is_reset = True
+        transport.abort()

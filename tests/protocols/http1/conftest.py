@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,11 +14,10 @@ from djserve.interfaces import ConnectionInfo, Headers, RequestHead, Stream
 from djserve.protocols.http1.connection import HTTP1Connection, HTTP1Service
 from djserve.protocols.http1.response import ResponseDefaults
 from djserve.testing.transport import MemoryTransport
-from tests.support.recorders import RecordedRequest
+from tests.support.recorders import RecordedRequest, RecordingOwner
 
 if TYPE_CHECKING:
-    from djserve.errors import ProtocolError
-    from djserve.interfaces import Connection, Transport, WireProtocol
+    pass
 
 OK: Headers = [(b"content-length", b"2")]
 
@@ -49,7 +49,7 @@ class Request(RecordedRequest):
             action(self)
 
 
-class Wire:
+class Wire(RecordingOwner[Request]):
     """A connection, its transport, and the requests that came through it.
 
     ``on_start`` answers in the call that starts the request, as an eager task does.
@@ -67,16 +67,9 @@ class Wire:
         refuse: Callable[[RequestHead], None] = lambda head: None,
         **config: Any,
     ) -> None:
+        super().__init__(partial(Request, self), refuse)
         self.on_start = on_start
         self.on_complete = on_complete
-        self.refuse = refuse
-        self.requests: list[Request] = []
-        self.refused: list[ProtocolError] = []
-        self.ended: list[Connection] = []
-        self.http2: WireProtocol | None = None
-        self.is_unread = False
-        self.is_reset = False
-        self.soon: list[Callable[[], None]] = []
         self.transport = _Transport(can_write_eof)
         self.defaults = ResponseDefaults(server_name)
         self.connection = HTTP1Connection(
@@ -85,38 +78,6 @@ class Wire:
             HTTP1Service(self, HTTPConfig(**config), self.defaults),
         )
         self.transport.set_protocol(self.connection)
-
-    # interfaces.ConnectionOwner
-
-    def open_exchange(
-        self, head: RequestHead, info: ConnectionInfo, stream: Stream
-    ) -> Request:
-        self.refuse(head)
-        self.requests.append(Request(self, head, stream))
-        return self.requests[-1]
-
-    def request_refused(
-        self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError
-    ) -> None:
-        self.refused.append(error)
-
-    def change_to_http2(
-        self, connection: Connection, transport: Transport, info: ConnectionInfo
-    ) -> WireProtocol | None:
-        return self.http2
-
-    def connection_lost(self, connection: Connection) -> None:
-        self.ended.append(connection)
-
-    def has_input(self, transport: Transport) -> bool:
-        return self.is_unread
-
-    def read_later(self, proceed: Callable[[], None]) -> None:
-        self.soon.append(proceed)
-
-    def reset_transport(self, transport: Transport) -> None:
-        self.is_reset = True
-        transport.abort()
 
     # What tests do and ask.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import fields as config_fields
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,12 +20,11 @@ from djserve.protocols.http2.connection import HTTP2Connection
 from djserve.protocols.http2.response import ServerFields
 from djserve.protocols.http2.streams import HTTP2Service
 from djserve.testing.transport import MemoryTransport
-from tests.support.recorders import RecordedRequest
+from tests.support.recorders import RecordedRequest, RecordingOwner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from djserve.errors import ProtocolError
     from djserve.interfaces import Connection, Transport
 
 GET: Headers = [
@@ -76,7 +76,7 @@ class Request(RecordedRequest):
             self.wire.on_start(self)
 
 
-class Wire:
+class Wire(RecordingOwner[Request]):
     """A server's connection, and the client's end of it as raw frames.
 
     ``on_start`` answers in the call that starts the request, as an eager task does.
@@ -94,14 +94,8 @@ class Wire:
         server_name: str = "",
         **config: Any,
     ) -> None:
+        super().__init__(partial(Request, self), refuse)
         self.on_start = on_start
-        self.refuse = refuse
-        self.requests: list[Request] = []
-        self.refused: list[ProtocolError] = []
-        self.ended: list[Connection] = []
-        self.is_unread = False
-        self.is_reset = False
-        self.soon: list[Callable[[], None]] = []
         self.encoder = Encoder()
         self.decoder = Decoder()
         self.responses: dict[int, Response] = {}
@@ -132,37 +126,10 @@ class Wire:
             self.feed(self.frame(frames.SETTINGS, frames.ACK, 0))
             self.log.clear()
 
-    # interfaces.ConnectionOwner
-
-    def open_exchange(
-        self, head: RequestHead, info: ConnectionInfo, stream: Stream
-    ) -> Request:
-        self.refuse(head)
-        self.requests.append(Request(self, head, stream))
-        return self.requests[-1]
-
-    def request_refused(
-        self, head: RequestHead | None, info: ConnectionInfo, error: ProtocolError
-    ) -> None:
-        self.refused.append(error)
-
     def change_to_http2(
         self, connection: Connection, transport: Transport, info: ConnectionInfo
     ) -> None:
         raise AssertionError("A connection of HTTP/2 changed to HTTP/2")
-
-    def connection_lost(self, connection: Connection) -> None:
-        self.ended.append(connection)
-
-    def has_input(self, transport: Transport) -> bool:
-        return self.is_unread
-
-    def read_later(self, proceed: Callable[[], None]) -> None:
-        self.soon.append(proceed)
-
-    def reset_transport(self, transport: Transport) -> None:
-        self.is_reset = True
-        transport.abort()
 
     # Frames of the client.
 
