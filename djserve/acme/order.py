@@ -162,7 +162,7 @@ def _open_account(config: ACMEConfig, net: Any) -> Any:
     """Return a client of the directory with this server's account, new or known."""
     from acme import client, errors, messages
 
-    directory = client.ClientV2.get_directory(config.acme_directory, net)
+    directory = _read_directory(config.acme_directory, net)
     opened = client.ClientV2(directory, net)
     registration = messages.NewRegistration.from_data(
         email=config.acme_email, terms_of_service_agreed=config.acme_agree_to_terms
@@ -174,6 +174,20 @@ def _open_account(config: ACMEConfig, net: Any) -> Any:
             body=messages.Registration(), uri=error.location
         )
     return opened
+
+
+def _read_directory(url: str, net: Any) -> Any:
+    """Return what an authority offers, and where (RFC 8555 section 7.1.1)."""
+    from acme import client
+
+    try:
+        directory = client.ClientV2.get_directory(url, net)
+        for field in ("newNonce", "newAccount", "newOrder"):
+            directory[field]
+    except Exception as error:
+        # Of the kinds that whatever is answered there leads the library to.
+        raise ValueError(f"no directory could be read from {url}: {error}") from error
+    return directory
 
 
 def _account_key(path: Path) -> rsa.RSAPrivateKey:

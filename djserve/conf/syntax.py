@@ -220,6 +220,12 @@ def _check_domain(text: str) -> None:
 def _check_https_url(text: str) -> None:
     if not _HTTPS_URL.fullmatch(text):
         raise ValueError
+    from urllib.parse import urlsplit
+
+    # Raises ValueError for a host or port that is none.
+    parts = urlsplit(text)
+    if not parts.hostname or parts.port == 0:
+        raise ValueError("the host is missing" if not parts.hostname else "")
 
 
 def _check_root_path(text: str) -> None:

@@ -60,6 +60,7 @@ def test_directory_that_does_not_answer_is_told_in_one_line(
 
     assert order.main() == 1
     (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"no directory could be read from {url}: ")
     assert "Connection refused" in line
 
 
