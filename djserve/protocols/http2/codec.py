@@ -1,27 +1,25 @@
 """What h2 keeps of a connection, and the frames that the server sends over it.
 
-h2 keeps the settings, the windows and each stream's state. The frames are written here
-and read in ``reader``: the usual ones are few and plain, and h2's frame and event
-objects cost more than all else of a request (benchmark: http2_hello). The price is that
-both modules reach into h2 and hpack for what has no public name there:
+h2 keeps the settings and the connection's windows; a stream's state and windows are in
+``state``. The frames are written here and read in ``reader``: the usual ones are few
+and plain, and h2's frame, event and stream objects cost more than all else of a request
+(benchmark: http2_hello). The price is that these modules reach into h2 and hpack for
+what has no public name there:
 
     H2Connection    the buffer ``_data_to_send``; ``_receive_frame`` and the methods for
                     HEADERS, DATA and SETTINGS, which ``H2State`` overrides;
                     ``_inbound_flow_control_window_manager``
     FrameBuffer     ``_headers_buffer``: whether a head has begun
-    H2Stream        ``_inbound_window_manager``, ``_expected_content_length`` and
-                    ``_actual_content_length``; of its state machine ``client``,
-                    ``headers_received``, ``headers_sent``, ``state`` and
-                    ``stream_closed_by`` are set
+    H2Stream        two attributes that the settings change, which stand in ``state``
     WindowManager   ``max_window_size`` and ``current_window_size`` are widened
     hpack           the header table's ``_maxsize`` and ``resized`` and the encoder's
                     ``table_size_changes``, in ``hpack``; ``encode_integer`` and the
                     static table, in ``response``
 
 A release without one of these is refused (``packages``), and one that changes what it
-means fails a test. ``test_codec`` has h2's own client
-read what is written and count its windows, and compares the state of a stream that went
-the short way with that of h2's machine (``test_short_way_leaves_a_stream_as_h2_does``).
+means fails a test. ``test_codec`` has h2's own client read what is written and count
+its windows, and ``test_state`` compares a stream with h2's state machine in every order
+of frames.
 The table in its tests' ``cases`` has the plain form, which is read here, and the padded
 and divided ones, which h2 reads. ``test_hpack`` and ``test_response`` have hpack's
 decoder read each block, and its encoder write those that are decoded.
@@ -33,15 +31,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.exceptions import StreamClosedError
 from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
-from h2.stream import (
-    H2Stream,
-    H2StreamStateMachine,
-    StreamClosedBy,
-    StreamInputs,
-    StreamState,
-)
+from h2.stream import H2Stream
 from h2.windows import WindowManager
 
 from djserve.packages import require
@@ -54,6 +47,7 @@ if TYPE_CHECKING:
     from hyperframe.frame import DataFrame, Frame, HeadersFrame, SettingsFrame
 
     from djserve.conf.schema import HTTP2Config, HTTPConfig
+    from djserve.protocols.http2.state import StreamState
 
 require(
     "h2",
@@ -67,24 +61,7 @@ require(
     "incoming_buffer",
 )
 require("h2", FrameBuffer, "_headers_buffer")
-require(
-    "h2",
-    H2Stream,
-    "_actual_content_length",
-    "_expected_content_length",
-    "_inbound_window_manager",
-    "state_machine",
-)
-require(
-    "h2",
-    H2StreamStateMachine,
-    "client",
-    "headers_received",
-    "headers_sent",
-    "process_input",
-    "state",
-    "stream_closed_by",
-)
+require("h2", H2Stream, "max_outbound_frame_size", "outbound_flow_control_window")
 require("h2", WindowManager, "current_window_size", "max_window_size", "process_bytes")
 
 CONFIGURATION = H2Configuration(
@@ -106,12 +83,6 @@ _RESETS_REMEMBERED = 512
 # Content from this size on is not copied into h2's buffer first.
 _LARGE_SIZE = 1024
 
-# States in which the peer may send content.
-RECEIVING = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
-
-# States of a request that the peer has made and we have not answered to the end.
-RECEIVED = (StreamState.OPEN, StreamState.HALF_CLOSED_REMOTE)
-
 _KNOWN_SETTINGS = frozenset(SettingCodes)
 
 
@@ -130,10 +101,11 @@ class H2State(H2Connection):
     """h2's part of the server's end of one connection, without its transport.
 
     ``hooks`` get what concerns a stream; they are set before the first byte is read.
-    ``resets`` and ``controls`` are what the peer may still do for nothing.
+    ``resets`` and ``controls`` are what the peer may still do for nothing. ``streams``
+    has those that are not closed, of which h2 makes none.
     """
 
-    streams: dict[int, H2Stream]
+    streams: dict[int, StreamState]  # type: ignore[assignment]
     hooks: FrameHooks
 
     def __init__(self, http: HTTPConfig, config: HTTP2Config) -> None:
@@ -230,42 +202,41 @@ class FrameWriter:
         Large content is copied here and nowhere else (benchmark:
         http2_mixed_download).
         """
-        if not self._parts:
-            return self.h2.data_to_send()
-        self._parts.append(self.h2._data_to_send)
-        data = b"".join(self._parts)
-        self._parts.clear()
-        self.h2._data_to_send = bytearray()
+        h2 = self.h2
+        if self._parts:
+            self._parts.append(h2._data_to_send)
+            data = b"".join(self._parts)
+            self._parts.clear()
+        elif h2._data_to_send:
+            data = bytes(h2._data_to_send)
+        else:
+            return b""
+        h2._data_to_send = bytearray()
         return data
 
-    def has_output(self) -> bool:
-        return bool(self.h2._data_to_send or self._parts)
-
     def send_block(
-        self, state: H2Stream, block: bytes, is_last: bool, interim: bool = False
+        self, state: StreamState, block: bytes, is_last: bool, interim: bool = False
     ) -> None:
         """Send a header block that was encoded just now."""
-        machine = state.state_machine
-        if interim:
-            machine.process_input(StreamInputs.SEND_INFORMATIONAL_HEADERS)
-        elif machine.state in RECEIVED and not machine.headers_sent:
-            # All that h2 would do, on the way of every response.
-            machine.headers_sent = True
-        else:
-            machine.process_input(StreamInputs.SEND_HEADERS)
+        if not state.may_send:
+            raise StreamClosedError(state.stream_id)
+        if not interim:
+            state.is_head_sent = True
         self.h2._data_to_send += frames.encode_headers(
             state.stream_id, block, is_last, self.h2.max_outbound_frame_size
         )
         if is_last:
-            self._end_sending(state)
+            state.may_send = False
 
     def send_content(
-        self, state: H2Stream, data: bytes | memoryview, is_last: bool
+        self, state: StreamState, data: bytes | memoryview, is_last: bool
     ) -> None:
         """Send DATA that both windows have room for, in as many frames as it takes.
 
         ``data`` must not change until it is taken.
         """
+        if not state.may_send:
+            raise StreamClosedError(state.stream_id)
         size = len(data)
         state.outbound_flow_control_window -= size
         self.h2.outbound_flow_control_window -= size
@@ -281,37 +252,66 @@ class FrameWriter:
             self._parts += (self.h2._data_to_send, data)
             self.h2._data_to_send = bytearray()
         if is_last:
-            self._end_sending(state)
+            state.may_send = False
 
-    def reset(self, stream_id: int, code: int) -> None:
+    def send_response(self, state: StreamState, block: bytes, data: bytes) -> None:
+        """Send a whole response: a block and content that is not empty.
+
+        ``data`` is one frame's at the most, for which both windows have room.
+        """
+        size = len(data)
+        if size < _LARGE_SIZE and len(block) < _LARGE_SIZE and state.may_send:
+            h2 = self.h2
+            state.outbound_flow_control_window -= size
+            h2.outbound_flow_control_window -= size
+            h2._data_to_send += frames.encode_response(state.stream_id, block, data)
+            state.is_head_sent = True
+            state.may_send = False
+        else:
+            self.send_block(state, block, is_last=False)
+            self.send_content(state, data, is_last=True)
+
+    def promise(
+        self, stream_id: int, promised_id: int, fields: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Promise a response to a request with these fields (section 8.4)."""
+        self.h2.highest_outbound_stream_id = promised_id
+        self.h2._data_to_send += frames.encode_promise(
+            stream_id,
+            promised_id,
+            self.encoder.encode(fields),
+            self.h2.max_outbound_frame_size,
+        )
+
+    def reset(self, state: StreamState, code: int) -> None:
         """Reset a stream, if it has not ended."""
-        state = self.h2.streams.pop(stream_id, None)
-        if state is None:
-            return
-        state.state_machine.process_input(StreamInputs.SEND_RST_STREAM)
+        if not state.is_closed:
+            state.close()
+            self.refuse(state.stream_id, code)
+
+    def refuse(self, stream_id: int, code: int) -> None:
+        """Reset a stream that has just begun."""
         self.h2.reset_by_us[stream_id] = None
         if len(self.h2.reset_by_us) > _RESETS_REMEMBERED:
             del self.h2.reset_by_us[next(iter(self.h2.reset_by_us))]
         self.h2._data_to_send += frames.encode_reset(stream_id, code)
 
-    def acknowledge(self, credit: int, state: H2Stream | None = None) -> None:
+    def acknowledge(self, credit: int, state: StreamState | None = None) -> None:
         """Give window credit back: the connection's and, if it lives, a stream's.
 
         ``state`` is given if the application has read all that has come on it.
         """
         if not credit:
             return
-        stream_id = 0
-        if state is not None and state.state_machine.state in RECEIVING:
-            stream_id = state.stream_id
         increment = self.h2._inbound_flow_control_window_manager.process_bytes(credit)
         if increment:
             self._send_window_update(0, increment)
-        if stream_id and state is not None:
-            increment = state._inbound_window_manager.process_bytes(credit)
-            if increment:
-                increment += self._widen(state)
-                self._send_window_update(stream_id, increment)
+        if state is None or not state.may_receive or state.receive_window is None:
+            return
+        increment = state.receive_window.process_bytes(credit)
+        if increment:
+            increment += self._widen(state.receive_window)
+            self._send_window_update(state.stream_id, increment)
 
     def go_away(self, code: int, reason: str = "", last: int | None = None) -> None:
         """Send GOAWAY; without ``last`` it names the last stream that was taken."""
@@ -322,21 +322,22 @@ class FrameWriter:
         text = reason.encode("ascii", "backslashreplace")[:256]
         self.h2._data_to_send += frames.encode_goaway(last, code, text)
 
-    def _widen(self, state: H2Stream) -> int:
+    def _widen(self, window: WindowManager) -> int:
         """Give a stream whose application keeps up a window of up to twice the size.
 
         A client can send one window in each round trip, so that the first size would
         be slow on long ways (benchmark: http2_mixed_upload).
         """
+        windows = [each.receive_window for each in self.h2.streams.values()]
         used = sum(
-            other._inbound_window_manager.max_window_size - self.h2.stream_window
-            for other in self.h2.streams.values()
+            each.max_window_size - self.h2.stream_window
+            for each in windows
+            if each is not None
         )
-        manager = state._inbound_window_manager
-        size = manager.max_window_size
+        size = window.max_window_size
         extra = max(0, min(self._extra_window - used, size, WINDOW_LIMIT - size))
-        manager.max_window_size += extra
-        manager.current_window_size += extra
+        window.max_window_size += extra
+        window.current_window_size += extra
         return extra
 
     def _send_full_frames(self, stream_id: int, data: bytes | memoryview) -> memoryview:
@@ -355,18 +356,3 @@ class FrameWriter:
         self.h2._data_to_send += frames.pack_header(
             4, frames.WINDOW_UPDATE, 0, stream_id
         ) + increment.to_bytes(4, "big")
-
-    def _end_sending(self, state: H2Stream) -> None:
-        machine = state.state_machine
-        if machine.state is StreamState.HALF_CLOSED_REMOTE:
-            # All that h2 would do, at the end of nearly every response.
-            machine.state = StreamState.CLOSED
-            machine.stream_closed_by = StreamClosedBy.SEND_END_STREAM
-        else:
-            machine.process_input(StreamInputs.SEND_END_STREAM)
-        self.forget_closed(state)
-
-    def forget_closed(self, state: H2Stream) -> None:
-        """Drop h2's part of a stream that has ended on both sides."""
-        if state.state_machine.state is StreamState.CLOSED:
-            self.h2.streams.pop(state.stream_id, None)

@@ -101,11 +101,11 @@ class HTTP2Connection:
             return
         self._output.hold()
         try:
-            self._reader.receive(data)
+            is_spent = self._reader.receive(data)
             self._streams.start_exchanges()
             if self._ending is _RETIRING and self._streams.is_multiplexed:
                 self._announce_end()
-            if self._reader.is_spent:
+            if is_spent:
                 self._wait_for_turn()
         except HTTP2Error as error:
             self._fail(error)
@@ -289,7 +289,7 @@ class HTTP2Connection:
 
     def _stream_ended(self) -> None:
         """End with the last stream, if the connection is to end."""
-        if self._streams:
+        if self._ending is _OPEN or self._streams:
             return
         if self._ending is _RETIRING:
             self._ask_for_quiet()

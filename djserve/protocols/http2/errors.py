@@ -66,7 +66,8 @@ class Allowance:
             )
 
     def earn(self, count: float) -> None:
-        self._left = min(self._limit, self._left + count)
+        left = self._left + count
+        self._left = left if left < self._limit else self._limit
 
     def refill(self, seconds: float) -> None:
         self.earn(self._limit * seconds / self.PERIOD)

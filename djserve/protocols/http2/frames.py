@@ -32,6 +32,7 @@ _number = Struct(">L")
 _setting = Struct(">HL")
 _two_numbers = Struct(">LL")
 
+_pack = _header.pack
 unpack_header = _header.unpack_from
 unpack_number = _number.unpack_from
 unpack_setting = _setting.unpack_from
@@ -39,7 +40,7 @@ SETTING_SIZE = _setting.size
 
 
 def pack_header(length: int, kind: int, flags: int, stream_id: int) -> bytes:
-    return _header.pack(length >> 16, length & 0xFFFF, kind, flags, stream_id)
+    return _pack(length >> 16, length & 0xFFFF, kind, flags, stream_id)
 
 
 def encode_reset(stream_id: int, code: int) -> bytes:
@@ -58,13 +59,37 @@ def encode_headers(
 ) -> bytes:
     """Encode a header block as HEADERS and, if it is long, CONTINUATION."""
     flags = END_STREAM if is_last else 0
-    if len(block) <= frame_limit:
-        return pack_header(len(block), HEADERS, flags | END_HEADERS, stream_id) + block
+    return _encode_block(HEADERS, flags, stream_id, block, frame_limit)
+
+
+def encode_promise(
+    stream_id: int, promised_id: int, block: bytes, frame_limit: int
+) -> bytes:
+    """Encode PUSH_PROMISE (section 6.6) and, if it is long, CONTINUATION."""
+    payload = _number.pack(promised_id) + block
+    return _encode_block(PUSH_PROMISE, 0, stream_id, payload, frame_limit)
+
+
+def encode_response(stream_id: int, block: bytes, data: bytes) -> bytes:
+    """Encode HEADERS, and DATA that ends the stream; both fit in a frame."""
+    return (
+        _pack(0, len(block), HEADERS, END_HEADERS, stream_id)
+        + block
+        + _pack(0, len(data), DATA, END_STREAM, stream_id)
+        + data
+    )
+
+
+def _encode_block(
+    kind: int, flags: int, stream_id: int, payload: bytes, frame_limit: int
+) -> bytes:
+    size = len(payload)
+    if size <= frame_limit:
+        return pack_header(size, kind, flags | END_HEADERS, stream_id) + payload
     parts: list[bytes] = []
-    kind = HEADERS
-    for start in range(0, len(block), frame_limit):
-        part = block[start : start + frame_limit]
-        if start + frame_limit >= len(block):
+    for start in range(0, size, frame_limit):
+        part = payload[start : start + frame_limit]
+        if start + frame_limit >= size:
             flags |= END_HEADERS
         parts += (pack_header(len(part), kind, flags, stream_id), part)
         kind, flags = CONTINUATION, 0

@@ -32,8 +32,6 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from h2.stream import H2Stream
-
     from djserve.interfaces import Transport
     from djserve.protocols.http2.codec import FrameWriter
     from djserve.protocols.http2.request import Priority
@@ -121,11 +119,10 @@ class ContentQueue:
 class Sender(Protocol):
     """A stream, as what queues and orders its content knows it.
 
-    ``state`` is h2's part of it. ``level`` is the scheduler's: in which of its queues
-    the stream is, if any.
+    ``level`` is the scheduler's: in which of its queues the stream is, if any.
     """
 
-    state: H2Stream
+    outbound_flow_control_window: int
     priority: Priority
     queue: ContentQueue
     level: int | None
@@ -151,21 +148,19 @@ class Scheduler:
       same) with anything to send gets one.
     """
 
-    __slots__ = ("_levels", "_queues", "_turns")
+    __slots__ = ("_queues", "_turns", "levels")
 
     def __init__(self) -> None:
         self._queues: list[deque[Sender]] = [deque() for _ in range(_LEVELS)]
         # A bit for each level that has a stream (benchmark: http2_mixed_download).
-        self._levels = 0
+        self.levels = 0
+        """0 if no stream is queued."""
         self._turns = 0
-
-    def __bool__(self) -> bool:
-        return self._levels > 0
 
     @property
     def has_one(self) -> bool:
         """Whether a single stream is queued."""
-        levels = self._levels
+        levels = self.levels
         return not levels & (levels - 1) and (
             len(self._queues[levels.bit_length() - 1]) == 1
         )
@@ -175,7 +170,7 @@ class Scheduler:
         if stream.level is None:
             stream.level = _level_of(stream)
             self._queues[stream.level].append(stream)
-            self._levels |= 1 << stream.level
+            self.levels |= 1 << stream.level
 
     def discard(self, stream: Sender) -> None:
         """Take a stream out, wherever it stands."""
@@ -183,14 +178,14 @@ class Scheduler:
             queue = self._queues[stream.level]
             queue.remove(stream)
             if not queue:
-                self._levels ^= 1 << stream.level
+                self.levels ^= 1 << stream.level
             stream.level = None
 
     def next(self) -> Sender:
         """Return the stream whose turn it is; it stays queued. There must be one."""
         self._turns += 1
-        highest = self._levels & -self._levels
-        lower_levels = self._levels ^ highest
+        highest = self.levels & -self.levels
+        lower_levels = self.levels ^ highest
         if lower_levels and self._turns % COURTESY_INTERVAL == 0:
             # The courtesy goes round among the lower levels.
             waiting = [queue for queue in self._queues if queue]
@@ -274,13 +269,13 @@ class Output:
             not self.is_paused
             and size <= h2.max_outbound_frame_size
             and size <= h2.outbound_flow_control_window
-            and size <= stream.state.outbound_flow_control_window
-            and not self._scheduler
+            and size <= stream.outbound_flow_control_window
+            and not self._scheduler.levels
         )
 
     def add(self, stream: Sender) -> None:
         """Queue a stream that has content to send, if its window allows any."""
-        if stream.state.outbound_flow_control_window > 0:
+        if stream.outbound_flow_control_window > 0:
             self._scheduler.add(stream)
         self.wake()
 
@@ -317,15 +312,16 @@ class Output:
         """
         if self._is_busy or self.is_stopped:
             return
+        writer, scheduler = self._writer, self._scheduler
         self._is_busy = True
-        writer = self._writer
         try:
             while True:
-                if self._turn_left > 0 and not self.is_paused:
+                if scheduler.levels and self._turn_left > 0 and not self.is_paused:
                     self._fill()
-                if not writer.has_output():
+                data = writer.take_output()
+                if not data:
                     break
-                self._transport.write(writer.take_output())
+                self._transport.write(data)
         finally:
             self._is_busy = False
         if self.is_paused and not self._is_reading_paused:
@@ -349,11 +345,15 @@ class Output:
     def _fill(self) -> None:
         """Make frames for one write, up to what this turn has left."""
         scheduler, h2 = self._scheduler, self._h2
-        while scheduler and self._turn_left > 0 and h2.outbound_flow_control_window > 0:
+        while (
+            scheduler.levels
+            and self._turn_left > 0
+            and h2.outbound_flow_control_window > 0
+        ):
             stream = scheduler.next()
             window = min(
                 h2.outbound_flow_control_window,
-                stream.state.outbound_flow_control_window,
+                stream.outbound_flow_control_window,
                 # No other stream waits for the end of a frame: several go at once.
                 max(self._turn_left, _FRAME_SIZE)
                 if scheduler.has_one

@@ -17,19 +17,12 @@ from h2.events import PingAckReceived, RemoteSettingsChanged, SettingsAcknowledg
 from h2.exceptions import FlowControlError
 from h2.exceptions import ProtocolError as H2ProtocolError
 from h2.settings import SettingCodes
-from h2.stream import H2Stream, H2StreamStateMachine, StreamInputs, StreamState
 from h2.utilities import guard_increment_window
 from hyperframe.exceptions import InvalidPaddingError
 
 from djserve.instrumentation.limits import note_limit
 from djserve.protocols.http2 import frames
-from djserve.protocols.http2.codec import (
-    CONFIGURATION,
-    RECEIVING,
-    WINDOW_LIMIT,
-    FrameWriter,
-    H2State,
-)
+from djserve.protocols.http2.codec import WINDOW_LIMIT, FrameWriter, H2State
 from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.request import check_trailers
 
@@ -40,6 +33,7 @@ if TYPE_CHECKING:
 
     from djserve.conf.schema import HTTP2Config, HTTPConfig
     from djserve.protocols.http2.request import Request
+    from djserve.protocols.http2.state import StreamState
 
 # A dozen settings are defined; each in a frame costs h2 more than a microsecond.
 _SETTINGS_SIZE_LIMIT = 64 * frames.SETTING_SIZE
@@ -49,6 +43,15 @@ _SETTINGS_SIZE_LIMIT = 64 * frames.SETTING_SIZE
 _TURN_COST = 16 * 1024
 _FRAME_COST = 10
 _H2_FRAME_COST = 100
+
+# Globals of the module are quicker to find (benchmark: http2_hello).
+_HEADER_SIZE = frames.HEADER_SIZE
+_END_STREAM, _HAS_PRIORITY = frames.END_STREAM, frames.HAS_PRIORITY
+_FORM_FLAGS, _PLAIN_FORM = frames.PADDED | frames.END_HEADERS, frames.END_HEADERS
+_unpack_header = frames.unpack_header
+
+# RFC 9113 section 4.1: one bit of a stream's number is reserved.
+_ID_BITS = 2**31 - 1
 
 # RFC 9113 section 6.5.2 and RFC 8441 section 3.
 _ANY = (0, 2**32 - 1, ErrorCodes.NO_ERROR)
@@ -68,12 +71,15 @@ class StreamEvents(Protocol):
     """Who hears what happens on the streams, in the order of the frames."""
 
     def request_received(
-        self, state: H2Stream, request: Request, is_complete: bool, /
-    ) -> None: ...
-    def content_received(
-        self, stream_id: int, data: bytes, credit: int, is_complete: bool, /
+        self, stream_id: int, request: Request, is_complete: bool, /
     ) -> None:
-        """``credit`` is what ``data`` took of the windows, padding included."""
+        """The stream is put among h2's, unless it is refused."""
+
+    def content_received(self, stream_id: int, data: bytes, credit: int, /) -> None:
+        """Content, or its end if no more may be received.
+
+        ``credit`` is what ``data`` took of the windows, padding included.
+        """
 
     def stream_reset(self, stream_id: int, code: int, /) -> None: ...
     def window_opened(self, stream_id: int, /) -> None:
@@ -135,22 +141,18 @@ class FrameReader:
     @property
     def is_in_frame(self) -> bool:
         """Whether a part of a frame, or of the preface, has come."""
-        return (bool(self._rest) and not self.is_spent) or self._is_first_frame
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether there is more to read than may be at a time: ``receive`` nothing."""
-        return self._left <= 0 and bool(self._rest)
+        return (bool(self._rest) and self._left > 0) or self._is_first_frame
 
     @property
     def held_size(self) -> int:
         """Bytes that have come and are not read yet."""
         return len(self._rest)
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> bool:
         """Take bytes from the peer, and what is left of those before.
 
-        Raises HTTP2Error for the connection.
+        Returns whether there is more than may be read at a time: ``receive`` nothing
+        then. Raises HTTP2Error for the connection.
         """
         self._left = _TURN_COST
         if self._preface:
@@ -165,6 +167,7 @@ class FrameReader:
                 data = self._rest + data
                 position = 0
         self._take_frames(data, position)
+        return self._left <= 0 and bool(self._rest)
 
     def _missing_size(self) -> int:
         """Return what a frame that was cut still needs, 0 if its header is cut."""
@@ -176,26 +179,26 @@ class FrameReader:
 
     def _take_frames(self, data: bytes, position: int) -> None:
         """Take the whole frames from ``position`` on; what is left waits."""
+        h2, find_taker = self._h2, self._TAKERS.get
         end = len(data)
         try:
-            while end - position >= frames.HEADER_SIZE and self._left > 0:
+            while end - position >= _HEADER_SIZE and self._left > 0:
                 self._left -= _FRAME_COST
-                high, low, kind, flags, stream_id = frames.unpack_header(data, position)
+                high, low, kind, flags, stream_id = _unpack_header(data, position)
                 length = high << 16 | low
-                if length > self._h2.max_inbound_frame_size:
+                if length > h2.max_inbound_frame_size:
                     raise HTTP2Error(
                         f"A frame of {length} bytes", ErrorCodes.FRAME_SIZE_ERROR
                     )
-                start = position + frames.HEADER_SIZE
-                if end - start < length:
-                    break
+                start = position + _HEADER_SIZE
                 after = start + length
-                stream_id &= 0x7FFFFFFF
-                take = self._TAKERS.get(kind, FrameReader._take_unknown)
+                if after > end:
+                    break
+                take = find_taker(kind, FrameReader._take_unknown)
                 if (
-                    self._h2.incoming_buffer._headers_buffer
+                    h2.incoming_buffer._headers_buffer
                     or self._is_first_frame
-                    or not take(self, flags, stream_id, data[start:after])
+                    or not take(self, flags, stream_id & _ID_BITS, data[start:after])
                 ):
                     self._take_by_h2(kind, flags, data[position:after])
                 position = after
@@ -217,15 +220,15 @@ class FrameReader:
     # Frames, by type: each takes a frame's payload, or returns False to leave it to h2.
 
     def _take_headers(self, flags: int, stream_id: int, payload: bytes) -> bool:
-        if flags & (frames.PADDED | frames.END_HEADERS) != frames.END_HEADERS:
+        if flags & _FORM_FLAGS != _PLAIN_FORM:
             _check_padding(flags, payload)
             return False
-        if flags & frames.HAS_PRIORITY:
+        if flags & _HAS_PRIORITY:
             # RFC 9113 section 5.3: the old priorities mean nothing any more.
             if len(payload) < 5:
                 return False
             payload = payload[5:]
-        self.block_received(stream_id, payload, bool(flags & frames.END_STREAM))
+        self.block_received(stream_id, payload, flags & _END_STREAM != 0)
         return True
 
     def _take_data(self, flags: int, stream_id: int, payload: bytes) -> bool:
@@ -242,8 +245,7 @@ class FrameReader:
         self._h2.resets.spend()
         state = self._find(stream_id)
         if state is not None:
-            state.state_machine.process_input(StreamInputs.RECV_RST_STREAM)
-            del self._h2.streams[stream_id]
+            state.close()
             self._events.stream_reset(stream_id, frames.unpack_number(payload)[0])
         return True
 
@@ -258,14 +260,14 @@ class FrameReader:
         if state is None:
             return True
         if not increment:
-            self._fail_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            self._fail_stream(state, ErrorCodes.PROTOCOL_ERROR)
             return True
         try:
             state.outbound_flow_control_window = guard_increment_window(
                 state.outbound_flow_control_window, increment
             )
         except FlowControlError:
-            self._fail_stream(stream_id, ErrorCodes.FLOW_CONTROL_ERROR)
+            self._fail_stream(state, ErrorCodes.FLOW_CONTROL_ERROR)
         else:
             self._events.window_opened(stream_id)
         return True
@@ -285,10 +287,10 @@ class FrameReader:
         if not stream_id:
             raise HTTP2Error("PRIORITY without a stream")
         if len(payload) != 5:
-            if stream_id in self._h2.streams:
-                self._fail_stream(stream_id, ErrorCodes.FRAME_SIZE_ERROR)
-            else:
+            state = self._h2.streams.get(stream_id)
+            if state is None:
                 raise HTTP2Error("Malformed PRIORITY", ErrorCodes.FRAME_SIZE_ERROR)
+            self._fail_stream(state, ErrorCodes.FRAME_SIZE_ERROR)
         return True
 
     def _take_priority_update(self, flags: int, stream_id: int, payload: bytes) -> bool:
@@ -397,7 +399,7 @@ class FrameReader:
 
     # What happens on a stream, from whole header blocks and pieces of content.
 
-    def _find(self, stream_id: int) -> H2Stream | None:
+    def _find(self, stream_id: int) -> StreamState | None:
         """Return a stream, None if it has ended; idle ones have nothing to get.
 
         RFC 9113 section 6.8: what comes on those that GOAWAY has left out is ignored.
@@ -415,13 +417,16 @@ class FrameReader:
 
     def block_received(self, stream_id: int, block: bytes, is_complete: bool) -> None:
         self._left -= len(block)
+        if stream_id > self._h2.highest_inbound_stream_id and stream_id % 2:
+            self._request_received(stream_id, block, is_complete)
+            return
         state = self._h2.streams.get(stream_id)
         if state is not None:
             self._trailers_received(state, block, is_complete)
         elif not stream_id:
             raise HTTP2Error("HEADERS without a stream")
         elif stream_id > self._h2.highest_inbound_stream_id:
-            self._request_received(stream_id, block, is_complete)
+            raise HTTP2Error("A client's stream has an odd number")
         elif stream_id in self._h2.reset_by_us:
             # What the peer sent before it knew; it belongs to the shared context.
             self._h2.decoder.decode_fields(block)
@@ -434,57 +439,44 @@ class FrameReader:
     def _request_received(
         self, stream_id: int, block: bytes, is_complete: bool
     ) -> None:
-        if stream_id % 2 == 0:
-            raise HTTP2Error("A client's stream has an odd number")
-        if stream_id > self._h2.last_stream_id:
+        h2 = self._h2
+        if stream_id > h2.last_stream_id:
             # RFC 9113 section 6.8: after GOAWAY they are ignored, but for the context.
-            self._h2.decoder.decode_fields(block)
-            self._h2.controls.spend()
+            h2.decoder.decode_fields(block)
+            h2.controls.spend()
             return
-        if not self._h2.highest_inbound_stream_id:
-            self._h2.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
-        self._h2.highest_inbound_stream_id = stream_id
-        state = H2Stream(
-            stream_id,
-            CONFIGURATION,
-            self._h2.stream_window,
-            self._h2.peer_window,
-        )
-        state.max_outbound_frame_size = self._h2.max_outbound_frame_size
-        _receive_head(state.state_machine, is_complete)
-        is_refused = len(self._h2.streams) >= self._stream_limit
-        self._h2.streams[stream_id] = state
+        if not h2.highest_inbound_stream_id:
+            h2.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
+        h2.highest_inbound_stream_id = stream_id
         try:
-            request = self._h2.decoder.decode_request(block)
+            request = h2.decoder.decode_request(block)
         except HTTP2Error as error:
             if not error.stream_id:
                 raise
-            self._fail_stream(stream_id, error.code)
+            self._refuse_stream(stream_id, error.code)
             return
-        if is_refused:
+        if len(h2.streams) >= self._stream_limit:
             note_limit("HTTP2_STREAM_LIMIT")
-            self._fail_stream(stream_id, ErrorCodes.REFUSED_STREAM)
-            return
-        if is_complete and request.content_length:
-            self._fail_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
-            return
-        state._expected_content_length = request.content_length
-        self._events.request_received(state, request, is_complete)
+            self._refuse_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+        elif is_complete and request.content_length:
+            self._refuse_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
+        else:
+            self._events.request_received(stream_id, request, is_complete)
 
     def _trailers_received(
-        self, state: H2Stream, block: bytes, is_complete: bool
+        self, state: StreamState, block: bytes, is_complete: bool
     ) -> None:
         fields = self._h2.decoder.decode_fields(block)
-        if state.state_machine.state not in RECEIVING:
+        if not state.may_receive:
             self._refuse_late(state)
             return
         try:
             check_trailers(fields)
         except HTTP2Error as error:
-            self._fail_stream(state.stream_id, error.code)
+            self._fail_stream(state, error.code)
             return
         if not is_complete:
-            self._fail_stream(state.stream_id, ErrorCodes.PROTOCOL_ERROR)
+            self._fail_stream(state, ErrorCodes.PROTOCOL_ERROR)
             return
         self._end_content(state, b"", 0)
 
@@ -498,48 +490,46 @@ class FrameReader:
         if state is None:
             self._late_content(stream_id, credit)
             return
-        machine = state.state_machine
-        if machine.state not in RECEIVING:
+        if not state.may_receive:
             self._writer.acknowledge(credit)
             self._refuse_late(state)
             return
         try:
-            state._inbound_window_manager.window_consumed(credit)
+            state.consume(credit, self._h2.stream_window)
         except FlowControlError:
             self._writer.acknowledge(credit)
-            self._fail_stream(stream_id, ErrorCodes.FLOW_CONTROL_ERROR)
+            self._fail_stream(state, ErrorCodes.FLOW_CONTROL_ERROR)
             return
-        state._actual_content_length += len(data)
-        expected = state._expected_content_length
+        state.received_size += len(data)
+        expected = state.expected_size
         if expected is not None and (
-            state._actual_content_length > expected
-            or (is_complete and state._actual_content_length < expected)
+            state.received_size > expected
+            or (is_complete and state.received_size < expected)
         ):
             # RFC 9113 section 8.1.1.
             self._writer.acknowledge(credit)
-            self._fail_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            self._fail_stream(state, ErrorCodes.PROTOCOL_ERROR)
         elif is_complete:
             self._end_content(state, data, credit)
         else:
-            self._events.content_received(stream_id, data, credit, False)
+            self._events.content_received(stream_id, data, credit)
 
-    def _refuse_late(self, state: H2Stream) -> None:
+    def _refuse_late(self, state: StreamState) -> None:
         """Fail a stream that takes no more, or the connection for a promised one.
 
         RFC 9113 section 5.1, half-closed (remote) and reserved (local).
         """
-        if state.state_machine.state is StreamState.RESERVED_LOCAL:
+        if state.is_reserved:
             raise HTTP2Error(f"A request on the promised stream {state.stream_id}")
-        self._fail_stream(state.stream_id, ErrorCodes.STREAM_CLOSED)
+        self._fail_stream(state, ErrorCodes.STREAM_CLOSED)
 
-    def _end_content(self, state: H2Stream, data: bytes, credit: int) -> None:
-        expected = state._expected_content_length
-        if expected is not None and state._actual_content_length != expected:
-            self._fail_stream(state.stream_id, ErrorCodes.PROTOCOL_ERROR)
+    def _end_content(self, state: StreamState, data: bytes, credit: int) -> None:
+        expected = state.expected_size
+        if expected is not None and state.received_size != expected:
+            self._fail_stream(state, ErrorCodes.PROTOCOL_ERROR)
             return
-        state.state_machine.process_input(StreamInputs.RECV_END_STREAM)
-        self._writer.forget_closed(state)
-        self._events.content_received(state.stream_id, data, credit, True)
+        state.may_receive = False
+        self._events.content_received(state.stream_id, data, credit)
 
     def _late_content(self, stream_id: int, credit: int) -> None:
         if stream_id > self._h2.last_stream_id or stream_id in self._h2.reset_by_us:
@@ -549,21 +539,19 @@ class FrameReader:
                 f"DATA on the ended stream {stream_id}", ErrorCodes.STREAM_CLOSED
             )
 
-    def _fail_stream(self, stream_id: int, code: ErrorCodes) -> None:
+    def _fail_stream(self, state: StreamState, code: ErrorCodes) -> None:
         """Reset a stream for the peer's fault, which may be what it is after.
 
         CVE-2025-8671: resets that the server is made to send count like the peer's.
         """
         self._h2.resets.spend()
-        self._writer.reset(stream_id, code)
-        self._events.stream_reset(stream_id, code)
+        self._writer.reset(state, code)
+        self._events.stream_reset(state.stream_id, code)
 
-
-def _receive_head(machine: H2StreamStateMachine, is_complete: bool) -> None:
-    """Do what h2's machine does at a request's head (benchmark: http2_hello)."""
-    machine.client = False
-    machine.headers_received = True
-    machine.state = StreamState.HALF_CLOSED_REMOTE if is_complete else StreamState.OPEN
+    def _refuse_stream(self, stream_id: int, code: ErrorCodes) -> None:
+        """Reset a stream that has just begun; it counts like any other."""
+        self._h2.resets.spend()
+        self._writer.refuse(stream_id, code)
 
 
 def _check_padding(flags: int, payload: bytes) -> None:

@@ -18,14 +18,13 @@ from djserve.protocols.http2.response import (
     build_fields,
     build_trailers,
 )
+from djserve.protocols.http2.state import StreamState
 from djserve.protocols.http2.timeouts import StreamTimeouts
 from djserve.protocols.http2.tunnel import Tunnel
 from djserve.protocols.limits import LINGER_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from h2.stream import H2Stream
 
     from djserve.conf.schema import HTTPConfig
     from djserve.errors import ProtocolError
@@ -51,6 +50,9 @@ _EXTENSIONS_WHEN_PUSHED: dict[str, dict[str, Any]] = {
 }
 _EXTENSIONS = {**_EXTENSIONS_WHEN_PUSHED, "http.response.early_hint": {}}
 _EXTENSIONS_WITH_PUSH = {**_EXTENSIONS, "http.response.push": {}}
+
+# Most responses wait for nothing: streams share what is never added to.
+_EMPTY_QUEUE = ContentQueue()
 
 
 class StreamOwner(Protocol):
@@ -80,7 +82,7 @@ class StreamOwner(Protocol):
         """Reset a stream for a reason of ours."""
 
 
-class HTTP2Stream:
+class HTTP2Stream(StreamState):
     """Carry one exchange on one stream (interfaces.Stream).
 
     Content that the application has not read is kept back from the peer's window, so
@@ -95,8 +97,6 @@ class HTTP2Stream:
         "_is_end_delivered",
         "_is_ending",
         "_is_reading_paused",
-        "_is_request_complete",
-        "_is_response_started",
         "_output",
         "_owner",
         "_remaining",
@@ -113,36 +113,35 @@ class HTTP2Stream:
         "level",
         "priority",
         "queue",
-        "received_size",
         "sent_size",
-        "state",
-        "stream_id",
     )
 
     def __init__(
         self,
         owner: StreamOwner,
-        state: H2Stream,
+        stream_id: int,
         request: Request,
         is_complete: bool,
     ) -> None:
+        super().__init__(
+            stream_id,
+            owner.writer.h2.peer_window,
+            request.content_length,
+            is_complete,
+        )
         self._owner = owner
         self._writer = owner.writer
         self._output = owner.output
         # What the output knows of it (output.Sender).
-        self.state = state
         self.priority: Priority = request.priority
-        self.queue = ContentQueue()
+        self.queue = _EMPTY_QUEUE
         self.level: int | None = None
         self.sent_size = 0
         # The request.
-        self.stream_id: int = state.stream_id
         self.head: RequestHead = request.build_head(is_complete)
         self.exchange: Exchange | None = None
-        self.received_size = 0
         self.awaits_continue = self.head.expects_continue
         self.is_drain_deferred = False
-        self._is_request_complete = is_complete
         self._is_reading_paused = False
         self._is_end_delivered = False
         self._held: list[bytes] = []
@@ -152,7 +151,6 @@ class HTTP2Stream:
         self._remaining = -1
         self._takes_trailers = request.takes_trailers
         self._trailers: bytes | None = None
-        self._is_response_started = False
         self._is_ending = False
         # The upgrade, for which waits what a client sends ahead of it; and the end.
         self._awaits_upgrade = request.upgrade is not None
@@ -165,9 +163,8 @@ class HTTP2Stream:
     @property
     def is_receiving(self) -> bool:
         """Whether the peer is expected to send content now."""
-        return not (
-            self._is_request_complete
-            or self._is_reading_paused
+        return self.may_receive and not (
+            self._is_reading_paused
             or self._unread
             or self.awaits_continue
             or self._is_ending
@@ -199,11 +196,9 @@ class HTTP2Stream:
         """Whether the request is our own promise (RFC 9113 section 8.4)."""
         return self.stream_id % 2 == 0
 
-    def content_received(self, data: bytes, credit: int, is_complete: bool) -> None:
-        """Take a part of the request's content, or with ``is_complete`` the last."""
-        self._is_request_complete |= is_complete
+    def content_received(self, data: bytes, credit: int) -> None:
+        """Take a part of the request's content; the last if none may follow."""
         self.awaits_continue = False
-        self.received_size += len(data)
         if self.exchange is None and self._tunnel is None:
             # Dropped, up to the stream's window, which is not opened any more.
             self._writer.acknowledge(credit)
@@ -214,6 +209,21 @@ class HTTP2Stream:
                 self._held.append(data)
         else:
             self._deliver(data)
+
+    def deliver_end(self) -> None:
+        """Tell what uses the stream that the request is complete, once it is."""
+        if (
+            self.may_receive
+            or self._is_reading_paused
+            or self._is_end_delivered
+            or self._awaits_upgrade
+        ):
+            return
+        self._is_end_delivered = True
+        if self._tunnel is not None:
+            self._tunnel.receiver.eof_received()
+        elif self.exchange is not None:
+            self.exchange.eof_received()
 
     def tick(self, now: float) -> None:
         """Check the timeouts of what uses the stream."""
@@ -245,14 +255,17 @@ class HTTP2Stream:
         An upgraded stream takes no bytes from here on, but is told later
         (interfaces.Transport: never within ``close``).
         """
-        if self._tunnel is None:
-            self.connection_lost(None)
-        else:
-            self._tunnel.is_closing = True
+        if self._unread:
+            self._writer.acknowledge(self._take_unread())
+        if self._tunnel is not None:
+            self._tunnel.is_closing = self._is_end_delivered = True
             self._owner.call_soon(lambda: self.connection_lost(None))
+        elif self.exchange is not None or self.queue.size or self._held:
+            self.connection_lost(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The stream has ended, by itself or with its connection."""
+        self.close()
         self.queue.clear()
         self._held.clear()
         exchange, self.exchange = self.exchange, None
@@ -263,14 +276,9 @@ class HTTP2Stream:
             exchange.connection_lost(exc)
             self._owner.exchange_ended(exchange)
 
-    def take_unread(self) -> int:
-        """Return the credit that was not given back, and forget it."""
-        unread, self._unread = self._unread, 0
-        return unread
-
     def refuse(self, error: ProtocolError) -> None:
         """Answer for the server; a response under way is aborted instead."""
-        if self._is_response_started:
+        if self.is_head_sent:
             self._owner.break_off(self, ErrorCodes.CANCEL)
             return
         exchange, self.exchange = self.exchange, None
@@ -297,7 +305,7 @@ class HTTP2Stream:
     def send_content(self, data: bytes | memoryview, is_whole: bool) -> None:
         """Send content that was taken; ``is_whole``: nothing waits any more."""
         is_last = is_whole and self._is_ending and self._trailers is None
-        self._writer.send_content(self.state, data, is_last)
+        self._writer.send_content(self, data, is_last)
         if is_whole and self._is_ending:
             self._end_sent()
         elif self.queue.size <= STREAM_BUFFER_SIZE:
@@ -311,11 +319,9 @@ class HTTP2Stream:
 
     @property
     def extensions(self) -> Mapping[str, dict[str, Any]]:
-        if self.is_pushed:
-            return _EXTENSIONS_WHEN_PUSHED
         if self._owner.can_push(self.stream_id):
             return _EXTENSIONS_WITH_PUSH
-        return _EXTENSIONS
+        return _EXTENSIONS_WHEN_PUSHED if self.is_pushed else _EXTENSIONS
 
     def send_informational(self, status: int, headers: Headers) -> None:
         """Send an interim response (RFC 9110 section 15.2).
@@ -325,37 +331,39 @@ class HTTP2Stream:
         if self.is_pushed:
             return
         block = self._writer.encoder.encode_response(build_block(status, headers), b"")
-        self._writer.send_block(self.state, block, is_last=False, interim=True)
+        self._writer.send_block(self, block, is_last=False, interim=True)
         self._output.wake()
 
     def send_response(
         self, status: int, headers: Headers, data: bytes, more: bool
     ) -> None:
         """Send the head, and the first part of the content if it may go."""
-        self._has_no_content = (
+        has_no_content = (
             status in STATUSES_WITHOUT_CONTENT or self.head.method == "HEAD"
         )
-        whole_length = None if more or self._has_no_content else len(data)
-        fields = build_fields(status, headers, whole_length, self._owner.fields.server)
-        if self._has_no_content:
+        whole_length = None if more or has_no_content else len(data)
+        server_fields = self._owner.fields
+        fields = build_fields(status, headers, whole_length, server_fields.server)
+        if has_no_content:
+            self._has_no_content = True
             data = b""
-        elif fields.content_length >= 0:
+        elif fields.content_length not in (-1, whole_length):
             self._remaining = fields.content_length
             self._count(len(data), more)
         writer = self._writer
-        block = writer.encoder.encode_response(fields, self._owner.fields.date)
-        self._is_response_started = True
-        writer.send_block(self.state, block, is_last=not (more or data))
-        if data:
-            if not more and self._output.can_send_now(self, len(data)):
-                writer.send_content(self.state, data, is_last=True)
-            else:
+        block = writer.encoder.encode_response(fields, server_fields.date)
+        if data and not more and self._output.can_send_now(self, len(data)):
+            writer.send_response(self, block, data)
+        else:
+            writer.send_block(self, block, is_last=not (more or data))
+            if data:
                 self._queue(data, more)
                 return
-        self._output.wake()
-        if not more:
+        if more:
+            self._output.wake()
+        else:
             self._complete()
-            self._end_sent()
+            self._owner.response_sent(self)
 
     def send_data(self, data: bytes, more: bool) -> None:
         """Send the next part of the content."""
@@ -388,8 +396,7 @@ class HTTP2Stream:
         if self._owner.fields.server:
             fields.indexed.append((b"server", self._owner.fields.server))
         block = self._writer.encoder.encode_response(fields, self._owner.fields.date)
-        self._is_response_started = True
-        self._writer.send_block(self.state, block, is_last=False)
+        self._writer.send_block(self, block, is_last=False)
         self._output.wake()
         self._tunnel = Tunnel(self, receiver)
         self._owner.call_soon(self._begin_tunnel)
@@ -399,7 +406,7 @@ class HTTP2Stream:
         """The application reads on: what it has read is the peer's to send again."""
         if self.awaits_continue:
             self.awaits_continue = False
-            if not self._is_response_started:
+            if not self.is_head_sent:
                 self.send_informational(100, [])
         if self._unread and not self._held:
             self._acknowledge()
@@ -414,7 +421,7 @@ class HTTP2Stream:
         if self._awaits_upgrade:
             return
         held, self._held = self._held, []
-        if held or self._is_request_complete:
+        if held or not self.may_receive:
             self._deliver(b"".join(held))
 
     def abort(self) -> None:
@@ -443,6 +450,8 @@ class HTTP2Stream:
     def _queue(self, data: bytes, more: bool) -> None:
         """Let content wait for its turn, and the end of it."""
         if data:
+            if self.queue is _EMPTY_QUEUE:
+                self.queue = ContentQueue()
             self.queue.append(data)
         self._is_ending |= not more
         if not more:
@@ -455,8 +464,7 @@ class HTTP2Stream:
         elif not more:
             # An end without content needs no window and no turn.
             if self._trailers is None:
-                self._writer.send_content(self.state, b"", is_last=True)
-            output.wake()
+                self._writer.send_content(self, b"", is_last=True)
             self._end_sent()
 
     def _count(self, size: int, more: bool) -> None:
@@ -481,9 +489,8 @@ class HTTP2Stream:
             self._owner.exchange_ended(exchange)
 
     def _end_sent(self) -> None:
-        writer = self._writer
         if self._trailers is not None:
-            writer.send_block(self.state, self._trailers, is_last=True)
+            self._writer.send_block(self, self._trailers, is_last=True)
         self._owner.response_sent(self)
 
     def _check_linger(self, now: float) -> None:
@@ -513,21 +520,13 @@ class HTTP2Stream:
         if data and receiver is not None:
             receiver.data_received(data)
         # Delivering may have paused reading, upgraded the stream or ended it.
-        self._deliver_end()
+        self.deliver_end()
 
-    def _deliver_end(self) -> None:
-        if (
-            not self._is_request_complete
-            or self._is_reading_paused
-            or self._is_end_delivered
-        ):
-            return
-        self._is_end_delivered = True
-        if self._tunnel is not None:
-            self._tunnel.receiver.eof_received()
-        elif self.exchange is not None:
-            self.exchange.eof_received()
+    def _take_unread(self) -> int:
+        """Return the credit that was not given back, and forget it."""
+        unread, self._unread = self._unread, 0
+        return unread
 
     def _acknowledge(self) -> None:
-        self._writer.acknowledge(self.take_unread(), self.state)
+        self._writer.acknowledge(self._take_unread(), self)
         self._output.wake()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 from h2.errors import ErrorCodes
@@ -17,8 +17,6 @@ from djserve.protocols.http2.stream import HTTP2Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from h2.stream import H2Stream
 
     from djserve.conf.schema import HTTP2Config, HTTPConfig
     from djserve.interfaces import (
@@ -106,7 +104,8 @@ class StreamTable:
         self._h2 = writer.h2
         self.writer = writer
         self.output = output
-        self._streams: dict[int, HTTP2Stream] = {}
+        # Those that h2 knows, which are all made here.
+        self._streams = cast("dict[int, HTTP2Stream]", self._h2.streams)
         self._starting: list[HTTP2Stream] = []
         # Exchanges whose stream has ended while their application call went on.
         self._calls: set[Exchange] = set()
@@ -172,17 +171,17 @@ class StreamTable:
 
     def fail(self, exc: Exception | None) -> None:
         """End every stream without a word on the wire."""
-        streams, self._streams = self._streams, {}
+        streams = list(self._streams.values())
+        self._streams.clear()
         self._starting.clear()
-        for stream in streams.values():
+        for stream in streams:
             self.output.discard(stream)
-            self._h2.streams.pop(stream.stream_id, None)
             stream.connection_lost(exc)
 
     # The reader calls these (reader.StreamEvents).
 
     def request_received(
-        self, state: H2Stream, request: Request, is_complete: bool
+        self, stream_id: int, request: Request, is_complete: bool
     ) -> None:
         self.request_count += 1
         self._h2.controls.earn(_CONTROLS_PER_REQUEST)
@@ -194,31 +193,26 @@ class StreamTable:
             # application call may run on.
             note_limit("HTTP2_CALL_LIMIT")
             self._h2.resets.spend()
-            self.writer.reset(state.stream_id, ErrorCodes.REFUSED_STREAM)
+            self.writer.refuse(stream_id, ErrorCodes.REFUSED_STREAM)
             return
-        stream = HTTP2Stream(self, state, request, is_complete)
-        early = self._early_priorities.pop(state.stream_id, None)
-        if early is not None:
-            stream.priority = parse_priority(early)
-        self._streams[state.stream_id] = stream
+        stream = HTTP2Stream(self, stream_id, request, is_complete)
+        if self._early_priorities:
+            early = self._early_priorities.pop(stream_id, None)
+            if early is not None:
+                stream.priority = parse_priority(early)
+        self._streams[stream_id] = stream
         if len(self._streams) > 1:
             self.is_multiplexed = True
         self._open_exchange(stream, request, is_complete)
 
-    def content_received(
-        self, stream_id: int, data: bytes, credit: int, is_complete: bool
-    ) -> None:
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            self.writer.acknowledge(credit)
-            return
-        size = stream.received_size + len(data)
-        if size > self._http.body_size_limit and stream.is_refusable:
+    def content_received(self, stream_id: int, data: bytes, credit: int) -> None:
+        stream = self._streams[stream_id]
+        if stream.received_size > self._http.body_size_limit and stream.is_refusable:
             self.writer.acknowledge(credit)
             stream.refuse(content_too_large())
             return
-        stream.content_received(data, credit, is_complete)
-        if stream_id not in self._h2.streams:
+        stream.content_received(data, credit)
+        if stream.is_closed:
             self._forget(stream)
 
     def stream_reset(self, stream_id: int, code: int) -> None:
@@ -279,7 +273,7 @@ class StreamTable:
         pushed = sum(1 for stream_id in self._streams if stream_id % 2 == 0)
         if (
             not self.can_push(parent.stream_id)
-            or parent.stream_id not in h2.streams
+            or not parent.may_send
             or pushed >= h2.remote_settings.max_concurrent_streams
             or self._count_calls() >= self._call_limit
         ):
@@ -299,8 +293,8 @@ class StreamTable:
         if request.refusal is not None:
             raise ApplicationError(f"This cannot be pushed: {request.refusal}")
         stream_id = h2.get_next_available_stream_id()
-        h2.push_stream(parent.stream_id, stream_id, fields)
-        stream = HTTP2Stream(self, h2.streams[stream_id], request, True)
+        self.writer.promise(parent.stream_id, stream_id, fields)
+        stream = HTTP2Stream(self, stream_id, request, True)
         self._streams[stream_id] = stream
         self._open_exchange(stream, request, True)
         self.call_soon(self.start_exchanges)
@@ -315,13 +309,20 @@ class StreamTable:
         self._calls.add(exchange)
 
     def response_sent(self, stream: HTTP2Stream) -> None:
-        """Record that our side of a stream has ended."""
-        if stream.stream_id not in self._h2.streams:
+        """Record that our side of a stream has ended, and have that written.
+
+        At once if no other is under way, for which it could wait.
+        """
+        if not stream.may_receive:
             self._forget(stream)
+        if self._streams:
+            self.output.wake()
+        else:
+            self.output.flush()
 
     def break_off(self, stream: HTTP2Stream, code: ErrorCodes) -> None:
         """Reset a stream for a reason of ours."""
-        self.writer.reset(stream.stream_id, code)
+        self.writer.reset(stream, code)
         self._forget(stream)
         self.output.wake()
 
@@ -343,8 +344,7 @@ class StreamTable:
             stream.refuse(error)
             return
         stream.exchange = exchange
-        if is_complete:
-            stream.content_received(b"", 0, True)
+        stream.deliver_end()
         self._starting.append(stream)
 
     def _count_calls(self) -> int:
@@ -357,7 +357,7 @@ class StreamTable:
         if self._streams.pop(stream.stream_id, None) is None:
             return
         self.ended_count += 1
-        self.output.discard(stream)
-        self.writer.acknowledge(stream.take_unread())
+        if stream.level is not None:
+            self.output.discard(stream)
         stream.end()
         self._on_end()

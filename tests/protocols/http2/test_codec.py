@@ -9,19 +9,30 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
-from h2.stream import H2StreamStateMachine, StreamInputs
-from hpack import Encoder
+from h2.exceptions import StreamClosedError
 
 from djserve.conf.schema import HTTP2Config, HTTPConfig
 from djserve.protocols.http2 import frames
 from djserve.protocols.http2.codec import WINDOW_LIMIT, FrameWriter, H2State
 from djserve.protocols.http2.reader import FrameReader
+from djserve.protocols.http2.request import Request
+from djserve.protocols.http2.state import StreamState
 
 GET = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")]
 
 
-class Unheard:
-    """Hears of requests and wants nothing of them."""
+class Streams:
+    """Open a stream for each request, and hear of nothing else."""
+
+    def __init__(self, h2: H2State) -> None:
+        self._h2 = h2
+
+    def request_received(
+        self, stream_id: int, request: Request, is_complete: bool
+    ) -> None:
+        self._h2.streams[stream_id] = StreamState(
+            stream_id, self._h2.peer_window, None, is_complete
+        )
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *values: None
@@ -34,7 +45,8 @@ class Server:
         http, http2 = HTTPConfig(), HTTP2Config(**config)  # type: ignore[arg-type]
         self.h2 = H2State(http, http2)
         self.writer = FrameWriter(self.h2, http2)
-        self.reader = FrameReader(self.h2, self.writer, Unheard(), http, http2)
+        streams = Streams(self.h2)
+        self.reader = FrameReader(self.h2, self.writer, streams, http, http2)
 
 
 def open_pair(**config: int) -> tuple[Server, h2.connection.H2Connection]:
@@ -84,11 +96,10 @@ def test_output_is_taken_once() -> None:
     server, _ = open_pair()
     server.h2.ping(b"12345678")
 
-    assert server.writer.has_output()
     assert server.writer.take_output() == frames.pack_header(8, frames.PING, 0, 0) + (
         b"12345678"
     )
-    assert not server.writer.has_output()
+    assert not server.writer.take_output()
 
 
 @pytest.mark.parametrize("size", [0, 1, 1023, 1024, 16384, 16385, 32768, 50_000])
@@ -112,7 +123,58 @@ def test_content_of_any_size_goes_out_in_frames_that_the_peer_takes(size: int) -
     assert len(parts) == (max(size, 1) + 16383) // 16384
     assert server.h2.outbound_flow_control_window == 65535 - size
     assert state.outbound_flow_control_window == 65535 - size
-    assert not server.writer.has_output()
+    assert not server.writer.take_output()
+
+
+@pytest.mark.parametrize("block_size", [1, 1023, 1024, 16385])
+@pytest.mark.parametrize("size", [1, 1023, 1024, 16384])
+def test_response_that_is_sent_whole_is_what_its_parts_are(
+    block_size: int, size: int
+) -> None:
+    block, content = bytes(block_size), bytes(range(256)) * 65
+    outputs, states = [], []
+    for whole in (True, False):
+        server, client = open_pair()
+        client.send_headers(1, GET, end_stream=True)
+        server.reader.receive(client.data_to_send())
+        server.writer.take_output()
+        state = server.h2.streams[1]
+        if whole:
+            server.writer.send_response(state, block, content[:size])
+        else:
+            server.writer.send_block(state, block, is_last=False)
+            server.writer.send_content(state, content[:size], is_last=True)
+        outputs.append(server.writer.take_output())
+        states.append(
+            (
+                state.is_closed,
+                state.is_head_sent,
+                state.outbound_flow_control_window,
+                server.h2.outbound_flow_control_window,
+            )
+        )
+
+    assert outputs[0] == outputs[1]
+    assert states[0] == states[1] == (True, True, 65535 - size, 65535 - size)
+    with pytest.raises(StreamClosedError):
+        server.writer.send_response(state, block, content[:size])
+
+
+@pytest.mark.parametrize("size", [1, 16380, 16381, 40_000])
+def test_promise_of_any_size_is_read(size: int) -> None:
+    server, client = open_pair()
+    client.send_headers(1, GET)
+    server.reader.receive(client.data_to_send())
+    client.receive_data(server.writer.take_output())
+    fields = [(name.encode(), value.encode()) for name, value in GET]
+    server.writer.promise(1, 2, [*fields, (b"x", b"v" * size)])
+    (event,) = client.receive_data(server.writer.take_output())
+
+    assert isinstance(event, h2.events.PushedStreamReceived)
+    assert (event.parent_stream_id, event.pushed_stream_id) == (1, 2)
+    assert event.headers is not None
+    assert event.headers[-1] == (b"x", b"v" * size)
+    assert server.h2.get_next_available_stream_id() == 4
 
 
 def test_what_is_sent_after_content_stands_behind_it() -> None:
@@ -124,7 +186,7 @@ def test_what_is_sent_after_content_stands_behind_it() -> None:
     for size in (20_000, 10, 3000):
         server.writer.send_content(server.h2.streams[1], bytes(size), is_last=False)
         server.h2.ping(b"12345678")
-    server.writer.reset(1, 8)
+    server.writer.reset(server.h2.streams[1], 8)
     events = client.receive_data(server.writer.take_output())
     kinds = [type(event) for event in events[1:]]
 
@@ -134,9 +196,11 @@ def test_what_is_sent_after_content_stands_behind_it() -> None:
 
 def test_reset_of_an_ended_stream_is_nothing() -> None:
     server, _ = open_pair()
-    server.writer.reset(1, 8)
+    state = StreamState(1, 65535, None, True)
+    state.may_send = False
+    server.writer.reset(state, 8)
 
-    assert not server.writer.has_output()
+    assert not server.writer.take_output()
 
 
 def upload(
@@ -148,7 +212,7 @@ def upload(
         credit = min(1000, size - start)
         state = server.h2.streams[stream_id]
         # As the reader does, which gets none of these frames.
-        state._inbound_window_manager.window_consumed(credit)
+        state.consume(credit, server.h2.stream_window)
         server.h2._inbound_flow_control_window_manager.window_consumed(credit)
         server.writer.acknowledge(credit, state)
         client.receive_data(server.writer.take_output())
@@ -185,7 +249,7 @@ def test_streams_share_what_their_windows_may_grow_by() -> None:
     assert upload(server, client, 5, 10_000) == 20_000
 
     # What an ended stream has had is there for the others again.
-    server.writer.reset(1, 8)
+    server.writer.reset(server.h2.streams.pop(1), 8)
     client.receive_data(server.writer.take_output())
     assert upload(server, client, 5, 10_000) == 40_000
 
@@ -203,29 +267,9 @@ def test_window_never_grows_beyond_the_greatest() -> None:
         1, http2_stream_window_size=2**31 - 1, http2_connection_window_size=2**40
     )
     (state,) = server.h2.streams.values()
-    state._inbound_window_manager.window_consumed(2**30)
+    state.consume(2**30, server.h2.stream_window)
     server.h2._inbound_flow_control_window_manager.window_consumed(2**30)
     server.writer.acknowledge(2**30, state)
 
-    assert state._inbound_window_manager.current_window_size == WINDOW_LIMIT
-
-
-@pytest.mark.parametrize("is_complete", [True, False])
-@pytest.mark.parametrize("has_content", [True, False])
-def test_short_way_leaves_a_stream_as_h2_does(
-    is_complete: bool, has_content: bool
-) -> None:
-    server = Server()
-    server.reader.block_received(1, Encoder().encode(GET), is_complete)
-    state = server.h2.streams[1]
-    server.writer.send_block(state, b"\x88", not has_content)
-    if has_content:
-        server.writer.send_content(state, b"x", is_last=True)
-
-    machine = H2StreamStateMachine(1)
-    machine.process_input(StreamInputs.RECV_HEADERS)
-    if is_complete:
-        machine.process_input(StreamInputs.RECV_END_STREAM)
-    machine.process_input(StreamInputs.SEND_HEADERS)
-    machine.process_input(StreamInputs.SEND_END_STREAM)
-    assert vars(state.state_machine) == vars(machine)
+    assert state.receive_window is not None
+    assert state.receive_window.current_window_size == WINDOW_LIMIT
