@@ -4,6 +4,36 @@ Before the application accepts it is an exchange on a request's stream, like HTT
 afterwards it observes the connection that the stream was upgraded to.
 """
 
+# The states, and who may end each
+#
+# The table that ``_actions`` refers to is the state. A message without an entry is an
+# error of the application; there is no other check of the order.
+#
+#   CONNECTING  --accept-->  OPEN  --close-->  CLOSED
+#       |  |
+#       |  +--close: 403----------------->     CLOSED
+#       +--response.start-->  DENYING  --body-->  DENIED  --last body-->  CLOSED
+#   any but CLOSED  --the peer, a timeout, a drain, the server-->  DISCONNECTED
+#
+# CLOSED and DISCONNECTED allow the same, a late ``close`` without effect. They differ
+# in what they say of any other message: an application that has closed has made a
+# mistake, while one that was disconnected cannot have known, and gets
+# ClientDisconnected.
+#
+# A denial's head is kept until its first body (DENYING): the status goes out with
+# content, and until then a timeout or the application's failure can still answer with
+# another status (``is_undecided``). From the first body on, only an abort is left.
+#
+# The application is told of its own ``close``, too: the connection calls ``closed``
+# while ``_close`` is still under way, so the disconnect message is in the inbox before
+# the state becomes CLOSED. From then on its call has APPLICATION_CLOSE_TIMEOUT to end.
+# An application that returns without a decision has failed (500); one that returns
+# while it is OPEN closes normally (1000).
+#
+# The time to decide does not include what the server made the application wait for,
+# such as a thread (``waiting_time``): a busy pool would otherwise turn into refusals
+# that the application gets blamed for.
+
 from __future__ import annotations
 
 import asyncio

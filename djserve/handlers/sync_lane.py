@@ -4,6 +4,36 @@ Signals, request, middleware, view, rendering and closing all happen in that hop
 streamed content comes back to the thread for its parts.
 """
 
+# One hop, and what belongs to it
+#
+# Django's handler for ASGI may go to a thread and back several times for a request: for
+# signals, for middleware, for the view, for the response's end. A hop costs more than
+# many views do. Here the request goes into a thread once, and everything synchronous
+# happens there, in the order in which WSGI has it.
+#
+# The answer does not wait for the end of the hop. When the content is known
+# (``deliver``) the loop sends it, while the thread still closes the response: what
+# receivers of ``request_finished`` do costs the client no time. The call has not ended
+# by then, so the lease stays, and an exception from here on cannot change the response;
+# it is logged.
+#
+# A streamed response is left open. Its parts are drawn in the same thread, which is
+# held for it (``hops.hold``): a generator that reads from a database has its cursor
+# there.
+#
+# ``LeasedWork`` is that hop for both ways to it: with a task (``_AwaitedWork``) and
+# without one (``direct``). It is told three things, on the loop, and never two that
+# contradict each other:
+#
+# - ``on_head``: the response can be sent. Before ``on_end``, and not at all if there is
+#   nothing to send yet: the view has raised, or the response is streamed.
+# - ``on_end``: the call has ended. What it raised is judged by ``outcome`` alone.
+# - ``on_refused``: no thread came free in time. The job was withdrawn from its lease
+#   first, and a lease gives a job away only once, so it neither has run nor will.
+#
+# A view whose client has gone runs to its end, as under WSGI: a thread cannot be
+# stopped. If the view is asynchronous after all, its coroutine is cancelled instead.
+
 from __future__ import annotations
 
 import asyncio

@@ -5,6 +5,32 @@ HTTP/2 and WebSocket are imported with the first connection that speaks them, or
 ``load_protocols``: they are a quarter of a server's start.
 """
 
+# The order of what a request meets
+#
+# Here the parts are put together, and nowhere else: a wire protocol knows no settings
+# but its own, and the application's side does not know which wire it is on. What a
+# request passes is therefore decided in ``open_exchange``, in an order that matters:
+#
+# 1. Its id, first, so that everything below logs the same one.
+# 2. Fields that are added to every response, around the stream: outermost, so that
+#    files have them as well.
+# 3. What a trusted proxy says of the client. The scope and the log have that address;
+#    whether the proxy is trusted goes by the connection's own.
+# 4. A WebSocket, with its handshake and its origin, before a scope is made for HTTP.
+# 5. Paths that only the application may name (FILES_INTERNAL): refused before anything
+#    could answer them.
+# 6. Static files, without the application and, if nothing asks for it, without a scope.
+# 7. The application, inside the filters of its responses (private files, compression).
+#    The notes for the logs are taken of what the filters send.
+#
+# A connection is admitted before it has a protocol. One too many gets a protocol all
+# the same, whose owner (``_Refusal``) answers 503: a client can read that, and a load
+# balancer reacts to it, while a connection that is closed without a word looks like a
+# broken network. Only if there are too many of those as well are they reset.
+#
+# During a drain new connections are still opened and retired at once: they were
+# accepted before the listener was closed, and their first request is on its way.
+
 from __future__ import annotations
 
 import asyncio

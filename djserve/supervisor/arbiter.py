@@ -1,5 +1,34 @@
 """The supervisor's loop: signals, processes and time, one thing after the other."""
 
+# One thing after the other
+#
+# A supervisor that fails takes the site with it, so it does as little as it can. It has
+# no event loop and no code of the project. All that happens (a signal, a message, the
+# end of a process, a question of the operator) is something to read for one ``select``
+# (``Watcher``), and time is looked at every TICK. A signal handler only queues its
+# number: the action runs between two turns, so it never meets a half-done step of
+# another.
+#
+# The order of the start matters. Packages that the configuration needs are required
+# first, then the sockets are bound, and only then is code loaded: what is wrong with
+# the machine is found before any code runs, and reported by the exit code. The sockets
+# belong to this process and are inherited, so connections that arrive during a reload,
+# or while all workers are dead, wait in the kernel's queue.
+#
+# Time in which the supervisor itself did not run (SIGSTOP, a suspended machine) is held
+# against no worker. After such a gap one turn is skipped, with the deadlines and
+# heartbeats that are looked at in it, so that the workers run first.
+#
+# An upgrade (SIGUSR2) starts another supervisor as a child, with the same sockets. Each
+# of the two stays able to serve until the other has proved something: the successor
+# ends its predecessor when all of its workers are ready, and one that ends, or is not
+# ready in time, leaves everything as it was. The file of a Unix socket is removed by
+# the last one alone.
+#
+# As process 1 of a container it also adopts processes whose parents have ended. It
+# reaps them, and only them: waiting for any child at all would take an exit code that
+# another part of this process is waiting for.
+
 from __future__ import annotations
 
 import logging

@@ -6,6 +6,28 @@ another program (execve): the same process, with none of the project's code and 
 What that program needs of the settings travels in a file in memory.
 """
 
+# Why the supervisor becomes another program
+#
+# A supervisor should outlive every version of the project's code, so it must not have
+# imported any. But ``manage.py`` has, before it comes to the command. It cannot be
+# forked either, since apps may have started threads. So the process replaces its own
+# program: the process id stays, which systemd, a container or a shell has noted, and
+# nothing else does but what is passed on by intention.
+#
+# - The settings travel in a file in memory, by its number, since they contain
+#   passwords: all users can read a command line, and every program that is started from
+#   here inherits the environment.
+# - The environment is the one that the process was started with. Variables that the
+#   project has set, from a .env file for example, would otherwise be inherited by every
+#   later generation of its code, and a changed file would never count.
+# - Signals are held during the change. One that comes between the two programs would
+#   have its default action, which is the end.
+# - LOGGING is passed on if its classes come from Python or an installed package. The
+#   project's own would be an import of its code; then the supervisor logs plainly, and
+#   says so once.
+# - What was still in the buffers of standard output is written before: the new program
+#   has buffers of its own.
+
 from __future__ import annotations
 
 import importlib.util
