@@ -12,7 +12,7 @@ from demo_project.chat.presence import announce_people, people_in, room_topic
 from demo_project.chat.services import messages, reading, statements
 from demo_project.realtime.access import Ended
 from demo_project.realtime.consumer import ACCESS_LOST, CommandConsumer, CommandForm
-from demo_project.realtime.errors import Forbidden
+from demo_project.realtime.errors import Forbidden, TooMany
 from demo_project.realtime.groups import room_group
 from demo_project.realtime.limits import TokenBucket
 
@@ -32,6 +32,7 @@ class RoomConsumer(CommandConsumer):
         self.room = room
         self.topic = room_topic(room.pk)
         self._typing = TokenBucket(burst=2, rate=0.5)
+        self._edits = TokenBucket(burst=10, rate=1)
         return [room_group(room.pk)]
 
     def check_access(self) -> None:
@@ -63,9 +64,11 @@ class RoomConsumer(CommandConsumer):
         await self.send_event("accepted", nonce=str(data["nonce"]), id=message.pk)
 
     async def edit(self, data: dict[str, Any]) -> None:
+        self._check_rate_of_changes()
         await self._change(messages.edit, data["id"], data["text"])
 
     async def delete(self, data: dict[str, Any]) -> None:
+        self._check_rate_of_changes()
         await self._change(messages.delete, data["id"])
 
     async def resume(self, data: dict[str, Any]) -> None:
@@ -129,6 +132,11 @@ class RoomConsumer(CommandConsumer):
         if self.account is None:
             raise Forbidden("Sign in to write.")
         return self.account
+
+    def _check_rate_of_changes(self) -> None:
+        """Raise TooMany; each change is rendered, and sent to all in the room."""
+        if not self._edits.take():
+            raise TooMany("You are changing messages too fast. Wait a few seconds.")
 
     @database_sync_to_async
     def _find_room(self) -> Room | None:

@@ -271,6 +271,35 @@ def test_typing_is_shown_to_others_and_throttled(
     assert run(scenario).count("typing") == 2
 
 
+def test_changes_of_messages_have_a_rate_limit(
+    run: Run,
+    socket: Sockets,
+    ana: User,
+    lobby: Room,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    standing = partial(TokenBucket, clock=lambda: 0.0)
+    monkeypatch.setattr(consumers, "TokenBucket", standing)
+    message = messages.post(ana, lobby, "as it was")
+    client = socket(LOBBY, ana)
+
+    async def scenario() -> list[str]:
+        await client.open()
+        for number in range(1, 11):
+            edit = {"type": "edit", "id": message.pk, "text": f"edit {number}"}
+            await client.send_json_to(edit)
+        codes = []
+        for command in ({**edit, "text": "more"}, {"type": "delete", "id": message.pk}):
+            await client.send_json_to(command)
+            codes.append((await client.frame("error"))["code"])
+        await client.disconnect()
+        return codes
+
+    assert run(scenario) == ["rate", "rate"]
+    message.refresh_from_db()
+    assert (message.text, message.deleted_at) == ("edit 10", None)
+
+
 def test_member_who_is_removed_is_disconnected_and_stays_out(
     run: Run, socket: Sockets, ana: User, ben: User, vault: Room
 ) -> None:
