@@ -14,9 +14,13 @@ from typing import Any
 
 from django.utils.deprecation import MiddlewareMixin
 
-# Packages whose middleware may exist twice: no state but what each makes from settings.
+# Packages whose middleware may exist twice: no state but what each makes from settings,
+# and what all share (metrics in a registry, an id in a context variable).
 _HARMLESS = frozenset(
-    {"django", "whitenoise", "corsheaders", "django_permissions_policy"}
+    {
+        *("django", "whitenoise", "corsheaders"),
+        *("django_guid", "django_permissions_policy", "django_prometheus"),
+    }
 )
 
 # What the making of a middleware may use: what it is to call, the project's settings,

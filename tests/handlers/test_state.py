@@ -107,6 +107,12 @@ class HasTableOfClass(Calls):
         self.clients = dict[str, int]()
 
 
+class HasRegistry(Calls):
+    def __init__(self, get_response: Callable[..., Any]) -> None:
+        super().__init__(get_response)
+        self.metrics = middleware.MADE.setdefault("metrics", 0)
+
+
 class Counts(FromSettings):
     def __call__(self, request: HttpRequest) -> Any:
         self.count += 1
@@ -287,6 +293,16 @@ def name(factory: Any) -> str:
 @pytest.mark.parametrize("factory", NOTHING, ids=name)
 def test_two_are_as_good_as_one(factory: Any) -> None:
     assert keeps_nothing(factory)
+
+
+@pytest.mark.parametrize("package", ["django_guid", "django_prometheus"])
+def test_what_all_instances_share_does_not_count(package: str) -> None:
+    members = {"__init__": HasRegistry.__init__}
+    theirs = type("Metrics", (Calls,), {**members, "__module__": f"{package}.of"})
+    others = type("Metrics", (Calls,), {**members, "__module__": f"{package}s"})
+
+    assert keeps_nothing(theirs)
+    assert not keeps_nothing(others)
 
 
 @pytest.mark.parametrize("factory", SOMETHING, ids=name)
