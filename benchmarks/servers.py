@@ -57,10 +57,11 @@ class Launch:
 def database_environ(server: str) -> dict[str, str]:
     """Return how a server's project is told to keep its connections to PostgreSQL.
 
-    Django's documentation has them in a pool under ASGI, for there a thread ends with
-    its request. A thread that lives on keeps its own, which costs less.
+    Django's documentation has them in a pool under ASGI, where a thread ends with its
+    request. So has djserve's for a server with more calls than connections. As many
+    threads as connections, which live on, keep one each: that costs less.
     """
-    return {"BENCH_POOL": "" if server in KEEPS_THREADS else "yes"}
+    return {"BENCH_POOL": "" if server in KEEPS_CONNECTIONS else "yes"}
 
 
 class Unsupported(Exception):
@@ -173,7 +174,7 @@ def tls_options(launch: Launch, certificate: str, key: str) -> list[str]:
 
 RAW_ECHO = "raw bytes"
 WSGI_IN_PROCESS = "WSGI in-process"
-KEEPS_THREADS = ("djserve", "gunicorn gthread", WSGI_IN_PROCESS)
+KEEPS_CONNECTIONS = ("gunicorn gthread", WSGI_IN_PROCESS)
 
 COMMANDS: dict[str, Callable[[Launch], list[str]]] = {
     "djserve": djserve,
