@@ -105,7 +105,7 @@ def parse_h2load(output: str) -> float:
     )
     failed = re.search(r"(\d+) failed, (\d+) errored, (\d+) timeout", output)
     if not rate or not codes or not failed or not float(rate[1]):
-        raise BenchmarkError(f"h2load made no request: {output[-200:]!r}")
+        raise BenchmarkError(f"h2load finished no request: {output[-200:]!r}")
     bad = sum(int(count) for count in [*codes.groups()[1:], *failed.groups()])
     if bad > int(codes[1]) * TOLERATED_ERRORS:
         raise BenchmarkError(f"{bad} requests failed, {codes[1]} did not")

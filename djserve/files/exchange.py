@@ -292,10 +292,14 @@ class FileExchange:
         self._stream.send_response(404, [(b"content-length", b"0")], b"", more=False)
 
     def _fail(self, error: OSError) -> None:
-        """Answer for a file that cannot be read: the server's fault, so 500."""
+        """Answer for a file that cannot be read: 500, the server's fault.
+
+        403 if its mode says so, as nginx does and as for private files.
+        """
         logger.error("Cannot send the file %s: %s", self._file.path, error.strerror)
-        self._end(500)
-        self._stream.send_response(500, [(b"content-length", b"0")], b"", more=False)
+        status = 403 if isinstance(error, PermissionError) else 500
+        self._end(status)
+        self._stream.send_response(status, [(b"content-length", b"0")], b"", more=False)
 
     def _send_on(self) -> None:
         """Send the next piece, if the peer takes it and none is being read."""

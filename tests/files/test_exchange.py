@@ -223,7 +223,7 @@ async def test_file_that_becomes_shorter_breaks_off(
 
 
 @on_loop
-async def test_file_that_may_not_be_read_is_an_error(
+async def test_file_that_may_not_be_read_is_forbidden(
     root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = open_site(root)
@@ -236,7 +236,7 @@ async def test_file_that_may_not_be_read_is_an_error(
         patch.setattr(os, "open", refuse)
         transport = await site.send(get("/f/a.txt"))
 
-    assert transport.data.startswith(b"HTTP/1.1 500 ")
+    assert transport.data.startswith(b"HTTP/1.1 403 ")
     assert "a.txt: Permission denied" in caplog.text
 
 
