@@ -5,6 +5,23 @@ and ``flush`` writes it later. A peer that is stopped costs that much memory and
 time. The caller holds the node's lock.
 """
 
+# What a slow process costs the others
+#
+# A sender has one of these for each process, with a connection, a buffer and a limit of
+# that peer alone. Whatever a peer does can therefore only delay or lose its own
+# messages.
+#
+# A frame that the kernel has taken in part is completed first, whatever happens: the
+# reader would otherwise take the next frame for the end of this one. Of those that have
+# not been begun, the ones that have expired are left out when their turn comes.
+#
+# When the buffer is full, new messages are dropped, and not those that wait. It is
+# logged once, until all that waits has been written.
+#
+# Gone and busy are told apart by the error of ``connect``. A queue of connections that
+# is full (EAGAIN) belongs to a process that lives and is stopped; any other error means
+# that it has ended, and then nothing is kept for it.
+
 from __future__ import annotations
 
 import logging

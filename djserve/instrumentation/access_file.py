@@ -3,6 +3,24 @@
 Lines go to a file in batches; the loop is asked for the time to write them.
 """
 
+# What a line costs, and what it must not do
+#
+# A write for each request would be a system call for each, so lines wait in a list and
+# are joined into one write. The list is bounded by their number, their size and time,
+# and is also written when the process exits; a process that is killed loses the lines
+# of a tenth of a second.
+#
+# The log must not stop the server. A file on a disk takes what it is given. A pipe does
+# not, if its reader is slow: a blocking write would then stop the event loop, and
+# standard output often is a pipe. So nothing is written that would block, and what is
+# left waits, up to BACKLOG_LIMIT. Beyond that lines are dropped, which is reported once
+# and not for each line, since the report may go the same way.
+#
+# Lines stay whole. All workers write to the same file: a file is opened for appending,
+# and a pipe takes up to PIPE_BUF bytes in one piece, so larger batches are cut at the
+# ends of lines. If a write fails in the middle of a line, the rest of it is lost, and
+# the next write begins with a line's end.
+
 from __future__ import annotations
 
 import atexit

@@ -5,6 +5,24 @@ sent a request. If there are none, a new connection is answered with 503; some o
 may wait for that at a time, and those beyond are dropped.
 """
 
+# Why a limit closes connections, and which
+#
+# A limit that only refuses newcomers can be turned against a site: idle connections
+# cost an attacker nothing, and keep everyone else out until their timeouts. So a
+# newcomer takes the place of an idle connection as long as there is one. Those that
+# have never sent a request go first (the end of ``_idle``), then those that have been
+# idle for longest. A connection with a request under way is never closed for this.
+#
+# ``give_way`` asks, and the connection may say no: a request may have come since the
+# list was made. The list is made once between two ticks, since looking at all
+# connections for each newcomer would make a flood costly by itself. When it is used up,
+# newcomers are refused until the next tick.
+#
+# A connection on its way out still has its file descriptor, so it counts for the
+# process and not for the limit (``_leaving``). ``_spare`` bounds those, the refused
+# ones that wait for their 503 among them. Beyond that even a refusal is too much, and
+# the connection is dropped.
+
 from __future__ import annotations
 
 import logging

@@ -5,6 +5,23 @@ The sizes are summed up at each tick, and more often while they are large: nothi
 counted on the way of a request or a message.
 """
 
+# Why the sizes are summed up and not kept
+#
+# A total that is kept up to date would cost an addition with each chunk and each
+# message, in every protocol, and one that is forgotten on some path makes it wrong for
+# good. The connections know what they hold anyway, for their own bounds. So the sum is
+# made when it is needed: at each tick (``held_size`` of each), and twenty times a
+# second while more than half of the limit is held.
+#
+# Between two looks the total can pass the limit, by as much as all clients together can
+# send in that time. Half of the limit is where the closer watch begins, for that
+# reason.
+#
+# Those that hold most are closed, by a reset. Nothing gentler helps: what waits for a
+# client that does not read cannot be sent, and what waits for the application is held
+# by a pause already. Closing the newest, or any at random, would hit the many that hold
+# little. A tenth below the limit is freed, or every look would close another one.
+
 from __future__ import annotations
 
 import logging
