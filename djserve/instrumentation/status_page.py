@@ -117,6 +117,9 @@ def _row(worker: dict[str, Any]) -> list[str]:
     shown = dict(worker)
     shown["age"] = format_age(worker["age"])
     shown["memory"] = f"{worker['memory'] / 2**20:.0f} MiB"
+    if worker["process"] is None:
+        # Not forked yet.
+        shown["process"] = shown["memory"] = "-"
     return [str(shown[key]) for _, key in COLUMNS]
 
 

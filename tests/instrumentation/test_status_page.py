@@ -176,6 +176,13 @@ def test_threads_at_work_are_shown_by_view() -> None:
     ) in page
 
 
+def test_worker_that_is_not_forked_yet_has_no_process_and_no_memory() -> None:
+    worker = make_worker(state="starting", process=None, memory=0, calls=None)
+    row = format_status(make_status(worker)).splitlines()[2]
+
+    assert row.split()[:5] == ["1", "-", "starting", "1m01s", "-"]
+
+
 def test_nothing_is_said_of_queues_that_are_empty() -> None:
     threads = {
         "computing": 1,
