@@ -21,6 +21,7 @@ from djserve.handlers.project import load_project
 from djserve.handlers.routing import resolve_without_project
 from djserve.instrumentation.logging import configure
 from djserve.management.static_files import (
+    describe_exposure,
     describe_static_files,
     find_static_folders,
     mount,
@@ -61,6 +62,8 @@ def load(config: ServerConfig) -> Loaded:
     files = open_table(
         config.files, find_static_folders(config.files, config.proxy.root_path)
     )
+    for line in describe_exposure(files):
+        logger.warning("%s", line)
     # The table of files is thousands of objects in a large site, too.
     keep_loaded()
     notes = [note, *project.notes, *describe_files(files, config.files)]

@@ -6,6 +6,7 @@ In production their folders become those that the server serves by itself.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -17,6 +18,7 @@ from djserve.files import Folder
 
 if TYPE_CHECKING:
     from djserve.conf.schema import FilesConfig
+    from djserve.files import FileTable
 
 _MIDDLEWARE = ("whitenoise.", "servestatic.")
 
@@ -83,6 +85,31 @@ def describe_static_files(config: FilesConfig) -> list[str]:
     return [f"Static files: not served, {reason}"] if reason else []
 
 
+def describe_exposure(files: FileTable | None) -> list[str]:
+    """Return a line for each file of the project's that no client should read."""
+    places = [] if files is None else files.folders
+    return [
+        f"Everyone may read {path} at {folder.prefixes[0]}..., for all of "
+        f"{folder.path} is served: serve a folder that has nothing else in it"
+        for folder in places
+        for path in _find_private_files()
+        if path.startswith(os.path.join(os.path.realpath(folder.path), ""))
+    ]
+
+
+def _find_private_files() -> list[str]:
+    """Return where the settings are, with their secrets, and databases of SQLite."""
+    module = sys.modules.get(getattr(settings, "SETTINGS_MODULE", None) or "")
+    paths = [getattr(module, "__file__", None)]
+    paths += [
+        each.get("NAME")
+        for each in settings.DATABASES.values()
+        if str(each.get("ENGINE")).endswith("sqlite3")
+    ]
+    found = (os.path.realpath(path) for path in paths if path)
+    return [path for path in found if os.path.isfile(path)]
+
+
 def _find_reason(is_auto: bool) -> str:
     """Return why there is nothing to serve, or nothing that could be needed."""
     if not _is_path(settings.STATIC_URL):
@@ -92,13 +119,13 @@ def _find_reason(is_auto: bool) -> str:
     if not root:
         return "STATIC_ROOT is not set; manage.py collectstatic needs it, too"
     if not os.path.isdir(root):
-        return f"there is no folder {os.fspath(root)}; manage.py collectstatic makes it"
+        return f"there is no folder {root}; manage.py collectstatic makes it"
     try:
         is_empty = not os.listdir(root)
     except OSError as error:
-        return f"{os.fspath(root)}: {error.strerror}"
+        return f"{root}: {error.strerror}"
     if is_empty:
-        return f"{os.fspath(root)} is empty; manage.py collectstatic fills it"
+        return f"{root} is empty; manage.py collectstatic fills it"
     return ""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from django.urls import get_script_prefix, set_script_prefix
 
 from djserve.conf.parser import parse
 from djserve.conf.schema import FilesConfig
+from djserve.files import FileTable, Folder
 from djserve.management.static_files import (
+    describe_exposure,
     describe_static_files,
     find_static_folders,
     mount,
@@ -91,6 +95,7 @@ def test_nothing_is_said_if_they_are_served(root: Path) -> None:
     [
         ({"STATIC_ROOT": None}, AUTO, "STATIC_ROOT is not set"),
         ({"STATIC_ROOT": "/no/such"}, AUTO, "there is no folder /no/such"),
+        ({"STATIC_ROOT": 3000}, AUTO, "there is no folder 3000"),
         ({"STATIC_ROOT": "/no/such"}, ON, "there is no folder /no/such"),
         ({"STATIC_URL": "/"}, ON, "STATIC_URL is not a path: '/'"),
         ({"STATIC_URL": "https://cdn.test/"}, ON, "not a path: 'https://cdn.test/'"),
@@ -119,6 +124,27 @@ def test_empty_folder_is_said_to_be_so(root: Path) -> None:
         (said,) = describe_static_files(ON)
 
     assert said.endswith(f"{root} is empty; manage.py collectstatic fills it")
+
+
+def test_settings_and_databases_that_are_served_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public, database = tmp_path / "public", tmp_path / "db.sqlite3"
+    public.mkdir()
+    database.write_text("")
+    engine = {"ENGINE": "django.db.backends.sqlite3", "NAME": database}
+    monkeypatch.setitem(settings.DATABASES, "default", engine)
+    code = sys.modules[settings.SETTINGS_MODULE].__file__
+    assert code is not None
+
+    wide = FileTable([Folder(prefixes=("/all/",), path=str(tmp_path))])
+    (line,) = describe_exposure(wide)
+    assert line.startswith(f"Everyone may read {database.resolve()} at /all/")
+    project = FileTable([Folder(prefixes=("/c/",), path=os.path.dirname(code))])
+    (line,) = describe_exposure(project)
+    assert os.path.realpath(code) in line
+    narrow = FileTable([Folder(prefixes=("/p/",), path=str(public))])
+    assert describe_exposure(narrow) == describe_exposure(None) == []
 
 
 def test_hashed_names_are_kept_for_good(root: Path) -> None:
