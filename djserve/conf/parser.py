@@ -101,7 +101,9 @@ class _Reading:
             return
         if isinstance(given, Flag):
             place = given.name
-        self._places[setting.name] = place
+        # A list of a flag's or a variable's is one of them for each item.
+        is_of_flags = isinstance(given, list) and given and isinstance(given[0], Flag)
+        self._places[setting.name] = given[0].name if is_of_flags else place
         before = len(self.problems)
         value = self._read(setting, place, given)
         if len(self.problems) > before:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from djserve.conf.parser import parse
+from djserve.conf.parser import Flag, parse
 from djserve.errors import ConfigError
 from djserve.management.development import OVERRIDES
 
@@ -85,3 +85,11 @@ def test_directory_is_asked_by_https(url: str) -> None:
 
 def test_development_orders_nothing() -> None:
     assert parse({**COMPLETE, **OVERRIDES}).acme.acme_domains == ()
+
+
+@pytest.mark.parametrize("name", ["--acme-domains", "DJSERVE_ACME_DOMAINS"])
+def test_what_lacks_is_named_by_the_flag_or_variable_of_a_list(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse({"ACME_DOMAINS": [Flag(name, "a.example.com")]})
+
+    assert all(line.startswith(f"{name}: ") for line in caught.value.problems)
