@@ -137,6 +137,15 @@ def stop_listening(sock: socket.socket) -> None:
         return
 
 
+def shut_down(sock: socket.socket) -> None:
+    """End a connection for both sides; a thread that reads from it reads the end."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        # The peer has gone already.
+        return
+
+
 def set_option(sock: Any, level: int, option: int, value: int | bytes) -> None:
     """Set an option, if the socket is open and of a family that has it."""
     if _takes(sock, level):

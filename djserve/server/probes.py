@@ -17,7 +17,7 @@ from djserve.errors import ConfigError
 from djserve.instrumentation.metrics import CONTENT_TYPE
 from djserve.net.address import EndpointAddress, parse_address
 from djserve.net.forks import ForkGuard, name_sockets
-from djserve.net.sockets import open_sockets
+from djserve.net.sockets import open_sockets, shut_down
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from djserve.conf.schema import MetricsConfig
 
 logger = logging.getLogger("djserve")
+
+CONNECTION_LIMIT = 32
+"""Connections to METRICS_BIND at a time: each has a thread and a descriptor."""
 
 HEALTH_PATHS = ("/healthz", "/readyz")
 TEXT = "text/plain; charset=utf-8"
@@ -94,8 +97,31 @@ def _serve(sock: Any, probes: Probes) -> ThreadingHTTPServer:
 
 
 class _HTTPServer(ThreadingHTTPServer):
+    """A thread for each connection, of which the oldest make room for new ones."""
+
     daemon_threads = True
     block_on_close = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lock = threading.Lock()
+        self._open: dict[Any, None] = {}
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._open[request] = None
+            surplus = list(self._open)[:-CONNECTION_LIMIT]
+            # Under the lock: a socket that is closed may be another's by now.
+            for oldest in surplus:
+                del self._open[oldest]
+                # Its thread reads the end.
+                shut_down(oldest)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def get_request(self) -> Any:
         connection, address = super().get_request()

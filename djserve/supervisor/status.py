@@ -126,9 +126,9 @@ class FleetProbes:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._lock = threading.Lock()
-        self._wanted = threading.Event()
-        self._done = threading.Event()
+        self._told = threading.Condition()
+        self._asked = 0
+        self._answered = 0
         self._figures: list[Family] = []
         self._is_ready = False
 
@@ -136,17 +136,21 @@ class FleetProbes:
         """Write down what is known; called by the supervisor all the time."""
         fleet = self._fleet
         self._is_ready = bool(fleet.ready) and not fleet.is_stopping
-        if self._wanted.is_set():
-            self._wanted.clear()
-            self._figures = read_fleet(fleet)
-            self._done.set()
+        asked = self._asked
+        if asked > self._answered:
+            figures = read_fleet(fleet)
+            with self._told:
+                self._figures, self._answered = figures, asked
+                self._told.notify_all()
 
     def figures(self) -> list[Family]:
-        """Return the figures as they are now, or else the last ones."""
-        with self._lock:
-            self._done.clear()
-            self._wanted.set()
-            self._done.wait(REPORT_TIMEOUT)
+        """Return the figures as they are now, or else the last ones.
+
+        Threads that ask at the same time get the same ones.
+        """
+        with self._told:
+            self._asked = mine = self._asked + 1
+            self._told.wait_for(lambda: self._answered >= mine, REPORT_TIMEOUT)
             return self._figures
 
     def metrics(self) -> bytes:

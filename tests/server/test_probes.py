@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ from djserve.asgi.types import Message, Receive, Scope, Send
 from djserve.conf.schema import MetricsConfig
 from djserve.errors import ConfigError, ListenError
 from djserve.instrumentation.metrics import CONTENT_TYPE
-from djserve.server.probes import ProbeServer, answer_health, answer_in_front
+from djserve.server.probes import (
+    CONNECTION_LIMIT,
+    ProbeServer,
+    answer_health,
+    answer_in_front,
+)
 
 
 class Health:
@@ -263,3 +269,18 @@ def test_no_way_without_a_task_where_the_application_has_none() -> None:
 
     answer = answer_in_front(application, METRICS, Health(), read_nothing)
     assert open_direct_lane(answer, calls) is None
+
+
+@pytest.mark.e2e
+def test_connections_that_wait_make_room_for_others(port: int) -> None:
+    """None of many that ask nothing keeps a probe from its answer."""
+    with ExitStack() as stack:
+        waiting = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 60))
+            for _ in range(CONNECTION_LIMIT + 20)
+        ]
+        for sock in waiting[:20]:
+            assert sock.recv(100) == b""
+        waiting[-1].sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert waiting[-1].recv(100).startswith(b"HTTP/1.0 200")
+        assert fetch(port, "/healthz")[0] == 200

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -109,3 +111,21 @@ def test_fleet_is_ready_while_a_worker_serves(make_crew: MakeCrew) -> None:
 
     assert seen == [False, True, False]
     assert probes.is_alive()
+
+
+@pytest.mark.e2e
+def test_threads_that_ask_together_are_answered_in_one_turn(
+    make_crew: MakeCrew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_module, "REPORT_TIMEOUT", 120.0)
+    crew = make_crew(1)
+    probes = FleetProbes(crew.fleet)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(probes.figures) for _ in range(8)]
+        while probes._asked < 8:
+            time.sleep(0.001)
+        probes.turn()
+
+        figures = [future.result(60) for future in asked]
+    assert figures[0]
+    assert all(each is figures[0] for each in figures)
