@@ -13,17 +13,22 @@ size and time again at its next use, at most once between two ticks.
 #
 # A server of files is usually a function from a path to an open file, and most of its
 # faults were in that function: ``..``, encoded slashes, NUL, trailing dots, links,
-# names of devices. Here no function maps one to the other. The folders are walked once,
-# and a request is a look-up among the paths that were found. A path can only be
-# missing.
+# names of devices. Here the folders are walked once, and a request is a look-up among
+# the paths that were found: for nearly all there is no such function.
 #
-# The costs, and how they are bounded. Files that are added later are not found until
-# the next start or reload: static files of a release do not come one by one. Files that
-# change are noticed. Each entry has the tick of its last look, and is compared with the
-# file (size and time of change) once in each tick, at its first use: a busy file costs
-# one ``stat`` for each variant in a tick, an idle one nothing, and no watcher is
-# needed. A file is described again as a whole, with its variants, its ETag and its
-# fields, so no response mixes two states of it.
+# A path that is missing below a folder's prefix may have come since: an upload has, and
+# a hashed name that the new workers' pages hold while old ones still serve. It is put
+# together with the folder's name only if each of its parts is a name that the walk
+# would have taken. Most are of no file, which one ``stat`` tells; for the others, the
+# real path of the file and of its folder have to be those that were put together. What
+# is found is an entry like any other.
+#
+# The costs, and how they are bounded. Files that change are noticed. Each entry has the
+# tick of its last look, and is compared with the file (size and time of change) once in
+# each tick, at its first use: a busy file costs one ``stat`` for each variant in a
+# tick, an idle one nothing, and no watcher is needed. A file is described again as a
+# whole, with its variants, its ETag and its fields, so no response mixes two states of
+# it. A request for the application costs one comparison with the prefixes.
 #
 # Compressed variants are found with their file and belong to it. One that is older than
 # its file is left out, since it would be the old content under a new ETag; a second is
