@@ -76,5 +76,7 @@ def test_file_that_cannot_be_read_is_named(
         raise PermissionError(13, "Permission denied", "a.css.zst")
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(CommandError, match=r"Cannot compress a\.css\.zst: Permission"):
+    with pytest.raises(
+        CommandError, match=r"Cannot compress \S*a\.css\.zst: Permission"
+    ):
         compress(str(root))

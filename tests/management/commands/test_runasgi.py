@@ -152,7 +152,7 @@ def test_system_checks_can_be_skipped(run: Run) -> None:
 def test_project_is_served_by_djserves_handler(run: Run, served: list[Any]) -> None:
     run()
 
-    (note,) = served[2]
+    note = served[2][0]
     assert note == (
         "Application: demo_project.asgi.application, run by djserve's handler"
     )
