@@ -198,6 +198,11 @@ class MultiplexTransport(Protocol):
     def forget_stream(self, stream_id: int, /) -> None:
         """Deliver nothing more of a stream; all that it sent counts as used."""
 
+    def set_priority(
+        self, stream_id: int, urgency: int, is_incremental: bool, /
+    ) -> None:
+        """Order a stream among those that have something to send (RFC 9218)."""
+
     def waiting_size(self, stream_id: int, /) -> int:
         """Return the bytes of a stream that have not been sent for the first time."""
 

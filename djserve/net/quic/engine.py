@@ -20,6 +20,8 @@ from aioquic.quic.stream import QuicStreamReceiver, QuicStreamSender
 from djserve.packages import require, require_calls
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from aioquic.quic.configuration import QuicConfiguration
     from aioquic.quic.packet_builder import QuicPacketBuilder
     from aioquic.quic.recovery import QuicPacketSpace
@@ -34,6 +36,7 @@ require(
     "_local_max_streams_uni",
     "_on_connection_limit_delivery",
     "_on_max_stream_data_delivery",
+    "_streams_queue",
     "_streams",
 )
 require_calls(
@@ -58,6 +61,33 @@ require("aioquic", QuicStreamReceiver, "highest_offset", "is_finished")
 UNIDIRECTIONAL_LIMIT = 8
 _UNIDIRECTIONAL_WINDOW = 32 * 1024
 
+# What a stream has sent beyond this counts as long: shorter ones of its urgency go by.
+LONG_RESPONSE = 128 * 1024
+
+# One packet of this many goes to those that would come last: none starves.
+_TURNS = 8
+
+_DEFAULT_PRIORITY = (3, False)
+
+
+_FIRST = (-8, 0, 0)
+
+
+class _RankedStreams(list["QuicStream"]):
+    """Streams that are looked through in the order of their rank."""
+
+    def __init__(
+        self,
+        streams: Iterable[QuicStream],
+        rank: Callable[[QuicStream], tuple[int, int, int]],
+    ) -> None:
+        super().__init__(streams)
+        self._rank = rank
+
+    def __iter__(self) -> Iterator[QuicStream]:
+        streams = super().__iter__()
+        return streams if len(self) < 2 else iter(sorted(streams, key=self._rank))
+
 
 class Engine(QuicConnection):
     """One connection of a server; ``stream_limit`` requests may be open at a time."""
@@ -70,6 +100,9 @@ class Engine(QuicConnection):
         original_id: bytes,
         retry_id: bytes | None,
     ) -> None:
+        # aioquic's own part of this is set up first.
+        self._priorities: dict[int, tuple[int, bool]] = {}
+        self._turn = 0
         super().__init__(
             configuration=configuration,
             original_destination_connection_id=original_id,
@@ -127,6 +160,14 @@ class Engine(QuicConnection):
         if stream is not None and stream.sender._reset_error_code is not None:
             stream.sender._buffer.clear()
 
+    def set_priority(self, stream_id: int, urgency: int, is_incremental: bool) -> None:
+        """Order a stream among those that have something to send."""
+        self._priorities[stream_id] = (urgency, is_incremental)
+
+    def forget_priority(self, stream_id: int) -> None:
+        """Order a stream like any other: it has little left to send."""
+        self._priorities.pop(stream_id, None)
+
     def can_write(self, stream_id: int) -> bool:
         """Return whether our side of a stream is open."""
         stream = self._streams.get(stream_id)
@@ -169,6 +210,31 @@ class Engine(QuicConnection):
         )
 
     # What aioquic asks.
+
+    @property  # type: ignore[override]
+    def _streams_queue(self) -> list[QuicStream]:
+        """The streams in the order in which the next packet takes from them."""
+        return self._queue
+
+    @_streams_queue.setter
+    def _streams_queue(self, streams: list[QuicStream]) -> None:
+        # Set after each packet, with those at the end that were in it.
+        self._turn = (self._turn + 1) % _TURNS
+        self._queue = _RankedStreams(streams, self._rank)
+
+    def _rank(self, stream: QuicStream) -> tuple[int, int, int]:
+        stream_id = stream.stream_id or 0
+        receiver, sender = stream.receiver, stream.sender
+        if stream_id % 4 == 3 or sender.reset_pending or receiver.stop_pending:
+            return _FIRST
+        if stream.is_finished:
+            return _FIRST
+        urgency, is_incremental = self._priorities.get(stream_id, _DEFAULT_PRIORITY)
+        is_long = sender.highest_offset >= LONG_RESPONSE
+        if not self._turn:
+            return (-urgency, -is_long, 0)
+        # Those of one rank take turns, as aioquic has them.
+        return (urgency, is_long, 0 if is_incremental or is_long else stream_id)
 
     def _raise_connection_window(self) -> None:
         limit = self._local_max_data

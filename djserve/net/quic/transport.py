@@ -160,6 +160,10 @@ class QUICTransport:
         if self._engine.can_stop(stream_id):
             self._forgotten.add(stream_id)
         self._engine.settle(stream_id)
+        self._engine.forget_priority(stream_id)
+
+    def set_priority(self, stream_id: int, urgency: int, is_incremental: bool) -> None:
+        self._engine.set_priority(stream_id, urgency, is_incremental)
 
     def waiting_size(self, stream_id: int) -> int:
         return self._engine.waiting_size(stream_id)

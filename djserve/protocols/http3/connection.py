@@ -227,6 +227,9 @@ class HTTP3Connection:
     def goaway_received(self) -> None:
         """Do nothing: no push is ever promised that the peer could refuse."""
 
+    def priority_updated(self, stream_id: int, value: bytes) -> None:
+        self._streams.priority_updated(stream_id, value)
+
     def control_frame_received(self) -> None:
         self._streams.idle_frame_received()
 

@@ -26,6 +26,9 @@ class ControlEvents(Protocol):
 
     def settings_received(self, settings: dict[int, int], /) -> None: ...
     def goaway_received(self) -> None: ...
+    def priority_updated(self, stream_id: int, value: bytes, /) -> None:
+        """Order a request's stream, which may not have begun (RFC 9218)."""
+
     def control_frame_received(self) -> None:
         """Count a frame that costs the peer little."""
 
@@ -147,7 +150,23 @@ class ControlStreams:
             if limit < self._push_limit:
                 raise HTTP3Error("MAX_PUSH_ID is lowered", ErrorCode.ID_ERROR)
             self._push_limit = limit
+        elif kind == frames.PRIORITY_UPDATE:
+            self._update_priority(payload)
+        elif kind == frames.PRIORITY_UPDATE_OF_PUSH:
+            raise HTTP3Error("No push has that number", ErrorCode.ID_ERROR)
         elif kind == frames.CANCEL_PUSH:
             # Nothing is ever promised here (RFC 9114 section 7.2.3).
             frames.parse_id(payload)
             raise HTTP3Error("No push has that number", ErrorCode.ID_ERROR)
+
+    def _update_priority(self, payload: bytes) -> None:
+        """Take a PRIORITY_UPDATE of a request (RFC 9218 section 7.2)."""
+        found = frames.read_integer(payload, 0)
+        if found is None:
+            raise HTTP3Error("A priority without a stream", ErrorCode.FRAME_ERROR)
+        stream_id, end = found
+        if stream_id % 4:
+            raise HTTP3Error(
+                f"Stream {stream_id} has no request to order", ErrorCode.ID_ERROR
+            )
+        self._events.priority_updated(stream_id, payload[end:])

@@ -12,6 +12,7 @@ PUSH_PROMISE = 0x5
 GOAWAY = 0x7
 MAX_PUSH_ID = 0xD
 PRIORITY_UPDATE = 0xF0700
+PRIORITY_UPDATE_OF_PUSH = 0xF0701
 
 # RFC 9114 section 7.2.8: what HTTP/2 has under these numbers is an error here.
 RESERVED_FRAMES = frozenset({0x2, 0x6, 0x8, 0x9})

@@ -22,6 +22,7 @@ _UNEXPECTED: Final = frames.RESERVED_FRAMES | {
     frames.GOAWAY,
     frames.MAX_PUSH_ID,
     frames.PRIORITY_UPDATE,
+    frames.PRIORITY_UPDATE_OF_PUSH,
 }
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from djserve.protocols.http2.errors import HTTP2Error
+from djserve.protocols.http2.request import DEFAULT_PRIORITY as DEFAULT_PRIORITY
 from djserve.protocols.http2.request import Request as Request
 from djserve.protocols.http2.request import check_trailers as _check_trailers
+from djserve.protocols.http2.request import parse_priority as parse_priority
 from djserve.protocols.http2.request import parse_request as _parse_request
 from djserve.protocols.http3.errors import ErrorCode, HTTP3Error
 

@@ -17,7 +17,12 @@ from djserve.protocols.http2.tunnel import Tunnel
 from djserve.protocols.http3 import frames
 from djserve.protocols.http3.errors import ErrorCode, HTTP3Error
 from djserve.protocols.http3.reader import RequestReader
-from djserve.protocols.http3.request import build_head, check_trailers, parse_request
+from djserve.protocols.http3.request import (
+    DEFAULT_PRIORITY,
+    build_head,
+    check_trailers,
+    parse_request,
+)
 from djserve.protocols.http3.response import (
     build_fields,
     build_interim,
@@ -282,6 +287,8 @@ class HTTP3Stream:
         request = self._request = parse_request(fields, self._owner.http)
         self.head = build_head(request, is_complete=False)
         self._takes_trailers = request.takes_trailers
+        if request.priority is not DEFAULT_PRIORITY:
+            self._transport.set_priority(self.stream_id, *request.priority)
         self._awaits_upgrade = request.upgrade is not None
         self.awaits_continue = self.head.expects_continue
 

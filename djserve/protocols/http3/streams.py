@@ -9,6 +9,7 @@ from djserve.instrumentation.limits import note_limit
 from djserve.protocols.http2.errors import Allowance, HTTP2Error
 from djserve.protocols.http3.errors import ErrorCode, HTTP3Error
 from djserve.protocols.http3.qpack import FieldCodec
+from djserve.protocols.http3.request import parse_priority
 from djserve.protocols.http3.stream import HTTP3Stream
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
         RequestHead,
     )
     from djserve.protocols.http3.response import ServerFields
+
+# PRIORITY_UPDATE frames that may come before their request (RFC 9218 section 7.2).
+_EARLY_PRIORITIES_LIMIT = 32
 
 # Frames without effect that an honest peer may send for each request it makes.
 _IDLE_FRAMES_PER_REQUEST = 3.0
@@ -54,6 +58,7 @@ class StreamTable:
         "_call_limit",
         "_calls",
         "_codec",
+        "_early_priorities",
         "_idle_frames",
         "_info",
         "_late",
@@ -103,6 +108,7 @@ class StreamTable:
         self._new: list[HTTP3Stream] = []
         # Streams whose head is not complete, with the time they were first seen so.
         self._late: dict[int, float] = {}
+        self._early_priorities: dict[int, bytes] = {}
         self._waiting: set[HTTP3Stream] = set()
         # Exchanges whose stream has ended while their application call went on.
         self._calls: set[Exchange] = set()
@@ -140,6 +146,19 @@ class StreamTable:
             return
         if was_in_block and not stream.is_in_block:
             self._new.append(stream)
+            early = self._early_priorities.pop(stream_id, None)
+            if early is not None:
+                self.transport.set_priority(stream_id, *parse_priority(early))
+
+    def priority_updated(self, stream_id: int, value: bytes) -> None:
+        """Order a stream by a PRIORITY_UPDATE, which counts more than its field."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.is_in_block:
+            self.transport.set_priority(stream_id, *parse_priority(value))
+        elif (stream is not None or stream_id > self.last_id) and len(
+            self._early_priorities
+        ) < _EARLY_PRIORITIES_LIMIT:
+            self._early_priorities[stream_id] = value
 
     def start_exchanges(self) -> None:
         """Run the applications of the requests that came together."""
@@ -300,6 +319,7 @@ class StreamTable:
 
     def _forget(self, stream: HTTP3Stream) -> None:
         """Drop a stream that has ended on both sides."""
+        self._early_priorities.pop(stream.stream_id, None)
         if self._streams.pop(stream.stream_id, None) is None:
             return
         self.ended_count += 1

@@ -38,18 +38,22 @@ class Pair:
         self.run()
 
     def run(self) -> None:
-        is_busy = True
-        while is_busy:
-            self.now += 0.05
-            ends = [
-                (self.client, self.server, CLIENT),
-                (self.server, self.client, SERVER),
-            ]
-            is_busy = False
-            for sender, receiver, address in ends:
-                for data, _ in sender.datagrams_to_send(now=self.now):
-                    receiver.receive_datagram(data, address, now=self.now)
-                    is_busy = True
+        while self.step():
+            pass
+
+    def step(self) -> bool:
+        """Carry what each end has to say at one time; return whether any had."""
+        self.now += 0.05
+        ends = [
+            (self.client, self.server, CLIENT),
+            (self.server, self.client, SERVER),
+        ]
+        is_busy = False
+        for sender, receiver, address in ends:
+            for data, _ in sender.datagrams_to_send(now=self.now):
+                receiver.receive_datagram(data, address, now=self.now)
+                is_busy = True
+        return is_busy
 
 
 @pytest.fixture

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from aioquic.quic.events import StreamDataReceived
+
+from djserve.net.quic.engine import LONG_RESPONSE
+
 if TYPE_CHECKING:
     from tests.net.quic.conftest import Pair
 
 WINDOW = 64 * 1024
+MUCH = 100_000
 
 
 def test_stream_gets_credit_for_what_was_read(open_pair: Callable[..., Pair]) -> None:
@@ -93,3 +98,95 @@ def test_what_waits_is_what_was_never_sent(open_pair: Callable[..., Pair]) -> No
 
 def test_cipher_is_known(open_pair: Callable[..., Pair]) -> None:
     assert open_pair().server.cipher_suite in (0x1301, 0x1302, 0x1303)
+
+
+def open_streams(pair: Pair, *priorities: tuple[int, bool] | None) -> None:
+    """Have the client open streams, in order, and the server know their priorities."""
+    for number in range(len(priorities)):
+        pair.client.send_stream_data(4 * number, b"x", end_stream=True)
+    pair.run()
+    for number, priority in enumerate(priorities):
+        if priority is not None:
+            pair.server.set_priority(4 * number, *priority)
+
+
+def receive(pair: Pair) -> list[StreamDataReceived]:
+    """Carry all that there is to send; return it in the order in which it came."""
+    pair.run()
+    received: list[StreamDataReceived] = []
+    while (event := pair.client.next_event()) is not None:
+        if isinstance(event, StreamDataReceived) and event.stream_id % 4 == 0:
+            received.append(event)
+    return received
+
+
+def send_all(pair: Pair, count: int) -> list[StreamDataReceived]:
+    for number in range(count):
+        pair.server.send_stream_data(4 * number, b"y" * MUCH, end_stream=True)
+    return receive(pair)
+
+
+def find_order(received: list[StreamDataReceived]) -> list[int]:
+    return [event.stream_id // 4 for event in received if event.end_stream]
+
+
+def size_beside(received: list[StreamDataReceived], number: int) -> int:
+    """Return how much came on other streams before the end of one."""
+    end = next(
+        index
+        for index, event in enumerate(received)
+        if event.end_stream and event.stream_id == 4 * number
+    )
+    return sum(
+        len(event.data) for event in received[:end] if event.stream_id != 4 * number
+    )
+
+
+def test_urgent_streams_are_sent_first(open_pair: Callable[..., Pair]) -> None:
+    pair = open_pair()
+    open_streams(pair, (7, False), None, (0, False), (4, True), (1, True))
+
+    assert find_order(send_all(pair, 5)) == [2, 4, 1, 3, 0]
+
+
+def test_streams_of_one_urgency_are_sent_as_they_came(
+    open_pair: Callable[..., Pair],
+) -> None:
+    pair = open_pair()
+    open_streams(pair, None, None, None)
+
+    assert find_order(send_all(pair, 3)) == [0, 1, 2]
+
+
+def test_incremental_streams_take_turns(open_pair: Callable[..., Pair]) -> None:
+    pair = open_pair()
+    open_streams(pair, (3, True), (3, True))
+    received = send_all(pair, 2)
+
+    assert size_beside(received, find_order(received)[0]) > 0.9 * MUCH
+
+
+def test_last_urgency_does_not_starve(open_pair: Callable[..., Pair]) -> None:
+    pair = open_pair()
+    open_streams(pair, (0, False), (7, False))
+
+    assert MUCH / 16 < size_beside(send_all(pair, 2), 0) < MUCH / 4
+
+
+def test_short_response_goes_by_a_long_one(open_pair: Callable[..., Pair]) -> None:
+    pair = open_pair()
+    open_streams(pair, None, None)
+    pair.server.send_stream_data(0, b"y" * LONG_RESPONSE)
+    receive(pair)
+    pair.server.send_stream_data(0, b"y" * MUCH, end_stream=True)
+    pair.server.send_stream_data(4, b"y" * MUCH, end_stream=True)
+
+    assert MUCH / 16 < size_beside(receive(pair), 1) < MUCH / 4
+
+
+def test_forgotten_priority_is_that_of_all(open_pair: Callable[..., Pair]) -> None:
+    pair = open_pair()
+    open_streams(pair, (7, False), None)
+    pair.server.forget_priority(0)
+
+    assert find_order(send_all(pair, 2)) == [0, 1]

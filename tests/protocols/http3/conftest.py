@@ -36,6 +36,7 @@ class MemoryStreams:
         self.stops: dict[int, int] = {}
         self.credit: dict[int, int] = {}
         self.forgotten: list[int] = []
+        self.priorities: dict[int, tuple[int, bool]] = {}
         self.waiting: dict[int, int] = {}
         self.unacknowledged_size = 0
         self.pings = 0
@@ -62,6 +63,9 @@ class MemoryStreams:
 
     def forget_stream(self, stream_id: int) -> None:
         self.forgotten.append(stream_id)
+
+    def set_priority(self, stream_id: int, urgency: int, is_incremental: bool) -> None:
+        self.priorities[stream_id] = (urgency, is_incremental)
 
     def waiting_size(self, stream_id: int) -> int:
         return self.waiting.get(stream_id, 0)

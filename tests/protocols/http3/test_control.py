@@ -22,6 +22,9 @@ class Events:
     def goaway_received(self) -> None:
         self.log.append("goaway")
 
+    def priority_updated(self, stream_id: int, value: bytes) -> None:
+        self.log.append((stream_id, value))
+
     def control_frame_received(self) -> None: ...
 
     def encoder_received(self, data: bytes) -> None:
@@ -34,7 +37,7 @@ class Events:
 def test_streams_are_told_apart() -> None:
     events, stopped = Events(), list[int]()
     control = ControlStreams(events, stopped.append)
-    update = encode_frame(frames.PRIORITY_UPDATE, b"\0u=1")
+    update = encode_frame(frames.PRIORITY_UPDATE, b"\x04u=1")
     for byte in b"\0" + SETTINGS + update + encode_frame(frames.GOAWAY, b"\0"):
         control.receive(2, bytes([byte]), False)
     control.receive(6, b"\x02e", False)
@@ -44,6 +47,7 @@ def test_streams_are_told_apart() -> None:
 
     assert events.log == [
         {frames.MAX_FIELD_SECTION_SIZE: 100},
+        (4, b"u=1"),
         "goaway",
         ("encoder", b"e"),
         ("decoder", b"d"),
@@ -65,6 +69,12 @@ def test_streams_are_told_apart() -> None:
             SETTINGS
             + encode_frame(frames.MAX_PUSH_ID, b"\2")
             + encode_frame(frames.MAX_PUSH_ID, b"\1"),
+            ErrorCode.ID_ERROR,
+        ),
+        (SETTINGS + encode_frame(frames.PRIORITY_UPDATE, b""), ErrorCode.FRAME_ERROR),
+        (SETTINGS + encode_frame(frames.PRIORITY_UPDATE, b"\3"), ErrorCode.ID_ERROR),
+        (
+            SETTINGS + encode_frame(frames.PRIORITY_UPDATE_OF_PUSH, b"\0"),
             ErrorCode.ID_ERROR,
         ),
         (encode_frame(frames.SETTINGS, b"\x02\0"), ErrorCode.SETTINGS_ERROR),

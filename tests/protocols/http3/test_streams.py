@@ -68,3 +68,43 @@ def test_those_that_wait_are_told_of_room(open_wire: type[Wire]) -> None:
     wire.connection.bytes_sent()
 
     assert (request.stream.is_writable, request.resumed) == (True, 1)
+
+
+def update(stream_id: int, value: bytes) -> bytes:
+    payload = frames.encode_integer(stream_id) + value
+    return frames.encode_frame(frames.PRIORITY_UPDATE, payload)
+
+
+def test_priorities_come_by_field_and_by_frame(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(0, wire.headers((b"priority", b"u=1, i")), end=True)
+    wire.feed(4, wire.headers(), end=True)
+    assert wire.transport.priorities == {0: (1, True)}
+    wire.feed(2, update(4, b"u=0") + update(0, b"u=7"))
+
+    assert wire.transport.priorities == {0: (7, False), 4: (0, False)}
+
+
+def test_frame_ahead_of_its_request_counts_more_than_the_field(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    wire.feed(2, update(0, b"u=5") + update(8, b"u=6"))
+    data = wire.headers((b"priority", b"u=1"))
+    wire.feed(0, data[:-1])
+    wire.feed(0, data[-1:], end=True)
+    assert wire.transport.priorities == {0: (5, False)}
+    wire.requests[0].answer()
+    wire.feed(2, update(0, b"u=2"))
+
+    assert wire.transport.priorities == {0: (5, False)}
+
+
+def test_frames_ahead_of_requests_are_bounded(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    for number in range(40):
+        wire.feed(2, update(4 * number, b"u=1"))
+    for number in range(40):
+        wire.feed(4 * number, wire.headers(), end=True)
+
+    assert len(wire.transport.priorities) == 32
