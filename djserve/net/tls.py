@@ -90,11 +90,6 @@ class _Session(ssl.SSLObject):
                 if not self.gate.let_in_handshake():
                     raise
 
-    def read(self, len: int = 1024, buffer: Any = None) -> Any:
-        if buffer is None:
-            return self.gate.read(self._sslobj, len)
-        return self.gate.read(self._sslobj, len, buffer)
-
     def unwrap(self) -> Any:
         """Wait for the peer's close_notify, behind which nothing else is expected."""
         # A peer that sends more fails, by what is missing: its records are broken.
@@ -124,6 +119,7 @@ class ServerContext(ssl.SSLContext):
             let_in, outgoing, server_side, server_hostname, session
         )
         wrapped.gate, wrapped.outgoing = RecordGate(incoming, let_in), outgoing
+        wrapped.read = wrapped.gate.connect(wrapped._sslobj.read)
         return wrapped  # type: ignore[no-any-return]
 
 
