@@ -87,7 +87,7 @@ class _Session(ssl.SSLObject):
             try:
                 return super().do_handshake()
             except ssl.SSLWantReadError:
-                if not self.gate.let_in_handshake():
+                if not self.gate.let_in():
                     raise
 
     def unwrap(self) -> Any:

@@ -700,3 +700,31 @@ def test_stop_finishes_what_runs_behind_an_endpoint(endpoint_server: Server) -> 
             rest += data
 
     assert b"\0\0\x01\0\x01" + stream_id.to_bytes(4, "big") + b"3" in rest
+
+
+def test_records_that_come_in_one_piece_are_all_read(server: Server) -> None:
+    """uvloop looks into its own buffer for whether there is more to read."""
+    context = ssl.create_default_context(cafile=str(server.ca))
+    arriving, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(arriving, leaving, server_hostname="localhost")
+    with socket.create_connection(("127.0.0.1", server.port), 120) as sock:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                sock.sendall(leaving.read())
+                arriving.write(sock.recv(65536))
+        # With the handshake's last message, and then by themselves.
+        for number in range(3):
+            for piece in (b"GET / HTTP/1.1\r\n", b"Host: localhost\r\n", b"\r\n"):
+                tls.write(piece)
+            sock.sendall(leaving.read())
+            answer = b""
+            while b" 200 " not in answer:
+                try:
+                    answer += tls.read()
+                except ssl.SSLWantReadError:
+                    data = sock.recv(65536)
+                    assert data, f"The server has left at request {number}"
+                    arriving.write(data)

@@ -143,14 +143,13 @@ def test_padded_records_are_data(session: Session) -> None:
 def test_flood_of_key_updates_ends_the_connection_early(
     session: Session, first: bytes
 ) -> None:
-    """However many come at once, OpenSSL sees two batches of them."""
+    """However many come at once, OpenSSL sees no more than may come."""
     start = session.writer.data(first) if first else b""
     flood = session.writer.key_updates(2000)
     with pytest.raises(TooManyEmptyRecords):
         session.receive(start + flood)
 
-    assert session.incoming.pending == 0
-    assert len(session.tls.gate._held) > len(flood) * 0.9  # type: ignore[attr-defined]
+    assert session.incoming.pending > len(flood) * 0.9
 
 
 def test_flood_beside_a_little_data_ends_the_connection(session: Session) -> None:
