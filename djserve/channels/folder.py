@@ -38,7 +38,7 @@ import stat
 import struct
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,13 @@ class LayerFolder:
         except FileNotFoundError:
             return []
 
+    def has(self, name: str) -> bool:
+        """Return whether a process can be found here, and connected to."""
+        # What cleans folders of temporary files may spare sockets alone.
+        return os.path.exists(self.place_of(name)) and os.path.exists(
+            self.register_of(name)
+        )
+
     def remove(self, name: str) -> None:
         """Take a process out that has ended, its register last."""
         for path in (self.place_of(name), self.register_of(name)):
@@ -196,10 +203,14 @@ class LayerFolder:
         """Take a plain name out of a group."""
         _unlink(self._member(group, channel))
 
-    def current_members(self, group: str, expiry: float) -> Iterator[str]:
-        """Yield the plain names in a group that joined it less than ``expiry`` ago."""
+    def current_members(self, group: str, expiry: float) -> Iterable[str]:
+        """Return the plain names in a group that joined it less than ``expiry`` ago."""
+        # Asked for each message to a group, and few groups have any.
+        return self._current_members(group, expiry) if group in self.members else ()
+
+    def _current_members(self, group: str, expiry: float) -> Iterator[str]:
         cutoff = time.time() - expiry
-        for channel in self.members.get(group, ()):
+        for channel in self.members[group]:
             if _mtime(self._member(group, channel)) > cutoff:
                 yield channel
             else:

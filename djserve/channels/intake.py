@@ -71,11 +71,6 @@ class Intake:
         self._listener.listen(_BACKLOG)
         self._folder.publish(self._path)
 
-    @property
-    def is_shown(self) -> bool:
-        """Whether the socket still stands in the folder."""
-        return os.path.exists(self._path)
-
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read on a loop, which is the one that runs."""
         self.detach()

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,8 @@ from channels.layers import BaseChannelLayer
 from django.core.exceptions import ImproperlyConfigured
 
 from djserve.channels.folder import find_folder
-from djserve.channels.node import LayerNode, Options, owner_of
+from djserve.channels.node import LayerNode, owner_of
+from djserve.channels.options import Options, capacity_finder
 from djserve.system import SYSTEM
 
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -76,7 +77,7 @@ class HostChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has n
                 group_expiry=group_expiry,
                 peer_limit=peer_buffer,
                 folder=partial(find_folder, folder, prefix),
-                capacity=_capacities(capacity, self.channel_capacity),
+                capacity=capacity_finder(capacity, self.channel_capacity),
             )
         )
         # At exit too: the socket's file goes with the process.
@@ -171,22 +172,3 @@ class HostChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has n
     async def close(self) -> None:
         """Leave; the next call comes back as a process without channels."""
         self._node.close()
-
-
-def _capacities(
-    capacity: int, patterns: list[tuple[re.Pattern[str], int]]
-) -> Callable[[str], int]:
-    """Return the function that gives a channel's capacity.
-
-    Not the layer's own: what the node keeps must not keep the layer.
-    """
-    if not patterns:
-        return lambda channel: capacity
-
-    def find(channel: str) -> int:
-        for pattern, number in patterns:
-            if pattern.match(channel):
-                return number
-        return capacity
-
-    return find

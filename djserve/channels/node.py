@@ -49,15 +49,15 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from channels.exceptions import ChannelFull
+from django.core.exceptions import ImproperlyConfigured
 
 from djserve.channels.errands import Errands
 from djserve.channels.folder import LayerFolder
 from djserve.channels.frames import Frame, FrameKind, frame_size, pack_frame
 from djserve.channels.intake import Intake
+from djserve.channels.options import Options
 from djserve.channels.peers import Peers
 from djserve.channels.queues import Queue, Queues
 from djserve.channels.register import Groups, OwnRegister, State
@@ -75,17 +75,6 @@ _SWEEP = 5.0
 _CHECK_FOLDER = 5.0
 # How long a process that ends waits for its peers to take what it has for them.
 _LAST_MOMENT = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the layer is configured with."""
-
-    expiry: float
-    group_expiry: float
-    peer_limit: int
-    folder: Callable[[], str]
-    capacity: Callable[[str], int]
 
 
 class LayerNode:
@@ -106,6 +95,8 @@ class LayerNode:
         self._register: OwnRegister | None = None
         self._intake: Intake | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        # Whether it has lost its place in the folder, and cannot take it again.
+        self._is_out = False
         self._watching: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         # When each plain name was last received from.
         self._received: dict[str, float] = {}
@@ -166,7 +157,8 @@ class LayerNode:
             self._sweep(now)
             self._peers.look()
             self._peers.push_group(group, data, expires, now)
-            for channel in self._plain_members(group):
+            group_expiry = self._options.group_expiry
+            for channel in self._folder.current_members(group, group_expiry):
                 try:
                     self._send_plain(channel, data, expires, now)
                 except ChannelFull:
@@ -245,8 +237,10 @@ class LayerNode:
 
     def open(self) -> None:
         """Be where others find this process. The caller holds the lock."""
-        if self._intake is not None:
-            return
+        if self._intake is None and not self._is_out:
+            self._enter_folder()
+
+    def _enter_folder(self) -> Intake:
         folder = self._folder
         owner = folder.make()
         folder.look()
@@ -255,7 +249,7 @@ class LayerNode:
         register = OwnRegister(folder.new(path), owner)
         try:
             intake = Intake(folder, self.name, self._frame_limit, self._deliver)
-        except OSError:
+        except (OSError, ImproperlyConfigured):
             register.close()
             os.unlink(folder.new(path))
             raise
@@ -263,6 +257,7 @@ class LayerNode:
         self._register, self._intake = register, intake
         # With it the process is there.
         folder.publish(path)
+        return intake
 
     def attend(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read on this loop, which runs, unless another one does."""
@@ -275,8 +270,8 @@ class LayerNode:
                     self._watching.add(loop)
                     loop.call_later(_BEAT, self._watch, loop)
                 return
-            assert self._intake is not None
-            self._intake.attach(loop)
+            if self._intake is not None:
+                self._intake.attach(loop)
             self._loop = loop
             self._beat(time.monotonic())
         loop.call_later(_BEAT, self._tick, loop)
@@ -300,9 +295,11 @@ class LayerNode:
         self.groups.show(None)
         self._loop = None
         if intake is not None and register is not None:
-            self._folder.remove(self.name)
-            intake.close()
-            register.close()
+            try:
+                self._folder.remove(self.name)
+            finally:
+                intake.close()
+                register.close()
 
     def abandon(self) -> None:
         """Be a separate process: this is a forked child, with the parent's files."""
@@ -541,11 +538,6 @@ class LayerNode:
                 frame = pack_frame(FrameKind.CHANNEL, channel, expires, data)
                 self._peers.push(keeper, frame, expires)
 
-    def _plain_members(self, group: str) -> Iterator[str]:
-        if group not in self._folder.members:
-            return iter(())
-        return self._folder.current_members(group, self._options.group_expiry)
-
     # What is done in time
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -567,7 +559,7 @@ class LayerNode:
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the reading over if the loop that did it has ended."""
         self._watching.discard(loop)
-        if self._intake is not None:
+        if self._intake is not None or self._is_out:
             self.attend(loop)
 
     def _beat(self, now: float) -> None:
@@ -596,16 +588,24 @@ class LayerNode:
 
     def _stay_in_folder(self, loop: asyncio.AbstractEventLoop) -> None:
         """Come back if something has cleaned the folder, as is done in /tmp."""
-        if self._intake is not None and not self._intake.is_shown:
+        if self._intake is not None and self._folder.has(self.name):
+            return
+        try:
             self._leave_folder()
             self._loop = loop
-            self._reopen(loop)
-
-    def _reopen(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.open()
+            self._enter_folder().attach(loop)
+        except (OSError, ImproperlyConfigured) as error:
+            # The folder may be for another to make, as systemd makes that of a unit.
+            # It is tried again at each check; until then this process is by itself.
+            self._loop = loop
+            if not self._is_out:
+                logger.error("Channel layer: cut off from other processes: %s", error)
+            self._is_out = True
+            return
+        if self._is_out:
+            logger.info("Channel layer: no longer cut off from other processes")
+            self._is_out = False
         self._show_all()
-        if self._intake is not None:
-            self._intake.attach(loop)
         self._beat(time.monotonic())
 
     def _show_all(self) -> None:

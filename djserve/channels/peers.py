@@ -34,8 +34,12 @@ class Peers:
         if not self.folder.look():
             return
         names = self.folder.names
-        for name in [name for name in self._peers if name not in names]:
-            self._peers.pop(name).close()
+        for name, peer in list(self._peers.items()):
+            # One that came back to a cleaned folder has its name and new files.
+            if name not in names or not peer.register.is_at(
+                self.folder.register_of(name)
+            ):
+                self._peers.pop(name).close()
         for name in names - self._peers.keys() - {self._name}:
             try:
                 self._peers[name] = Peer(self.folder, name, self._limit)

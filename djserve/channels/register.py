@@ -124,6 +124,13 @@ class Register:
         self._map.close()
         os.close(self._file)
 
+    def is_at(self, path: str) -> bool:
+        """Return whether the file there still is the one that was mapped."""
+        try:
+            return os.path.samestat(os.fstat(self._file), os.stat(path))
+        except FileNotFoundError:
+            return False
+
     def is_attended(self, now: float) -> bool:
         """Return whether a loop of the process reads what comes."""
         return self._beat[0] > now

@@ -81,6 +81,16 @@ def test_change_within_a_tick_of_the_clock_is_seen(place: LayerFolder) -> None:
         register.close()
 
 
+def test_process_is_there_with_both_its_files(place: LayerFolder) -> None:
+    place.make()
+    Path(place.place_of("one")).touch()
+    assert not place.has("one")
+    Path(place.register_of("one")).touch()
+    assert place.has("one")
+    os.unlink(place.place_of("one"))
+    assert not place.has("one")
+
+
 def test_folder_is_read_only_when_it_has_changed(place: LayerFolder) -> None:
     place.make()
     os.utime(place.path, (0, 0))

@@ -287,6 +287,87 @@ def test_process_comes_back_to_a_folder_that_was_cleaned(
     asyncio.run(scenario())
 
 
+def test_process_comes_back_if_only_its_register_was_removed(
+    make_layer: MakeLayer, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "_CHECK_FOLDER", 0.0)
+    monkeypatch.setattr(node, "_BEAT", 0.01)
+
+    async def scenario() -> None:
+        here, there = make_layer(), make_layer()
+        channel = await there.new_channel()
+        await there.group_add("room", channel)
+        waiting = asyncio.create_task(there.receive(channel))
+        await settle()
+        (register,) = glob.glob(f"{folder}/*/*.map")
+        os.unlink(register)
+        await wait_until(lambda: os.path.exists(register))
+        await here.group_send("room", message(1))
+
+        assert await waiting == message(1)
+
+    asyncio.run(scenario())
+
+
+def test_process_comes_back_to_its_folder_once_it_can(
+    make_layer: MakeLayer,
+    folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(node, "_CHECK_FOLDER", 0.0)
+    monkeypatch.setattr(node, "_BEAT", 0.01)
+
+    async def scenario() -> None:
+        here, there = make_layer(), make_layer()
+        channel = await there.new_channel()
+        await there.group_add("room", channel)
+        waiting = asyncio.create_task(there.receive(channel))
+        await settle()
+        (place,) = glob.glob(f"{folder}/*")
+        shutil.rmtree(place)
+        # Nothing can be made here: the name is taken by a link that leads nowhere.
+        os.symlink(f"{folder}/nowhere", place)
+        await wait_until(lambda: "cut off from other" in caplog.text)
+
+        # By itself it goes on, with new channels too.
+        await there.group_add("room", await there.new_channel())
+        await there.group_send("room", message(1))
+        assert await waiting == message(1)
+
+        waiting = asyncio.create_task(there.receive(channel))
+        await settle()
+        os.unlink(place)
+        await wait_until(lambda: len(glob.glob(f"{folder}/*/*")) == 2)
+        await here.group_send("room", message(2))
+        assert await waiting == message(2)
+        assert caplog.text.count("cut off from other") == 1
+
+    asyncio.run(scenario())
+
+
+def test_sender_finds_a_process_that_came_back_while_it_sent_nothing(
+    make_layer: MakeLayer, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "_CHECK_FOLDER", 0.0)
+    monkeypatch.setattr(node, "_BEAT", 0.01)
+
+    async def scenario() -> None:
+        here, there = make_layer(), make_layer()
+        channel = await there.new_channel()
+        await here.send(channel, message(1))
+        assert await there.receive(channel) == message(1)
+        (place,) = os.listdir(folder)
+        shutil.rmtree(os.path.join(folder, place))
+        await wait_until(lambda: len(glob.glob(f"{folder}/*/*")) == 2)
+        await there.group_add("other-room", channel)
+        await here.group_send("other-room", message(2))
+
+        assert await there.receive(channel) == message(2)
+
+    asyncio.run(scenario())
+
+
 # Processes
 
 

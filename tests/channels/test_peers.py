@@ -35,6 +35,21 @@ def test_processes_are_found_and_forgotten(peers: Peers, process: OtherEnd) -> N
     assert list(peers) == []
 
 
+def test_process_with_new_files_is_met_anew(
+    peers: Peers, process: OtherEnd, folder: str
+) -> None:
+    old = peers.find("other")
+    process.place.remove("other")
+    process.end()
+    again = OtherEnd(folder)
+    new = peers.find("other")
+
+    assert new is not None
+    assert new is not old
+    again.end()
+    again.register.close()
+
+
 def test_group_message_goes_once_to_those_with_members(
     peers: Peers, process: OtherEnd
 ) -> None:

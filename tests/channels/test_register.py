@@ -44,6 +44,17 @@ def test_peers_see_a_heartbeat(own: OwnRegister, seen: Register) -> None:
     assert not seen.is_attended(5.0)
 
 
+def test_register_is_told_from_another_in_its_place(
+    own: OwnRegister, seen: Register, path: str
+) -> None:
+    assert seen.is_at(path)
+    os.unlink(path)
+    assert not seen.is_at(path)
+    other = OwnRegister(path, os.geteuid())
+    assert not seen.is_at(path)
+    other.close()
+
+
 def test_slot_is_shown_until_the_last_of_its_groups_is_gone(
     own: OwnRegister, seen: Register
 ) -> None:
