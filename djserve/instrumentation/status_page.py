@@ -105,10 +105,13 @@ def _processes(services: list[dict[str, Any]]) -> Iterator[str]:
     for service in services:
         count = sum(run["state"] == "running" for run in service["running"])
         line = f"{service['name']}: {count} of {service['target']} running"
+        end = service["last_end"]
+        cannot_start = end.startswith("cannot")
         if service["restarts"]:
-            restarts = _count(service["restarts"], "restart")
-            line += f", {restarts}, the last {service['last_end']}"
+            line += ", " + _count(service["restarts"], "restart")
+            line += "" if cannot_start else f", the last {end}"
         if service["next_start"]:
+            line += f", {end}" if cannot_start else ""
             line += f", next start in {service['next_start']:.0f} s"
         yield f"{line}: {service['command']}"
 

@@ -238,3 +238,40 @@ def test_worker_without_reached_limits_has_no_line_for_them(
     fields: dict[str, Any],
 ) -> None:
     assert "refused" not in format_status(make_status(make_worker(**fields)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({}, "tasks: 0 of 1 running: work"),
+        (
+            {"restarts": 2, "last_end": "ended with exit code 3", "next_start": 4.0},
+            "tasks: 0 of 1 running, 2 restarts, the last ended with exit code 3, "
+            "next start in 4 s: work",
+        ),
+        (
+            {"last_end": "cannot be started: no such file", "next_start": 4.0},
+            "tasks: 0 of 1 running, cannot be started: no such file, "
+            "next start in 4 s: work",
+        ),
+        (
+            {"restarts": 2, "last_end": "cannot be started: no such file"},
+            "tasks: 0 of 1 running, 2 restarts: work",
+        ),
+    ],
+)
+def test_process_says_how_it_has_ended_or_why_it_cannot_start(
+    fields: dict[str, Any], line: str
+) -> None:
+    process = {
+        "name": "tasks",
+        "command": "work",
+        "target": 1,
+        "restarts": 0,
+        "last_end": "",
+        "next_start": 0.0,
+        "running": [],
+    }
+    page = format_status(make_status(processes=[{**process, **fields}]))
+
+    assert line in page.splitlines()

@@ -6,7 +6,7 @@ import pytest
 
 from djserve.conf.processes import ProcessConfig
 from djserve.supervisor.replacement import LONGEST_DELAY
-from djserve.supervisor.services import SETTLED, SHORT_LIFE, Services
+from djserve.supervisor.services import AT_ONCE, SETTLED, SHORT_LIFE, Services
 
 
 class FakeProcess:
@@ -100,6 +100,17 @@ def test_count_runs_and_is_scaled() -> None:
         ["terminate"],
         ["terminate"],
     ]
+
+
+def test_number_far_too_large_can_be_taken_back() -> None:
+    site = Site(1)
+    site.services.scale(site.tasks, 10**6)
+    site.turn()
+    site.turn()
+    assert len(site.running()) == 2 * AT_ONCE
+    site.services.scale(site.tasks, 1)
+    site.turn()
+    assert len(site.tasks.live) == 1
 
 
 def test_never_more_than_count_while_new_code_is_brought_in() -> None:
