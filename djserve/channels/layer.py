@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import socket
 import weakref
 from collections.abc import Mapping
@@ -17,10 +16,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 from djserve.channels.folder import find_folder
 from djserve.channels.node import LayerNode, owner_of
-from djserve.channels.options import Options, capacity_finder
+from djserve.channels.options import Options, capacity_finder, check_options
 from djserve.system import SYSTEM
 
-_PREFIX = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _PEER_BUFFER = 8 * 1024 * 1024
 # A receiver that has so much before it gets a turn before the sender goes on.
 _DEEP = 8
@@ -54,11 +52,16 @@ class HostChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has n
         folder: str | os.PathLike[str] | None = None,
         peer_buffer: int = _PEER_BUFFER,
     ) -> None:
-        if not _PREFIX.fullmatch(str(prefix)):
-            raise ImproperlyConfigured(
-                f"The channel layer's 'prefix' is {prefix!r}; expected up to 32 "
-                "letters, digits, hyphens and underscores."
-            )
+        check_options(
+            {
+                "expiry": expiry,
+                "group_expiry": group_expiry,
+                "capacity": capacity,
+                "channel_capacity": channel_capacity,
+                "prefix": prefix,
+                "peer_buffer": peer_buffer,
+            }
+        )
         if not hasattr(socket, "AF_UNIX"):
             raise ImproperlyConfigured(
                 f"The channel layer {type(self).__qualname__} needs unix sockets, "
