@@ -138,9 +138,11 @@ class LayerFolder:
             return False
         if changed != self._seen and changed >= 0:
             self.owner()
-        self._is_settled = abs(time.time() - changed / 1e9) > _TICK
-        self._seen = changed
+        is_settled = abs(time.time() - changed / 1e9) > _TICK
+        # It raises if there is no descriptor left: the next look is to try again.
         self._read()
+        self._is_settled = is_settled
+        self._seen = changed
         return True
 
     def look_again(self) -> None:

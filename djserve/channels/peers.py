@@ -43,9 +43,12 @@ class Peers:
         for name in names - self._peers.keys() - {self._name}:
             try:
                 self._peers[name] = Peer(self.folder, name, self._limit)
-            except OSError:
+            except FileNotFoundError:
                 # It leaves at this moment.
                 continue
+            except OSError:
+                # Such as no descriptor being left: it is missed until there is one.
+                self.folder.look_again()
 
     def find(self, name: str) -> Peer | None:
         """Return a process, None if it has ended."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -33,6 +35,31 @@ def test_processes_are_found_and_forgotten(peers: Peers, process: OtherEnd) -> N
     process.place.remove("other")
     assert peers.find("other") is None
     assert list(peers) == []
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_process_is_found_once_there_are_descriptors_again(
+    peers: Peers, process: OtherEnd, spare: int
+) -> None:
+    # Long since as it is: no change of the folder would have it read again.
+    os.utime(process.place.path, (0, 0))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 4096), hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(spare):
+            os.close(taken.pop())
+        with contextlib.suppress(OSError):
+            assert peers.find("other") is None
+    finally:
+        for file in taken:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert peers.find("other") is not None
 
 
 def test_process_with_new_files_is_met_anew(
