@@ -7,10 +7,13 @@ may run on none that lasts.
 
 from __future__ import annotations
 
+import logging
 import selectors
 import threading
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
+
+logger = logging.getLogger("djserve")
 
 Sockets: TypeAlias = Iterable[int]
 
@@ -31,6 +34,7 @@ class Errands:
         self._news = threading.Event()
         self._has_thread = False
         self._is_closed = False
+        self._has_failed = False
 
     def start(self) -> None:
         """Start the worker unless it runs; any thread calls this."""
@@ -62,14 +66,14 @@ class Errands:
         """Work, and return None if this thread is to end."""
         if self._is_closed:
             return None
-        sockets = self._work()
+        sockets = self._try()
         if sockets is not None:
             return sockets
         with self._lock:
             # What comes from now on starts a new thread.
             self._has_thread = False
         # What came before that moment relied on this one.
-        sockets = self._work()
+        sockets = self._try()
         if sockets is None:
             return None
         with self._lock:
@@ -78,8 +82,28 @@ class Errands:
             self._has_thread = True
         return sockets
 
+    def _try(self) -> Sockets | None:
+        """Work; what fails is tried again after a pause, and logged once in a row."""
+        try:
+            sockets = self._work()
+        except Exception:
+            if not self._has_failed:
+                logger.exception("Channel layer: messages wait that cannot be sent now")
+            self._has_failed = True
+            return ()
+        self._has_failed = False
+        return sockets
+
     def _wait(self, sockets: Sockets, pause: float) -> bool:
         """Wait for room in one of the sockets; True if there is."""
+        try:
+            return self._select(sockets, pause)
+        except OSError:
+            # A selector needs a descriptor, and none is left.
+            self._news.wait(pause)
+            return False
+
+    def _select(self, sockets: Sockets, pause: float) -> bool:
         with selectors.DefaultSelector() as selector:
             for number in sockets:
                 try:

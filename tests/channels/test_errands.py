@@ -3,7 +3,10 @@ from __future__ import annotations
 import socket
 import threading
 
+import pytest
+
 from djserve.channels.errands import Errands
+from tests.support.shortage import without_descriptors
 
 PATIENCE = 60
 
@@ -74,5 +77,40 @@ def test_room_in_a_socket_ends_the_pause_and_a_closed_one_does_no_harm() -> None
     with one, other:
         errands.start()
         # A pause of 20 ms and more each would be 200 times that.
+        assert done.wait(PATIENCE)
+    errands.close()
+
+
+def test_work_that_fails_is_tried_again_and_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures, done = iter(range(3)), threading.Event()
+
+    def work() -> None:
+        if next(failures, None) is not None:
+            raise OSError("not now")
+        done.set()
+
+    errands = Errands(work)
+    errands.start()
+
+    assert done.wait(PATIENCE)
+    errands.close()
+    assert caplog.text.count("OSError: not now") == 1
+
+
+def test_work_goes_on_without_a_descriptor_to_wait_with() -> None:
+    one, other = socket.socketpair()
+    rounds, done = iter(range(3)), threading.Event()
+
+    def work() -> list[int] | None:
+        if next(rounds, None) is None:
+            done.set()
+            return None
+        return [one.fileno()]
+
+    errands = Errands(work)
+    with one, other, without_descriptors():
+        errands.start()
         assert done.wait(PATIENCE)
     errands.close()

@@ -8,6 +8,7 @@ import pytest
 from djserve.channels import peer as peer_module
 from djserve.channels.peer import Peer
 from tests.channels.other_end import OtherEnd
+from tests.support.shortage import without_descriptors
 
 pytestmark = pytest.mark.e2e
 
@@ -35,6 +36,16 @@ def test_frames_arrive_in_order(peer: Peer, process: OtherEnd) -> None:
     assert peer.push(b"two", 1e9)
     assert process.read(6) == b"onetwo"
     assert not peer.has_backlog
+
+
+def test_frame_waits_for_a_descriptor_to_connect_with(
+    peer: Peer, process: OtherEnd
+) -> None:
+    with without_descriptors():
+        assert peer.push(b"one", 1e9)
+        assert not peer.flush(0.0)
+    assert peer.flush(0.0)
+    assert process.read(3) == b"one"
 
 
 def test_peer_that_reads_nothing_costs_a_bounded_buffer_and_one_line(

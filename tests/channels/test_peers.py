@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +11,7 @@ from djserve.channels.frames import FrameKind, FrameReader
 from djserve.channels.peers import Peers
 from djserve.channels.register import State
 from tests.channels.other_end import OtherEnd
+from tests.support.shortage import without_descriptors
 
 pytestmark = pytest.mark.e2e
 
@@ -43,21 +43,8 @@ def test_process_is_found_once_there_are_descriptors_again(
 ) -> None:
     # Long since as it is: no change of the folder would have it read again.
     os.utime(process.place.path, (0, 0))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken: list[int] = []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 4096), hard))
-    try:
-        with pytest.raises(OSError, match="Too many open files"):
-            while True:
-                taken.append(os.open(os.devnull, os.O_RDONLY))
-        for _ in range(spare):
-            os.close(taken.pop())
-        with contextlib.suppress(OSError):
-            assert peers.find("other") is None
-    finally:
-        for file in taken:
-            os.close(file)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with without_descriptors(spare), contextlib.suppress(OSError):
+        assert peers.find("other") is None
 
     assert peers.find("other") is not None
 
