@@ -19,6 +19,8 @@ logger = logging.getLogger("djserve")
 
 _BACKLOG = 128
 _CHUNK = 64 * 1024
+# Seconds until a connection is accepted that had no descriptor.
+_REST = 0.5
 
 
 class _Connection:
@@ -119,7 +121,10 @@ class Intake:
         loop = self._loop
         try:
             sock, _ = self._listener.accept()
+        except BlockingIOError:
+            return
         except OSError:
+            self._rest()
             return
         if loop is None or not is_trusted(sock, self._owner):
             sock.close()
@@ -128,6 +133,17 @@ class Intake:
         connection = _Connection(sock, self._limit)
         self._connections[connection.number] = connection
         loop.add_reader(connection.number, self._read, connection)
+
+    def _rest(self) -> None:
+        """Accept again later: without a descriptor the same peer waits all the time."""
+        loop = self._loop
+        if loop is not None:
+            loop.remove_reader(self._listener.fileno())
+            loop.call_later(_REST, self._resume, loop)
+
+    def _resume(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is loop:
+            loop.add_reader(self._listener.fileno(), self._accept)
 
     def _read(self, connection: _Connection) -> None:
         if connection.is_paused:

@@ -14,6 +14,7 @@ from djserve.channels import intake as intake_module
 from djserve.channels.folder import LayerFolder, find_folder
 from djserve.channels.frames import Frame, FrameKind, pack_frame
 from djserve.channels.intake import Intake
+from tests.support.shortage import without_descriptors
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -70,6 +71,42 @@ def run_site(folder: str) -> RunSite:
 
 def frame(name: str) -> bytes:
     return pack_frame(FrameKind.GROUP, name, 1.0, b"")
+
+
+class CountingIntake(Intake):
+    accepts = 0
+
+    def _accept(self) -> None:
+        self.accepts += 1
+        super()._accept()
+
+
+def test_connection_without_a_descriptor_waits_and_costs_nothing(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "_REST", 600.0)
+
+    async def scenario() -> None:
+        site = Site(folder)
+        site.intake.close()
+        site.intake = intake = CountingIntake(site.place, "own", LIMIT, site.deliver)
+        intake.attach(asyncio.get_running_loop())
+        with without_descriptors(spare=1):
+            sock = site.connect()
+            await wait_until(lambda: intake.accepts > 0)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert intake.accepts == 1
+
+            monkeypatch.setattr(intake_module, "_REST", 0.01)
+            intake.attach(asyncio.get_running_loop())
+            await wait_until(lambda: intake.accepts > 2)
+        sock.sendall(frame("a"))
+        assert await site.arrived(1) == ["a"]
+        sock.close()
+        intake.close()
+
+    asyncio.run(scenario())
 
 
 def test_frames_of_all_connections_are_delivered(run_site: RunSite) -> None:
