@@ -29,6 +29,7 @@ from djserve.doctor.uvicorn import (
     load_variables,
     make_application,
     port,
+    unix_socket,
 )
 
 _WATCHED = "Name what is to be watched in --reload-paths."
@@ -139,11 +140,7 @@ def finish(draft: Draft) -> list[Outcome]:
 RULES: tuple[FlagRule, ...] = (
     special("--host", host, "`--bind HOST:PORT`"),
     special("--port", port, "`--bind HOST:PORT`"),
-    special(
-        "--uds",
-        lambda draft, value: translated(draft.add("--bind", f"unix:{value}")),
-        "`--bind unix:PATH`",
-    ),
+    special("--uds", unix_socket, "`--bind unix:PATH`"),
     to("--uds-permissions", "--unix-mode"),
     special("--interface", _interface, "`--lifespan off` for asginl; else none needed"),
     special("--http", _http, "`--no-http2` if 1"),
@@ -295,4 +292,5 @@ SERVER = KnownServer(
     abbreviates=False,
     variables="GRANIAN_",
     variable_flags=VARIABLES,
+    attribute="app",
 )

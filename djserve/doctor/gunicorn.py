@@ -28,6 +28,7 @@ from djserve.doctor.uvicorn import (
     trust,
 )
 
+_WSGI_WORKERS = {"", "sync", "gthread", "gevent", "eventlet", "tornado"}
 _STREAMS = {"-", "/dev/stdout", "/dev/fd/1", "/proc/1/fd/1"}
 _SYSLOG = "Set a SysLogHandler in LOGGING of Django's settings."
 STATSD = "The metrics have djserve's names, and are sent every 10 seconds."
@@ -35,6 +36,7 @@ START_BY_MANAGER = "Have systemd or a container keep the server running."
 FRAMES = "Frames are of 16 KiB; a larger one needs more memory and saves little."
 _DIRTY = "Work outside requests belongs in a task queue."
 _NOT_WELL_FORMED = "Such requests are refused; fix the clients that send them."
+_ENVIRONMENT = "Environment= in a systemd unit."
 _PASTE = "Write the application's name: djserve module:attribute."
 _START_UP = "Use AppConfig.ready(), which each worker runs once."
 _REQUEST_HOOK = "Use a middleware."
@@ -124,11 +126,16 @@ def _directory(draft: Draft, value: str) -> Outcome:
 
 def _environment(draft: Draft, value: str) -> Outcome:
     draft.environment.append(value)
-    return translated(f"env {value}", "Environment= in a systemd unit.")
+    return translated(f"env {value}", _ENVIRONMENT)
 
 
 def _path(draft: Draft, value: str) -> Outcome:
-    draft.path = value.split(",")[0]
+    paths = [each.strip() for each in value.split(",") if each.strip()]
+    if len(paths) != 1:
+        # Each is put before those that came earlier.
+        draft.environment.append(f"PYTHONPATH={':'.join(reversed(paths))}")
+        return translated(f"env {draft.environment[-1]}", _ENVIRONMENT)
+    draft.path = paths[0]
     return translated(f"--app-dir {draft.path}", "manage.py: --pythonpath.")
 
 
@@ -206,6 +213,9 @@ def _user(draft: Draft, value: str) -> Outcome:
 
 def finish(draft: Draft) -> list[Outcome]:
     """Add what gunicorn does without being asked."""
+    # A worker class with a module, or one that is computed, may serve ASGI.
+    is_unknown = "worker_class" in draft.seen and not draft.worker_class
+    draft.is_wsgi = not is_unknown and draft.worker_class in _WSGI_WORKERS
     if "proxy_protocol" in draft.seen:
         return []
     words = draft.add("--proxy-headers")

@@ -217,4 +217,6 @@ DEFAULTS = (
     "CSRF_TRUSTED_ORIGINS say which may.",
 )
 
-SERVER = KnownServer("hypercorn", RULES, finish, DEFAULTS, has_file=True)
+SERVER = KnownServer(
+    "hypercorn", RULES, finish, DEFAULTS, has_file=True, attribute="app"
+)

@@ -39,7 +39,9 @@ class Draft:
     host: str = ""
     port: str = ""
     application: str = ""
+    attribute: str = "application"
     is_factory: bool = False
+    is_wsgi: bool = False
     directory: str = ""
     path: str = ""
     env_file: str = ""
@@ -152,7 +154,8 @@ class KnownServer:
     the rules are keys of its configuration file. With ``variables`` it takes its flags
     from environment variables that begin so; ``variable_flags`` are those whose names
     are not the flags' own. ``arrange`` rewrites the arguments before they are read.
-    With ``is_wsgi`` it serves no ASGI application. ``keys_are_flags``: its ini file has
+    With ``is_wsgi`` it serves no ASGI application. ``attribute`` is what it serves of
+    a module that is named alone. ``keys_are_flags``: its ini file has
     the flags' names as keys. ``page`` is the guide with the table, if the server's name
     does not say it.
     """
@@ -167,6 +170,7 @@ class KnownServer:
     variable_flags: Mapping[str, str] = field(default_factory=dict)
     arrange: Callable[[Sequence[str]], list[str]] = list
     is_wsgi: bool = False
+    attribute: str = "application"
     keys_are_flags: bool = False
     page: str = ""
 

@@ -80,7 +80,10 @@ _WSGI = (
 )
 _SHELLS = {"sh", "bash", "dash", "zsh", "ash"}
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
-_PYTHON = re.compile(r"python[\d.]*$")
+_PYTHON = re.compile(r"(?:python|pypy)w?[\d.]*$|py$")
+# Python's own options before -m: letters in one word, -W and -X with a value.
+_MODULE = re.compile(r"-[bBdEiIOPqRsSuvx]*m$")
+_OPTIONS_WITH_VALUE = re.compile(r"-[bBdEiIOPqRsSuvx]*[WX]$|--check-hash-based-pycs$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +156,25 @@ def find_server(words: Sequence[str]) -> tuple[int, int, str] | None:
         name = _basename(word)
         if name not in SERVERS:
             continue
-        if index > 1 and words[index - 1] == "-m" and _is_python(words[index - 2]):
-            return index - 2, 3, name
+        start = _find_python(words[:index])
+        if start is not None:
+            return start, index + 1 - start, name
         if index and words[index - 1] in ("install", "add", "--with", "-m"):
             continue
         return index, 1, name
+    return None
+
+
+def _find_python(words: Sequence[str]) -> int | None:
+    """Return where ``python [options] -m`` begins, at the end of these words."""
+    if not words or not _MODULE.match(words[-1]):
+        return None
+    for start in range(len(words) - 2, -1, -1):
+        if _is_python(words[start]):
+            return start
+        is_value = start and _OPTIONS_WITH_VALUE.match(words[start - 1])
+        if not words[start].startswith("-") and not is_value:
+            return None
     return None
 
 
@@ -190,7 +207,7 @@ def _translate(
     words = list(command.words)
     before, program = words[:index], words[index : index + length]
     arguments = words[index + length :]
-    draft = Draft()
+    draft = Draft(attribute=server.attribute)
     outcomes: list[Outcome] = []
     before, extra = _take_variables(name, before)
     arguments = server.arrange([*extra, *arguments])
@@ -198,7 +215,8 @@ def _translate(
     entries, failures = _read_configuration(server, given, folder)
     outcomes += failures
     named = [each.rule for each in given if each.rule is not None]
-    for each in _last_of_each(given):
+    # Of the address only what is listened on counts: a socket takes its place.
+    for each in sorted(_last_of_each(given), key=lambda each: not _is_socket(each)):
         outcomes.append(_apply(draft, each))
     for entry in entries:
         if server.find_setting(entry.name) not in named:
@@ -206,8 +224,11 @@ def _translate(
     outcomes += server.finish(draft)
     outcomes += _judge_positional(positional)
     application = _find_application(positional, entries) or draft.application
+    application = _take_interface(draft, application)
     outcomes += _choose_application(draft, application)
-    if server.is_wsgi and not is_django and draft.application == application:
+    draft.is_wsgi |= server.is_wsgi
+    is_asgi = is_django or re.search(r"(?<![^.])asgi(?=:|$)", application)
+    if draft.is_wsgi and not is_asgi and draft.application == application:
         outcomes.append(Outcome(Kind.MISSING, application, note=_WSGI))
     _add_addresses(draft)
     result = _compose(draft, program, is_django=is_django)
@@ -325,6 +346,10 @@ def _read_configuration(
         return [], [Outcome(Kind.MISSING, str(path), "", f"It cannot be read: {error}")]
 
 
+def _is_socket(given: Given) -> bool:
+    return given.rule is not None and given.rule.apply in uvicorn.SOCKETS
+
+
 def _is_config(given: Given) -> bool:
     return given.rule is not None and given.rule.apply is gunicorn.configuration
 
@@ -358,6 +383,15 @@ def _find_application(positional: list[str], entries: list[Entry]) -> str:
     return values[0] if values else ""
 
 
+def _take_interface(draft: Draft, name: str) -> str:
+    """Return the name without the interface that Hypercorn takes before it."""
+    found = re.match(r"(asgi|wsgi):(?=[^:]+:[^:]+$)", name)
+    if found is None:
+        return name
+    draft.is_wsgi |= found[1] == "wsgi"
+    return name[found.end() :]
+
+
 def _choose_application(draft: Draft, name: str) -> list[Outcome]:
     """Take the ASGI application next to a WSGI one, as Django's projects have it."""
     module = module_of(name)
@@ -365,6 +399,8 @@ def _choose_application(draft: Draft, name: str) -> list[Outcome]:
     if draft.application == name:
         return []
     note = "djserve serves ASGI: the same project, by the asgi.py next to its wsgi.py."
+    if draft.application == module:
+        note = "The module in that file."
     return [Outcome(Kind.TRANSLATED, name, draft.application, note)]
 
 
@@ -386,16 +422,16 @@ def _compose(draft: Draft, program: list[str], *, is_django: bool) -> list[str]:
     environment = ["env", *draft.environment] if draft.environment else []
     folder = program[0].rpartition("/")[0]
     if is_django:
-        python = f"{folder}/python" if folder else "python"
-        if len(program) == 3:
-            python = program[0]
-        words = [python, "manage.py", "runasgi"]
+        python = [f"{folder}/python" if folder else "python"]
+        if len(program) > 1:
+            python = _interpreter(program)
+        words = [*python, "manage.py", "runasgi"]
         if draft.path:
             words += ["--pythonpath", draft.path]
         return [*environment, *words, *draft.words]
     words = [f"{folder}/djserve" if folder and len(program) == 1 else "djserve"]
-    if len(program) == 3:
-        words = [program[0], "-m", "djserve"]
+    if len(program) > 1:
+        words = [*_interpreter(program), "-m", "djserve"]
     if draft.path:
         words += ["--app-dir", draft.path]
     if draft.env_file:
@@ -405,11 +441,24 @@ def _compose(draft: Draft, program: list[str], *, is_django: bool) -> list[str]:
     if factory:
         application, draft.is_factory = factory[1], True
     if ":" not in application:
-        application += ":application"
+        application += f":{_attribute(draft, application)}"
     if draft.is_factory:
         words.append("--factory")
     kept = _without_threads(draft.words)
     return [*environment, *words, *kept, application]
+
+
+def _interpreter(program: list[str]) -> list[str]:
+    """Return the Python of ``python -u -m server`` with its options."""
+    options, last = program[1:-2], program[-2].removesuffix("m")
+    return [program[0], *options, *([] if last == "-" else [last])]
+
+
+def _attribute(draft: Draft, module: str) -> str:
+    """Return what the server serves of a module that is named alone."""
+    # Django's own modules have no other.
+    is_django = module.rpartition(".")[2] in ("asgi", "wsgi")
+    return "application" if is_django else draft.attribute
 
 
 def _without_threads(words: list[str]) -> list[str]:

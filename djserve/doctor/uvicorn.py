@@ -40,14 +40,36 @@ TRUE = {"1", "true", "t", "yes", "y", "on"}
 FALSE = {"0", "false", "f", "no", "n", "off"}
 
 
+_ALONE = "The socket of another flag is listened on alone."
+
+
 def host(draft: Draft, value: str) -> Outcome:
+    if "socket" in draft.seen:
+        return unneeded(_ALONE)
     draft.host = value
     return translated(f"--bind {value}")
 
 
 def port(draft: Draft, value: str) -> Outcome:
+    if "socket" in draft.seen:
+        return unneeded(_ALONE)
     draft.port = value
     return translated(f"port {value} of --bind")
+
+
+def unix_socket(draft: Draft, value: str) -> Outcome:
+    """Listen on a path, and not on --host and --port as well."""
+    draft.seen.add("socket")
+    return translated(draft.add("--bind", f"unix:{value}"))
+
+
+def descriptor(draft: Draft, value: str) -> Outcome:
+    draft.seen.add("socket")
+    return translated(draft.add("--bind", f"fd://{value}"))
+
+
+SOCKETS = (unix_socket, descriptor)
+"""They are read before the address, whose place they take."""
 
 
 def trust(draft: Draft, value: str) -> Outcome:
@@ -71,6 +93,8 @@ def level(draft: Draft, value: str) -> Outcome:
     found = VERBOSITY.get(value.lower())
     if found is None:
         return unneeded("The level info is the default.")
+    if found == "0":
+        draft.seen.add("quiet")
     return translated(draft.add("--verbosity", found))
 
 
@@ -170,7 +194,8 @@ def _hang(draft: Draft, value: str) -> Outcome:
 def finish(draft: Draft) -> list[Outcome]:
     """Add what Uvicorn does without being asked."""
     outcomes = []
-    if "access" not in draft.seen:
+    # Its level holds for the access log too.
+    if not draft.seen & {"access", "quiet"}:
         words = draft.add("--access-log", "-")
         note = "Uvicorn logs each request by default; leave it out to save that time."
         outcomes.append(translated(words, note))
@@ -189,16 +214,8 @@ RELOAD = "In development, manage.py runserver reloads, and serves static files."
 RULES: tuple[FlagRule, ...] = (
     special("--host", host, "`--bind HOST:PORT`"),
     special("--port", port, "`--bind HOST:PORT`"),
-    special(
-        "--uds",
-        lambda draft, value: translated(draft.add("--bind", f"unix:{value}")),
-        "`--bind unix:PATH`",
-    ),
-    special(
-        "--fd",
-        lambda draft, value: translated(draft.add("--bind", f"fd://{value}")),
-        "`--bind fd://N`",
-    ),
+    special("--uds", unix_socket, "`--bind unix:PATH`"),
+    special("--fd", descriptor, "`--bind fd://N`"),
     switch("--reload", "--reload", RELOAD),
     to("--reload-dir", "--reload-paths"),
     missing(

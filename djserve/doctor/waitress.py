@@ -16,7 +16,7 @@ from djserve.doctor.rules import (
     translated,
     unneeded,
 )
-from djserve.doctor.uvicorn import host, make_application, port, trust
+from djserve.doctor.uvicorn import host, make_application, port, trust, unix_socket
 from djserve.doctor.wsgi import (
     DEFAULTS,
     PROXIES,
@@ -35,11 +35,6 @@ def _listen(draft: Draft, value: str) -> Outcome:
     outcome = bind(draft, ",".join(each.replace("*:", "0.0.0.0:") for each in given))
     draft.seen.add("address")
     return outcome
-
-
-def _unix_socket(draft: Draft, value: str) -> Outcome:
-    draft.seen.add("address")
-    return translated(draft.add("--bind", f"unix:{value}"))
 
 
 def _scheme(draft: Draft, value: str) -> Outcome:
@@ -68,7 +63,7 @@ def _proxy_headers(draft: Draft, value: str) -> Outcome:
 
 def _finish(draft: Draft) -> list[Outcome]:
     """Add Waitress's own address, if none is given."""
-    if "address" in draft.seen:
+    if draft.seen & {"address", "socket"}:
         return []
     draft.host, draft.port = draft.host or "0.0.0.0", draft.port or "8080"
     return []
@@ -83,7 +78,7 @@ RULES: tuple[FlagRule, ...] = (
     special("--host", host, "`--bind HOST:PORT`", "0.0.0.0 by default."),
     special("--port", port, "`--bind HOST:PORT`", "8080 by default."),
     special("--listen", _listen, "`--bind`, once for each"),
-    special("--unix-socket", _unix_socket, "`--bind unix:PATH`"),
+    special("--unix-socket", unix_socket, "`--bind unix:PATH`"),
     to("--unix-socket-perms", "--unix-mode", "666 by default; 600 in Waitress."),
     needless("--ipv4", "The address says it.", values="0"),
     needless("--no-ipv4", "The address says it.", values="0"),

@@ -16,7 +16,8 @@ _NESTED = r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"
 
 _TOKEN = re.compile(
     rf"""
-    (?P<space>(?:\s|\\\r?\n)+)
+    (?P<space>(?:[^\S\n]|\\(?:\r?\n|\Z))+)
+    | (?P<comment>(?<![^\s;&|()])\#[^\n]*)
     | (?P<redirection>\d*(?:<<?|>>?)(?:&\d*-?)?\s*(?:[^\s;&|<>()]+)?)
     | (?P<word>(?:
         \${_NESTED}
@@ -27,7 +28,7 @@ _TOKEN = re.compile(
         | \\.
         | [^\s"'`\\;&|<>()]
       )+)
-    | (?P<operator>&&|\|\||[;&|()]|[<>])
+    | (?P<operator>&&|\|\||[;&|()\n]|[<>])
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -64,7 +65,7 @@ def split_commands(line: str) -> list[Command]:
                 start = token.start()
             words.append(_read(token[0]))
             end = position
-        elif token.lastgroup == "redirection":
+        elif token.lastgroup in ("redirection", "comment"):
             # What follows a redirection belongs to what comes after, operators apart.
             tail = 1
         elif token.lastgroup == "operator":

@@ -61,10 +61,11 @@ def mount_folder(draft: Draft, prefix: str, folder: str) -> Outcome:
 def module_of(name: str) -> str:
     """Return the module of a script's path, and any other name as it is."""
     # "shop.wsgi" is a module, "/srv/shop.wsgi" a script.
-    if not re.search(r"\.py$|/.*\.wsgi$", name) or ":" in name:
+    path, colon, attribute = name.partition(":")
+    if not re.search(r"\.py$|/.*\.wsgi$", path):
         return name
-    stem = name.rpartition(".")[0].removeprefix("./").strip("/")
-    return ".".join(stem.split("/")[-2:])
+    stem = path.rpartition(".")[0].removeprefix("./").strip("/")
+    return ".".join(stem.split("/")[-2:]) + colon + attribute
 
 
 def is_true(value: str) -> bool:

@@ -90,6 +90,13 @@ def test_flag_becomes_djserves(given: str, expected: str) -> None:
     assert found.command == f"djserve {words}--proxy-headers app:app"
 
 
+def test_every_folder_of_the_path_is_kept() -> None:
+    found = translate("gunicorn app:app --pythonpath /a,/b")
+
+    # gunicorn puts each of them first: the last one is searched first.
+    assert found.command == ("env PYTHONPATH=/b:/a djserve --proxy-headers app:app")
+
+
 def test_threads_are_a_setting_of_runasgi() -> None:
     found = translate("gunicorn app:app --threads 8", is_django=True)
 

@@ -29,6 +29,15 @@ async def application(scope, receive, send):
         ("exec daphne -v0 a:b", "exec djserve --verbosity 0 a:b"),
         ("/venv/bin/daphne -v0 a:b", "/venv/bin/djserve --verbosity 0 a:b"),
         ("python -m daphne -v0 a:b", "python -m djserve --verbosity 0 a:b"),
+        ("python -u -m daphne -v0 a:b", "python -u -m djserve --verbosity 0 a:b"),
+        (
+            "python3.13 -Wd -X dev -m daphne -v0 a:b",
+            "python3.13 -Wd -X dev -m djserve --verbosity 0 a:b",
+        ),
+        ("python -um daphne -v0 a:b", "python -u -m djserve --verbosity 0 a:b"),
+        ("py -3.13 -m daphne -v0 a:b", "py -3.13 -m djserve --verbosity 0 a:b"),
+        ("daphne -v0 a:b # one", "djserve --verbosity 0 a:b # one"),
+        ("./m.sh\ndaphne -v0 \\\n a:b", "./m.sh\ndjserve --verbosity 0 a:b"),
         ("ddtrace-run daphne -v0 a:b", "ddtrace-run djserve --verbosity 0 a:b"),
         ("poetry run daphne -v0 a:b", "poetry run djserve --verbosity 0 a:b"),
         ("A=b daphne -v0 a:b", "A=b djserve --verbosity 0 a:b"),
@@ -71,6 +80,56 @@ def test_application_of_gunicorn(name: str, expected: str) -> None:
     assert found.command.replace("--proxy-protocol ", "") == f"djserve {expected}"
 
 
+@pytest.mark.parametrize(
+    ("line", "application"),
+    [
+        ("hypercorn shop", "shop:app"),
+        ("hypercorn mysite.asgi", "mysite.asgi:application"),
+        ("hypercorn asgi:shop:app", "shop:app"),
+        ("hypercorn wsgi:mysite.wsgi:application", "mysite.asgi:application"),
+        ("hypercorn mysite/asgi.py:application", "mysite.asgi:application"),
+        ("granian --interface asgi shop", "shop:app"),
+        ("gunicorn shop", "shop:application"),
+    ],
+)
+def test_application_is_the_one_that_the_server_finds(
+    line: str, application: str
+) -> None:
+    assert translate(line).command.split()[-1] == application
+
+
+@pytest.mark.parametrize(
+    ("line", "is_named"),
+    [
+        ("gunicorn shop:app", True),
+        ("gunicorn shop:app -k gthread", True),
+        ("hypercorn wsgi:shop:app", True),
+        ("gunicorn shop:app -k uvicorn.workers.UvicornWorker", False),
+        ("gunicorn shop:app -k shop.workers.Worker", False),
+        ("gunicorn mysite.wsgi", False),
+        ("hypercorn shop:app", False),
+    ],
+)
+def test_wsgi_application_without_an_asgi_one_is_named(
+    line: str, is_named: bool
+) -> None:
+    notes = [each.note for each in translate(line).outcomes]
+
+    assert any("WsgiToAsgi" in note for note in notes) is is_named
+
+
+def test_options_of_python_stay_with_managepy() -> None:
+    assert translate("python -u -m daphne -v0 a:b", is_django=True).command == (
+        "python -u manage.py runasgi --verbosity 0"
+    )
+
+
+@pytest.mark.parametrize("line", ["python run.py -m daphne a:b", "pip -m daphne a:b"])
+def test_module_is_one_that_python_runs(line: str) -> None:
+    with pytest.raises(NoServer):
+        translate(line)
+
+
 def test_django_project_is_served_by_its_command() -> None:
     line = "/venv/bin/gunicorn --pythonpath src mysite.wsgi"
 
@@ -98,7 +157,7 @@ def test_value_that_djserve_refuses_is_named() -> None:
         "daphne -b 127.0.0.1 -p {port} -t 60 --proxy-headers shop:application",
         "uvicorn shop:application --port {port} --ws-max-size 99 --loop asyncio",
         "gunicorn -b 127.0.0.1:{port} -k uvicorn.workers.UvicornWorker -t 90 shop",
-        "hypercorn -b 127.0.0.1:{port} --keep-alive 9 --access-logfile - shop",
+        "hypercorn -b 127.0.0.1:{port} --access-logfile - shop:application",
         "GRANIAN_PORT={port} granian --interface asginl shop:application --no-ws",
     ],
 )

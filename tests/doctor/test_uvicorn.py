@@ -36,6 +36,8 @@ def test_every_flag_of_the_package_is_known() -> None:
         ("--port $PORT", "--bind 127.0.0.1:$PORT"),
         ("--uds /run/x.sock", "--bind unix:/run/x.sock"),
         ("--fd 3", "--bind fd://3"),
+        ("--port 80 --uds /run/x.sock --host ::", "--bind unix:/run/x.sock"),
+        ("--fd 3 --port 80", "--bind fd://3"),
         ("--workers 4", "--workers 4"),
         ("--ws-max-size 100", "--websocket-message-size-limit 100"),
         ("--ws-max-queue 0", "--websocket-queue-limit 1"),
@@ -93,6 +95,12 @@ def test_what_is_on_by_default_can_be_off() -> None:
     found = translate("uvicorn app:app --no-access-log --no-proxy-headers")
 
     assert found.command == "djserve --no-proxy-headers app:app"
+
+
+def test_level_above_info_silences_the_access_log() -> None:
+    found = translate("uvicorn app:app --log-level warning")
+
+    assert found.command == "djserve --verbosity 0 --proxy-headers app:app"
 
 
 def test_factory_and_folder() -> None:

@@ -17,6 +17,8 @@ from djserve.doctor.words import Unreadable, join, split_commands
         ("a \\\n  b", ("a", "b")),
         ('a --x="y z"', ("a", "--x=y z")),
         ("a ''", ("a", "")),
+        ("a -w 4 \\", ("a", "-w", "4")),
+        ("a b#c # d 'e", ("a", "b#c")),
         ("a $PORT ${PORT:-80}", ("a", "$PORT", "${PORT:-80}")),
         ('a "0.0.0.0:$PORT"', ("a", "0.0.0.0:$PORT")),
         ("a $(nproc) `nproc`", ("a", "$(nproc)", "`nproc`")),

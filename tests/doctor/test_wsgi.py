@@ -18,6 +18,7 @@ from djserve.doctor.wsgi import body_size, header_size, module_of, mount_folder
         ("/srv/site/shop/wsgi.py", "shop.wsgi"),
         ("wsgi.py", "wsgi"),
         ("/srv/shop.wsgi", "srv.shop"),
+        ("shop/asgi.py:app", "shop.asgi:app"),
         ("", ""),
     ],
 )
