@@ -65,7 +65,8 @@ def _read_text(path: str) -> str:
 
 def _open_pipe(path: str) -> int | None:
     """Open what a shell's ``<(command)`` stands for; None for anything else."""
-    if not stat.S_ISFIFO(os.stat(path).st_mode):
+    # Windows has pipes with names, and no poll.
+    if not stat.S_ISFIFO(os.stat(path).st_mode) or not hasattr(select, "poll"):
         return None
     return os.open(path, READ)
 

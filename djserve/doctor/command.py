@@ -67,7 +67,7 @@ def _load_settings(folder: Path) -> tuple[Any, str]:
     """Return Django's settings, or None and why there are none."""
     name = os.environ.get("DJANGO_SETTINGS_MODULE") or _find_settings(folder)
     if not name:
-        return None, ""
+        return None, _find_project_below(folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = name
     sys.path.insert(0, str(folder.resolve()))
     try:
@@ -87,11 +87,22 @@ def _load_settings(folder: Path) -> tuple[Any, str]:
     return settings, ""
 
 
+def _find_project_below(folder: Path) -> str:
+    """Return what to do for the settings of src/manage.py, "" without such a file."""
+    found = sorted(folder.glob("*/manage.py"))
+    if not found:
+        return ""
+    below = found[0].parent
+    return f"{below.name}/manage.py: its settings, by python -m djserve.doctor {below}"
+
+
 def _find_settings(folder: Path) -> str:
     """Return the settings that manage.py names."""
     try:
         text = (folder / "manage.py").read_text("utf-8", "replace")
     except OSError:
         return ""
-    match = re.search(r"DJANGO_SETTINGS_MODULE['\"]\s*,\s*['\"]([\w.]+)", text)
+    match = re.search(
+        r"DJANGO_SETTINGS_MODULE['\"]\s*(?:,|\]\s*=)\s*['\"]([\w.]+)", text
+    )
     return match[1] if match else ""

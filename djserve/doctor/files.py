@@ -20,6 +20,7 @@ from djserve.doctor.compose import ComposeService, read_services
 from djserve.doctor.translate import SERVERS
 from djserve.doctor.words import join, quote
 from djserve.errors import ConfigError
+from djserve.system import read_regular
 
 SKIPPED = {"node_modules", "__pycache__", "site-packages", "build", "dist", "static"}
 SKIPPED |= {"staticfiles", "media", "venv", "env", "htmlcov", "docs", "tests", "test"}
@@ -94,7 +95,9 @@ def read_files(folder: Path) -> Files:
         try:
             if path.stat().st_size > LARGEST:
                 continue
-            read(files, name, path.read_text("utf-8", "replace"))
+            # Not path.read_text(): a FIFO would hold it up for ever.
+            text = read_regular(path).decode("utf-8", "replace")
+            read(files, name, text.replace("\r\n", "\n"))
         except (OSError, ValueError, SyntaxError, RecursionError) as error:
             files.unreadable.append(f"{name}: {error}")
     return files
@@ -187,11 +190,15 @@ def _read_procfile(files: Files, path: str, text: str) -> None:
 def _read_dockerfile(files: Files, path: str, text: str) -> None:
     found: dict[str, tuple[int, object]] = {}
     variables: dict[str, str] = {}
+    stages: dict[str, dict[str, str]] = {}
     for number, line in _join_lines(text):
         word, _, rest = line.strip().partition(" ")
         if word.upper() == "FROM":
             found.clear()
-            variables.clear()
+            names = [each for each in rest.split() if not each.startswith("--")]
+            # A stage has the environment of the one that it is built from.
+            variables = dict(stages.get(names[0].lower(), {})) if names else {}
+            stages[names[-1].lower() if names else ""] = variables
         elif word.upper() == "ENV":
             variables.update(_read_variables(rest))
         elif word.upper() in ("CMD", "ENTRYPOINT"):

@@ -73,6 +73,16 @@ def test_settings_that_fail_are_named(tmp_path: Path, settings: str) -> None:
 
 
 @pytest.mark.e2e
+def test_settings_below_are_named(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "manage.py").touch()
+    result = run(tmp_path, "-m", "djserve.doctor")
+
+    assert result.returncode == 0, result.stderr
+    assert "python -m djserve.doctor src" in result.stdout
+
+
+@pytest.mark.e2e
 def test_management_command(tmp_path: Path) -> None:
     make_project(tmp_path, "SECRET_KEY = 'x'\nINSTALLED_APPS = ['djserve']\n")
     report = run(tmp_path, "manage.py", "djserve", "doctor")

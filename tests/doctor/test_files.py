@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,29 @@ def test_proxies_are_found(tmp_path: Path) -> None:
     (tmp_path / "redis.conf").write_text("port 6379")
 
     assert [path for path, _ in read_files(tmp_path).proxies] == ["nginx.conf"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+def test_fifo_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "Procfile")
+    (tmp_path / "Procfile.dev").write_text(f"web: {START}\r\n")
+    files = read_files(tmp_path)
+
+    assert [start.text for start in files.starts] == [START]
+    assert len(files.unreadable) == 1
+    assert "it is a FIFO" in files.unreadable[0]
+
+
+def test_stage_has_the_environment_of_the_one_that_it_is_built_from(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "Dockerfile").write_text(
+        "FROM --platform=linux/amd64 python:3 AS Base\n"
+        "ENV GUNICORN_CMD_ARGS=-w3\n"
+        "FROM python:3 AS other\n"
+        "FROM base\n"
+        "CMD gunicorn mysite.wsgi\n"
+    )
+    (start,) = read_files(tmp_path).starts
+
+    assert start.text == "GUNICORN_CMD_ARGS=-w3 gunicorn mysite.wsgi"

@@ -17,6 +17,11 @@ from djserve.doctor.words import Unreadable, join, split_commands
         ("a \\\n  b", ("a", "b")),
         ('a --x="y z"', ("a", "--x=y z")),
         ("a ''", ("a", "")),
+        # Of supervisord.
+        (
+            "a -u /d%(process_num)d.sock -v 2",
+            ("a", "-u", "/d%(process_num)d.sock", "-v", "2"),
+        ),
         ("a -w 4 \\", ("a", "-w", "4")),
         ("a b#c # d 'e", ("a", "b#c")),
         ("a $PORT ${PORT:-80}", ("a", "$PORT", "${PORT:-80}")),
