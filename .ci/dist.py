@@ -34,6 +34,7 @@ def main() -> int:
         "--no-install", action="store_true", help="do not install what was built"
     )
     options = parser.parse_args()
+    warn_of_changes()
     epoch = os.environ.get("SOURCE_DATE_EPOCH") or run(
         "git", "log", "-1", "--format=%ct"
     )
@@ -62,6 +63,16 @@ def run(*command: str, cwd: Path = ROOT, **variables: str) -> str:
     if result.returncode:
         sys.exit(f"{' '.join(command)}:\n{result.stdout}{result.stderr}")
     return result.stdout.strip()
+
+
+def warn_of_changes(folder: Path = ROOT) -> None:
+    """Name the files whose changes are not in the commit that is built."""
+    status = ("git", "status", "--porcelain", "--untracked-files=no")
+    changed = [
+        line.split(maxsplit=1)[1] for line in run(*status, cwd=folder).splitlines()
+    ]
+    if changed:
+        print(f"Not committed, so not built: {', '.join(changed)}", file=sys.stderr)
 
 
 def build(folder: Path, epoch: int) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import subprocess
 import tarfile
 from pathlib import Path
 from types import ModuleType
@@ -56,3 +57,21 @@ def test_source_distributions_of_two_times_are_the_same(
         packed.append(path.read_bytes())
 
     assert packed[0] == packed[1]
+
+
+@pytest.mark.e2e
+def test_changes_that_are_not_committed_are_named(
+    dist: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("1")
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "a"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    dist.warn_of_changes(tmp_path)
+    assert capsys.readouterr().err == ""
+
+    (tmp_path / "b.py").write_text("2")
+    (tmp_path / "new.py").write_text("3")
+    dist.warn_of_changes(tmp_path)
+    assert capsys.readouterr().err == "Not committed, so not built: b.py\n"
