@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from typing import TYPE_CHECKING
 
@@ -134,3 +135,14 @@ def test_pipe_that_nothing_was_written_to_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing was written to it"):
         load_env_file(str(path), {})
     opened.join(60)
+
+
+def test_pipe_is_named_on_a_system_without_poll(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    monkeypatch.delattr(select, "poll")
+
+    with pytest.raises(ConfigError, match="cannot be read: it is a FIFO"):
+        load_env_file(str(path), {})
