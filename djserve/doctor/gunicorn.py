@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from djserve.doctor.rules import (
+    STATSD,
     Draft,
     FlagRule,
     KnownServer,
@@ -13,6 +14,8 @@ from djserve.doctor.rules import (
     missing,
     needless,
     special,
+    statsd_host_becomes,
+    statsd_tags_become,
     switch,
     to,
     translated,
@@ -31,7 +34,6 @@ from djserve.doctor.uvicorn import (
 _WSGI_WORKERS = {"", "sync", "gthread", "gevent", "eventlet", "tornado"}
 _STREAMS = {"-", "/dev/stdout", "/dev/fd/1", "/proc/1/fd/1"}
 _SYSLOG = "Set a SysLogHandler in LOGGING of Django's settings."
-STATSD = "The metrics have djserve's names, and are sent every 10 seconds."
 START_BY_MANAGER = "Have systemd or a container keep the server running."
 FRAMES = "Frames are of 16 KiB; a larger one needs more memory and saves little."
 _DIRTY = "Work outside requests belongs in a task queue."
@@ -107,16 +109,6 @@ def _request_line(draft: Draft, value: str) -> Outcome:
     if value == "0":
         return unneeded("The limit is 16 KiB, and there is always one.")
     return translated(draft.add("--request-line-limit", value))
-
-
-def statsd_host_becomes(draft: Draft, value: str) -> Outcome:
-    address = value.replace("unix://", "unix:")
-    return translated(draft.add("--statsd", address), STATSD)
-
-
-def statsd_tags_become(draft: Draft, value: str) -> Outcome:
-    tags = [tag for tag in value.replace(" ", "").split(",") if tag]
-    return translated(" ".join(draft.add("--statsd-tags", tag) for tag in tags))
 
 
 def _directory(draft: Draft, value: str) -> Outcome:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from djserve.doctor.gunicorn import (
     FRAMES,
     START_BY_MANAGER,
-    STATSD,
     access_log,
     bind,
     configuration,
     error_log,
     socket_mode,
-    statsd_host_becomes,
-    statsd_tags_become,
 )
 from djserve.doctor.rules import (
+    STATSD,
     Draft,
     FlagRule,
     Kind,
@@ -24,6 +22,8 @@ from djserve.doctor.rules import (
     missing,
     needless,
     special,
+    statsd_host_becomes,
+    statsd_tags_become,
     switch,
     to,
     translated,

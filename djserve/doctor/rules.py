@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+STATSD = "The metrics have djserve's names, and are sent every 10 seconds."
+
 
 class Kind(Enum):
     """What happened to a flag."""
@@ -144,6 +146,16 @@ def unneeded(note: str) -> Outcome:
 
 def lacking(note: str) -> Outcome:
     return Outcome(Kind.MISSING, "", "", note)
+
+
+def statsd_host_becomes(draft: Draft, value: str) -> Outcome:
+    address = value.replace("unix://", "unix:")
+    return translated(draft.add("--statsd", address), STATSD)
+
+
+def statsd_tags_become(draft: Draft, value: str) -> Outcome:
+    tags = [tag for tag in value.replace(" ", "").split(",") if tag]
+    return translated(" ".join(draft.add("--statsd-tags", tag) for tag in tags))
 
 
 @dataclass(frozen=True, slots=True)
