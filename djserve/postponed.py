@@ -8,7 +8,8 @@ for a client. None of them has a switch for that.
 
 A stand-in takes such a module's place while the other is imported, and only then: an
 import that follows gets the module itself. The other keeps the stand-in, and gets from
-it all that the module has.
+it all that the module has. A process with other threads imports as usual, since these
+would see a module come and go: Django's reloader looks each of them up.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ def postponed(*names: str) -> Iterator[None]:
     A package comes before its modules. A name "module:attribute" is for what others
     import from the module, to call it.
     """
+    if len(sys._current_frames()) > 1:
+        yield
+        return
     added: dict[str, StandIn] = {}
     for name in names:
         module, _, attribute = name.partition(":")

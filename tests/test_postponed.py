@@ -63,6 +63,8 @@ def heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "heavy_package" / "inner.py").write_text("VALUE = 2\n")
     (tmp_path / "heavy_user.py").write_text(USER)
     monkeypatch.syspath_prepend(tmp_path)
+    # Other tests may have left threads.
+    monkeypatch.setattr(sys, "_current_frames", lambda: {1: None})
     for name in ("part", "package", "package.inner", "user"):
         # Set, so that what the test imports is taken back.
         monkeypatch.setitem(sys.modules, f"heavy_{name}", None)
@@ -119,6 +121,17 @@ def test_stand_in_goes_although_the_import_fails() -> None:
         import_module("heavy_nothing")
 
     assert not {"heavy_part", "heavy_package"} & sys.modules.keys()
+
+
+@pytest.mark.usefixtures("heavy")
+def test_other_threads_see_no_module_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "_current_frames", lambda: {1: None, 2: None})
+    with postponed(*NAMES):
+        assert not {"heavy_part", "heavy_package"} & sys.modules.keys()
+        user = import_module("heavy_user")
+
+    assert {"heavy_part", "heavy_package"} <= sys.modules.keys()
+    assert user.value() == 1
 
 
 def test_module_that_does_not_exist_says_so_when_it_is_used() -> None:

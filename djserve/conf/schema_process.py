@@ -14,8 +14,8 @@ class WorkersConfig(Values):
 
     workers: int | None = setting(
         1,
-        "Worker processes; auto, or None in the settings, is one for each CPU that the "
-        "process may use, by its affinity and its container's quota.",
+        "Worker processes; auto, or None in the settings, is one for each CPU that "
+        "may be used.",
         aliases=("-w",),
         minimum=1,
         none_word="auto",

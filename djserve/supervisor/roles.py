@@ -44,18 +44,19 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
         from djserve.supervisor.loader import run_child
 
         return run_child(environment, config, program)
-    if uses_django() and (needs_supervisor(config) or is_successor()):
+    is_supervised = needs_supervisor(config) or is_successor()
+    if is_supervised and config.http3.http3:
+        keys = ", ".join(find_supervised(config)) or "NOTIFY_SOCKET"
+        raise ConfigError(
+            [f"HTTP3: served by one process alone, and {keys} needs a supervisor"]
+        )
+    if is_supervised and uses_django():
         become_supervisor(config)
     activated = adopt_activation(config.bind, config.redirect)
     is_activated = activated is not config.bind
     config = replace(config, bind=activated)
     inheritance = Inheritance.take()
     if needs_supervisor(config) or inheritance is not None:
-        if config.http3.http3:
-            keys = ", ".join(find_supervised(config)) or "NOTIFY_SOCKET"
-            raise ConfigError(
-                [f"HTTP3: served by one process alone, and {keys} needs a supervisor"]
-            )
         hold_signals()
         # A server alone needs nothing of it.
         from djserve.supervisor.arbiter import Arbiter

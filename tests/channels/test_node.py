@@ -341,7 +341,7 @@ def test_process_comes_back_to_its_folder_once_it_can(
         await wait_until(lambda: len(glob.glob(f"{folder}/*/*")) == 2)
         await here.group_send("room", message(2))
         assert await waiting == message(2)
-        assert caplog.text.count("cut off from other") == 1
+        assert caplog.text.count("Channel layer: cut off from other") == 1
 
     asyncio.run(scenario())
 
