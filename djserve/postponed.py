@@ -8,12 +8,13 @@ for a client. None of them has a switch for that.
 
 A stand-in takes such a module's place while the other is imported, and only then: an
 import that follows gets the module itself. The other keeps the stand-in, and gets from
-it all that the module has. A process with other threads imports as usual, since these
-would see a module come and go: Django's reloader looks each of them up.
+it all that the module has. Under Django's reloader all is imported as usual: its thread
+looks every name of sys.modules up, and must not meet one that has gone.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from importlib import import_module
@@ -22,6 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# The variable by which a process knows that Django's reloader has started it.
+_RELOADED = "RUN_MAIN"
 
 
 class StandIn(ModuleType):
@@ -43,7 +47,7 @@ def postponed(*names: str) -> Iterator[None]:
     A package comes before its modules. A name "module:attribute" is for what others
     import from the module, to call it.
     """
-    if len(sys._current_frames()) > 1:
+    if os.environ.get(_RELOADED) == "true":
         yield
         return
     added: dict[str, StandIn] = {}
