@@ -265,8 +265,22 @@ def test_flush_reaches_the_other_processes(make_layer: MakeLayer) -> None:
     asyncio.run(scenario())
 
 
+def remove_folder(folder: str) -> None:
+    (place,) = os.listdir(folder)
+    shutil.rmtree(os.path.join(folder, place))
+
+
+def remove_register(folder: str) -> None:
+    (register,) = glob.glob(f"{folder}/*/*.map")
+    os.unlink(register)
+
+
+@pytest.mark.parametrize("clean", [remove_folder, remove_register])
 def test_process_comes_back_to_a_folder_that_was_cleaned(
-    make_layer: MakeLayer, folder: str, monkeypatch: pytest.MonkeyPatch
+    make_layer: MakeLayer,
+    folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+    clean: Callable[[str], None],
 ) -> None:
     monkeypatch.setattr(node, "_CHECK_FOLDER", 0.0)
     monkeypatch.setattr(node, "_BEAT", 0.01)
@@ -277,31 +291,8 @@ def test_process_comes_back_to_a_folder_that_was_cleaned(
         await there.group_add("room", channel)
         waiting = asyncio.create_task(there.receive(channel))
         await settle()
-        (place,) = os.listdir(folder)
-        shutil.rmtree(os.path.join(folder, place))
+        clean(folder)
         await wait_until(lambda: len(glob.glob(f"{folder}/*/*")) == 2)
-        await here.group_send("room", message(1))
-
-        assert await waiting == message(1)
-
-    asyncio.run(scenario())
-
-
-def test_process_comes_back_if_only_its_register_was_removed(
-    make_layer: MakeLayer, folder: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(node, "_CHECK_FOLDER", 0.0)
-    monkeypatch.setattr(node, "_BEAT", 0.01)
-
-    async def scenario() -> None:
-        here, there = make_layer(), make_layer()
-        channel = await there.new_channel()
-        await there.group_add("room", channel)
-        waiting = asyncio.create_task(there.receive(channel))
-        await settle()
-        (register,) = glob.glob(f"{folder}/*/*.map")
-        os.unlink(register)
-        await wait_until(lambda: os.path.exists(register))
         await here.group_send("room", message(1))
 
         assert await waiting == message(1)
