@@ -18,7 +18,7 @@ from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
 
 from demo_project.notifications import services
-from demo_project.realtime.access import is_signed_in
+from demo_project.realtime.access import SignIn
 from demo_project.realtime.groups import (
     GROUPS_LAYER,
     account_group,
@@ -41,13 +41,14 @@ async def events_for(
     groups = [inbox_group(user.pk), account_group(user.pk)]
     if session_key:
         groups.append(session_group(session_key))
+    sign_in = SignIn(user, session_key)
     async with _subscribed(groups) as channel:
         if start is None:
             start = await database_sync_to_async(services.newest_serial)(user)
         yield b": connected\n\n"
         while True:
             # The event that tells of the session's end may have been lost.
-            if not await database_sync_to_async(is_signed_in)(user, session_key):
+            if not await database_sync_to_async(sign_in.holds)():
                 return
             for note in await database_sync_to_async(services.after)(user, start):
                 start = note.serial
