@@ -69,9 +69,12 @@ class Heartbeat:
         beat()
 
     def stop(self) -> None:
-        """Beat no more; called on the loop."""
-        if self._next_beat is not None:
-            self._next_beat.cancel()
+        """Beat a last time, if it has begun: what came since the last beat counts."""
+        if self._next_beat is None:
+            return
+        self._next_beat.cancel()
+        self._next_beat = None
+        self._write(time.monotonic(), 0.0)
 
     def _write(self, now: float, lag: float) -> None:
         numbers, server = self._numbers, self._server
@@ -135,14 +138,14 @@ class LocalMonitor:
 
     def publish_last(self) -> None:
         """Send the last figures where they are sent away; called once, at the end."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         publisher, self._publisher = self._publisher, None
         if publisher is not None and self._server is not None:
             publisher.close(self.figures())
 
     def close(self) -> None:
         """Stop, if the loop and the process run on; called once."""
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
         if self._probe_server is not None:
             self._probe_server.close()
         self.publish_last()

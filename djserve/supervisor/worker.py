@@ -117,9 +117,12 @@ def run_worker(
 
             watch = Watch(server_ready, board, link.put_around)
             signals = (signal.SIGTERM,)
-            return serve_application(
-                loaded.application, config, reactor, watch, signals, loaded.files
-            )
+            try:
+                return serve_application(
+                    loaded.application, config, reactor, watch, signals, loaded.files
+                )
+            finally:
+                link.server_ended()
         except ConfigError as error:
             channel.send(encode_event(Failed(error.problems)))
             raise
@@ -150,6 +153,7 @@ class SupervisorLink:
         self._has_control = has_control
         self._program = program
         self._server: Server | None = None
+        self._heartbeat: Heartbeat | None = None
         self._waiting: list[asyncio.Future[str]] = []
 
     def server_ready(self, server: Server) -> None:
@@ -157,10 +161,17 @@ class SupervisorLink:
         self._server = server
         if self._has_control:
             server.calls.note_beginnings()
-        Heartbeat(self._board, server, self._program.thread_stats).start(self._loop)
+        thread_stats = self._program.thread_stats
+        self._heartbeat = Heartbeat(self._board, server, thread_stats)
+        self._heartbeat.start(self._loop)
         self._loop.add_reader(self._channel.fileno(), self._receive)
         loop = describe_loop(self._loop)
         self._tell(WorkerReady(os.getpid(), loop))
+
+    def server_ended(self) -> None:
+        """Write down what the supervisor adds to its totals once the worker is gone."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
 
     def put_around(self, application: Application) -> Application:
         """Put around the application what a supervisor may ask for."""

@@ -240,6 +240,26 @@ def test_stop_is_seen_at_the_next_beat(
     assert board.numbers[Figure.IS_DRAINING] == 1
 
 
+def test_last_beat_has_what_came_since_the_one_before(
+    board: Board, beating: Server, loop: VirtualTimeLoop
+) -> None:
+    heartbeat = Heartbeat(board, beating)
+    heartbeat.start(loop)
+    beating.stop()
+    heartbeat.stop()
+    assert board.numbers[Figure.IS_DRAINING] == 1
+
+    last = board.numbers[Figure.HEARTBEAT]
+    loop.run_until_complete(asyncio.sleep(INTERVAL * 3))
+    assert board.numbers[Figure.HEARTBEAT] == last
+
+
+def test_heart_that_never_beat_has_no_last_beat(board: Board, beating: Server) -> None:
+    Heartbeat(board, beating).stop()
+
+    assert board.numbers[Figure.HEARTBEAT] == 0
+
+
 def test_threads_are_told_where_there_are_any(
     board: Board, beating: Server, loop: VirtualTimeLoop
 ) -> None:
