@@ -279,8 +279,15 @@ class Server:
             return lambda listeners: []
         from djserve.server.quic import prepare_quic
 
-        tls, http2 = self._config.tls, self._config.http2
-        return prepare_quic(self._loop, tls, http2, self.certificates, self._factory)
+        config = self._config
+        return prepare_quic(
+            self._loop,
+            config.tls,
+            config.http,
+            config.http2,
+            self.certificates,
+            self._factory,
+        )
 
     async def _end(self) -> None:
         """Drain within the deadline, cancel what is left, shut the application down."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
 
-    from djserve.conf.schema import HTTP2Config, TLSConfig
+    from djserve.conf.schema import HTTP2Config, HTTPConfig, TLSConfig
     from djserve.net.certificates import Certificates
     from djserve.net.listeners import Listener
     from djserve.net.quic.listener import QUICListener
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def prepare_quic(
     loop: asyncio.AbstractEventLoop,
     tls: TLSConfig,
+    http: HTTPConfig,
     http2: HTTP2Config,
     certificates: Certificates,
     factory: ConnectionFactory,
@@ -59,6 +60,7 @@ def prepare_quic(
                         configure,
                         factory.open_streams,
                         http2.http2_stream_limit,
+                        http.header_timeout,
                     )
                 )
                 factory.offer_http3(port)

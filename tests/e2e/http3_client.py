@@ -139,6 +139,9 @@ class Client(QuicConnectionProtocol):
     async def fetch(self, path: str, **request: Any) -> Response:
         return await self.answer(self.request(path, **request))
 
+    async def wait_closed(self) -> None:
+        """Do not: it takes a multiple of the round trip, which load makes long."""
+
     async def closed(self) -> ConnectionTerminated:
         await self.wait_until(lambda: self.terminated)
         assert self.terminated is not None

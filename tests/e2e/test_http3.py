@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import re
 import signal
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,11 @@ import trustme
 from aioquic.buffer import encode_uint_var
 from aioquic.h3.connection import ErrorCode, FrameType, StreamType, encode_frame
 from aioquic.quic.stream import QuicStream
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from websockets.frames import Frame, Opcode
 
 from tests.conftest import find_free_port, server_starter
-from tests.e2e.http3_client import Client, open_client
+from tests.e2e.http3_client import Client
+from tests.e2e.http3_server import Server, fill, quic_arguments, serve_folder
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -34,146 +31,10 @@ UPLOAD_SIZE = 2 * MIB
 STREAM_WINDOW = 256 * 1024
 WAIT_LIMIT = MIB
 
-APPLICATION = """
-import asyncio
-
-held = asyncio.Event()
-sent = ended = 0
-
-
-async def app(scope, receive, send):
-    global sent, ended
-    if scope["type"] == "lifespan":
-        raise NotImplementedError
-    if scope["type"] == "websocket":
-        return await echo(scope, receive, send)
-    path = scope["path"]
-    if path == "/count":
-        await respond(send, b"%d" % await count(receive))
-    elif path == "/held":
-        await held.wait()
-        await respond(send, b"%d" % await count(receive))
-    elif path == "/release":
-        held.set()
-        await respond(send, b"")
-    elif path == "/stream":
-        await send({"type": "http.response.start", "status": 200})
-        for _ in range(int(scope["query_string"])):
-            await send_part(send, b"x" * 65536, True)
-            sent += 65536
-        await send_part(send, b"", False)
-    elif path == "/sent":
-        await respond(send, b"%d" % sent)
-    elif path == "/wait":
-        await send({"type": "http.response.start", "status": 200})
-        await send_part(send, b"begun", True)
-        message = await receive()
-        while message["type"] != "http.disconnect":
-            message = await receive()
-        ended += 1
-    elif path == "/ended":
-        await respond(send, b"%d" % ended)
-    elif path == "/scope":
-        tls = scope["extensions"]["tls"]
-        await respond(send, repr((scope["http_version"], scope["scheme"],
-            scope["path"], scope["query_string"], tls["tls_version"],
-            tls["server_cert"][:10], sorted(scope["extensions"]))).encode())
-    elif path == "/trailers":
-        await send({"type": "http.response.start", "status": 200, "trailers": True})
-        await send_part(send, b"content", False)
-        await send({"type": "http.response.trailers",
-            "headers": [(b"x-sum", b"7")], "more_trailers": False})
-    elif path == "/hints":
-        await send({"type": "http.response.early_hint", "links": [b"</a>"]})
-        await respond(send, b"hinted")
-    elif path == "/status":
-        await respond(send, b"content", int(scope["query_string"]))
-    elif path == "/fail":
-        await send({"type": "http.response.start", "status": 200})
-        await send_part(send, b"begun", True)
-        raise RuntimeError("as planned")
-    else:
-        await respond(send, path.encode())
-
-
-async def echo(scope, receive, send):
-    await receive()
-    await send({"type": "websocket.accept"})
-    while (message := await receive())["type"] == "websocket.receive":
-        await send({**message, "type": "websocket.send"})
-
-
-async def count(receive):
-    size, more = 0, True
-    while more:
-        message = await receive()
-        size += len(message.get("body", b""))
-        more = message.get("more_body")
-    return size
-
-
-async def respond(send, body, status=200):
-    await send({"type": "http.response.start", "status": status})
-    await send_part(send, body, False)
-
-
-async def send_part(send, body, more):
-    await send({"type": "http.response.body", "body": body, "more_body": more})
-"""
-
-
-class Server:
-    """A server in a process of its own, and what a client needs for it."""
-
-    def __init__(self, process: Any, port: int, folder: Path) -> None:
-        self.process = process
-        self.port = port
-        self.folder = folder
-
-    def talk(
-        self,
-        conversation: Callable[[Client], Awaitable[Any]],
-        kind: type[Client] = Client,
-        **options: Any,
-    ) -> Any:
-        """Run a conversation on a connection of its own; return what it returns."""
-
-        async def run() -> Any:
-            ca = self.folder / "ca.pem"
-            async with open_client(self.port, ca, kind, **options) as client:
-                return await conversation(client)
-
-        return asyncio.run(run())
-
-    @property
-    def log(self) -> str:
-        return str(self.process.log.read_text())
-
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-def fill(folder: Path, authority: trustme.CA) -> Path:
-    (folder / "application.py").write_text(APPLICATION)
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    leaf = authority.issue_cert("localhost", "127.0.0.1")
-    leaf.private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")
-    return folder
-
-
-def serve_folder(
-    start_server: Callable[..., Any], folder: Path, port: int, *flags: str
-) -> Server:
-    process = start_server(
-        *("-m", "djserve", "application:app", "--bind", f"127.0.0.1:{port}"),
-        *("--certfile", str(folder / "cert.pem"), "--http3"),
-        *flags,
-        port=port,
-        env={"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": ""},
-    )
-    return Server(process, port, folder)
 
 
 @pytest.fixture
@@ -501,22 +362,11 @@ def test_chromium_loads_and_sends(
 ) -> None:
     from playwright.sync_api import sync_playwright
 
-    pem = (server.folder / "cert.pem").read_bytes()
-    certificate = x509.load_pem_x509_certificate(pem[pem.index(b"-----BEGIN CERT") :])
-    key = certificate.public_key().public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    )
-    key_hash = base64.b64encode(hashlib.sha256(key).digest()).decode()
     origin = f"localhost:{server.port}"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=require_program("chromium", env="CHROMIUM"),
-            args=[
-                "--no-sandbox",
-                f"--origin-to-force-quic-on={origin}",
-                f"--ignore-certificate-errors-spki-list={key_hash}",
-                "--host-resolver-rules=MAP localhost 127.0.0.1",
-            ],
+            args=quic_arguments(origin, server.folder / "cert.pem"),
         )
         page = browser.new_page()
         page.goto(f"https://{origin}/page")

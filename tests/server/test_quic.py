@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
-from djserve.conf.schema import HTTP2Config, TLSConfig
+from djserve.conf.schema import HTTP2Config, HTTPConfig, TLSConfig
 from djserve.errors import ConfigError, ListenError
 from djserve.net.certificates import Certificates
 from djserve.net.listeners import Listener
@@ -45,9 +45,9 @@ def open_beside(tls: TLSConfig, *addresses: str) -> tuple[list[str], list[int]]:
         certificates = Certificates(tls, ("http/1.1",))
         loop = asyncio.get_running_loop()
         beside = [Listener(address, lambda: None, tls=True) for address in addresses]
-        listeners = prepare_quic(loop, tls, HTTP2Config(), certificates, factory)(
-            beside
-        )
+        listeners = prepare_quic(
+            loop, tls, HTTPConfig(), HTTP2Config(), certificates, factory
+        )(beside)
         for listener in listeners:
             listener.close()
         return [listener.address for listener in listeners]

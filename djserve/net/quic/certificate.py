@@ -10,15 +10,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from djserve.errors import ConfigError
+from djserve.net.quic.ids import ID_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djserve.conf.schema import HTTP2Config, TLSConfig
     from djserve.net.certificates import Certificates
-
-ID_LENGTH = 8
-"""Bytes of the connection ids that the server gives out."""
 
 # As long as a peer with open streams may be silent; without streams the connection is
 # ended earlier, by KEEP_ALIVE_TIMEOUT.

@@ -13,6 +13,7 @@ from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
     MAX_STREAM_DATA_FRAME_CAPACITY,
     QuicConnection,
+    QuicConnectionId,
 )
 from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.stream import QuicStreamReceiver, QuicStreamSender
@@ -27,21 +28,28 @@ if TYPE_CHECKING:
     from aioquic.quic.recovery import QuicPacketSpace
     from aioquic.quic.stream import QuicStream
 
+    from djserve.net.quic.ids import ConnectionIds
+
 require(
     "aioquic",
     QuicConnection,
+    "_host_cid_seq",
+    "_host_cids",
+    "_local_initial_source_connection_id",
     "_local_max_data",
     "_local_max_stream_data_uni",
     "_local_max_streams_bidi",
     "_local_max_streams_uni",
     "_on_connection_limit_delivery",
     "_on_max_stream_data_delivery",
+    "_remote_active_connection_id_limit",
     "_streams_queue",
     "_streams",
 )
 require_calls(
     "aioquic",
     QuicConnection,
+    "_replenish_connection_ids",
     "_write_connection_limits",
     "_write_stream_limits",
 )
@@ -68,6 +76,9 @@ LONG_RESPONSE = 128 * 1024
 _TURNS = 8
 
 _DEFAULT_PRIORITY = (3, False)
+
+# Ids by which a client may call one connection, as many as aioquic gives out.
+_ID_LIMIT = 8
 
 
 _FIRST = (-8, 0, 0)
@@ -96,6 +107,7 @@ class Engine(QuicConnection):
         self,
         configuration: QuicConfiguration,
         stream_limit: int,
+        ids: ConnectionIds,
         *,
         original_id: bytes,
         retry_id: bytes | None,
@@ -108,6 +120,11 @@ class Engine(QuicConnection):
             original_destination_connection_id=original_id,
             retry_source_connection_id=retry_id,
         )
+        self._ids = ids
+        first = self._host_cids[0]
+        first.cid = self.host_cid = ids.make()
+        first.stateless_reset_token = ids.find_token(first.cid)
+        self._local_initial_source_connection_id = first.cid
         self._stream_window = configuration.max_stream_data
         self._connection_window = configuration.max_data
         self._local_max_stream_data_uni = _UNIDIRECTIONAL_WINDOW
@@ -235,6 +252,15 @@ class Engine(QuicConnection):
             return (-urgency, -is_long, 0)
         # Those of one rank take turns, as aioquic has them.
         return (urgency, is_long, 0 if is_incremental or is_long else stream_id)
+
+    def _replenish_connection_ids(self) -> None:
+        limit = min(_ID_LIMIT, self._remote_active_connection_id_limit)
+        while len(self._host_cids) < limit:
+            made = self._ids.make()
+            self._host_cids.append(
+                QuicConnectionId(made, self._host_cid_seq, self._ids.find_token(made))
+            )
+            self._host_cid_seq += 1
 
     def _raise_connection_window(self) -> None:
         limit = self._local_max_data

@@ -23,8 +23,8 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 
 from djserve.errors import ListenError
 from djserve.interfaces import ConnectionInfo
-from djserve.net.quic.certificate import ID_LENGTH
 from djserve.net.quic.engine import Engine
+from djserve.net.quic.ids import ID_LENGTH, ConnectionIds
 from djserve.net.quic.transport import QUICTransport
 from djserve.net.sockets import socket_address
 
@@ -55,8 +55,15 @@ _BUFFER_SIZE = 4 * 1024 * 1024
 # (RFC 9000 section 8.1): each costs some milliseconds and tens of kilobytes.
 RETRY_THRESHOLD = 32
 
-# And beyond which no other is begun.
+# And beyond which the oldest one makes room: under a flood, an honest client needs a
+# round trip, and those that never answer are the oldest ones.
 HANDSHAKE_LIMIT = 1024
+
+# Of one host, or of one network of IPv6 (/64).
+HANDSHAKES_PER_HOST = 256
+
+# Begun in one turn of the loop: each takes some milliseconds.
+_BEGUN_PER_TURN = 8
 
 _TLS_1_3 = 0x0304
 
@@ -65,7 +72,7 @@ class QUICListener:
     """Serve the connections of one UDP socket, which it takes over.
 
     ``configure`` returns what a new connection is configured with, and the server's
-    certificate in PEM.
+    certificate in PEM. ``handshake_timeout`` is in seconds.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class QUICListener:
         configure: Callable[[], tuple[QuicConfiguration, str | None]],
         open_streams: OpenStreams,
         stream_limit: int,
+        handshake_timeout: float,
     ) -> None:
         self.loop = loop
         self._sock = sock
@@ -82,7 +90,13 @@ class QUICListener:
         self._open_streams = open_streams
         self._stream_limit = stream_limit
         self._by_id: dict[bytes, QUICTransport] = {}
-        self._opening: set[QUICTransport] = set()
+        self._ids = ConnectionIds.from_configuration(configure()[0])
+        self._handshake_timeout = handshake_timeout
+        # Handshakes under way, the oldest first: their hosts, and when to give up.
+        self._opening: dict[QUICTransport, tuple[str, float]] = {}
+        self._opening_by_host: dict[str, int] = {}
+        self._expiry: asyncio.TimerHandle | None = None
+        self._begun = 0
         self._connections: set[QUICTransport] = set()
         self._retry = QuicRetryTokenHandler()
         self._is_stopped = False
@@ -100,6 +114,8 @@ class QUICListener:
     def stop(self) -> None:
         """Take no new connection; those there are live on. May be called again."""
         self._is_stopped = True
+        if self._expiry is not None:
+            self._expiry.cancel()
         for transport in list(self._opening):
             transport.end(0, "")
         self._close_if_unused()
@@ -125,7 +141,7 @@ class QUICListener:
 
     def open_receiver(self, transport: QUICTransport) -> StreamReceiver:
         """Have the streams of an established connection served."""
-        self._opening.discard(transport)
+        self._handshake_ended(transport)
         tls: dict[str, Any] = {
             "server_cert": self._configure()[1],
             "client_cert_chain": [],
@@ -151,7 +167,7 @@ class QUICListener:
 
     def terminated(self, transport: QUICTransport) -> None:
         """Forget a connection whose last word has been said."""
-        self._opening.discard(transport)
+        self._handshake_ended(transport)
         self._connections.discard(transport)
         for connection_id in transport.ids:
             self._by_id.pop(connection_id, None)
@@ -168,7 +184,10 @@ class QUICListener:
         """Read a batch, and let each connection in it answer once."""
         touched: dict[QUICTransport, None] = {}
         now = self.loop.time()
+        self._begun = 0
         for _ in range(_BATCH):
+            if self._begun >= _BEGUN_PER_TURN:
+                break
             try:
                 data, address = self._sock.recvfrom(_DATAGRAM_SIZE)
             except (BlockingIOError, InterruptedError):
@@ -187,7 +206,11 @@ class QUICListener:
         """Return the connection that a datagram belongs to; begin it if it is new."""
         if data and not data[0] & 0x80:
             # A short header: all but the first datagrams of a connection.
-            return self._by_id.get(data[1 : 1 + ID_LENGTH])
+            connection_id = data[1 : 1 + ID_LENGTH]
+            transport = self._by_id.get(connection_id)
+            if transport is None:
+                self._disown(connection_id, len(data), address)
+            return transport
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=ID_LENGTH)
         except ValueError:
@@ -206,6 +229,12 @@ class QUICListener:
         if header.packet_type is not QuicPacketType.INITIAL:
             return None
         return self._begin(header, configuration, address)
+
+    def _disown(self, connection_id: bytes, size: int, address: Any) -> None:
+        """Let a client know that a connection is unknown: of an earlier process."""
+        reset = self._ids.build_reset(connection_id, size)
+        if reset is not None:
+            self.send([(reset, address)])
 
     def _negotiate(
         self, header: QuicHeader, configuration: QuicConfiguration, address: Any
@@ -237,21 +266,52 @@ class QUICListener:
         elif len(self._opening) >= RETRY_THRESHOLD:
             self._send_retry(header, address)
             return None
-        if len(self._opening) >= HANDSHAKE_LIMIT:
+        host = _find_host(address[0])
+        if self._opening_by_host.get(host, 0) >= HANDSHAKES_PER_HOST:
             return None
+        if len(self._opening) >= HANDSHAKE_LIMIT:
+            self._give_up(next(iter(self._opening)))
         engine = Engine(
             configuration,
             self._stream_limit,
+            self._ids,
             original_id=original_id,
             retry_id=retry_id,
         )
         transport = QUICTransport(engine, self)
-        self._opening.add(transport)
+        self._handshake_begun(transport, host)
         self._connections.add(transport)
         for connection_id in (header.destination_cid, engine.host_cid):
             transport.ids.add(connection_id)
             self._by_id[connection_id] = transport
         return transport
+
+    def _handshake_begun(self, transport: QUICTransport, host: str) -> None:
+        self._begun += 1
+        self._opening[transport] = (host, self.loop.time() + self._handshake_timeout)
+        self._opening_by_host[host] = self._opening_by_host.get(host, 0) + 1
+        if self._expiry is None:
+            self._expiry = self.loop.call_later(self._handshake_timeout, self._expire)
+
+    def _handshake_ended(self, transport: QUICTransport) -> None:
+        host, _ = self._opening.pop(transport, ("", 0.0))
+        count = self._opening_by_host.pop(host, 1) - 1
+        if count:
+            self._opening_by_host[host] = count
+
+    def _expire(self) -> None:
+        """Give the handshakes up whose time is over."""
+        self._expiry = None
+        now = self.loop.time()
+        for transport, (_, deadline) in list(self._opening.items()):
+            if deadline > now:
+                self._expiry = self.loop.call_at(deadline, self._expire)
+                return
+            self._give_up(transport)
+
+    def _give_up(self, transport: QUICTransport) -> None:
+        transport.drop()
+        self.terminated(transport)
 
     def _send_retry(self, header: QuicHeader, address: Any) -> None:
         source_id = os.urandom(ID_LENGTH)
@@ -270,6 +330,13 @@ class QUICListener:
             retry_token=token,
         )
         self.send([(answer, address)])
+
+
+def _find_host(address: str) -> str:
+    """Return what stands for one client in counts: an address, or a network of IPv6."""
+    if ":" not in address:
+        return address
+    return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:8].hex()
 
 
 def open_datagram_socket(address: str) -> socket.socket:

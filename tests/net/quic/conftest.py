@@ -14,6 +14,7 @@ from aioquic.quic.connection import QuicConnection
 from djserve.conf.schema import HTTP2Config, TLSConfig
 from djserve.net.quic.certificate import quic_configuration
 from djserve.net.quic.engine import Engine
+from djserve.net.quic.ids import ConnectionIds
 
 CLIENT = ("1.2.3.4", 5)
 SERVER = ("5.6.7.8", 443)
@@ -31,6 +32,7 @@ class Pair:
         self.server = Engine(
             quic_configuration(TLSConfig(certfile=str(certfile)), settings),
             settings.http2_stream_limit,
+            ConnectionIds(b"secret"),
             original_id=self.client.original_destination_connection_id,
             retry_id=None,
         )

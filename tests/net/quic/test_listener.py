@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aioquic.asyncio.client import connect
+from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import encode_quic_version_negotiation
 
 from djserve.conf.schema import HTTP2Config, TLSConfig
@@ -47,10 +51,15 @@ class Echo:
         self.is_lost = True
 
 
+class Client(QuicConnectionProtocol):
+    async def wait_closed(self) -> None:
+        """Do not: it takes a multiple of the round trip, which load makes long."""
+
+
 class Bench:
     """A listener that echoes, and clients of it."""
 
-    def __init__(self, certificate: tuple[Path, Path]) -> None:
+    def __init__(self, certificate: tuple[Path, Path], timeout: float) -> None:
         self.ca = certificate[1]
         made = quic_configuration(
             TLSConfig(certfile=str(certificate[0])), HTTP2Config()
@@ -58,24 +67,40 @@ class Bench:
         self.sock = open_datagram_socket("127.0.0.1:0")
         self.port = self.sock.getsockname()[1]
         self.opened: list[Echo] = []
+        self.begun_count = 0
         self.listener = QUICListener(
             asyncio.get_running_loop(),
             self.sock,
             lambda: (made, "PEM"),
             self.open_streams,
             100,
+            timeout,
+        )
+        self.listener._begin = partial(  # type: ignore[method-assign]
+            self.count, self.listener._begin
         )
 
     def open_streams(self, transport: MultiplexTransport, info: ConnectionInfo) -> Echo:
         self.opened.append(Echo(transport, info))
         return self.opened[-1]
 
+    def count(self, begin: Any, *given: Any) -> Any:
+        """Have a method of the listener called, and count it."""
+        made = begin(*given)
+        self.begun_count += 1
+        return made
+
     def connect(self) -> Any:
         configuration = QuicConfiguration(
             alpn_protocols=["h3"], server_name="localhost"
         )
         configuration.load_verify_locations(str(self.ca))
-        return connect("127.0.0.1", self.port, configuration=configuration)
+        return connect(
+            "127.0.0.1",
+            self.port,
+            configuration=configuration,
+            create_protocol=Client,
+        )
 
     async def echo(self, data: bytes) -> bytes:
         async with self.connect() as client:
@@ -89,18 +114,20 @@ Conversation = Callable[[Bench], Awaitable[None]]
 
 
 @pytest.fixture
-def run(certificate: tuple[Path, Path]) -> Callable[[Conversation], None]:
+def run(certificate: tuple[Path, Path]) -> Callable[..., None]:
     """Give ``run(conversation)``: it gets a bench, which is stopped afterwards."""
 
-    async def talk(conversation: Conversation) -> None:
-        bench = Bench(certificate)
+    async def talk(conversation: Conversation, timeout: float) -> None:
+        bench = Bench(certificate, timeout)
         async with asyncio.timeout(PATIENCE):
             try:
                 await conversation(bench)
             finally:
                 bench.listener.close()
 
-    return lambda conversation: asyncio.run(talk(conversation))
+    return lambda conversation, timeout=PATIENCE: asyncio.run(
+        talk(conversation, timeout)
+    )
 
 
 def test_streams_come_up_with_what_is_known(run: Any) -> None:
@@ -138,16 +165,80 @@ def test_clients_prove_their_address_under_load(
     assert sent[0][0] & 0xF0 == 0xF0
 
 
-def test_handshakes_are_limited(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener_module, "HANDSHAKE_LIMIT", 0)
+def begin_handshake(bench: Bench) -> bytes:
+    """Return the first datagram of a client that will send no other."""
+    configuration = QuicConfiguration(alpn_protocols=["h3"], server_name="localhost")
+    client = QuicConnection(configuration=configuration)
+    client.connect(("127.0.0.1", bench.port), now=0.0)
+    return client.datagrams_to_send(now=0.0)[0][0]
+
+
+async def flood(bench: Bench, count: int) -> None:
+    """Begin handshakes that never end, from one address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _ in range(count):
+            seen = bench.begun_count
+            sock.sendto(begin_handshake(bench), ("127.0.0.1", bench.port))
+            await wait_until(partial(has_read_more, bench, seen))
+
+
+def has_read_more(bench: Bench, seen: int) -> bool:
+    return bench.begun_count > seen
+
+
+def test_handshakes_of_a_host_are_limited(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "HANDSHAKES_PER_HOST", 3)
 
     async def converse(bench: Bench) -> None:
-        client = asyncio.ensure_future(bench.echo(b"x"))
-        await asyncio.wait([client], timeout=0.3)
-        assert not bench.listener.opening_count
-        monkeypatch.setattr(listener_module, "HANDSHAKE_LIMIT", 1)
-        # The client asks again by itself.
-        assert await client == b"x"
+        await flood(bench, 5)
+        assert bench.listener.opening_count == 3
+        monkeypatch.setattr(listener_module, "HANDSHAKES_PER_HOST", 4)
+        assert await bench.echo(b"x") == b"x"
+
+    run(converse)
+
+
+def test_oldest_handshake_makes_room(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener_module, "HANDSHAKE_LIMIT", 3)
+
+    async def converse(bench: Bench) -> None:
+        await flood(bench, 5)
+        assert bench.listener.opening_count == 3
+        assert await bench.echo(b"x") == b"x"
+        assert bench.listener.opening_count == 2
+
+    run(converse)
+
+
+def test_handshake_that_does_not_end_is_given_up(run: Any) -> None:
+    async def converse(bench: Bench) -> None:
+        await flood(bench, 2)
+        await wait_until(lambda: not bench.listener.opening_count)
+        assert not bench.listener._by_id
+        assert not bench.listener._opening_by_host
+        # Its time counts from its own beginning.
+        await flood(bench, 1)
+        await wait_until(lambda: not bench.listener.opening_count)
+
+    run(converse, timeout=0.05)
+
+
+def test_datagram_of_an_unknown_connection_is_disowned(run: Any) -> None:
+    async def converse(bench: Bench) -> None:
+        async with bench.connect() as client:
+            await client.ping()
+            token = client._quic._peer_cid.stateless_reset_token
+            (transport,) = set(bench.listener._by_id.values())
+            transport.drop()
+            bench.listener.terminated(transport)
+            received: asyncio.Queue[bytes] = asyncio.Queue()
+            client.datagram_received = lambda data, _: received.put_nowait(data)
+            client._quic.send_ping(2)
+            client.transmit()
+            answer = await received.get()
+            assert answer[-16:] == token
 
     run(converse)
 
@@ -170,7 +261,7 @@ def test_rubbish_and_unknown_versions(run: Any) -> None:
             source_cid=b"a" * 8, destination_cid=b"b" * 8, supported_versions=[1]
         )
         for data in (
-            *(b"\0", b"\x40" + b"x" * 30, b"\xff" * 1200, unknown),
+            *(b"", b"\0", b"\x40" + b"x" * 20, b"\xff" * 1200, unknown),
             negotiation + bytes(1200),
             unknown + bytes(1200),
         ):
