@@ -20,7 +20,7 @@ from djserve.protocols.http2.response import (
 )
 from djserve.protocols.http2.state import StreamState
 from djserve.protocols.http2.timeouts import StreamTimeouts
-from djserve.protocols.http2.tunnel import Tunnel
+from djserve.protocols.multiplexed.tunnel import Tunnel
 from djserve.protocols.limits import LINGER_TIMEOUT
 
 if TYPE_CHECKING:

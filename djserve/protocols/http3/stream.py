@@ -13,7 +13,7 @@ from djserve.errors import ApplicationError, ProtocolError
 from djserve.protocols.grammar import content_too_large
 from djserve.protocols.headers import STATUSES_WITHOUT_CONTENT
 from djserve.protocols.http2.timeouts import StreamTimeouts
-from djserve.protocols.http2.tunnel import Tunnel
+from djserve.protocols.multiplexed.tunnel import Tunnel
 from djserve.protocols.http3 import frames
 from djserve.protocols.http3.errors import ErrorCode, HTTP3Error
 from djserve.protocols.http3.reader import RequestReader
