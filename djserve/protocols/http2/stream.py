@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from h2.errors import ErrorCodes
 
-from djserve.errors import ApplicationError
 from djserve.protocols.headers import STATUSES_WITHOUT_CONTENT
 from djserve.protocols.http2.output import ContentQueue
 from djserve.protocols.http2.response import (
@@ -19,9 +18,11 @@ from djserve.protocols.http2.response import (
     build_trailers,
 )
 from djserve.protocols.http2.state import StreamState
-from djserve.protocols.http2.timeouts import StreamTimeouts
-from djserve.protocols.multiplexed.tunnel import Tunnel
 from djserve.protocols.limits import LINGER_TIMEOUT
+from djserve.protocols.multiplexed.content import RequestContent
+from djserve.protocols.multiplexed.streams import build_refusal, count_content
+from djserve.protocols.multiplexed.timeouts import StreamTimeouts
+from djserve.protocols.multiplexed.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,21 +91,16 @@ class HTTP2Stream(StreamState):
     """
 
     __slots__ = (
-        "_awaits_upgrade",
+        "_content",
         "_ended_at",
         "_has_no_content",
-        "_held",
-        "_is_end_delivered",
         "_is_ending",
-        "_is_reading_paused",
         "_output",
         "_owner",
         "_remaining",
         "_takes_trailers",
         "_timeouts",
         "_trailers",
-        "_tunnel",
-        "_unread",
         "_writer",
         "awaits_continue",
         "exchange",
@@ -114,6 +110,7 @@ class HTTP2Stream(StreamState):
         "priority",
         "queue",
         "sent_size",
+        "tunnel",
     )
 
     def __init__(
@@ -142,19 +139,18 @@ class HTTP2Stream(StreamState):
         self.exchange: Exchange | None = None
         self.awaits_continue = self.head.expects_continue
         self.is_drain_deferred = False
-        self._is_reading_paused = False
-        self._is_end_delivered = False
-        self._held: list[bytes] = []
-        self._unread = 0
+        # What a client sends ahead of an upgrade waits for it.
+        self._content: RequestContent | None = None
+        if not is_complete or request.upgrade is not None:
+            self._content = RequestContent(self, request.upgrade is not None)
         # The response.
         self._has_no_content = False
         self._remaining = -1
         self._takes_trailers = request.takes_trailers
         self._trailers: bytes | None = None
         self._is_ending = False
-        # The upgrade, for which waits what a client sends ahead of it; and the end.
-        self._awaits_upgrade = request.upgrade is not None
-        self._tunnel: Tunnel | None = None
+        # The upgrade, and the end.
+        self.tunnel: Tunnel | None = None
         self._timeouts: StreamTimeouts | None = None
         self._ended_at: float | None = None
 
@@ -163,18 +159,20 @@ class HTTP2Stream(StreamState):
     @property
     def is_receiving(self) -> bool:
         """Whether the peer is expected to send content now."""
-        return self.may_receive and not (
-            self._is_reading_paused
-            or self._unread
-            or self.awaits_continue
-            or self._is_ending
+        content = self._content
+        return (
+            self.may_receive
+            and content is not None
+            and not (content.is_unread or self.awaits_continue or self._is_ending)
         )
 
     @property
     def held_size(self) -> int:
         """Bytes that wait for the peer, or from it for what takes them."""
-        size = self.queue.size + sum(map(len, self._held))
-        receiver = self.exchange if self._tunnel is None else self._tunnel.receiver
+        size = self.queue.size
+        if self._content is not None:
+            size += self._content.held_size
+        receiver = self.exchange if self.tunnel is None else self.tunnel.receiver
         return size + getattr(receiver, "held_size", 0)
 
     @property
@@ -184,7 +182,7 @@ class HTTP2Stream(StreamState):
 
     @property
     def is_upgraded(self) -> bool:
-        return self._tunnel is not None
+        return self.tunnel is not None
 
     @property
     def waiting_size(self) -> int:
@@ -199,36 +197,25 @@ class HTTP2Stream(StreamState):
     def content_received(self, data: bytes, credit: int) -> None:
         """Take a part of the request's content; the last if none may follow."""
         self.awaits_continue = False
-        if self.exchange is None and self._tunnel is None:
+        content = self._content
+        if content is None or (self.exchange is None and self.tunnel is None):
             # Dropped, up to the stream's window, which is not opened any more.
             self._writer.acknowledge(credit)
-            return
-        self._unread += credit
-        if self._is_reading_paused or self._awaits_upgrade:
-            if data:
-                self._held.append(data)
         else:
-            self._deliver(data)
+            content.receive(data, credit)
 
-    def deliver_end(self) -> None:
-        """Tell what uses the stream that the request is complete, once it is."""
-        if (
-            self.may_receive
-            or self._is_reading_paused
-            or self._is_end_delivered
-            or self._awaits_upgrade
-        ):
-            return
-        self._is_end_delivered = True
-        if self._tunnel is not None:
-            self._tunnel.receiver.eof_received()
-        elif self.exchange is not None:
-            self.exchange.eof_received()
+    def start(self, exchange: Exchange) -> None:
+        """Hand the request to its exchange, with its end if that has come."""
+        self.exchange = exchange
+        if self._content is None:
+            exchange.eof_received()
+        else:
+            self._content.deliver_end()
 
     def tick(self, now: float) -> None:
         """Check the timeouts of what uses the stream."""
-        if self._tunnel is not None:
-            self._tunnel.tick(now)
+        if self.tunnel is not None:
+            self.tunnel.tick(now)
         elif self.exchange is not None:
             self.exchange.tick(now)
         elif not self.queue.size:
@@ -236,7 +223,7 @@ class HTTP2Stream(StreamState):
 
     def find_overdue(self, now: float, http: HTTPConfig) -> ProtocolError | None:
         """Return what the peer is too late with, if anything."""
-        if self._tunnel is not None:
+        if self.tunnel is not None:
             return None
         if self._timeouts is None:
             self._timeouts = StreamTimeouts()
@@ -244,8 +231,8 @@ class HTTP2Stream(StreamState):
 
     def drain(self) -> None:
         """Ask what uses the stream for its end."""
-        if self._tunnel is not None:
-            self._tunnel.drain()
+        if self.tunnel is not None:
+            self.tunnel.drain()
         elif self.exchange is not None:
             self.exchange.drain()
 
@@ -255,21 +242,26 @@ class HTTP2Stream(StreamState):
         An upgraded stream takes no bytes from here on, but is told later
         (interfaces.Transport: never within ``close``).
         """
-        if self._unread:
-            self._writer.acknowledge(self._take_unread())
-        if self._tunnel is not None:
-            self._tunnel.is_closing = self._is_end_delivered = True
+        content = self._content
+        if content is not None:
+            unread = content.take_unread()
+            if unread:
+                self._writer.acknowledge(unread)
+            self._stop_content(content)
+        if self.tunnel is not None:
+            self.tunnel.is_closing = True
             self._owner.call_soon(lambda: self.connection_lost(None))
-        elif self.exchange is not None or self.queue.size or self._held:
+        elif self.exchange is not None or self.queue.size:
             self.connection_lost(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The stream has ended, by itself or with its connection."""
         self.close()
         self.queue.clear()
-        self._held.clear()
+        if self._content is not None:
+            self._stop_content(self._content)
         exchange, self.exchange = self.exchange, None
-        tunnel, self._tunnel = self._tunnel, None
+        tunnel, self.tunnel = self.tunnel, None
         if tunnel is not None:
             tunnel.connection_lost(exc)
         elif exchange is not None:
@@ -286,19 +278,13 @@ class HTTP2Stream(StreamState):
             exchange.connection_lost(error)
             self._owner.exchange_ended(exchange)
         self._owner.request_refused(self, error)
-        body = error.reason.encode("ascii", "backslashreplace") + b"\n"
-        fields = [
-            (name, value)
-            for name, value in error.headers
-            if name not in (b"connection", b"upgrade")
-        ]
-        fields.append((b"content-type", b"text/plain; charset=utf-8"))
+        fields, body = build_refusal(error)
         self.send_response(error.status, fields, body, more=False)
 
     def resume_writing(self) -> None:
         """Tell that the stream takes more."""
-        if self._tunnel is not None:
-            self._tunnel.resume_writing()
+        if self.tunnel is not None:
+            self.tunnel.resume_writing()
         elif self.exchange is not None:
             self.exchange.resume_writing()
 
@@ -348,8 +334,7 @@ class HTTP2Stream(StreamState):
             self._has_no_content = True
             data = b""
         elif fields.content_length not in (-1, whole_length):
-            self._remaining = fields.content_length
-            self._count(len(data), more)
+            self._remaining = count_content(fields.content_length, len(data), more)
         writer = self._writer
         block = writer.encoder.encode_response(fields, server_fields.date)
         if data and not more and self._output.can_send_now(self, len(data)):
@@ -370,7 +355,7 @@ class HTTP2Stream(StreamState):
         if self._has_no_content:
             data = b""
         elif self._remaining >= 0:
-            self._count(len(data), more)
+            self._remaining = count_content(self._remaining, len(data), more)
         self._queue(data, more)
 
     def send_trailers(self, headers: Headers) -> None:
@@ -380,7 +365,7 @@ class HTTP2Stream(StreamState):
         """
         fields = build_trailers(headers)
         if self._remaining > 0:
-            self._count(0, more=False)
+            count_content(self._remaining, 0, more=False)
         if fields.literal and self._takes_trailers and not self._has_no_content:
             self._trailers = fields.literal
         self._queue(b"", more=False)
@@ -398,9 +383,9 @@ class HTTP2Stream(StreamState):
         block = self._writer.encoder.encode_response(fields, self._owner.fields.date)
         self._writer.send_block(self, block, is_last=False)
         self._output.wake()
-        self._tunnel = Tunnel(self, receiver)
+        self.tunnel = Tunnel(self, receiver)
         self._owner.call_soon(self._begin_tunnel)
-        return self._tunnel
+        return self.tunnel
 
     def request_content(self) -> None:
         """The application reads on: what it has read is the peer's to send again."""
@@ -408,21 +393,18 @@ class HTTP2Stream(StreamState):
             self.awaits_continue = False
             if not self.is_head_sent:
                 self.send_informational(100, [])
-        if self._unread and not self._held:
-            self._acknowledge()
+        if self._content is not None:
+            self._content.credit_read()
 
     def pause_reading(self) -> None:
         """Deliver no more content; the window bounds what may still come."""
-        self._is_reading_paused = True
+        if self._content is not None:
+            self._content.pause()
 
     def resume_reading(self) -> None:
         """Deliver content again, beginning with what has come in the meantime."""
-        self._is_reading_paused = False
-        if self._awaits_upgrade:
-            return
-        held, self._held = self._held, []
-        if held or not self.may_receive:
-            self._deliver(b"".join(held))
+        if self._content is not None:
+            self._content.resume()
 
     def abort(self) -> None:
         """Abort the response: the peer sees a reset."""
@@ -430,6 +412,13 @@ class HTTP2Stream(StreamState):
         if exchange is not None:
             self._owner.exchange_ended(exchange)
         self._owner.break_off(self, ErrorCodes.INTERNAL_ERROR)
+
+    # The content's side (content.ContentStream).
+
+    def give_credit(self, size: int) -> None:
+        """Open the windows for what has been read."""
+        self._writer.acknowledge(size, self)
+        self._output.wake()
 
     # The tunnel's side.
 
@@ -467,20 +456,6 @@ class HTTP2Stream(StreamState):
                 self._writer.send_content(self, b"", is_last=True)
             self._end_sent()
 
-    def _count(self, size: int, more: bool) -> None:
-        """Account for content of a promised length."""
-        left = self._remaining - size
-        if left < 0:
-            raise ApplicationError(
-                f"{size} bytes of content, but the Content-Length has room for "
-                f"{self._remaining} only"
-            )
-        if left and not more:
-            raise ApplicationError(
-                f"The response ends {left} bytes short of its Content-Length"
-            )
-        self._remaining = left
-
     def _complete(self) -> None:
         """The exchange has said all; it is told nothing more."""
         self._is_ending = True
@@ -506,27 +481,10 @@ class HTTP2Stream(StreamState):
 
     def _begin_tunnel(self) -> None:
         """Deliver what came before the upgrade (interfaces.Stream: later)."""
-        self._awaits_upgrade = False
-        if self._tunnel is not None and not self._is_reading_paused:
-            self.resume_reading()
+        if self.tunnel is not None and self._content is not None:
+            self._content.start()
 
-    def _deliver(self, data: bytes) -> None:
-        receiver: WireProtocol | None = self.exchange
-        if self._tunnel is not None:
-            receiver = self._tunnel.receiver
-            self._acknowledge()
-            if self._tunnel.is_closing:
-                return
-        if data and receiver is not None:
-            receiver.data_received(data)
-        # Delivering may have paused reading, upgraded the stream or ended it.
-        self.deliver_end()
-
-    def _take_unread(self) -> int:
-        """Return the credit that was not given back, and forget it."""
-        unread, self._unread = self._unread, 0
-        return unread
-
-    def _acknowledge(self) -> None:
-        self._writer.acknowledge(self._take_unread(), self)
-        self._output.wake()
+    def _stop_content(self, content: RequestContent) -> None:
+        """Deliver nothing more, and leave no circle of references behind."""
+        content.stop()
+        self._content = None

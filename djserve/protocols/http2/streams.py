@@ -14,6 +14,12 @@ from djserve.protocols.grammar import content_too_large
 from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.request import Request, parse_priority, parse_request
 from djserve.protocols.http2.stream import HTTP2Stream
+from djserve.protocols.multiplexed.streams import (
+    defer_drains,
+    drain_streams,
+    keep_running,
+)
+from djserve.protocols.multiplexed.timeouts import ResponseStalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,25 +155,20 @@ class StreamTable:
         for stream in list(self._streams.values()):
             stream.tick(now)
             overdue = stream.find_overdue(now, self._http)
-            if isinstance(overdue, HTTP2Error):
-                self.break_off(stream, overdue.code)
+            if isinstance(overdue, ResponseStalled):
+                self.break_off(stream, ErrorCodes.ENHANCE_YOUR_CALM)
             elif overdue is not None:
                 stream.refuse(overdue)
         self._count_calls()
 
     def defer_drains(self) -> list[Callable[[], None]]:
         """Return what drains each upgraded stream; ``drain`` then leaves it alone."""
-        upgraded = [stream for stream in self._streams.values() if stream.is_upgraded]
-        for stream in upgraded:
-            stream.is_drain_deferred = True
-        return [stream.drain for stream in upgraded]
+        return defer_drains(self._streams.values())
 
     def drain(self) -> None:
         """Ask every stream for its end, those that come later included."""
         self.is_draining = True
-        for stream in list(self._streams.values()):
-            if not stream.is_drain_deferred:
-                stream.drain()
+        drain_streams(self._streams.values())
 
     def fail(self, exc: Exception | None) -> None:
         """End every stream without a word on the wire."""
@@ -343,13 +344,12 @@ class StreamTable:
         except ProtocolError as error:
             stream.refuse(error)
             return
-        stream.exchange = exchange
-        stream.deliver_end()
+        stream.start(exchange)
         self._starting.append(stream)
 
     def _count_calls(self) -> int:
         """Return how many application calls run for this connection."""
-        self._calls = {exchange for exchange in self._calls if exchange.is_running}
+        self._calls = keep_running(self._calls)
         return len(self._streams) + len(self._calls)
 
     def _forget(self, stream: HTTP2Stream) -> None:

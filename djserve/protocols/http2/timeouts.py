@@ -47,17 +47,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from h2.errors import ErrorCodes
 
-from djserve.errors import ProtocolError
 from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.limits import LINGER_TIMEOUT
+from djserve.protocols.multiplexed import timeouts
+from djserve.protocols.multiplexed.timeouts import DRAIN_GRACE, ConnectionClock, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from djserve.conf.schema import HTTP2Config, HTTPConfig
-
-# Seconds for the streams that were on their way when the drain began.
-DRAIN_GRACE = 1.0
 
 
 class Ending(IntEnum):
@@ -86,28 +84,8 @@ class Overdue(Enum):
     """It has been idle for too long."""
 
 
-class StreamFacts(Protocol):
-    """What a check asks of a stream."""
-
-    @property
-    def is_receiving(self) -> bool:
-        """Whether the peer is expected to send content now."""
-
-    @property
-    def received_size(self) -> int: ...
-    @property
-    def sent_size(self) -> int: ...
-    @property
-    def waiting_size(self) -> int:
-        """Bytes of content that wait for the windows."""
-
-
-class ConnectionFacts(Protocol):
+class ConnectionFacts(timeouts.ConnectionFacts, Protocol):
     """What a check asks of a connection in addition to its ending."""
-
-    @property
-    def mark(self) -> int:
-        """Counts the chunks that the peer sends."""
 
     @property
     def pauses(self) -> int:
@@ -126,115 +104,48 @@ class ConnectionFacts(Protocol):
         """Whether a part of a request's head, or of any frame, has come."""
 
     @property
-    def has_streams(self) -> bool: ...
-    @property
     def has_input(self) -> bool:
         """Whether the peer has sent what has not come up yet."""
 
-    @property
-    def request_count(self) -> int: ...
-    @property
-    def ended_count(self) -> int:
-        """How many streams have ended."""
-
-
-class StreamTimeouts:
-    """Find what waits too long on one stream: slow content, windows never opened."""
-
-    __slots__ = ("_body_since", "_body_size", "_sent_size", "_stalled_since")
-
-    def __init__(self) -> None:
-        self._body_since: float | None = None
-        self._body_size = 0
-        self._sent_size = -1
-        self._stalled_since = 0.0
-
-    def check(
-        self, stream: StreamFacts, now: float, http: HTTPConfig
-    ) -> ProtocolError | None:
-        """Return what is overdue at the monotonic time ``now``, if anything."""
-        if self._is_stalled(stream, now, http.write_timeout):
-            return HTTP2Error(
-                "The client takes nothing of a response",
-                ErrorCodes.ENHANCE_YOUR_CALM,
-                setting="WRITE_TIMEOUT",
-            )
-        if not stream.is_receiving or not http.body_min_rate:
-            self._body_since = None
-        elif self._body_since is None:
-            self._body_since = now
-            self._body_size = stream.received_size
-        elif now - self._body_since >= http.body_timeout:
-            elapsed = now - self._body_since
-            size = stream.received_size - self._body_size
-            self._body_since = None
-            if size < http.body_min_rate * elapsed:
-                return ProtocolError(
-                    "The content is too slow", 408, setting="BODY_MIN_RATE"
-                )
-        return None
-
-    def _is_stalled(self, stream: StreamFacts, now: float, timeout: float) -> bool:
-        """Return whether content waits for a window that the peer does not open."""
-        if not stream.waiting_size or self._sent_size != stream.sent_size:
-            self._sent_size = stream.sent_size
-            self._stalled_since = now
-            return False
-        return now - self._stalled_since >= timeout
-
 
 class ConnectionTimeouts:
-    """Find what waits too long on a connection: silent, idle, stalled and dead peers.
-
-    ``idle_since`` is the time of the first check that found no stream, if one did.
-    """
+    """Find silent, idle, stalled and dead peers."""
 
     __slots__ = (
-        "_announced_at",
-        "_begun_at",
-        "_block_since",
+        "_clock",
         "_config",
-        "_ended_count",
+        "_grace",
         "_http",
-        "_is_put_off",
-        "_last_check",
-        "_linger_since",
-        "_mark",
+        "_linger",
         "_pinged_at",
-        "_silent_since",
+        "_put_off",
+        "_reading_head",
         "_write_key",
         "_write_since",
-        "idle_since",
     )
 
     def __init__(self, http: HTTPConfig, config: HTTP2Config) -> None:
         self._http = http
         self._config = config
-        self._mark = -1
-        self._begun_at: float | None = None
-        self._last_check = 0.0
-        self._block_since: float | None = None
-        self._announced_at: float | None = None
-        self._ended_count = 0
-        self.idle_since: float | None = None
-        self._is_put_off = False
-        self._linger_since: float | None = None
+        self._clock = ConnectionClock(http)
+        self._reading_head = Wait()
+        self._grace = Wait()
+        self._linger = Wait()
+        # The idle time whose end was put off once: the one that began then.
+        self._put_off: float | None = None
         self._pinged_at: float | None = None
-        self._silent_since = 0.0
         self._write_key = (0, 0)
         self._write_since = 0.0
 
+    @property
+    def idle_since(self) -> float | None:
+        """The time of the first check that found no stream, if one did."""
+        return self._clock.idle_since
+
     def begin(self, facts: ConnectionFacts, now: float) -> float:
         """Take the time for a check; return the seconds since the last one."""
-        elapsed = 0.0
-        if self._begun_at is None:
-            self._begun_at = self._silent_since = now
-        else:
-            elapsed = now - self._last_check
-        self._last_check = now
-        if self._mark != facts.mark:
-            self._mark = facts.mark
-            self._silent_since = now
+        elapsed = self._clock.begin(facts, now)
+        if self._clock.silent_since == now:
             self._pinged_at = None
         return elapsed
 
@@ -246,14 +157,13 @@ class ConnectionTimeouts:
         ``begin`` comes first. Each is to be acted on before the next is asked for; an
         HTTP2Error, which is a fault of the peer's, is the last.
         """
-        assert self._begun_at is not None
         if self._is_write_stalled(facts, now):
             yield Overdue.READING
         elif ending >= Ending.LINGERING:
-            if self._is_lingering_over(now):
+            if self._linger.is_over(now, LINGER_TIMEOUT):
                 yield Overdue.END
         else:
-            if ending is Ending.ANNOUNCED and self._is_grace_over(now):
+            if ending is Ending.ANNOUNCED and self._grace.is_over(now, DRAIN_GRACE):
                 yield Overdue.LAST_STREAM
             error = self._find_late(facts, now) or self._find_dead(now)
             if error is not None:
@@ -265,17 +175,14 @@ class ConnectionTimeouts:
                 yield Overdue.REQUEST
 
     def _find_late(self, facts: ConnectionFacts, now: float) -> HTTP2Error | None:
-        assert self._begun_at is not None
-        age = now - self._begun_at
-        if facts.awaits_settings and age >= self._config.http2_settings_timeout:
+        timeout = self._config.http2_settings_timeout
+        if facts.awaits_settings and self._clock.age >= timeout:
             return HTTP2Error(
                 "The SETTINGS are not acknowledged", ErrorCodes.SETTINGS_TIMEOUT
             )
         if not facts.is_reading_head:
-            self._block_since = None
-        elif self._block_since is None:
-            self._block_since = now
-        elif now - self._block_since >= self._http.header_timeout:
+            self._reading_head.stop()
+        elif self._reading_head.is_over(now, self._http.header_timeout):
             return HTTP2Error(
                 "A request's head is late",
                 ErrorCodes.ENHANCE_YOUR_CALM,
@@ -294,39 +201,21 @@ class ConnectionTimeouts:
         """Return whether a peer with open streams has been silent for long."""
         if self._pinged_at is not None or not facts.has_streams:
             return False
-        if not 0 < self._config.http2_ping_interval <= now - self._silent_since:
+        if not 0 < self._config.http2_ping_interval <= now - self._clock.silent_since:
             return False
         self._pinged_at = now
         return True
 
     def _is_idle_too_long(self, facts: ConnectionFacts, now: float) -> bool:
-        if facts.has_streams:
-            self.idle_since = None
+        """Return whether to end; put off once if the peer has sent what is unread.
+
+        Many clients fail a request that crosses with GOAWAY.
+        """
+        if not self._clock.is_idle_too_long(facts, now):
             return False
-        if self.idle_since is None or self._ended_count != facts.ended_count:
-            self._ended_count = facts.ended_count
-            self.idle_since = now
-            self._is_put_off = False
-        limit = (
-            self._http.keep_alive_timeout
-            if facts.request_count
-            else self._http.header_timeout
-        )
-        if now - self.idle_since < limit:
-            return False
-        # Many clients fail a request that crosses with GOAWAY.
-        was_put_off, self._is_put_off = self._is_put_off, True
+        was_put_off = self._put_off == self.idle_since
+        self._put_off = self.idle_since
         return was_put_off or not facts.has_input
-
-    def _is_lingering_over(self, now: float) -> bool:
-        if self._linger_since is None:
-            self._linger_since = now
-        return now - self._linger_since >= LINGER_TIMEOUT
-
-    def _is_grace_over(self, now: float) -> bool:
-        if self._announced_at is None:
-            self._announced_at = now
-        return now - self._announced_at >= DRAIN_GRACE
 
     def _is_write_stalled(self, facts: ConnectionFacts, now: float) -> bool:
         """Return whether the peer has taken no byte of what is buffered for too long.

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from djserve.errors import ApplicationError, ProtocolError
+from djserve.errors import ProtocolError
 from djserve.protocols.grammar import content_too_large
 from djserve.protocols.headers import STATUSES_WITHOUT_CONTENT
-from djserve.protocols.http2.timeouts import StreamTimeouts
-from djserve.protocols.multiplexed.tunnel import Tunnel
 from djserve.protocols.http3 import frames
 from djserve.protocols.http3.errors import ErrorCode, HTTP3Error
 from djserve.protocols.http3.reader import RequestReader
@@ -29,6 +27,10 @@ from djserve.protocols.http3.response import (
     build_trailers,
 )
 from djserve.protocols.limits import LINGER_TIMEOUT
+from djserve.protocols.multiplexed.content import RequestContent
+from djserve.protocols.multiplexed.streams import build_refusal, count_content
+from djserve.protocols.multiplexed.timeouts import StreamTimeouts
+from djserve.protocols.multiplexed.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -95,14 +97,10 @@ class HTTP3Stream:
     """Carry one exchange on one stream (interfaces.Stream, reader.RequestEvents)."""
 
     __slots__ = (
-        "_awaits_upgrade",
+        "_content",
         "_ended_at",
         "_has_no_content",
-        "_held",
-        "_is_end_delivered",
         "_is_ending",
-        "_is_reading_paused",
-        "_is_request_complete",
         "_is_response_started",
         "_owner",
         "_reader",
@@ -111,14 +109,14 @@ class HTTP3Stream:
         "_takes_trailers",
         "_timeouts",
         "_transport",
-        "_tunnel",
-        "_unread",
         "awaits_continue",
         "exchange",
         "head",
         "is_drain_deferred",
+        "may_receive",
         "received_size",
         "stream_id",
+        "tunnel",
     )
 
     def __init__(self, owner: StreamOwner, stream_id: int) -> None:
@@ -133,20 +131,16 @@ class HTTP3Stream:
         self.received_size = 0
         self.awaits_continue = False
         self.is_drain_deferred = False
-        self._is_request_complete = False
-        self._is_reading_paused = False
-        self._is_end_delivered = False
-        self._held: list[bytes] = []
-        self._unread = 0
+        self.may_receive = True
+        self._content = RequestContent(self, is_waiting=True)
         # The response.
         self._has_no_content = False
         self._remaining = -1
         self._takes_trailers = False
         self._is_response_started = False
         self._is_ending = False
-        # The upgrade, for which waits what a client sends ahead of it; and the end.
-        self._awaits_upgrade = False
-        self._tunnel: Tunnel | None = None
+        # The upgrade, and the end.
+        self.tunnel: Tunnel | None = None
         self._timeouts: StreamTimeouts | None = None
         self._ended_at: float | None = None
 
@@ -160,28 +154,24 @@ class HTTP3Stream:
     @property
     def is_ended(self) -> bool:
         """Whether both sides have ended and all is sent."""
-        return self._is_ending and self._is_request_complete and not self.waiting_size
+        return self._is_ending and not (self.may_receive or self.waiting_size)
 
     @property
     def is_receiving(self) -> bool:
         """Whether the peer is expected to send content now."""
-        return not (
-            self._is_request_complete
-            or self._is_reading_paused
-            or self._unread
-            or self.awaits_continue
-            or self._is_ending
+        return self.may_receive and not (
+            self._content.is_unread or self.awaits_continue or self._is_ending
         )
 
     @property
     def is_upgraded(self) -> bool:
-        return self._tunnel is not None
+        return self.tunnel is not None
 
     @property
     def held_size(self) -> int:
         """Bytes that wait for the peer, or from it for who takes them."""
-        size = self.waiting_size + self._reader.held_size + sum(map(len, self._held))
-        receiver = self.exchange if self._tunnel is None else self._tunnel.receiver
+        size = self.waiting_size + self._reader.held_size + self._content.held_size
+        receiver = self.exchange if self.tunnel is None else self.tunnel.receiver
         return size + getattr(receiver, "held_size", 0)
 
     @property
@@ -201,16 +191,16 @@ class HTTP3Stream:
         """Resume what uses the stream if it takes more; return whether it does."""
         if not self.is_writable:
             return False
-        if self._tunnel is not None:
-            self._tunnel.resume_writing()
+        if self.tunnel is not None:
+            self.tunnel.resume_writing()
         elif self.exchange is not None:
             self.exchange.resume_writing()
         return True
 
     def tick(self, now: float) -> None:
         """Check the timeouts of what uses the stream."""
-        if self._tunnel is not None:
-            self._tunnel.tick(now)
+        if self.tunnel is not None:
+            self.tunnel.tick(now)
         elif self.exchange is not None:
             self.exchange.tick(now)
         elif self._is_ending and not self.waiting_size:
@@ -218,7 +208,7 @@ class HTTP3Stream:
 
     def find_overdue(self, now: float) -> ProtocolError | None:
         """Return what the peer is too late with, if anything."""
-        if self._tunnel is not None or self.head is None:
+        if self.tunnel is not None or self.head is None:
             return None
         if self._timeouts is None:
             self._timeouts = StreamTimeouts()
@@ -226,8 +216,8 @@ class HTTP3Stream:
 
     def drain(self) -> None:
         """Ask what uses the stream for its end."""
-        if self._tunnel is not None:
-            self._tunnel.drain()
+        if self.tunnel is not None:
+            self.tunnel.drain()
         elif self.exchange is not None:
             self.exchange.drain()
 
@@ -237,17 +227,18 @@ class HTTP3Stream:
         An upgraded stream takes no bytes from here on, but is told later
         (interfaces.Transport: never within ``close``).
         """
-        if self._tunnel is None:
+        if self.tunnel is None:
             self.connection_lost(None)
         else:
-            self._tunnel.is_closing = True
+            self._content.stop()
+            self.tunnel.is_closing = True
             self._owner.call_soon(lambda: self.connection_lost(None))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The stream has ended, by itself or with its connection."""
-        self._held.clear()
+        self._content.stop()
         exchange, self.exchange = self.exchange, None
-        tunnel, self._tunnel = self._tunnel, None
+        tunnel, self.tunnel = self.tunnel, None
         if tunnel is not None:
             tunnel.connection_lost(exc)
         elif exchange is not None:
@@ -263,15 +254,9 @@ class HTTP3Stream:
         if exchange is not None:
             exchange.connection_lost(error)
             self._owner.exchange_ended(exchange)
-        self._drop_unread()
+        self._content.stop()
         self._owner.request_refused(self, self.head, error)
-        body = error.reason.encode("ascii", "backslashreplace") + b"\n"
-        fields = [
-            (name, value)
-            for name, value in error.headers
-            if name not in (b"connection", b"upgrade")
-        ]
-        fields.append((b"content-type", b"text/plain; charset=utf-8"))
+        fields, body = build_refusal(error)
         self.send_response(error.status, fields, body, more=False)
 
     # The reader's side (reader.RequestEvents).
@@ -289,7 +274,6 @@ class HTTP3Stream:
         self._takes_trailers = request.takes_trailers
         if request.priority is not DEFAULT_PRIORITY:
             self._transport.set_priority(self.stream_id, *request.priority)
-        self._awaits_upgrade = request.upgrade is not None
         self.awaits_continue = self.head.expects_continue
 
     def idle_frame_received(self) -> None:
@@ -299,24 +283,20 @@ class HTTP3Stream:
         self.awaits_continue = False
         self.received_size += len(data)
         self._check_length(is_complete=False)
-        if self.exchange is None and self._tunnel is None and self._is_started:
+        if self.exchange is None and self.tunnel is None and self._is_started:
             # Dropped, and no credit is given for more.
             return
         if self._is_too_large():
             self.refuse(content_too_large())
             return
-        self._unread += len(data)
-        if self._is_reading_paused or self._awaits_upgrade or not self._is_started:
-            self._held.append(data)
-        else:
-            self._deliver(data)
+        self._content.receive(data, len(data))
 
     def request_ended(self) -> None:
-        self._is_request_complete = True
+        self.may_receive = False
         self.awaits_continue = False
         self._check_length(is_complete=True)
         if self._is_started:
-            self._deliver_end()
+            self._content.deliver_end()
             self._owner.check_ended(self)
 
     @property
@@ -330,7 +310,7 @@ class HTTP3Stream:
         if request is None or head is None:
             return False
         self._request = None
-        if self._is_request_complete and not self.received_size:
+        if not (self.may_receive or self.received_size):
             head.has_body = False
             head.expects_continue = False
         length, owner = request.content_length, self._owner
@@ -345,8 +325,8 @@ class HTTP3Stream:
         except ProtocolError as error:
             self.refuse(error)
             return False
-        if not self._awaits_upgrade:
-            self.resume_reading()
+        if request.upgrade is None:
+            self._content.start()
         return self.exchange is not None
 
     # The exchange's side (interfaces.Stream).
@@ -376,8 +356,7 @@ class HTTP3Stream:
         if self._has_no_content:
             data = b""
         elif length >= 0:
-            self._remaining = length
-            self._count(len(data), more)
+            self._remaining = count_content(length, len(data), more)
         self._is_response_started = True
         block = self._owner.encode_block(self.stream_id, fields)
         self._send(frames.encode_frame(frames.HEADERS, block), data, more)
@@ -387,7 +366,7 @@ class HTTP3Stream:
         if self._has_no_content:
             data = b""
         elif self._remaining >= 0:
-            self._count(len(data), more)
+            self._remaining = count_content(self._remaining, len(data), more)
         self._send(b"", data, more)
 
     def send_trailers(self, headers: Headers) -> None:
@@ -397,7 +376,7 @@ class HTTP3Stream:
         """
         fields = build_trailers(headers)
         if self._remaining > 0:
-            self._count(0, more=False)
+            count_content(self._remaining, 0, more=False)
         frame = b""
         if fields and self._takes_trailers and not self._has_no_content:
             block = self._owner.encode_block(self.stream_id, fields)
@@ -412,9 +391,9 @@ class HTTP3Stream:
         fields, _ = build_fields(200, headers, None, self._owner.fields)
         self._is_response_started = True
         self._write_block(fields)
-        self._tunnel = Tunnel(self, receiver)
+        self.tunnel = Tunnel(self, receiver)
         self._owner.call_soon(self._begin_tunnel)
-        return self._tunnel
+        return self.tunnel
 
     def request_content(self) -> None:
         """The application reads on: what it has read is the peer's to send again."""
@@ -422,21 +401,15 @@ class HTTP3Stream:
             self.awaits_continue = False
             if not self._is_response_started:
                 self.send_informational(100, [])
-        if self._unread and not self._held:
-            self._acknowledge()
+        self._content.credit_read()
 
     def pause_reading(self) -> None:
         """Deliver no more content; the peer's credit bounds what may still come."""
-        self._is_reading_paused = True
+        self._content.pause()
 
     def resume_reading(self) -> None:
         """Deliver content again, beginning with what has come in the meantime."""
-        self._is_reading_paused = False
-        if self._awaits_upgrade:
-            return
-        held, self._held = self._held, []
-        if held or self._is_request_complete:
-            self._deliver(b"".join(held))
+        self._content.resume()
 
     def abort(self) -> None:
         """Break the response off: the peer sees a reset."""
@@ -444,6 +417,12 @@ class HTTP3Stream:
         if exchange is not None:
             self._owner.exchange_ended(exchange)
         self._owner.break_off(self, ErrorCode.INTERNAL_ERROR)
+
+    # The content's side (content.ContentStream).
+
+    def give_credit(self, size: int) -> None:
+        """Let the peer send more, for what has been read."""
+        self._transport.acknowledge(self.stream_id, size)
 
     # The tunnel's side.
 
@@ -481,33 +460,15 @@ class HTTP3Stream:
         elif not self.is_writable:
             self._owner.stream_waits(self)
 
-    def _count(self, size: int, more: bool) -> None:
-        """Account for content of a promised length."""
-        left = self._remaining - size
-        if left < 0:
-            raise ApplicationError(
-                f"{size} bytes of content, but the Content-Length has room for "
-                f"{self._remaining} only"
-            )
-        if left and not more:
-            raise ApplicationError(
-                f"The response ends {left} bytes short of its Content-Length"
-            )
-        self._remaining = left
-
     def _complete(self) -> None:
         """The exchange has said all; it is told nothing more."""
         self._is_ending = True
-        if self._tunnel is not None:
+        if self.tunnel is not None:
             return
-        self._drop_unread()
+        self._content.stop()
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             self._owner.exchange_ended(exchange)
-
-    def _drop_unread(self) -> None:
-        self._held.clear()
-        self._unread = 0
 
     def _check_linger(self, now: float) -> None:
         """Ask a client that sends on after its response to stop (RFC 9114 4.1).
@@ -517,14 +478,14 @@ class HTTP3Stream:
         """
         if self._ended_at is None:
             self._ended_at = now
-        elif now - self._ended_at >= LINGER_TIMEOUT and not self._is_request_complete:
-            self._is_request_complete = True
+        elif now - self._ended_at >= LINGER_TIMEOUT and self.may_receive:
+            self.may_receive = False
             self._transport.stop_stream(self.stream_id, ErrorCode.NO_ERROR)
             self._owner.check_ended(self)
 
     def _check_length(self, is_complete: bool) -> None:
         length = None if self.head is None else self.head.content_length
-        if length is None or self._tunnel is not None:
+        if length is None or self.tunnel is not None:
             return
         if self.received_size > length or (is_complete and self.received_size < length):
             # RFC 9114 section 4.1.2.
@@ -538,42 +499,10 @@ class HTTP3Stream:
         return (
             self.received_size > self._owner.http.body_size_limit
             and self.exchange is not None
-            and self._tunnel is None
+            and self.tunnel is None
         )
 
     def _begin_tunnel(self) -> None:
         """Deliver what came before the upgrade (interfaces.Stream: later)."""
-        self._awaits_upgrade = False
-        if self._tunnel is not None and not self._is_reading_paused:
-            self.resume_reading()
-
-    def _deliver(self, data: bytes) -> None:
-        receiver: WireProtocol | None = self.exchange
-        if self._tunnel is not None:
-            receiver = self._tunnel.receiver
-            self._acknowledge()
-            if self._tunnel.is_closing:
-                return
-        if data and receiver is not None:
-            receiver.data_received(data)
-        # Delivering may have paused reading, upgraded the stream or ended it.
-        self._deliver_end()
-
-    def _deliver_end(self) -> None:
-        if (
-            not self._is_request_complete
-            or self._is_reading_paused
-            or self._is_end_delivered
-            or self._awaits_upgrade
-            or self._held
-        ):
-            return
-        self._is_end_delivered = True
-        if self._tunnel is not None:
-            self._tunnel.receiver.eof_received()
-        elif self.exchange is not None:
-            self.exchange.eof_received()
-
-    def _acknowledge(self) -> None:
-        unread, self._unread = self._unread, 0
-        self._transport.acknowledge(self.stream_id, unread)
+        if self.tunnel is not None:
+            self._content.start()

@@ -11,6 +11,12 @@ from djserve.protocols.http3.errors import ErrorCode, HTTP3Error
 from djserve.protocols.http3.qpack import FieldCodec
 from djserve.protocols.http3.request import parse_priority
 from djserve.protocols.http3.stream import HTTP3Stream
+from djserve.protocols.multiplexed.streams import (
+    defer_drains,
+    drain_streams,
+    keep_running,
+)
+from djserve.protocols.multiplexed.timeouts import ResponseStalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -212,7 +218,7 @@ class StreamTable:
         for stream in list(self._streams.values()):
             stream.tick(now)
             overdue = self._find_overdue(stream, now)
-            if isinstance(overdue, HTTP3Error | HTTP2Error):
+            if isinstance(overdue, HTTP3Error | ResponseStalled):
                 self._owner.request_refused(stream.head, self._info, overdue)
                 self.break_off(stream, ErrorCode.EXCESSIVE_LOAD)
             elif overdue is not None:
@@ -225,17 +231,12 @@ class StreamTable:
 
     def defer_drains(self) -> list[Callable[[], None]]:
         """Return what drains each upgraded stream; ``drain`` then leaves it alone."""
-        upgraded = [stream for stream in self._streams.values() if stream.is_upgraded]
-        for stream in upgraded:
-            stream.is_drain_deferred = True
-        return [stream.drain for stream in upgraded]
+        return defer_drains(self._streams.values())
 
     def drain(self) -> None:
         """Ask every stream for its end, those that come later included."""
         self.is_draining = True
-        for stream in list(self._streams.values()):
-            if not stream.is_drain_deferred:
-                stream.drain()
+        drain_streams(self._streams.values())
 
     def fail(self, exc: Exception | None) -> None:
         """End every stream without a word on the wire."""
@@ -314,7 +315,7 @@ class StreamTable:
 
     def _count_calls(self) -> int:
         """Return how many application calls run for this connection."""
-        self._calls = {exchange for exchange in self._calls if exchange.is_running}
+        self._calls = keep_running(self._calls)
         return len(self._streams) + len(self._calls)
 
     def _forget(self, stream: HTTP3Stream) -> None:

@@ -18,17 +18,16 @@ by a PING.
 from __future__ import annotations
 
 from enum import Enum, IntEnum, auto
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from djserve.protocols.limits import LINGER_TIMEOUT
+from djserve.protocols.multiplexed.timeouts import DRAIN_GRACE, ConnectionClock, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from djserve.conf.schema import HTTP2Config, HTTPConfig
-
-# Seconds for the streams that were on their way when the drain began.
-DRAIN_GRACE = 1.0
+    from djserve.protocols.multiplexed.timeouts import ConnectionFacts
 
 # Clients give a silent connection up after 30 seconds, many of them.
 PING_INTERVAL = 15.0
@@ -57,91 +56,40 @@ class Overdue(Enum):
     """It has had the time to confirm what it was sent."""
 
 
-class ConnectionFacts(Protocol):
-    """What a check asks of a connection beside its ending."""
-
-    @property
-    def mark(self) -> int:
-        """Counts the datagrams that the peer sends."""
-
-    @property
-    def has_streams(self) -> bool: ...
-    @property
-    def request_count(self) -> int: ...
-    @property
-    def ended_count(self) -> int: ...
-
-
 class ConnectionTimeouts:
-    """Find what waits too long.
+    """Find what waits too long on a connection."""
 
-    ``idle_since`` is the time of the first check that found no stream, if one did.
-    """
-
-    __slots__ = (
-        "_announced_at",
-        "_ended_count",
-        "_http",
-        "_interval",
-        "_last_check",
-        "_linger_since",
-        "_mark",
-        "_silent_since",
-        "idle_since",
-    )
+    __slots__ = ("_clock", "_grace", "_interval", "_linger")
 
     def __init__(self, http: HTTPConfig, limits: HTTP2Config) -> None:
-        self._http = http
         interval = limits.http2_ping_interval
         self._interval = min(interval, PING_INTERVAL) if interval else 0.0
-        self._announced_at: float | None = None
-        self._linger_since: float | None = None
-        self._last_check: float | None = None
-        self._mark = -1
-        self._silent_since = 0.0
-        self._ended_count = 0
-        self.idle_since: float | None = None
+        self._clock = ConnectionClock(http)
+        self._grace = Wait()
+        self._linger = Wait()
+
+    @property
+    def idle_since(self) -> float | None:
+        """The time of the first check that found no stream, if one did."""
+        return self._clock.idle_since
 
     def begin(self, facts: ConnectionFacts, now: float) -> float:
         """Take the time for a check; return the seconds since the last one."""
-        elapsed = 0.0 if self._last_check is None else now - self._last_check
-        self._last_check = now
-        if self._mark != facts.mark:
-            self._mark = facts.mark
-            self._silent_since = now
-        return elapsed
+        return self._clock.begin(facts, now)
 
     def check(
         self, ending: Ending, facts: ConnectionFacts, now: float
     ) -> Iterator[Overdue]:
         """Give what is overdue at the monotonic time ``now``; ``begin`` comes first."""
+        clock = self._clock
         if ending is Ending.LINGERING:
-            if self._linger_since is None:
-                self._linger_since = now
-            if now - self._linger_since >= LINGER_TIMEOUT:
+            if self._linger.is_over(now, LINGER_TIMEOUT):
                 yield Overdue.END
             return
-        if ending is Ending.ANNOUNCED:
-            if self._announced_at is None:
-                self._announced_at = now
-            if now - self._announced_at >= DRAIN_GRACE:
-                yield Overdue.LAST_STREAM
-        if facts.has_streams and 0 < self._interval <= now - self._silent_since:
-            self._silent_since = now
+        if ending is Ending.ANNOUNCED and self._grace.is_over(now, DRAIN_GRACE):
+            yield Overdue.LAST_STREAM
+        if facts.has_streams and 0 < self._interval <= now - clock.silent_since:
+            clock.silent_since = now
             yield Overdue.PING
-        if self._is_idle_too_long(facts, now):
+        if clock.is_idle_too_long(facts, now):
             yield Overdue.REQUEST
-
-    def _is_idle_too_long(self, facts: ConnectionFacts, now: float) -> bool:
-        if facts.has_streams:
-            self.idle_since = None
-            return False
-        if self.idle_since is None or self._ended_count != facts.ended_count:
-            self._ended_count = facts.ended_count
-            self.idle_since = now
-        limit = (
-            self._http.keep_alive_timeout
-            if facts.request_count
-            else self._http.header_timeout
-        )
-        return now - self.idle_since >= limit

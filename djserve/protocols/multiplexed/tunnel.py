@@ -1,4 +1,4 @@
-"""An upgraded stream as a transport: WebSocket on HTTP/2 and HTTP/3 (RFC 8441, 9220)."""
+"""An upgraded stream as a transport: WebSocket on a stream (RFC 8441, RFC 9220)."""
 
 from __future__ import annotations
 

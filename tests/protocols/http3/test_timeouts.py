@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 from djserve.conf.schema import HTTP2Config, HTTPConfig
 from djserve.protocols.http3.timeouts import (
-    DRAIN_GRACE,
     PING_INTERVAL,
     ConnectionTimeouts,
     Ending,
     Overdue,
 )
 from djserve.protocols.limits import LINGER_TIMEOUT
+from djserve.protocols.multiplexed.timeouts import DRAIN_GRACE
 
 
 class Clock:
