@@ -72,7 +72,7 @@ async def serve(
 ) -> None:
     """Do what ``djserve.serve`` promises."""
     config = _configure(_read_settings(settings))
-    supervised = find_supervised(config)
+    supervised = find_supervised(config.workers, config.processes)
     if supervised:
         raise ConfigError(
             [

@@ -32,7 +32,15 @@ if TYPE_CHECKING:
 
     from djserve.asgi.origin import OriginPolicy
     from djserve.asgi.types import Application
-    from djserve.conf.schema import ACMEConfig, ProxyConfig, ServerConfig, TLSConfig
+    from djserve.conf.schema import (
+        ACMEConfig,
+        HTTP2Config,
+        HTTPConfig,
+        ProxyConfig,
+        ServerConfig,
+        TLSConfig,
+        WebSocketConfig,
+    )
     from djserve.files.table import FileTable
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import Ticking
@@ -95,7 +103,15 @@ class Server:
             config, self._calls, self._scopes, request_log, origin_policy, files
         )
         self._descriptors = DescriptorWatch()
-        self._sweep = Sweep(self._swept, choose_interval(_timeouts(config)))
+        self._sweep = Sweep(
+            self._swept,
+            choose_interval(
+                [
+                    *_timeouts(config.http, config.http2, config.websocket),
+                    lifecycle.application_close_timeout,
+                ]
+            ),
+        )
         self.listeners: list[Listener] = []
         self._redirecting: list[Listener] = []
         self._quic_listeners: list[QUICListener] = []
@@ -375,8 +391,9 @@ def _trusts_proxy(config: ProxyConfig) -> Callable[[str], bool] | None:
     return lambda host: proxies.trusts(host) if host else proxies.trusts_unix
 
 
-def _timeouts(config: ServerConfig) -> Iterator[float | None]:
-    http, http2, websocket = config.http, config.http2, config.websocket
+def _timeouts(
+    http: HTTPConfig, http2: HTTP2Config, websocket: WebSocketConfig
+) -> Iterator[float | None]:
     yield from (http2.http2_ping_interval, http2.http2_ping_timeout)
     yield http2.http2_settings_timeout
     yield from (http.header_timeout, http.keep_alive_timeout, http.body_timeout)
@@ -384,7 +401,6 @@ def _timeouts(config: ServerConfig) -> Iterator[float | None]:
     yield from (websocket.websocket_ping_interval, websocket.websocket_ping_timeout)
     yield from (websocket.websocket_timeout, websocket.websocket_connect_timeout)
     yield websocket.websocket_close_timeout
-    yield config.lifecycle.application_close_timeout
 
 
 def run_until_stopped(

@@ -80,6 +80,8 @@ from djserve.supervisor.system import set_title
 from djserve.supervisor.worker import Assignment, run_worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from djserve.conf.schema import ServerConfig
     from djserve.supervisor.program import Loaded, Program
 
@@ -107,7 +109,18 @@ def run_child(
     configure(config.logging, django=uses_django())
     set_title("loader")
     channel = Channel.adopt(given.channel)
-    loader = _Loader(channel, config, program, given.sockets)
+
+    def serve(assignment: Assignment, loaded: Loaded | None) -> ExitCode:
+        return run_worker(assignment, config, program, loaded)
+
+    loader = _Loader(
+        channel,
+        program,
+        given.sockets,
+        serve,
+        preload=config.workers.preload,
+        ending_time=time_to_end(config.lifecycle),
+    )
     addresses = name_sockets(given.sockets)
     descriptors = (channel.fileno(),)
     with ForkGuard(lambda: addresses, descriptors=descriptors):
@@ -162,17 +175,26 @@ def _has_children() -> bool:
 
 
 class _Loader:
-    """The loader's side of the conversation with the supervisor."""
+    """The loader's side of the conversation with the supervisor.
+
+    ``serve`` is what a worker does. ``ending_time`` bounds how long the workers may
+    take to end if the supervisor has gone.
+    """
 
     def __init__(
         self,
         channel: Channel,
-        config: ServerConfig,
         program: Program,
         sockets: tuple[int, ...],
+        serve: Callable[[Assignment, Loaded | None], ExitCode],
+        *,
+        preload: bool,
+        ending_time: float,
     ) -> None:
         self._channel = channel
-        self._config = config
+        self._serve = serve
+        self._preload = preload
+        self._ending_time = ending_time
         self._program = program
         self._sockets = sockets
         self._loaded: Loaded | None = None
@@ -196,11 +218,11 @@ class _Loader:
         assignment = self._follow_orders()
         if assignment is None:
             return ExitCode.OK
-        return run_worker(assignment, self._config, self._program, self._loaded)
+        return self._serve(assignment, self._loaded)
 
     def _load(self) -> str:
         """Load the application if a fork may follow; return what speaks against."""
-        if not self._config.workers.preload:
+        if not self._preload:
             return PRELOAD_OFF
         # A loop that the application would make for itself now would not be the
         # worker's: without a current one asyncio refuses, and the worker loads again.
@@ -295,7 +317,7 @@ class _Loader:
 
     def _outlive_supervisor(self) -> None:
         """Wait for the workers, which drain now, and end those that do not."""
-        deadline = time.monotonic() + time_to_end(self._config.lifecycle)
+        deadline = time.monotonic() + self._ending_time
         for pid in self._children:
             os.kill(pid, signal.SIGCONT)
         while self._children:

@@ -25,7 +25,7 @@ from djserve.system import CAN_FORK, SYSTEM
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from djserve.conf.schema import ServerConfig
+    from djserve.conf.schema import ProcessesConfig, ServerConfig, WorkersConfig
     from djserve.server.lifecycle import ExitCode
     from djserve.supervisor.program import Program
 
@@ -38,15 +38,17 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
 
     Raises ConfigError if the configuration or the application is wrong.
     """
-    require_processes(config)
+    require_processes(config.workers, config.processes)
     environment = ChildEnvironment.take()
     if environment is not None:
         from djserve.supervisor.loader import run_child
 
         return run_child(environment, config, program)
-    is_supervised = needs_supervisor(config) or is_successor()
+    needed = needs_supervisor(config.workers, config.processes)
+    is_supervised = needed or is_successor()
     if is_supervised and config.http3.http3:
-        keys = ", ".join(find_supervised(config)) or "NOTIFY_SOCKET"
+        supervised = find_supervised(config.workers, config.processes)
+        keys = ", ".join(supervised) or "NOTIFY_SOCKET"
         raise ConfigError(
             [f"HTTP3: served by one process alone, and {keys} needs a supervisor"]
         )
@@ -56,7 +58,7 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
     is_activated = activated is not config.bind
     config = replace(config, bind=activated)
     inheritance = Inheritance.take()
-    if needs_supervisor(config) or inheritance is not None:
+    if needed or inheritance is not None:
         hold_signals()
         # A server alone needs nothing of it.
         from djserve.supervisor.arbiter import Arbiter
@@ -68,7 +70,7 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
     if loaded.config is not None:
         used = config if is_activated else loaded.config
         config = replace(loaded.config, bind=used.bind, redirect=used.redirect)
-        if needs_supervisor(config):
+        if needs_supervisor(config.workers, config.processes):
             logger.warning(
                 "One process runs: give --workers on the command line, or "
                 "DJANGO_SETTINGS_MODULE, since the settings were known too late"
@@ -81,7 +83,7 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
 
 def become_supervisor(config: ServerConfig) -> NoReturn:
     """Go on as a supervisor, without the project that this process has loaded."""
-    require_processes(config)
+    require_processes(config.workers, config.processes)
     from djserve.supervisor.handover import Handover, find_logging
 
     found, problem = find_logging(read_logging())
@@ -92,30 +94,32 @@ def become_supervisor(config: ServerConfig) -> NoReturn:
     Handover(config, found, problem, debug, timezone).become()
 
 
-def require_processes(config: ServerConfig) -> None:
+def require_processes(workers: WorkersConfig, processes: ProcessesConfig) -> None:
     """Raise ConfigError for settings that ask for what there is not."""
     if CAN_FORK:
-        problems = list(find_commands_without_settings(config))
+        problems = list(find_commands_without_settings(processes))
     else:
-        problems = list(find_unsupported(config))
+        problems = list(find_unsupported(workers, processes))
     if problems:
         raise ConfigError(problems)
 
 
-def find_unsupported(config: ServerConfig) -> Iterator[str]:
+def find_unsupported(
+    workers: WorkersConfig, processes: ProcessesConfig
+) -> Iterator[str]:
     """Yield what is wrong on a system without fork()."""
-    for key in find_supervised(config):
+    for key in find_supervised(workers, processes):
         yield (
             f"{key} needs a supervisor and its worker processes, which {SYSTEM} cannot "
             "have (no fork): one process serves there, without this setting"
         )
 
 
-def find_commands_without_settings(config: ServerConfig) -> Iterator[str]:
+def find_commands_without_settings(processes: ProcessesConfig) -> Iterator[str]:
     """Yield what is wrong with PROCESSES: Django cannot be found without settings."""
     if os.environ.get("DJANGO_SETTINGS_MODULE"):
         return
-    for process in config.processes.processes:
+    for process in processes.processes:
         if process.command:
             yield (
                 f"PROCESSES: {process.name} runs the management command "
@@ -124,21 +128,21 @@ def find_commands_without_settings(config: ServerConfig) -> Iterator[str]:
             )
 
 
-def needs_supervisor(config: ServerConfig) -> bool:
+def needs_supervisor(workers: WorkersConfig, processes: ProcessesConfig) -> bool:
     """Return whether a setting asks for more than one process gives.
 
     Or systemd, with Type=notify: it is the supervisor that tells it what happens. A
     server that says nothing is taken for one that does not start.
     """
-    return bool(find_supervised(config)) or (CAN_FORK and is_awaited())
+    is_asked_for = bool(find_supervised(workers, processes))
+    return is_asked_for or (CAN_FORK and is_awaited())
 
 
-def find_supervised(config: ServerConfig) -> list[str]:
+def find_supervised(workers: WorkersConfig, processes: ProcessesConfig) -> list[str]:
     """Return the keys of the settings that need a supervisor as they are set."""
-    workers = config.workers
     found = {
         "WORKERS": count_workers(workers.workers) > 1,
-        "PROCESSES": bool(config.processes.processes),
+        "PROCESSES": bool(processes.processes),
         "SUPERVISOR": workers.supervisor == "on",
         "RELOAD": workers.reload,
         "USER": workers.user is not None,

@@ -59,8 +59,8 @@ def test_setting_that_one_process_cannot_fulfil_asks_for_more(
 ) -> None:
     config = parse({"WORKERS": 1, **settings})
 
-    assert needs_supervisor(config)
-    assert find_supervised(config) == [*settings]
+    assert needs_supervisor(config.workers, config.processes)
+    assert find_supervised(config.workers, config.processes) == [*settings]
 
 
 def test_service_manager_that_waits_asks_for_a_supervisor(
@@ -68,11 +68,11 @@ def test_service_manager_that_waits_asks_for_a_supervisor(
 ) -> None:
     config = parse({"WORKERS": 1})
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    assert not needs_supervisor(config)
+    assert not needs_supervisor(config.workers, config.processes)
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
 
-    assert needs_supervisor(config)
-    assert find_supervised(config) == []
+    assert needs_supervisor(config.workers, config.processes)
+    assert find_supervised(config.workers, config.processes) == []
 
 
 @pytest.mark.parametrize("settings", [{"WORKERS": 2}, {"USER": "www-data"}])
@@ -93,17 +93,19 @@ def test_management_command_needs_the_settings_module(
     entries = {"a": {"command": ["db_worker", "-v", "2"]}, "b": {"program": ["true"]}}
     config = parse({"PROCESSES": entries})
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "mysite.settings")
-    require_processes(config)
+    require_processes(config.workers, config.processes)
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
     with pytest.raises(ConfigError) as caught:
-        require_processes(config)
+        require_processes(config.workers, config.processes)
     (problem,) = caught.value.problems
     assert "a runs the management command 'db_worker -v 2'" in problem
     assert "DJANGO_SETTINGS_MODULE is not set" in problem
 
 
 def test_one_worker_needs_no_supervisor() -> None:
-    assert not needs_supervisor(parse({"WORKERS": 1}))
+    config = parse({"WORKERS": 1})
+
+    assert not needs_supervisor(config.workers, config.processes)
 
 
 @pytest.mark.e2e

@@ -104,7 +104,8 @@ class Command(BaseCommand):
         try:
             options = vars(parser.parse_args(arguments[2:]))
             config = load_for_production(read_options(options))
-            if needs_supervisor(config) or is_successor():
+            needed = needs_supervisor(config.workers, config.processes)
+            if needed or is_successor():
                 become_supervisor(self._read_config(options))
         except (CommandError, ConfigError):
             return
@@ -119,7 +120,8 @@ class Command(BaseCommand):
 
     def _serve(self, options: dict[str, Any]) -> ExitCode:
         config = self._read_config(options)
-        if not is_child() and (needs_supervisor(config) or is_successor()):
+        needed = needs_supervisor(config.workers, config.processes)
+        if not is_child() and (needed or is_successor()):
             # The checks are for the process that loads the project.
             become_supervisor(config)
         if not options["skip_checks"] and not is_checked():
