@@ -83,7 +83,7 @@ class Errands:
         return sockets
 
     def _try(self) -> Sockets | None:
-        """Work; what fails is tried again after a pause, and logged once in a row."""
+        """Work; after a failure, pause and try again, and log the first of a series."""
         try:
             sockets = self._work()
         except Exception:

@@ -139,7 +139,7 @@ class LayerFolder:
         if changed != self._seen and changed >= 0:
             self.owner()
         is_settled = abs(time.time() - changed / 1e9) > _TICK
-        # It raises if there is no descriptor left: the next look is to try again.
+        # This raises if no descriptor is left; the next look then tries again.
         self._read()
         self._is_settled = is_settled
         self._seen = changed
@@ -169,7 +169,7 @@ class LayerFolder:
 
     def has(self, name: str) -> bool:
         """Return whether a process can be found here, and connected to."""
-        # What cleans folders of temporary files may spare sockets alone.
+        # Programs that clean folders of temporary files may leave only the sockets.
         return os.path.exists(self.place_of(name)) and os.path.exists(
             self.register_of(name)
         )

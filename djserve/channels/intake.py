@@ -19,7 +19,7 @@ logger = logging.getLogger("djserve")
 
 _BACKLOG = 128
 _CHUNK = 64 * 1024
-# Seconds until a connection is accepted that had no descriptor.
+# Seconds before a connection for which no descriptor was left is tried again.
 _REST = 0.5
 
 
@@ -135,7 +135,7 @@ class Intake:
         loop.add_reader(connection.number, self._read, connection)
 
     def _rest(self) -> None:
-        """Accept again later: without a descriptor the same peer waits all the time."""
+        """Accept again later: the same peer would be tried over and over."""
         loop = self._loop
         if loop is not None:
             loop.remove_reader(self._listener.fileno())

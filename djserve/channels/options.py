@@ -14,7 +14,7 @@ _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The options of one layer; ``folder`` and ``capacity`` are asked when needed."""
+    """The options of one layer; call ``folder`` and ``capacity`` for their values."""
 
     expiry: float
     group_expiry: float
@@ -45,7 +45,7 @@ def capacity_finder(
 def check_options(options: Mapping[str, Any]) -> None:
     """Raise ImproperlyConfigured for the first value that is not what it should be.
 
-    These stand in ``CONFIG``; what they break would show at the first message only.
+    They come from ``CONFIG``; unchecked, a bad one would fail at the first message.
     """
     for key in ("expiry", "group_expiry"):
         value = options[key]

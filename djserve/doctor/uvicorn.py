@@ -194,7 +194,7 @@ def _hang(draft: Draft, value: str) -> Outcome:
 def finish(draft: Draft) -> list[Outcome]:
     """Add what Uvicorn does without being asked."""
     outcomes = []
-    # Its level holds for the access log too.
+    # Its level also applies to the access log.
     if not draft.seen & {"access", "quiet"}:
         words = draft.add("--access-log", "-")
         note = "Uvicorn logs each request by default; leave it out to save that time."
