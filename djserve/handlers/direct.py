@@ -6,6 +6,32 @@ so no coroutine waits (benchmark: django_sync). Whatever turns out to be more is
 a task, which does the rest as the plain lane does.
 """
 
+# Who ends the call
+#
+# The plain lane has a coroutine, and a coroutine ends once. Here nothing runs on the
+# loop between two callbacks, so what would be a ``finally`` there is ``_settle``, and
+# each way to it must exclude the others:
+#
+# - The thread has done all: ``on_end``, which always comes last. A response that was
+#   sent by ``on_head`` stays sent; the error that sending raised is kept until here,
+#   since the thread is still at work and the lease is not free.
+# - The server wants an end (``cancel``). If the job has not begun, it is withdrawn from
+#   the lease, and since a lease gives a job away only once, no ``on_end`` follows. If
+#   it has, ``on_end`` settles as always; a view that is asynchronous after all is
+#   cancelled.
+# - No thread came free in time: ``on_refused`` has the job withdrawn already, and a
+#   task answers 503, because sending may have to wait for the client.
+#
+# ``_become_task`` is the fourth: a response that is streamed, too long, or not taken at
+# once needs somebody to wait for the client. The task gets the hops with the lease, so
+# that the rest is drawn in the same thread, and from then on the call is the task's:
+# this object has forgotten it, and ``_settle`` is never reached. A cancellation that
+# came before the task existed is passed on to it.
+#
+# What is asked for in ``begin`` is asked in the order of its price, and all of it
+# before anything is taken: content that was taken out of the exchange could not be
+# given back to a task.
+
 from __future__ import annotations
 
 import asyncio

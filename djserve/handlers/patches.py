@@ -11,6 +11,32 @@ identities before each request tells whether anything has changed. The same goes
 two methods by which asgiref takes a call into a thread.
 """
 
+# Why identities, and why codes
+#
+# The question is asked for each request, so it must cost next to nothing, and a wrong
+# "nothing has changed" would leave an agent's code uncalled: a trace without a request,
+# or a check of access that an agent adds. So what is kept is not an answer, but the
+# objects that the answer was about:
+#
+# - A method of the class is compared by identity. By equality would be wrong: a proxy
+#   of wrapt is equal to what it wraps.
+# - A function's ``__code__`` is compared too. Some agents leave the function in place
+#   and put other code into it, since that also reaches who has kept a reference.
+# - The size of the class's own dict is compared, if anything had been replaced: a
+#   method that Django inherits may be given to the subclass, where no identity changes.
+# - ``_INNER`` is compared by its code alone: a chain that is built has bound the
+#   method, and a later replacement of it reaches no chain, as under Django's own
+#   handler.
+#
+# ``_seen`` holds the last full look. It is clean if that found what was there when this
+# module was imported, and that was Django's source; only then are the constants at the
+# end of the module of use, and each comparison with one is a load and a test. With an
+# agent there ``_Snapshot.is_current`` does the same over lists, and a difference leads
+# to a new look; Django's sources are compiled once for all of them (``_codes``).
+#
+# Races are harmless: a replacement that comes while a request is on its way counts from
+# the next one on, and that is all that Django's handler promises either.
+
 from __future__ import annotations
 
 import importlib.util

@@ -1,5 +1,30 @@
 """One server process: start, serve, drain, stop."""
 
+# The order of the start and of the end
+#
+# The certificate is loaded before the application's start-up, which may take long and
+# do much: a key that does not fit is told at once. No address is bound before the
+# start-up has ended, so a client that can connect is served; with a supervisor the
+# sockets are bound already, and the kernel lets connections wait. ``_is_serving`` is
+# set before the first listener: on a busy address requests come while the second one is
+# being opened.
+#
+# At the end, in this order:
+#
+# 1. The listeners stop. Until then a connection that is drained would be followed by a
+#    new one. QUIC's sockets stay open, since all connections share them; they take no
+#    new ones.
+# 2. Connections are drained, and after them calls, which may outlive their connection.
+#    A second signal or the deadline cuts both short.
+# 3. What is left is cancelled and gets ``CANCEL_TIMEOUT`` to clean up, then the
+#    transports are dropped.
+# 4. QUIC's sockets close: the last packets, with the reasons, have gone.
+# 5. The application's shutdown: no call runs any more that could need what it closes.
+# 6. The sweep, last of all, since every timeout above comes from it.
+#
+# A stop that comes during the start cancels it. The application is then told of the
+# shutdown only if its start-up had ended, as the lifespan protocol has it.
+
 from __future__ import annotations
 
 import asyncio

@@ -7,6 +7,28 @@ any fault with the end of the connection; here what concerns one stream ends tha
 (RFC 9113 section 5.4.2), and the others are served on.
 """
 
+# What one peer can cost, and what its faults end
+#
+# Three things keep a peer from making much work with few bytes. Each chunk is read up
+# to ``_TURN_COST`` only, and the rest in the loop's next turns, behind other
+# connections: a header block can name a field by its index in each of its bytes.
+# ``h2.controls`` is spent by frames that are answered or that do nothing (PING,
+# SETTINGS, empty DATA, what comes on streams that we have reset), and earned by
+# requests. ``h2.resets`` is spent by each stream that ends without a response,
+# whoever's reset it was: a peer that provokes our resets gains the same by it
+# (CVE-2025-8671) as one that sends its own (CVE-2023-44487).
+#
+# A fault of one stream must not end the others, so every check here decides for one of
+# three: ``_fail_stream`` (a reset), HTTP2Error (GOAWAY), or neither, for what crosses
+# with a reset or a GOAWAY of ours and is no fault. Two things belong to the connection
+# whatever happens to the stream, and are done before the stream is looked at:
+#
+# - Every header block is decoded, even one that is ignored. The decoder's table is a
+#   state that both ends share, and a block that is left out makes all later ones wrong.
+# - Every byte of DATA is taken off the connection's window, and given back if nothing
+#   is to read it. Otherwise content on streams that have ended would close the window
+#   for good, little by little.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Protocol

@@ -4,6 +4,27 @@ Fields with few values go through the dynamic table; the others are literals, wh
 change nothing for later responses, so that these can be kept ready.
 """
 
+# What may be kept
+#
+# A block of HPACK depends on the table at the time of encoding, so a whole block can be
+# used once only. Here the fields are divided: those with few values go through the
+# table, by which they cost a byte each; all others are encoded as literals "without
+# indexing" (RFC 7541 section 6.2.2), which depend on nothing and change nothing. So the
+# second part can be kept as bytes, and of a repeated response only the first is encoded
+# again; and if the table has not changed, not even that (``hpack``).
+#
+# The key is all that the application gave, compared by value: a list that was changed
+# is another key, so nothing has to be invalidated. What an application varies, such as
+# a token in a cookie, fills the store with entries that never come again; it is emptied
+# as a whole when it is full, since to keep count of uses would cost every response more
+# than building the few common ones again. A response with fields beyond
+# ``_STORED_SIZE_LIMIT`` is not kept, so that the store's memory is bounded too.
+#
+# Literals cost some bytes more on the wire than entries of the table would. They also
+# leak less: a secret that is never in the table cannot be guessed from how well a value
+# next to it compresses (RFC 7541 section 7.1), and those of ``_SENSITIVE_FIELDS`` are
+# marked so that proxies keep it that way.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
