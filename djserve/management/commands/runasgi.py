@@ -28,7 +28,11 @@ from djserve.conf.process import become_worker
 from djserve.conf.short_help import shorten_help
 from djserve.conf.suggestions import suggest_flags
 from djserve.errors import ConfigError
-from djserve.management.options import read_options
+from djserve.management.options import (
+    find_development_certificate,
+    read_options,
+    trust_line,
+)
 from djserve.management.production import create_program
 from djserve.server.launch import THREADS_TIMEOUT, exit_within
 from djserve.server.lifecycle import ExitCode
@@ -130,8 +134,6 @@ class Command(BaseCommand):
         return run(config, create_program(config))
 
     def _add_certificate(self, mapping: dict[str, Any]) -> None:
-        from djserve.management.https import find_development_certificate, trust_line
-
         line = trust_line(find_development_certificate(mapping))
         if not is_child():
             self.stdout.write(line)

@@ -42,6 +42,7 @@ from djserve.management.development_processes import (
     follow_parent,
     watch_code,
 )
+from djserve.management.options import find_development_certificate, trust_line
 from djserve.management.settings_errors import (
     SettingsWatch,
     are_settings_broken,
@@ -260,8 +261,6 @@ class Command(find_next_command()):  # type: ignore[misc]
         return create_keeper(chosen) if chosen else None
 
     def _add_certificate(self, mapping: dict[str, Any]) -> None:
-        from djserve.management.https import find_development_certificate, trust_line
-
         try:
             certificate = find_development_certificate(mapping)
         except ConfigError as error:

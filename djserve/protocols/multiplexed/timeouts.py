@@ -118,7 +118,7 @@ class Wait:
         self._since: float | None = None
 
     def is_over(self, now: float, limit: float) -> bool:
-        """Return whether it has lasted for ``limit`` seconds; the first call starts it."""
+        """Return whether it has lasted ``limit`` seconds; the first call starts it."""
         if self._since is None:
             self._since = now
         return now - self._since >= limit
