@@ -7,6 +7,7 @@ from the peer's credit; what a response has too much waits in the transport, at 
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
 from djserve.errors import ProtocolError
@@ -59,6 +60,20 @@ _EXTENSIONS: dict[str, dict[str, Any]] = {
 }
 
 
+class ResponseState(Enum):
+    """How far the response is, as the exchange or the tunnel has given it."""
+
+    AWAITED = auto()
+    STARTED = auto()
+    """Its head has been given: it can be aborted, but no other can take its place."""
+    COMPLETE = auto()
+    """Its end has been given, which may still wait for the windows."""
+
+
+# An enum's members cost a descriptor each time (Python 3.11).
+_AWAITED, _STARTED, _COMPLETE = ResponseState
+
+
 class StreamOwner(Protocol):
     """What a stream asks of what it belongs to."""
 
@@ -100,12 +115,11 @@ class HTTP3Stream:
         "_content",
         "_ended_at",
         "_has_no_content",
-        "_is_ending",
-        "_is_response_started",
         "_owner",
         "_reader",
         "_remaining",
         "_request",
+        "_response",
         "_takes_trailers",
         "_timeouts",
         "_transport",
@@ -137,8 +151,7 @@ class HTTP3Stream:
         self._has_no_content = False
         self._remaining = -1
         self._takes_trailers = False
-        self._is_response_started = False
-        self._is_ending = False
+        self._response = _AWAITED
         # The upgrade, and the end.
         self.tunnel: Tunnel | None = None
         self._timeouts: StreamTimeouts | None = None
@@ -154,13 +167,17 @@ class HTTP3Stream:
     @property
     def is_ended(self) -> bool:
         """Whether both sides have ended and all is sent."""
-        return self._is_ending and not (self.may_receive or self.waiting_size)
+        return self._response is _COMPLETE and not (
+            self.may_receive or self.waiting_size
+        )
 
     @property
     def is_receiving(self) -> bool:
         """Whether the peer is expected to send content now."""
         return self.may_receive and not (
-            self._content.is_unread or self.awaits_continue or self._is_ending
+            self._content.is_unread
+            or self.awaits_continue
+            or self._response is _COMPLETE
         )
 
     @property
@@ -203,7 +220,7 @@ class HTTP3Stream:
             self.tunnel.tick(now)
         elif self.exchange is not None:
             self.exchange.tick(now)
-        elif self._is_ending and not self.waiting_size:
+        elif self._response is _COMPLETE and not self.waiting_size:
             self._check_linger(now)
 
     def find_overdue(self, now: float) -> ProtocolError | None:
@@ -247,7 +264,7 @@ class HTTP3Stream:
 
     def refuse(self, error: ProtocolError) -> None:
         """Answer for the server; a response under way is aborted instead."""
-        if self._is_response_started or self.head is None:
+        if self._response is not _AWAITED or self.head is None:
             self._owner.break_off(self, ErrorCode.REQUEST_CANCELLED)
             return
         exchange, self.exchange = self.exchange, None
@@ -357,7 +374,7 @@ class HTTP3Stream:
             data = b""
         elif length >= 0:
             self._remaining = count_content(length, len(data), more)
-        self._is_response_started = True
+        self._response = _STARTED
         block = self._owner.encode_block(self.stream_id, fields)
         self._send(frames.encode_frame(frames.HEADERS, block), data, more)
 
@@ -389,7 +406,7 @@ class HTTP3Stream:
     def upgrade(self, headers: Headers, receiver: WireProtocol) -> Transport:
         """Accept an extended CONNECT (RFC 9220)."""
         fields, _ = build_fields(200, headers, None, self._owner.fields)
-        self._is_response_started = True
+        self._response = _STARTED
         self._write_block(fields)
         self.tunnel = Tunnel(self, receiver)
         self._owner.call_soon(self._begin_tunnel)
@@ -399,7 +416,7 @@ class HTTP3Stream:
         """The application reads on: what it has read is the peer's to send again."""
         if self.awaits_continue:
             self.awaits_continue = False
-            if not self._is_response_started:
+            if self._response is _AWAITED:
                 self.send_informational(100, [])
         self._content.credit_read()
 
@@ -462,7 +479,7 @@ class HTTP3Stream:
 
     def _complete(self) -> None:
         """The exchange has said all; it is told nothing more."""
-        self._is_ending = True
+        self._response = _COMPLETE
         if self.tunnel is not None:
             return
         self._content.stop()
