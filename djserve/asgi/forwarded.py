@@ -4,6 +4,29 @@ Reads X-Forwarded-* or RFC 7239 Forwarded and never raises on what the peer sent
 header counts from its right end up to the first item that cannot be believed.
 """
 
+# From the right, and no further than trust goes
+#
+# Every proxy appends to what it got, and the leftmost part is whatever the client has
+# written. So a list is read from its right end, where the nearest proxy wrote: its item
+# names who connected to that proxy. If that is a trusted proxy as well, its own item is
+# the next to the left, and so on. The first address that is not trusted is the client.
+# To take the leftmost item instead, as many guides have it, lets any client choose its
+# own address, and with it pass every limit and list by address.
+#
+# An item that is no address ends the walk: nothing to the left of it can be believed,
+# since nobody vouches for who wrote it. The client is then the last one that was found.
+# For the same reason nothing here raises: a 400 for a malformed header would let a
+# client fail requests whose right end is fine.
+#
+# X-Forwarded-Proto and its like are lists only with some proxies; others overwrite
+# them. ``_select`` takes the client's own item if each hop has one, and the nearest
+# proxy's otherwise. Which family of headers counts is decided once for a request: a
+# proxy that sets one passes the other through unread, so to take the address from one
+# and the scheme from the other would mix what a proxy says with what a client does.
+#
+# The peer's length of all this is bounded before any of it is parsed or kept: the
+# caches are keyed by what clients send.
+
 from __future__ import annotations
 
 import re

@@ -198,5 +198,5 @@ class Opener:
         if self._all_opening is not None:
             self._all_opening.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # A failed handshake is the peer's affair; the transport is closed already.
+            # A failed handshake is the peer's loss; the transport is closed already.
             logger.debug("A connection could not be opened: %s", error)

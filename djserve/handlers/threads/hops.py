@@ -4,6 +4,39 @@ Code in a thread sees the caller's context variables; what it sets is seen by th
 caller. What asgiref keeps of both is the business of ``asgiref_compat``.
 """
 
+# Where a call goes
+#
+# All synchronous code of a request has to share a thread, since database connections
+# and transactions belong to one. djserve's lanes and middleware find the way to it by
+# the context variable ``CURRENT``, the project's own ``sync_to_async`` by what asgiref
+# keeps (``asgiref_compat``). There are three:
+#
+# - ``LeasedHops``: the thread of the request's lease. One exception: a synchronous view
+#   that waits in ``async_to_sync`` for a coroutine that calls back. The lease's thread
+#   is the one that waits, so a job posted to it would never begin; asgiref hands such
+#   calls to the waiting thread itself, and is left to do it.
+# - ``InheritedHops``: a handler that runs inside of another's thread-sensitive context
+#   (a test client, a parent application) uses what that has chosen.
+# - ``PassedHops``: an agent has replaced asgiref's methods, and they must be called.
+#
+# What goes along with a call
+#
+# The context is copied before and restored after, so that a variable that is set in the
+# thread is seen by the code that follows the await. The exception that is being handled
+# goes along too: ``sys.exc_info()`` belongs to the thread, and code such as a logger in
+# an exception handler, or a bare ``raise``, would find nothing there. Raising it again
+# inside of ``_run`` is the only way to set it.
+#
+# Who may cancel
+#
+# A thread cannot be stopped, so a cancellation is one of three, and ``abandon`` finds
+# out which by asking in this order. Withdrawn: the job has not begun and never will.
+# Passed on: it waits for a coroutine, which is cancelled, and what the view makes of
+# that is its result. Neither: it is waited for, since its thread still reads the
+# request's content and may hold a transaction; the caller gets CancelledError only
+# then. ``has_ended`` is written and read on the loop alone, so between looking at it
+# and making the future no end can slip through.
+
 from __future__ import annotations
 
 import asyncio
