@@ -1,5 +1,34 @@
 """One HTTP request as an ASGI conversation: stream here, application there."""
 
+# The states of a response
+#
+# What an application may send is a table for each state, and the table is the state:
+# ``_actions`` is compared by identity, and there is no flag that could disagree with
+# it.
+#
+#     WAITING       nothing was sent; hints and pushes may be
+#     STARTED       http.response.start was taken, and is kept
+#     STREAMING     the head is on its way, and content follows
+#     TRAILERS      the content has ended, trailers are promised
+#     COMPLETE      the response is whole, as far as the application is concerned
+#     DISCONNECTED  the client has gone, or got the server's own answer
+#
+#     WAITING -> STARTED -> STREAMING -> TRAILERS -> COMPLETE
+#
+# TRAILERS only if they were announced. COMPLETE is reached from each of the others: by
+# a response of one part, or by an error, which is answered if it comes in the first two
+# and aborts the response after them. DISCONNECTED is reached from each as well.
+#
+# STARTED is apart from STREAMING since the head is not written when it is given: with
+# the first part of the content at hand the length is known, head and content leave in
+# one write, and an application that fails in between can still be answered with 500.
+#
+# COMPLETE and DISCONNECTED are two empty tables, and differ in what a ``send`` is told:
+# after a whole response it is the application's mistake (UnexpectedMessage), after a
+# disconnect it is no mistake of anyone's (an OSError, as the specification has it).
+# Both end ``receive`` with http.disconnect. Whichever of the two comes first takes
+# ``_finish``, so that a request is logged once.
+
 from __future__ import annotations
 
 import asyncio

@@ -6,6 +6,31 @@ of their connections, and pass its own signal on to the parent. ``subprocess``
 closes descriptors by itself; ``os.fork`` and ``multiprocessing`` do not.
 """
 
+# What a fork shares, and what that would do
+#
+# A child has the same open files, not other ones of the same name. What it does to
+# them, or leaves undone, happens to the server:
+#
+# - A listening socket stays open while any process has it. After the server's end the
+#   kernel would take connections, and nothing would ever accept them; a restart finds
+#   the port in use.
+# - A connection ends for the client when its last copy is closed. A response that ends
+#   by closing would seem never to end.
+# - The set of an epoll descriptor is one for both. A child that closes its loop takes
+#   the parent's sockets out of it, and the parent then waits for events that never
+#   come.
+# - The memory that io_uring shares with the kernel is no copy either, so it is kept out
+#   of the child before the fork: afterwards it would be too late.
+# - The wakeup descriptor of signals leads into the parent's loop, so a SIGTERM for the
+#   child would stop the server.
+#
+# Sockets are found by the address that they are bound to, and not by a list:
+# connections come and go far more often than anything forks, and a list would cost each
+# of them. They are covered (``dup2``) and not closed, since objects that name them are
+# still there, and would close whatever has that number next. The application's own
+# connections, to its database for one, are not touched: what to do with those is for
+# the application to know, as after any fork.
+
 from __future__ import annotations
 
 import asyncio

@@ -4,6 +4,28 @@ Content goes out through the queue and the scheduler (``output``), but for short
 responses that nothing stands in the way of.
 """
 
+# How a stream ends
+#
+# The two sides of a stream end apart (RFC 9113 section 5.1), and an exchange is told of
+# its end once, whichever side is the last:
+#
+# - The request ends first, as a rule. With the last part of the response the exchange
+#   has said all (``_complete``), and the stream is forgotten when that part has been
+#   sent.
+# - The response ends first: an upload was refused, or its answer did not depend on it.
+#   What still comes is dropped, within the stream's window, which is not opened again.
+#   A client that sends on for LINGER_TIMEOUT is asked to stop by a reset without an
+#   error. Not at once, since many clients take any reset for a failure.
+# - Either side resets it, or the connection ends. The table forgets it first and then
+#   calls ``end``, so that nothing that its user does from there can reach it again.
+#
+# An upgraded stream is told in a later turn of the loop: its user may be in the middle
+# of ``close``, and a transport never calls back from within that. Until then the tunnel
+# is closing, and neither takes nor delivers anything.
+#
+# Few responses wait for a window, and few requests have content: a queue and a
+# ``RequestContent`` are made for those that need them, and most streams have neither.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
