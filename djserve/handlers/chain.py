@@ -6,6 +6,29 @@ in the same mode, one instance serves both, and what it calls in turn depends on
 lane of the request (``Fork``). Only if the modes differ is a second one made.
 """
 
+# Two chains of one set of middleware
+#
+# A synchronous view under a chain that was built for asynchronous calls, as Django's
+# handler for ASGI builds it, costs a thread hop at each change of mode; an asynchronous
+# view under a synchronous chain blocks a thread while it waits. So there is a chain for
+# each kind, and a request takes the one that suits its view. What makes this hard is
+# that middleware has state: a counter of requests, a table of clients, a cache. Two
+# instances would each count half of the requests, and nothing would fail.
+#
+# So a middleware is made once if it can be at all. One of hooks alone is called by both
+# runs. Any other has been given its ``get_response`` when it was made, and cannot be
+# given another later: it gets a ``Fork``, which looks at a context variable for the
+# lane of the request. That needs the same mode in both chains, since a coroutine
+# function is called in another way; the modes differ only if the middleware between
+# them and the view can do one mode alone. Then there have to be two instances, which do
+# no harm if the class keeps nothing (``state``); if one may keep something, all views
+# take the asynchronous chain, as under Django's handler, and ``djserve.I001`` says so.
+#
+# The second chain is made from the stages of the first and not from the settings, so
+# that MiddlewareNotUsed, and what an import does, happens once. ``_wrap`` has to choose
+# modes by the same rule as ``wrap`` did, or a fork would lead to a handler of the wrong
+# kind.
+
 from __future__ import annotations
 
 import logging

@@ -3,6 +3,24 @@
 ``access_line`` decides what a line looks like, ``access_file`` where it goes.
 """
 
+# What a line costs, and what is kept for the next one
+#
+# Where it is on, it costs every request (benchmark: access_log_cost). Formatting was
+# most of it, and nearly all of a line repeats: the date within a second, client and
+# request line and fields of a request that is asked for again, its status and size as
+# well. So a line is two parts, what repeats and the duration, which are appended to a
+# list and joined when the file is written.
+#
+# The first part is kept with the request's head (``Repetition``), which is the same
+# object for requests of the same bytes on a connection. It depends on three things that
+# the head does not have: the date, which is compared by identity, as the string is made
+# once a second; the status; and the size. If one differs the part is made again, so
+# that nothing has to be told when it becomes wrong.
+#
+# The clock is read once a second. Between, the timer that measures durations says
+# whether the second is over: the time of a request's end is needed for its duration in
+# any case. A clock that is set is followed with the next second.
+
 from __future__ import annotations
 
 import logging
