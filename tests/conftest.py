@@ -40,6 +40,7 @@ if os.environ.get("DJSERVE_REQUIRE_ALL") != "1" and find_spec("aioquic") is None
         "protocols/http3",
         "server/test_quic.py",
         "e2e/test_http3*.py",
+        "benchmarks/test_http3.py",
     ]
 
 # A shared machine makes single examples slow by chance: no deadlines anywhere.
