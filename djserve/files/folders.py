@@ -31,6 +31,7 @@ def _describe_table(files: FileTable | None) -> list[str]:
     lines = [
         f"Files of {folder.path} are served at {' and '.join(folder.prefixes)}"
         for folder in files.folders
+        if folder not in files.closed
     ]
     if files.skipped:
         lines.append(

@@ -6,7 +6,7 @@ hidden name, no NUL, and passes no link on its way but one to a file of the same
 what the scan would have left out is not there.
 
 What was found may change while it is served: ``tick`` makes each file be asked for its
-size and time again at its next use, at most once between two ticks.
+inode, size and time again at its next use, at most once between two ticks.
 """
 
 # Why an index, and not the file system
@@ -21,14 +21,18 @@ size and time again at its next use, at most once between two ticks.
 # together with the folder's name only if each of its parts is a name that the walk
 # would have taken. Most are of no file, which one ``stat`` tells; for the others, the
 # real path of the file and of its folder have to be those that were put together. What
-# is found is an entry like any other.
+# is found is an entry like any other. A path that is asked for again and again without
+# a file (all of an application's, if files are served at "/") is looked for eight times
+# in a tick: more than one who waits for an upload would try, and few beside a thousand
+# requests.
 #
 # The costs, and how they are bounded. Files that change are noticed. Each entry has the
-# tick of its last look, and is compared with the file (size and time of change) once in
-# each tick, at its first use: a busy file costs one ``stat`` for each variant in a
-# tick, an idle one nothing, and no watcher is needed. A file is described again as a
-# whole, with its variants, its ETag and its fields, so no response mixes two states of
-# it. A request for the application costs one comparison with the prefixes.
+# tick of its last look, and is compared with the file (inode, size and time of change)
+# once in each tick, at its first use: a busy file costs one ``stat`` for each variant
+# in a tick, an idle one nothing, and no watcher is needed. A file is described again as
+# a whole, with its variants, its ETag and its fields, so no response mixes two states
+# of it, and only if a scan would find it now: a link that leads out may have taken its
+# place. A request for the application costs one comparison with the prefixes.
 #
 # Compressed variants are found with their file and belong to it. One that is older than
 # its file is left out, since it would be the old content under a new ETag; a second is
@@ -48,7 +52,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import quote, unquote_to_bytes
@@ -78,20 +82,30 @@ and copies lose the order."""
 
 _A_YEAR = 365 * 24 * 3600
 
+_LOOKS_PER_TICK = 8
+"""How often a path without a file is looked for between two ticks.
+
+If files are served at "/", each request of the application is for such a path.
+"""
+
+_MISSES_REMEMBERED = 1024
+_LONGEST_MISS = 256
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
     """A folder's files, at paths below each of ``prefixes``.
 
     ``max_age`` is how many seconds clients may use a file without asking again.
-    ``immutable`` has the names (relative, with slashes) of files that never change.
+    ``immutable`` has the names (relative, with slashes) of files that never change; it
+    is asked again for a file that comes later.
     ``has_indexes`` serves ``index.html`` for the folder that it is in.
     """
 
     prefixes: tuple[str, ...]
     path: str
     max_age: int = 60
-    immutable: frozenset[str] = frozenset()
+    immutable: Container[str] = frozenset()
     has_indexes: bool = False
 
 
@@ -103,6 +117,7 @@ class Representation:
     """
 
     path: str
+    inode: int
     size: int
     modified: int
     encoding: bytes
@@ -142,9 +157,12 @@ class FileTable:
         self._files: dict[bytes, File] = {}
         self._places: list[tuple[bytes, str, Folder]] = []
         self._prefixes: tuple[bytes, ...] = ()
+        self._misses: dict[bytes, int] = {}
         self._tick = 0
         self._cached_size = 0
         self.skipped: list[str] = []
+        self.closed: list[Folder] = []
+        """Folders of which nothing is served: internal, or not open to this user."""
         for folder in folders:
             self._scan(folder)
         self._prefixes = tuple(prefix for prefix, _, _ in self._places)
@@ -163,16 +181,21 @@ class FileTable:
             # Requests for the application come here as well: one comparison for them.
             if not raw_path.startswith(self._prefixes):
                 return None
+            misses = self._misses.get(raw_path, 0)
+            if misses >= _LOOKS_PER_TICK:
+                return None
             file = self._discover(raw_path)
             if file is None:
+                self._remember_miss(raw_path, misses + 1)
                 return None
         if file.checked != self._tick:
             self._check(file)
         return file if file.representations or file.location else None
 
     def tick(self) -> None:
-        """Have each file looked at again before its next use."""
+        """Have each file looked at, or looked for, again before its next use."""
         self._tick += 1
+        self._misses.clear()
 
     def keep(self, file: File, representation: Representation, content: bytes) -> None:
         """Keep a representation's content in memory, if there is room for it.
@@ -188,11 +211,16 @@ class FileTable:
             representation.content = content
 
     def refresh(self, file: File) -> bool:
-        """Describe a file that has changed; return whether it is still there."""
+        """Describe a file that has changed; return whether it is still there.
+
+        A link that leads out may have taken its place, or that of a folder around it.
+        """
         for each in file.representations:
             if each.content is not None:
                 self._cached_size -= len(each.content)
-        return _describe(file)
+        file.representations = ()
+        root = file.path[: -len(file.name)]
+        return self._is_served(root, file.name) and _describe(file)
 
     def _check(self, file: File) -> None:
         """Describe a file again if it has changed since it was looked at."""
@@ -212,7 +240,10 @@ class FileTable:
         root = os.path.realpath(folder.path)
         if self._is_hidden(root):
             logger.warning("Files in %s are not served: it is internal", root)
+            self.closed.append(folder)
             return
+        if not os.access(root, os.X_OK):
+            self.closed.append(folder)
         places = ((os.fsencode(prefix), root, folder) for prefix in folder.prefixes)
         self._places.extend(places)
         for path, name in self._walk(root, root, ""):
@@ -248,6 +279,13 @@ class FileTable:
                     return self._files.get(raw_path)
         return None
 
+    def _remember_miss(self, raw_path: bytes, count: int) -> None:
+        """Note how often a path was looked for; the names and sizes are a client's."""
+        if len(raw_path) <= _LONGEST_MISS and (
+            count > 1 or len(self._misses) < _MISSES_REMEMBERED
+        ):
+            self._misses[raw_path] = count
+
     def _is_served(self, root: str, name: str) -> bool:
         """Return whether a scan of ``root`` would find a file of this name now.
 
@@ -255,7 +293,9 @@ class FileTable:
         """
         if not all(_is_visible(part) for part in name.split("/")) or "\0" in name:
             return False
-        path = os.path.join(root, name)
+        if os.sep != "/" and os.sep in name:
+            return False
+        path = os.path.normpath(os.path.join(root, name))
         if _stat_regular(path) is None:
             return False
         parent, last = os.path.split(path)
@@ -276,7 +316,8 @@ class FileTable:
     def _is_public(self, root: str, path: str) -> bool:
         """Return whether what a path, or link, leads to may be served below a root."""
         path = os.path.realpath(path)
-        return path.startswith(root + os.sep) and not self._is_hidden(path)
+        inside = path.startswith(os.path.join(root, ""))
+        return inside and not self._is_hidden(path)
 
     def _is_hidden(self, path: str) -> bool:
         return any(f"{path}/".startswith(f"{hidden}/") for hidden in self._hidden)
@@ -298,7 +339,10 @@ class FileTable:
         try:
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except OSError as error:
-            logger.warning("Files in %s are not served: %s", path, error.strerror)
+            text = "Files in %s are not served: %s"
+            if os.access(path, os.X_OK):
+                text = "Files in %s are served by name only, as it cannot be listed: %s"
+            logger.warning(text, path, error.strerror)
             return
         names = {entry.name for entry in entries}
         for entry in entries:
@@ -324,10 +368,14 @@ class FileTable:
 
 
 def is_current_at(representation: Representation, status: os.stat_result) -> bool:
-    """Return whether a file is still the one that was described."""
+    """Return whether a file is still the one that was described.
+
+    Another file may have taken its place with the same size and time, or a link to one.
+    """
     return (
-        status.st_size == representation.size
-        and status.st_mtime_ns == representation.modified
+        status.st_mtime_ns == representation.modified
+        and status.st_size == representation.size
+        and status.st_ino == representation.inode
     )
 
 
@@ -424,6 +472,7 @@ def represent(
         fields.append((b"content-encoding", encoding))
     return Representation(
         path,
+        status.st_ino,
         status.st_size,
         status.st_mtime_ns,
         encoding,

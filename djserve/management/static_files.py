@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Container
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -17,6 +18,8 @@ from django.urls import get_script_prefix, set_script_prefix
 from djserve.files import Folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from djserve.conf.schema import FilesConfig
     from djserve.files import FileTable
 
@@ -61,7 +64,7 @@ def find_static_folders(config: FilesConfig, root_path: str) -> list[Folder]:
             prefixes=tuple(dict.fromkeys(prefixes)),
             path=root,
             max_age=config.static_max_age,
-            immutable=frozenset(_find_hashed_names()),
+            immutable=_find_hashed_names(),
         )
     ]
 
@@ -123,7 +126,8 @@ def _find_reason(is_auto: bool) -> str:
     try:
         is_empty = not os.listdir(root)
     except OSError as error:
-        return f"{root}: {error.strerror}"
+        # Files are found by their names in a folder that may only be entered.
+        return "" if os.access(root, os.X_OK) else f"{root}: {error.strerror}"
     if is_empty:
         return f"{root} is empty; manage.py collectstatic fills it"
     return ""
@@ -166,12 +170,51 @@ def _with_slash(url: str) -> str:
     return url if url.endswith("/") else url + "/"
 
 
-def _find_hashed_names() -> list[str]:
+def _find_hashed_names() -> Container[str]:
     """Return the names of static files that have the hash of their content in them."""
     if not apps.is_installed("django.contrib.staticfiles"):
-        return []
+        return ()
     from django.contrib.staticfiles.storage import staticfiles_storage
 
+    storage: Any = staticfiles_storage
     # A storage of another kind has none; Django makes it at this access.
-    names: Any = getattr(staticfiles_storage, "hashed_files", None) or {}
-    return list(names.values())
+    names = getattr(storage, "hashed_files", None)
+    return () if names is None else HashedNames(storage, names.values())
+
+
+class HashedNames(Container[str]):
+    """The hashed names that a storage's manifest has, and has had.
+
+    It is read again for a name that is not among them, if it has changed since: by then
+    ``collectstatic`` may have run for the next release.
+    """
+
+    def __init__(self, storage: Any, names: Iterable[str]) -> None:
+        self._storage = storage
+        self._names = set(names)
+        self._state = self._find_state()
+
+    def __contains__(self, name: object) -> bool:
+        if name not in self._names:
+            state = self._find_state()
+            if state != self._state:
+                self._read(state)
+        return name in self._names
+
+    def _read(self, state: object) -> None:
+        try:
+            found, _ = self._storage.load_manifest()
+        except (OSError, ValueError):
+            # It is being written, perhaps: the next look comes with the next name.
+            return
+        self._names.update(found.values())
+        self._state = state
+
+    def _find_state(self) -> object:
+        """Return what differs if the manifest does; None if it is in no folder."""
+        storage = self._storage
+        try:
+            status = os.stat(storage.manifest_storage.path(storage.manifest_name))
+        except (AttributeError, NotImplementedError, OSError):
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size

@@ -51,6 +51,16 @@ def test_start_up_message_names_folders_and_links(tmp_path: Path) -> None:
     assert str(root / "link") in lines[1]
 
 
+def test_start_up_message_leaves_out_what_is_not_served(tmp_path: Path) -> None:
+    config = parse(
+        {"FILES": {"/f/": tmp_path}, "FILES_INTERNAL": {"/private/": tmp_path}}
+    )
+
+    assert describe_files(open_table(config.files), config.files) == [
+        f"Files of {tmp_path} are sent for X-Accel-Redirect: /private/..."
+    ]
+
+
 def test_internal_folders_are_named_and_not_public(tmp_path: Path) -> None:
     private = tmp_path / "private"
     private.mkdir()

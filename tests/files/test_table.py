@@ -141,6 +141,35 @@ def test_folder_that_is_not_there_is_said_and_empty(
     assert "none are not served: No such file or directory" in caplog.text
 
 
+def test_folder_that_cannot_be_listed_is_served_by_name(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    # Nothing is forbidden to root, as whom these tests may run.
+    root.chmod(0o311)
+    monkeypatch.setattr(os, "scandir", refuse)
+    table = scan(root)
+    assert table.closed == []
+    assert "served by name only, as it cannot be listed" in caplog.text
+    assert table.find(b"/static/css/site.css") is not None
+    root.chmod(0o700)
+
+
+def test_folder_that_cannot_be_entered_is_closed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root.chmod(0)
+    if os.geteuid() == 0:
+        # Nothing is forbidden to root.
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    table = scan(root)
+    root.chmod(0o700)
+
+    assert table.closed == list(table.folders)
+
+
 def test_fields_say_how_long_a_file_may_be_used(root: Path) -> None:
     immutable = frozenset({"css/site.css"})
     table = scan(root, max_age=5, immutable=immutable)
@@ -249,6 +278,94 @@ def test_file_that_comes_later_is_found_without_a_scan(root: Path) -> None:
     (root / "2026" / "an upload.png").unlink()
     table.tick()
     assert table.find(b"/static/2026/an%20upload.png") is None
+
+
+@pytest.mark.parametrize("name", ["css/site.css", "a b.txt"])
+def test_link_that_takes_a_files_place_is_not_followed_out(
+    root: Path, name: str
+) -> None:
+    path, other = root / name, root.parent / "other"
+    table = scan(root)
+    asked = b"/static/" + name.replace(" ", "%20").encode()
+    assert table.find(asked) is not None
+    # With the same size and time, which are all that an ETag shows of a file.
+    status = path.stat()
+    other.write_bytes(b"x" * status.st_size)
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    path.rename(root / "kept")
+    path.symlink_to(other)
+    table.tick()
+    assert table.find(asked) is None
+
+    path.unlink()
+    path.symlink_to(root / "kept")
+    table.tick()
+    assert table.find(asked) is not None
+    path.unlink()
+    (root / "kept").rename(path)
+    table.tick()
+    assert table.find(asked) is not None
+
+
+def test_link_that_takes_a_folders_place_is_not_followed(root: Path) -> None:
+    table = scan(root)
+    moved = root.parent / "moved"
+    (root / "css").rename(moved)
+    (root / "css").symlink_to(moved)
+    (moved / "site.css").write_text("changed")
+    table.tick()
+    assert table.find(b"/static/css/site.css") is None
+
+    (root / "css").unlink()
+    moved.rename(root / "css")
+    table.tick()
+    assert table.find(b"/static/css/site.css") is not None
+
+
+def test_link_that_takes_a_variants_place_is_not_followed(root: Path) -> None:
+    compress(root / "css" / "site.css")
+    table = scan(root)
+    variant = root / "css" / "site.css.gz"
+    other = root.parent / "other.gz"
+    other.write_bytes(variant.read_bytes())
+    variant.unlink()
+    variant.symlink_to(other)
+    table.tick()
+
+    file = table.find(b"/static/css/site.css")
+    assert file is not None
+    assert [each.encoding for each in file.representations] == [b""]
+
+
+def test_path_without_a_file_is_not_looked_for_all_the_time(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = scan(root, "/")
+    looks: list[str] = []
+    stat_regular = module._stat_regular
+    monkeypatch.setattr(
+        module, "_stat_regular", lambda path: looks.append(path) or stat_regular(path)
+    )
+    for _ in range(100):
+        assert table.find(b"/view/") is None
+        assert table.find(b"/view") is None
+    assert len(looks) == 8
+    (root / "view").write_text("an upload")
+    assert table.find(b"/view") is None
+    table.tick()
+    assert table.find(b"/view") is not None
+
+
+def test_few_paths_without_a_file_are_remembered(root: Path) -> None:
+    table = scan(root, "/")
+    for number in range(3000):
+        table.find(b"/%d" % number)
+        table.find(b"/%d" % number + b"x" * 300)
+
+    assert len(table._misses) == 1024
+    assert max(map(len, table._misses)) <= 256
+    table.tick()
+    assert not table._misses
 
 
 def test_what_a_scan_would_leave_out_is_not_found_later_either(root: Path) -> None:

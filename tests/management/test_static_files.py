@@ -160,9 +160,43 @@ def test_hashed_names_are_kept_for_good(root: Path) -> None:
     }
     with override_settings(**settings):
         (folder,) = find_static_folders(FilesConfig(static_max_age=5), "")
+        assert "a.5d41402abc4b.css" in folder.immutable
+        assert "a.css" not in folder.immutable
 
-    assert folder.immutable == {"a.5d41402abc4b.css"}
     assert folder.max_age == 5
+
+
+def test_hashed_name_that_comes_later_is_kept_for_good(root: Path) -> None:
+    settings = {
+        "STATIC_ROOT": root,
+        "STATIC_URL": "/static/",
+        "MIDDLEWARE": [],
+        "INSTALLED_APPS": ["django.contrib.staticfiles"],
+        "STORAGES": {"staticfiles": {"BACKEND": MANIFEST}},
+    }
+    manifest = root / "staticfiles.json"
+    text = '{"version": "1.1", "paths": {"a.css": "a.%s.css"}, "hash": "x"}'
+    first, second = "5d41402abc4b", "7d793037a076"
+    with override_settings(**settings):
+        table = FileTable(find_static_folders(FilesConfig(static_max_age=5), ""))
+        found = {}
+        for number in (first, second):
+            (root / f"a.{number}.css").write_text("p {}")
+            manifest.write_text(text % number)
+            found[number] = table.find(b"/static/a.%s.css" % number.encode())
+        # Half a manifest says nothing, and what it said before holds.
+        manifest.write_text("{")
+        (root / "late.css").write_text("p {}")
+        late = table.find(b"/static/late.css")
+
+    assert late is not None
+    assert (b"cache-control", b"public, max-age=5") in late.representations[0].fields
+    for file in found.values():
+        assert file is not None
+        assert (
+            b"cache-control",
+            b"public, max-age=31536000, immutable",
+        ) in file.representations[0].fields
 
 
 @pytest.fixture
