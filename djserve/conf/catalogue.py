@@ -44,6 +44,7 @@ class Setting:
     help: str
     aliases: tuple[str, ...]
     minimum: float | None
+    maximum: float | None
     choices: tuple[str, ...]
     metavar: str
     syntax: str

@@ -40,6 +40,7 @@ def setting(
     *,
     aliases: tuple[str, ...] = (),
     minimum: float | None = None,
+    maximum: float | None = None,
     choices: tuple[str, ...] = (),
     metavar: str = "",
     syntax: str = "",
@@ -49,7 +50,7 @@ def setting(
     """Declare a setting: a dataclass field with what the generators need in addition.
 
     ``aliases`` are flags in addition to the one derived from the name: short ones and
-    those that Daphne has. ``minimum`` is inclusive.
+    those that Daphne has. ``minimum`` and ``maximum`` are inclusive.
     ``syntax`` names the rule in ``conf.syntax`` that the text must obey.
     ``unit`` is "bytes" for a size, which may be given as "64KiB".
     ``none_word`` stands for None on the command line, if that cannot be typed.
@@ -58,6 +59,7 @@ def setting(
         "help": help,
         "aliases": aliases,
         "minimum": minimum,
+        "maximum": maximum,
         "choices": choices,
         "metavar": metavar,
         "syntax": syntax,

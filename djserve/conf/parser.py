@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from djserve.conf.catalogue import Setting, groups, settings_by_key
@@ -33,6 +34,9 @@ _LONGEST_REPR = 60
 _LAST_PORT = 65_535
 
 _CERTIFICATE_FILES = ("certfile", "keyfile", "client_ca_file", "acme_ca_file")
+_SEPARATORS = {**dict.fromkeys(MOUNTS, "="), "header": ": "}
+"""What stands between key and value where a mapping is written as texts."""
+
 _BESIDE_CERTIFICATE = (
     "keyfile",
     "sni_certfiles",
@@ -126,18 +130,19 @@ class _Reading:
 
     def _read_items(self, setting: Setting, place: str, given: Any) -> tuple[str, ...]:
         items = given.value if isinstance(given, Flag) else given
-        if setting.syntax in MOUNTS and isinstance(items, Mapping):
-            items = [f"{prefix}={folder}" for prefix, folder in items.items()]
-        if setting.syntax == "header" and isinstance(items, Mapping):
-            items = [f"{name}: {value}" for name, value in items.items()]
+        keys: Iterable[object] = count()
+        separator = _SEPARATORS.get(setting.syntax)
+        if separator is not None and isinstance(items, Mapping):
+            keys = items
+            items = [f"{key}{separator}{value}" for key, value in items.items()]
         if not isinstance(items, list | tuple):
             self._report(place, "a list of strings", given)
             return ()
         if not items and setting.default:
             self._report(place, "at least one item", given)
         return tuple(
-            self._read_one(setting, f"{place}[{index}]", item, _read_str)
-            for index, item in enumerate(items)
+            self._read_one(setting, f"{place}[{shorten(key)}]", item, _read_str)
+            for key, item in zip(keys, items, strict=False)
         )
 
     def _read_processes(self, place: str, given: Any) -> tuple[ProcessConfig, ...]:
@@ -227,7 +232,8 @@ def _read_number(setting: Setting, value: Any) -> float | None:
         raise _Unfit(_expected_number(setting))
     # The comparison refuses nan too; an int may be larger than any float.
     least = -sys.float_info.max if setting.minimum is None else setting.minimum
-    if not least <= value <= sys.float_info.max:
+    most = sys.float_info.max if setting.maximum is None else setting.maximum
+    if not least <= value <= most:
         raise _Unfit(_expected_number(setting))
     return setting.kind(value)  # type: ignore[no-any-return]
 
@@ -240,8 +246,10 @@ def _expected_number(setting: Setting) -> str:
     noun = "a whole number" if setting.kind is int else "seconds as a number"
     if setting.unit == "bytes":
         noun = "bytes as a whole number"
-    least = "" if setting.minimum is None else f" from {setting.minimum:g} up"
-    return f"{noun}{least}{_or_none(setting)}"
+    bounds = "" if setting.minimum is None else f" from {setting.minimum:g} up"
+    if setting.maximum is not None:
+        bounds = f" from {setting.minimum or 0:g} to {setting.maximum:.15g}"
+    return f"{noun}{bounds}{_or_none(setting)}"
 
 
 def _read_str(setting: Setting, value: Any) -> str | None:

@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 OWN_NAME = "workers"
 """What the web workers are called among the names of processes."""
 
+LARGEST_COUNT = 1024
+"""Of one kind of process: far more than CPUs, and far less than a machine dies of."""
+
 EXAMPLE = '{"tasks": {"command": ["db_worker"], "count": 2}}'
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -153,8 +156,9 @@ class _Entry:
         return tuple(value)
 
     def _read_count(self, key: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            self._refuse(key, "a whole number from 0 up", value)
+        is_bool = isinstance(value, bool)
+        if is_bool or not isinstance(value, int) or not 0 <= value <= LARGEST_COUNT:
+            self._refuse(key, f"a whole number from 0 to {LARGEST_COUNT}", value)
             return 0
         return value
 

@@ -144,6 +144,8 @@ def _render_type(setting: Setting) -> str:
     name = names.get(setting.kind, setting.kind.__name__)
     if setting.minimum is not None:
         name += f", at least {setting.minimum:g}"
+    if setting.maximum is not None:
+        name += f", at most {setting.maximum:.15g}"
     return f"{name}, or `None`" if setting.optional else name
 
 

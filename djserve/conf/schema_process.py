@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from djserve.conf.declaration import Values, setting
-from djserve.conf.processes import ProcessConfig
+from djserve.conf.processes import LARGEST_COUNT, ProcessConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -18,6 +18,7 @@ class WorkersConfig(Values):
         "may be used.",
         aliases=("-w",),
         minimum=1,
+        maximum=LARGEST_COUNT,
         none_word="auto",
     )
     supervisor: str = setting(

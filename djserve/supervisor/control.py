@@ -6,6 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
+from djserve.conf.processes import LARGEST_COUNT
 from djserve.errors import ListenError
 from djserve.net.control import ControlListener
 from djserve.supervisor.status import describe_fleet
@@ -110,6 +111,8 @@ class ControlServer:
 
     def _scale(self, count: int, name: object) -> str:
         """Change a number; return why not, "" if it was done."""
+        if count > LARGEST_COUNT:
+            return f"expected at most {LARGEST_COUNT}, got {count}"
         if name is None:
             self._fleet.scale(count)
             return ""

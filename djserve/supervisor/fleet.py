@@ -38,6 +38,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from djserve.conf.processes import LARGEST_COUNT
 from djserve.instrumentation.board import Board
 from djserve.server.launch import THREADS_TIMEOUT
 from djserve.supervisor.messages import (
@@ -137,7 +138,7 @@ class Fleet:
 
     def scale(self, target: int) -> None:
         """Change the number of workers."""
-        self.target = max(1, target)
+        self.target = min(max(1, target), LARGEST_COUNT)
         logger.info("The number of workers is now %d", self.target)
 
     def stop(self) -> None:

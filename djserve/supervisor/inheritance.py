@@ -14,6 +14,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 from djserve.conf.process import become_worker
+from djserve.conf.processes import LARGEST_COUNT
 from djserve.cpus import count_cpus, measure_cpus
 
 LOADER_VARIABLE = "DJSERVE_LOADER"
@@ -88,7 +89,7 @@ def keep_environment(environ: MutableMapping[str, str] = os.environ) -> None:
 
 def count_workers(configured: int | None) -> int:
     """Return the number of workers; None stands for one on each usable CPU."""
-    return count_cpus() if configured is None else configured
+    return min(count_cpus(), LARGEST_COUNT) if configured is None else configured
 
 
 def explain_workers(configured: int | None) -> str:

@@ -50,7 +50,8 @@ def text_for(setting: Setting) -> str:
     if setting.choices:
         return setting.choices[-1]
     if setting.kind in (int, float):
-        return str(int(max(12345, (setting.minimum or 0) + 1)))
+        least = max(12345, (setting.minimum or 0) + 1)
+        return str(int(min(least, setting.maximum or least)))
     texts = {
         "address": "localhost:1",
         "datagram-address": "localhost:1",
@@ -215,7 +216,7 @@ def test_word_for_none_is_offered_and_understood() -> None:
     assert mapping_of("--workers auto")["WORKERS"].value is None
     assert config_of("--workers auto").workers.workers is None
     assert problems_of("--workers automatic") == [
-        "--workers: expected a whole number from 1 up or auto, got 'automatic'"
+        "--workers: expected a whole number from 1 to 1024 or auto, got 'automatic'"
     ]
 
 

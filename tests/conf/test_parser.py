@@ -99,6 +99,35 @@ def test_wrong_item_of_a_list_is_named_by_its_place() -> None:
     assert problem.endswith("(the port is missing), got 'localhost'")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "place"),
+    [
+        ("FILES", {"/a/": ".", "/b": "."}, "DJSERVE['FILES']['/b']"),
+        ("FILES", {"/a/": None}, "DJSERVE['FILES']['/a/']"),
+        ("FILES", {5: "."}, "DJSERVE['FILES'][5]"),
+        ("FILES_INTERNAL", {"/": "."}, "DJSERVE['FILES_INTERNAL']['/']"),
+        ("HEADERS", {"X-A": "1", "X B": "2"}, "DJSERVE['HEADERS']['X B']"),
+    ],
+)
+def test_wrong_item_of_a_mapping_is_named_by_its_key(
+    key: str, value: object, place: str
+) -> None:
+    (problem,) = problems_of({key: value})
+
+    assert problem.startswith(f"{place}: expected ")
+
+
+@pytest.mark.parametrize("value", [0, 1025, 100_000, "100000", 10**400])
+def test_number_of_workers_has_a_bound(value: object) -> None:
+    (problem,) = problems_of({"WORKERS": value})
+
+    assert problem == (
+        "DJSERVE['WORKERS']: expected a whole number from 1 to 1024 or None, "
+        f"got {shorten(value)}"
+    )
+    assert parse({"WORKERS": 1024}).workers.workers == 1024
+
+
 def test_item_that_is_no_string_is_refused() -> None:
     (problem,) = problems_of({"TRUSTED_PROXIES": ["*", 5]})
 

@@ -48,6 +48,7 @@ def test_flag_is_a_management_command() -> None:
         ({"t": {"program": ["a", 1]}}, "['t']['program']", "a list of words"),
         ({"t": {"command": ["x"], "cuont": 1}}, "['t']['cuont']", "the key 'count'"),
         ({"t": {"command": ["x"], "count": -1}}, "['t']['count']", "a whole number"),
+        ({"t": {"command": ["x"], "count": 1025}}, "['t']['count']", "a whole number"),
         ({"t": {"command": ["x"], "count": True}}, "['t']['count']", "a whole number"),
         (
             {"t": {"command": ["x"], "stop_timeout": "9"}},

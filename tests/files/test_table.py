@@ -343,9 +343,12 @@ def test_path_without_a_file_is_not_looked_for_all_the_time(
     table = scan(root, "/")
     looks: list[str] = []
     stat_regular = module._stat_regular
-    monkeypatch.setattr(
-        module, "_stat_regular", lambda path: looks.append(path) or stat_regular(path)
-    )
+
+    def look(path: str) -> os.stat_result | None:
+        looks.append(path)
+        return stat_regular(path)
+
+    monkeypatch.setattr(module, "_stat_regular", look)
     for _ in range(100):
         assert table.find(b"/view/") is None
         assert table.find(b"/view") is None

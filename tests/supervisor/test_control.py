@@ -107,6 +107,14 @@ def test_number_of_workers_is_changed(office: Office) -> None:
     assert office.crew.fleet.target == 5
 
 
+@pytest.mark.parametrize("process", [None, "tasks"])
+def test_number_of_processes_has_a_bound(office: Office, process: str | None) -> None:
+    answer = office.ask(command="scale", workers=100_000, process=process)
+
+    assert answer == {"error": "expected at most 1024, got 100000"}
+    assert office.crew.fleet.target == 2
+
+
 @pytest.mark.parametrize(
     "request_",
     [{"command": "dance"}, {"command": "scale", "workers": "5"}, {}],

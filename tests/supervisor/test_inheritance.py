@@ -53,6 +53,14 @@ def test_number_of_workers_is_that_of_the_usable_cpus() -> None:
     assert explain_workers(None) == f" (auto: {measure_cpus().source})"
 
 
+def test_number_of_workers_for_cpus_has_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHON_CPU_COUNT", "100000")
+
+    assert count_workers(None) == 1024
+
+
 def test_inheritance_survives_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "set_inheritable", lambda number, flag: None)
     inheritance = Inheritance(12, (3, 4), (4,))
