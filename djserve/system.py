@@ -5,12 +5,14 @@ No file that a setting names is waited for: a FIFO has no size and, often, no ot
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import stat
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 CAN_FORK = hasattr(os, "fork")
@@ -87,14 +89,28 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
         return file.read()
 
 
+_FLUSH_TIMEOUT = 1.0
+
+
 def end_process(exit_code: int) -> None:
     """End at once, with what was printed: no thread, handler or ``finally`` is run."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            continue
+    ended = _thread.allocate_lock()
+    ended.acquire()
+    with suppress(RuntimeError):
+        # In a thread of its own, since a stream can be in use: by what a signal handler
+        # has interrupted, or by a thread that writes to a pipe which nothing reads. Not
+        # by ``threading``, whose locks what was interrupted may hold as well.
+        _thread.start_new_thread(_flush, (ended,))
+        ended.acquire(timeout=_FLUSH_TIMEOUT)
     os._exit(exit_code)
+
+
+def _flush(ended: _thread.LockType) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # RuntimeError: Python has begun to end.
+        with suppress(AttributeError, OSError, RuntimeError, ValueError):
+            stream.flush()
+    ended.release()
 
 
 _seek_lock = threading.Lock()

@@ -86,6 +86,47 @@ def test_process_ends_at_once_with_what_it_has_printed() -> None:
     assert (ended.returncode, ended.stdout) == (7, "early\n")
 
 
+WHILE_WRITING = """
+import io, signal, sys
+from djserve.system import end_process
+
+class Raw(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def write(self, data):
+        signal.raise_signal(signal.SIGTERM)
+        return len(data)
+
+signal.signal(signal.SIGTERM, lambda *_: end_process(7))
+sys.stdout = io.TextIOWrapper(io.BufferedWriter(Raw()))
+print("text", flush=True)
+"""
+
+WHILE_BLOCKED = """
+import select, sys, threading, time
+from djserve.system import end_process
+
+def write():
+    while True:
+        sys.stdout.buffer.write(b"x" * 65536)
+
+threading.Thread(target=write, daemon=True).start()
+# Nothing reads the pipe: once it is full, the thread waits in a write.
+while select.select([], [1], [], 0)[1]:
+    time.sleep(0.01)
+end_process(7)
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(os.name == "nt", reason="select knows no pipes there")
+@pytest.mark.parametrize("code", [WHILE_WRITING, WHILE_BLOCKED], ids=["signal", "pipe"])
+def test_stream_in_use_holds_up_no_end(code: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as ends:
+        assert ends.wait(60) == 7
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("flags", [READ, WRITE | os.O_CREAT])

@@ -55,11 +55,14 @@ class Developer:
     def __init__(self, folder: Path, port: int, *options: str) -> None:
         self.url = f"http://127.0.0.1:{port}/"
         self._log = folder / "log"
+        env = {**os.environ, "DJANGO_SETTINGS_MODULE": "mysite.settings"}
+        # What is printed has to reach a file without it.
+        env.pop("PYTHONUNBUFFERED", None)
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "runserver", *options, str(port)],
                 cwd=folder,
-                env={**os.environ, "DJANGO_SETTINGS_MODULE": "mysite.settings"},
+                env=env,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -217,6 +217,8 @@ class Command(find_next_command()):  # type: ignore[misc]
             self._write_banner(server_port)
         else:
             super().on_bind(server_port)
+        # A file or a pipe would get it at the end: docker logs, a log of an editor's.
+        self.stdout.flush()
         if self._keeper is not None:
             self._keeper.start()
 
