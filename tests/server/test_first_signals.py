@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,12 +45,38 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+_started: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(autouse=True)
+def _end_servers() -> Iterator[None]:
+    """Leave no server to the next tests if one fails."""
+    yield
+    while _started:
+        process = _started.pop()
+        process.kill()
+        process.wait(GUARD)
+
+
+@contextmanager
+def default_actions() -> Iterator[None]:
+    """Have what is started take the signals, even if nohup has us ignore one."""
+    before = {number: signal.getsignal(number) for number in first_signals.HELD}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def start(folder: Path, port: int, *options: str) -> subprocess.Popen[bytes]:
     """Start a server whose application is loaded once there is a file ``go``."""
     (folder / "app.py").write_text(APPLICATION)
     words = [sys.executable, "-m", "djserve", "app:application", *options]
-    with (folder / "log").open("ab") as log:
-        return subprocess.Popen(
+    with (folder / "log").open("ab") as log, default_actions():
+        process = subprocess.Popen(
             [*words, "--bind", f"127.0.0.1:{port}"],
             cwd=folder,
             env={**os.environ, "DJANGO_SETTINGS_MODULE": ""},
@@ -58,6 +85,8 @@ def start(folder: Path, port: int, *options: str) -> subprocess.Popen[bytes]:
             # Without a terminal, as a service manager starts it.
             start_new_session=True,
         )
+    _started.append(process)
+    return process
 
 
 def holds(process: subprocess.Popen[bytes], number: int) -> bool:
