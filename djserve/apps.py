@@ -30,9 +30,9 @@ class DjserveConfig(AppConfig):
 
     def ready(self) -> None:
         """Called by Django once, when all apps are loaded."""
-        from djserve.checks import TAG, channel_layers, project
+        from djserve.checks import TAG, channel_layers, packages, project
 
-        for module in (project, channel_layers):
+        for module in (project, channel_layers, packages):
             for check in module.CHECKS:
                 register(check, TAG)
         notes.trace_preparations.add(_trace_django)

@@ -10,7 +10,7 @@ from django.core.checks.registry import registry
 from django.core.exceptions import ImproperlyConfigured
 
 from djserve.apps import DjserveConfig, require_channels
-from djserve.checks import TAG, channel_layers, project
+from djserve.checks import TAG, channel_layers, packages, project
 
 
 def test_app_is_found_by_its_name() -> None:
@@ -24,7 +24,7 @@ def test_app_has_no_models() -> None:
 def test_every_check_is_registered_under_our_tag() -> None:
     registered = {check for check in registry.get_checks() if TAG in check.tags}
 
-    expected = (*project.CHECKS, *channel_layers.CHECKS)
+    expected = (*project.CHECKS, *channel_layers.CHECKS, *packages.CHECKS)
     assert registered >= set(expected)
     assert TAG not in vars(Tags).values()
 

@@ -12,11 +12,11 @@ import pytest
 from django.core.checks import CheckMessage
 from django.test import override_settings
 
-from djserve.checks import channel_layers, project
+from djserve.checks import channel_layers, packages, project
 from tests.checks.messages import ids
 
 ROOT = Path(__file__).parents[1]
-MODULES = (project, channel_layers)
+MODULES = (project, channel_layers, packages)
 
 
 def ids_in_source() -> list[str]:

@@ -27,7 +27,6 @@ and, while an order runs, at whether that has ended: nothing here waits.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import logging
 import subprocess
@@ -39,6 +38,7 @@ from typing import IO, TYPE_CHECKING
 from djserve.acme.backoff import OrderBackoff
 from djserve.acme.folder import SAME_OWNER, CertificateFolder
 from djserve.acme.order import RETRY_AFTER
+from djserve.conf.extras import is_installed, missing_package
 from djserve.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -80,9 +80,8 @@ class Renewal:
         self._started = 0.0
         self._next_look: float | None = None
         self._is_closed = False
-        if importlib.util.find_spec("acme") is None:
-            problem = 'the package "acme" is missing; install "djserve[acme]"'
-            raise ConfigError([f"ACME_DOMAINS: {problem}"])
+        if not is_installed("acme"):
+            raise missing_package("ACME_DOMAINS", "acme")
         try:
             self._folder.prepare()
         except (OSError, LookupError) as error:

@@ -18,6 +18,7 @@ djserve.W006  every client is believed to be a proxy
 djserve.W007  a database pool is smaller than THREADS
 djserve.W008  the Redis client gives up when the channel layer's reads do
 djserve.W009  an origin may call the API but not open a WebSocket
+djserve.W010  a setting needs a package that is not installed
 ============  ==========================================================
 """
 

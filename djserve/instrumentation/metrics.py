@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from djserve.errors import ConfigError
+from djserve.conf.extras import missing_package
 from djserve.instrumentation.board import BUCKETS
 from djserve.instrumentation.figures import FigureKind
 
@@ -14,18 +14,21 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from djserve.conf.schema import MetricsConfig
     from djserve.instrumentation.figures import Family
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def require_client() -> None:
-    """Raise ConfigError if the library for metrics is not installed."""
+def require_client(config: MetricsConfig) -> None:
+    """Raise ConfigError if the library is missing, and Prometheus may ask."""
+    if config.metrics_bind is None and config.metrics_path is None:
+        return
     try:
         import prometheus_client  # noqa: F401
     except ImportError:
-        problem = "METRICS_BIND and METRICS_PATH need the package prometheus-client"
-        raise ConfigError([f'{problem}: install "djserve[metrics]"']) from None
+        setting = "METRICS_BIND" if config.metrics_bind is not None else "METRICS_PATH"
+        raise missing_package(setting, "prometheus-client") from None
 
 
 def render(families: Sequence[Family]) -> bytes:

@@ -6,13 +6,13 @@ when the server begins to run, after any fork: its threads would not survive one
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import threading
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import djserve
+from djserve.conf.extras import is_installed, missing_package
 from djserve.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,16 +29,11 @@ def load_exporters(signal: str, environ: Mapping[str, str]) -> list[Any]:
 
     Raises ConfigError for one that is not installed.
     """
-    return [_load(signal, name) for name in _names(signal, environ)]
+    return [_load(signal, name) for name in exporter_names(signal, environ)]
 
 
-def missing_package(setting: str, package: str) -> ConfigError:
-    """Return the error of a setting that needs a package of OpenTelemetry's."""
-    hint = 'install "djserve[otel]"'
-    return ConfigError([f"{setting} needs the package {package}: {hint}"])
-
-
-def _names(signal: str, environ: Mapping[str, str]) -> Iterator[str]:
+def exporter_names(signal: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the entry points' names of the exporters for "traces" or "metrics"."""
     for name in environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp").split(","):
         name = name.strip()
         if name == "otlp":
@@ -66,12 +61,15 @@ def _load(signal: str, name: str) -> Any:
 
 def require_tracing() -> None:
     """Raise ConfigError if OpenTelemetry's interface is not installed."""
-    try:
-        is_there = importlib.util.find_spec("opentelemetry.trace") is not None
-    except ImportError:
-        is_there = False
-    if not is_there:
+    if not is_installed("opentelemetry.trace"):
         raise missing_package("TRACING", "opentelemetry-api")
+
+
+def has_provider() -> bool:
+    """Return whether spans already go somewhere, as an agent or the project has it."""
+    from opentelemetry import trace
+
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 class Export:
@@ -85,7 +83,7 @@ class Export:
         from opentelemetry import trace
 
         self._provider: Any = None
-        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        if not has_provider():
             self._provider = make_provider(environ)
             trace.set_tracer_provider(self._provider)
         self.tracer: Tracer = trace.get_tracer("djserve", djserve.__version__)

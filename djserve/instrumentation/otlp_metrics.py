@@ -13,10 +13,11 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import djserve
+from djserve.conf.extras import missing_package
 from djserve.errors import ConfigError
 from djserve.instrumentation.board import BUCKETS
 from djserve.instrumentation.figures import FigureKind
-from djserve.instrumentation.otel import load_exporters, missing_package
+from djserve.instrumentation.otel import load_exporters
 
 try:
     from opentelemetry.sdk.metrics import export

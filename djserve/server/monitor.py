@@ -16,7 +16,7 @@ from djserve.instrumentation.figures import read_figures
 from djserve.instrumentation.limits import limits_reached
 from djserve.instrumentation.metrics import render, require_client
 from djserve.instrumentation.spooled import count_refusals, spooled_size
-from djserve.server.observation import is_published, is_scraped
+from djserve.server.observation import is_published
 from djserve.server.probes import ProbeServer, answer_in_front
 from djserve.server.publishing import Publisher, open_sinks
 
@@ -113,8 +113,7 @@ class LocalMonitor:
     def __init__(
         self, config: MetricsConfig, reactor: Reactor, thread_stats: ThreadStats | None
     ) -> None:
-        if is_scraped(config):
-            require_client()
+        require_client(config)
         self._publisher: Publisher | None = None
         if is_published(config):
             self._publisher = Publisher(open_sinks(config), self.figures)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from djserve.errors import ConfigError, ListenError
+from djserve.conf.extras import missing_package
+from djserve.errors import ListenError
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,14 +34,13 @@ def prepare_quic(
     missing, or cannot use the certificate.
     """
     try:
+        # Else the first connection would wait for the import.
+        import djserve.protocols.http3.connection  # noqa: F401
         from djserve.net.quic.certificate import follow_certificates
         from djserve.net.quic.listener import QUICListener, open_datagram_socket
     except ImportError as error:
-        raise ConfigError(
-            [f"HTTP3 needs aioquic ({error}): pip install 'djserve[http3]'"]
-        ) from error
-    # Else the first connection would wait for the import.
-    import djserve.protocols.http3.connection  # noqa: F401
+        package = "pylsqpack" if error.name == "pylsqpack" else "aioquic"
+        raise missing_package("HTTP3", package) from error
 
     configure = follow_certificates(tls, http2, certificates)
     configure()

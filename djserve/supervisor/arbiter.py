@@ -50,7 +50,6 @@ from djserve.net.binding import BoundSocket, bind_all, use_descriptors
 from djserve.server.banner import describe_bounds, start_lines
 from djserve.server.launch import open_renewal, pid_file, uses_django
 from djserve.server.lifecycle import ExitCode
-from djserve.server.observation import is_scraped
 from djserve.server.probes import ProbeServer
 from djserve.server.publishing import Publisher, open_sinks
 from djserve.supervisor.commands import CommandLauncher
@@ -134,8 +133,7 @@ class Arbiter:
 
     def _supervise(self, signals: SignalQueue) -> ExitCode:
         # Nobody is to be let in and then turned away for want of a package.
-        if is_scraped(self._config.metrics):
-            require_client()
+        require_client(self._config.metrics)
         self._sinks = open_sinks(self._config.metrics)
         if self._config.tracing.tracing:
             require_tracing()

@@ -28,13 +28,13 @@ workers keep running until it is fixed.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import signal
 import threading
 from typing import TYPE_CHECKING
 
+from djserve.conf.extras import is_installed, missing_package
 from djserve.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,9 +56,8 @@ class Reloader:
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
-        if importlib.util.find_spec("watchfiles") is None:
-            problem = "--reload needs the package watchfiles"
-            raise ConfigError([f'{problem}: install "djserve[reload]"'])
+        if not is_installed("watchfiles"):
+            raise missing_package("RELOAD", "watchfiles")
         self._paths = [os.path.abspath(path) for path in paths or (".",)]
         for path in self._paths:
             if not os.path.exists(path):

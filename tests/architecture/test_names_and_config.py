@@ -9,6 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "djserve"
 
 COMPOSITION = {
+    "checks/packages.py": "looks at each setting that is not at its default",
     "handlers/runtime.py": "keeps the configuration in force for the whole process",
     "management/development.py": "the server of runserver",
     "management/production.py": "the program of runasgi, which runtime.py is told of",

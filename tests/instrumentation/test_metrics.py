@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from djserve.conf.parser import parse
 from djserve.errors import ConfigError
 from djserve.instrumentation.board import (
     BUCKETS,
@@ -146,11 +147,15 @@ def test_content_type_is_that_of_the_text_format() -> None:
 
 
 def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    require_client()
+    needed = [parse({"METRICS_BIND": "127.0.0.1:0"}), parse({"METRICS_PATH": "/m"})]
+    for config in needed:
+        require_client(config.metrics)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    require_client(parse({"HEALTH": True}).metrics)
 
-    with pytest.raises(ConfigError, match="prometheus-client"):
-        require_client()
+    for config, setting in zip(needed, ["METRICS_BIND", "METRICS_PATH"], strict=True):
+        with pytest.raises(ConfigError, match=f"^{setting} needs .* prometheus-client"):
+            require_client(config.metrics)
 
 
 def test_threads_of_views_are_summed_over_the_workers(boards: list[Board]) -> None:
