@@ -137,8 +137,8 @@ def _describe_bad_name(name: str) -> str:
     problem = f"Expected an application as module:attribute, got {name!r}"
     module = name.removesuffix(":")
     if module.endswith(".py"):
-        path = os.path.normpath(module.removesuffix(".py"))
-        return f"{problem}; did you mean '{path.replace(os.sep, '.')}:application'?"
+        path = os.path.normpath(module.removesuffix(".py")).replace(os.sep, ".")
+        return f"{problem}; did you mean '{path}:{_guess_attribute(path)}'?"
     return f"{problem}; did you mean '{_guess_name(module)}'?"
 
 
@@ -151,7 +151,21 @@ def _guess_name(module: str) -> str:
     parent, _, last = module.rpartition(".")
     if parent and last != "asgi" and not _exists(module):
         return f"{parent}:{last}"
-    return f"{module}:application"
+    return f"{module}:{_guess_attribute(module)}"
+
+
+def _guess_attribute(module: str) -> str:
+    """Return the application's name in a module, one of the usual ones."""
+    # Only now: each start would pay for it.
+    from djserve.server.source_names import read_names
+
+    try:
+        spec = importlib.util.find_spec(module)
+        names = None if spec is None else read_names(spec)
+    except Exception:
+        # As above.
+        names = None
+    return next((name for name in _USUAL_NAMES if name in (names or ())), "application")
 
 
 def _exists(module: str) -> bool:

@@ -161,6 +161,28 @@ def test_name_without_attribute_is_corrected(name: str, suggestion: str) -> None
     assert problem.endswith(f"did you mean {suggestion}?")
 
 
+@pytest.mark.parametrize(
+    ("source", "attribute"),
+    [
+        ("app = 1", "app"),
+        ("app = application = 1", "application"),
+        ("def asgi(): pass", "asgi"),
+        ("other = 1", "application"),
+        ("raise ValueError", "application"),
+        ("app = (", "application"),
+    ],
+)
+@pytest.mark.parametrize("name", ["unloaded", "unloaded:", "unloaded.py"])
+def test_attribute_that_is_proposed_is_the_modules_own(
+    name: str, source: str, attribute: str, write_module: WriteModule
+) -> None:
+    write_module("unloaded.py", source)
+
+    problem = problem_with(name)
+
+    assert problem.endswith(f"did you mean 'unloaded:{attribute}'?")
+
+
 def test_missing_module_is_named_with_a_near_one(write_module: WriteModule) -> None:
     write_module("bookshop.py", APPLICATION)
 
