@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,27 @@ def test_versions_of_the_classifiers_are_tested() -> None:
     assert declared
     assert declared <= linux
     assert declared <= desktop
+
+
+def test_actions_are_pinned_to_the_same_commits_everywhere() -> None:
+    """A tag can be moved; dependabot knows the version by the comment behind it."""
+    pins: defaultdict[str, set[str]] = defaultdict(set)
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
+        for line in re.findall(r"uses:(.*)", path.read_text("utf-8")):
+            found = re.fullmatch(r" ([\w/-]+)@([0-9a-f]{40} # v\d+\.\d+\.\d+)", line)
+            assert found, f"{path.name}:{line}"
+            pins[found[1]].add(found[2])
+
+    assert "pypa/gh-action-pypi-publish" in pins
+    assert {name: found for name, found in pins.items() if len(found) > 1} == {}
+
+
+def test_no_checkout_leaves_its_token_to_the_tests() -> None:
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
+        for job in yaml.safe_load(path.read_text("utf-8"))["jobs"].values():
+            for step in job["steps"]:
+                if step.get("uses", "").startswith("actions/checkout@"):
+                    assert step["with"]["persist-credentials"] is False, path.name
 
 
 def test_dependencies_are_watched() -> None:
