@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from djserve.cpus import count_cpus
@@ -38,6 +39,10 @@ _GREEN = ("gevent", "eventlet", "psycogreen", "django-db-geventpool")
 
 _IN_MEMORY = "channels.layers.InMemoryChannelLayer"
 _REPLACED_LOGGERS = ("daphne", "uvicorn", "gunicorn", "hypercorn", "granian")
+
+_START_FILE = re.compile(
+    r"(procfile|dockerfile|containerfile|(docker-)?compose\.ya?ml$)", re.IGNORECASE
+)
 
 # What PostgreSQL allows by default, less what it keeps for superusers.
 _POSTGRESQL_CONNECTIONS = 97
@@ -134,6 +139,17 @@ def advise_variables(files: Files) -> Iterator[Advice]:
             flags = join(found.words) or "none"
             text = f"Only {server} reads {each.name}. Flags of djserve: {flags}"
         yield Advice(f"{each.path}:{each.line}", text)
+
+
+def advise_place(folder: Path, files: Files) -> Iterator[Advice]:
+    """Name what starts servers above a folder in which nothing does."""
+    if files.starts:
+        return
+    for path in sorted(folder.resolve().parent.glob("*")):
+        if _START_FILE.match(path.name) and path.is_file():
+            text = f"{path.name} is there: python -m djserve.doctor .. reads it, too."
+            yield Advice("the folder above", text, is_change=False)
+            return
 
 
 def advise_settings(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from djserve.doctor.files import find_manage
 from djserve.doctor.report import describe_translation, examine
 from djserve.doctor.translate import NoServer, translate
 from djserve.doctor.words import Unreadable
@@ -55,9 +56,9 @@ def run(folder: Path, command_line: str | None, settings: Any, failure: str) -> 
     """Return the report, or one command line's translation. Raises ValueError."""
     if command_line is None:
         return examine(folder, settings, failure)
-    is_django = settings is not None or (folder / "manage.py").exists()
+    manage = find_manage(folder) or ("manage.py" if settings is not None else "")
     try:
-        result = translate(command_line, folder=folder, is_django=is_django)
+        result = translate(command_line, folder=folder, manage=manage)
     except (NoServer, Unreadable) as error:
         raise ValueError(str(error)) from None
     return describe_translation(result)
@@ -65,11 +66,12 @@ def run(folder: Path, command_line: str | None, settings: Any, failure: str) -> 
 
 def _load_settings(folder: Path) -> tuple[Any, str]:
     """Return Django's settings, or None and why there are none."""
-    name = os.environ.get("DJANGO_SETTINGS_MODULE") or _find_settings(folder)
+    manage = folder / (find_manage(folder) or "manage.py")
+    name = os.environ.get("DJANGO_SETTINGS_MODULE") or _find_settings(manage)
     if not name:
-        return None, _find_project_below(folder)
+        return None, _name_projects_below(folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = name
-    sys.path.insert(0, str(folder.resolve()))
+    sys.path.insert(0, str(manage.parent.resolve()))
     try:
         from django.conf import settings
 
@@ -87,19 +89,18 @@ def _load_settings(folder: Path) -> tuple[Any, str]:
     return settings, ""
 
 
-def _find_project_below(folder: Path) -> str:
-    """Return what to do for the settings of src/manage.py, "" without such a file."""
-    found = sorted(folder.glob("*/manage.py"))
-    if not found:
+def _name_projects_below(folder: Path) -> str:
+    """Return what to do for the settings of several projects, "" without any."""
+    found = sorted(path.parent.name for path in folder.glob("*/manage.py"))
+    if len(found) < 2:
         return ""
-    below = found[0].parent
-    return f"{below.name}/manage.py: its settings, by python -m djserve.doctor {below}"
+    return f"manage.py in {', '.join(found)}: python -m djserve.doctor takes one folder"
 
 
-def _find_settings(folder: Path) -> str:
+def _find_settings(manage: Path) -> str:
     """Return the settings that manage.py names."""
     try:
-        text = (folder / "manage.py").read_text("utf-8", "replace")
+        text = manage.read_text("utf-8", "replace")
     except OSError:
         return ""
     match = re.search(

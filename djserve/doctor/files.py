@@ -5,7 +5,6 @@ Every file is read as text and may be broken: what cannot be read is named, not 
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from typing import Any
 from djserve.conf.env_file import load_env_file
 from djserve.doctor.compose import ComposeService, read_services
 from djserve.doctor.translate import SERVERS
-from djserve.doctor.words import join, quote
+from djserve.doctor.words import join, quote, read_list
 from djserve.errors import ConfigError
 from djserve.system import read_regular
 
@@ -33,6 +32,10 @@ _PROXY = re.compile(
     r"\b(proxy_pass|uwsgi_pass|reverse_proxy|WSGIScriptAlias)\b|^backend ", re.M
 )
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(?:[=<>!~;@ ]|$)")
+_URL = re.compile(
+    r"(?:(?:-e|--editable)[ =]?)?\s*(?P<url>(?:\w+\+)?\w+://[^\s#;]+)"
+    r"(?:#(?P<fragment>[^\s;]*))?(?:\s*;.*)?"
+)
 _OWN_NAME = re.compile(r"GUNICORN_CMD_ARGS|(?:UVICORN|GRANIAN|UWSGI)_[A-Z0-9_]+")
 """Variables that a server takes flags from."""
 
@@ -82,6 +85,14 @@ class Files:
     unreadable: list[str] = field(default_factory=list)
     units: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     variables: list[Variable] = field(default_factory=list)
+
+
+def find_manage(folder: Path) -> str:
+    """Return where a project's manage.py is: here, or in the only folder with one."""
+    if (folder / "manage.py").is_file():
+        return "manage.py"
+    found = sorted(folder.glob("*/manage.py"))
+    return found[0].relative_to(folder).as_posix() if len(found) == 1 else ""
 
 
 def read_files(folder: Path) -> Files:
@@ -202,7 +213,7 @@ def _read_dockerfile(files: Files, path: str, text: str) -> None:
         elif word.upper() == "ENV":
             variables.update(_read_variables(rest))
         elif word.upper() in ("CMD", "ENTRYPOINT"):
-            found[word.upper()] = number, _read_list(rest.strip())
+            found[word.upper()] = number, read_list(rest.strip())
     entry, command = found.get("ENTRYPOINT"), found.get("CMD")
     lists = [each[1] for each in (entry, command) if each and isinstance(each[1], list)]
     if entry and len(lists) == 2:
@@ -236,21 +247,6 @@ def _with_variables(variables: dict[str, str], command: object) -> object:
     return f"{before} {command}"
 
 
-def _read_list(text: str) -> object:
-    """Return a list that is written as JSON or YAML has it, else the text."""
-    if text.startswith("["):
-        for read in (json.loads, ast.literal_eval):
-            try:
-                value = read(text)
-            except (ValueError, SyntaxError):
-                continue
-            if isinstance(value, list):
-                return value
-        inside = text.strip().strip("[]")
-        return [each.strip().strip("\"'") for each in inside.split(",")]
-    return text
-
-
 def _read_yaml(files: Files, path: str, text: str) -> None:
     """Read the commands of Compose, Kubernetes and platforms; it is not a parser."""
     lines = text.splitlines()
@@ -278,7 +274,7 @@ def _read_commands(
 ) -> Iterator[tuple[int, object]]:
     """Yield what is run, by the text behind a key and the lines below it."""
     if value.startswith("["):
-        yield line, _read_list(value)
+        yield line, read_list(value)
         return
     if value not in ("", "|", ">", "|-", ">-", "|+", ">+"):
         yield line, _unquote(value)
@@ -426,9 +422,26 @@ def _read_script(files: Files, path: str, text: str) -> None:
 
 
 def _add_package(files: Files, path: str, requirement: str) -> None:
+    url = _URL.fullmatch(requirement.partition(" #")[0].rstrip())
+    if url:
+        requirement = _name_of(url["url"], url["fragment"] or "")
     match = _REQUIREMENT.match(requirement)
     if match:
         name = re.sub(r"[-_.]+", "-", match[1]).lower()
         files.packages.setdefault(name, path)
         if name == "channels" and re.search(r"\[[^\]]*daphne", requirement):
             files.packages.setdefault("channels[daphne]", path)
+
+
+def _name_of(url: str, fragment: str) -> str:
+    """Return the package of a requirement that is a URL: a wheel, or a repository."""
+    egg = re.search(r"(?:^|&)egg=([^&]+)", fragment)
+    if egg:
+        return egg[1]
+    path = re.sub(r"[?].*", "", url)
+    last = path.rstrip("/").rpartition("/")[2]
+    if last.endswith((".whl", ".tar.gz", ".zip")):
+        return re.split(r"-(?=\d)", last)[0]
+    # repository.git@branch; another page than a repository is no package.
+    is_repository = "+" in url.partition("://")[0]
+    return last.partition("@")[0].removesuffix(".git") if is_repository else ""

@@ -13,12 +13,13 @@ from djserve.conf.masking import hide_secrets
 from djserve.doctor.advice import (
     Advice,
     advise_packages,
+    advise_place,
     advise_proxies,
     advise_settings,
     advise_units,
     advise_variables,
 )
-from djserve.doctor.files import Files, Start, read_files
+from djserve.doctor.files import Files, Start, find_manage, read_files
 from djserve.doctor.rules import Kind, Outcome
 from djserve.doctor.translate import (
     NoServer,
@@ -79,10 +80,10 @@ def examine(folder: Path, settings: Any, failure: str = "") -> str:
     Reports are pasted into tickets: ``***`` stands for secrets in commands.
     """
     files = read_files(folder)
-    is_django = settings is not None or (folder / "manage.py").exists()
+    manage = find_manage(folder) or ("manage.py" if settings is not None else "")
     lines = ["For djserve to serve this project. Nothing has been changed."]
     translations: list[Translation] = []
-    for start, result in _translate_all(files, folder, is_django=is_django):
+    for start, result in _translate_all(files, folder, manage):
         lines += ["", f"{start.path}:{start.line}", f"  {start.text}"]
         if isinstance(result, str):
             lines += _wrap("  ", result)
@@ -96,9 +97,7 @@ def examine(folder: Path, settings: Any, failure: str = "") -> str:
             words = shlex.split(result.command)
             lines += ["  As a list, without a shell:", f"  {json.dumps(words)}"]
     if not translations:
-        command = (
-            "python manage.py runasgi" if is_django else "djserve module:application"
-        )
+        command = f"python {manage} runasgi" if manage else "djserve module:application"
         lines += ["", "No file starts a server that is known. The command is:"]
         lines += ["", f"  {command} --bind 0.0.0.0:8000 --workers auto"]
     advice = [
@@ -106,6 +105,7 @@ def examine(folder: Path, settings: Any, failure: str = "") -> str:
         *advise_proxies(files),
         *advise_units(files),
         *advise_variables(files),
+        *advise_place(folder, files),
     ]
     if settings is not None:
         advice += advise_settings(settings, files, translations)
@@ -122,11 +122,11 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _translate_all(
-    files: Files, folder: Path, *, is_django: bool
+    files: Files, folder: Path, manage: str
 ) -> Iterator[tuple[Start, Translation | str]]:
     for start in files.starts:
         try:
-            yield start, translate(start.text, folder=folder, is_django=is_django)
+            yield start, translate(start.text, folder=folder, manage=manage)
         except Unreadable as error:
             yield start, f"It cannot be read: {error}"
         except NoServer:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,7 +34,13 @@ from djserve.doctor.rules import (
     Outcome,
     read_arguments,
 )
-from djserve.doctor.words import Command, Unreadable, join, split_commands
+from djserve.doctor.words import (
+    Command,
+    Unreadable,
+    join,
+    read_list,
+    split_commands,
+)
 from djserve.doctor.wsgi import is_true, module_of
 from djserve.errors import ConfigError
 
@@ -108,39 +115,73 @@ class NoServer(ValueError):
 
 
 def translate(
-    line: str, *, folder: Path | None = None, is_django: bool = False
+    line: str, *, folder: Path | None = None, manage: str = ""
 ) -> Translation:
     """Return the command line for djserve.
 
-    ``folder`` is where configuration files are looked for. With ``is_django`` the
-    command is ``manage.py runasgi``. Raises NoServer, or Unreadable.
+    ``folder`` is where configuration files are looked for. ``manage`` is the project's
+    manage.py, for whose runasgi the command is. Raises NoServer, or Unreadable.
     """
-    for command in split_commands(line):
+    asking = ""
+    commands = split_commands(_without_instruction(line))
+    for number, command in enumerate(commands):
         found = find_server(command.words)
+        if found is not None and _asks(command.words[sum(found[:2]) :], found[2]):
+            asking = asking or join(command.words)
+            continue
         if found is not None:
             index, length, server = found
-            return _translate(line, command, index, length, server, folder, is_django)
+            result = _translate(line, command, index, length, server, folder, manage)
+            return replace(
+                result, problems=(*result.problems, *_name_others(commands[number:]))
+            )
         script = _find_script(command.words)
         if script is not None:
             try:
-                inner = translate(
-                    command.words[script], folder=folder, is_django=is_django
-                )
+                inner = translate(command.words[script], folder=folder, manage=manage)
             except NoServer:
                 continue
             words = list(command.words)
             words[script] = inner.command
             text = command.before + join(words) + command.after
             return replace(inner, given=line, command=text)
+    if asking:
+        raise NoServer(f"{asking} shows a text, and starts no server")
     names = ", ".join(SERVERS)
     raise NoServer(f"no command of a server that is known ({names}) in: {line.strip()}")
 
 
+def _without_instruction(line: str) -> str:
+    """Return a line of a Dockerfile, or a list of words, as a shell would have it."""
+    text = re.sub(r"^\s*(?:CMD|ENTRYPOINT)\s+", "", line)
+    # "[ -f .env ] && ..." is a test of the shell's.
+    if not re.fullmatch(r"\[\s*[\"'].*\]", text.strip(), re.DOTALL):
+        return text
+    words = read_list(text.strip())
+    return join([str(word) for word in words]) if isinstance(words, list) else text
+
+
+def _asks(arguments: Sequence[str], server: str) -> bool:
+    """Return whether a server is asked for its help or version, and starts nothing."""
+    given, _ = read_arguments(SERVERS[server], arguments)
+    asked = {flag for each in given if each.rule for flag in each.rule.flags}
+    return not asked.isdisjoint({"--help", "--version"})
+
+
+def _name_others(commands: Sequence[Command]) -> list[str]:
+    """Return what to do about further servers that a line starts."""
+    return [
+        f"a further server in the line, to be translated by itself: {join(each.words)}"
+        for each in commands[1:]
+        if find_server(each.words) is not None
+    ]
+
+
 def translate_words(
-    words: Sequence[str], *, folder: Path | None = None, is_django: bool = False
+    words: Sequence[str], *, folder: Path | None = None, manage: str = ""
 ) -> Translation:
     """Return the same for words that no shell reads."""
-    return translate(join(words), folder=folder, is_django=is_django)
+    return translate(join(words), folder=folder, manage=manage)
 
 
 def find_server(words: Sequence[str]) -> tuple[int, int, str] | None:
@@ -179,7 +220,13 @@ def _find_python(words: Sequence[str]) -> int | None:
 
 
 def _basename(word: str) -> str:
-    return word.rstrip("/").rpartition("/")[2].removesuffix(".exe")
+    name = re.split(r"[/\\]", word.rstrip("/\\"))[-1]
+    return name[:-4].lower() if name.lower().endswith(".exe") else name
+
+
+def _folder_of(program: str) -> str:
+    """Return what stands before a program's name, with the separator."""
+    return program[: max(program.rfind("/"), program.rfind("\\")) + 1]
 
 
 def _is_python(word: str) -> bool:
@@ -201,7 +248,7 @@ def _translate(
     length: int,
     name: str,
     folder: Path | None,
-    is_django: bool,
+    manage: str,
 ) -> Translation:
     server = SERVERS[name]
     words = list(command.words)
@@ -217,7 +264,7 @@ def _translate(
     named = [each.rule for each in given if each.rule is not None]
     # Of the address only what is listened on counts: a socket takes its place.
     for each in sorted(_last_of_each(given), key=lambda each: not _is_socket(each)):
-        outcomes.append(_apply(draft, each))
+        outcomes.append(_apply(server, draft, each))
     for entry in entries:
         if server.find_setting(entry.name) not in named:
             outcomes += _apply_entry(server, draft, entry)
@@ -227,11 +274,12 @@ def _translate(
     application = _take_interface(draft, application)
     outcomes += _choose_application(draft, application)
     draft.is_wsgi |= server.is_wsgi
-    is_asgi = is_django or re.search(r"(?<![^.])asgi(?=:|$)", application)
+    is_asgi = manage or re.search(r"(?<![^.])asgi(?=:|$)", application)
     if draft.is_wsgi and not is_asgi and draft.application == application:
         outcomes.append(Outcome(Kind.MISSING, application, note=_WSGI))
     _add_addresses(draft)
-    result = _compose(draft, program, is_django=is_django)
+    manage = _seen_from(manage, draft.directory, command.before)
+    result = _compose(draft, program, manage)
     text = command.before + _prefix(draft) + join([*before, *result]) + command.after
     problems = _find_problems(draft.words)
     return Translation(
@@ -280,14 +328,21 @@ def _last_of_each(given: list[Given]) -> list[Given]:
     ]
 
 
-def _apply(draft: Draft, given: Given) -> Outcome:
+def _apply(server: KnownServer, draft: Draft, given: Given) -> Outcome:
     rule = given.rule
     if rule is None:
-        return Outcome(Kind.UNKNOWN, given.text)
+        return Outcome(Kind.UNKNOWN, given.text, note=_suggest(server, given.flag))
     draft.seen |= {*rule.flags, rule.name}
     if rule.values == "1" and not given.value and "=" not in given.text:
         return Outcome(Kind.UNKNOWN, given.text, note="A value is missing.")
     return replace(_run(rule, draft, given.value), given=given.text)
+
+
+def _suggest(server: KnownServer, flag: str) -> str:
+    """Return which flag was probably meant, by its letters without the hyphens."""
+    flags = {name.strip("-"): name for each in server.rules for name in each.flags}
+    close = get_close_matches(flag.strip("-"), flags, n=1)
+    return f"Did you mean {flags[close[0]]}?" if close else ""
 
 
 def _run(rule: FlagRule, draft: Draft, value: str) -> Outcome:
@@ -417,19 +472,28 @@ def _prefix(draft: Draft) -> str:
     return f"cd {join([draft.directory])} && " if draft.directory else ""
 
 
-def _compose(draft: Draft, program: list[str], *, is_django: bool) -> list[str]:
+def _seen_from(manage: str, directory: str, before: str) -> str:
+    """Return manage.py as it is found after a change of the folder."""
+    folder, _, name = manage.rpartition("/")
+    change = rf"\bcd\s+\S*\b{re.escape(folder)}/?\s*(?:&&|;|\n)"
+    if folder and (directory.strip("./") == folder or re.search(change, before)):
+        return name
+    return manage
+
+
+def _compose(draft: Draft, program: list[str], manage: str) -> list[str]:
     """Return the words of the command."""
     environment = ["env", *draft.environment] if draft.environment else []
-    folder = program[0].rpartition("/")[0]
-    if is_django:
-        python = [f"{folder}/python" if folder else "python"]
+    folder = _folder_of(program[0])
+    if manage:
+        python = [f"{folder}python"]
         if len(program) > 1:
             python = _interpreter(program)
-        words = [*python, "manage.py", "runasgi"]
+        words = [*python, manage, "runasgi"]
         if draft.path:
             words += ["--pythonpath", draft.path]
         return [*environment, *words, *draft.words]
-    words = [f"{folder}/djserve" if folder and len(program) == 1 else "djserve"]
+    words = [f"{folder}djserve"]
     if len(program) > 1:
         words = [*_interpreter(program), "-m", "djserve"]
     if draft.path:

@@ -27,20 +27,26 @@ from djserve.doctor.wsgi import (
 
 _BUFFERS = "Buffers are bounded by --client-memory-limit and --upload-disk-limit."
 _LOOP = "djserve has one event loop in each process."
+_SCHEME = "The scheme comes from each request: the proxy has to send X-Forwarded-Proto."
 _CLOSED = "Connections that a client has left are logged with --verbosity 2."
 
 
 def _listen(draft: Draft, value: str) -> Outcome:
-    given = value.split()
-    outcome = bind(draft, ",".join(each.replace("*:", "0.0.0.0:") for each in given))
     draft.seen.add("address")
-    return outcome
+    return translated(" ".join(_bind(draft, each) for each in value.split()))
+
+
+def _bind(draft: Draft, address: str) -> str:
+    if address.startswith("*:"):
+        # Those of IPv6, too, as with Waitress.
+        return draft.add("--bind", address[1:])
+    return bind(draft, address).becomes
 
 
 def _scheme(draft: Draft, value: str) -> Outcome:
     if value == "http":
         return unneeded("It is the default.")
-    return translated(draft.add("--proxy-headers"), PROXIES)
+    return translated(draft.add("--proxy-headers"), _SCHEME)
 
 
 def _ident(draft: Draft, value: str) -> Outcome:
@@ -66,6 +72,9 @@ def _finish(draft: Draft) -> list[Outcome]:
     if draft.seen & {"address", "socket"}:
         return []
     draft.host, draft.port = draft.host or "0.0.0.0", draft.port or "8080"
+    if draft.host == "*":
+        _bind(draft, f"*:{draft.port}")
+        draft.host = draft.port = ""
     return []
 
 

@@ -6,6 +6,8 @@ operators between commands. What a shell would expand (``$PORT``, ``$(nproc)``) 
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -35,6 +37,11 @@ _TOKEN = re.compile(
 )
 _EXPANSION = re.compile(r"[$`]")
 _PLAIN = re.compile(r"(?:[\w@%+=:,./\[\]-]|\$\w+|\$\{\w+\})+")
+# A backslash before a letter is needless in a shell, and separates folders elsewhere.
+_WINDOWS_PATH = re.compile(
+    r"(?:[A-Za-z]:|\.{1,2})(?:\\[\w.][\w. ()-]*)+|(?:[\w.-]+\\)*Scripts\\[\w.-]+",
+    re.IGNORECASE,
+)
 _BRACKET = re.compile(r"[\[\]]")
 
 
@@ -80,12 +87,29 @@ def split_commands(line: str) -> list[Command]:
 
 def _read(raw: str) -> str:
     """Return what a shell makes of a word, but for its expansions."""
+    if _WINDOWS_PATH.fullmatch(raw):
+        return raw
     if _EXPANSION.search(raw) and not re.search(r"[\"'\\]", raw):
         return raw
     if re.search(r"\$\(|`|\$\{[^}]*[\"' ]", raw):
         return raw.strip('"')
     # Posix rules: a backslash that a double quote keeps is kept.
     return "".join(shlex.split(raw)) if raw not in ("''", '""') else ""
+
+
+def read_list(text: str) -> object:
+    """Return a list that is written as JSON or YAML has it, else the text."""
+    if text.startswith("["):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                value = read(text)
+            except (ValueError, SyntaxError):
+                continue
+            if isinstance(value, list):
+                return value
+        inside = text.strip().strip("[]")
+        return [each.strip().strip("\"'") for each in inside.split(",")]
+    return text
 
 
 def join(words: Sequence[str]) -> str:
@@ -95,6 +119,8 @@ def join(words: Sequence[str]) -> str:
 
 def quote(word: str) -> str:
     """Return one word as a shell needs it."""
+    if "\\" in word and _WINDOWS_PATH.fullmatch(word):
+        return f'"{word}"' if re.search(r"[ ()]", word) else word
     if not _EXPANSION.search(word):
         # A bracket is a pattern only if a file has that name; [::1]:80 is an address.
         return word if _is_address(word) else shlex.quote(word)

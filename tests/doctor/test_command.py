@@ -73,13 +73,31 @@ def test_settings_that_fail_are_named(tmp_path: Path, settings: str) -> None:
 
 
 @pytest.mark.e2e
-def test_settings_below_are_named(tmp_path: Path) -> None:
+def test_project_in_a_folder_below_is_read_with_its_settings(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "manage.py").touch()
+    make_project(tmp_path / "src", "SECRET_KEY = 'x'\nINSTALLED_APPS = []\n")
+    (tmp_path / "Procfile").write_text("web: gunicorn --chdir src shop.wsgi\n")
+    above = run(tmp_path, "-m", "djserve.doctor")
+    line = run(tmp_path, "-m", "djserve.doctor", "--from", "gunicorn shop.wsgi")
+    below = run(tmp_path / "src", "-m", "djserve.doctor")
+
+    assert above.returncode == 0, above.stderr
+    assert "cd src && python manage.py runasgi" in above.stdout
+    assert 'INSTALLED_APPS: Put "djserve" first.' in above.stdout
+    assert line.stdout.startswith("python src/manage.py runasgi")
+    assert 'INSTALLED_APPS: Put "djserve" first.' in below.stdout
+    assert "Procfile is there: python -m djserve.doctor .." in below.stdout
+
+
+@pytest.mark.e2e
+def test_one_of_several_projects_is_to_be_named(tmp_path: Path) -> None:
+    for name in ("api", "site"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manage.py").write_text(MANAGE)
     result = run(tmp_path, "-m", "djserve.doctor")
 
     assert result.returncode == 0, result.stderr
-    assert "python -m djserve.doctor src" in result.stdout
+    assert "manage.py in api, site: " in result.stdout
 
 
 @pytest.mark.e2e

@@ -27,7 +27,7 @@ def test_host_and_port_are_one_address() -> None:
 
 
 def test_daphnes_access_log_is_kept() -> None:
-    found = translate("daphne -v 2 mysite.asgi:application", is_django=True)
+    found = translate("daphne -v 2 mysite.asgi:application", manage="manage.py")
 
     assert found.command == "python manage.py runasgi --verbosity 2 --access-log -"
 

@@ -98,7 +98,7 @@ def test_every_folder_of_the_path_is_kept() -> None:
 
 
 def test_threads_are_a_setting_of_runasgi() -> None:
-    found = translate("gunicorn app:app --threads 8", is_django=True)
+    found = translate("gunicorn app:app --threads 8", manage="manage.py")
 
     assert found.command == "python manage.py runasgi --threads 8 --proxy-headers"
 

@@ -46,6 +46,23 @@ async def application(scope, receive, send):
             "pip install daphne; daphne -v0 a:b",
             "pip install daphne; djserve --verbosity 0 a:b",
         ),
+        ("CMD exec daphne -v0 a:b", "exec djserve --verbosity 0 a:b"),
+        ('CMD ["daphne", "-v0", "a:b"]', "djserve --verbosity 0 a:b"),
+        ("ENTRYPOINT [ 'daphne', '-v0', 'a:b' ]", "djserve --verbosity 0 a:b"),
+        ('["daphne", "-v0", "a:b"]', "djserve --verbosity 0 a:b"),
+        ("[ -f x ] && daphne -v0 a:b", "[ -f x ] && djserve --verbosity 0 a:b"),
+        (
+            r"C:\venv\Scripts\daphne.exe -v0 a:b",
+            r"C:\venv\Scripts\djserve --verbosity 0 a:b",
+        ),
+        (
+            r"venv\Scripts\python.exe -m daphne -v0 a:b",
+            r"venv\Scripts\python.exe -m djserve --verbosity 0 a:b",
+        ),
+        (
+            r'& "C:\My Site\Scripts\Daphne.EXE" -v0 a:b',
+            r'& "C:\My Site\Scripts\djserve" --verbosity 0 a:b',
+        ),
         (
             'sh -c "daphne -v0 -p $PORT a:b"',
             'sh -c "djserve --bind 127.0.0.1:$PORT --verbosity 0 a:b"',
@@ -119,7 +136,7 @@ def test_wsgi_application_without_an_asgi_one_is_named(
 
 
 def test_options_of_python_stay_with_managepy() -> None:
-    assert translate("python -u -m daphne -v0 a:b", is_django=True).command == (
+    assert translate("python -u -m daphne -v0 a:b", manage="manage.py").command == (
         "python -u manage.py runasgi --verbosity 0"
     )
 
@@ -133,7 +150,7 @@ def test_module_is_one_that_python_runs(line: str) -> None:
 def test_django_project_is_served_by_its_command() -> None:
     line = "/venv/bin/gunicorn --pythonpath src mysite.wsgi"
 
-    assert translate(line, is_django=True).command == (
+    assert translate(line, manage="manage.py").command == (
         "/venv/bin/python manage.py runasgi --pythonpath src --proxy-headers"
     )
 
@@ -142,6 +159,67 @@ def test_django_project_is_served_by_its_command() -> None:
 def test_line_without_a_server_is_an_error(line: str) -> None:
     with pytest.raises(NoServer, match="daphne, uvicorn, gunicorn"):
         translate(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "uvicorn --help",
+        "uvicorn a:b --version",
+        "gunicorn -h",
+        "daphne --help",
+        "hypercorn -h",
+        "granian --version",
+        "uwsgi --version",
+        "waitress-serve --help",
+    ],
+)
+def test_question_is_no_start(line: str) -> None:
+    with pytest.raises(NoServer, match="starts no server"):
+        translate(line)
+    assert translate(f"{line}; daphne -v0 a:b").command == (
+        f"{line}; djserve --verbosity 0 a:b"
+    )
+
+
+def test_further_servers_of_a_line_are_named() -> None:
+    found = translate("daphne -v0 a:b & gunicorn -w 2 c:d & wait")
+
+    assert found.command == "djserve --verbosity 0 a:b & gunicorn -w 2 c:d & wait"
+    assert [each.partition(": ")[2] for each in found.problems] == ["gunicorn -w 2 c:d"]
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        ("uvicorn a:b --worker 4", "--workers"),
+        ("gunicorn a:b --max-request 9", "--max-requests"),
+        ("granian a:b --prot 80", "--port"),
+        ("daphne --websocket_timeot 9 a:b", "--websocket_timeout"),
+    ],
+)
+def test_unknown_flag_has_a_suggestion(line: str, flag: str) -> None:
+    notes = [each.note for each in translate(line).outcomes if each.given in line]
+
+    assert f"Did you mean {flag}?" in notes
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("gunicorn shop.wsgi", "python src/manage.py runasgi"),
+        ("gunicorn --chdir src shop.wsgi", "cd src && python manage.py runasgi"),
+        ("cd src && gunicorn shop.wsgi", "cd src && python manage.py runasgi"),
+        ("cd /app/src; gunicorn shop.wsgi", "cd /app/src; python manage.py runasgi"),
+        ("cd resrc && gunicorn s.wsgi", "cd resrc && python src/manage.py runasgi"),
+    ],
+)
+def test_managepy_below_is_found_from_where_the_command_runs(
+    line: str, expected: str
+) -> None:
+    found = translate(line, manage="src/manage.py").command
+
+    assert found == f"{expected} --proxy-headers"
 
 
 def test_value_that_djserve_refuses_is_named() -> None:

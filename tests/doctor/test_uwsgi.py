@@ -62,7 +62,7 @@ def test_command_for_a_project() -> None:
     found = translate(
         "uwsgi --http :8000 --module x.wsgi --processes 4 --chdir /srv/x "
         "--env DJANGO_SETTINGS_MODULE=x.settings --master",
-        is_django=True,
+        manage="manage.py",
     )
 
     assert found.command == (

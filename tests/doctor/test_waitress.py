@@ -26,12 +26,15 @@ def test_every_flag_of_the_package_is_known() -> None:
         ("--host ::1", "--bind [::1]:8080"),
         (
             "--listen=127.0.0.1:80 --listen *:81",
-            "--bind 127.0.0.1:80 --bind 0.0.0.0:81",
+            "--bind 127.0.0.1:80 --bind :81",
         ),
         (
             "--unix-socket /run/x --unix-socket-perms 660",
             "--bind unix:/run/x --unix-mode 660",
         ),
+        ("--listen *:80", "--bind :80"),
+        ("--listen *:80 --listen 10.0.0.1:81", "--bind :80 --bind 10.0.0.1:81"),
+        ("--host * --port 1", "--bind :1"),
         ("--port 1 --threads 8", "--threads 8 --bind 0.0.0.0:1"),
         ("--port 1 --ident=", "--no-server-name --bind 0.0.0.0:1"),
         (
@@ -42,12 +45,20 @@ def test_every_flag_of_the_package_is_known() -> None:
     ],
 )
 def test_flag_becomes_djserves(given: str, expected: str) -> None:
-    found = translate(f"waitress-serve {given} x.wsgi:application", is_django=True)
+    found = translate(f"waitress-serve {given} x.wsgi:application", manage="manage.py")
     words = found.command.split()
 
     assert words[:3] == ["python", "manage.py", "runasgi"]
     assert sorted(words[3:]) == sorted(expected.split())
     assert found.problems == ()
+
+
+def test_scheme_needs_a_field_of_the_proxy() -> None:
+    found = translate("waitress-serve --url-scheme=https a:b")
+    (outcome,) = [each for each in found.outcomes if "url-scheme" in each.given]
+
+    assert outcome.becomes == "--proxy-headers"
+    assert "X-Forwarded-Proto" in outcome.note
 
 
 def test_application_that_is_not_djangos_is_told_of() -> None:
