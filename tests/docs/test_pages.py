@@ -13,11 +13,30 @@ from djserve.supervisor.signals import HANDLED
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 
+# As a command, and as a line of a requirements.txt.
+BY_NAME = re.compile(
+    r"""^djserve\[\w+\]$|pip install [^\n]*(?<=[ "'])djserve\b""", re.M
+)
+
 
 def test_each_extension_has_a_row() -> None:
     text = (REFERENCE / "asgi.md").read_text("utf-8")
 
     assert [name for name in HTTP1 | HTTP2 if f"| `{name}`" not in text] == []
+
+
+def test_each_page_that_installs_by_name_says_that_there_is_no_release() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    found = [
+        page
+        for page in pages
+        # Decisions are of a past day, whatever is released.
+        if page.parent.name != "decisions" and BY_NAME.search(page.read_text("utf-8"))
+    ]
+
+    assert len(found) > 10
+    for page in found:
+        assert "There is no release yet" in page.read_text("utf-8"), page.name
 
 
 def test_each_signal_and_exit_code_has_a_row() -> None:
