@@ -45,6 +45,7 @@ import logging
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -149,8 +150,20 @@ class ConnectionBound:
     _next_report = 0.0
 
 
+@dataclass(slots=True, frozen=True)
+class _Handed:
+    """A driver's connection on its way from one thread to another."""
+
+    driver: Any
+    close_at: float | None
+
+
 class _Place:
     """One thread's connection to one database, as the books know it."""
+
+    _gives_up = False
+    """Whether the thread closes it for another that waits."""
+    _is_closing = False
 
     def __init__(
         self,
@@ -178,9 +191,10 @@ class _Place:
         deadline = time.monotonic() + self._bound.ledger.timeout
         pause = RETRY
         while True:
-            self._take()
+            handed = self._take(accepts=True)
             try:
-                type(connection).connect(connection)
+                if handed is None or not adopt(connection, handed):
+                    type(connection).connect(connection)
             except BaseException as error:
                 self._free()
                 if not is_refusal(error) or time.monotonic() >= deadline:
@@ -195,22 +209,32 @@ class _Place:
     def cursor(self, name: str | None = None) -> Any:
         """Make a cursor as the connection's class does, once the job may use it."""
         connection: Any = self._connection()
-        self._take()
+        if connection.connection is not None:
+            self._take()
         return type(connection)._cursor(connection, name)
 
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> Any:
         """Begin or end a transaction, as the connection's class does."""
         connection: Any = self._connection()
-        if not autocommit:
+        if not autocommit and connection.connection is not None:
             self._take()
         return type(connection).set_autocommit(connection, autocommit, *args, **kwargs)
 
     def close(self) -> None:
-        """Close as the connection's class does, and give the place back."""
+        """Close as the connection's class does, and give the place back.
+
+        If it is given up for others, one of them gets it as it is.
+        """
         connection: Any = self._connection()
+        with self.places.lock:
+            # From now on it is not taken away.
+            self._is_closing = True
         try:
-            type(connection)._close(connection)
+            handed = self.part() if self._gives_up else None
+            if handed is None or not self.places.hand_on(self, handed):
+                type(connection)._close(connection)
         finally:
+            self._is_closing = False
             self._free()
 
     def detach(self) -> Callable[[], object] | None:
@@ -222,11 +246,59 @@ class _Place:
         driver, connection.connection = connection.connection, None
         return partial(_close_driver, driver)
 
+    def give_up(self) -> None:
+        """Close the connection for another thread, or hand it on, if one waits for it.
+
+        Called in its own thread.
+        """
+        connection: Any = self._connection()
+        with self.places.lock:
+            if not self.places.has_use_for(self):
+                # But perhaps for its view's share.
+                self.places.end_use(self)
+                return
+            if self.part() is not None:
+                self._gives_up = True
+                try:
+                    # The class may have something to forget.
+                    connection.close()
+                finally:
+                    self._gives_up = False
+                return
+        connection.close()
+
+    def part(self) -> _Handed | None:
+        """Return the connection for another thread; None if it must be closed."""
+        connection: Any = self._connection()
+        lease = self.worker.lease
+        if (
+            connection is None
+            or connection.connection is None
+            or connection.errors_occurred
+            or connection.autocommit != connection.settings_dict["AUTOCOMMIT"]
+            # The request goes on.
+            or (lease is not None and (lease.is_held or lease.is_kept))
+            # Django's pool hands its connections on by itself.
+            or pool_size(connection.settings_dict) is not None
+        ):
+            return None
+        close_at = connection.close_at
+        if close_at is not None and time.monotonic() >= close_at:
+            return None
+        return _Handed(connection.connection, close_at)
+
+    def forget(self) -> None:
+        """Leave the connection to the thread that has got it."""
+        connection: Any = self._connection()
+        if connection is not None:
+            connection.connection = None
+
     def is_idle(self) -> bool:
         """Whether there is a connection that could be closed, as far as one can see."""
         connection = self._connection()
         return (
-            connection is not None
+            not self._is_closing
+            and connection is not None
             and connection.connection is not None
             # Django ends a block before it commits.
             and connection.autocommit == connection.settings_dict["AUTOCOMMIT"]
@@ -238,11 +310,11 @@ class _Place:
         connection = self._connection()
         return connection is not None and is_connection_in_use(connection)
 
-    def _take(self) -> None:
+    def _take(self, *, accepts: bool = False) -> Any:
         if self.used_at == self.worker.turn and self.places.has(self):
-            return
+            return None
         try:
-            self.places.take(self, _give_back)
+            return self.places.take(self, _give_back, accepts=accepts)
         except PlaceError:
             raise OperationalError(
                 f"No connection to the database {self.places.alias!r} has come free in "
@@ -266,6 +338,31 @@ class _Place:
             self.places.give(self)
 
 
+def adopt(connection: Any, handed: Any) -> bool:
+    """Have a connection object take over what another thread has opened.
+
+    Django sets it up as one that is new. False if it is not usable any more.
+    """
+    own = vars(connection)
+    before = own.get("get_new_connection")
+    connection.get_new_connection = lambda _: handed.driver
+    try:
+        type(connection).connect(connection)
+        if not connection.health_check_enabled or connection.is_usable():
+            connection.close_at = handed.close_at
+            return True
+    except Exception:
+        logger.debug("A connection could not be handed on", exc_info=True)
+    finally:
+        if before is None:
+            del own["get_new_connection"]
+        else:
+            connection.get_new_connection = before
+    connection.connection = None
+    _close_driver(handed.driver)
+    return False
+
+
 def _close_driver(driver: Any) -> None:
     try:
         driver.close()
@@ -274,7 +371,7 @@ def _close_driver(driver: Any) -> None:
 
 
 def _give_back() -> None:
-    """Close the connections of this thread that others wait for, if it can do so."""
+    """Give the connections of this thread up that others wait for, if it can do so."""
     for connection in connections.all(initialized_only=True):
         place: _Place | None = connection.__dict__.get("_djserve_place")
         if (
@@ -282,7 +379,7 @@ def _give_back() -> None:
             and place.places.is_wanted
             and not is_connection_in_use(connection)
         ):
-            connection.close()
+            place.give_up()
     worker = current_worker()
     bound = None if worker is None else _bounds.get(worker.pool)
     if worker is not None and not (bound is not None and bound.ledger.is_wanted):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connections, transaction
+from django.db.backends.signals import connection_created
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from django.urls import path
@@ -104,12 +105,14 @@ class Count:
     """How many connections Django has open; the server itself is late to notice."""
 
     now = 0
+    opened = 0
     lock = threading.Lock()
 
     @classmethod
     def add(cls, number: int) -> None:
         with cls.lock:
             cls.now += number
+            cls.opened += max(0, number)
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +141,7 @@ def _count(monkeypatch: pytest.MonkeyPatch) -> None:
     take = _Place.detach
     monkeypatch.setattr(_Place, "detach", detach)
     monkeypatch.setattr(Count, "now", 0)
+    monkeypatch.setattr(Count, "opened", 0)
     monkeypatch.setattr(DatabaseWrapper, "get_new_connection", get_new_connection)
     monkeypatch.setattr(DatabaseWrapper, "_close", _close)
 
@@ -199,6 +203,128 @@ def test_idle_threads_give_theirs_back(pool_with: MakePool) -> None:
     counts = [submit(pool, meet) for _ in range(6)]
 
     assert max(future.result(60) for future in counts) <= 2
+
+
+@pytest.mark.parametrize("view", [None, "view"])
+@pytest.mark.parametrize("age", [60, None])
+@pytest.mark.usefixtures("database")
+def test_connections_that_are_kept_pass_from_job_to_job(
+    pool_with: MakePool, view: str | None
+) -> None:
+    pool = pool_with(32, share=0.8)
+
+    leases = [make_lease(pool, view, view or "") for _ in range(300)]
+    for future in [lease.submit(query) for lease in leases]:
+        future.result(60)
+
+    assert Count.opened <= MOST
+    assert Count.now == Count.opened
+
+
+@pytest.mark.parametrize("age", [0])
+@pytest.mark.usefixtures("database")
+def test_connections_that_are_not_kept_are_not_handed_on(pool_with: MakePool) -> None:
+    pool = pool_with(4, 1)
+
+    for future in [submit(pool, query) for _ in range(8)]:
+        future.result(60)
+
+    assert Count.opened == 8
+
+
+def leave_behind() -> None:
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE own (number integer)")
+        cursor.execute("SELECT pg_advisory_lock(7)")
+
+
+def find() -> tuple[Any, ...]:
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("SELECT to_regclass('own'), pg_try_advisory_lock(7)")
+        found: tuple[Any, ...] = cursor.fetchone()
+        return found
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_session_of_a_request_that_goes_on_is_handed_to_no_other(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(4, 1)
+    lease = make_lease(pool, held=True)
+    lease.submit(leave_behind).result(60)
+
+    found = submit(pool, find).result(60)
+
+    assert found == (None, True)
+    assert Count.opened == 2
+    lease.release()
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_connection_that_is_handed_on_is_set_up_like_a_new_one(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(4, 1)
+    created: list[int] = []
+
+    def note(connection: Any, **kwargs: object) -> None:
+        if connection.alias == ALIAS:
+            created.append(threading.get_ident())
+
+    def age_of() -> tuple[int, float | None]:
+        query()
+        return threading.get_ident(), connections[ALIAS].close_at
+
+    connection_created.connect(note)
+    try:
+        first, close_at = submit(pool, age_of).result(60)
+        gate = threading.Event()
+        blocker = submit(pool, gate.wait, 60)
+        second, same = submit(pool, age_of).result(60)
+        gate.set()
+        blocker.result(60)
+    finally:
+        connection_created.disconnect(note)
+
+    # It is as old as it was.
+    assert same == close_at
+    assert created == [first, second]
+    assert first != second
+    assert Count.opened == 1
+
+
+@pytest.mark.parametrize("has_checks", [True, False])
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_connection_that_the_server_has_closed_is_found_by_its_health_check(
+    pool_with: MakePool, monkeypatch: pytest.MonkeyPatch, has_checks: bool
+) -> None:
+    monkeypatch.setitem(connections.settings[ALIAS], "CONN_HEALTH_CHECKS", has_checks)
+    pool = pool_with(4, 1)
+
+    def pid() -> int:
+        with connections[ALIAS].cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            found: int = cursor.fetchone()[0]
+            return found
+
+    first = submit(pool, pid).result(60)
+    gate = threading.Event()
+    blocker = submit(pool, gate.wait, 60)
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 60000)", [first])
+    future = submit(pool, pid)
+
+    if has_checks:
+        assert future.result(60) != first
+    else:
+        # As in a thread that finds its own in such a state.
+        with pytest.raises(OperationalError):
+            future.result(60)
+    gate.set()
+    blocker.result(60)
 
 
 @pytest.mark.parametrize("age", [60])
@@ -551,6 +677,27 @@ def test_async_views_that_wait_hold_no_connection_that_others_need(
         answers = asyncio.run(main())
 
     assert max(int(b"".join(parts)) for parts in answers) <= MOST
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_requests_of_many_clients_open_as_many_connections_as_are_allowed(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(32, share=0.8)
+
+    async def visit() -> None:
+        for _ in range(10):
+            await get(application, "/sync/", [])
+
+    async def main() -> None:
+        await asyncio.gather(*(visit() for _ in range(32)))
+
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
+        application = ASGIHandler(pool)
+        asyncio.run(main())
+
+    assert Count.opened <= MOST
 
 
 @pytest.mark.parametrize(

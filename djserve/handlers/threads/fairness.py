@@ -18,14 +18,19 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from typing import Generic, Protocol, TypeVar
 
+from djserve.handlers.threads.needs import Needs, is_within_share
+
 
 class Waiting(Protocol):
-    """What waits: ``view`` is None if no share applies."""
+    """What waits: ``view`` is None if no share applies, ``worker`` if none is held."""
 
     place: int
 
     @property
     def view(self) -> Hashable | None: ...
+
+    @property
+    def worker(self) -> object | None: ...
 
 
 W = TypeVar("W", bound=Waiting)
@@ -35,8 +40,10 @@ class FairQueue(Generic[W]):
     """Waiting jobs by view, and how many jobs of each view run."""
 
     def __init__(self, share: float = 1.0) -> None:
+        self.needs = Needs(share)
         self._share = share
-        self._lines: dict[Hashable | None, deque[W]] = {}
+        # By view, and apart from those that have begun.
+        self._lines: dict[tuple[Hashable | None, bool], deque[W]] = {}
         self._running: dict[Hashable, int] = {}
         self._idling: dict[Hashable, int] = {}
         self.length = 0
@@ -62,11 +69,11 @@ class FairQueue(Generic[W]):
 
     def count_waiting(self, view: Hashable) -> int:
         """Return how many jobs of a view wait."""
-        return len(self._lines.get(view, ()))
+        return sum(len(self._lines.get((view, begun), ())) for begun in (False, True))
 
     def views(self) -> set[Hashable]:
         """Return the views that have jobs running or waiting."""
-        return {*self._running, *self._lines} - {None}
+        return {*self._running, *(view for view, _ in self._lines)} - {None}
 
     def begin(self, view: Hashable | None) -> None:
         """A job of this view has started."""
@@ -111,11 +118,24 @@ class FairQueue(Generic[W]):
         computing = count - self._idling.get(view, 0)
         return not computing or is_within_share(computing, free_to_compute, self._share)
 
+    def is_supplied(self, waiting: W) -> bool:
+        """Return whether there is a connection for one that needs it to begin."""
+        return waiting.worker is not None or self.needs.allow(
+            waiting.view, self._running
+        )
+
+    @property
+    def is_short(self) -> bool:
+        """Return whether all that wait do so for connections."""
+        return bool(self.needs) and not any(
+            self.is_supplied(line[0]) for line in self._lines.values()
+        )
+
     def append(self, waiting: W) -> None:
         """Put what waits at the end."""
         self._places += 1
         waiting.place = self._places
-        self._lines.setdefault(waiting.view, deque()).append(waiting)
+        self._lines.setdefault(_line_of(waiting), deque()).append(waiting)
         self.length += 1
 
     def next(self, free: int, free_to_compute: int | None = None) -> W | None:
@@ -125,27 +145,28 @@ class FairQueue(Generic[W]):
         """
         heads = (
             line[0]
-            for view, line in self._lines.items()
+            for (view, _), line in self._lines.items()
             if self.may_start(view, free, free_to_compute)
+            and (not self.needs or self.is_supplied(line[0]))
         )
         return min(heads, key=_place, default=None)
 
     def remove(self, waiting: W) -> None:
         """Take out what need not wait any more."""
-        line = self._lines[waiting.view]
+        name = _line_of(waiting)
+        line = self._lines[name]
         if line[0] is waiting:
             line.popleft()
         else:
             line.remove(waiting)
         if not line:
-            del self._lines[waiting.view]
+            del self._lines[name]
         self.length -= 1
         waiting.place = 0
 
 
-def is_within_share(count: int, free: int, share: float) -> bool:
-    """Return whether one that has ``count`` may have one more of ``free``."""
-    return (count + 1) * (1 - share) <= share * (free - 1) + 1e-9
+def _line_of(waiting: Waiting) -> tuple[Hashable | None, bool]:
+    return waiting.view, waiting.worker is not None
 
 
 def _place(waiting: Waiting) -> int:

@@ -51,6 +51,7 @@ from functools import partial
 from typing import ParamSpec, Protocol, TypeAlias, TypeVar
 
 from djserve.handlers.threads.concurrency import open_clock
+from djserve.handlers.threads.needs import Use
 
 logger = logging.getLogger("djserve.handlers")
 
@@ -113,6 +114,10 @@ class PoolThread:
         self.clock: int | None = None
         self.is_waiting = False
         self.cpu_seen = self.moved_at = 0.0
+        self.places = 0
+        """How many databases it is connected to, of those whose places are counted."""
+        self.use: Use | None = None
+        """What the running job has done with one of them."""
         self.pool = pool
         self.lease: Lease | None = None
         """What it is at work for, or parked with; stale while it is idle."""

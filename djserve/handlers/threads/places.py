@@ -25,9 +25,11 @@ Knows neither Django nor drivers.
 # - A place comes free (``give``), and goes to the first in the queue that may have it.
 #   A view at its share is passed over, not waited for.
 # - A waiting thread reclaims one itself (``_reclaim``): an idle or parked thread is
-#   asked to close its connection, and a busy one that has not used it in this job loses
-#   it. As many are asked as there are waiters that could use one, so a burst does not
-#   close connections that will be needed again.
+#   asked for its connection, and a busy one that has not used it in this job loses it.
+#   What an ended request has left open goes to the waiting thread as it is
+#   (``hand_on``), since to open one costs more than many requests do. As many are
+#   asked as there are waiters that could use one, so a burst does not close connections
+#   that will be needed again.
 # - All that hold places of this database wait for each other (``is_stuck``), directly
 #   or through other databases. Nothing would end that but a timeout, and the
 #   transactions would hold their locks until then. One more than the bound is allowed.
@@ -50,8 +52,8 @@ from collections.abc import Callable, Hashable
 from operator import itemgetter
 from typing import Any, Protocol
 
-from djserve.handlers.threads.fairness import is_within_share
 from djserve.handlers.threads.leases import PoolThread
+from djserve.handlers.threads.needs import Use, is_within_share
 
 logger = logging.getLogger("djserve.handlers")
 
@@ -85,12 +87,24 @@ class Holder(Protocol):
     def detach(self) -> Callable[[], object] | None:
         """Give the connection up, in any thread; return what closes it."""
 
+    def part(self) -> object | None:
+        """Return the connection for another thread; None if it must be closed."""
+
+    def forget(self) -> None:
+        """Leave the connection to the thread that has got it."""
+
 
 class Waiter:
-    """A job that waits for a place; ``granted`` once it has got it."""
+    """A job that waits for a place; ``event`` is set once it has got it.
 
-    def __init__(self, holder: Holder) -> None:
+    ``gift`` is the connection that came with it, which only one that ``accepts`` gets.
+    """
+
+    gift: object | None = None
+
+    def __init__(self, holder: Holder, *, accepts: bool) -> None:
         self.holder = holder
+        self.accepts = accepts
         self.since = time.monotonic()
         self.event = threading.Event()
 
@@ -143,7 +157,7 @@ class Places:
 
     def __init__(self, ledger: Ledger, alias: str, limit: int) -> None:
         self._ledger = ledger
-        self._lock = ledger.lock
+        self.lock = ledger.lock
         self._pool = ledger.pool
         self.alias = alias
         self.limit = limit
@@ -155,41 +169,91 @@ class Places:
         """Return whether this connection has a place."""
         return holder in self._holders
 
-    def take(self, holder: Holder, give_back: Callable[[], object]) -> None:
+    def take(
+        self, holder: Holder, give_back: Callable[[], object], *, accepts: bool = False
+    ) -> object | None:
         """Return once there is a place for what a job does with a connection.
 
         Raises PlaceError if none comes free in time. ``give_back`` is called, in
-        threads that have ended a job or do nothing, for them to close theirs.
+        threads that have ended a job or do nothing, for them to give theirs up. What
+        another has given up is returned if ``accepts`` says that it is of use.
         """
-        with self._lock:
+        worker = holder.worker
+        asked_at = time.monotonic()
+        with self.lock:
+            if worker.use is None:
+                worker.use = Use(self.alias, self.limit, asked_at)
             if not self._waiters and self._fits(holder):
                 self._enter(holder)
-                return
+                return None
             if holder in self._holders and holder.is_in_use():
                 # It is in the middle of something, and would wait for itself.
                 self._enter(holder)
-                return
-            waiter = Waiter(holder)
+                return None
+            waiter = Waiter(holder, accepts=accepts)
             self._waiters.append(waiter)
-            self._ledger.waiting[holder.worker] = self
+            self._ledger.waiting[worker] = self
             self._dispatch()
-        lease = holder.worker.lease
+        lease = worker.lease
         if lease is not None:
             lease.begin_waiting()
         try:
             self._wait(waiter, give_back)
         finally:
-            with self._lock:
-                self._ledger.waiting.pop(holder.worker, None)
+            with self.lock:
+                self._ledger.waiting.pop(worker, None)
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
+            waited = time.monotonic() - asked_at
+            worker.use = Use(self.alias, self.limit, asked_at, waited)
             if lease is not None:
                 lease.end_waiting()
+        return waiter.gift
+
+    def hand_on(self, holder: Holder, gift: object) -> bool:
+        """Give a holder's place to the first that can use its connection as well.
+
+        False if no one can: then it is to be closed, and the place given back.
+        """
+        with self.lock:
+            if holder not in self._holders:
+                return False
+            self._leave(holder)
+            for waiter in self._waiters:
+                if waiter.accepts and self._fits(waiter.holder):
+                    waiter.gift = gift
+                    self._grant(waiter)
+                    return True
+            self._join(holder)
+            return False
+
+    def end_use(self, holder: Holder) -> None:
+        """The job has ended that has used a connection: it does not count any more."""
+        with self.lock:
+            holder.used_at = 0
+            self._dispatch()
+
+    def has_use_for(self, holder: Holder) -> bool:
+        """Return whether a holder's place would go to another if it were given back."""
+        with self.lock:
+            if holder not in self._holders:
+                return False
+            if len(self._holders) > self.limit:
+                return True
+            self._leave(holder)
+            try:
+                return any(
+                    waiter.holder not in self._holders and self._fits(waiter.holder)
+                    for waiter in self._waiters
+                )
+            finally:
+                self._join(holder)
 
     def give(self, holder: Holder) -> None:
         """Take a place back, for who has waited for longest."""
-        with self._lock:
-            self._holders.pop(holder, None)
+        with self.lock:
+            if holder in self._holders:
+                self._leave(holder)
             self._dispatch()
 
     @property
@@ -225,8 +289,17 @@ class Places:
         return not count or is_within_share(count, self.limit - len(others), share)
 
     def _enter(self, holder: Holder) -> None:
-        self._holders[holder] = None
+        if holder not in self._holders:
+            self._join(holder)
         holder.used_at = holder.worker.turn
+
+    def _join(self, holder: Holder) -> None:
+        self._holders[holder] = None
+        holder.worker.places += 1
+
+    def _leave(self, holder: Holder) -> None:
+        del self._holders[holder]
+        holder.worker.places -= 1
 
     def _dispatch(self) -> None:
         for waiter in [*self._waiters]:
@@ -247,13 +320,15 @@ class Places:
             left = deadline - time.monotonic()
             if waiter.event.wait(max(0.0, min(PACE, left))):
                 return
-            with self._lock:
+            with self.lock:
                 # Jobs may have ended that have left their connections open.
                 self._dispatch()
                 self._rescue()
                 if waiter.event.is_set():
                     return
                 if left <= 0:
+                    # While none can be granted any more.
+                    self._waiters.remove(waiter)
                     raise PlaceError
                 self._report()
 
@@ -264,7 +339,7 @@ class Places:
 
     def _reclaim(self, give_back: Callable[[], object]) -> None:
         """Ask as many idle threads for their connections as threads wait for one."""
-        with self._lock:
+        with self.lock:
             wanted = len(self._holders) - self.limit
             wanted += sum(
                 waiter.holder not in self._holders
@@ -282,14 +357,19 @@ class Places:
                 wanted -= 1
 
     def _take_away(self, holder: Holder) -> bool:
-        """Close a connection that the thread's job has not used so far."""
-        with self._lock:
+        """Take a connection that the thread's job has not used so far."""
+        with self.lock:
             if (
                 holder not in self._holders
                 or holder.used_at == holder.worker.turn
                 or not holder.is_idle()
+                or not self.has_use_for(holder)
             ):
                 return False
+            gift = holder.part()
+            if gift is not None and self.hand_on(holder, gift):
+                holder.forget()
+                return True
             close = holder.detach()
             if close is None:
                 return False

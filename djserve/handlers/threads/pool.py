@@ -84,6 +84,7 @@ from djserve.handlers.threads.concurrency import (
 )
 from djserve.handlers.threads.fairness import FairQueue
 from djserve.handlers.threads.leases import Action, Job, Lease, PoolThread, run_safely
+from djserve.handlers.threads.needs import Needs
 
 logger = logging.getLogger("djserve.handlers")
 
@@ -166,6 +167,8 @@ class ThreadPool:
     wait (``judge``), up to ``ceiling`` in all. Fewer run if more would only take
     turns (``concurrency``). Jobs that are slow do not count against that, only against
     the size: they delay no other. One view gets ``share`` of the room (``fairness``).
+    Jobs that are known to need a database connection first begin only while there is
+    one for them (``needs``).
     ``count_blocked`` tells how many of some threads wait for the event loop; at the
     ceiling each of them lets one more thread run, or the coroutine that they wait for
     might wait for a thread in turn. A lease that has waited for ``wait_limit`` seconds
@@ -226,10 +229,17 @@ class ThreadPool:
         return len(self._queue)
 
     @property
+    def needs(self) -> Needs:
+        """Which views begin only while there is a database connection for them."""
+        return self._queue.needs
+
+    @property
     def excess(self) -> int:
         """How many leases would wait even if all threads ran that may."""
         waiting = len(self._queue) + self.arriving
-        return max(0, waiting - max(0, self._capacity - len(self._busy)))
+        # What waits for a connection could do so in a thread as well.
+        most = self.ceiling if self._queue.needs else self._capacity
+        return max(0, waiting - max(0, most - len(self._busy)))
 
     def stats(self) -> PoolStats:
         """Return the figures of this moment."""
@@ -298,6 +308,10 @@ class ThreadPool:
         with self.lock:
             if worker.is_waiting:
                 self._mark(worker, is_waiting=False)
+            begun = self._busy[worker]
+            if worker.use is not None or self._queue.needs:
+                use, worker.use = worker.use, None
+                self._queue.needs.learn(worker.view, use, begun)
             if lease.has_jobs:
                 self._busy[worker] = now()
                 return lease
@@ -377,6 +391,8 @@ class ThreadPool:
             if preferred is not None and preferred in idle:
                 del idle[preferred]
                 return preferred
+            if self._queue.needs:
+                return self._pick(idle, lease)
             return idle.popitem()[0]
         if len(self._workers) >= self.size:
             # A thread of another group is of no use to this one.
@@ -388,6 +404,19 @@ class ThreadPool:
             # The watcher ends it when it is not needed any more.
             self._wake_watcher()
         return worker
+
+    def _pick(self, idle: dict[PoolThread, float], lease: Lease) -> PoolThread:
+        """Take a thread that is connected, if a view is known to need that; or not."""
+        suitable = (worker for worker in reversed(idle) if self._fits(worker, lease))
+        worker = next(suitable, None)
+        if worker is None:
+            return idle.popitem()[0]
+        del idle[worker]
+        return worker
+
+    def _fits(self, worker: PoolThread, lease: Lease) -> bool:
+        """Return whether a thread has a connection just if a lease needs one."""
+        return (worker.places > 0) == (lease.view in self._queue.needs)
 
     def _settle(self, worker: PoolThread) -> None:
         if self._closed:
@@ -431,8 +460,12 @@ class ThreadPool:
         """Whether a lease may run in a thread, and would not rather have another."""
         if lease.worker is not None or lease.group != worker.group:
             return False
-        last = lease.last_worker
-        return last is worker or last not in self._idle.get(lease.group, ())
+        last, idle = lease.last_worker, self._idle.get(lease.group, {})
+        if last is worker:
+            return True
+        if self._queue.needs and not self._fits(worker, lease):
+            return not any(self._fits(other, lease) for other in idle)
+        return last not in idle
 
     def _has_room(self) -> bool:
         """Whether another job may start in addition to those that run."""
@@ -443,6 +476,8 @@ class ThreadPool:
         return running < limit or running < limit + self._slow()
 
     def _is_within_share(self, lease: Lease) -> bool:
+        if self._queue.needs and not self._queue.is_supplied(lease):
+            return False
         if self._queue.count_running(lease.view) == 0:
             return True
         return self._queue.may_start(lease.view, *self._free())
@@ -541,6 +576,7 @@ class ThreadPool:
         else:
             is_calm = len(self._busy) >= self.ceiling
         with self.lock:
+            is_calm = is_calm or self._queue.is_short
             busy = [*self._busy.items()] if self._may_grow() else []
         before = [
             None if worker.is_waiting else read_clock(worker) for worker, _ in busy
@@ -583,7 +619,7 @@ class ThreadPool:
         with self.lock:
             self._dispatch()
             if not self._queue:
-                self._blocked = 0
+                self._blocked = self._queue.needs.spare = 0
                 self._set_capacity()
                 if not self._closed:
                     self._contended.clear()
@@ -598,7 +634,7 @@ class ThreadPool:
         # Let a thread run for each one that is blocked, as long as jobs wait.
         blocked = self._count_blocked(idents) if self._count_blocked else 0
         with self.lock:
-            self._blocked = blocked
+            self._blocked = self._queue.needs.spare = blocked
             self._set_capacity()
             self._dispatch()
 
@@ -639,12 +675,23 @@ class ThreadPool:
         }
         busiest = sorted(counts.items(), key=itemgetter(1), reverse=True)[:3]
         logger.warning(
-            "%d calls wait for a thread, the first for %.1f s; %d threads are at work "
-            "(%s)",
+            "%d calls wait for a thread%s, the first for %.1f s; %d threads are at "
+            "work (%s)",
             len(self._queue),
+            self._shortage(oldest),
             waited,
             len(self._busy),
             ", ".join(f"{name}: {count}" for name, count in busiest if count),
+        )
+
+    def _shortage(self, lease: Lease) -> str:
+        """Return for the log what a lease waits for beside a thread."""
+        if self._queue.is_supplied(lease):
+            return ""
+        alias = self._queue.needs.alias_of(lease.view)
+        return (
+            f" that is connected to the database {alias!r} (DATABASE_CONNECTIONS "
+            "bounds them)"
         )
 
     def _report_share(self, oldest: Lease) -> None:

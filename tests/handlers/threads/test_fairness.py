@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djserve.handlers.threads.fairness import FairQueue
+from djserve.handlers.threads.needs import Use
 
 SHARES = st.sampled_from([0.5, 0.8, 0.95, 1.0])
 
@@ -23,6 +24,7 @@ class Job:
     place: int = 0
     starts_at: int = -1
     number: int = 0
+    worker: object | None = None
 
 
 class Simulation:
@@ -196,3 +198,38 @@ def test_view_that_computes_leaves_threads_for_others_to_compute() -> None:
     assert (blocked, waiting) == (False, True)
     assert not queue.may_start("slow", 200, 1)
     assert queue.may_start("other", 200, 1)
+
+
+def test_jobs_that_need_a_connection_begin_while_there_is_one() -> None:
+    queue: FairQueue[Job] = FairQueue()
+    queue.needs.learn("query", Use("default", 2, 0.0, waited=1.0), 0.0)
+    for view in ("query", "query", "query", "plain"):
+        queue.append(Job(view))
+
+    started = []
+    while (job := queue.next(9)) is not None:
+        queue.remove(job)
+        queue.begin(job.view)
+        started.append(job.view)
+    was_short = queue.is_short
+    queue.end("query")
+
+    assert started == ["query", "query", "plain"]
+    assert was_short
+    assert not queue.is_short
+    assert queue.next(9) is not None
+
+
+def test_job_that_has_begun_goes_on_whatever_the_others_need() -> None:
+    queue: FairQueue[Job] = FairQueue()
+    queue.needs.learn("query", Use("default", 1, 0.0, waited=1.0), 0.0)
+    queue.begin("query")
+    first, begun = Job("query"), Job("query", worker=object())
+    queue.append(first)
+    queue.append(begun)
+
+    assert queue.next(9) is begun
+    queue.remove(begun)
+    assert queue.next(9) is None
+    assert queue.count_waiting("query") == 1
+    assert queue.oldest is first

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from djserve.handlers.threads.needs import Use
 from djserve.handlers.threads.places import Ledger, PlaceError
 from tests.support.waiting import PATIENCE
 
@@ -16,7 +17,9 @@ class Thread:
     """A thread at work."""
 
     lease = None
+    use: Use | None = None
     turn = 1
+    places = 0
 
     def __init__(self, view: str) -> None:
         self.view = view
@@ -29,6 +32,7 @@ class Connection:
         self.worker: Any = Thread(view)
         self.used_at = 0
         self.in_use = is_in_use
+        self.gift: object | None = None
 
     def is_idle(self) -> bool:
         return not self.in_use
@@ -38,6 +42,12 @@ class Connection:
 
     def detach(self) -> Callable[[], object] | None:
         return lambda: None
+
+    def part(self) -> object | None:
+        return self.gift
+
+    def forget(self) -> None:
+        self.gift = None
 
 
 class Pool:
@@ -139,3 +149,44 @@ def test_job_that_waits_for_one_at_work_is_not_stuck() -> None:
 
     with pytest.raises(PlaceError):
         first.take(again, do_nothing)
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_connection_is_handed_on_to_one_that_has_none(accepts: bool) -> None:
+    places = make().places_of("default", 1)
+    left, taking = Connection("earlier"), Connection("later")
+    left.gift = "a connection"
+    places.take(left, do_nothing)
+    left.worker.turn = 2
+
+    gift = places.take(taking, do_nothing, accepts=accepts)
+
+    assert gift == ("a connection" if accepts else None)
+    assert left.gift == (None if accepts else "a connection")
+    assert places.active() == [taking]
+    assert (left.worker.places, taking.worker.places) == (0, 1)
+
+
+def test_place_of_which_no_other_has_use_is_kept() -> None:
+    places = make(share=0.5).places_of("default", 2)
+    first, second = Connection("slow"), Connection("slow")
+    places.take(first, do_nothing)
+
+    assert not places.has_use_for(first)
+    assert not places.has_use_for(second)
+    assert not places.hand_on(first, "a connection")
+    assert places.has(first)
+    assert first.worker.places == 1
+
+
+def test_worker_knows_how_its_job_came_by_a_connection() -> None:
+    places = make(timeout=0.05).places_of("default", 1)
+    first, second = Connection("one"), Connection("two")
+    places.take(first, do_nothing)
+    with pytest.raises(PlaceError):
+        places.take(second, do_nothing)
+
+    assert first.worker.use.alias == "default"
+    assert first.worker.use.limit == 1
+    assert first.worker.use.waited == 0
+    assert second.worker.use.waited >= 0.05
