@@ -7,7 +7,7 @@ lane a request takes is decided by its view: see ``sync_lane`` and ``async_lane`
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
 from threading import Lock
@@ -33,7 +33,7 @@ from djserve.handlers.body import (
     read_body,
     take_whole,
 )
-from djserve.handlers.chain import AsyncChain, Stage, may_be_made_twice
+from djserve.handlers.chain import AsyncChain, Stage
 from djserve.handlers.direct import DirectLane
 from djserve.handlers.layers import IN_SYNC_LANE
 from djserve.handlers.patches import (
@@ -69,6 +69,7 @@ from djserve.handlers.threads.asgiref_compat import inherits_threads
 from djserve.handlers.threads.hops import Hops, InheritedHops, LeasedHops
 from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.pool import ThreadPool
+from djserve.handlers.twins import make_twins
 from djserve.instrumentation.spooled import note_refusal
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class ASGIHandler(OriginalHandler):
 
     _making = Lock()
     _stages: Sequence[Stage] | None = None
+    _twins: Mapping[str, type] | None = None
     _has_forks = False
     _sync_handler: SyncHandler | None = None
 
@@ -156,7 +158,8 @@ class ASGIHandler(OriginalHandler):
             # An agent does something to each middleware, or to what calls them.
             super().load_middleware(is_async=True)
             self._stages = None
-            if not may_be_made_twice():
+            self._twins = make_twins(self)
+            if self._twins is None:
                 self._is_only_async = True
             return
         chain = AsyncChain(self)
@@ -195,7 +198,7 @@ class ASGIHandler(OriginalHandler):
         with self._making:
             if self._sync_handler is None and not self._is_only_async:
                 try:
-                    self._sync_handler = SyncHandler(self._stages)
+                    self._sync_handler = SyncHandler(self._stages, self._twins)
                 except Exception:
                     # Some can be made only once: they have been, for the other lane.
                     logger.exception(

@@ -37,7 +37,7 @@ streamed content comes back to the thread for its parts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import Context
 from typing import IO, TYPE_CHECKING, Any
 
@@ -59,6 +59,7 @@ from djserve.handlers.routing import (
 )
 from djserve.handlers.signals import closes_as_django
 from djserve.handlers.threads.hops import Call, Hops, LeasedHops
+from djserve.handlers.twins import standing_in
 
 if TYPE_CHECKING:
     from djserve.asgi.types import Message, Scope
@@ -68,13 +69,17 @@ class SyncHandler(OriginalHandler):
     """Answers as Django's handler does under WSGI, by the synchronous chain.
 
     An ``ASGIHandler`` for what agents replace in that class to take effect here too.
-    Without ``stages``, Django builds the chain, and makes each middleware.
+    Without ``stages``, Django builds the chain, and makes each middleware; ``twins``
+    has the classes that it takes for those that exist already.
     """
 
-    def __init__(self, stages: Iterable[Stage] | None) -> None:
+    def __init__(
+        self, stages: Iterable[Stage] | None, twins: Mapping[str, type] | None = None
+    ) -> None:
         OriginalBase.__init__(self)
         if stages is None:
-            self.load_middleware(is_async=False)
+            with standing_in(twins or {}):
+                self.load_middleware(is_async=False)
             return
         chain = SyncChain(self, stages)
         hooks: Any = self

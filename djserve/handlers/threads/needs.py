@@ -80,7 +80,7 @@ class Needs:
         )
 
     def learn(self, view: Hashable | None, use: Use | None, begun: float) -> None:
-        """Take note of a job that ends now, and of its use of a connection, if any."""
+        """Count a job that ends now, and its use of a connection, if any."""
         need = self._known.get(view)
         is_early = use is not None and _is_early(use, begun)
         if need is None:
