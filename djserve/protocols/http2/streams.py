@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from h2.errors import ErrorCodes
@@ -13,7 +13,11 @@ from djserve.instrumentation.limits import note_limit
 from djserve.protocols.grammar import content_too_large
 from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.request import Request, parse_priority, parse_request
-from djserve.protocols.http2.stream import HTTP2Stream
+from djserve.protocols.http2.stream import (
+    EXTENSIONS,
+    EXTENSIONS_WITH_PUSH,
+    HTTP2Stream,
+)
 from djserve.protocols.multiplexed.streams import (
     defer_drains,
     drain_streams,
@@ -22,7 +26,7 @@ from djserve.protocols.multiplexed.streams import (
 from djserve.protocols.multiplexed.timeouts import ResponseStalled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from djserve.conf.schema import HTTP2Config, HTTPConfig
     from djserve.interfaces import (
@@ -69,6 +73,7 @@ class StreamTable:
     __slots__ = (
         "_call_limit",
         "_calls",
+        "_can_push",
         "_early_priorities",
         "_h2",
         "_http",
@@ -82,6 +87,7 @@ class StreamTable:
         "awaits_settings",
         "call_soon",
         "ended_count",
+        "extensions",
         "fields",
         "is_draining",
         "is_multiplexed",
@@ -123,6 +129,7 @@ class StreamTable:
         self.is_multiplexed = False
         self.request_count = 0
         self.ended_count = 0
+        self._note_push()
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -168,6 +175,7 @@ class StreamTable:
     def drain(self) -> None:
         """Ask every stream for its end, those that come later included."""
         self.is_draining = True
+        self._note_push()
         drain_streams(self._streams.values())
 
     def fail(self, exc: Exception | None) -> None:
@@ -244,6 +252,7 @@ class StreamTable:
             self._early_priorities[stream_id] = value
 
     def settings_changed(self) -> None:
+        self._note_push()
         for stream in self._streams.values():
             if stream.queue.size:
                 self.output.add(stream)
@@ -256,24 +265,17 @@ class StreamTable:
 
     def going_away(self) -> None:
         self._is_peer_going = True
+        self._note_push()
 
     # The streams call these.
-
-    def can_push(self, stream_id: int) -> bool:
-        """Return whether a response on this stream may promise others."""
-        return (
-            stream_id % 2 == 1
-            and not self._is_peer_going
-            and not self.is_draining
-            and self._h2.peer_takes_push
-        )
 
     def push(self, parent: HTTP2Stream, path: str, headers: Headers) -> None:
         """Promise a response and serve it, if the peer still takes any."""
         h2 = self._h2
         pushed = sum(1 for stream_id in self._streams if stream_id % 2 == 0)
         if (
-            not self.can_push(parent.stream_id)
+            not self._can_push
+            or parent.is_pushed
             or not parent.may_send
             or pushed >= h2.remote_settings.max_concurrent_streams
             or self._count_calls() >= self._call_limit
@@ -328,6 +330,16 @@ class StreamTable:
         self.output.wake()
 
     # Private.
+
+    def _note_push(self) -> None:
+        """Note, once for all requests, whether responses may promise others."""
+        self._can_push = (
+            not self._is_peer_going
+            and not self.is_draining
+            and self._h2.peer_takes_push
+        )
+        offered = EXTENSIONS_WITH_PUSH if self._can_push else EXTENSIONS
+        self.extensions: Mapping[str, dict[str, Any]] = offered
 
     def _open_exchange(
         self, stream: HTTP2Stream, request: Request, is_complete: bool

@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
 from djserve.errors import ProtocolError
+from djserve.protocols.extensions import offer
 from djserve.protocols.grammar import content_too_large
 from djserve.protocols.headers import STATUSES_WITHOUT_CONTENT
 from djserve.protocols.http3 import frames
@@ -52,12 +53,7 @@ if TYPE_CHECKING:
 # Content that may wait for the windows before the application has to wait as well.
 STREAM_BUFFER_SIZE = 64 * 1024
 
-_EXTENSIONS: dict[str, dict[str, Any]] = {
-    "http.response.trailers": {},
-    "http.response.pathsend": {},
-    "http.response.zerocopysend": {},
-    "http.response.early_hint": {},
-}
+_EXTENSIONS = offer("trailers", "pathsend", "zerocopysend", "early_hint")
 
 
 class ResponseState(Enum):

@@ -26,6 +26,11 @@ BASE: Headers = [
     (b":authority", b"a"),
     (b":path", b"/p?q"),
 ]
+CONNECT: Headers = [
+    (b":method", b"CONNECT"),
+    (b":protocol", b"websocket"),
+    *BASE[1:],
+]
 
 
 def parse(*extra: tuple[bytes, bytes], **config: Any) -> Request:
@@ -36,12 +41,29 @@ def status(request: Request) -> int | None:
     return None if request.refusal is None else request.refusal.status
 
 
-def test_head_is_built_anew_each_time() -> None:
+def test_arrivals_without_content_have_one_head_from_the_second_on() -> None:
     request = parse((b"x", b"y"))
-    first, second = request.build_head(True), request.build_head(True)
+    heads = [request.build_head(True) for _ in range(4)]
 
-    assert first.headers == [(b"host", b"a"), (b"x", b"y")]
-    assert first.headers is not second.headers
+    assert [head.repetition is None for head in heads] == [True, False, False, False]
+    assert heads[1] is heads[2] is heads[3]
+    heads[0].headers.clear()
+    assert heads[1].headers == [(b"host", b"a"), (b"x", b"y")]
+    assert request.headers == heads[1].headers
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_complete"),
+    [([*BASE, (b"content-length", b"3")], False), (CONNECT, True), (CONNECT, False)],
+)
+def test_arrival_that_brings_more_than_its_head_has_one_to_itself(
+    fields: Headers, is_complete: bool
+) -> None:
+    request = parse_request(fields, HTTPConfig())
+    heads = [request.build_head(is_complete) for _ in range(4)]
+
+    assert all(head.repetition is None for head in heads)
+    assert len({id(head.headers) for head in heads}) == 4
 
 
 def test_content_belongs_to_the_arrival() -> None:
