@@ -53,7 +53,7 @@ from djserve.instrumentation.request_id import name_request
 from djserve.net.descriptors import descriptor_limit, open_file_limit
 from djserve.net.sockets import has_input, reset_connection, shorten_queues
 from djserve.protocols.http1.connection import HTTP1Connection, HTTP1Service
-from djserve.protocols.http1.response import ResponseDefaults
+from djserve.protocols.http1.response import PartTiming, ResponseDefaults
 from djserve.responses import open_filters
 from djserve.server.admission import Admission, Verdict, default_limit
 from djserve.server.draining import Drain
@@ -250,7 +250,8 @@ class ConnectionFactory:
         return connection
 
     def _start_http1(self, owner: ConnectionOwner) -> HTTP1Service:
-        return HTTP1Service(owner, self._config.http, self._defaults)
+        timing = PartTiming(self._calls.loop.call_soon)
+        return HTTP1Service(owner, self._config.http, self._defaults, timing)
 
     def _open_http2(self, transport: Transport, info: ConnectionInfo) -> Connection:
         from djserve.protocols.http2.connection import HTTP2Connection

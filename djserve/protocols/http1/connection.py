@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         Transport,
         WireProtocol,
     )
-    from djserve.protocols.http1.response import ResponseDefaults
+    from djserve.protocols.http1.response import PartTiming, ResponseDefaults
 
 # What clients with prior knowledge of HTTP/2 send first (RFC 9113 section 3.4).
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -64,16 +64,21 @@ _ENDED = (_LINGERING, _CLOSED)
 class HTTP1Service:
     """What all connections of one server, or of one owner in it, share."""
 
-    __slots__ = ("config", "defaults", "limits", "owner", "reader")
+    __slots__ = ("config", "defaults", "limits", "owner", "reader", "timing")
 
     def __init__(
-        self, owner: ConnectionOwner, config: HTTPConfig, defaults: ResponseDefaults
+        self,
+        owner: ConnectionOwner,
+        config: HTTPConfig,
+        defaults: ResponseDefaults,
+        timing: PartTiming,
     ) -> None:
         self.owner = owner
         self.config = config
         self.defaults = defaults
         self.limits = HeadLimits(config)
         self.reader = HeadReader()
+        self.timing = timing
 
 
 class HTTP1Connection:
@@ -124,7 +129,7 @@ class HTTP1Connection:
         self._config = config
         self._parser = HeadParser(config, service.reader)
         self._limits = service.limits
-        self._writer = ResponseWriter(transport.write, service.defaults)
+        self._writer = ResponseWriter(transport.write, service.defaults, service.timing)
         # Made at the first tick: many connections end before.
         self._timeouts: HTTP1Timeouts | None = None
         self._state: ConnectionState = _IDLE
@@ -191,6 +196,8 @@ class HTTP1Connection:
         if upgraded is not None:
             upgraded.receiver.connection_lost(exc)
         else:
+            if self._exchange is not None:
+                self._writer.drop()
             self._fail_exchange(exc)
         self._owner.connection_lost(self)
 
@@ -341,6 +348,7 @@ class HTTP1Connection:
             # A regular end would look like the content's end (RFC 9112 section 8).
             self._owner.reset_transport(self._transport)
         else:
+            self._writer.send_waiting()
             self._transport.close()
 
     # Private: the state.
@@ -595,6 +603,7 @@ class HTTP1Connection:
         """Close the transport after what is buffered; take nothing more."""
         self._enter(_LINGERING)
         self._body = None
+        self._writer.send_waiting()
         self._transport.close()
 
     def _abort_stalled(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 from djserve.conf.schema import HTTPConfig
 from djserve.interfaces import ConnectionInfo, Headers, RequestHead, Stream
 from djserve.protocols.http1.connection import HTTP1Connection, HTTP1Service
-from djserve.protocols.http1.response import ResponseDefaults
+from djserve.protocols.http1.response import PartTiming, ResponseDefaults
 from djserve.testing.transport import MemoryTransport
 from tests.support.recorders import RecordedRequest, RecordingOwner
 
@@ -55,6 +55,9 @@ class Wire(RecordingOwner[Request]):
     ``on_start`` answers in the call that starts the request, as an eager task does.
     ``on_complete`` answers when all of the content has come. Without both nothing is
     answered before the test does it.
+
+    ``now`` is the time for parts of responses; while it is None each part comes long
+    after the one before.
     """
 
     def __init__(
@@ -70,12 +73,19 @@ class Wire(RecordingOwner[Request]):
         super().__init__(partial(Request, self), refuse)
         self.on_start = on_start
         self.on_complete = on_complete
+        self.now: float | None = None
+        self._readings = 0
         self.transport = _Transport(can_write_eof)
         self.defaults = ResponseDefaults(server_name)
         self.connection = HTTP1Connection(
             self.transport,
             ConnectionInfo(("192.0.2.1", 50000), ("192.0.2.2", 80)),
-            HTTP1Service(self, HTTPConfig(**config), self.defaults),
+            HTTP1Service(
+                self,
+                HTTPConfig(**config),
+                self.defaults,
+                PartTiming(self.soon.append, self.clock),
+            ),
         )
         self.transport.set_protocol(self.connection)
 
@@ -97,6 +107,10 @@ class Wire(RecordingOwner[Request]):
         for now in times:
             self.connection.tick(now)
         return self
+
+    def clock(self) -> float:
+        self._readings += 1
+        return float(self._readings) if self.now is None else self.now
 
     def take(self) -> bytes:
         return self.transport.take()

@@ -381,6 +381,197 @@ def test_last_chunk_and_end_are_one_write(open_wire: type[Wire]) -> None:
     assert wire.transport.writes[1:] == [b"3\r\nabc\r\n0\r\n\r\n"]
 
 
+def parts_of(wire: Wire) -> tuple[Stream, list[bytes]]:
+    """Begin a response of unknown length; return what is written after its head."""
+    wire.now = 1000.0
+    stream = stream_of(wire)
+    stream.send_response(200, [], b"", more=True)
+    wire.now += 1
+    wire.transport.writes.clear()
+    return stream, wire.transport.writes
+
+
+A, B, C = b"1\r\na\r\n", b"1\r\nb\r\n", b"1\r\nc\r\n"
+
+
+def send_parts(wire: Wire, stream: Stream, *parts: bytes, later: float = 1.0) -> None:
+    """Send parts within a turn, and let it end; ``later`` begins the next one."""
+    for data in parts:
+        stream.send_data(data, more=True)
+    wire.turn()
+    assert wire.now is not None
+    wire.now += later
+
+
+def test_parts_of_one_turn_leave_in_one_write(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    stream, writes = parts_of(wire)
+    for _ in range(3):
+        send_parts(wire, stream, b"a", b"b", b"c")
+
+    # The first is sent before anything tells that others come.
+    assert writes == [A, B + C, A + B + C, A + B + C]
+
+
+def test_parts_that_come_one_by_one_are_written_at_once(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    stream, writes = parts_of(wire)
+    for _ in range(3):
+        stream.send_data(b"a", more=True)
+        assert not wire.soon
+        assert wire.now is not None
+        wire.now += 0.01
+
+    assert writes == [A, A, A]
+
+
+def test_parts_with_the_head_leave_in_two_writes(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.now = 1000.0
+    stream = stream_of(wire)
+    stream.send_response(200, [], b"", more=True)
+    send_parts(wire, stream, b"a", b"b", b"c")
+
+    assert wire.transport.writes[1:] == [A + B + C]
+
+
+def test_flood_of_one_part_in_each_turn_is_seldom_held_up(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    stream, writes = parts_of(wire)
+    held = 0
+    for _ in range(1000):
+        stream.send_data(b"a", more=True)
+        held += bool(wire.soon)
+        wire.turn()
+        assert wire.now is not None
+        wire.now += 0.0001
+
+    assert writes == [A] * 1000
+    # Two in twenty milliseconds.
+    assert 1 <= held <= 12
+
+
+def test_part_that_comes_alone_after_several_ends_the_waiting(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    stream, writes = parts_of(wire)
+    for parts in ((b"a", b"b"), (b"a", b"b"), (b"a",), (b"a",)):
+        send_parts(wire, stream, *parts)
+    stream.send_data(b"c", more=True)
+
+    assert writes == [A, B, A + B, A, A, C]
+    assert not wire.soon
+
+
+def test_waiting_parts_leave_with_the_end(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    stream, writes = parts_of(wire)
+    for data in (b"a", b"b", b"c"):
+        stream.send_data(data, more=True)
+    stream.send_data(b"", more=False)
+    wire.turn()
+
+    assert writes == [A, B + C + b"0\r\n\r\n"]
+
+
+def test_waiting_parts_leave_with_the_trailers(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.now = 1000.0
+    stream = stream_of(wire, TE_TRAILERS)
+    stream.send_response(200, [], b"", more=True)
+    stream.send_data(b"a", more=True)
+    stream.send_trailers([(b"x-sum", b"1")])
+    wire.turn()
+
+    assert wire.transport.writes[1:] == [A + b"0\r\nx-sum: 1\r\n\r\n"]
+
+
+def test_waiting_parts_leave_before_a_response_is_broken_off(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    stream, writes = parts_of(wire)
+    stream.send_data(b"a", more=True)
+    stream.send_data(b"b", more=True)
+    stream.abort()
+    wire.turn()
+
+    assert writes == [A, B]
+    assert wire.transport.is_closing
+
+
+def test_waiting_parts_leave_before_a_request_is_refused(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    wire.feed(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    wire.now = 1000.0
+    stream = wire.requests[0].stream
+    stream.send_response(200, [], b"", more=True)
+    stream.send_data(b"a", more=True)
+    wire.transport.feed(b"xyz\r\n")
+    wire.turn()
+
+    assert wire.transport.writes[1:] == [A]
+    assert wire.transport.is_closing
+
+
+def test_waiting_parts_are_dropped_with_the_connection(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    stream, writes = parts_of(wire)
+    stream.send_data(b"a", more=True)
+    stream.send_data(b"b", more=True)
+    wire.transport.lose()
+    wire.transport.is_closing = False
+    wire.turn()
+
+    assert writes == [A]
+
+
+@given(
+    parts=st.lists(
+        st.tuples(
+            st.sampled_from([0, 1, 5000, 16_000, 40_000, 70_000]),
+            st.sampled_from([None, 0.0001, 0.01, 1.0]),
+        )
+    ),
+    last=st.sampled_from([0, 1, 20_000]),
+    is_counted=st.booleans(),
+)
+def test_parts_arrive_in_order_and_none_waits_longer_than_its_turn(
+    open_wire: type[Wire],
+    parts: list[tuple[int, float | None]],
+    last: int,
+    is_counted: bool,
+) -> None:
+    wire = open_wire()
+    wire.now = 1000.0
+    stream = stream_of(wire)
+    headers = length(sum(size for size, _ in parts) + last) if is_counted else []
+    stream.send_response(200, headers, b"", more=True)
+    wire.take()
+    content = b""
+    for number, (size, later) in enumerate(parts):
+        data = bytes([number % 256]) * size
+        content += data if is_counted else b"%x\r\n%b\r\n" % (size, data) * (size > 0)
+        stream.send_data(data, more=True)
+        assert len(content) - len(wire.transport.data) <= 64 * 1024
+        if later is not None:
+            wire.turn()
+            wire.now += later
+            assert wire.transport.data == content
+    data = b"z" * last
+    stream.send_data(data, more=False)
+    wire.turn()
+
+    if not is_counted:
+        data = b"%x\r\n%b\r\n" % (last, data) * (last > 0) + b"0\r\n\r\n"
+    assert wire.take() == content + data
+
+
 def test_content_of_given_length_is_plain(open_wire: type[Wire]) -> None:
     wire = open_wire()
     stream = stream_of(wire)
