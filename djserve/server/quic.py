@@ -37,7 +37,8 @@ def prepare_quic(
         # Else the first connection would wait for the import.
         import djserve.protocols.http3.connection  # noqa: F401
         from djserve.net.quic.certificate import follow_certificates
-        from djserve.net.quic.listener import QUICListener, open_datagram_socket
+        from djserve.net.quic.listener import QUICListener
+        from djserve.net.quic.sockets import open_datagram_socket
     except ImportError as error:
         package = "pylsqpack" if error.name == "pylsqpack" else "aioquic"
         raise missing_package("HTTP3", package) from error

@@ -2,7 +2,7 @@
 
 aioquic doubles a window whenever half of it has arrived, whether or not it has been
 read: a client could fill the memory of a server whose application does not read. What
-is used of it without a public name is used in this module alone.
+is used of it without a public name is used in this module, and in ``bulk``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from aioquic.quic.connection import (
 )
 from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.stream import QuicStreamReceiver, QuicStreamSender
+from aioquic.tls import Epoch
 
+from djserve.net.quic.bulk import BulkWriter, Pacer
 from djserve.packages import require, require_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from aioquic.quic.configuration import QuicConfiguration
+    from aioquic.quic.connection import QuicNetworkPath
     from aioquic.quic.packet_builder import QuicPacketBuilder
     from aioquic.quic.recovery import QuicPacketSpace
     from aioquic.quic.stream import QuicStream
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 require(
     "aioquic",
     QuicConnection,
+    "_cryptos",
+    "_handshake_confirmed",
     "_host_cid_seq",
     "_host_cids",
     "_local_initial_source_connection_id",
@@ -40,9 +45,12 @@ require(
     "_local_max_stream_data_uni",
     "_local_max_streams_bidi",
     "_local_max_streams_uni",
+    "_loss",
     "_on_connection_limit_delivery",
     "_on_max_stream_data_delivery",
     "_remote_active_connection_id_limit",
+    "_remote_max_data",
+    "_remote_max_data_used",
     "_streams_queue",
     "_streams",
 )
@@ -50,6 +58,7 @@ require_calls(
     "aioquic",
     QuicConnection,
     "_replenish_connection_ids",
+    "_write_application",
     "_write_connection_limits",
     "_write_stream_limits",
 )
@@ -85,19 +94,34 @@ _FIRST = (-8, 0, 0)
 
 
 class _RankedStreams(list["QuicStream"]):
-    """Streams that are looked through in the order of their rank."""
+    """The streams of a connection, of which aioquic looks through those to be served.
+
+    It goes through the list twice for each packet: first for what to send, then, to
+    make the next list, for all streams.
+    """
 
     def __init__(
         self,
         streams: Iterable[QuicStream],
-        rank: Callable[[QuicStream], tuple[int, int, int]],
+        order: Callable[[Iterable[QuicStream]], list[QuicStream]],
     ) -> None:
         super().__init__(streams)
-        self._rank = rank
+        self._order = order
+        self._is_served = False
 
     def __iter__(self) -> Iterator[QuicStream]:
-        streams = super().__iter__()
-        return streams if len(self) < 2 else iter(sorted(streams, key=self._rank))
+        if self._is_served:
+            return super().__iter__()
+        self._is_served = True
+        return iter(self._order(super().__iter__()))
+
+    def find_sending(self) -> list[QuicStream]:
+        """Return the streams that may have content to send."""
+        return [
+            stream
+            for stream in super().__iter__()
+            if not (stream.sender.buffer_is_empty or stream.is_blocked)
+        ]
 
 
 class Engine(QuicConnection):
@@ -114,12 +138,13 @@ class Engine(QuicConnection):
     ) -> None:
         # aioquic's own part of this is set up first.
         self._priorities: dict[int, tuple[int, bool]] = {}
-        self._turn = 0
+        self._turn = self._round = 0
         super().__init__(
             configuration=configuration,
             original_destination_connection_id=original_id,
             retry_source_connection_id=retry_id,
         )
+        self._loss._pacer = Pacer(max_datagram_size=configuration.max_datagram_size)
         self._ids = ids
         first = self._host_cids[0]
         first.cid = self.host_cid = ids.make()
@@ -237,7 +262,21 @@ class Engine(QuicConnection):
     def _streams_queue(self, streams: list[QuicStream]) -> None:
         # Set after each packet, with those at the end that were in it.
         self._turn = (self._turn + 1) % _TURNS
-        self._queue = _RankedStreams(streams, self._rank)
+        self._queue = _RankedStreams(streams, self._order)
+
+    def _order(self, streams: Iterable[QuicStream]) -> list[QuicStream]:
+        """Return the streams that have anything to send, or are at their end."""
+        found = [
+            stream
+            for stream in streams
+            if not stream.sender.buffer_is_empty
+            or stream.sender.reset_pending
+            or stream.receiver.stop_pending
+            or stream.is_finished
+        ]
+        if len(found) > 1:
+            found.sort(key=self._rank if self._turn else self._rank_last)
+        return found
 
     def _rank(self, stream: QuicStream) -> tuple[int, int, int]:
         stream_id = stream.stream_id or 0
@@ -248,10 +287,60 @@ class Engine(QuicConnection):
             return _FIRST
         urgency, is_incremental = self._priorities.get(stream_id, _DEFAULT_PRIORITY)
         is_long = sender.highest_offset >= LONG_RESPONSE
-        if not self._turn:
-            return (-urgency, -is_long, 0)
         # Those of one rank take turns, as aioquic has them.
         return (urgency, is_long, 0 if is_incremental or is_long else stream_id)
+
+    def _rank_last(self, stream: QuicStream) -> tuple[int, int, int]:
+        """Return the rank in the turn of those that would come last."""
+        urgency, is_long, _ = rank = self._rank(stream)
+        return rank if rank == _FIRST else (-urgency, -is_long, 0)
+
+    def _write_application(
+        self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float
+    ) -> None:
+        # Of others a packet has more than content, or may not be sent.
+        if self._handshake_confirmed and network_path.is_validated:
+            streams = self._queue.find_sending()
+            if streams:
+                self._write_bulk(builder, streams, now)
+        super()._write_application(builder, network_path, now)
+
+    def _write_bulk(
+        self, builder: QuicPacketBuilder, streams: list[QuicStream], now: float
+    ) -> None:
+        """Write the packets that are full of content of those that come first."""
+        best, last = streams, streams[-1]
+        if len(streams) > 1:
+            ranks = {stream: self._rank(stream) for stream in streams}
+            streams.sort(key=ranks.__getitem__)
+            best = [each for each in streams if ranks[each] == ranks[streams[0]]]
+            last = streams[-1]
+        writer = BulkWriter(
+            builder, self._cryptos[Epoch.ONE_RTT], self._loss._pacer, now
+        )
+        while self._write_best(writer, best):
+            self._write_content(writer, last, 1)
+
+    def _write_best(self, writer: BulkWriter, streams: list[QuicStream]) -> bool:
+        """Write as many packets as come before one of the last; False for none."""
+        if len(streams) == 1:
+            return self._write_content(writer, streams[0], _TURNS - 1) > 0
+        for _ in range(_TURNS - 1):
+            self._round += 1
+            stream = streams[self._round % len(streams)]
+            if not self._write_content(writer, stream, 1):
+                return False
+        return True
+
+    def _write_content(self, writer: BulkWriter, stream: QuicStream, count: int) -> int:
+        credit = self._remote_max_data - self._remote_max_data_used
+        size = writer.write(
+            stream,
+            min(stream.sender.highest_offset + credit, stream.max_stream_data_remote),
+            count,
+        )
+        self._remote_max_data_used += size
+        return size
 
     def _replenish_connection_ids(self) -> None:
         limit = min(_ID_LIMIT, self._remote_active_connection_id_limit)

@@ -21,10 +21,10 @@ from aioquic.quic.packet import (
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-from djserve.errors import ListenError
 from djserve.interfaces import ConnectionInfo
 from djserve.net.quic.engine import Engine
 from djserve.net.quic.ids import ID_LENGTH, ConnectionIds
+from djserve.net.quic.sockets import DatagramSender
 from djserve.net.quic.transport import QUICTransport
 from djserve.net.sockets import socket_address
 
@@ -47,9 +47,6 @@ logging.getLogger("quic").setLevel(logging.WARNING)
 # Datagrams of one turn of the loop.
 _BATCH = 64
 _DATAGRAM_SIZE = 65536
-
-# Bytes that the kernel keeps for a busy loop, if it allows as much.
-_BUFFER_SIZE = 4 * 1024 * 1024
 
 # Handshakes under way beyond which a client has to show that its address is its own
 # (RFC 9000 section 8.1): each costs some milliseconds and tens of kilobytes.
@@ -86,6 +83,7 @@ class QUICListener:
     ) -> None:
         self.loop = loop
         self._sock = sock
+        self._sender = DatagramSender(sock)
         self._configure = configure
         self._open_streams = open_streams
         self._stream_limit = stream_limit
@@ -130,14 +128,8 @@ class QUICListener:
     # transport.ConnectionHost
 
     def send(self, datagrams: list[tuple[bytes, Any]]) -> None:
-        """Send datagrams; what the kernel has no room for is lost, as on any path."""
-        for data, address in datagrams:
-            try:
-                self._sock.sendto(data, address)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                logger.debug("A datagram to %s cannot be sent: %s", address, error)
+        """Send datagrams of a connection."""
+        self._sender.send(datagrams)
 
     def open_receiver(self, transport: QUICTransport) -> StreamReceiver:
         """Have the streams of an established connection served."""
@@ -337,27 +329,3 @@ def _find_host(address: str) -> str:
     if ":" not in address:
         return address
     return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:8].hex()
-
-
-def open_datagram_socket(address: str) -> socket.socket:
-    """Bind a UDP socket beside a listening one ("127.0.0.1:8443"). Raises ListenError.
-
-    The address is what ``net.sockets.socket_address`` says of that.
-    """
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_SIZE)
-        sock.setblocking(False)
-        sock.bind((host, int(port)))
-    except OSError as error:
-        sock.close()
-        raise ListenError(
-            f"{address} (UDP, for HTTP/3)", error.strerror or str(error)
-        ) from error
-    return sock

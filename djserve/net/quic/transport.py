@@ -97,8 +97,12 @@ class QUICTransport:
         except Exception:
             self._host.failed(self)
 
-    def transmit(self) -> None:
-        """Send what is due, and wait for the next timer."""
+    def transmit(self, at: float = 0.0) -> None:
+        """Send what is due, and wait for the next timer.
+
+        A timer may fire early by part of a millisecond: what is due ``at`` its time is
+        sent.
+        """
         if self._transmit_handle is not None:
             self._transmit_handle.cancel()
             self._transmit_handle = None
@@ -106,7 +110,7 @@ class QUICTransport:
             return
         self._is_transmitting = True
         try:
-            now = self._host.loop.time()
+            now = max(at, self._host.loop.time())
             datagrams = self._engine.datagrams_to_send(now=now)
             if datagrams:
                 self._host.send(datagrams)
@@ -217,7 +221,7 @@ class QUICTransport:
             self._take_events()
         except Exception:
             self._host.failed(self)
-        self.transmit()
+        self.transmit(at)
 
     def _lose(self, exc: Exception | None) -> None:
         self._is_ended = True

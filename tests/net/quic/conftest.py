@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -36,12 +37,29 @@ class Pair:
             original_id=self.client.original_destination_connection_id,
             retry_id=None,
         )
+        self._is_lost: Callable[[], bool] = lambda: False
         self.client.connect(SERVER, now=self.now)
         self.run()
 
     def run(self) -> None:
         while self.step():
             pass
+
+    def lose(self, random: Random, part: float) -> None:
+        """Lose datagrams from now on, both ways."""
+        self._is_lost = lambda: random.random() < part
+
+    def run_until(self, condition: Callable[[], object]) -> None:
+        """Carry datagrams, and let timers fire in between."""
+        for _ in range(100_000):
+            if condition():
+                return
+            self.step()
+            for end in (self.client, self.server):
+                timer = end.get_timer()
+                if timer is not None and timer <= self.now:
+                    end.handle_timer(now=self.now)
+        raise AssertionError("It never comes")
 
     def step(self) -> bool:
         """Carry what each end has to say at one time; return whether any had."""
@@ -53,8 +71,9 @@ class Pair:
         is_busy = False
         for sender, receiver, address in ends:
             for data, _ in sender.datagrams_to_send(now=self.now):
-                receiver.receive_datagram(data, address, now=self.now)
                 is_busy = True
+                if not self._is_lost():
+                    receiver.receive_datagram(data, address, now=self.now)
         return is_busy
 
 

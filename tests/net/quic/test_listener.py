@@ -17,11 +17,11 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import encode_quic_version_negotiation
 
 from djserve.conf.schema import HTTP2Config, TLSConfig
-from djserve.errors import ListenError
 from djserve.interfaces import ConnectionInfo, MultiplexTransport
 from djserve.net.quic import listener as listener_module
 from djserve.net.quic.certificate import quic_configuration
-from djserve.net.quic.listener import QUICListener, open_datagram_socket
+from djserve.net.quic.listener import QUICListener
+from djserve.net.quic.sockets import open_datagram_socket
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -328,12 +328,3 @@ def test_stop_takes_no_more_and_closes_at_the_last(run: Any) -> None:
         assert bench.opened[0].is_lost
 
     run(converse)
-
-
-def test_address_in_use_is_told() -> None:
-    sock = open_datagram_socket("127.0.0.1:0")
-    port = sock.getsockname()[1]
-
-    with pytest.raises(ListenError, match="UDP"):
-        open_datagram_socket(f"127.0.0.1:{port}")
-    sock.close()

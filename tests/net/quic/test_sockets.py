@@ -1,0 +1,124 @@
+"""UDP sockets beside listening ones, and what is sent on them."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from djserve.errors import ListenError
+from djserve.net.quic.sockets import (
+    DatagramSender,
+    find_run,
+    open_datagram_socket,
+)
+
+pytestmark = pytest.mark.e2e
+
+
+def test_address_in_use_is_told() -> None:
+    with open_datagram_socket("127.0.0.1:0") as sock:
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
+        with pytest.raises(ListenError, match="UDP"):
+            open_datagram_socket(address)
+
+
+def test_ipv6_is_by_itself() -> None:
+    try:
+        sock = open_datagram_socket("[::1]:0")
+    except ListenError:
+        pytest.skip("This machine has no IPv6")
+    with sock:
+        assert sock.family == socket.AF_INET6
+        assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        open_datagram_socket(f"127.0.0.1:{sock.getsockname()[1]}").close()
+
+
+A, B = ("127.0.0.1", 1), ("127.0.0.1", 2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "ends"),
+    [
+        ([1200], [1]),
+        ([1200, 1200, 1200], [3]),
+        # Only the last may be shorter.
+        ([1200, 1200, 30, 30, 30, 1200], [3, 5, 6]),
+        ([30, 1200, 1200], [1, 3]),
+        ([1200] * 60, [54, 60]),
+        ([30] * 100, [64, 100]),
+        ([0, 0], [1, 2]),
+        ([40000, 40000], [1, 2]),
+        ([65507, 10], [1, 2]),
+    ],
+)
+def test_runs_have_one_size(sizes: list[int], ends: list[int]) -> None:
+    datagrams = [(bytes(size), A) for size in sizes]
+    found = [0]
+    while found[-1] < len(datagrams):
+        found.append(find_run(datagrams, found[-1]))
+
+    assert found[1:] == ends
+
+
+def test_runs_have_one_peer() -> None:
+    datagrams = [(b"12", A), (b"12", A), (b"12", B), (b"1", A)]
+
+    assert find_run(datagrams, 0) == 2
+    assert find_run(datagrams, 2) == 3
+
+
+def receive_all(sock: socket.socket, count: int) -> list[bytes]:
+    sock.settimeout(120)
+    return [sock.recv(65536) for _ in range(count)]
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_datagrams_come_as_they_were_sent(joins: bool) -> None:
+    sent = [bytes([number]) * size for number, size in enumerate([1200] * 40 + [7, 9])]
+    with open_datagram_socket("127.0.0.1:0") as sock, open_peer() as peer:
+        sender = DatagramSender(sock)
+        sender._joins = sender._joins and joins
+        sender.send([(data, peer.getsockname()) for data in sent])
+
+        assert receive_all(peer, len(sent)) == sent
+
+
+def open_peer() -> socket.socket:
+    return open_datagram_socket("127.0.0.1:0")
+
+
+class Refusing:
+    """A socket of an interface that sends no runs (``refused``), or nothing at all."""
+
+    def __init__(self, *, is_full: bool = False) -> None:
+        self.sent: list[bytes] = []
+        self._is_full = is_full
+
+    def setsockopt(self, *option: int) -> None: ...
+
+    def sendmsg(self, *message: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    def sendto(self, data: bytes, address: object) -> None:
+        if self._is_full:
+            raise BlockingIOError
+        if address == B:
+            raise OSError(101, "Network is unreachable")
+        self.sent.append(data)
+
+
+def test_interface_that_cannot_gets_each_by_itself() -> None:
+    sock = Refusing()
+    sender = DatagramSender(sock)  # type: ignore[arg-type]
+    sender.send([(b"12", A), (b"34", A), (b"56", B), (b"78", A)])
+    sender.send([(b"90", A)])
+
+    assert sock.sent == [b"12", b"34", b"78", b"90"]
+
+
+def test_what_has_no_room_is_lost() -> None:
+    sock = Refusing(is_full=True)
+    DatagramSender(sock).send([(b"1", A), (b"12", A)])  # type: ignore[arg-type]
+
+    assert sock.sent == []
