@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import wraps
 from inspect import unwrap
@@ -91,7 +92,21 @@ def plain(request: HttpRequest) -> HttpResponse:
     return HttpResponse("from a thread")
 
 
+HEARD: list[list[str]] = []
+"""The calls of what listens for the client's disconnect."""
+
+
+def waits(request: HttpRequest) -> HttpResponse:
+    """Answer once there were so many calls."""
+    deadline = time.monotonic() + 60
+    while len(HEARD[0]) < int(request.GET["user"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    return HttpResponse()
+
+
 urlpatterns = [
+    path("waits/", waits),
     path("plain/", plain),
     path("sync/", sync_view),
     path("async/", async_view),
@@ -236,7 +251,6 @@ def test_exceptions_reach_the_patched_method(monkeypatch: pytest.MonkeyPatch) ->
         "resolve_request",
         "check_response",
         "send_response",
-        "listen_for_disconnect",
     ],
 )
 def test_code_put_into_a_method_runs_once_for_each_request(
@@ -252,6 +266,22 @@ def test_code_put_into_a_method_runs_once_for_each_request(
     asyncio.run(ask(application, path))
 
     assert [answer[-1] for answer in answers] == ["x", "x"]
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("path", ["/waits/", "/async/"])
+def test_code_put_into_what_listens_runs_once_for_each_request_that_lasts(
+    path: str,
+) -> None:
+    """For one that is answered at once there is no task: on 3.14 nothing waits then."""
+    application = ASGIHandler()
+    function = unwrap(asgi.ASGIHandler.listen_for_disconnect)
+
+    with agents.code_put_into(function) as calls:
+        HEARD[:] = [calls]
+        for count in ("1", "2"):
+            asyncio.run(ask(application, path, count))
+
     assert len(calls) == 2
 
 

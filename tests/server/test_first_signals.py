@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-_started: list[subprocess.Popen[bytes]] = []
+_started: list[subprocess.Popen[Any]] = []
 
 
 @pytest.fixture(autouse=True)
@@ -261,16 +262,22 @@ def test_process_in_its_own_session_has_no_terminal() -> None:
 
 
 AS_PROCESS_1 = """
-import os, signal, sys
+import os, time
 from djserve.server import first_signals
+
+def wait():
+    # Not signal.pause(): a signal that comes just before it would not end it.
+    while True:
+        time.sleep(0.02)
+
 first_signals._INIT = os.getpid()
 first_signals.hold()
 if not (child := os.fork()):
     print("forked", flush=True)
-    signal.pause()
+    wait()
 _, status = os.waitpid(child, 0)
 print(os.waitstatus_to_exitcode(status), flush=True)
-signal.pause()
+wait()
 """
 
 
@@ -278,12 +285,15 @@ signal.pause()
 def test_process_1_ends_by_sigterm_before_it_serves() -> None:
     """The kernel takes no default action for it; a fork of it ends as any process."""
     words = [sys.executable, "-c", AS_PROCESS_1]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "forked\n"
+    process: subprocess.Popen[str]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    _started.append(process)
+    assert process.stdout is not None
+    with process.stdout as output:
+        assert output.readline() == "forked\n"
         (child,) = children_of(process.pid)
         os.kill(child, signal.SIGTERM)
-        assert process.stdout.readline() == f"{-signal.SIGTERM}\n"
+        assert output.readline() == f"{-signal.SIGTERM}\n"
         process.terminate()
 
         assert process.wait(GUARD) == 128 + signal.SIGTERM
