@@ -74,8 +74,11 @@ class RequestContent:
 
     @property
     def is_unread(self) -> bool:
-        """Whether the receiver has to read before the peer can be expected to send."""
-        return self._is_paused or self._unread > 0
+        """Whether the peer need not send: the receiver has to read, or to come, first.
+
+        An upgrade comes once the application has accepted, which may wait for a thread.
+        """
+        return self._is_paused or self._is_waiting or self._unread > 0
 
     @property
     def held_size(self) -> int:

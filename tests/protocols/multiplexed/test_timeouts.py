@@ -9,6 +9,7 @@ from h2.errors import ErrorCodes
 
 from djserve.conf.schema import HTTPConfig
 from djserve.protocols.multiplexed.timeouts import ConnectionClock, Wait
+from tests.protocols.http2.conftest import GET
 
 if TYPE_CHECKING:
     from tests.protocols.http2.conftest import Wire
@@ -63,6 +64,19 @@ def test_slow_content_gets_408(open_wire: type[Wire]) -> None:
 
     assert wire.responses[1].status == 408
     assert wire.requests[0].is_lost
+
+
+def test_upgrade_that_is_not_accepted_yet_is_no_slow_content(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(body_timeout=10, body_min_rate=100)
+    base = [*GET, (b":protocol", b"websocket")]
+    wire.feed(wire.headers(1, end=False, base=base, method=b"CONNECT"))
+    for second in (0.0, 10.0, 20.0):
+        wire.tick(second)
+
+    assert not wire.responses
+    assert not wire.requests[0].is_lost
 
 
 def test_content_that_is_quick_enough_is_taken(open_wire: type[Wire]) -> None:
