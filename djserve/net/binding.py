@@ -47,6 +47,8 @@ class BoundSocket:
         if unlink:
             self.own_file()
         listener = Listener(socket_address(sock), sock.close, tls=tls)
+        self.address = listener.address
+        self.port = listener.port
         self.url = listener.url
         self.place = listener.place
 

@@ -65,6 +65,7 @@ MADV_DONTFORK = 10
 
 _FOLDERS = ("/proc/self/fd", "/dev/fd")
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, UNIX)
+_TYPES = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
 
 _guards: list[ForkGuard] = []
 _is_registered = False
@@ -255,10 +256,13 @@ def _is_bound_to(number: int, addresses: set[str]) -> bool:
 
 
 def _name(number: int) -> str:
-    """Return the text of the address that a stream socket is bound to, else ""."""
+    """Return the text of the address that a socket is bound to, else "".
+
+    A UDP socket for HTTP/3 has the address of the TCP socket beside it.
+    """
     sock = socket.socket(fileno=number)
     try:
-        if sock.family in _FAMILIES and sock.type == socket.SOCK_STREAM:
+        if sock.family in _FAMILIES and sock.type in _TYPES:
             return socket_address(sock)
         return ""
     finally:

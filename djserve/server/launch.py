@@ -114,12 +114,14 @@ class Watch:
     """Who watches a server, and what for.
 
     ``on_ready`` is called once every address accepts connections. Figures are kept on
-    ``board``, if there is one. ``around`` is put around the application.
+    ``board``, if there is one. ``around`` is put around the application. A supervisor
+    gives the server its UDP sockets later.
     """
 
     on_ready: Callable[[Server], None]
     board: Board | None = None
     around: Callable[[Application], Application] = lambda application: application
+    is_supervisor: bool = False
 
 
 def launch(
@@ -309,6 +311,7 @@ def _open_server(
             origin_policy=choose_origin_policy(config.websocket.websocket_origins),
             files=files,
             on_ready=on_ready,
+            has_supervisor=watch.is_supervisor,
         )
 
 

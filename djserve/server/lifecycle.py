@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from contextlib import contextmanager
 from enum import IntEnum
@@ -70,9 +71,8 @@ if TYPE_CHECKING:
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import Ticking
     from djserve.net.certificates import Certificates
-    from djserve.net.quic.listener import QUICListener
     from djserve.net.twisted.reactor import Reactor
-    from djserve.server.quic import OpenBeside
+    from djserve.server.quic import QUICServer
 
 logger = logging.getLogger("djserve")
 
@@ -105,8 +105,10 @@ class Server:
         origin_policy: OriginPolicy | None = None,
         files: FileTable | None = None,
         on_ready: Callable[[Server], None] | None = None,
+        has_supervisor: bool = False,
     ) -> None:
         self._config = config
+        self._has_supervisor = has_supervisor
         self._reactor = reactor
         self._loop = reactor.loop
         self._on_ready = on_ready
@@ -139,7 +141,7 @@ class Server:
         )
         self.listeners: list[Listener] = []
         self._redirecting: list[Listener] = []
-        self._quic_listeners: list[QUICListener] = []
+        self._quic: QUICServer | None = None
         self.certificates: Certificates | None = None
 
     @property
@@ -203,6 +205,14 @@ class Server:
         self._stop_wanted.set()
         if self._stop_requests > 1:
             self._stop_now.set()
+
+    def serve_datagrams(self, number: int, folder: str) -> None:
+        """Serve HTTP/3 on the UDP socket of a supervisor (``QUICServer.adopt``)."""
+        if self._quic is None:
+            # The configuration was changed, and the supervisor has the one before.
+            os.close(number)
+        else:
+            self._quic.adopt(number, folder)
 
     def outlives(self, error: BaseException) -> bool:
         """Return whether the server survives a task or callback that raised ``error``.
@@ -275,7 +285,17 @@ class Server:
         if config.tls.certfile is not None:
             self.certificates = _load_certificates(config.tls, config.acme, alpn)
         context = None if self.certificates is None else self.certificates.context
-        open_quic = self._prepare_quic()
+        if config.http3.http3 and self.certificates is not None:
+            from djserve.server.quic import QUICServer
+
+            self._quic = QUICServer(
+                self._loop,
+                config.tls,
+                config.http,
+                config.http2,
+                self.certificates,
+                self._factory,
+            )
         self._scopes.state = await self._lifespan.startup()
         # Before the first connection, which may come before the last listener.
         self._is_serving = True
@@ -298,7 +318,8 @@ class Server:
                 self._redirecting += await listen(
                     address, self._factory.open_redirecting
                 )
-            self._quic_listeners = open_quic(self.listeners)
+            if self._quic is not None and not self._has_supervisor:
+                self._quic.open_beside(self.listeners)
         except ListenError:
             self._stop_listening()
             raise
@@ -313,22 +334,6 @@ class Server:
             return port
         ports = [listener.port for listener in self.listeners]
         return next((port for port in ports if port is not None), None)
-
-    def _prepare_quic(self) -> OpenBeside:
-        """Return what opens the sockets of HTTP/3. Raises ConfigError."""
-        if not self._config.http3.http3 or self.certificates is None:
-            return lambda listeners: []
-        from djserve.server.quic import prepare_quic
-
-        config = self._config
-        return prepare_quic(
-            self._loop,
-            config.tls,
-            config.http,
-            config.http2,
-            self.certificates,
-            self._factory,
-        )
 
     async def _end(self) -> None:
         """Drain within the deadline, cancel what is left, shut the application down."""
@@ -351,8 +356,8 @@ class Server:
             task.cancel()
         if not drained.done() or drained.cancelled():
             await self._force()
-        for listener in self._quic_listeners:
-            listener.close()
+        if self._quic is not None:
+            self._quic.close()
         await self._lifespan.shutdown()
         self._sweep.stop()
 
@@ -363,7 +368,7 @@ class Server:
     def _count_opening(self) -> int:
         listeners = (*self.listeners, *self._redirecting)
         count = sum(listener.opening_count for listener in listeners)
-        return count + sum(quic.opening_count for quic in self._quic_listeners)
+        return count if self._quic is None else count + self._quic.opening_count
 
     async def _force(self) -> None:
         calls = await self._calls.cancel_all(CANCEL_TIMEOUT)
@@ -382,8 +387,8 @@ class Server:
     def _stop_listening(self) -> None:
         for listener in (*self.listeners, *self._redirecting):
             listener.stop()
-        for quic_listener in self._quic_listeners:
-            quic_listener.stop()
+        if self._quic is not None:
+            self._quic.stop()
 
     def _swept(self) -> Iterator[Ticking]:
         yield self._factory

@@ -46,7 +46,7 @@ from djserve.instrumentation.fan_out import reopen_log_files
 from djserve.instrumentation.logging import configure
 from djserve.instrumentation.metrics import require_client
 from djserve.instrumentation.otel import require_tracing
-from djserve.net.binding import BoundSocket, bind_all, use_descriptors
+from djserve.net.binding import BoundSocket, bind_all, find_ids, use_descriptors
 from djserve.server.banner import describe_bounds, start_lines
 from djserve.server.launch import open_renewal, pid_file, uses_django
 from djserve.server.lifecycle import ExitCode
@@ -54,6 +54,7 @@ from djserve.server.probes import ProbeServer
 from djserve.server.publishing import Publisher, open_sinks
 from djserve.supervisor.commands import CommandLauncher
 from djserve.supervisor.control import ControlServer
+from djserve.supervisor.datagrams import DatagramSockets
 from djserve.supervisor.fleet import Fleet
 from djserve.supervisor.inheritance import (
     Inheritance,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from djserve.acme.renewal import Renewal
     from djserve.conf.schema import ServerConfig
     from djserve.server.publishing import Sink
+    from djserve.supervisor.processes import Worker
 
 logger = logging.getLogger("djserve")
 
@@ -108,6 +110,7 @@ class Arbiter:
         self._watcher = Watcher()
         self._notifier = Notifier()
         self._sockets: list[BoundSocket] = []
+        self._datagrams: DatagramSockets | None = None
         self._successor: subprocess.Popen[bytes] | None = None
         self._successor_deadline: float | None = None
         self._renewal: Renewal | None = None
@@ -140,6 +143,7 @@ class Arbiter:
         self._renewal = open_renewal(self._config.acme, self._config.workers)
         try:
             self._sockets = self._bind()
+            self._datagrams = self._prepare_datagrams()
         except ListenError as error:
             logger.critical("%s", error)
             return ExitCode.LISTEN_FAILED
@@ -159,6 +163,7 @@ class Arbiter:
             count_workers(self._config.workers.workers),
             Services(self._config.processes.processes, commands),
             render=render_figures,
+            on_ready=self._worker_ready,
         )
         try:
             with pid_file(self._config.lifecycle.pid_file), self._open_windows():
@@ -170,11 +175,41 @@ class Arbiter:
             commands.close()
             for sock in self._sockets:
                 sock.close(keep_file=self._successor is not None)
+            if self._datagrams is not None and not self._has_relatives:
+                self._datagrams.remove_folder()
 
     def _bind(self) -> list[BoundSocket]:
         config = self._config
         tls = config.tls.certfile is not None
         return bind_all(config.bind, config.redirect, config.unix_sockets, tls=tls)
+
+    def _prepare_datagrams(self) -> DatagramSockets | None:
+        """Return what the workers' UDP sockets come from. Raises ListenError."""
+        config, inheritance = self._config, self._inheritance
+        if not config.http3.http3:
+            return None
+        addresses = [
+            sock.address
+            for sock in self._sockets
+            if sock.port is not None and not sock.redirects
+        ]
+        owner = find_ids(f"{config.workers.user or ''}:{config.workers.group or ''}")
+        folder = "" if inheritance is None else inheritance.folder
+        try:
+            return DatagramSockets(addresses, owner, folder)
+        except ListenError:
+            for sock in self._sockets:
+                sock.close(keep_file=inheritance is not None)
+            raise
+
+    def _worker_ready(self, worker: Worker) -> None:
+        if self._datagrams is not None:
+            self._datagrams.hand_out(worker)
+
+    @property
+    def _has_relatives(self) -> bool:
+        """Whether another supervisor serves the same addresses."""
+        return self._successor is not None or self._predecessor is not None
 
     @property
     def _redirecting(self) -> tuple[int, ...]:
@@ -342,7 +377,10 @@ class Arbiter:
             return
         numbers = tuple(sock.fileno() for sock in self._sockets)
         owned = tuple(sock.fileno() for sock in self._sockets if sock.owns_file)
-        inheritance = Inheritance(os.getpid(), numbers, owned, self._redirecting)
+        folder = "" if self._datagrams is None else self._datagrams.folder
+        inheritance = Inheritance(
+            os.getpid(), numbers, owned, self._redirecting, folder
+        )
         logger.info("Starting a successor")
         environment = inheritance.to_environment() | self._notifier.environment()
         try:

@@ -86,6 +86,7 @@ class Fleet:
         services: Services | None = None,
         *,
         render: Callable[[Fleet], bytes] = lambda fleet: b"",
+        on_ready: Callable[[Worker], None] = lambda worker: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
@@ -93,6 +94,7 @@ class Fleet:
         self._watcher = watcher
         self._spawner = spawner
         self._render = render
+        self._on_ready = on_ready
         self._clock = clock
         spawner.report_to(self)
         self._backoff = Backoff()
@@ -247,6 +249,8 @@ class Fleet:
         self._limits[worker] = Limits.draw(self._config, self._chance)
         self.has_served = True
         logger.info("%s is ready", worker)
+        # Before another one stops to take new connections.
+        self._on_ready(worker)
         old, worker.replaces = worker.replaces, None
         if old is not None and old in self.workers:
             self._stop(old)

@@ -19,6 +19,7 @@ from djserve.cpus import count_cpus, measure_cpus
 
 LOADER_VARIABLE = "DJSERVE_LOADER"
 UPGRADE_VARIABLE = "DJSERVE_UPGRADE"
+FOLDER_VARIABLE = "DJSERVE_HTTP3_FOLDER"
 
 _kept: str | None = None
 
@@ -107,32 +108,38 @@ class Inheritance:
     """The predecessor's process and sockets.
 
     ``owned`` are the unix sockets among them whose files go with the server,
-    ``redirecting`` those that redirect to https.
+    ``redirecting`` those that redirect to https. In ``folder`` the workers of both meet
+    for HTTP/3.
     """
 
     predecessor: int
     sockets: tuple[int, ...]
     owned: tuple[int, ...]
     redirecting: tuple[int, ...] = ()
+    folder: str = ""
 
     def to_environment(self) -> dict[str, str]:
-        """Return the environment variable that tells a successor of it."""
+        """Return the environment variables that tell a successor of it."""
         values: list[object] = [self.predecessor, self.sockets, self.owned]
         if self.redirecting:
             # A version that does not know of these gets no more than it can read.
             values.append(self.redirecting)
-        return {UPGRADE_VARIABLE: json.dumps(values)}
+        found = {UPGRADE_VARIABLE: json.dumps(values)}
+        return {**found, FOLDER_VARIABLE: self.folder} if self.folder else found
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str] = os.environ) -> Inheritance | None:
-        """Remove the variable and return its meaning, None if there is none."""
+        """Remove the variables and return their meaning, None if there is none."""
+        folder = environ.pop(FOLDER_VARIABLE, "")
         text = environ.pop(UPGRADE_VARIABLE, None)
         if text is None:
             return None
         predecessor, *groups = json.loads(text)
         for number in groups[0]:
             os.set_inheritable(number, False)
-        return cls(predecessor, *map(tuple, groups))
+        sockets, owned, *others = map(tuple, groups)
+        redirecting = others[0] if others else ()
+        return cls(predecessor, sockets, owned, redirecting, folder)
 
     def end_predecessor(self) -> None:
         """Let the predecessor drain and end, unless it has ended already."""

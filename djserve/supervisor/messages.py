@@ -17,7 +17,8 @@ A loader's life
 
 A worker's life
     It says ``WorkerReady`` once all its sockets accept, or ``Failed`` and ends. It is
-    told ``Stop`` to drain, and a second time to stop at once. ``ReportCalls`` and
+    told ``Stop`` to drain, and a second time to stop at once. With HTTP/3 it gets
+    ``ServeDatagrams`` when it is ready, one for each address. ``ReportCalls`` and
     ``ShowMetrics`` are questions and answers by the way: the supervisor asks for the
     calls that run (a worker that is blocked does not answer, so there is a deadline),
     and a worker asks for the figures of all, which the supervisor alone can read.
@@ -179,6 +180,17 @@ class ShowMetrics:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class ServeDatagrams:
+    """To a worker: serve HTTP/3 on the UDP socket that comes along.
+
+    Other workers have sockets of the same address, and meet in the folder.
+    """
+
+    NAME: ClassVar[str] = "datagrams"
+    folder: str
+
+
 Event: TypeAlias = (
     CodeLoaded
     | Failed
@@ -188,7 +200,9 @@ Event: TypeAlias = (
     | MetricsWanted
     | CallsReported
 )
-Order: TypeAlias = ForkWorker | BecomeWorker | Quit | Stop | ReportCalls | ShowMetrics
+Order: TypeAlias = (
+    ForkWorker | BecomeWorker | Quit | Stop | ReportCalls | ShowMetrics | ServeDatagrams
+)
 
 _EVENTS: dict[str, type[Event]] = {
     kind.NAME: kind
@@ -204,7 +218,15 @@ _EVENTS: dict[str, type[Event]] = {
 }
 _ORDERS: dict[str, type[Order]] = {
     kind.NAME: kind
-    for kind in (ForkWorker, BecomeWorker, Quit, Stop, ReportCalls, ShowMetrics)
+    for kind in (
+        ForkWorker,
+        BecomeWorker,
+        Quit,
+        Stop,
+        ReportCalls,
+        ShowMetrics,
+        ServeDatagrams,
+    )
 }
 
 

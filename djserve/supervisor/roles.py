@@ -46,12 +46,6 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
         return run_child(environment, config, program)
     needed = needs_supervisor(config.workers, config.processes)
     is_supervised = needed or is_successor()
-    if is_supervised and config.http3.http3:
-        supervised = find_supervised(config.workers, config.processes)
-        keys = ", ".join(supervised) or "NOTIFY_SOCKET"
-        raise ConfigError(
-            [f"HTTP3: served by one process alone, and {keys} needs a supervisor"]
-        )
     if is_supervised and uses_django():
         become_supervisor(config)
     activated = adopt_activation(config.bind, config.redirect)

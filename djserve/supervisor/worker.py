@@ -31,6 +31,7 @@ from djserve.supervisor.messages import (
     MetricsWanted,
     Order,
     ReportCalls,
+    ServeDatagrams,
     ShowMetrics,
     Stop,
     WorkerReady,
@@ -115,7 +116,7 @@ def run_worker(
                     os.close(number)
                 link.server_ready(server)
 
-            watch = Watch(server_ready, board, link.put_around)
+            watch = Watch(server_ready, board, link.put_around, is_supervisor=True)
             signals = (signal.SIGTERM,)
             try:
                 return serve_application(
@@ -220,6 +221,8 @@ class SupervisorLink:
                 for answer in waiting:
                     if not answer.done():
                         answer.set_result(text)
+            case ServeDatagrams(folder):
+                server.serve_datagrams(self._channel.take_descriptor(), folder)
 
     def _tell(self, event: Event) -> None:
         self._channel.send(encode_event(event))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from djserve.conf.schema import HTTP2Config, HTTPConfig, TLSConfig
 from djserve.errors import ConfigError, ListenError
 from djserve.net.certificates import Certificates
 from djserve.net.listeners import Listener
-from djserve.server.quic import prepare_quic
+from djserve.net.quic.sockets import open_datagram_socket
+from djserve.server.quic import QUICServer
 
 pytestmark = pytest.mark.e2e
 
@@ -37,22 +39,37 @@ def taken() -> Iterator[int]:
         yield sock.getsockname()[1]
 
 
+class Process:
+    """What one process serves of HTTP/3, and the ports that it offers."""
+
+    def __init__(self, tls: TLSConfig) -> None:
+        self.offered: list[int] = []
+        factory: Any = SimpleNamespace(
+            open_streams=None, offer_http3=self.offered.append
+        )
+        self.quic = QUICServer(
+            asyncio.get_running_loop(),
+            tls,
+            HTTPConfig(),
+            HTTP2Config(),
+            Certificates(tls, ("http/1.1",)),
+            factory,
+        )
+
+
 def open_beside(tls: TLSConfig, *addresses: str) -> tuple[list[str], list[int]]:
-    offered: list[int] = []
-    factory: Any = SimpleNamespace(open_streams=None, offer_http3=offered.append)
+    async def run() -> tuple[list[str], list[int]]:
+        process = Process(tls)
+        try:
+            process.quic.open_beside(
+                Listener(address, lambda: None, tls=True) for address in addresses
+            )
+            found = [listener.address for listener in process.quic.listeners]
+        finally:
+            process.quic.close()
+        return found, process.offered
 
-    async def run() -> list[str]:
-        certificates = Certificates(tls, ("http/1.1",))
-        loop = asyncio.get_running_loop()
-        beside = [Listener(address, lambda: None, tls=True) for address in addresses]
-        listeners = prepare_quic(
-            loop, tls, HTTPConfig(), HTTP2Config(), certificates, factory
-        )(beside)
-        for listener in listeners:
-            listener.close()
-        return [listener.address for listener in listeners]
-
-    return asyncio.run(run()), offered
+    return asyncio.run(run())
 
 
 def test_ports_get_one_and_unix_sockets_none(tls: TLSConfig, free_port: int) -> None:
@@ -77,3 +94,44 @@ def test_missing_package_is_named(
 
     with pytest.raises(ConfigError, match=r"djserve\[http3\]"):
         open_beside(tls, "127.0.0.1:0")
+
+
+def test_supervisor_socket_is_served(tls: TLSConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    async def run() -> None:
+        process = Process(tls)
+        sock = open_datagram_socket("127.0.0.1:0", is_shared=True)
+        port = sock.getsockname()[1]
+        process.quic.adopt(sock.detach(), str(folder))
+        assert process.offered == [port]
+        assert len(list(folder.iterdir())) == 1
+        process.quic.stop()
+        process.quic.stop()
+        # It has no connections left.
+        open_datagram_socket(f"127.0.0.1:{port}").close()
+        process.quic.close()
+
+    asyncio.run(run())
+    assert list(folder.iterdir()) == []
+
+
+def test_socket_that_comes_late_or_in_vain_is_closed(
+    tls: TLSConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        for folder, stops_before in ((tmp_path, True), (tmp_path / "missing", False)):
+            process = Process(tls)
+            if stops_before:
+                process.quic.stop()
+            number = open_datagram_socket("127.0.0.1:0", is_shared=True).detach()
+            process.quic.adopt(number, str(folder))
+            assert (process.offered, process.quic.listeners) == ([], [])
+            with pytest.raises(OSError, match="Bad file"):
+                os.fstat(number)
+            process.quic.close()
+
+    asyncio.run(run())
+    (record,) = caplog.records
+    assert str(tmp_path / "missing") in record.getMessage()

@@ -63,7 +63,7 @@ def test_number_of_workers_for_cpus_has_a_bound(
 
 def test_inheritance_survives_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "set_inheritable", lambda number, flag: None)
-    inheritance = Inheritance(12, (3, 4), (4,))
+    inheritance = Inheritance(12, (3, 4), (4,), folder="/tmp/folder")
     environ = inheritance.to_environment()
 
     assert Inheritance.take(environ) == inheritance

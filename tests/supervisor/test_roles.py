@@ -14,12 +14,10 @@ import pytest
 
 from djserve.conf.parser import parse
 from djserve.errors import ConfigError
-from djserve.supervisor.program import Program
 from djserve.supervisor.roles import (
     find_supervised,
     needs_supervisor,
     require_processes,
-    run,
 )
 
 StartServer = Callable[..., Any]
@@ -73,18 +71,6 @@ def test_service_manager_that_waits_asks_for_a_supervisor(
 
     assert needs_supervisor(config.workers, config.processes)
     assert find_supervised(config.workers, config.processes) == []
-
-
-@pytest.mark.parametrize("settings", [{"WORKERS": 2}, {"USER": "www-data"}])
-def test_http3_is_refused_beside_a_supervisor(
-    settings: dict[str, object], tmp_path: Path
-) -> None:
-    (tmp_path / "cert.pem").touch()
-    certificate = {"CERTFILE": str(tmp_path / "cert.pem"), "WORKERS": 1}
-    config = parse({"HTTP3": True, **certificate, **settings})
-
-    with pytest.raises(ConfigError, match=f"^HTTP3: .*{next(iter(settings))} "):
-        run(config, Program(load=lambda: pytest.fail("loaded")))
 
 
 def test_management_command_needs_the_settings_module(

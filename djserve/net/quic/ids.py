@@ -31,21 +31,28 @@ _LONGEST_RESET = 43
 
 
 class ConnectionIds:
-    """Make ids and their tokens; ``secret`` keeps others from making these."""
+    """Make ids and their tokens; ``secret`` keeps others from making these.
 
-    def __init__(self, secret: bytes) -> None:
+    ``name`` is what the ids of one of several workers begin with.
+    """
+
+    def __init__(self, secret: bytes, name: bytes = b"") -> None:
+        self._name = name
         self._key = hashlib.blake2b(secret, person=b"djserve reset").digest()
 
     @classmethod
-    def from_configuration(cls, configuration: QuicConfiguration) -> ConnectionIds:
+    def from_configuration(
+        cls, configuration: QuicConfiguration, name: bytes = b""
+    ) -> ConnectionIds:
         """Return those of a server with a certificate."""
         key = configuration.private_key
         assert key is not None
-        return cls(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+        secret = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        return cls(secret, name)
 
     def make(self) -> bytes:
         """Return a new id."""
-        return os.urandom(ID_LENGTH)
+        return self._name + os.urandom(ID_LENGTH - len(self._name))
 
     def find_token(self, connection_id: bytes) -> bytes:
         """Return the token of an id."""

@@ -7,7 +7,6 @@ answers all of its own at once.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 from djserve.interfaces import ConnectionInfo
 from djserve.net.quic.engine import Engine
 from djserve.net.quic.ids import ID_LENGTH, ConnectionIds
+from djserve.net.quic.relay import NAME_LENGTH
 from djserve.net.quic.sockets import DatagramSender
 from djserve.net.quic.transport import QUICTransport
 from djserve.net.sockets import socket_address
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from aioquic.quic.packet import QuicHeader
 
     from djserve.interfaces import MultiplexTransport, StreamReceiver
+    from djserve.net.quic.relay import Relay
 
     OpenStreams = Callable[[MultiplexTransport, ConnectionInfo], StreamReceiver]
 
@@ -69,7 +70,8 @@ class QUICListener:
     """Serve the connections of one UDP socket, which it takes over.
 
     ``configure`` returns what a new connection is configured with, and the server's
-    certificate in PEM. ``handshake_timeout`` is in seconds.
+    certificate in PEM. ``handshake_timeout`` is in seconds. With a ``relay``, other
+    workers have sockets of the same address, and datagrams are handed on to them.
     """
 
     def __init__(
@@ -80,15 +82,19 @@ class QUICListener:
         open_streams: OpenStreams,
         stream_limit: int,
         handshake_timeout: float,
+        relay: Relay | None = None,
     ) -> None:
         self.loop = loop
+        self._relay = relay
         self._sock = sock
         self._sender = DatagramSender(sock)
         self._configure = configure
         self._open_streams = open_streams
         self._stream_limit = stream_limit
         self._by_id: dict[bytes, QUICTransport] = {}
-        self._ids = ConnectionIds.from_configuration(configure()[0])
+        self._ids = ConnectionIds.from_configuration(
+            configure()[0], b"" if relay is None else relay.name
+        )
         self._handshake_timeout = handshake_timeout
         # Handshakes under way, the oldest first: their hosts, and when to give up.
         self._opening: dict[QUICTransport, tuple[str, float]] = {}
@@ -110,20 +116,28 @@ class QUICListener:
         return len(self._opening)
 
     def stop(self) -> None:
-        """Take no new connection; those there are live on. May be called again."""
+        """Take no new connection; those there are live on. May be called again.
+
+        A handshake that has begun is one of those.
+        """
         self._is_stopped = True
-        if self._expiry is not None:
-            self._expiry.cancel()
-        for transport in list(self._opening):
-            transport.end(0, "")
         self._close_if_unused()
 
     def close(self) -> None:
         """Close the socket, with the connections that only repeat their last word."""
         self.stop()
+        if self._expiry is not None:
+            self._expiry.cancel()
         for transport in list(self._connections):
             transport.drop()
             self.terminated(transport)
+
+    def take(self, data: bytes, address: Any) -> None:
+        """Take a datagram that another worker has got."""
+        transport = self._find(data, address, is_own=False)
+        if transport is not None:
+            transport.datagram_received(data, address, self.loop.time())
+            transport.transmit()
 
     # transport.ConnectionHost
 
@@ -170,6 +184,9 @@ class QUICListener:
     def _close_if_unused(self) -> None:
         if self._is_stopped and not self._connections and self._sock.fileno() >= 0:
             self.loop.remove_reader(self._sock.fileno())
+            if self._relay is not None:
+                # What has come before the kernel chooses another worker.
+                self._read()
             self._sock.close()
 
     def _read(self) -> None:
@@ -193,14 +210,24 @@ class QUICListener:
                 touched[transport] = None
         for transport in touched:
             transport.transmit()
+        if self._relay is not None:
+            self._relay.flush()
 
-    def _find(self, data: bytes, address: Any) -> QUICTransport | None:
-        """Return the connection that a datagram belongs to; begin it if it is new."""
+    def _find(
+        self, data: bytes, address: Any, *, is_own: bool = True
+    ) -> QUICTransport | None:
+        """Return the connection that a datagram belongs to; begin it if it is new.
+
+        If another worker has it, the datagram is handed on, unless it has been already:
+        then it is not our ``is_own``.
+        """
         if data and not data[0] & 0x80:
             # A short header: all but the first datagrams of a connection.
             connection_id = data[1 : 1 + ID_LENGTH]
             transport = self._by_id.get(connection_id)
-            if transport is None:
+            if transport is None and not (
+                is_own and self._hand_on(connection_id, data, address)
+            ):
                 self._disown(connection_id, len(data), address)
             return transport
         try:
@@ -210,8 +237,14 @@ class QUICListener:
         transport = self._by_id.get(header.destination_cid)
         if transport is not None:
             return transport
+        if is_own and self._hand_on(header.destination_cid, data, address):
+            return None
         # RFC 9000 section 14.1: smaller ones could make us an amplifier.
-        if len(data) < SMALLEST_MAX_DATAGRAM_SIZE or self._is_stopped:
+        if len(data) < SMALLEST_MAX_DATAGRAM_SIZE:
+            return None
+        if self._is_stopped:
+            if is_own and self._relay is not None:
+                self._relay.forward_new(self.address, data, address)
             return None
         configuration = self._configure()[0]
         if header.version not in configuration.supported_versions:
@@ -221,6 +254,17 @@ class QUICListener:
         if header.packet_type is not QuicPacketType.INITIAL:
             return None
         return self._begin(header, configuration, address)
+
+    def _hand_on(self, connection_id: bytes, data: bytes, address: Any) -> bool:
+        """Give a datagram to the worker that an id names; return whether there is one.
+
+        An id that a client has made up may name one too, and that worker then has the
+        connection.
+        """
+        relay = self._relay
+        if relay is None or len(connection_id) != ID_LENGTH:
+            return False
+        return relay.forward(connection_id[:NAME_LENGTH], self.address, data, address)
 
     def _disown(self, connection_id: bytes, size: int, address: Any) -> None:
         """Let a client know that a connection is unknown: of an earlier process."""
@@ -306,7 +350,7 @@ class QUICListener:
         self.terminated(transport)
 
     def _send_retry(self, header: QuicHeader, address: Any) -> None:
-        source_id = os.urandom(ID_LENGTH)
+        source_id = self._ids.make()
         token = self._retry.create_token(
             address=address,
             original_destination_connection_id=header.destination_cid,

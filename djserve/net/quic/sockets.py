@@ -23,10 +23,12 @@ _LONGEST_RUN = 65000
 _Datagrams = list[tuple[bytes, Any]]
 
 
-def open_datagram_socket(address: str) -> socket.socket:
+def open_datagram_socket(address: str, *, is_shared: bool = False) -> socket.socket:
     """Bind a UDP socket beside a listening one ("127.0.0.1:8443"). Raises ListenError.
 
-    The address is what ``net.sockets.socket_address`` says of that.
+    The address is what ``net.sockets.socket_address`` says of that. If all of them are
+    ``is_shared``, several may be bound to one address: each client's datagrams then
+    come to one of them, which the kernel chooses.
     """
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
@@ -35,6 +37,8 @@ def open_datagram_socket(address: str) -> socket.socket:
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_SIZE)
         sock.setblocking(False)
@@ -45,6 +49,18 @@ def open_datagram_socket(address: str) -> socket.socket:
             f"{address} (UDP, for HTTP/3)", error.strerror or str(error)
         ) from error
     return sock
+
+
+def adopt_datagram_socket(number: int) -> socket.socket:
+    """Return the socket of a descriptor that another process has sent."""
+    sock = socket.socket(fileno=number)
+    sock.setblocking(False)
+    return sock
+
+
+def check_address(address: str, *, is_shared: bool) -> None:
+    """Raise ListenError unless a UDP socket can be bound to an address."""
+    open_datagram_socket(address, is_shared=is_shared).close()
 
 
 class DatagramSender:

@@ -15,6 +15,13 @@ def test_ids_differ_and_have_their_length() -> None:
     assert {len(each) for each in made} == {ID_LENGTH}
 
 
+def test_ids_name_their_worker() -> None:
+    made = {ConnectionIds(b"secret", b"ab").make() for _ in range(100)}
+
+    assert len(made) == 100
+    assert {(each[:2], len(each)) for each in made} == {(b"ab", ID_LENGTH)}
+
+
 def test_token_outlives_the_process_and_is_a_secret() -> None:
     token = ConnectionIds(b"secret").find_token(b"12345678")
 

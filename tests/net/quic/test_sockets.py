@@ -1,7 +1,8 @@
-"""UDP sockets beside listening ones, and what is sent on them."""
+"""UDP sockets beside listening ones: alone, and shared."""
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from djserve.errors import ListenError
 from djserve.net.quic.sockets import (
     DatagramSender,
+    adopt_datagram_socket,
+    check_address,
     find_run,
     open_datagram_socket,
 )
@@ -19,8 +22,18 @@ pytestmark = pytest.mark.e2e
 def test_address_in_use_is_told() -> None:
     with open_datagram_socket("127.0.0.1:0") as sock:
         address = f"127.0.0.1:{sock.getsockname()[1]}"
-        with pytest.raises(ListenError, match="UDP"):
-            open_datagram_socket(address)
+        for is_shared in (False, True):
+            with pytest.raises(ListenError, match="UDP"):
+                check_address(address, is_shared=is_shared)
+
+
+def test_shared_address_has_several_sockets() -> None:
+    with open_datagram_socket("127.0.0.1:0", is_shared=True) as sock:
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
+        with open_datagram_socket(address, is_shared=True) as other:
+            assert other.getsockname() == sock.getsockname()
+            with pytest.raises(ListenError, match="UDP"):
+                check_address(address, is_shared=False)
 
 
 def test_ipv6_is_by_itself() -> None:
@@ -32,6 +45,17 @@ def test_ipv6_is_by_itself() -> None:
         assert sock.family == socket.AF_INET6
         assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
         open_datagram_socket(f"127.0.0.1:{sock.getsockname()[1]}").close()
+
+
+def test_descriptor_is_taken_over() -> None:
+    with open_datagram_socket("127.0.0.1:0") as sock:
+        number = os.dup(sock.fileno())
+        os.set_blocking(number, True)
+        with adopt_datagram_socket(number) as adopted:
+            assert adopted.getsockname() == sock.getsockname()
+            assert not adopted.getblocking()
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(number)
 
 
 A, B = ("127.0.0.1", 1), ("127.0.0.1", 2)
