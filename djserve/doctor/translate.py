@@ -85,7 +85,8 @@ _WSGI = (
     "djserve serves ASGI: name an ASGI application, or WsgiToAsgi(application) of "
     "asgiref.wsgi."
 )
-_SHELLS = {"sh", "bash", "dash", "zsh", "ash"}
+_SHELLS = {"sh", "bash", "dash", "zsh", "ash", "powershell", "pwsh"}
+_TAKES_LINE = re.compile(r"-\w*c|(?i:-command)")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _PYTHON = re.compile(r"(?:python|pypy)w?[\d.]*$|py$")
 # Python's own options before -m: letters in one word, -W and -X with a value.
@@ -153,9 +154,9 @@ def translate(
 
 def _without_instruction(line: str) -> str:
     """Return a line of a Dockerfile, or a list of words, as a shell would have it."""
-    text = re.sub(r"^\s*(?:CMD|ENTRYPOINT)\s+", "", line)
-    # "[ -f .env ] && ..." is a test of the shell's.
-    if not re.fullmatch(r"\[\s*[\"'].*\]", text.strip(), re.DOTALL):
+    text = re.sub(r"^\s*(?:CMD|ENTRYPOINT)\s+", "", line, flags=re.IGNORECASE)
+    # "[ -f .env ]" is a test of the shell's: a list has no space there, or has quotes.
+    if not re.fullmatch(r"\[\s*([\"'].*|\w+,.*)\]", text.strip(), re.DOTALL):
         return text
     words = read_list(text.strip())
     return join([str(word) for word in words]) if isinstance(words, list) else text
@@ -236,7 +237,7 @@ def _is_python(word: str) -> bool:
 def _find_script(words: Sequence[str]) -> int | None:
     """Return which word is a line for a shell, as in ``sh -c "..."``."""
     for index, word in enumerate(words[:-2]):
-        if _basename(word) in _SHELLS and re.fullmatch(r"-\w*c", words[index + 1]):
+        if _basename(word) in _SHELLS and _TAKES_LINE.fullmatch(words[index + 1]):
             return index + 2
     return None
 

@@ -1,7 +1,8 @@
 """A shell's command line as words, and words as a shell's command line.
 
 Only what start commands are made of: quotes, backslashes, redirections and the
-operators between commands. What a shell would expand (``$PORT``, ``$(nproc)``) stays.
+operators between commands; of Windows its paths, and how its shells continue a line.
+What a shell would expand (``$PORT``, ``$(nproc)``) stays.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _NESTED = r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"
 
 _TOKEN = re.compile(
     rf"""
-    (?P<space>(?:[^\S\n]|\\(?:\r?\n|\Z))+)
+    (?P<space>(?:[^\S\n]|\\(?:\r?\n|\Z)|(?<=\s)[`^]\r?\n)+)
     | (?P<comment>(?<![^\s;&|()])\#[^\n]*)
     | (?P<redirection>\d*(?:<<?|>>?)(?:&\d*-?)?\s*(?:[^\s;&|<>()]+)?)
     | (?P<word>(?:
@@ -39,7 +40,8 @@ _EXPANSION = re.compile(r"[$`]")
 _PLAIN = re.compile(r"(?:[\w@%+=:,./\[\]-]|\$\w+|\$\{\w+\})+")
 # A backslash before a letter is needless in a shell, and separates folders elsewhere.
 _WINDOWS_PATH = re.compile(
-    r"(?:[A-Za-z]:|\.{1,2})(?:\\[\w.][\w. ()-]*)+|(?:[\w.-]+\\)*Scripts\\[\w.-]+",
+    r"(?:[A-Za-z]:|\.{1,2}|\\\\[\w.-]+)(?:\\[\w.][\w. ()-]*)+"
+    r"|(?:[\w.-]+\\)*Scripts\\[\w.-]+",
     re.IGNORECASE,
 )
 _BRACKET = re.compile(r"[\[\]]")

@@ -50,6 +50,17 @@ async def application(scope, receive, send):
         ('CMD ["daphne", "-v0", "a:b"]', "djserve --verbosity 0 a:b"),
         ("ENTRYPOINT [ 'daphne', '-v0', 'a:b' ]", "djserve --verbosity 0 a:b"),
         ('["daphne", "-v0", "a:b"]', "djserve --verbosity 0 a:b"),
+        ("cmd [daphne, -v0, a:b]", "djserve --verbosity 0 a:b"),
+        ("daphne -v0 `\n a:b", "djserve --verbosity 0 a:b"),
+        ("daphne -v0 ^\r\n a:b", "djserve --verbosity 0 a:b"),
+        (
+            r"\\host\share\Scripts\daphne.exe -v0 a:b",
+            r"\\host\share\Scripts\djserve --verbosity 0 a:b",
+        ),
+        (
+            'powershell -Command "daphne -v0 a:b"',
+            "powershell -Command 'djserve --verbosity 0 a:b'",
+        ),
         ("[ -f x ] && daphne -v0 a:b", "[ -f x ] && djserve --verbosity 0 a:b"),
         (
             r"C:\venv\Scripts\daphne.exe -v0 a:b",
