@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import counts, processes, servers
+from benchmarks import counts, processes, realistic_table, servers
 from benchmarks.goals import goal_scenarios
 from benchmarks.model import Results, Row
 from benchmarks.options import build_parser
@@ -210,6 +210,9 @@ def report(results: Results, options: argparse.Namespace) -> None:
 
 def publish(results: Results, pictures: list[Path]) -> None:
     """Put the verdicts into the documentation, and all figures of a broader run."""
+    realistic_table.publish(results)
+    if {row.group for row in results.rows} == {realistic_table.GROUP}:
+        return
     rewrite_block(PAGE, GOALS_BLOCK, render_verdicts(results))
     if results.options["profile"] == GOALS_ONLY.name:
         return

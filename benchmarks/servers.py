@@ -58,8 +58,7 @@ def database_environ(server: str) -> dict[str, str]:
     """Return how a server's project is told to keep its connections to PostgreSQL.
 
     Django's documentation has them in a pool under ASGI, where a thread ends with its
-    request. So has djserve's for a server with more calls than connections. As many
-    threads as connections, which live on, keep one each: that costs less.
+    request. Threads that live on keep theirs: that costs less.
     """
     return {"BENCH_POOL": "" if server in KEEPS_CONNECTIONS else "yes"}
 
@@ -174,7 +173,7 @@ def tls_options(launch: Launch, certificate: str, key: str) -> list[str]:
 
 RAW_ECHO = "raw bytes"
 WSGI_IN_PROCESS = "WSGI in-process"
-KEEPS_CONNECTIONS = ("gunicorn gthread", WSGI_IN_PROCESS)
+KEEPS_CONNECTIONS = ("djserve", "gunicorn gthread", WSGI_IN_PROCESS)
 
 COMMANDS: dict[str, Callable[[Launch], list[str]]] = {
     "djserve": djserve,
