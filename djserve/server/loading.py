@@ -218,13 +218,23 @@ def _describe_missing(name: str, error: ModuleNotFoundError) -> str:
 def _describe_failure(
     name: str, error: BaseException, *, what: str = "Importing"
 ) -> str:
-    lines = traceback.format_exception_only(error)
+    lines = _word(error)
     frames = _user_frames(error)
     # A syntax error has no frames: its own lines say where it is.
     if frames:
         title = "Traceback (most recent call last):\n"
         lines = [title, *traceback.format_list(frames), *lines]
     return f"{what} {name!r} failed:\n\n{''.join(lines).rstrip()}"
+
+
+def _word(error: BaseException) -> list[str]:
+    """Return the lines that say what was raised, without where."""
+    try:
+        return traceback.format_exception_only(error)
+    except Exception:
+        # Python 3.15 imports the package of a missing module again to find the words,
+        # and lets out what that raises.
+        return [f"{type(error).__name__}: {error}"]
 
 
 def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:

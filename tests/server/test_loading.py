@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -321,6 +322,19 @@ def test_module_that_imports_itself_wrongly_has_a_traceback(
     write_module("broken/__init__.py", "import broken.part\n")
 
     assert "line 1, in <module>" in problem_with("broken.part:app")
+
+
+def test_error_without_words_of_pythons_is_named(
+    write_module: WriteModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Python 3.15, whose words for the error above are an error themselves."""
+    write_module("broken.py", "import no_such.part\n")
+    monkeypatch.setattr(traceback, "format_exception_only", lambda error: 1 / 0)
+
+    problem = problem_with("broken:app")
+
+    assert "line 1, in <module>" in problem
+    assert problem.endswith("ModuleNotFoundError: No module named 'no_such'")
 
 
 def test_syntax_error_is_shown_where_it_is(write_module: WriteModule) -> None:
