@@ -105,11 +105,11 @@ class RequestHead:
     bytes (absolute-form already reduced). ``http_version`` is "1.0", "1.1", "2" or
     "3". ``content_length`` is None if the length is not known; ``has_body``
     says whether any content may follow. ``upgrade`` is the protocol asked for, in lower
-    case (b"websocket"), or None. ``field_lines`` are the bytes that ``headers`` were
-    made of, if the next request is likely to have the same ones, else b"": what is
-    made of them may be kept. A head with a ``repetition`` stands for all requests of
-    the same bytes, so that nothing of it may be changed, nor handed to an application
-    that may.
+    case (b"websocket", b"webtransport"), or None. ``field_lines`` are the bytes that
+    ``headers`` were made of, if the next request is likely to have the same ones, else
+    b"": what is made of them may be kept. A head with a ``repetition`` stands for all
+    requests of the same bytes, so that nothing of it may be changed, nor handed to an
+    application that may.
     """
 
     __slots__ = (
@@ -182,8 +182,11 @@ class MultiplexTransport(Protocol):
     Nothing is sent before the caller's turn of the loop ends, or ``flush``.
     """
 
-    def open_stream(self) -> int:
-        """Return the number of a new stream on which the peer cannot answer."""
+    def open_stream(self, is_unidirectional: bool = True, /) -> int:
+        """Return the number of a new stream; a unidirectional one has no answer."""
+
+    def send_datagram(self, data: bytes, /) -> None:
+        """Send bytes once, which may get lost (RFC 9221)."""
 
     def write_stream(self, stream_id: int, data: bytes, is_last: bool, /) -> None: ...
     def reset_stream(self, stream_id: int, code: int, /) -> None:
@@ -234,6 +237,9 @@ class StreamReceiver(Protocol):
 
     def stream_stopped(self, stream_id: int, code: int, /) -> None:
         """The peer takes no more of a stream, which has been reset."""
+
+    def datagram_received(self, data: bytes, /) -> None:
+        """Take a datagram (RFC 9221)."""
 
     def batch_received(self) -> None: ...
     def ping_acknowledged(self) -> None: ...
@@ -438,6 +444,18 @@ class Stream(Protocol):
         """Abort the response so that the peer can tell that it is not complete."""
 
 
+class SessionStream(Stream, Protocol):
+    """The stream of a request that asks for a WebTransport session."""
+
+    def open_session(
+        self, headers: Headers, observer: WebTransportObserver, /
+    ) -> WebTransport:
+        """Accept a WebTransport session (200 to an extended CONNECT).
+
+        What the peer has sent in it already reaches ``observer`` later.
+        """
+
+
 class WebSocketObserver(Protocol):
     """Who gets an open WebSocket's messages and its end."""
 
@@ -471,6 +489,52 @@ class WebSocket(WireProtocol, Protocol):
 
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
+
+
+class WebTransportObserver(Protocol):
+    """Who gets what comes in a WebTransport session, and its end."""
+
+    def stream_received(self, stream_id: int, data: bytes, is_last: bool, /) -> None:
+        """Take bytes of a stream, the first of a new one included."""
+
+    def stream_reset(self, stream_id: int, code: int, /) -> None:
+        """Note that the peer has ended its side of a stream before its end."""
+
+    def stream_stopped(self, stream_id: int, code: int, /) -> None:
+        """Note that the peer takes no more of a stream."""
+
+    def stream_writable(self, stream_id: int, /) -> None:
+        """Note that a stream that was not writable is again."""
+
+    def datagram_received(self, data: bytes, /) -> None: ...
+    def closed(self, code: int | None, reason: str, /) -> None:
+        """Note the end of the session; None: the connection was lost."""
+
+
+class WebTransport(Protocol):
+    """An open WebTransport session, as its observer uses it.
+
+    Codes are the application's, of 32 bits; ValueError is raised for others.
+    """
+
+    def open_stream(self, is_unidirectional: bool, /) -> int: ...
+    def send(self, stream_id: int, data: bytes, is_last: bool, /) -> None:
+        """Send on a stream. Raises ApplicationError if our side has ended."""
+
+    def is_writable(self, stream_id: int, /) -> bool: ...
+    def reset_stream(self, stream_id: int, code: int, /) -> None:
+        """End our side of a stream at once."""
+
+    def stop_stream(self, stream_id: int, code: int, /) -> None:
+        """Ask the peer to end its side of a stream."""
+
+    def consumed(self, stream_id: int, size: int, /) -> None:
+        """Give the peer credit for bytes that the application has taken."""
+
+    def send_datagram(self, data: bytes, /) -> None:
+        """Send a datagram. Raises ApplicationError if it is too large."""
+
+    def close(self, code: int, reason: str, /) -> None: ...
 
 
 SettingsT_contra = TypeVar("SettingsT_contra", contravariant=True)

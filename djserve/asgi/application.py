@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from djserve.asgi.consumers import attend_consumers
 from djserve.asgi.outcomes import (
+    KINDS,
     ends_the_loop,
     is_disconnect,
     is_unrouted,
@@ -349,7 +350,7 @@ def log_fault(scope: Scope, error: BaseException) -> None:
         logger.error,
         "Application %s in %s %s",
         what,
-        scope.get("method", "WebSocket"),
+        scope.get("method") or KINDS.get(scope.get("type", ""), "WebSocket"),
         scope.get("path"),
         exc_info=error,
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from djserve.asgi.outcomes import is_disconnect
 from djserve.errors import ClientDisconnected, SendAfterClose
+from djserve.interfaces import CLOSE_ABNORMAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MODULE = "channels.consumer"
 HTTP_MODULE = "channels.generic.http"
 EXCEPTIONS_MODULE = "channels.exceptions"
-_DISCONNECTS = ("websocket.disconnect", "http.disconnect")
+_DISCONNECTS = ("websocket.disconnect", "http.disconnect", "webtransport.disconnect")
 
 DROPPED_MESSAGES = 1000
 DROPPING_SECONDS = 10.0
@@ -69,7 +70,7 @@ def _attended(call: Any) -> Any:
         except Exception as error:
             if not (parting.was_told_early and is_disconnect(error)):
                 raise
-            await parting.part(await _last_message(receive))
+            await parting.part(await _last_message(receive, scope["type"]))
         finally:
             parting.has_ended = True
             # Leaves no cycle to the garbage collector.
@@ -83,15 +84,16 @@ def _is_attended(consumer: Any) -> bool:
     return isinstance(getattr(dispatch, "__self__", None), _Parting)
 
 
-async def _last_message(receive: Receive) -> Message:
+async def _last_message(receive: Receive, scope_type: str) -> Message:
     """Return the disconnect, which Channels may have received already and dropped."""
     try:
         while True:
             message = await receive()
-            if message["type"] == "websocket.disconnect":
+            if message["type"] in _DISCONNECTS:
                 return message
     except ClientDisconnected:
-        return {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+        code = None if scope_type == "webtransport" else CLOSE_ABNORMAL
+        return {"type": f"{scope_type}.disconnect", "code": code, "reason": ""}
 
 
 class _Parting:

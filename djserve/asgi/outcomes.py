@@ -34,6 +34,9 @@ _MISTAKES = (
     TypeError,
 )
 
+KINDS = {"websocket": "WebSocket", "webtransport": "WebTransport session"}
+"""What stays open after its request, by the scope's type."""
+
 _DJANGO = "Django can only handle ASGI/HTTP connections"
 ROUTERS = {
     ("channels.routing", "URLRouter.__call__"): "No route found for path ",
@@ -115,7 +118,7 @@ def _running_task() -> asyncio.Task[None] | None:
 
 def is_unrouted(scope: Scope, error: BaseException) -> bool:
     """Return whether the router itself, and nothing that it called, found no route."""
-    if scope["type"] != "websocket" or not isinstance(error, ValueError):
+    if scope["type"] not in KINDS or not isinstance(error, ValueError):
         return False
     place = _innermost(error)
     if place is None:
@@ -129,12 +132,13 @@ def is_unrouted(scope: Scope, error: BaseException) -> bool:
 def log_unrouted(scope: Scope) -> ProtocolError:
     """Log a missing route in one line; return what the client is to be told."""
     path, client = escape(scope["path"]), format_client(scope["client"])
-    logger.warning("No route for a WebSocket to %s from %s", path, client)
+    kind = KINDS.get(scope.get("type", ""), "WebSocket")
+    logger.warning("No route for a %s to %s from %s", kind, path, client)
     return ProtocolError("No route", 404)
 
 
 def refusal_status(error: BaseException) -> int:
-    """Return the status for a WebSocket that an exception has kept from opening."""
+    """Return the status for what an exception has kept from opening."""
     if isinstance(error, ProtocolError):
         return error.status
     return 503 if isinstance(error, asyncio.CancelledError) else 500

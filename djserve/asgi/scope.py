@@ -113,6 +113,15 @@ class ScopeBuilder:
         scope["subprotocols"] = list(subprotocols)
         return scope
 
+    def build_webtransport(
+        self,
+        head: RequestHead,
+        info: ConnectionInfo,
+        forwarded: Forwarded | None = None,
+    ) -> Scope:
+        """Return the scope of a WebTransport session; raises as ``build_http``."""
+        return self._build("webtransport", head, info, {}, forwarded)
+
     def _build(
         self,
         kind: str,

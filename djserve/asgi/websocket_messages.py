@@ -30,7 +30,7 @@ def take_subprotocol(message: Message) -> str | None:
     subprotocol = message.get("subprotocol")
     if subprotocol is None or isinstance(subprotocol, str):
         return subprotocol
-    raise _wrong_type(message, "subprotocol", "str", subprotocol)
+    raise wrong_type(message, "subprotocol", "str", subprotocol)
 
 
 def take_data(message: Message) -> str | bytes:
@@ -44,21 +44,21 @@ def take_data(message: Message) -> str | bytes:
     if text is not None:
         if isinstance(text, str):
             return text
-        raise _wrong_type(message, "text", "str", text)
+        raise wrong_type(message, "text", "str", text)
     if isinstance(data, bytes):
         return data
     if isinstance(data, bytearray | memoryview):
         return bytes(data)
-    raise _wrong_type(message, "bytes", "bytes", data)
+    raise wrong_type(message, "bytes", "bytes", data)
 
 
 def take_close(message: Message) -> tuple[int, str]:
     """Return code and reason of ``websocket.close``."""
     code, reason = message.get("code"), message.get("reason")
     if code is not None and type(code) is not int:
-        raise _wrong_type(message, "code", "int", code)
+        raise wrong_type(message, "code", "int", code)
     if reason is not None and not isinstance(reason, str):
-        raise _wrong_type(message, "reason", "str", reason)
+        raise wrong_type(message, "reason", "str", reason)
     return CLOSE_NORMAL if code is None else code, reason or ""
 
 
@@ -67,9 +67,10 @@ def take_denial(message: Message) -> tuple[int, Iterable[tuple[bytes, bytes]]]:
     return take_status(message), message.get("headers") or ()
 
 
-def _wrong_type(
+def wrong_type(
     message: Message, key: str, expected: str, value: object
 ) -> ApplicationError:
+    """Return the error of a message's key with what it has to be, and what it is."""
     return ApplicationError(
         f"{message['type']}: {key} must be {expected}, got {value!r:.100}"
     )

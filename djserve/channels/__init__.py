@@ -11,10 +11,11 @@ from __future__ import annotations
 from djserve.errors import CHANNELS_HINT
 
 try:
+    from djserve.channels.consumers import WebTransportConsumer
     from djserve.channels.layer import HostChannelLayer
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] in ("channels", "msgpack"):
         error.add_note(CHANNELS_HINT)
     raise
 
-__all__ = ["HostChannelLayer"]
+__all__ = ["HostChannelLayer", "WebTransportConsumer"]

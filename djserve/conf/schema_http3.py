@@ -16,3 +16,7 @@ class HTTP3Config:
         "Serve HTTP/3 as well, on the UDP port of each address with TLS; needs the "
         "package extra http3. The limits of HTTP/2 hold for it.",
     )
+    webtransport: bool = setting(
+        False,
+        "Offer WebTransport sessions over HTTP/3 to the application (experimental).",
+    )

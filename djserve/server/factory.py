@@ -37,7 +37,7 @@ import asyncio
 import logging
 import time
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from djserve.asgi.forwarded import ProxyHeaders, TrustedProxies
 from djserve.asgi.http import HTTPExchange
@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         Exchange,
         MultiplexTransport,
         RequestHead,
+        SessionStream,
         Stream,
         StreamReceiver,
         Transport,
@@ -227,6 +228,7 @@ class ConnectionFactory:
             self._config.http2,
             fields,
             asyncio.get_running_loop().call_soon,
+            self._config.http3.webtransport,
         )
 
     def _refuse_connection(
@@ -317,6 +319,8 @@ class ConnectionFactory:
         if self._proxy_headers is not None:
             forwarded = self._proxy_headers.apply(head, info)
         if head.upgrade is not None:
+            if head.upgrade == b"webtransport":
+                return self._open_webtransport(head, info, stream, forwarded)
             return self._open_websocket(head, info, stream, forwarded)
         if self._filters is not None:
             self._filters.check_request(head)
@@ -431,6 +435,29 @@ class ConnectionFactory:
             entry=entry,
         )
 
+    def _open_webtransport(
+        self,
+        head: RequestHead,
+        info: ConnectionInfo,
+        stream: Stream,
+        forwarded: Forwarded | None,
+    ) -> Exchange:
+        """Return the exchange of a session, which only HTTP/3's streams can carry."""
+        from djserve.asgi.webtransport import WebTransportExchange
+
+        scope = self._scopes.build_webtransport(head, info, forwarded)
+        origins = [value for name, value in head.headers if name == b"origin"]
+        if origins:
+            self._check_origin(b", ".join(origins).decode("latin-1"), scope)
+        return WebTransportExchange(
+            scope,
+            head,
+            cast("SessionStream", stream),
+            self._calls,
+            self._config.websocket.websocket_connect_timeout,
+            self._finish,
+        )
+
     @cached_property
     def _read_buffer(self) -> SharedBuffer | None:
         from djserve.protocols.websocket.masking import open_read_buffer
@@ -453,7 +480,8 @@ class ConnectionFactory:
         if self._origins is None or origin is None:
             return
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-        self._origins.check(origin, host.decode("latin-1"), scope["scheme"] == "wss")
+        is_secure = scope["scheme"] in ("https", "wss")
+        self._origins.check(origin, host.decode("latin-1"), is_secure)
 
     # The server calls these.
 

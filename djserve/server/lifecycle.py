@@ -295,6 +295,7 @@ class Server:
                 config.http2,
                 self.certificates,
                 self._factory,
+                datagrams=config.http3.webtransport,
             )
         self._scopes.state = await self._lifespan.startup()
         # Before the first connection, which may come before the last listener.

@@ -39,10 +39,14 @@ class QUICServer:
         http2: HTTP2Config,
         certificates: Certificates,
         factory: ConnectionFactory,
+        *,
+        datagrams: bool = False,
     ) -> None:
         self._loop = loop
         self._factory = factory
-        self._make = _prepare(loop, tls, http, http2, certificates, factory)
+        self._make = _prepare(
+            loop, tls, http, http2, certificates, factory, datagrams=datagrams
+        )
         self._relay: Relay | None = None
         self._is_stopped = False
         self.listeners: list[QUICListener] = []
@@ -105,6 +109,8 @@ def _prepare(
     http2: HTTP2Config,
     certificates: Certificates,
     factory: ConnectionFactory,
+    *,
+    datagrams: bool,
 ) -> MakeListener:
     try:
         # Else the first connection would wait for the import.
@@ -115,7 +121,7 @@ def _prepare(
         package = "pylsqpack" if error.name == "pylsqpack" else "aioquic"
         raise missing_package("HTTP3", package) from error
 
-    configure = follow_certificates(tls, http2, certificates)
+    configure = follow_certificates(tls, http2, certificates, datagrams=datagrams)
     configure()
     limit, timeout = http2.http2_stream_limit, http.header_timeout
     return lambda sock, relay: QUICListener(

@@ -107,7 +107,7 @@ def record_refusal(
         head = RequestHead("-", b"-", b"", [], "1.1")
     scheme = "https" if info.tls is not None else "http"
     record = RequestRecord(head, client, scheme, status)
-    if head.upgrade is not None:
+    if head.upgrade == b"websocket":
         log.websocket_rejected(record)
     else:
         log.request_finished(record)

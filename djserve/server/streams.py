@@ -10,7 +10,14 @@ from djserve.instrumentation.notes import RESPONSE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from djserve.interfaces import Headers, Stream, Transport, WireProtocol
+    from djserve.interfaces import (
+        Headers,
+        Stream,
+        Transport,
+        WebTransport,
+        WebTransportObserver,
+        WireProtocol,
+    )
 
 
 class PassingStream:
@@ -81,3 +88,10 @@ class _AddingStream(PassingStream):
     def upgrade(self, headers: Headers, receiver: WireProtocol) -> Transport:
         transport: Transport = self._stream.upgrade(self._added.add(headers), receiver)
         return transport
+
+    def open_session(
+        self, headers: Headers, observer: WebTransportObserver
+    ) -> WebTransport:
+        fields = self._added.add(headers)
+        session: WebTransport = self._stream.open_session(fields, observer)
+        return session

@@ -53,9 +53,11 @@ class Response:
 class Client(QuicConnectionProtocol):
     """A connection, with all that has come on it."""
 
+    has_sessions = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.h3 = H3Connection(self._quic)
+        self.h3 = H3Connection(self._quic, enable_webtransport=self.has_sessions)
         self.responses: dict[int, Response] = {}
         self.terminated: ConnectionTerminated | None = None
         self.waiters: list[asyncio.Future[None]] = []

@@ -26,15 +26,20 @@ _KEY = re.compile(
     rb"-----BEGIN ([A-Z]+ )*PRIVATE KEY-----.+?-----END ([A-Z]+ )*PRIVATE KEY-----",
     re.DOTALL,
 )
+# RFC 9221 section 3: as much as fits any packet.
+_DATAGRAM_FRAME_SIZE = 65535
+
 _PARAMETERS = re.compile(
     rb"-----BEGIN EC PARAMETERS-----.+?-----END EC PARAMETERS-----\n?", re.DOTALL
 )
 
 
-def quic_configuration(tls: TLSConfig, limits: HTTP2Config) -> QuicConfiguration:
+def quic_configuration(
+    tls: TLSConfig, limits: HTTP2Config, *, datagrams: bool = False
+) -> QuicConfiguration:
     """Load the certificate for QUIC. Raises ConfigError if it cannot be used.
 
-    The windows are those of HTTP/2.
+    The windows are those of HTTP/2; ``datagrams`` are taken from the peer (RFC 9221).
     """
     configuration = QuicConfiguration(
         alpn_protocols=["h3"],
@@ -43,6 +48,7 @@ def quic_configuration(tls: TLSConfig, limits: HTTP2Config) -> QuicConfiguration
         idle_timeout=IDLE_TIMEOUT,
         max_data=limits.http2_connection_window_size,
         max_stream_data=limits.http2_stream_window_size,
+        max_datagram_frame_size=_DATAGRAM_FRAME_SIZE if datagrams else None,
     )
     try:
         chain = _read(tls.certfile or "")
@@ -67,7 +73,11 @@ def quic_configuration(tls: TLSConfig, limits: HTTP2Config) -> QuicConfiguration
 
 
 def follow_certificates(
-    tls: TLSConfig, limits: HTTP2Config, certificates: Certificates
+    tls: TLSConfig,
+    limits: HTTP2Config,
+    certificates: Certificates,
+    *,
+    datagrams: bool = False,
 ) -> Callable[[], tuple[QuicConfiguration, str | None]]:
     """Return what gives the configuration for the certificate that is in use.
 
@@ -81,7 +91,10 @@ def follow_certificates(
         context = certificates.choose(None)
         if made is None or context is not source:
             source = context
-            made = quic_configuration(tls, limits), context.server_cert
+            made = (
+                quic_configuration(tls, limits, datagrams=datagrams),
+                context.server_cert,
+            )
         return made
 
     return configure

@@ -47,10 +47,12 @@ require(
     "_local_max_streams_uni",
     "_loss",
     "_on_connection_limit_delivery",
+    "_datagrams_pending",
     "_on_max_stream_data_delivery",
     "_remote_active_connection_id_limit",
     "_remote_max_data",
     "_remote_max_data_used",
+    "_remote_max_datagram_frame_size",
     "_streams_queue",
     "_streams",
 )
@@ -77,6 +79,12 @@ require("aioquic", QuicStreamReceiver, "highest_offset", "is_finished")
 # Control, two of QPACK, and what a client opens to see that it is ignored.
 UNIDIRECTIONAL_LIMIT = 8
 _UNIDIRECTIONAL_WINDOW = 32 * 1024
+
+# The first that a server opens.
+_CONTROL_STREAM = 3
+
+# Datagrams that wait for a packet; of more, the newest are lost.
+DATAGRAM_LIMIT = 64
 
 # What a stream has sent beyond this counts as long: shorter ones of its urgency go by.
 LONG_RESPONSE = 128 * 1024
@@ -136,6 +144,10 @@ class Engine(QuicConnection):
         original_id: bytes,
         retry_id: bytes | None,
     ) -> None:
+        # Datagrams come with WebTransport, whose streams may be unidirectional.
+        unidirectional_limit = UNIDIRECTIONAL_LIMIT
+        if configuration.max_datagram_frame_size is not None:
+            unidirectional_limit += stream_limit
         # aioquic's own part of this is set up first.
         self._priorities: dict[int, tuple[int, bool]] = {}
         self._turn = self._round = 0
@@ -155,7 +167,7 @@ class Engine(QuicConnection):
         self._local_max_stream_data_uni = _UNIDIRECTIONAL_WINDOW
         for limit, value in (
             (self._local_max_streams_bidi, stream_limit),
-            (self._local_max_streams_uni, UNIDIRECTIONAL_LIMIT),
+            (self._local_max_streams_uni, unidirectional_limit),
         ):
             limit.value = limit.sent = value
         self._used = 0
@@ -201,6 +213,14 @@ class Engine(QuicConnection):
         stream = self._streams.get(stream_id)
         if stream is not None and stream.sender._reset_error_code is not None:
             stream.sender._buffer.clear()
+
+    @property
+    def takes_datagrams(self) -> bool:
+        """Whether the peer takes any, and there is room for one more."""
+        return (
+            self._remote_max_datagram_frame_size is not None
+            and len(self._datagrams_pending) < DATAGRAM_LIMIT
+        )
 
     def set_priority(self, stream_id: int, urgency: int, is_incremental: bool) -> None:
         """Order a stream among those that have something to send."""
@@ -281,7 +301,11 @@ class Engine(QuicConnection):
     def _rank(self, stream: QuicStream) -> tuple[int, int, int]:
         stream_id = stream.stream_id or 0
         receiver, sender = stream.receiver, stream.sender
-        if stream_id % 4 == 3 or sender.reset_pending or receiver.stop_pending:
+        if (
+            stream_id == _CONTROL_STREAM
+            or sender.reset_pending
+            or receiver.stop_pending
+        ):
             return _FIRST
         if stream.is_finished:
             return _FIRST

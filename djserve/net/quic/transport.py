@@ -134,8 +134,8 @@ class QUICTransport:
 
     # Downward (interfaces.MultiplexTransport).
 
-    def open_stream(self) -> int:
-        stream_id = self._engine.get_next_available_stream_id(is_unidirectional=True)
+    def open_stream(self, is_unidirectional: bool = True) -> int:
+        stream_id = self._engine.get_next_available_stream_id(is_unidirectional)
         self._engine.send_stream_data(stream_id, b"")
         return stream_id
 
@@ -165,6 +165,11 @@ class QUICTransport:
             self._forgotten.add(stream_id)
         self._engine.settle(stream_id)
         self._engine.forget_priority(stream_id)
+
+    def send_datagram(self, data: bytes) -> None:
+        if not self._is_ended and self._engine.takes_datagrams:
+            self._engine.send_datagram_frame(data)
+            self._wake()
 
     def set_priority(self, stream_id: int, urgency: int, is_incremental: bool) -> None:
         self._engine.set_priority(stream_id, urgency, is_incremental)
@@ -256,6 +261,10 @@ class QUICTransport:
         if self._receiver is not None and not self._is_ended:
             self._receiver.stream_stopped(event.stream_id, event.error_code)
 
+    def _datagram_received(self, event: events.DatagramFrameReceived) -> None:
+        if self._receiver is not None and not self._is_ended:
+            self._receiver.datagram_received(event.data)
+
     def _ping_acknowledged(self, event: events.PingAcknowledged) -> None:
         if self._receiver is not None and not self._is_ended:
             self._receiver.ping_acknowledged()
@@ -282,6 +291,7 @@ _HANDLERS: dict[type, Any] = {
     events.StreamDataReceived: QUICTransport._data_received,
     events.StreamReset: QUICTransport._reset_received,
     events.StopSendingReceived: QUICTransport._stop_received,
+    events.DatagramFrameReceived: QUICTransport._datagram_received,
     events.PingAcknowledged: QUICTransport._ping_acknowledged,
     events.HandshakeCompleted: QUICTransport._handshake_completed,
     events.ConnectionIdIssued: QUICTransport._id_issued,

@@ -24,10 +24,13 @@ from djserve.protocols.headers import count_members, is_token, members_limit
 from djserve.protocols.http2.errors import HTTP2Error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
     from djserve.conf.schema import HTTPConfig
     from djserve.interfaces import Headers
+
+# What an extended CONNECT may ask for.
+_PROTOCOLS = (b"websocket",)
 
 # RFC 9113 section 8.2.1, narrowed to RFC 9110's tokens.
 _is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
@@ -157,8 +160,15 @@ class Request:
         return head
 
 
-def parse_request(fields: Iterable[tuple[bytes, bytes]], config: HTTPConfig) -> Request:
-    """Check a request's fields and sort them. Raises HTTP2Error if malformed."""
+def parse_request(
+    fields: Iterable[tuple[bytes, bytes]],
+    config: HTTPConfig,
+    protocols: Container[bytes] = _PROTOCOLS,
+) -> Request:
+    """Check a request's fields and sort them. Raises HTTP2Error if malformed.
+
+    An extended CONNECT asks for one of ``protocols``; for others it gets 501.
+    """
     request = Request()
     pseudo: dict[bytes, bytes] = {}
     regular: Headers = []
@@ -179,7 +189,7 @@ def parse_request(fields: Iterable[tuple[bytes, bytes]], config: HTTPConfig) -> 
     if size > limit and count_members(regular) > limit:
         reason = "Too many members in the header fields"
         request.refuse(reason, 431, "HEADER_COUNT_LIMIT")
-    request.check(_apply_target, request, pseudo, config)
+    request.check(_apply_target, request, pseudo, config, protocols)
     _apply_fields(request, regular)
     request.check(_apply_authority, request, pseudo)
     return request
@@ -225,7 +235,10 @@ def _take_pseudo(
 
 
 def _apply_target(
-    request: Request, pseudo: dict[bytes, bytes], config: HTTPConfig
+    request: Request,
+    pseudo: dict[bytes, bytes],
+    config: HTTPConfig,
+    protocols: Container[bytes],
 ) -> None:
     """Judge the request line's parts. Raises ProtocolError, or HTTP2Error."""
     method, path = pseudo.get(b":method"), pseudo.get(b":path")
@@ -234,7 +247,7 @@ def _apply_target(
         raise HTTP2Error("A request has a method")
     request.raw_path = path or b""
     if protocol is not None:
-        _apply_protocol(request, method, protocol)
+        _apply_protocol(request, method, protocol, protocols)
     else:
         request.method = check_method(method)
     # RFC 9113 section 8.3.1; a plain CONNECT, which has neither, is refused by now.
@@ -249,12 +262,14 @@ def _apply_target(
     request.raw_path, request.query = split_target(request.method, path)
 
 
-def _apply_protocol(request: Request, method: bytes, protocol: bytes) -> None:
+def _apply_protocol(
+    request: Request, method: bytes, protocol: bytes, protocols: Container[bytes]
+) -> None:
     # RFC 8441 section 4.
     if method != b"CONNECT":
         raise HTTP2Error("A protocol is only asked for with CONNECT")
     request.method = "CONNECT"
-    if protocol != b"websocket":
+    if protocol not in protocols:
         raise ProtocolError("The protocol is not supported", 501)
     request.upgrade = protocol
 

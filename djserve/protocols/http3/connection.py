@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 _NO_LAST_STREAM = (1 << 62) - 4
 
 
+# WebTransport's draft 02 and 07, which has a bound on sessions: that of streams.
+_SESSION_SETTINGS = {
+    frames.H3_DATAGRAM: 1,
+    frames.ENABLE_WEBTRANSPORT: 1,
+    frames.WEBTRANSPORT_MAX_SESSIONS: 16,
+}
+
+
 class HTTP3Connection:
     """Carry a connection's streams between transport and owner (Connection)."""
 
@@ -37,6 +45,7 @@ class HTTP3Connection:
         "_ending",
         "_info",
         "_owner",
+        "_sessions",
         "_streams",
         "_timeouts",
         "_transport",
@@ -62,6 +71,9 @@ class HTTP3Connection:
             frames.MAX_FIELD_SECTION_SIZE: service.http.header_size_limit,
             frames.ENABLE_CONNECT_PROTOCOL: 1,
         }
+        self._sessions = self._streams.sessions
+        if self._sessions is not None:
+            settings |= _SESSION_SETTINGS
         self._control_id = transport.open_stream()
         self._write_control(
             frames.encode_integer(frames.CONTROL_STREAM)
@@ -75,6 +87,11 @@ class HTTP3Connection:
         if self._ending is Ending.LOST:
             return
         try:
+            if self._sessions is not None:
+                others = self._sessions.sort(stream_id, data, is_last)
+                if others is None:
+                    return
+                data = others
             if stream_id % 4 == 2:
                 self._transport.acknowledge(stream_id, len(data))
                 self._control.receive(stream_id, data, is_last)
@@ -89,6 +106,9 @@ class HTTP3Connection:
         """The peer has ended its side of a stream before its end."""
         if self._ending is Ending.LOST:
             return
+        sessions = self._sessions
+        if sessions is not None and sessions.stream_reset(stream_id, code):
+            return
         try:
             if stream_id % 4 == 2:
                 self._control.ended(stream_id)
@@ -101,12 +121,24 @@ class HTTP3Connection:
         """The peer takes no more of a stream."""
         if self._ending is Ending.LOST:
             return
+        sessions = self._sessions
+        if sessions is not None and sessions.stream_stopped(stream_id, code):
+            return
         try:
             if stream_id % 4 == 3:
                 raise HTTP3Error(
                     "A critical stream is not read", ErrorCode.CLOSED_CRITICAL_STREAM
                 )
             self._streams.stream_reset(stream_id, ErrorCode.REQUEST_CANCELLED)
+        except HTTP3Error as error:
+            self._fail(error)
+
+    def datagram_received(self, data: bytes) -> None:
+        """Take a datagram; without sessions no peer may send any."""
+        if self._sessions is None or self._ending is Ending.LOST:
+            return
+        try:
+            self._sessions.datagram_received(data)
         except HTTP3Error as error:
             self._fail(error)
 

@@ -8,7 +8,9 @@ from djserve.errors import ProtocolError
 
 
 class ErrorCode(IntEnum):
-    """RFC 9114 section 8.1, RFC 9204 section 6."""
+    """RFC 9114 section 8.1, RFC 9204 section 6, RFC 9297 section 5."""
+
+    DATAGRAM_ERROR = 0x33
 
     NO_ERROR = 0x100
     GENERAL_PROTOCOL_ERROR = 0x101

@@ -24,9 +24,17 @@ PUSH_STREAM = 0x1
 ENCODER_STREAM = 0x2
 DECODER_STREAM = 0x3
 
-# Settings.
+# What begins a stream of a WebTransport session, ahead of the session's number:
+# draft-ietf-webtrans-http3 section 4.
+WEBTRANSPORT_STREAM = 0x54
+WEBTRANSPORT_BIDIRECTIONAL = 0x41
+
+# Settings; WebTransport's are those of the drafts 02 and 07, which browsers speak.
 MAX_FIELD_SECTION_SIZE = 0x6
 ENABLE_CONNECT_PROTOCOL = 0x8
+H3_DATAGRAM = 0x33
+ENABLE_WEBTRANSPORT = 0x2B603742
+WEBTRANSPORT_MAX_SESSIONS = 0xC671706A
 
 _PREFIXES = ((6, 1, 0x00), (14, 2, 0x4000), (30, 4, 0x80000000), (62, 8, 0xC0 << 56))
 

@@ -17,16 +17,25 @@ from djserve.protocols.http2.request import parse_request as _parse_request
 from djserve.protocols.http3.errors import ErrorCode, HTTP3Error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from djserve.conf.schema import HTTPConfig
     from djserve.interfaces import RequestHead
 
 
-def parse_request(fields: Iterable[tuple[bytes, bytes]], config: HTTPConfig) -> Request:
+# What an extended CONNECT may ask for, without WebTransport and with it.
+WITHOUT_SESSIONS = (b"websocket",)
+WITH_SESSIONS = (b"websocket", b"webtransport")
+
+
+def parse_request(
+    fields: Iterable[tuple[bytes, bytes]],
+    config: HTTPConfig,
+    protocols: Container[bytes] = WITHOUT_SESSIONS,
+) -> Request:
     """Check a request's fields and sort them. Raises HTTP3Error if malformed."""
     try:
-        return _parse_request(fields, config)
+        return _parse_request(fields, config, protocols)
     except HTTP2Error as error:
         raise _malformed(error) from error
 

@@ -35,7 +35,7 @@ from djserve.protocols.multiplexed.timeouts import StreamTimeouts
 from djserve.protocols.multiplexed.tunnel import Tunnel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from djserve.conf.schema import HTTPConfig
     from djserve.errors import ProtocolError
@@ -45,13 +45,19 @@ if TYPE_CHECKING:
         MultiplexTransport,
         RequestHead,
         Transport,
+        WebTransport,
+        WebTransportObserver,
         WireProtocol,
     )
     from djserve.protocols.http3.request import Request
     from djserve.protocols.http3.response import ServerFields
+    from djserve.protocols.http3.sessions import SessionTable
 
 # Content that may wait for the windows before the application has to wait as well.
 STREAM_BUFFER_SIZE = 64 * 1024
+
+# draft-ietf-webtrans-http3-02 section 3.3: a client of that version asks for it.
+_DRAFT_02 = (b"sec-webtransport-http3-draft", b"draft02")
 
 _EXTENSIONS = offer("trailers", "pathsend", "zerocopysend", "early_hint")
 
@@ -77,6 +83,8 @@ class StreamOwner(Protocol):
     http: HTTPConfig
     fields: ServerFields
     call_soon: Callable[[Callable[[], None]], object]
+    protocols: Container[bytes]
+    sessions: SessionTable | None
 
     def encode_block(self, stream_id: int, fields: Headers, /) -> bytes: ...
     def decode_block(self, stream_id: int, block: bytes, /) -> Headers: ...
@@ -282,7 +290,9 @@ class HTTP3Stream:
         if is_trailers:
             check_trailers(fields)
             return
-        request = self._request = parse_request(fields, self._owner.http)
+        owner = self._owner
+        request = parse_request(fields, owner.http, owner.protocols)
+        self._request = request
         self.head = build_head(request, is_complete=False)
         self._takes_trailers = request.takes_trailers
         if request.priority is not DEFAULT_PRIORITY:
@@ -407,6 +417,17 @@ class HTTP3Stream:
         self.tunnel = Tunnel(self, receiver)
         self._owner.call_soon(self._begin_tunnel)
         return self.tunnel
+
+    def open_session(
+        self, headers: Headers, observer: WebTransportObserver
+    ) -> WebTransport:
+        """Accept an extended CONNECT that asks for a WebTransport session."""
+        sessions = self._owner.sessions
+        assert sessions is not None
+        session = sessions.open(self.stream_id, observer)
+        session.attach(self.upgrade([*headers, _DRAFT_02], session))
+        self._owner.call_soon(lambda: sessions.begin(self.stream_id))
+        return session
 
     def request_content(self) -> None:
         """The application reads on: what it has read is the peer's to send again."""

@@ -9,7 +9,12 @@ from djserve.instrumentation.limits import note_limit
 from djserve.protocols.http2.errors import Allowance, HTTP2Error
 from djserve.protocols.http3.errors import ErrorCode, HTTP3Error
 from djserve.protocols.http3.qpack import FieldCodec
-from djserve.protocols.http3.request import parse_priority
+from djserve.protocols.http3.request import (
+    WITH_SESSIONS,
+    WITHOUT_SESSIONS,
+    parse_priority,
+)
+from djserve.protocols.http3.sessions import SessionTable
 from djserve.protocols.http3.stream import HTTP3Stream
 from djserve.protocols.multiplexed.streams import (
     defer_drains,
@@ -19,7 +24,7 @@ from djserve.protocols.multiplexed.streams import (
 from djserve.protocols.multiplexed.timeouts import ResponseStalled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from djserve.conf.schema import HTTP2Config, HTTPConfig
     from djserve.errors import ProtocolError
@@ -45,6 +50,7 @@ class HTTP3Service:
     """What all HTTP/3 connections of a server have in common.
 
     ``limits`` are those of HTTP/2, which hold for each connection here too.
+    ``webtransport``: clients may open sessions.
     """
 
     owner: ConnectionOwner
@@ -52,6 +58,7 @@ class HTTP3Service:
     limits: HTTP2Config
     fields: ServerFields
     call_soon: Callable[[Callable[[], None]], object]
+    webtransport: bool = False
 
 
 class StreamTable:
@@ -80,7 +87,9 @@ class StreamTable:
         "http",
         "is_draining",
         "last_id",
+        "protocols",
         "request_count",
+        "sessions",
         "transport",
     )
 
@@ -96,6 +105,11 @@ class StreamTable:
         self.http = service.http
         self.fields = service.fields
         self.call_soon = service.call_soon
+        self.sessions: SessionTable | None = None
+        self.protocols: Container[bytes] = WITHOUT_SESSIONS
+        if service.webtransport:
+            self.sessions = SessionTable(transport)
+            self.protocols = WITH_SESSIONS
         self._codec = codec
         self._info = info
         self._owner = service.owner
@@ -129,7 +143,8 @@ class StreamTable:
     @property
     def held_size(self) -> int:
         """Bytes that wait on all streams, either way."""
-        return sum(stream.held_size for stream in self._streams.values())
+        size = sum(stream.held_size for stream in self._streams.values())
+        return size if self.sessions is None else size + self.sessions.held_size
 
     # The connection calls these.
 
@@ -203,6 +218,8 @@ class StreamTable:
 
     def bytes_sent(self) -> None:
         """Resume the streams that wait for room, and forget those that are done."""
+        if self.sessions is not None:
+            self.sessions.bytes_sent()
         for stream in list(self._waiting):
             if stream.bytes_sent():
                 self._waiting.discard(stream)
@@ -326,5 +343,7 @@ class StreamTable:
         self.ended_count += 1
         self._waiting.discard(stream)
         self.transport.forget_stream(stream.stream_id)
+        if self.sessions is not None:
+            self.sessions.connect_ended(stream.stream_id)
         stream.end()
         self._on_end()

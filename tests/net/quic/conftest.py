@@ -24,14 +24,19 @@ SERVER = ("5.6.7.8", 443)
 class Pair:
     """Carry datagrams between both ends until neither has more to say."""
 
-    def __init__(self, certfile: Path, ca: Path, **limits: Any) -> None:
+    def __init__(
+        self, certfile: Path, ca: Path, datagrams: bool = False, **limits: Any
+    ) -> None:
         settings = HTTP2Config(**limits)
         client = QuicConfiguration(alpn_protocols=["h3"], server_name="localhost")
+        client.max_datagram_frame_size = 65535 if datagrams else None
         client.load_verify_locations(str(ca))
         self.now = 0.0
         self.client = QuicConnection(configuration=client)
         self.server = Engine(
-            quic_configuration(TLSConfig(certfile=str(certfile)), settings),
+            quic_configuration(
+                TLSConfig(certfile=str(certfile)), settings, datagrams=datagrams
+            ),
             settings.http2_stream_limit,
             ConnectionIds(b"secret"),
             original_id=self.client.original_destination_connection_id,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from aioquic.quic.events import StreamDataReceived
+import pytest
+from aioquic.quic.events import DatagramFrameReceived, StreamDataReceived
 
-from djserve.net.quic.engine import LONG_RESPONSE
+from djserve.net.quic.engine import DATAGRAM_LIMIT, LONG_RESPONSE
+from djserve.protocols.http3.sessions import DATAGRAM_SIZE_LIMIT
 
 if TYPE_CHECKING:
     from tests.net.quic.conftest import Pair
@@ -96,6 +98,46 @@ def test_what_waits_is_what_was_never_sent(open_pair: Callable[..., Pair]) -> No
     assert server.waiting_size(0) == 0
 
 
+@pytest.mark.parametrize("datagrams", [False, True])
+def test_datagrams_go_where_they_are_taken(
+    open_pair: Callable[..., Pair], datagrams: bool
+) -> None:
+    pair = open_pair(datagrams=datagrams)
+    assert pair.server.takes_datagrams == datagrams
+    if not datagrams:
+        return
+    pair.server.send_datagram_frame(b"x" * DATAGRAM_SIZE_LIMIT)
+    pair.run()
+    events = iter(pair.client.next_event, None)
+
+    assert b"x" * DATAGRAM_SIZE_LIMIT in [
+        event.data for event in events if isinstance(event, DatagramFrameReceived)
+    ]
+
+
+def test_datagrams_that_wait_are_bounded(open_pair: Callable[..., Pair]) -> None:
+    pair = open_pair(datagrams=True)
+    for _ in range(DATAGRAM_LIMIT):
+        assert pair.server.takes_datagrams
+        pair.server.send_datagram_frame(b"x")
+
+    assert not pair.server.takes_datagrams
+    pair.run()
+    assert pair.server.takes_datagrams
+
+
+@pytest.mark.parametrize(("datagrams", "limit"), [(False, 8), (True, 12)])
+def test_sessions_have_unidirectional_streams(
+    open_pair: Callable[..., Pair], datagrams: bool, limit: int
+) -> None:
+    pair = open_pair(datagrams=datagrams, http2_stream_limit=4)
+    for number in range(20):
+        pair.client.send_stream_data(2 + 4 * number, b"x")
+    pair.run()
+
+    assert len([one for one in pair.server._streams if one % 4 == 2]) == limit
+
+
 def test_cipher_is_known(open_pair: Callable[..., Pair]) -> None:
     assert open_pair().server.cipher_suite in (0x1301, 0x1302, 0x1303)
 
@@ -163,7 +205,9 @@ def test_incremental_streams_take_turns(open_pair: Callable[..., Pair]) -> None:
     open_streams(pair, (3, True), (3, True))
     received = send_all(pair, 2)
 
-    assert size_beside(received, find_order(received)[0]) > 0.9 * MUCH
+    # One packet of eight is not by turns: one stream may get nine packets, the other
+    # seven.
+    assert size_beside(received, find_order(received)[0]) > 0.7 * MUCH
 
 
 def test_last_urgency_does_not_starve(open_pair: Callable[..., Pair]) -> None:

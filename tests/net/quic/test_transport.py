@@ -56,6 +56,7 @@ class Host:
     def stream_stopped(self, stream_id: int, code: int) -> None:
         self.log.append(("stopped", stream_id, code))
 
+    def datagram_received(self, data: bytes) -> None: ...
     def batch_received(self) -> None: ...
     def ping_acknowledged(self) -> None:
         self.log.append("ping")

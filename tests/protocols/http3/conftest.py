@@ -42,9 +42,16 @@ class MemoryStreams:
         self.pings = 0
         self.closed: int | None = None
         self.is_aborted = False
+        self.datagrams: list[bytes] = []
+        self._opened = {True: 0, False: 0}
 
-    def open_stream(self) -> int:
-        return 3
+    def open_stream(self, is_unidirectional: bool = True) -> int:
+        count = self._opened[is_unidirectional]
+        self._opened[is_unidirectional] += 1
+        return 4 * count + (3 if is_unidirectional else 1)
+
+    def send_datagram(self, data: bytes) -> None:
+        self.datagrams.append(data)
 
     def write_stream(self, stream_id: int, data: bytes, is_last: bool) -> None:
         assert stream_id not in self.ended
@@ -128,7 +135,9 @@ class Request:
 class Wire:
     """A connection, its owner, and its peer's side (interfaces.ConnectionOwner)."""
 
-    def __init__(self, greet: bool = True, **settings: Any) -> None:
+    def __init__(
+        self, greet: bool = True, has_sessions: bool = False, **settings: Any
+    ) -> None:
         http2 = {key: settings.pop(key) for key in list(settings) if "http2" in key}
         self.transport = MemoryStreams()
         self.requests: list[Request] = []
@@ -142,6 +151,7 @@ class Wire:
             HTTP2Config(**http2),
             ServerFields("djserve"),
             self.soon.append,
+            has_sessions,
         )
         info = ConnectionInfo(("1.2.3.4", 5), ("6.7.8.9", 443), {}, False, "h3")
         self.connection = HTTP3Connection(self.transport, info, service)

@@ -1,0 +1,447 @@
+"""WebTransport sessions of one connection: whose a stream or a datagram is.
+
+draft-ietf-webtrans-http3, in the versions 02 and 07 that browsers speak.
+"""
+
+# A session is an extended CONNECT whose stream stays open. Its other streams begin with
+# a type and the number of that stream, so whose a new stream is shows in its first
+# bytes, which may come one by one, and before the CONNECT itself (QUIC orders each
+# stream alone). Three kinds of streams are told apart here:
+#
+# - begun: the first bytes do not say yet. At most fifteen bytes are kept.
+# - early: the session is not open. The parts are kept, without credit for more, for at
+#   most EARLY_STREAM_LIMIT streams of a connection; others are refused by the code that
+#   the draft has for it.
+# - a session's: handed on as they come. Credit is given when the application has taken
+#   the bytes, so what a session holds is bounded by QUIC's windows.
+#
+# All else is a request's or a control stream's, and returned to the connection.
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from djserve.errors import ApplicationError
+from djserve.protocols.http3 import frames
+from djserve.protocols.http3.capsules import CapsuleReader, encode_close
+from djserve.protocols.http3.errors import ErrorCode, HTTP3Error
+
+if TYPE_CHECKING:
+    from djserve.interfaces import (
+        MultiplexTransport,
+        Transport,
+        WebTransportObserver,
+    )
+
+# draft-ietf-webtrans-http3 section 9.5.
+BUFFERED_STREAM_REJECTED = 0x3994BD84
+SESSION_GONE = 0x170D7B68
+
+EARLY_STREAM_LIMIT = 16
+"""Streams of a connection whose session is not open; the draft asks for a limit."""
+
+STREAM_BUFFER_SIZE = 64 * 1024
+"""Bytes of a stream that may wait before the application has to wait as well."""
+
+DATAGRAM_SIZE_LIMIT = 1100
+"""Bytes of a datagram that fit a packet of QUIC's least size, with all around them."""
+
+# draft-ietf-webtrans-http3 section 4.3: the codes of applications among HTTP/3's, every
+# thirty-first of which is reserved.
+_FIRST_CODE = 0x52E4A40FA8DB
+_LAST_CODE = 0x52E5AC983162
+
+
+def encode_code(code: int) -> int:
+    """Return HTTP/3's code for an application's. Raises ValueError beyond 32 bits."""
+    if not 0 <= code < 1 << 32:
+        raise ValueError(f"a code has 32 bits, {code} does not fit")
+    return _FIRST_CODE + code + code // 0x1E
+
+
+def decode_code(code: int) -> int:
+    """Return an application's code for HTTP/3's; 0 for those that stand for none."""
+    if not _FIRST_CODE <= code <= _LAST_CODE or (code - 0x21) % 0x1F == 0:
+        return 0
+    shifted = code - _FIRST_CODE
+    return shifted - shifted // 0x1F
+
+
+class Session:
+    """One session (interfaces.WebTransport), on its CONNECT stream (WireProtocol)."""
+
+    __slots__ = (
+        "_capsules",
+        "_connect",
+        "_is_ended",
+        "_observer",
+        "_receiving",
+        "_sending",
+        "_table",
+        "_transport",
+        "_waiting",
+        "session_id",
+    )
+
+    def __init__(
+        self, table: SessionTable, session_id: int, observer: WebTransportObserver
+    ) -> None:
+        self._table = table
+        self._transport = table.transport
+        self._observer = observer
+        self.session_id = session_id
+        self._capsules = CapsuleReader()
+        self._connect: Transport | None = None
+        self._is_ended = False
+        # The streams by their open sides: those we send on, and those the peer does.
+        self._sending: set[int] = set()
+        self._receiving: set[int] = set()
+        self._waiting: set[int] = set()
+
+    def attach(self, connect: Transport) -> None:
+        """Take the upgraded CONNECT stream: the session is open."""
+        self._connect = connect
+
+    @property
+    def held_size(self) -> int:
+        """Bytes that wait for the application."""
+        size: int = getattr(self._observer, "held_size", 0)
+        return size
+
+    # The application's side (interfaces.WebTransport).
+
+    def open_stream(self, is_unidirectional: bool) -> int:
+        """Return the number of a new stream to the peer."""
+        stream_id = self._transport.open_stream(is_unidirectional)
+        kind = (
+            frames.WEBTRANSPORT_STREAM
+            if is_unidirectional
+            else frames.WEBTRANSPORT_BIDIRECTIONAL
+        )
+        start = frames.encode_integer(kind) + frames.encode_integer(self.session_id)
+        self._add(stream_id)
+        self._transport.write_stream(stream_id, start, False)
+        return stream_id
+
+    def send(self, stream_id: int, data: bytes, is_last: bool) -> None:
+        """Send on a stream. Raises ApplicationError if our side is not open."""
+        if stream_id not in self._sending:
+            raise ApplicationError(f"Stream {stream_id} cannot be sent on")
+        self._transport.write_stream(stream_id, data, is_last)
+        if is_last:
+            self._sending.discard(stream_id)
+            self._check_ended(stream_id)
+        elif not self.is_writable(stream_id):
+            self._waiting.add(stream_id)
+
+    def is_writable(self, stream_id: int) -> bool:
+        """Return whether little of a stream waits to be sent."""
+        return self._transport.waiting_size(stream_id) <= STREAM_BUFFER_SIZE
+
+    def reset_stream(self, stream_id: int, code: int) -> None:
+        """End our side of a stream at once. Raises ValueError for a bad code."""
+        self._transport.reset_stream(stream_id, encode_code(code))
+        self._sending.discard(stream_id)
+        self._check_ended(stream_id)
+
+    def stop_stream(self, stream_id: int, code: int) -> None:
+        """Ask the peer to end its side of a stream. Raises ValueError likewise."""
+        self._transport.stop_stream(stream_id, encode_code(code))
+
+    def consumed(self, stream_id: int, size: int) -> None:
+        """Give the peer credit for bytes that the application has taken."""
+        self._transport.acknowledge(stream_id, size)
+
+    def send_datagram(self, data: bytes) -> None:
+        """Send a datagram, which may get lost. Raises ApplicationError if too large."""
+        if len(data) > DATAGRAM_SIZE_LIMIT:
+            raise ApplicationError(
+                f"A datagram has at most {DATAGRAM_SIZE_LIMIT} bytes, not {len(data)}"
+            )
+        quarter = frames.encode_integer(self.session_id // 4)
+        self._transport.send_datagram(quarter + data)
+
+    def close(self, code: int, reason: str) -> None:
+        """End the session. Raises ValueError for what cannot be said."""
+        capsule = encode_close(code, reason)
+        if not self._is_ended:
+            self._end_with(capsule, code, reason)
+
+    # The CONNECT stream's side (interfaces.WireProtocol).
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            end = self._capsules.feed(data)
+        except HTTP3Error:
+            self._abort()
+            return
+        if end is not None:
+            self._end_with(b"", *end)
+
+    def eof_received(self) -> None:
+        """The peer has ended the session without a word: as with code 0."""
+        self._end_with(b"", 0, "")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(None, "")
+
+    def pause_writing(self) -> None:
+        """Go on: a session's end is all that is written."""
+
+    def resume_writing(self) -> None:
+        """Do nothing: it was not paused."""
+
+    def tick(self, now: float) -> None:
+        """Check nothing: an idle session is the connection's to keep alive."""
+
+    def drain(self) -> None:
+        """End: the peer finds another server."""
+        self.close(0, "The server is stopping")
+
+    # The table's side.
+
+    def stream_began(self, stream_id: int) -> None:
+        """Take a stream that the peer has opened."""
+        self._add(stream_id)
+
+    def stream_received(self, stream_id: int, data: bytes, is_last: bool) -> None:
+        """Hand bytes of a stream on."""
+        if is_last:
+            self._receiving.discard(stream_id)
+        self._observer.stream_received(stream_id, data, is_last)
+        if is_last:
+            self._check_ended(stream_id)
+
+    def stream_reset(self, stream_id: int, code: int) -> None:
+        """The peer has ended its side of a stream before its end."""
+        self._receiving.discard(stream_id)
+        self._observer.stream_reset(stream_id, decode_code(code))
+        self._check_ended(stream_id)
+
+    def stream_stopped(self, stream_id: int, code: int) -> None:
+        """The peer takes no more of a stream, which has been reset."""
+        self._sending.discard(stream_id)
+        self._waiting.discard(stream_id)
+        self._observer.stream_stopped(stream_id, decode_code(code))
+        self._check_ended(stream_id)
+
+    def datagram_received(self, data: bytes) -> None:
+        """Hand a datagram on."""
+        self._observer.datagram_received(data)
+
+    def bytes_sent(self) -> None:
+        """Tell of the streams that take more."""
+        for stream_id in [*self._waiting]:
+            if self.is_writable(stream_id):
+                self._waiting.discard(stream_id)
+                self._observer.stream_writable(stream_id)
+
+    # Private.
+
+    def _add(self, stream_id: int) -> None:
+        # RFC 9000 section 2.1: who has opened a stream, and whether both may send.
+        is_ours, is_unidirectional = stream_id % 2 == 1, stream_id % 4 >= 2
+        if is_ours or not is_unidirectional:
+            self._sending.add(stream_id)
+        if not is_ours or not is_unidirectional:
+            self._receiving.add(stream_id)
+        self._table.stream_belongs(stream_id, self)
+
+    def _check_ended(self, stream_id: int) -> None:
+        """Forget a stream whose sides have ended."""
+        if stream_id not in self._sending and stream_id not in self._receiving:
+            self._waiting.discard(stream_id)
+            self._table.stream_ended(stream_id)
+
+    def _abort(self) -> None:
+        if self._connect is not None:
+            self._connect.abort()
+
+    def _end_with(self, capsule: bytes, code: int, reason: str) -> None:
+        """End our side of the CONNECT stream, after a capsule, and all the rest."""
+        if self._connect is not None:
+            if capsule:
+                self._connect.write(capsule)
+            self._connect.close()
+        self._end(code, reason)
+
+    def _end(self, code: int | None, reason: str) -> None:
+        if self._is_ended:
+            return
+        self._is_ended = True
+        gone = SESSION_GONE
+        for stream_id in self._sending:
+            self._transport.reset_stream(stream_id, gone)
+        for stream_id in self._receiving:
+            self._transport.stop_stream(stream_id, gone)
+        for stream_id in self._sending | self._receiving:
+            self._table.stream_ended(stream_id)
+            self._transport.forget_stream(stream_id)
+        self._sending.clear()
+        self._receiving.clear()
+        self._waiting.clear()
+        self._table.session_ended(self.session_id)
+        self._observer.closed(code, reason)
+
+
+class SessionTable:
+    """Sort a connection's streams and datagrams by session."""
+
+    __slots__ = ("_begun", "_early", "_ordinary", "_sessions", "_streams", "transport")
+
+    def __init__(self, transport: MultiplexTransport) -> None:
+        self.transport = transport
+        self._sessions: dict[int, Session] = {}
+        self._streams: dict[int, Session] = {}
+        self._begun: dict[int, bytes] = {}
+        self._ordinary: set[int] = set()
+        # Session and parts of each stream that came before its session was open.
+        self._early: dict[int, tuple[int, list[tuple[bytes, bool]]]] = {}
+
+    @property
+    def held_size(self) -> int:
+        """Bytes of streams whose session is not open."""
+        parts = (part for _, parts in self._early.values() for part in parts)
+        return sum(len(data) for data, _ in parts)
+
+    def open(self, session_id: int, observer: WebTransportObserver) -> Session:
+        """Return a new session on a CONNECT stream."""
+        session = self._sessions[session_id] = Session(self, session_id, observer)
+        return session
+
+    def begin(self, session_id: int) -> None:
+        """Deliver what came before the session was open."""
+        for stream_id, (owner, parts) in [*self._early.items()]:
+            if owner == session_id:
+                del self._early[stream_id]
+                for data, is_last in parts:
+                    self._deliver(stream_id, session_id, data, is_last)
+
+    def sort(self, stream_id: int, data: bytes, is_last: bool) -> bytes | None:
+        """Take a session's bytes; return those of any other stream.
+
+        None: there are none, or not enough to see whose they are. Raises HTTP3Error.
+        """
+        session = self._streams.get(stream_id)
+        if session is not None:
+            session.stream_received(stream_id, data, is_last)
+        elif stream_id in self._early:
+            self._early[stream_id][1].append((data, is_last))
+        elif stream_id in self._ordinary:
+            if is_last:
+                self._ordinary.discard(stream_id)
+            return data
+        else:
+            return self._begin(stream_id, data, is_last)
+        return None
+
+    def stream_reset(self, stream_id: int, code: int) -> bool:
+        """Tell a session of a reset; return whether the stream is one's."""
+        self._begun.pop(stream_id, None)
+        self._ordinary.discard(stream_id)
+        session = self._streams.get(stream_id)
+        if session is not None:
+            session.stream_reset(stream_id, code)
+        elif stream_id in self._early:
+            del self._early[stream_id]
+            self.transport.forget_stream(stream_id)
+        else:
+            return False
+        return True
+
+    def stream_stopped(self, stream_id: int, code: int) -> bool:
+        """Tell a session that the peer takes no more; return likewise."""
+        session = self._streams.get(stream_id)
+        if session is not None:
+            session.stream_stopped(stream_id, code)
+        return session is not None or stream_id in self._early
+
+    def datagram_received(self, data: bytes) -> None:
+        """Hand a datagram to its session; one of no session is dropped.
+
+        Raises HTTP3Error (RFC 9297 section 2.1).
+        """
+        found = frames.read_integer(data, 0)
+        if found is None or found[0] >= 1 << 60:
+            raise HTTP3Error("A datagram of no stream", ErrorCode.DATAGRAM_ERROR)
+        session = self._sessions.get(found[0] * 4)
+        if session is not None:
+            session.datagram_received(data[found[1] :])
+
+    def bytes_sent(self) -> None:
+        """Tell each session that some of what waited has been sent."""
+        for session in [*self._sessions.values()]:
+            session.bytes_sent()
+
+    def connect_ended(self, stream_id: int) -> None:
+        """Refuse what waits for a session that will not be."""
+        for early_id, (owner, _) in [*self._early.items()]:
+            if owner == stream_id:
+                del self._early[early_id]
+                self._reject(early_id)
+
+    # The sessions call these.
+
+    def stream_belongs(self, stream_id: int, session: Session) -> None:
+        self._streams[stream_id] = session
+
+    def stream_ended(self, stream_id: int) -> None:
+        self._streams.pop(stream_id, None)
+
+    def session_ended(self, session_id: int) -> None:
+        self._sessions.pop(session_id, None)
+        self.connect_ended(session_id)
+
+    # Private.
+
+    def _begin(self, stream_id: int, data: bytes, is_last: bool) -> bytes | None:
+        data = self._begun.pop(stream_id, b"") + data
+        kind = frames.read_integer(data, 0)
+        is_unidirectional = stream_id % 4 == 2
+        wanted = (
+            frames.WEBTRANSPORT_STREAM
+            if is_unidirectional
+            else frames.WEBTRANSPORT_BIDIRECTIONAL
+        )
+        if kind is not None and kind[0] != wanted:
+            if not is_last:
+                self._ordinary.add(stream_id)
+            return data
+        session_id = None if kind is None else frames.read_integer(data, kind[1])
+        if session_id is None:
+            if is_last:
+                # Nothing that could be a request: the connection finds its words.
+                return data
+            self._begun[stream_id] = data
+            return None
+        number, end = session_id
+        if number % 4:
+            raise HTTP3Error(
+                f"Stream {number} belongs to no session", ErrorCode.ID_ERROR
+            )
+        self.transport.acknowledge(stream_id, end)
+        if number in self._sessions:
+            self._deliver(stream_id, number, data[end:], is_last)
+        elif len(self._early) < EARLY_STREAM_LIMIT:
+            self._early[stream_id] = (number, [(data[end:], is_last)])
+        else:
+            self._reject(stream_id)
+        return None
+
+    def _deliver(
+        self, stream_id: int, session_id: int, data: bytes, is_last: bool
+    ) -> None:
+        session = self._streams.get(stream_id)
+        if session is None:
+            session = self._sessions.get(session_id)
+            if session is None:
+                return
+            session.stream_began(stream_id)
+        session.stream_received(stream_id, data, is_last)
+
+    def _reject(self, stream_id: int) -> None:
+        code = BUFFERED_STREAM_REJECTED
+        if stream_id % 4 == 0:
+            self.transport.reset_stream(stream_id, code)
+        self.transport.stop_stream(stream_id, code)
+        self.transport.forget_stream(stream_id)

@@ -1,0 +1,365 @@
+"""WebTransport sessions of Chromium and aioquic with a consumer of Channels."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from aioquic.h3.events import (
+    DatagramReceived,
+    H3Event,
+    WebTransportStreamDataReceived,
+)
+from aioquic.quic.events import QuicEvent, StreamDataReceived
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from djserve.protocols.http3.frames import encode_frame
+from djserve.protocols.http3.sessions import encode_code
+from tests.conftest import find_free_port, server_starter
+from tests.e2e.http3_client import Client, open_client
+
+pytestmark = pytest.mark.e2e
+
+MIB = 1 << 20
+
+APPLICATION = """
+import os
+
+import django
+from django.conf import settings
+
+settings.configure(
+    SECRET_KEY="only for a test",
+    ALLOWED_HOSTS=["localhost"],
+    CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
+)
+django.setup()
+
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.urls import path
+
+from djserve.channels import WebTransportConsumer
+
+left = []
+
+
+class Echo(WebTransportConsumer):
+    groups = ["all"]
+
+    async def receive_stream(self, stream, data, *, more, unidirectional):
+        if unidirectional:
+            await self.send_stream("reply", data, more=more, unidirectional=True)
+        else:
+            await self.send_stream(stream, data, more=more)
+
+    async def receive_datagram(self, data):
+        if data == b"all":
+            await self.channel_layer.group_send("all", {"type": "say", "data": "hi"})
+        elif data == b"bye":
+            await self.close(7, "as asked")
+        else:
+            await self.send_datagram(data)
+
+    async def say(self, event):
+        await self.send_datagram(event["data"].encode())
+
+    async def stream_reset(self, stream, code):
+        await self.send_datagram(b"reset %d" % code)
+
+    async def stream_stopped(self, stream, code):
+        await self.send_datagram(b"stopped %d" % code)
+
+    async def disconnect(self, code):
+        left.append(code)
+
+
+class Refusing(WebTransportConsumer):
+    async def connect(self):
+        await self.close()
+
+
+class Broken(WebTransportConsumer):
+    async def connect(self):
+        raise RuntimeError("as planned")
+
+
+class Slow(WebTransportConsumer):
+    async def receive_stream(self, stream, data, *, more, unidirectional):
+        import asyncio
+        await asyncio.Event().wait()
+
+
+async def page(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200,
+        "headers": [(b"content-type", b"text/html")]})
+    await send({"type": "http.response.body", "body": repr(left).encode()})
+
+
+app = ProtocolTypeRouter({
+    "http": page,
+    "webtransport": URLRouter([
+        path("echo/", Echo.as_asgi()),
+        path("refused/", Refusing.as_asgi()),
+        path("broken/", Broken.as_asgi()),
+        path("slow/", Slow.as_asgi()),
+    ]),
+})
+"""
+
+
+SCRIPT = """async () => {
+    const session = new WebTransport(`https://${location.host}/echo/`)
+    await session.ready
+    const text = data => new Response(data).text()
+    const stream = await session.createBidirectionalStream()
+    const writer = stream.writable.getWriter()
+    await writer.write(new TextEncoder().encode('both ways'))
+    await writer.close()
+    const both = await text(stream.readable)
+    const alone = await session.createUnidirectionalStream()
+    const sender = alone.getWriter()
+    await sender.write(new Uint8Array(100000))
+    await sender.close()
+    const incoming = session.incomingUnidirectionalStreams.getReader()
+    const reply = (await incoming.read()).value
+    const size = (await new Response(reply).arrayBuffer()).byteLength
+    const datagrams = session.datagrams.writable.getWriter()
+    const received = session.datagrams.readable.getReader()
+    await datagrams.write(new TextEncoder().encode('quick'))
+    const quick = new TextDecoder().decode((await received.read()).value)
+    await datagrams.write(new TextEncoder().encode('bye'))
+    const {closeCode, reason} = await session.closed
+    return [both, size, quick, closeCode, reason]
+}"""
+
+
+class SessionClient(Client):
+    """A client with what has come in its sessions."""
+
+    has_sessions = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.datagrams: list[bytes] = []
+        self.streams: dict[int, bytearray] = {}
+        self.ended: set[int] = set()
+        self.mine: set[int] = set()
+
+    def quic_event_received(self, event: QuicEvent) -> None:
+        # aioquic would read what comes back on these as HTTP/3's frames.
+        if isinstance(event, StreamDataReceived) and event.stream_id in self.mine:
+            self.keep(event.stream_id, event.data, event.end_stream)
+            event = QuicEvent()
+        super().quic_event_received(event)
+
+    def keep(self, stream_id: int, data: bytes, is_last: bool) -> None:
+        self.streams.setdefault(stream_id, bytearray()).extend(data)
+        if is_last:
+            self.ended.add(stream_id)
+
+    def take(self, event: H3Event) -> None:
+        if isinstance(event, DatagramReceived):
+            self.datagrams.append(event.data)
+        elif isinstance(event, WebTransportStreamDataReceived):
+            self.keep(event.stream_id, event.data, event.stream_ended)
+        else:
+            super().take(event)
+
+    async def open(self, path: str, **request: Any) -> int:
+        """Ask for a session; return its stream once it is answered."""
+        fields = [
+            (b":protocol", b"webtransport"),
+            (b"sec-webtransport-http3-draft02", b"1"),
+            *request.pop("fields", ()),
+        ]
+        stream_id = self.request(path, method="CONNECT", fields=fields, end=False)
+        await self.wait_until(lambda: self.responses[stream_id].heads)
+        return stream_id
+
+    def datagram(self, session: int, data: bytes) -> None:
+        self.h3.send_datagram(session, data)
+        self.transmit()
+
+    def open_stream(self, session: int, *, is_unidirectional: bool = False) -> int:
+        stream_id = self.h3.create_webtransport_stream(session, is_unidirectional)
+        self.mine.add(stream_id)
+        return stream_id
+
+    def write(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
+        self._quic.send_stream_data(stream_id, data, end)
+        self.transmit()
+
+    async def until_datagram(self, data: bytes) -> None:
+        await self.wait_until(lambda: data in self.datagrams)
+
+
+class Server:
+    """A server of sessions in a process of its own."""
+
+    def __init__(self, process: Any, port: int, folder: Path) -> None:
+        self.process = process
+        self.port = port
+        self.folder = folder
+
+    def talk(self, conversation: Callable[[SessionClient], Any]) -> Any:
+        async def run() -> Any:
+            ca = self.folder / "ca.pem"
+            async with open_client(
+                self.port, ca, SessionClient, max_datagram_frame_size=65536
+            ) as client:
+                assert isinstance(client, SessionClient)
+                return await conversation(client)
+
+        return asyncio.run(run())
+
+
+def hash_key(folder: Path) -> str:
+    """Return how Chromium is told of a key that it may trust."""
+    pem = (folder / "cert.pem").read_bytes()
+    certificate = x509.load_pem_x509_certificate(pem[pem.index(b"-----BEGIN CERT") :])
+    key = certificate.public_key().public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    )
+    return base64.b64encode(hashlib.sha256(key).digest()).decode()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("webtransport")
+    (folder / "application.py").write_text(APPLICATION)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    leaf = authority.issue_cert("localhost", "127.0.0.1")
+    leaf.private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")
+    port = find_free_port()
+    with server_starter(folder) as start:
+        process = start(
+            *("-m", "djserve", "application:app", "--bind", f"127.0.0.1:{port}"),
+            *("--certfile", str(folder / "cert.pem"), "--http3", "--webtransport"),
+            *("--access-log", "-"),
+            port=port,
+            env={"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": ""},
+        )
+        yield Server(process, port, folder)
+
+
+def test_streams_and_datagrams_are_echoed(server: Server) -> None:
+    async def speak(client: SessionClient) -> list[Any]:
+        session = await client.open("/echo/")
+        both = client.open_stream(session)
+        client.write(both, b"both ")
+        client.write(both, b"ways", end=True)
+        alone = client.open_stream(session, is_unidirectional=True)
+        client.write(alone, b"x" * 300_000, end=True)
+        await client.wait_until(lambda: both in client.ended)
+        await client.wait_until(lambda: len(client.ended) == 2)
+        client.datagram(session, b"quick")
+        await client.until_datagram(b"quick")
+        (reply,) = client.streams.keys() - {both}
+        content = bytes(client.streams[both]), len(client.streams[reply]), reply % 4
+        return [client.responses[session].status, *content]
+
+    assert server.talk(speak) == [200, b"both ways", 300_000, 3]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/refused/", 403), ("/broken/", 500), ("/nowhere/", 404)]
+)
+def test_session_is_refused(server: Server, path: str, status: int) -> None:
+    async def speak(client: SessionClient) -> int:
+        return client.responses[await client.open(path)].status
+
+    assert server.talk(speak) == status
+
+
+def test_page_of_another_site_opens_none(server: Server) -> None:
+    async def speak(client: SessionClient) -> int:
+        fields = [(b"origin", b"https://evil.example")]
+        session = await client.open("/echo/", fields=fields)
+        return client.responses[session].status
+
+    assert server.talk(speak) == 403
+
+
+def test_resets_stops_and_the_end_are_told(server: Server) -> None:
+    async def speak(client: SessionClient) -> bytes:
+        session = await client.open("/echo/")
+        broken = client.open_stream(session)
+        client.write(broken, b"x")
+        await client.wait_until(lambda: client.streams.get(broken))
+        client._quic.reset_stream(broken, encode_code(7))
+        client.transmit()
+        await client.until_datagram(b"reset 7")
+        stopped = client.open_stream(session)
+        client.write(stopped, b"x")
+        await client.wait_until(lambda: client.streams.get(stopped))
+        client._quic.stop_stream(stopped, encode_code(1 << 20))
+        client.transmit()
+        await client.until_datagram(b"stopped %d" % (1 << 20))
+        client.datagram(session, b"bye")
+        await client.answer(session)
+        return bytes(client.responses[session].content)
+
+    assert server.talk(speak) == b"\x68\x43\x0c\0\0\0\x07as asked"
+
+
+def test_groups_reach_all_sessions_and_each_end_is_told(server: Server) -> None:
+    async def speak(client: SessionClient) -> bytes:
+        sessions = [await client.open("/echo/") for _ in range(2)]
+        client.datagram(sessions[0], b"all")
+        await client.wait_until(lambda: client.datagrams.count(b"hi") == 2)
+        closing = encode_frame(0x2843, (1234).to_bytes(4, "big") + b"done")
+        client.send(sessions[0], closing, end=True)
+        await client.answer(sessions[0])
+        client.send(sessions[1], b"", end=True)
+        await client.answer(sessions[1])
+        content = b""
+        while not content.endswith(b"1234, 0]"):
+            content = bytes((await client.fetch("/")).content)
+        return content
+
+    assert server.talk(speak)
+
+
+def test_client_that_is_not_read_has_to_wait(server: Server) -> None:
+    async def speak(client: SessionClient) -> int:
+        session = await client.open("/slow/")
+        stream_id = client.open_stream(session)
+        client.write(stream_id, b"x")
+        client.write(stream_id, b"x" * (4 * MIB))
+        sender = client._quic._streams[stream_id].sender
+        await asyncio.sleep(0.5)
+        return int(sender.highest_offset)
+
+    # The window of a stream, beyond what the application has taken once.
+    assert server.talk(speak) <= MIB + 100
+
+
+@pytest.mark.browser
+def test_chromium_echoes(server: Server, require_program: Callable[..., str]) -> None:
+    from playwright.sync_api import sync_playwright
+
+    origin = f"localhost:{server.port}"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=require_program("chromium", env="CHROMIUM"),
+            args=[
+                "--no-sandbox",
+                f"--origin-to-force-quic-on={origin}",
+                f"--ignore-certificate-errors-spki-list={hash_key(server.folder)}",
+                "--host-resolver-rules=MAP localhost 127.0.0.1",
+            ],
+        )
+        page = browser.new_page()
+        page.goto(f"https://{origin}/")
+        found = page.evaluate(SCRIPT)
+        browser.close()
+
+    assert found == ["both ways", 100_000, "quick", 7, "as asked"]
