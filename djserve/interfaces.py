@@ -494,6 +494,10 @@ class WebSocket(WireProtocol, Protocol):
 class WebTransportObserver(Protocol):
     """Who gets what comes in a WebTransport session, and its end."""
 
+    @property
+    def takes_streams(self) -> bool:
+        """Whether the peer may open one more."""
+
     def stream_received(self, stream_id: int, data: bytes, is_last: bool, /) -> None:
         """Take bytes of a stream, the first of a new one included."""
 

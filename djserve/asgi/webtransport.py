@@ -7,9 +7,11 @@ ASGI has no such type yet; the messages are described in docs/guides/webtranspor
 #
 # A peer could send a megabyte in pieces of one byte. The bytes of a stream are joined
 # until the application takes them, and a stream has one place in the queue, however
-# much of it has come: what waits is bounded by QUIC's windows and by the number of
-# streams. Credit is given when the application takes the bytes. Datagrams may be lost
-# by their nature, so beyond DATAGRAM_LIMIT they are.
+# much of it has come. Credit is given when the application takes the bytes, so QUIC's
+# windows bound them. They do not bound streams that are over before the application has
+# seen them: with QUEUE_LIMIT waiting, new ones are refused, and what was reset before
+# it was seen leaves the queue without a word. Datagrams may be lost by their nature, so
+# beyond DATAGRAM_LIMIT they are.
 #
 # An application names the streams that it opens itself, by any str: their numbers are
 # QUIC's, and waiting for one would be a message back. Streams of the peer have numbers.
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
 
     Actions = dict[str, Callable[["WebTransportExchange", Message], int | None]]
 
+QUEUE_LIMIT = 1024
+"""Messages that may wait before the peer can open no more streams."""
+
 DATAGRAM_LIMIT = 256
 """Datagrams that wait for the application; those that come beyond are lost."""
 
@@ -57,12 +62,13 @@ _Name = int | str
 class _Incoming:
     """What has come on one stream and was not taken yet."""
 
-    __slots__ = ("data", "is_last", "is_queued")
+    __slots__ = ("data", "is_last", "is_queued", "was_taken")
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.is_last = False
         self.is_queued = False
+        self.was_taken = False
 
 
 class WebTransportExchange:
@@ -186,6 +192,10 @@ class WebTransportExchange:
 
     # Upward, after it: the session calls these (interfaces.WebTransportObserver).
 
+    @property
+    def takes_streams(self) -> bool:
+        return len(self._queue) < QUEUE_LIMIT
+
     def stream_received(self, stream_id: int, data: bytes, is_last: bool) -> None:
         name = self._names.get(stream_id, stream_id)
         incoming = self._incoming.get(name)
@@ -204,6 +214,10 @@ class WebTransportExchange:
         if incoming is not None:
             # As far as the application is concerned they never came.
             self._size -= len(incoming.data)
+            if incoming.is_queued:
+                self._queue.remove(name)
+            if not incoming.was_taken and name is stream_id:
+                return
         self._put({"type": "webtransport.stream.reset", "stream": name, "code": code})
 
     def stream_stopped(self, stream_id: int, code: int) -> None:
@@ -362,6 +376,7 @@ class WebTransportExchange:
         stream_id = self._ids[name] if isinstance(name, str) else name
         data, incoming.data = bytes(incoming.data), bytearray()
         incoming.is_queued = False
+        incoming.was_taken = True
         if incoming.is_last:
             del self._incoming[name]
         self._size -= len(data)

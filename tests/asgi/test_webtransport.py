@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from djserve.asgi.application import ApplicationCalls
-from djserve.asgi.webtransport import DATAGRAM_LIMIT, WebTransportExchange
+from djserve.asgi.webtransport import (
+    DATAGRAM_LIMIT,
+    QUEUE_LIMIT,
+    WebTransportExchange,
+)
 from djserve.errors import (
     ApplicationError,
     ClientDisconnected,
@@ -120,6 +124,10 @@ def converse(talk: Talk, watch: Watch) -> list[int]:
     return statuses
 
 
+def takes_streams(exchange: WebTransportExchange) -> bool:
+    return exchange.takes_streams
+
+
 async def settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
@@ -176,20 +184,53 @@ def test_reset_takes_back_what_waits() -> None:
         await until_disconnect(receive, got)
 
     async def watch(exchange: WebTransportExchange, stream: Stream) -> None:
+        exchange.stream_received(4, b"seen", False)
+        gate.set()
+        await settle()
         exchange.stream_received(4, b"half", False)
         exchange.stream_reset(4, 7)
         assert exchange.held_size == 0
-        gate.set()
         await settle()
         exchange.closed(None, "")
 
     converse(talk, watch)
 
     assert [message["type"].split(".")[-1] for message in got] == [
+        "receive",
         "reset",
         "disconnect",
     ]
-    assert got[0]["code"] == 7
+    assert (got[0]["data"], got[1]["code"]) == (b"seen", 7)
+
+
+def test_streams_that_were_never_seen_leave_no_trace() -> None:
+    got: list[Any] = []
+    gate = asyncio.Event()
+
+    async def talk(receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        await gate.wait()
+        await until_disconnect(receive, got)
+
+    async def watch(exchange: WebTransportExchange, stream: Stream) -> None:
+        for number in range(QUEUE_LIMIT + 5):
+            assert takes_streams(exchange)
+            exchange.stream_received(4 * number, b"half", False)
+            exchange.stream_reset(4 * number, 7)
+        for number in range(QUEUE_LIMIT):
+            assert takes_streams(exchange)
+            exchange.stream_received(4 * number, b"x", True)
+        assert not takes_streams(exchange)
+        gate.set()
+        await settle()
+        assert takes_streams(exchange)
+        exchange.closed(0, "")
+
+    converse(talk, watch)
+
+    assert {message["type"] for message in got[:-1]} == {"webtransport.stream.receive"}
+    assert len(got) == QUEUE_LIMIT + 1
 
 
 def test_datagrams_beyond_the_limit_are_lost() -> None:

@@ -200,6 +200,11 @@ class Session:
 
     # The table's side.
 
+    @property
+    def takes_streams(self) -> bool:
+        """Whether the peer may open one more."""
+        return self._observer.takes_streams
+
     def stream_began(self, stream_id: int) -> None:
         """Take a stream that the peer has opened."""
         self._add(stream_id)
@@ -435,6 +440,9 @@ class SessionTable:
         if session is None:
             session = self._sessions.get(session_id)
             if session is None:
+                return
+            if not session.takes_streams:
+                self._reject(stream_id)
                 return
             session.stream_began(stream_id)
         session.stream_received(stream_id, data, is_last)

@@ -32,6 +32,7 @@ class Observer:
 
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
+        self.takes_streams = True
 
     def stream_received(self, *event: Any) -> None:
         self.events.append(event)
@@ -128,6 +129,19 @@ def test_early_streams_are_few(wire: Wire) -> None:
     last = 4 + 4 * EARLY_STREAM_LIMIT
     code = BUFFERED_STREAM_REJECTED
     assert (wire.transport.resets, wire.transport.stops) == ({last: code}, {last: code})
+
+
+def test_streams_that_nobody_would_see_are_refused(wire: Wire) -> None:
+    _, observer = accept(wire)
+    wire.feed(4, BOTH_WAYS + SESSION + b"x")
+    observer.takes_streams = False
+    wire.feed(4, b"y")
+    wire.feed(8, BOTH_WAYS + SESSION + b"x")
+
+    assert observer.events == [(4, b"x", False), (4, b"y", False)]
+    code = BUFFERED_STREAM_REJECTED
+    assert (wire.transport.resets, wire.transport.stops) == ({8: code}, {8: code})
+    assert wire.transport.forgotten == [8]
 
 
 def test_early_streams_of_a_refused_session_are_refused(wire: Wire) -> None:
