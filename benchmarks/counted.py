@@ -27,7 +27,7 @@ from typing import Any
 
 import djserve
 from benchmarks import apps
-from djserve.net.twisted.reactor import install, new_event_loop
+from djserve.net.main_loop import new_event_loop, take_main_loop
 
 LENGTHS = (50, 350)
 CERTIFICATE, KEY, FILES = "certificate.pem", "key.pem", "files"
@@ -212,7 +212,7 @@ def serve(kind: str, length: int, folder: Path) -> int:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
-    install(put_timers_off(new_event_loop()))
+    take_main_loop(put_timers_off(new_event_loop()))
     with listener:
         djserve.run(application, **settings_for(kind, folder, listener))
     return codes[0]
@@ -238,7 +238,6 @@ def work(kind: str, length: int, folder: Path) -> int:
 
 def load(kinds: list[str]) -> None:
     """Import what the servers need, once for all of them."""
-    import djserve.net.twisted.reactor
     import djserve.server.launch
     import djserve.serving
     from djserve.server.factory import load_protocols

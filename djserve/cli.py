@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import djserve
@@ -75,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         usage=f"{PROGRAM} [options] module:attribute",
         description="Serve an ASGI application over HTTP and WebSocket.",
         epilog=EPILOG,
-        formatter_class=_Formatter,
+        formatter_class=partial(_Formatter, columns=80),
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -108,6 +108,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_arguments(parser, exclude=DJANGO_SETTINGS)
     shorten_help(parser, "--app-dir", "--env-file", "--factory")
     suggest_flags(parser)
+    # Only what is printed depends on the terminal.
+    parser.formatter_class = _Formatter
     return parser
 
 
@@ -148,9 +150,12 @@ def _read_config(mapping: Mapping[str, Any]) -> ServerConfig:
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Help in 80 columns, flags on the left and a sentence on the right."""
 
-    def __init__(self, prog: str) -> None:
-        width = min(80, shutil.get_terminal_size().columns)
-        super().__init__(prog, max_help_position=30, width=width)
+    def __init__(self, prog: str, columns: int | None = None) -> None:
+        if columns is None:
+            import shutil
+
+            columns = min(80, shutil.get_terminal_size().columns)
+        super().__init__(prog, max_help_position=30, width=columns)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         """Return an option's flags, then its value once."""

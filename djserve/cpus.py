@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+
+from djserve.postponed import pattern
+from djserve.values import Values
 
 VARIABLE = "PYTHON_CPU_COUNT"
 """Python 3.13 and later obey it; here it counts with every version."""
@@ -22,11 +23,10 @@ VARIABLE = "PYTHON_CPU_COUNT"
 PROCESS = Path("/proc/self")
 """What Linux says of this process."""
 
-_OCTAL = re.compile(r"\\([0-7]{3})")
+_OCTAL = pattern(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class CPUs:
+class CPUs(Values):
     """CPUs that may be used at once, and why there are so many.
 
     ``share`` is a fraction under a quota such as half a CPU.

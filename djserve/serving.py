@@ -17,7 +17,6 @@ from djserve.conf.process import become_worker
 from djserve.errors import ConfigError
 from djserve.files import open_table
 from djserve.files.folders import describe_files
-from djserve.net.twisted.reactor import install
 from djserve.responses import describe_compression
 from djserve.server.launch import THREADS_TIMEOUT, exit_within, serve_embedded
 from djserve.server.loading import accept_application, load_application
@@ -89,6 +88,9 @@ async def serve(
 
 def install_reactor() -> Reactor:
     """Do what ``djserve.install_reactor`` promises."""
+    # Few applications have Twisted, which is long to import.
+    from djserve.net.twisted.reactor import install
+
     return install()
 
 

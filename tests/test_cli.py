@@ -42,7 +42,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         served.append(config)
         return ExitCode.OK
 
-    monkeypatch.setattr(roles, "prepare_reactor", object)
+    monkeypatch.setattr(roles, "prepare_loop", object)
     monkeypatch.setattr(roles, "launch", launch)
     monkeypatch.setattr(cli, "uses_django", lambda: False)
     monkeypatch.setattr(cli, "exit_within", lambda timeout, code: None)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.utils.autoreload import DJANGO_AUTORELOAD_ENV
 
-from djserve.postponed import StandIn, postponed, postponed_call
+from djserve.postponed import StandIn, after_import, postponed, postponed_call
 
 HEAVY = """
 VALUE = 1
@@ -144,6 +144,42 @@ def test_module_that_does_not_exist_says_so_when_it_is_used() -> None:
 def test_what_the_module_does_not_have_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'heavy_part' has no attribute"):
         StandIn("heavy_part").missing  # noqa: B018
+
+
+@pytest.mark.usefixtures("heavy")
+def test_function_is_called_once_a_module_is_imported() -> None:
+    seen: list[Any] = []
+    after_import("heavy_part", lambda: seen.append(sys.modules["heavy_part"].VALUE))
+    after_import("heavy_package.inner", lambda: seen.append("inner"))
+    assert seen == []
+
+    user: Any = import_module("heavy_user")
+
+    assert sorted(map(str, seen)) == ["1", "inner"]
+    import_module("heavy_part")
+    after_import("heavy_part", lambda: seen.append("at once"))
+    assert seen[2:] == ["at once"]
+    # The module is as any other.
+    spec: Any = user.heavy_part.__spec__
+    assert spec.loader is user.heavy_part.__loader__
+    assert type(spec.loader) is type(user.__spec__.loader)
+
+
+@pytest.mark.usefixtures("heavy")
+def test_import_raises_what_the_function_raises() -> None:
+    after_import("heavy_part", lambda: 1 // 0)
+
+    with pytest.raises(ZeroDivisionError):
+        import_module("heavy_part")
+
+    assert "heavy_part" not in sys.modules
+
+
+def test_module_that_is_awaited_may_not_exist() -> None:
+    after_import("heavy_nothing", lambda: None)
+
+    with pytest.raises(ModuleNotFoundError, match="heavy_nothing"):
+        import_module("heavy_nothing")
 
 
 @pytest.mark.e2e

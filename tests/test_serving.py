@@ -18,7 +18,8 @@ import pytest
 
 import djserve
 from djserve.asgi.types import Receive, Scope, Send
-from djserve.net.twisted.reactor import Reactor, new_event_loop
+from djserve.net.main_loop import new_event_loop
+from djserve.net.twisted.reactor import Reactor
 
 pytestmark = pytest.mark.e2e
 

@@ -6,11 +6,11 @@ Every server imports this: it knows no cryptography.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from djserve.conf.schema_https import certificate_path
+from djserve.postponed import pattern
 from djserve.system import NO_FOLLOW, READ, open_regular
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ CHALLENGES = "challenges"
 CHALLENGE_LIMIT = 1024
 
 # Nothing else is a token (RFC 8555 section 8.3), so no path leads out of the folder.
-is_token = re.compile(r"[A-Za-z0-9_-]{1,128}").fullmatch
+_TOKEN = pattern(r"[A-Za-z0-9_-]{1,128}")
+
+
+def is_token(text: str) -> bool:
+    """Return whether a text may be the name of a challenge (RFC 8555 section 8.3)."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def find_tls_challenge(config: ACMEConfig, name: str | None) -> str | None:

@@ -29,12 +29,12 @@ header counts from its right end up to the first item that cannot be believed.
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from djserve.errors import ConfigError
+from djserve.postponed import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,11 +71,11 @@ PRIVATE_NETWORKS = (
 
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
-_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
-_PAIR = re.compile(
+_HOST = pattern(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
+_PAIR = pattern(
     r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s"\\]+))"""
 )
-_QUOTED_PAIR = re.compile(r"\\(.)")
+_QUOTED_PAIR = pattern(r"\\(.)")
 
 
 class Node(NamedTuple):

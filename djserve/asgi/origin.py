@@ -11,12 +11,12 @@ dial ("wss://example.com", Starscream) or a URL ("http://example.com/", Go).
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from djserve.conf.syntax import OPAQUE_ORIGINS
 from djserve.errors import ProtocolError
+from djserve.values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,8 +35,7 @@ _WARNINGS_LIMIT = 100
 logger = logging.getLogger("djserve")
 
 
-@dataclass(frozen=True, slots=True)
-class OriginPolicy:
+class OriginPolicy(Values):
     """The lists that decide, as in Django's settings.
 
     ``allowed_hosts`` is ALLOWED_HOSTS: hosts without a port, ".example.com" with all

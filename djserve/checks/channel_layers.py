@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import sys
-from importlib import metadata
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -87,6 +86,11 @@ def _is_of_this_machine(host: str) -> bool:
 
 def check_redis_timeouts(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report Redis channel layers that lose their connections while nothing happens."""
+    if not getattr(settings, "CHANNEL_LAYERS", None):
+        return []
+    # Long to import, and the checks run at each reload.
+    from importlib import metadata
+
     try:
         version = metadata.version("redis")
     except metadata.PackageNotFoundError:

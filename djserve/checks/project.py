@@ -7,9 +7,9 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from typing import Any
 
+import asgiref
 from django.apps import apps
 from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.checks import CheckMessage, Error, Info, Warning
@@ -118,7 +118,7 @@ def _check_interface(path: object) -> list[CheckMessage]:
 
 def check_asgiref(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report an asgiref without caller-owned executors."""
-    return find_asgiref_problems(metadata.version("asgiref"))
+    return find_asgiref_problems(asgiref.__version__)
 
 
 def find_asgiref_problems(version: str) -> list[CheckMessage]:

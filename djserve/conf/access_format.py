@@ -12,6 +12,7 @@ import re
 from typing import NamedTuple
 
 from djserve.conf.suggestions import suggest
+from djserve.postponed import pattern
 
 NAMED_FORMATS = ("common", "combined", "json")
 
@@ -98,7 +99,7 @@ _HEADERS = {"i": "request_header", "o": "response_header", "e": "environ"}
 _UNITS = {"s": "whole_seconds", "ms": "milliseconds", "us": "microseconds"}
 _TLS = {"SSL_PROTOCOL": "tls_version", "SSL_CIPHER": "tls_cipher"}
 
-_ATOM = re.compile(
+_ATOM = pattern(
     r"""
       (?P<escape> %% | \{\{ | \}\} )
     | %\( (?P<gunicorn> [A-Za-z] ) \)[sd]
@@ -113,7 +114,7 @@ _ATOM = re.compile(
 )
 
 # RFC 9110 section 5.6.2.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = pattern(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Atom(NamedTuple):

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from dataclasses import dataclass
-from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast
 
 from djserve.conf.schema import ServerConfig
+from djserve.values import Values
 
 DJANGO_SETTINGS = (
     "HANDLER",
@@ -28,8 +27,7 @@ DJANGO_SETTINGS = (
 """How a Django project's requests are run: for ``manage.py runasgi`` alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(Values, kw_only=True):
     """One setting: where it lives in ``ServerConfig`` and what may be put there.
 
     ``kind`` is bool, int, float, str or tuple (of strings); ``optional`` says whether
@@ -69,22 +67,29 @@ class Setting:
         return (*short, self.flag, *long)
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Values):
     """The settings of one dataclass, under the first line of its docstring."""
 
     name: str
     title: str
-    make: type
+    make: type[Values]
     settings: tuple[Setting, ...]
+
+
+_KINDS: dict[str, type] = {
+    "bool": bool,
+    "float": float,
+    "int": int,
+    "str": str,
+    "tuple": tuple,
+}
 
 
 @functools.cache
 def groups() -> tuple[Group, ...]:
     """Return every group of settings, as ``ServerConfig`` orders them."""
-    hints = get_type_hints(ServerConfig)
     return tuple(
-        _read_group(field.name, hints[field.name])
+        _read_group(field.name, cast("type[Values]", field.default_factory))
         for field in dataclasses.fields(ServerConfig)
     )
 
@@ -95,18 +100,14 @@ def settings_by_key() -> dict[str, Setting]:
     return {setting.key: setting for group in groups() for setting in group.settings}
 
 
-def _read_group(name: str, make: type) -> Group:
-    hints = get_type_hints(make)
-    settings = tuple(
-        _read_setting(name, field, hints[field.name])
-        for field in dataclasses.fields(make)
-    )
+def _read_group(name: str, make: type[Values]) -> Group:
+    settings = tuple(_read_setting(name, field) for field in dataclasses.fields(make))
     title = (make.__doc__ or name).strip().splitlines()[0].rstrip(".")
     return Group(name, title, make, settings)
 
 
-def _read_setting(group: str, field: dataclasses.Field[Any], hint: Any) -> Setting:
-    kind, optional = _read_hint(hint)
+def _read_setting(group: str, field: dataclasses.Field[Any]) -> Setting:
+    kind, optional = _read_annotation(cast("str", field.type))
     return Setting(
         group=group,
         name=field.name,
@@ -117,12 +118,10 @@ def _read_setting(group: str, field: dataclasses.Field[Any], hint: Any) -> Setti
     )
 
 
-def _read_hint(hint: Any) -> tuple[type, bool]:
-    """Reduce ``float | None`` to (float, True), a tuple's hint to (tuple, False)."""
-    if get_origin(hint) is tuple:
-        return tuple, False
-    parts = get_args(hint)
-    if not parts:
-        return hint, False
-    (kind,) = (part for part in parts if part is not NoneType)
-    return kind, NoneType in parts
+def _read_annotation(text: str) -> tuple[type, bool]:
+    """Reduce "float | None" to (float, True), a tuple's to (tuple, False).
+
+    To evaluate each, as ``get_type_hints`` does, would take longer than all else here.
+    """
+    name = text.removesuffix(" | None")
+    return _KINDS[name.partition("[")[0]], name != text

@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from djserve.errors import ConfigError
+from djserve.postponed import pattern
 from djserve.system import READ, read_regular
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ PATIENCE = 10.0
 
 _PIECE = 64 * 1024
 
-_ENTRY = re.compile(
+_ENTRY = pattern(
     r"""
     [^\S\n]* (?: export [^\S\n]+ )? (?P<name> [A-Za-z_][A-Za-z0-9_.]* )
     [^\S\n]* = [^\S\n]*
@@ -36,8 +37,8 @@ _ENTRY = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_BLANK = re.compile(r"[^\S\n]*(?:#[^\n]*)?(?:\n|\Z)")
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_BLANK = pattern(r"[^\S\n]*(?:#[^\n]*)?(?:\n|\Z)")
+_ESCAPE = pattern(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 

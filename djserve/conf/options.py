@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from djserve.conf.catalogue import Setting, groups, settings_by_key
 from djserve.conf.parser import Flag
 from djserve.conf.syntax import LARGEST_PORT, is_host_only
+from djserve.values import Values
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = "8000"
@@ -33,8 +33,7 @@ _DAPHNE_VALUES: dict[str, dict[str, str | None]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _AddressOption:
+class _AddressOption(Values):
     """One of Daphne's options that say where to listen; all of them become BIND."""
 
     name: str

@@ -11,7 +11,6 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -29,6 +28,7 @@ from djserve.conf.suggestions import suggest
 from djserve.conf.syntax import MOUNTS, RULES, has_unit, parse_duration, parse_size
 from djserve.errors import ConfigError
 from djserve.system import open_regular
+from djserve.values import Values
 
 _LONGEST_REPR = 60
 _LAST_PORT = 65_535
@@ -45,8 +45,7 @@ _BESIDE_CERTIFICATE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(Values):
     """A value given on the command line, under the flag that gave it.
 
     Text is converted to the setting's type. ``problem`` is set if the flag itself is

@@ -7,12 +7,12 @@ the parser reports all of them together.
 
 from __future__ import annotations
 
-import difflib
-import re
-import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, NamedTuple
+
+from djserve.postponed import pattern
+from djserve.values import Values
 
 OWN_NAME = "workers"
 """What the web workers are called among the names of processes."""
@@ -22,12 +22,11 @@ LARGEST_COUNT = 1024
 
 EXAMPLE = '{"tasks": {"command": ["db_worker"], "count": 2}}'
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_NAME = pattern(r"[A-Za-z][A-Za-z0-9_.-]*")
 _LONGEST_NAME = 40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessConfig:
+class ProcessConfig(Values, kw_only=True):
     """One entry of PROCESSES.
 
     Either ``command``, a management command, or ``program``, any other one, is given,
@@ -48,6 +47,8 @@ class ProcessConfig:
     @property
     def words(self) -> str:
         """Return what is run, as it is typed."""
+        import shlex
+
         return shlex.join(self.command or self.program)
 
 
@@ -82,6 +83,8 @@ def split_flag(text: str) -> tuple[str, dict[str, list[str]]]:
 
     Raises ValueError.
     """
+    import shlex
+
     check_flag(text)
     name, _, words = text.partition("=")
     return name.strip(), {"command": shlex.split(words)}
@@ -89,6 +92,8 @@ def split_flag(text: str) -> tuple[str, dict[str, list[str]]]:
 
 def check_flag(text: str) -> None:
     """Raise ValueError for a text that is not ``NAME=COMMAND``."""
+    import shlex
+
     _, separator, words = text.partition("=")
     if not separator:
         raise ValueError("the name is missing")
@@ -180,6 +185,9 @@ class _Entry:
 
 
 def _suggest_key(key: object) -> str:
+    # Long to import, for a mistake.
+    import difflib
+
     close = difflib.get_close_matches(str(key).lower(), KEYS, n=1)
     if close:
         return f"the key {close[0]!r}"

@@ -8,9 +8,9 @@ Sizes are in bytes, times in seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from djserve.conf.declaration import Values, setting
+from djserve.conf.declaration import setting
 from djserve.conf.schema_files import CompressionConfig as CompressionConfig
 from djserve.conf.schema_files import FilesConfig as FilesConfig
 from djserve.conf.schema_http3 import HTTP3Config as HTTP3Config
@@ -23,13 +23,13 @@ from djserve.conf.schema_process import ProcessesConfig as ProcessesConfig
 from djserve.conf.schema_process import TracingConfig as TracingConfig
 from djserve.conf.schema_process import UnixSocketConfig as UnixSocketConfig
 from djserve.conf.schema_process import WorkersConfig as WorkersConfig
+from djserve.values import Values
 
 KIB = 1024
 MIB = 1024 * KIB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class BindConfig(Values):
+class BindConfig(Values, kw_only=True):
     """Addresses"""
 
     bind: tuple[str, ...] = setting(
@@ -47,8 +47,7 @@ class BindConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class TLSConfig(Values):
+class TLSConfig(Values, kw_only=True):
     """TLS"""
 
     certfile: str | None = setting(
@@ -92,8 +91,7 @@ class TLSConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class HTTPConfig(Values):
+class HTTPConfig(Values, kw_only=True):
     """HTTP"""
 
     request_line_limit: int = setting(
@@ -173,8 +171,7 @@ class HTTPConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class HTTP2Config(Values):
+class HTTP2Config(Values, kw_only=True):
     """HTTP/2"""
 
     http2: bool = setting(True, "Offer HTTP/2 to clients that connect with TLS.")
@@ -245,8 +242,7 @@ class HTTP2Config(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class BoundsConfig(Values):
+class BoundsConfig(Values, kw_only=True):
     """Bounds over all connections of a process"""
 
     connection_limit: int | None = setting(
@@ -278,8 +274,7 @@ class BoundsConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class WebSocketConfig(Values):
+class WebSocketConfig(Values, kw_only=True):
     """WebSocket"""
 
     websocket_message_size_limit: int = setting(
@@ -356,8 +351,7 @@ class WebSocketConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ProxyConfig(Values):
+class ProxyConfig(Values, kw_only=True):
     """Proxies"""
 
     proxy_headers: bool = setting(
@@ -404,8 +398,7 @@ class ProxyConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class LifecycleConfig(Values):
+class LifecycleConfig(Values, kw_only=True):
     """Start and stop"""
 
     lifespan: str = setting(
@@ -441,8 +434,7 @@ class LifecycleConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DjangoConfig(Values):
+class DjangoConfig(Values, kw_only=True):
     """Django"""
 
     handler: str = setting(
@@ -491,8 +483,7 @@ class DjangoConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ServerConfig(Values):
+class ServerConfig(Values, kw_only=True):
     """Every setting, checked, in groups; each layer is handed its own group."""
 
     bind: BindConfig = field(default_factory=BindConfig)

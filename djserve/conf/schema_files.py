@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from djserve.conf.declaration import setting
+from djserve.values import Values
 
-from djserve.conf.declaration import Values, setting
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class FilesConfig(Values):
+class FilesConfig(Values, kw_only=True):
     """Files"""
 
     static: str = setting(
@@ -51,8 +49,7 @@ class FilesConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CompressionConfig(Values):
+class CompressionConfig(Values, kw_only=True):
     """Compression"""
 
     compression: bool = setting(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from djserve.conf.declaration import setting
+from djserve.values import Values
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HTTP3Config:
+class HTTP3Config(Values, kw_only=True):
     """HTTP/3"""
 
     http3: bool = setting(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
-from djserve.conf.declaration import Values, setting
+from djserve.conf.declaration import setting
+from djserve.values import Values
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class RedirectConfig(Values):
+class RedirectConfig(Values, kw_only=True):
     """Redirect to HTTPS"""
 
     redirect_http: tuple[str, ...] = setting(
@@ -28,8 +27,7 @@ class RedirectConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ACMEConfig(Values):
+class ACMEConfig(Values, kw_only=True):
     """Certificates by ACME"""
 
     acme_domains: tuple[str, ...] = setting(

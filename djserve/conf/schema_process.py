@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from djserve.conf.declaration import Values, setting
+from djserve.conf.declaration import setting
 from djserve.conf.processes import LARGEST_COUNT, ProcessConfig
+from djserve.values import Values
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class WorkersConfig(Values):
+class WorkersConfig(Values, kw_only=True):
     """Workers"""
 
     workers: int | None = setting(
@@ -94,8 +92,7 @@ class WorkersConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ProcessesConfig(Values):
+class ProcessesConfig(Values, kw_only=True):
     """Processes alongside the workers"""
 
     processes: tuple[ProcessConfig, ...] = setting(
@@ -108,8 +105,7 @@ class ProcessesConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DrainConfig(Values):
+class DrainConfig(Values, kw_only=True):
     """Draining"""
 
     drain_idle_timeout: float = setting(
@@ -126,8 +122,7 @@ class DrainConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class UnixSocketConfig(Values):
+class UnixSocketConfig(Values, kw_only=True):
     """Unix sockets"""
 
     unix_mode: str = setting(
@@ -143,8 +138,7 @@ class UnixSocketConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class MetricsConfig(Values):
+class MetricsConfig(Values, kw_only=True):
     """Metrics and health"""
 
     metrics_bind: str | None = setting(
@@ -199,8 +193,7 @@ class MetricsConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class TracingConfig(Values):
+class TracingConfig(Values, kw_only=True):
     """Tracing"""
 
     tracing: bool = setting(
@@ -210,8 +203,7 @@ class TracingConfig(Values):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class LoggingConfig(Values):
+class LoggingConfig(Values, kw_only=True):
     """Logging"""
 
     access_log: str | None = setting(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
@@ -11,6 +10,9 @@ from typing import Any, NoReturn
 
 def suggest(names: Iterable[str], known: Collection[str]) -> str:
     """Return "; did you mean 'this', 'that'?", or "" if no known name is close."""
+    # Long to import, for a mistake.
+    import difflib
+
     close = [
         repr(match)
         for name in names

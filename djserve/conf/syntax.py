@@ -12,28 +12,29 @@ import logging
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from djserve.conf.access_format import NAMED_FORMATS, read_format
 from djserve.conf.processes import check_flag
+from djserve.postponed import pattern
+from djserve.values import Values
 
 # RFC 9110 5.6.2: the characters of a token.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = pattern(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 # RFC 6454 7: scheme, host, port. The first label may stand for any, as in Django's
 # CSRF_TRUSTED_ORIGINS, and one slash may end it.
-_DOMAIN = re.compile(
+_DOMAIN = pattern(
     r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
     r"(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
     re.IGNORECASE,
 )
-_HTTPS_URL = re.compile(r"https://[!-~]+")
-_ORIGIN = re.compile(
+_HTTPS_URL = pattern(r"https://[!-~]+")
+_ORIGIN = pattern(
     r"[a-z][a-z0-9+.-]*://(\*\.)?([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?",
     re.IGNORECASE,
 )
 
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]+)")
+_QUANTITY = pattern(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]+)")
 
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 """Seconds of each unit of time."""
@@ -64,11 +65,11 @@ NO_FILE_NAMES = (
     *("on", "yes", "true", "1", "stdout", "stderr"),
 )
 
-_HOST_AND_PORT = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]*):(?P<port>[0-9]+)")
+_HOST_AND_PORT = pattern(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]*):(?P<port>[0-9]+)")
 
 # A Twisted endpoint string begins with its type; at least two letters keep a host's
 # forgotten port ("a:") apart from it.
-_ENDPOINT = re.compile(r"[A-Za-z][A-Za-z0-9_]+:.+", re.DOTALL)
+_ENDPOINT = pattern(r"[A-Za-z][A-Za-z0-9_]+:.+", re.DOTALL)
 
 LARGEST_PORT = 65535
 
@@ -90,8 +91,7 @@ MOUNTS = ("mount", "internal-mount")
 """Rules of texts that a mapping of prefixes to folders may be given for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Values):
     """``expected`` completes "expected ...".
 
     ``check`` raises ValueError for a text that breaks the rule; the exception's own

@@ -11,6 +11,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from djserve.postponed import pattern
+
 if TYPE_CHECKING:
     from djserve.files.table import File, Headers, Representation
 
@@ -34,7 +36,7 @@ _FAILED: Headers = [(b"content-length", b"0")]
 
 # Whitespace where nginx takes it. 18 digits: no file is longer, and int() of thousands
 # of digits raises ValueError.
-_RANGE = re.compile(rb" *(?:(\d{1,18}) *- *(\d{1,18})?|-(\d{1,18})) *")
+_RANGE = pattern(rb" *(?:(\d{1,18}) *- *(\d{1,18})?|-(\d{1,18})) *")
 
 
 class Answer(NamedTuple):

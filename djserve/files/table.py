@@ -59,6 +59,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from djserve.dates import http_date
 from djserve.files.media_types import FONTS, guess_content_type
+from djserve.values import Values
 
 logger = logging.getLogger("djserve.server")
 
@@ -92,8 +93,7 @@ _MISSES_REMEMBERED = 1024
 _LONGEST_MISS = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Folder:
+class Folder(Values, kw_only=True):
     """A folder's files, at paths below each of ``prefixes``.
 
     ``max_age`` is how many seconds clients may use a file without asking again.

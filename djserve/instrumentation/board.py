@@ -40,7 +40,6 @@ from __future__ import annotations
 import mmap
 import os
 import sys
-import tempfile
 import zlib
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -283,6 +282,8 @@ def create_memory(name: str, size: int) -> int:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create(name)
     else:
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     os.truncate(descriptor, size)

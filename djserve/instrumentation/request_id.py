@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import re
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+
+from djserve.postponed import pattern
 
 if TYPE_CHECKING:
     from djserve.interfaces import Headers
@@ -21,7 +22,7 @@ FIELD = b"x-request-id"
 current_request_id: ContextVar[str] = ContextVar("djserve_request_id", default="-")
 """The request that the running code serves."""
 
-_PLAIN = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
+_PLAIN = pattern(rb"[A-Za-z0-9._:+/=-]{1,128}")
 _numbers = itertools.count(int.from_bytes(os.urandom(4)))
 
 

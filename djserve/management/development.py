@@ -9,7 +9,6 @@ never waits for them long.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 from contextlib import ExitStack
@@ -17,17 +16,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from djserve.conf.loader import load
-from djserve.errors import ConfigError, ListenError
+from djserve.errors import ListenError
 from djserve.instrumentation.development_log import DevelopmentLog
 from djserve.instrumentation.fan_out import combine
 from djserve.instrumentation.logging import configure, configure_development
 from djserve.net.descriptors import raise_descriptor_limit
 from djserve.net.handover import inherit_sockets
-from djserve.net.twisted.reactor import Reactor, install, redirect_log
+from djserve.net.main_loop import redirect_twisted_log, take_main_loop_or_other
 from djserve.server.launch import (
     choose_origin_policy,
     exit_within,
-    import_websocket_beside,
+    import_websocket_later,
 )
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from djserve.server.tracing import open_tracing
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
     from djserve.asgi.types import Application
     from djserve.conf.schema import ServerConfig
     from djserve.instrumentation.events import RequestLog
+    from djserve.net.main_loop import Runner
 
-logger = logging.getLogger("djserve.server")
 
 # What a project sets for production and a developer's machine has no use for. A reload
 # should not wait for a browser to finish.
@@ -75,16 +74,11 @@ def load_development_config(options: Mapping[str, Any]) -> ServerConfig:
     return load({**overrides, **options})
 
 
-def choose_reactor() -> Reactor:
-    """Return djserve's reactor, installed if no other one is."""
-    try:
-        reactor = install()
-    except ConfigError as error:
-        # The project's own Twisted code keeps that one, which nobody runs.
-        logger.warning("%s", error)
-        reactor = Reactor()
-    asyncio.set_event_loop(reactor.loop)
-    return reactor
+def choose_loop() -> Runner:
+    """Return the loop to run, with djserve's reactor if no other one is installed."""
+    runner = take_main_loop_or_other()
+    asyncio.set_event_loop(runner.loop)
+    return runner
 
 
 class DevelopmentServer:
@@ -99,10 +93,10 @@ class DevelopmentServer:
         self,
         address: tuple[str, int],
         config: ServerConfig,
-        reactor: Reactor,
+        runner: Runner,
         style: object,
     ) -> None:
-        self._reactor = reactor
+        self._runner = runner
         self._style = style
         self._server: _Server | None = None
         self._ended = threading.Event()
@@ -126,7 +120,7 @@ class DevelopmentServer:
         """
         configure(self._config.logging, django=True)
         configure_development()
-        redirect_log()
+        redirect_twisted_log()
         raise_descriptor_limit()
         served = application
         logs: list[RequestLog] = [DevelopmentLog(self._style)]
@@ -139,7 +133,7 @@ class DevelopmentServer:
         self._server = _Server(
             application,
             self._config,
-            self._reactor,
+            self._runner,
             request_log=combine(logs),
             origin_policy=choose_origin_policy(
                 self._config.websocket.websocket_origins
@@ -157,7 +151,7 @@ class DevelopmentServer:
         assert self._server is not None, "set_app() first"
         try:
             with self._at_end:
-                code = run_until_stopped(self._server, self._reactor)
+                code = run_until_stopped(self._server, self._runner)
         finally:
             self._ended.set()
         if code is not ExitCode.OK:
@@ -171,7 +165,7 @@ class DevelopmentServer:
         """
         if self._server is not None and not self._ended.is_set():
             try:
-                self._reactor.loop.call_soon_threadsafe(self._server.stop)
+                self._runner.loop.call_soon_threadsafe(self._server.stop)
             except RuntimeError:
                 # The loop has been closed in the meantime.
                 pass
@@ -180,7 +174,7 @@ class DevelopmentServer:
 
     def _listens(self, application: Application) -> None:
         self._close_sockets()
-        import_websocket_beside(application)
+        import_websocket_later(application, self._runner.loop)
 
     def _close_sockets(self) -> None:
         for sock in self._sockets:

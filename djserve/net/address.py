@@ -6,21 +6,22 @@ Nothing is looked up here: names are not resolved and paths are not touched.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from djserve.postponed import pattern
+from djserve.values import Values
 
 # A server endpoint type of Twisted's own; a host of that name has to be written with a
 # final dot ("tcp.:80").
 _ENDPOINT_TYPES = frozenset(
     {"haproxy", "ssl", "stdio", "systemd", "tcp", "tcp6", "tls"}
 )
-_is_tls_endpoint = re.compile(r"(?:haproxy:)*(?:ssl|tls):").match
-_TWISTED_UNIX_OPTION = re.compile(r"^unix:address=|:(?:backlog|lockfile|mode)=")
+_TLS_ENDPOINT = pattern(r"(?:haproxy:)*(?:ssl|tls):")
+_TWISTED_UNIX_OPTION = pattern(r"^unix:address=|:(?:backlog|lockfile|mode)=")
 _ALL_INTERFACES = ("", "*")
 
 
-@dataclass(frozen=True, slots=True)
-class TCPAddress:
+class TCPAddress(Values):
     """A host, by name or number, and a port.
 
     ``host`` is "" for all interfaces, IPv4 and IPv6. Port 0 lets the kernel choose.
@@ -34,8 +35,7 @@ class TCPAddress:
         return f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
+class UnixAddress(Values):
     """The path of a unix socket."""
 
     path: str
@@ -44,8 +44,7 @@ class UnixAddress:
         return f"unix:{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class FDAddress:
+class FDAddress(Values):
     """The number of a file descriptor that was inherited as a listening socket."""
 
     number: int
@@ -54,8 +53,7 @@ class FDAddress:
         return f"fd://{self.number}"
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointAddress:
+class EndpointAddress(Values):
     """A Twisted server endpoint string (``twisted.internet.endpoints``)."""
 
     description: str
@@ -66,7 +64,7 @@ class EndpointAddress:
     @property
     def is_tls(self) -> bool:
         """Whether its clients speak TLS, as far as Twisted's own types tell."""
-        return _is_tls_endpoint(self.description) is not None
+        return _TLS_ENDPOINT.match(self.description) is not None
 
 
 Address: TypeAlias = TCPAddress | UnixAddress | FDAddress | EndpointAddress

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from djserve.interfaces import OpenConnection
     from djserve.net.acceptor import Opening
+    from djserve.net.main_loop import Runner
     from djserve.net.proxy_protocol import ProxyHeader
 
     UnixFile = tuple[int, tuple[int, int]]
@@ -111,7 +112,7 @@ class Listener:
 
 
 async def open_listeners(
-    reactor: Any,
+    runner: Runner,
     address_text: str,
     open_connection: OpenConnection,
     *,
@@ -144,12 +145,16 @@ async def open_listeners(
         from djserve.net.twisted.endpoints import listen_on_endpoint
 
         bound, close = await listen_on_endpoint(
-            reactor, address.description, open_connection, handshake_timeout, alpn
+            runner.as_reactor(),
+            address.description,
+            open_connection,
+            handshake_timeout,
+            alpn,
         )
         return [Listener(bound, close, tls=address.is_tls)]
     return [
         open_listener_on(
-            reactor,
+            runner,
             sock,
             open_connection,
             backlog=backlog,
@@ -166,7 +171,7 @@ async def open_listeners(
 
 
 def open_listener_on(
-    reactor: Any,
+    runner: Runner,
     sock: socket.socket,
     open_connection: OpenConnection,
     *,
@@ -190,7 +195,7 @@ def open_listener_on(
     opening: Opening = WeakSet()
     if trusts_proxy is None:
         close_socket = accept_connections(
-            reactor.loop,
+            runner.loop,
             sock,
             acceptor.itself if ssl_context is None else acceptor.beginning(opening),
             backlog=backlog,
@@ -200,7 +205,7 @@ def open_listener_on(
         )
     else:
         close_socket = ProxiedListener(
-            reactor.loop,
+            runner.loop,
             sock,
             lambda header: acceptor.behind(header),
             trusts_proxy,

@@ -6,10 +6,11 @@ Knows bytes only. The header comes before everything else on a connection, TLS i
 from __future__ import annotations
 
 import ipaddress
-import re
 import struct
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from djserve.postponed import pattern
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 """The first twelve bytes of version 2."""
@@ -24,7 +25,7 @@ _V2_START = 16
 _LOCAL, _PROXY = 0x20, 0x21
 _INET, _INET6 = 0x11, 0x21
 
-_is_number = re.compile(rb"0|[1-9][0-9]{0,4}").fullmatch
+_NUMBER = pattern(rb"0|[1-9][0-9]{0,4}")
 
 Address: TypeAlias = tuple[str, int]
 
@@ -105,7 +106,7 @@ def _read_address(host: bytes, port: bytes, version: int) -> Address:
 
 
 def _is_port(port: bytes) -> bool:
-    return _is_number(port) is not None and int(port) <= 65535
+    return _NUMBER.fullmatch(port) is not None and int(port) <= 65535
 
 
 def _parse_v2(data: bytes) -> ProxyHeader:

@@ -221,8 +221,10 @@ def _resolve(address: TCPAddress) -> list[_Resolved]:
 
 
 def _look_up(host: str | None, port: int, flags: int = 0) -> list[Any]:
+    # Text is encoded as IDNA, whose tables are long to import.
+    name = host.encode() if host is not None and host.isascii() else host
     return socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | flags
+        name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | flags
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from djserve.errors import ConfigError
 from djserve.net.tls_records import RecordGate, TooManyEmptyRecords
+from djserve.postponed import pattern
 from djserve.system import read_regular
 
 if TYPE_CHECKING:
@@ -26,13 +27,11 @@ _CLOSING_LIMIT = 16 * 1024
 # RFC 7301 section 3.1.
 _ALPN_EXTENSION = 16
 
-_CERTIFICATE = re.compile(
+_CERTIFICATE = pattern(
     rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\r?\n?", re.DOTALL
 )
-_PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z]+ )*PRIVATE KEY-----")
-_ENCRYPTED_KEY = re.compile(
-    rb"ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED", re.M
-)
+_PRIVATE_KEY = pattern(rb"-----BEGIN ([A-Z]+ )*PRIVATE KEY-----")
+_ENCRYPTED_KEY = pattern(rb"ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED", re.M)
 
 _VERSIONS = {"TLSv1": 0x0301, "TLSv1.1": 0x0302, "TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
@@ -48,7 +47,7 @@ _ATTRIBUTE_TYPES = {
     "streetAddress": "STREET",
     "userId": "UID",
 }
-_SPECIAL = re.compile(r'([\\",+;<>]|^[ #]| $)')
+_SPECIAL = pattern(r'([\\",+;<>]|^[ #]| $)')
 
 
 class _Session(ssl.SSLObject):

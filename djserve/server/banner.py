@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import sys
 from typing import TYPE_CHECKING
 
 import djserve
@@ -27,7 +27,7 @@ def start_lines(
 
     ``places`` are the listeners'; ``loop`` is what ``describe_loop`` returns.
     """
-    python = platform.python_version()
+    python = sys.version.split()[0]
     yield (
         f"djserve {djserve.__version__} speaks HTTP/1.1, {'HTTP/2, ' if http2 else ''}"
         f"{'HTTP/3, ' if http3 else ''}WebSocket ({loop}, Python {python})"

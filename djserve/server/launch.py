@@ -1,6 +1,6 @@
 """A process that serves one application: logs, process id file, start-up message.
 
-What the commands share. ``prepare_reactor`` comes first, since an application may ask
+What the commands share. ``prepare_loop`` comes first, since an application may ask
 for Twisted's reactor or the event loop when it is imported; then the application is
 imported, and ``launch`` serves it.
 """
@@ -16,7 +16,6 @@ import signal
 import sys
 import threading
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from djserve.asgi.application import takes_websockets
@@ -29,8 +28,8 @@ from djserve.instrumentation.logging import configure
 from djserve.instrumentation.notes import preparations, view_preparations
 from djserve.net.descriptors import raise_descriptor_limit
 from djserve.net.forks import ForkGuard
+from djserve.net.main_loop import main_loop_on, redirect_twisted_log, take_main_loop
 from djserve.net.signals import STOP_SIGNALS, find_signal, handle_signal
-from djserve.net.twisted.reactor import install, reactor_on, redirect_log
 from djserve.server import first_signals
 from djserve.server.banner import describe_loop, start_lines
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
@@ -50,6 +49,7 @@ from djserve.system import (
     open_regular,
     read_regular,
 )
+from djserve.values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from djserve.instrumentation.access_log import AccessLog
     from djserve.instrumentation.board import Board
     from djserve.instrumentation.events import RequestLog
-    from djserve.net.twisted.reactor import Reactor
+    from djserve.net.main_loop import Runner
     from djserve.server.monitor import LocalMonitor, ThreadStats
 
 logger = logging.getLogger("djserve.server")
@@ -76,17 +76,21 @@ THREADS_TIMEOUT = 5.0
 """Seconds for threads of the application when the server has ended, and for what else
 is done at exit."""
 
+IMPORT_DELAY = 0.5
+"""Seconds from the start to the import of what only WebSocket needs."""
+
 _WEBSOCKET = "djserve.protocols.websocket.handshake"
 
 
-def prepare_reactor() -> Reactor:
-    """Install djserve's reactor, and its loop as this thread's current one.
+def prepare_loop() -> Runner:
+    """Make the loop that is to run this thread's current one.
 
-    Raises ConfigError if another reactor is installed.
+    Once the application imports Twisted, djserve's reactor is installed. Raises
+    ConfigError if another reactor is installed.
     """
-    reactor = install()
-    asyncio.set_event_loop(reactor.loop)
-    return reactor
+    runner = take_main_loop()
+    asyncio.set_event_loop(runner.loop)
+    return runner
 
 
 def uses_django() -> bool:
@@ -109,8 +113,7 @@ def choose_origin_policy(origins: Sequence[str]) -> OriginPolicy | None:
     return OriginPolicy(None, tuple(origins))
 
 
-@dataclass(frozen=True)
-class Watch:
+class Watch(Values):
     """Who watches a server, and what for.
 
     ``on_ready`` is called once every address accepts connections. Figures are kept on
@@ -127,7 +130,7 @@ class Watch:
 def launch(
     application: Application,
     config: ServerConfig,
-    reactor: Reactor,
+    runner: Runner,
     notes: Sequence[str] = (),
     thread_stats: ThreadStats | None = None,
     files: FileTable | None = None,
@@ -139,21 +142,21 @@ def launch(
     """
     configure(config.logging, django=uses_django())
     renewal = open_renewal(config.acme, config.workers)
-    monitor = _create_monitor(config.metrics, reactor, thread_stats)
+    monitor = _create_monitor(config.metrics, runner, thread_stats)
 
     def on_ready(server: Server) -> None:
         if renewal is not None:
-            renewal.start(reactor.loop.call_later, reactor.loop.time)
+            renewal.start(runner.loop.call_later, runner.loop.time)
         if monitor is not None:
             monitor.start(server)
-        _announce(server, config, reactor, notes)
+        _announce(server, config, runner, notes)
 
     watch = Watch(on_ready)
     if monitor is not None:
         watch = Watch(on_ready, monitor.board, monitor.put_around)
     with pid_file(config.lifecycle.pid_file):
         try:
-            return serve_application(application, config, reactor, watch, files=files)
+            return serve_application(application, config, runner, watch, files=files)
         finally:
             if monitor is not None:
                 monitor.publish_last()
@@ -175,19 +178,19 @@ def open_renewal(acme: ACMEConfig, workers: WorkersConfig) -> Renewal | None:
 
 
 def _create_monitor(
-    config: MetricsConfig, reactor: Reactor, thread_stats: ThreadStats | None
+    config: MetricsConfig, runner: Runner, thread_stats: ThreadStats | None
 ) -> LocalMonitor | None:
     if not (has_metrics(config) or config.health):
         return None
     from djserve.server.monitor import LocalMonitor
 
-    return LocalMonitor(config, reactor, thread_stats)
+    return LocalMonitor(config, runner, thread_stats)
 
 
 def serve_application(
     application: Application,
     config: ServerConfig,
-    reactor: Reactor,
+    runner: Runner,
     watch: Watch,
     stop_signals: Sequence[signal.Signals] = STOP_SIGNALS,
     files: FileTable | None = None,
@@ -196,13 +199,13 @@ def serve_application(
 
     Raises ConfigError if the access log cannot be opened, or traces be made.
     """
-    redirect_log()
+    redirect_twisted_log()
     raise_descriptor_limit()
     with (
-        _access_log(config.logging, reactor) as access_log,
-        _open_server(application, config, reactor, watch, access_log, files) as server,
+        _access_log(config.logging, runner) as access_log,
+        _open_server(application, config, runner, watch, access_log, files) as server,
     ):
-        return run_until_stopped(server, reactor, stop_signals)
+        return run_until_stopped(server, runner, stop_signals)
 
 
 async def serve_embedded(
@@ -219,12 +222,12 @@ async def serve_embedded(
     """
     loop = asyncio.get_running_loop()
     with ExitStack() as at_end:
-        reactor = at_end.enter_context(reactor_on(loop))
+        runner = at_end.enter_context(main_loop_on(loop))
         at_end.enter_context(pid_file(config.lifecycle.pid_file))
         renewal = open_renewal(config.acme, config.workers)
         if renewal is not None:
             at_end.callback(renewal.close)
-        monitor = _create_monitor(config.metrics, reactor, None)
+        monitor = _create_monitor(config.metrics, runner, None)
         if monitor is not None:
             at_end.callback(monitor.close)
 
@@ -242,7 +245,7 @@ async def serve_embedded(
         log = open_access_log(config.logging, loop.call_later)
         if log is not None:
             at_end.callback(log.close)
-        served = _open_server(application, config, reactor, watch, log, files)
+        served = _open_server(application, config, runner, watch, log, files)
         server = at_end.enter_context(served)
         at_end.enter_context(ForkGuard(lambda: server.addresses, loop=loop))
         await _serve_until(server, stop)
@@ -276,7 +279,7 @@ async def _serve_until(server: Server, stop: asyncio.Event | None) -> None:
 def _open_server(
     application: Application,
     config: ServerConfig,
-    reactor: Reactor,
+    runner: Runner,
     watch: Watch,
     access_log: AccessLog | None,
     files: FileTable | None,
@@ -295,7 +298,7 @@ def _open_server(
 
         def on_ready(server: Server) -> None:
             watch.on_ready(server)
-            import_websocket_beside(served)
+            import_websocket_later(served, runner.loop)
 
         counts = has_metrics(config.metrics)
         application = observe(
@@ -306,7 +309,7 @@ def _open_server(
         yield Server(
             watch.around(application),
             config,
-            reactor,
+            runner,
             request_log=combine(logs),
             origin_policy=choose_origin_policy(config.websocket.websocket_origins),
             files=files,
@@ -316,9 +319,9 @@ def _open_server(
 
 
 def _announce(
-    server: Server, config: ServerConfig, reactor: Reactor, notes: Sequence[str]
+    server: Server, config: ServerConfig, runner: Runner, notes: Sequence[str]
 ) -> None:
-    loop = describe_loop(reactor.loop)
+    loop = describe_loop(runner.loop)
     for line in start_lines(
         server.places,
         loop,
@@ -332,9 +335,9 @@ def _announce(
 
 
 @contextmanager
-def _access_log(config: LoggingConfig, reactor: Reactor) -> Iterator[AccessLog | None]:
+def _access_log(config: LoggingConfig, runner: Runner) -> Iterator[AccessLog | None]:
     """Open the access log; SIGUSR1 opens all log files again after their rotation."""
-    log = open_access_log(config, reactor.loop.call_later)
+    log = open_access_log(config, runner.loop.call_later)
 
     def reopen() -> None:
         if log is not None:
@@ -345,7 +348,7 @@ def _access_log(config: LoggingConfig, reactor: Reactor) -> Iterator[AccessLog |
     stop_handling = None
     try:
         if number is not None:
-            stop_handling = handle_signal(reactor.loop, number, reopen)
+            stop_handling = handle_signal(runner.loop, number, reopen)
             if first_signals.take([number]):
                 reopen()
     except (ValueError, RuntimeError):
@@ -403,6 +406,16 @@ def exit_within(timeout: float, exit_code: int) -> None:
     timer = threading.Timer(timeout, end_process, (exit_code,))
     timer.daemon = True
     timer.start()
+
+
+def import_websocket_later(
+    application: Application, loop: asyncio.AbstractEventLoop
+) -> None:
+    """Import WebSocket beside the loop once the requests at the door are answered.
+
+    Those have waited for the start, and would share the processor with it.
+    """
+    loop.call_later(IMPORT_DELAY, import_websocket_beside, application)
 
 
 def import_websocket_beside(application: Application) -> threading.Thread | None:

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from djserve.instrumentation.events import RequestLog
     from djserve.interfaces import Ticking
     from djserve.net.certificates import Certificates
-    from djserve.net.twisted.reactor import Reactor
+    from djserve.net.main_loop import Runner
     from djserve.server.quic import QUICServer
 
 logger = logging.getLogger("djserve")
@@ -99,7 +99,7 @@ class Server:
         self,
         application: Application,
         config: ServerConfig,
-        reactor: Reactor,
+        runner: Runner,
         *,
         request_log: RequestLog | None = None,
         origin_policy: OriginPolicy | None = None,
@@ -109,8 +109,8 @@ class Server:
     ) -> None:
         self._config = config
         self._has_supervisor = has_supervisor
-        self._reactor = reactor
-        self._loop = reactor.loop
+        self._runner = runner
+        self._loop = runner.loop
         self._on_ready = on_ready
         self._stop_requests = 0
         self._is_serving = False
@@ -302,7 +302,7 @@ class Server:
         self._is_serving = True
         listen = partial(
             open_listeners,
-            self._reactor,
+            self._runner,
             backlog=config.bind.backlog,
             handshake_timeout=config.http.header_timeout,
             alpn=alpn,
@@ -436,7 +436,7 @@ def _timeouts(
 
 def run_until_stopped(
     server: Server,
-    reactor: Reactor,
+    runner: Runner,
     stop_signals: Sequence[signal.Signals] = STOP_SIGNALS,
 ) -> ExitCode:
     """Run the reactor until ``server`` has ended; it is of no further use then.
@@ -450,13 +450,13 @@ def run_until_stopped(
         try:
             result = await server.serve()
         finally:
-            reactor.stop()
+            runner.stop()
 
     tasks: list[asyncio.Task[None]] = []
-    reactor.callWhenRunning(lambda: tasks.append(reactor.loop.create_task(serve())))
-    guard = ForkGuard(lambda: server.addresses, loop=reactor.loop)
-    with guard, _handle_signals(server, reactor.loop, stop_signals):
-        reactor.run(installSignalHandlers=False, outlives=server.outlives)
+    runner.call_when_running(lambda: tasks.append(runner.loop.create_task(serve())))
+    guard = ForkGuard(lambda: server.addresses, loop=runner.loop)
+    with guard, _handle_signals(server, runner.loop, stop_signals):
+        runner.run_loop(server.outlives)
     if tasks and tasks[0].done() and not tasks[0].cancelled():
         tasks[0].result()
     return result

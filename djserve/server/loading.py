@@ -6,12 +6,10 @@ alone: neither importlib's frames nor ours.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
 import os
-import pkgutil
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -249,6 +247,8 @@ def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def _module_names(paths: Iterable[str] | None) -> list[str]:
+    import pkgutil
+
     return [found.name for found in pkgutil.iter_modules(paths)]
 
 
@@ -257,6 +257,9 @@ def _public_names(target: object) -> list[str]:
 
 
 def _suggest(name: str, names: list[str]) -> str:
+    # Long to import, for a mistake.
+    import difflib
+
     close = difflib.get_close_matches(name, names, n=1)
     if not close and name in _USUAL_NAMES:
         close = [usual for usual in _USUAL_NAMES if usual in names]

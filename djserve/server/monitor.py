@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from djserve.asgi.types import Application
     from djserve.conf.schema import MetricsConfig
     from djserve.instrumentation.figures import Family
-    from djserve.net.twisted.reactor import Reactor
+    from djserve.net.main_loop import Runner
     from djserve.server.lifecycle import Server
 
     ThreadStats = Callable[[], interfaces.ThreadStats]
@@ -111,7 +111,7 @@ class LocalMonitor:
     """
 
     def __init__(
-        self, config: MetricsConfig, reactor: Reactor, thread_stats: ThreadStats | None
+        self, config: MetricsConfig, runner: Runner, thread_stats: ThreadStats | None
     ) -> None:
         require_client(config)
         self._publisher: Publisher | None = None
@@ -119,7 +119,7 @@ class LocalMonitor:
             self._publisher = Publisher(open_sinks(config), self.figures)
         self.board = Board()
         self._config = config
-        self._loop = reactor.loop
+        self._loop = runner.loop
         self._thread_stats = thread_stats
         self._server: Server | None = None
         self._heartbeat: Heartbeat | None = None

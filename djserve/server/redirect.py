@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from djserve.acme.challenges import read_challenge
 from djserve.asgi.origin import matches_host
 from djserve.conf.loader import are_settings_loaded, read_hsts_seconds
+from djserve.postponed import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,13 +27,13 @@ _DEFAULT_PORT = 443
 _CHALLENGE = b"/.well-known/acme-challenge/"
 
 # As Django reads a Host, so that what passes here is not refused behind it.
-_split_host = re.compile(
+_HOST = pattern(
     r"([a-z0-9.-]+|\[[a-f0-9]*:[a-f0-9.:]+\])(?::[0-9]{1,5})?", re.IGNORECASE
-).fullmatch
+)
 
 # What a Location may hold of a request's target (RFC 3986 section 3.3 and 3.4, and
 # what clients send beside it).
-_UNUSUAL = re.compile(rb"[^!#-;=?-\[\]_a-z~]")
+_UNUSUAL = pattern(rb"[^!#-;=?-\[\]_a-z~]")
 
 
 class Redirect:
@@ -72,7 +73,7 @@ class Redirect:
     def _find_host(self, headers: Headers) -> str | None:
         """Return the host that was asked for, without its port; None if refused."""
         given = next((value for name, value in headers if name == b"host"), b"")
-        match = _split_host(given.decode("latin-1"))
+        match = _HOST.fullmatch(given.decode("latin-1"))
         if match is None:
             return None
         host = match[1].lower().removesuffix(".")

@@ -11,11 +11,11 @@ import json
 import os
 import signal
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
 
 from djserve.conf.process import become_worker
 from djserve.conf.processes import LARGEST_COUNT
 from djserve.cpus import count_cpus, measure_cpus
+from djserve.values import Values
 
 LOADER_VARIABLE = "DJSERVE_LOADER"
 UPGRADE_VARIABLE = "DJSERVE_UPGRADE"
@@ -24,8 +24,7 @@ FOLDER_VARIABLE = "DJSERVE_HTTP3_FOLDER"
 _kept: str | None = None
 
 
-@dataclass(frozen=True)
-class ChildEnvironment:
+class ChildEnvironment(Values):
     """What a child finds in its environment."""
 
     channel: int
@@ -103,8 +102,7 @@ def is_successor(environ: Mapping[str, str] = os.environ) -> bool:
     return UPGRADE_VARIABLE in environ
 
 
-@dataclass(frozen=True)
-class Inheritance:
+class Inheritance(Values):
     """The predecessor's process and sockets.
 
     ``owned`` are the unix sockets among them whose files go with the server,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from djserve.values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +36,7 @@ def _describe_path(scope: Mapping[str, Any]) -> str:
     return ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Program:
+class Program(Values, kw_only=True):
     """How the application is loaded, and what to do around a fork.
 
     ``load`` may be called in any process, once in each; it raises ConfigError.

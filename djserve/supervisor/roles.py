@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from djserve.conf.loader import read_host_settings, read_logging
 from djserve.conf.process import become_worker
 from djserve.errors import ConfigError
-from djserve.server.launch import launch, prepare_reactor, uses_django
+from djserve.server.launch import launch, prepare_loop, uses_django
 from djserve.supervisor.inheritance import (
     ChildEnvironment,
     Inheritance,
@@ -59,7 +59,7 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
 
         return Arbiter(config, inheritance).run()
     become_worker()
-    reactor = prepare_reactor()
+    runner = prepare_loop()
     loaded = program.load()
     if loaded.config is not None:
         used = config if is_activated else loaded.config
@@ -72,7 +72,7 @@ def run(config: ServerConfig, program: Program) -> ExitCode:
     why = explain_workers(config.workers.workers)
     notes = [*loaded.notes, f"One process serves{why}"] if why else loaded.notes
     stats = program.thread_stats
-    return launch(loaded.application, config, reactor, notes, stats, loaded.files)
+    return launch(loaded.application, config, runner, notes, stats, loaded.files)
 
 
 def become_supervisor(config: ServerConfig) -> NoReturn:

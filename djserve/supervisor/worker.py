@@ -19,7 +19,7 @@ from djserve.instrumentation.board import Board
 from djserve.net.channel import Channel
 from djserve.net.forks import ForkGuard
 from djserve.server.banner import describe_loop
-from djserve.server.launch import Watch, prepare_reactor, serve_application
+from djserve.server.launch import Watch, prepare_loop, serve_application
 from djserve.server.lifecycle import ExitCode
 from djserve.server.monitor import Heartbeat
 from djserve.server.probes import answer_in_front
@@ -91,7 +91,7 @@ def run_worker(
             "The supervisor is of another version of djserve: its metrics lack this "
             "worker's requests by status until SIGUSR2 renews it"
         )
-    reactor = prepare_reactor()
+    runner = prepare_loop()
     # The application may fork from its import on.
     with ForkGuard(tuple, descriptors=(channel.fileno(),)):
         try:
@@ -103,7 +103,7 @@ def run_worker(
             link = SupervisorLink(
                 channel,
                 board,
-                reactor.loop,
+                runner.loop,
                 program,
                 metrics=config.metrics,
                 has_control=config.workers.control_socket is not None,
@@ -120,7 +120,7 @@ def run_worker(
             signals = (signal.SIGTERM,)
             try:
                 return serve_application(
-                    loaded.application, config, reactor, watch, signals, loaded.files
+                    loaded.application, config, runner, watch, signals, loaded.files
                 )
             finally:
                 link.server_ended()

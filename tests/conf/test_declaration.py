@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import FrozenInstanceError, dataclass, replace
 
 import pytest
 
 from djserve.conf.catalogue import _read_group
-from djserve.conf.declaration import Values, setting
+from djserve.conf.declaration import setting
 from djserve.conf.options import _add_setting
 from djserve.conf.parser import _Reading
+from djserve.values import Values
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cooking:
+class Cooking(Values, kw_only=True):
     """Cooking"""
 
     pot_size: int = setting(3, "Litres.", aliases=("-P", "--litres"), minimum=1)
@@ -64,38 +63,3 @@ def test_declared_rules_are_applied_to_what_is_given() -> None:
         "-P: expected a whole number from 1 up, got '0'",
         "--spices: expected the name of a header, got 'a b'",
     ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Baking(Values):
-    """Baking"""
-
-    heat: int = setting(180, "Degrees.")
-    shelves: tuple[str, ...] = setting((), "Which.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Roasting(Values):
-    """Roasting"""
-
-    heat: int = setting(180, "Degrees.")
-    shelves: tuple[str, ...] = setting((), "Which.")
-
-
-def test_values_are_compared_by_class_and_fields() -> None:
-    assert Baking() == Baking(heat=180)
-    assert Baking() != Baking(heat=200)
-    assert Baking() != Roasting()
-    assert {Baking(): 1}[Baking()] == 1
-
-
-def test_values_are_shown_as_they_are_made() -> None:
-    shown = repr(Baking(shelves=("low",)))
-
-    assert shown == "Baking(heat=180, shelves=('low',))"
-
-
-def test_values_of_settings_stay_as_they_are() -> None:
-    with pytest.raises(FrozenInstanceError):
-        Baking().heat = 3  # type: ignore[misc]
-    assert replace(Baking(), heat=3) == Baking(heat=3)

@@ -19,7 +19,8 @@ import pytest
 import trustme
 import twisted.internet
 
-from djserve.net.twisted.reactor import Reactor, new_event_loop
+from djserve.net.main_loop import new_event_loop
+from djserve.net.twisted.reactor import Reactor
 from tests.e2e import upgrades
 from tests.e2e.orders import (
     PROXY_V1,

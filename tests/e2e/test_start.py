@@ -51,11 +51,15 @@ UNNEEDED = {
     "opentelemetry",
     "prometheus_client",
     "watchfiles",
-    # What Twisted imports for its own TLS
+    # Twisted, and what it imports in its turn
     "OpenSSL",
+    "attr",
+    "constantly",
     "cryptography",
+    "incremental",
     "service_identity",
-    "twisted.protocols.tls",
+    "twisted",
+    "zope.interface",
     # What only some applications need
     "channels",
     "django",

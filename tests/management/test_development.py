@@ -17,15 +17,13 @@ import pytest
 from django.test import override_settings
 
 from djserve.conf.schema import TLSConfig
-from djserve.errors import ConfigError
 from djserve.management import development
 from djserve.management.development import (
     DevelopmentServer,
-    choose_reactor,
+    choose_loop,
     load_development_config,
 )
 from djserve.net.twisted.reactor import Reactor
-from tests.support.logs import own_records
 
 pytestmark = pytest.mark.e2e
 
@@ -199,29 +197,16 @@ def test_failed_start_ends_the_process(
     assert codes == [3]
 
 
-def test_reactor_is_the_installed_one(
+def test_loop_that_runs_is_the_current_one(
     reactor: Reactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(development, "install", lambda: reactor)
+    monkeypatch.setattr(development, "take_main_loop_or_other", lambda: reactor)
 
-    assert choose_reactor() is reactor
-    asyncio.set_event_loop(None)
-
-
-def test_another_installed_reactor_is_left_alone(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse() -> Reactor:
-        raise ConfigError(["Another Twisted reactor is installed"])
-
-    monkeypatch.setattr(development, "install", refuse)
-    reactor = choose_reactor()
-    asyncio.set_event_loop(None)
-    reactor.dispose()
-
-    assert isinstance(reactor, Reactor)
-    messages = [record.message for record in own_records(caplog)]
-    assert messages == ["Another Twisted reactor is installed"]
+    try:
+        assert choose_loop() is reactor
+        assert asyncio.get_event_loop() is reactor.loop
+    finally:
+        asyncio.set_event_loop(None)
 
 
 def test_certificate_of_production_is_not_even_read(tmp_path: Path) -> None:

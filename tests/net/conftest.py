@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from djserve.net.twisted.reactor import Reactor, new_event_loop
+from djserve.net.main_loop import new_event_loop
+from djserve.net.twisted.reactor import Reactor
 from tests.support.waiting import PATIENCE
 
 Scenario = Callable[[Reactor], Awaitable[Any]]

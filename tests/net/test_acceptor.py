@@ -15,8 +15,9 @@ import pytest
 from djserve.net import acceptor
 from djserve.net.acceptor import accept_connections
 from djserve.net.address import TCPAddress
+from djserve.net.main_loop import new_event_loop
 from djserve.net.sockets import open_sockets
-from djserve.net.twisted.reactor import Reactor, new_event_loop
+from djserve.net.twisted.reactor import Reactor
 from tests.support.logs import own_records
 from tests.support.waiting import settle, wait_until
 

@@ -23,6 +23,7 @@ from djserve.net.address import (
     UnixAddress,
     parse_address,
 )
+from djserve.net.main_loop import new_event_loop
 from djserve.net.sockets import (
     BUFFER_LIMIT,
     UNSENT_LIMIT,
@@ -34,7 +35,6 @@ from djserve.net.sockets import (
     socket_inode,
     unlink_socket,
 )
-from djserve.net.twisted.reactor import new_event_loop
 from djserve.testing.transport import MemoryTransport
 
 pytestmark = pytest.mark.e2e

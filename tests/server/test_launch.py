@@ -175,9 +175,9 @@ def test_without_django_only_the_setting_restricts_origins(
 def test_loop_of_the_installed_reactor_is_the_current_one(
     reactor: Reactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launching, "install", lambda: reactor)
+    monkeypatch.setattr(launching, "take_main_loop", lambda: reactor)
     try:
-        assert launching.prepare_reactor() is reactor
+        assert launching.prepare_loop() is reactor
         assert asyncio.get_event_loop() is reactor.loop
     finally:
         asyncio.set_event_loop(None)

@@ -32,7 +32,7 @@ from djserve.errors import ConfigError
 from djserve.handlers.project import load_project
 from djserve.management.development import (
     DevelopmentServer,
-    choose_reactor,
+    choose_loop,
     load_development_config,
 )
 from djserve.management.development_processes import (
@@ -191,7 +191,7 @@ class Command(find_next_command()):  # type: ignore[misc]
         self._read_config(options)
         self._keeper = self._create_keeper(options)
         if self._uses_asgi:
-            self._reactor = choose_reactor()
+            self._runner = choose_loop()
             # Django calls this with an address and serves by what it returns.
             self.server_cls = self._create_server
             options = {**options, "use_threading": False}
@@ -290,7 +290,7 @@ class Command(find_next_command()):  # type: ignore[misc]
         self, address: tuple[str, int], *args: object, **kwargs: object
     ) -> DevelopmentServer:
         self._server = DevelopmentServer(
-            address, self._config, self._reactor, self.style
+            address, self._config, self._runner, self.style
         )
         return self._server
 

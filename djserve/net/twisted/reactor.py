@@ -11,14 +11,12 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from djserve.errors import ConfigError
-from djserve.instrumentation.logging import redirect_twisted
 from djserve.net.acceptor import accept_connections
+from djserve.net.main_loop import is_running_here, new_event_loop, run_on
 from djserve.net.sockets import UNIX
 from djserve.packages import require
 from djserve.postponed import postponed, postponed_call
@@ -29,7 +27,6 @@ with postponed(
     "twisted.internet.ssl",
     "twisted.protocols.tls:TLSMemoryBIOFactory",
 ):
-    from twisted import logger as twisted_logger
     from twisted.internet import asyncioreactor, error, tcp
 
 from djserve.net.twisted.transport import StreamTransport
@@ -48,7 +45,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
 
-Outlives: TypeAlias = Callable[[BaseException], bool]
+    from djserve.net.main_loop import Outlives
 
 require(
     "twisted",
@@ -66,24 +63,6 @@ if unix is not None:
     require("twisted", unix.Connector, "_makeTransport")
 
 _tls_factory = postponed_call("twisted.protocols.tls", "TLSMemoryBIOFactory")
-
-
-def new_event_loop(*, prefer_uvloop: bool = True) -> AbstractEventLoop:
-    """Return a new loop: uvloop's if it is installed and wanted, else asyncio's.
-
-    On Windows winloop takes uvloop's place, and asyncio's is not the default one there,
-    which has no readers.
-    """
-    if prefer_uvloop:
-        name = "winloop" if sys.platform == "win32" else "uvloop"
-        try:
-            fast: Any = import_module(name)
-        except ImportError:
-            pass
-        else:
-            loop: AbstractEventLoop = fast.new_event_loop()
-            return loop
-    return asyncio.SelectorEventLoop()
 
 
 def install(loop: AbstractEventLoop | None = None) -> Reactor:
@@ -104,20 +83,6 @@ def install(loop: AbstractEventLoop | None = None) -> Reactor:
     return reactor
 
 
-@contextmanager
-def reactor_on(loop: AbstractEventLoop) -> Iterator[Reactor]:
-    """Give a reactor for a loop that another runs: the installed one if it has it."""
-    installed = _installed_reactor()
-    if isinstance(installed, Reactor) and installed.loop is loop:
-        yield installed
-        return
-    reactor = Reactor(loop)
-    try:
-        yield reactor
-    finally:
-        reactor.detach()
-
-
 def _installed_reactor() -> object:
     return sys.modules.get("twisted.internet.reactor")
 
@@ -128,11 +93,6 @@ def _already_installed(reactor: object) -> str:
         f"Another Twisted reactor is installed, {kind.__module__}.{kind.__qualname__}; "
         "install djserve's before anything imports twisted.internet.reactor"
     )
-
-
-def redirect_log() -> None:
-    """Route Twisted's log to the logger "djserve.twisted"; may be called again."""
-    redirect_twisted(twisted_logger)
 
 
 class Reactor(asyncioreactor.AsyncioSelectorReactor):
@@ -168,20 +128,32 @@ class Reactor(asyncioreactor.AsyncioSelectorReactor):
         try:
             super().run(installSignalHandlers)
         except (SystemExit, KeyboardInterrupt) as error:
-            self._run_on(error, outlives)
+            run_on(self.loop, error, outlives)
         finally:
-            self._uninstallHandler()
+            self.end_run()
 
-    def _run_on(self, error: BaseException | None, outlives: Outlives | None) -> None:
-        while error is not None:
-            if outlives is None or not outlives(error):
-                raise error
-            error = None
-            try:
-                self.loop.run_forever()
-            except (SystemExit, KeyboardInterrupt) as another:
-                error = another
+    def end_run(self) -> None:
+        """Undo what the start did to the process, after the loop has stopped."""
         self._justStopped = False
+        self._uninstallHandler()
+
+    # main_loop.Runner
+
+    def call_when_running(self, function: Callable[[], object]) -> None:
+        self.callWhenRunning(function)
+
+    def run_loop(self, outlives: Outlives | None = None) -> None:
+        self.run(installSignalHandlers=False, outlives=outlives)
+
+    def as_reactor(self) -> Reactor:
+        return self
+
+    def installWaker(self) -> None:
+        # A thread may have imported Twisted while the loop runs in another.
+        if self.loop.is_running() and not is_running_here(self.loop):
+            self.loop.call_soon_threadsafe(super().installWaker)
+        else:
+            super().installWaker()
 
     def _child_ended(self, signum: int, frame: object) -> None:
         self.loop.call_soon_threadsafe(process.reapAllProcesses)

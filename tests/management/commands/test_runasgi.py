@@ -44,7 +44,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         served.extend((application, config, notes))
         return ExitCode.OK
 
-    monkeypatch.setattr(roles, "prepare_reactor", object)
+    monkeypatch.setattr(roles, "prepare_loop", object)
     monkeypatch.setattr(production, "configure", lambda config, django: None)
     monkeypatch.setattr(handlers, "configure", lambda config: None)
     monkeypatch.setattr(roles, "launch", launch)

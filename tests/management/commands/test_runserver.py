@@ -56,7 +56,7 @@ class FakeServer:
 def command(monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
     """The command, with everything real but its server and its reactor."""
     monkeypatch.setattr(runserver, "DevelopmentServer", FakeServer)
-    monkeypatch.setattr(runserver, "choose_reactor", object)
+    monkeypatch.setattr(runserver, "choose_loop", object)
     monkeypatch.setattr(handlers, "configure", lambda config: None)
     monkeypatch.setattr(Command, "check_migrations", lambda self: None)
     yield Command(stdout=StringIO(), stderr=StringIO(), no_color=True)

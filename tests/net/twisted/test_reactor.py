@@ -19,7 +19,8 @@ from twisted.protocols.basic import LineReceiver
 from twisted.web import client, resource, server
 from zope.interface.verify import verifyObject  # type: ignore[import-untyped]
 
-from djserve.net.twisted.reactor import Reactor, new_event_loop
+from djserve.net.main_loop import new_event_loop
+from djserve.net.twisted.reactor import Reactor
 from tests.support.waiting import settle
 
 pytestmark = pytest.mark.e2e
@@ -92,7 +93,7 @@ def test_reactor_is_thrown_away_without_a_trace() -> None:
     result = run_python("""
 import os, threading
 from twisted.internet.protocol import Factory, Protocol
-from djserve.net.twisted.reactor import new_event_loop
+from djserve.net.main_loop import new_event_loop
 
 def use_reactor(prefer_uvloop):
     reactor = Reactor(new_event_loop(prefer_uvloop=prefer_uvloop))
@@ -512,7 +513,7 @@ print("stopped")
 @pytest.mark.parametrize("prefer_uvloop", [True, False])
 def test_reactor_may_outlive_the_end_of_a_task(prefer_uvloop: bool) -> None:
     result = run_python(f"""
-from djserve.net.twisted.reactor import new_event_loop
+from djserve.net.main_loop import new_event_loop
 reactor = Reactor(new_event_loop(prefer_uvloop={prefer_uvloop}))
 loop = reactor.loop
 async def end(error):
@@ -598,9 +599,9 @@ import logging
 logging.basicConfig(level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
 import pytest
 
-from djserve.net.twisted.reactor import redirect_log
-redirect_log()
-redirect_log()
+from djserve.net.main_loop import redirect_twisted_log
+redirect_twisted_log()
+redirect_twisted_log()
 from twisted.logger import Logger
 Logger().warn("watch {what}", what="out")
 """
