@@ -59,12 +59,13 @@ def test_turn_of_a_single_response_is_one_write_of_whole_frames(
     wire = open_wire(client_settings=open_wire.setting(4, 2**30))
     wire.feed(wire.headers(1), wire.window(0, 2**30))
     wire.transport.writes.clear()
-    wire.requests[0].answer(b"x" * 65536 * 3)
+    wire.requests[0].answer(b"x" * 65536 * 5)
     wire.turn()
     sizes = [len(frame.payload) for frame in wire.log if frame.kind == frames.DATA]
 
+    # The first turn, and two longer ones.
     assert len(wire.transport.writes) == 3
-    assert sizes == [16384] * 12
+    assert sizes == [16384] * 20
 
 
 def test_one_write_is_bounded(open_wire: type[Wire]) -> None:
@@ -74,8 +75,74 @@ def test_one_write_is_bounded(open_wire: type[Wire]) -> None:
     wire.requests[0].answer(b"x" * 1_000_000)
     wire.turn()
 
-    assert max(map(len, wire.transport.writes)) < 100_000
+    assert max(map(len, wire.transport.writes)) < 140_000
     assert len(wire.responses[1].content) == 1_000_000
+
+
+def test_client_that_takes_all_gets_longer_turns(
+    open_wire: type[Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for waiting, turns in ((0, [1, 2, 1]), (1, [1, 1, 1, 1, 0])):
+        wire = open_wire(client_settings=open_wire.setting(4, 2**30))
+        wire.feed(wire.headers(1), wire.window(0, 2**30))
+        wire.transport.writes.clear()
+        monkeypatch.setattr(
+            wire.transport, "get_write_buffer_size", lambda size=waiting: size
+        )
+        wire.requests[0].answer(b"x" * 320_000)
+        wire.turn()
+
+        assert [len(data) // 65536 for data in wire.transport.writes] == turns
+
+
+def test_head_goes_out_with_the_turn_that_is_due(open_wire: type[Wire]) -> None:
+    # Requests are answered as soon as they are read, as files are.
+    wire = open_wire(
+        client_settings=open_wire.setting(4, 2**30),
+        on_start=lambda request: request.answer(b"x" * 100_000),
+    )
+    wire.feed(wire.window(0, 2**30))
+    wire.transport.feed(wire.headers(1))
+    wire.transport.writes.clear()
+    # The rest of the first response is due in the next turn.
+    wire.transport.feed(wire.headers(3), wire.headers(5))
+    assert not wire.transport.writes
+
+    wire.turn()
+    sizes = [len(response.content) for response in wire.responses.values()]
+    assert sizes == [100_000] * 3
+    kinds = wire.kinds()
+    assert kinds.count(frames.HEADERS) == 3
+    # The heads stand before the content that they went out with.
+    assert kinds[5:7] == [frames.HEADERS, frames.HEADERS]
+
+
+def test_what_is_due_is_written_to_a_full_transport_as_well(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(client_settings=open_wire.setting(4, 2**30))
+    wire.feed(wire.headers(1), wire.window(0, 2**30))
+    wire.requests[0].answer(b"x" * 200_000)
+    wire.transport.fill()
+    wire.transport.writes.clear()
+    wire.transport.feed(wire.frame(frames.PING, 0, 0, b"12345678"))
+
+    assert len(wire.transport.writes) == 1
+
+
+def test_responses_of_one_level_go_out_in_runs_of_frames(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(client_settings=open_wire.setting(4, 2**30))
+    wire.feed(*[wire.headers(number) for number in (1, 3, 5)], wire.window(0, 2**30))
+    wire.log.clear()
+    for request in wire.requests:
+        request.answer(b"x" * 40_000)
+    wire.turn()
+    content = [frame for frame in wire.log if frame.kind == frames.DATA]
+
+    assert [frame.stream_id for frame in content] == [1] * 3 + [3] * 3 + [5] * 3
+    assert [len(frame.payload) for frame in content] == [16384, 16384, 7232] * 3
 
 
 def test_one_turn_is_bounded_and_lets_others_in(open_wire: type[Wire]) -> None:
