@@ -71,8 +71,11 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Answer ``-n auto``: two processes for each processor, or none for one file."""
-    most = 2 * count_cpus()
+    """Answer ``-n auto``: two processes for each processor, or none for one file.
+
+    Each reads all tests first, so those that wait for nothing get one alone.
+    """
+    most = count_cpus() * (1 if config.option.markexpr == "not e2e" else 2)
     files = {argument.partition("::")[0] for argument in config.args}
     if all(map(os.path.isfile, files)):
         return min(len(files), most) if len(files) > 1 else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import tokenize
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,16 @@ WITHOUT_SOURCE_MODULE = {
 }
 
 
+@cache
+def read_tree(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / module).read_text())
+
+
 def is_plain_package(module: str) -> bool:
     """Tell an __init__.py that holds a docstring, imports and constants only."""
     if not module.endswith("__init__.py"):
         return False
-    body = ast.parse((PACKAGE / module).read_text()).body
+    body = read_tree(module).body
     code = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return not any(isinstance(node, code) for node in body)
 
@@ -98,7 +104,7 @@ def mirror_of(module: str) -> str:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_module_has_a_docstring(module: str) -> None:
-    assert ast.get_docstring(ast.parse((PACKAGE / module).read_text()))
+    assert ast.get_docstring(read_tree(module))
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[2] / "djserve"
@@ -44,6 +45,7 @@ SHARED_NAMES = {
 """Public classes of one name, with the reason. Take a name from here with its twin."""
 
 
+@cache
 def read_trees() -> dict[str, ast.Module]:
     return {
         path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text("utf-8"))
