@@ -152,7 +152,12 @@ class Client(QuicConnectionProtocol):
 
 @asynccontextmanager
 async def open_client(
-    port: int, ca: Path, kind: type[Client] = Client, **options: Any
+    port: int,
+    ca: Path,
+    kind: type[Client] = Client,
+    *,
+    host: str = "127.0.0.1",
+    **options: Any,
 ) -> AsyncIterator[Client]:
     """Connect to a server on this machine."""
     configuration = QuicConfiguration(
@@ -162,7 +167,7 @@ async def open_client(
     async with (
         asyncio.timeout(PATIENCE),
         connect(
-            "127.0.0.1",
+            host,
             port,
             configuration=configuration,
             create_protocol=kind,

@@ -72,6 +72,9 @@ async def app(scope, receive, send):
         await respond(send, repr((scope["http_version"], scope["scheme"],
             scope["path"], scope["query_string"], tls["tls_version"],
             tls["server_cert"][:10], sorted(scope["extensions"]))).encode())
+    elif path == "/server":
+        host, port = scope["server"]
+        await respond(send, f"{host} {port}".encode())
     elif path == "/trailers":
         await send({"type": "http.response.start", "status": 200, "trailers": True})
         await send_part(send, b"content", False)
@@ -156,10 +159,14 @@ def fill(folder: Path, authority: trustme.CA) -> Path:
 
 
 def serve_folder(
-    start_server: Callable[..., Any], folder: Path, port: int, *flags: str
+    start_server: Callable[..., Any],
+    folder: Path,
+    port: int,
+    *flags: str,
+    host: str = "127.0.0.1",
 ) -> Server:
     process = start_server(
-        *("-m", "djserve", "application:app", "--bind", f"127.0.0.1:{port}"),
+        *("-m", "djserve", "application:app", "--bind", f"{host}:{port}"),
         *("--certfile", str(folder / "cert.pem"), "--http3"),
         *flags,
         port=port,

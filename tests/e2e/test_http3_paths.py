@@ -121,6 +121,26 @@ def has_come(content: bytearray, size: int) -> bool:
     return len(content) >= size
 
 
+def test_any_address_of_the_machine_answers(
+    tmp_path: Path, start_server: Callable[..., Any], free_port: int
+) -> None:
+    """From the one that was asked: clients take nothing from another."""
+    folder = fill(tmp_path, trustme.CA())
+    server = serve_folder(start_server, folder, free_port, host="0.0.0.0")
+
+    async def ask() -> tuple[bytes, bytes]:
+        async with open_client(
+            server.port, folder / "ca.pem", host="127.0.0.2"
+        ) as client:
+            server_address = await client.fetch("/server")
+            down = await client.fetch(f"/blocks?{DOWNLOADED_BLOCKS}")
+            return bytes(server_address.content), bytes(down.content)
+
+    address, content = asyncio.run(ask())
+    assert address == f"127.0.0.2 {server.port}".encode()
+    assert content == expected_blocks()
+
+
 def test_restarted_server_disowns_connections(
     tmp_path: Path, start_server: Callable[..., Any], free_port: int
 ) -> None:

@@ -24,7 +24,7 @@ from djserve.interfaces import ConnectionInfo
 from djserve.net.quic.engine import Engine
 from djserve.net.quic.ids import ID_LENGTH, ConnectionIds
 from djserve.net.quic.relay import NAME_LENGTH
-from djserve.net.quic.sockets import DatagramSender
+from djserve.net.quic.sockets import DatagramSocket
 from djserve.net.quic.transport import QUICTransport
 from djserve.net.sockets import socket_address
 
@@ -47,7 +47,6 @@ logging.getLogger("quic").setLevel(logging.WARNING)
 
 # Datagrams of one turn of the loop.
 _BATCH = 64
-_DATAGRAM_SIZE = 65536
 
 # Handshakes under way beyond which a client has to show that its address is its own
 # (RFC 9000 section 8.1): each costs some milliseconds and tens of kilobytes.
@@ -87,7 +86,7 @@ class QUICListener:
         self.loop = loop
         self._relay = relay
         self._sock = sock
-        self._sender = DatagramSender(sock)
+        self._datagrams = DatagramSocket(sock)
         self._configure = configure
         self._open_streams = open_streams
         self._stream_limit = stream_limit
@@ -106,8 +105,6 @@ class QUICListener:
         self._is_stopped = False
         self.address = socket_address(sock)
         """The address as bound: "127.0.0.1:8443"."""
-        name = sock.getsockname()
-        self._server: tuple[str, int] = (name[0], name[1])
         loop.add_reader(sock.fileno(), self._read)
 
     @property
@@ -143,7 +140,7 @@ class QUICListener:
 
     def send(self, datagrams: list[tuple[bytes, Any]]) -> None:
         """Send datagrams of a connection."""
-        self._sender.send(datagrams)
+        self._datagrams.send(datagrams)
 
     def open_receiver(self, transport: QUICTransport) -> StreamReceiver:
         """Have the streams of an established connection served."""
@@ -156,7 +153,8 @@ class QUICListener:
             "tls_version": _TLS_1_3,
             "cipher_suite": transport.engine.cipher_suite,
         }
-        info = ConnectionInfo(transport.client, self._server, tls, False, "h3")
+        server = self._datagrams.find_own_address(transport.engine.get_peer_address())
+        info = ConnectionInfo(transport.client, server, tls, False, "h3")
         return self._open_streams(transport, info)
 
     def failed(self, transport: QUICTransport) -> None:
@@ -198,7 +196,7 @@ class QUICListener:
             if self._begun >= _BEGUN_PER_TURN:
                 break
             try:
-                data, address = self._sock.recvfrom(_DATAGRAM_SIZE)
+                data, address = self._datagrams.receive()
             except (BlockingIOError, InterruptedError):
                 break
             except OSError:

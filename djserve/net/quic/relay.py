@@ -9,6 +9,7 @@ on any path.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
@@ -116,7 +117,7 @@ class Relay:
             raise
 
     def _add(self, file: str, server: str, data: bytes, client: Any) -> None:
-        place = "\n".join([server, *map(str, client)]).encode()
+        place = json.dumps((server, client)).encode()
         message = self._waiting.setdefault(file, bytearray())
         if len(message) + len(data) > _MESSAGE_SIZE:
             self._send(file, message)
@@ -166,8 +167,7 @@ def _split(message: bytes) -> Iterator[tuple[str, bytes, Any]]:
     while start < len(message):
         place_size, size = _PART.unpack_from(message, start)
         start += _PART.size
-        place = message[start : start + place_size].decode()
+        server, client = json.loads(message[start : start + place_size])
         start += place_size
-        server, host, *numbers = place.split("\n")
-        yield server, message[start : start + size], (host, *map(int, numbers))
+        yield server, message[start : start + size], tuple(client)
         start += size

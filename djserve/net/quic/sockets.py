@@ -5,9 +5,14 @@ from __future__ import annotations
 import logging
 import socket
 import struct
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from djserve.errors import ListenError
+from djserve.system import SYSTEM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger("djserve.net")
 
@@ -21,6 +26,14 @@ _MOST_SEGMENTS = 64
 _LONGEST_RUN = 65000
 
 _Datagrams = list[tuple[bytes, Any]]
+
+_LONGEST_DATAGRAM = 65536
+
+# Linux's option (ip(7)): the address that a datagram came to, or is to come from.
+_IP_PKTINFO = 8
+_OPTION_SPACE = 128
+_SIZES = {socket.IPPROTO_IP: 4, socket.IPPROTO_IPV6: 16}
+_WILDCARDS = ("0.0.0.0", "::")
 
 
 def open_datagram_socket(address: str, *, is_shared: bool = False) -> socket.socket:
@@ -63,15 +76,34 @@ def check_address(address: str, *, is_shared: bool) -> None:
     open_datagram_socket(address, is_shared=is_shared).close()
 
 
-class DatagramSender:
-    """Send datagrams on a socket. What the kernel has no room for is lost.
+class DatagramSocket:
+    """Receive and send datagrams on a socket, which stays its owner's.
 
-    Several of one size for one peer go out by one call, if the system can do that.
+    What the kernel has no room for is lost. Several of one size for one peer go out by
+    one call, if the system can do that.
+
+    On a socket of all addresses, a peer's address has one element more, in hexadecimal:
+    the address of this machine that it has asked. The answers come from that one.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._joins = _can_join(sock)
+        self._level, self._kind = _ask_for_addresses(sock)
+        self.receive: Callable[[], tuple[bytes, Any]] = partial(
+            sock.recvfrom, _LONGEST_DATAGRAM
+        )
+        """Return a datagram, and the peer's address. Raises OSError."""
+        if self._kind:
+            self.receive = self._receive_with_address
+
+    def find_own_address(self, peer: Any) -> tuple[str, int]:
+        """Return the address of this machine that a peer has asked."""
+        host, port = self._sock.getsockname()[:2]
+        if self._kind:
+            packed = bytes.fromhex(peer[-1])
+            host = socket.inet_ntop(self._sock.family, packed[: _SIZES[self._level]])
+        return host, port
 
     def send(self, datagrams: _Datagrams) -> None:
         """Send datagrams, in order."""
@@ -93,16 +125,56 @@ class DatagramSender:
 
     def _send_run(self, datagrams: _Datagrams, start: int, stop: int) -> None:
         data, address = datagrams[start]
-        if stop == start + 1:
+        is_run = stop > start + 1
+        if not (is_run or self._kind):
             self._sock.sendto(data, address)
             return
-        size = struct.pack("=H", len(data))
-        self._sock.sendmsg(
-            [data for data, _ in datagrams[start:stop]],
-            [(socket.IPPROTO_UDP, _UDP_SEGMENT, size)],
-            0,
-            address,
-        )
+        options: list[tuple[int, int, bytes]] = []
+        if self._kind:
+            *peer, own = address
+            options.append((self._level, self._kind, self._pack(own)))
+            address = tuple(peer)
+        if is_run:
+            size = struct.pack("=H", len(data))
+            options.append((socket.IPPROTO_UDP, _UDP_SEGMENT, size))
+        parts = [data for data, _ in datagrams[start:stop]]
+        self._sock.sendmsg(parts, options, 0, address)
+
+    def _receive_with_address(self) -> tuple[bytes, Any]:
+        data, options, _, address = self._sock.recvmsg(_LONGEST_DATAGRAM, _OPTION_SPACE)
+        for level, kind, value in options:
+            if (level, kind) == (self._level, self._kind):
+                return data, (*address, self._unpack(value).hex())
+        raise BlockingIOError("the kernel does not say what was asked")
+
+    def _unpack(self, value: bytes) -> bytes:
+        if self._level == socket.IPPROTO_IP:
+            # An interface, the local address, and that of the packet.
+            return value[4:8]
+        # A link's addresses are known on that link alone.
+        is_of_link = value[0] == 0xFE and value[1] & 0xC0 == 0x80
+        return value if is_of_link else value[:16] + bytes(4)
+
+    def _pack(self, own: str) -> bytes:
+        packed = bytes.fromhex(own)
+        if self._level == socket.IPPROTO_IP:
+            return bytes(4) + packed + bytes(4)
+        return packed
+
+
+def _ask_for_addresses(sock: socket.socket) -> tuple[int, int]:
+    """Have the kernel say which address was asked; return its option, (0, 0) for none.
+
+    An answer from another address, which the kernel would choose, is not taken.
+    """
+    host = sock.getsockname()[0]
+    if host not in _WILDCARDS or SYSTEM != "linux":
+        return 0, 0
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO
+    sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+    return socket.IPPROTO_IP, _IP_PKTINFO
 
 
 def find_run(datagrams: _Datagrams, start: int) -> int:

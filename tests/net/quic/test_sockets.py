@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 
 import pytest
 
 from djserve.errors import ListenError
 from djserve.net.quic.sockets import (
-    DatagramSender,
+    DatagramSocket,
     adopt_datagram_socket,
     check_address,
     find_run,
@@ -101,7 +102,7 @@ def receive_all(sock: socket.socket, count: int) -> list[bytes]:
 def test_datagrams_come_as_they_were_sent(joins: bool) -> None:
     sent = [bytes([number]) * size for number, size in enumerate([1200] * 40 + [7, 9])]
     with open_datagram_socket("127.0.0.1:0") as sock, open_peer() as peer:
-        sender = DatagramSender(sock)
+        sender = DatagramSocket(sock)
         sender._joins = sender._joins and joins
         sender.send([(data, peer.getsockname()) for data in sent])
 
@@ -120,6 +121,9 @@ class Refusing:
         self._is_full = is_full
 
     def setsockopt(self, *option: int) -> None: ...
+    def recvfrom(self, size: int) -> None: ...
+    def getsockname(self) -> tuple[str, int]:
+        return "127.0.0.1", 1
 
     def sendmsg(self, *message: object) -> None:
         raise OSError(5, "Input/output error")
@@ -134,7 +138,7 @@ class Refusing:
 
 def test_interface_that_cannot_gets_each_by_itself() -> None:
     sock = Refusing()
-    sender = DatagramSender(sock)  # type: ignore[arg-type]
+    sender = DatagramSocket(sock)  # type: ignore[arg-type]
     sender.send([(b"12", A), (b"34", A), (b"56", B), (b"78", A)])
     sender.send([(b"90", A)])
 
@@ -143,6 +147,44 @@ def test_interface_that_cannot_gets_each_by_itself() -> None:
 
 def test_what_has_no_room_is_lost() -> None:
     sock = Refusing(is_full=True)
-    DatagramSender(sock).send([(b"1", A), (b"12", A)])  # type: ignore[arg-type]
+    DatagramSocket(sock).send([(b"1", A), (b"12", A)])  # type: ignore[arg-type]
 
     assert sock.sent == []
+
+
+@pytest.mark.parametrize(
+    ("wildcard", "asked"), [("0.0.0.0", "127.0.0.2"), ("[::]", "::1")]
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_answer_comes_from_the_address_that_was_asked(
+    wildcard: str, asked: str, count: int
+) -> None:
+    with open_datagram_socket(f"{wildcard}:0") as sock:
+        port = sock.getsockname()[1]
+        datagrams = DatagramSocket(sock)
+        with socket.socket(sock.family, socket.SOCK_DGRAM) as peer:
+            # It takes nothing from any other address.
+            connect_or_skip(peer, asked, port)
+            peer.send(b"question")
+            select.select([sock], [], [], 120)
+            data, address = datagrams.receive()
+            assert data == b"question"
+            assert address[:-1] == peer.getsockname()
+            assert datagrams.find_own_address(address) == (asked, port)
+            answers = [bytes([number]) * 9 for number in range(count)]
+            datagrams.send([(answer, address) for answer in answers])
+            assert receive_all(peer, count) == answers
+
+
+def connect_or_skip(sock: socket.socket, host: str, port: int) -> None:
+    try:
+        sock.connect((host, port))
+    except OSError:
+        pytest.skip(f"This machine has no {host}")
+
+
+def test_own_address_of_a_socket_of_one() -> None:
+    with open_datagram_socket("127.0.0.1:0") as sock:
+        own = DatagramSocket(sock).find_own_address(("127.0.0.9", 5))
+
+        assert own == sock.getsockname()
