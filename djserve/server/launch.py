@@ -427,8 +427,10 @@ def import_websocket_beside(application: Application) -> threading.Thread | None
     """
     if _WEBSOCKET in sys.modules or not takes_websockets(application):
         return None
+    # Not a daemon, which Python stops in the midst of the import as it ends: what is
+    # imported after that would wait for the import's locks for ever.
     thread = threading.Thread(
-        target=_import_websocket, name="djserve-import", daemon=True
+        target=_import_websocket, name="djserve-import", daemon=False
     )
     thread.start()
     # In a child that was forked now, its import locks would stay locked for good.

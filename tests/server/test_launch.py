@@ -303,3 +303,23 @@ def test_fork_waits_for_the_import() -> None:
     subprocess.run(
         [sys.executable, "-W", "error", "-c", FORK], check=True, timeout=TIMEOUT
     )
+
+
+END = """
+from djserve.server import launch
+
+launch._WEBSOCKET = "lasting"
+launch.import_websocket_beside(lambda *args: None)
+"""
+
+
+def test_python_does_not_end_in_the_middle_of_the_import(tmp_path: Path) -> None:
+    """What imports at Python's end would wait for the thread's locks for ever."""
+    source = 'import time\ntime.sleep(0.5)\nopen("over", "w").close()\n'
+    (tmp_path / "lasting.py").write_text(source)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([".", *sys.path])}
+    subprocess.run(
+        [sys.executable, "-c", END], cwd=tmp_path, env=env, check=True, timeout=TIMEOUT
+    )
+
+    assert (tmp_path / "over").exists()
