@@ -236,13 +236,15 @@ def check_middleware(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     keeping = [path for path, keeps_nothing in divided if not keeps_nothing]
     if keeping:
         message = (
-            "All views take the asynchronous lane, as with Django's handler, so that "
-            f"there is one of each of these: {', '.join(keeping)}."
+            f"There is one of each of these: {', '.join(keeping)}. All views take the "
+            "asynchronous lane, as with Django's handler, unless both lanes can share "
+            "its attributes."
         )
         hint = (
-            "It seems to keep something in memory, and works in both modes. "
-            "Synchronous views are faster if it is derived from MiddlewareMixin with "
-            "hooks alone, keeps nothing, or is capable of one mode."
+            "It seems to keep something in memory, and works in both modes. The lanes "
+            "share a class that has no attribute but get_response when it is made. "
+            "Synchronous views are fast, too, if it is derived from MiddlewareMixin "
+            "with hooks alone, keeps nothing, or is capable of one mode."
         )
     else:
         paths = ", ".join(path for path, _ in divided)

@@ -32,7 +32,7 @@ lane of the request (``Fork``). Only if the modes differ is a second one made.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,7 +184,10 @@ class AsyncChain:
 class SyncChain:
     """The chain of the synchronous lane, from the stages of the other."""
 
-    def __init__(self, base: BaseHandler, stages: Iterable[Stage]) -> None:
+    def __init__(
+        self, base: BaseHandler, stages: Iterable[Stage], twins: Mapping[str, type]
+    ) -> None:
+        self._twins = twins
         self.view_middleware: list[Callable[..., Any]] = []
         self.template_response_middleware: list[Callable[..., Any]] = []
         self.exception_middleware: list[Callable[..., Any]] = []
@@ -213,7 +216,8 @@ class SyncChain:
             if stage.fork is not None:
                 stage.fork.sync_handler = handler
             else:
-                instance = make(stage.path, stage.factory, handler)
+                factory = self._twins.get(stage.path, stage.factory)
+                instance = make(stage.path, factory, handler)
                 if instance is None:
                     return
             self._inner, self._layers = instance, [Layer()]

@@ -69,7 +69,7 @@ from djserve.handlers.threads.asgiref_compat import inherits_threads
 from djserve.handlers.threads.hops import Hops, InheritedHops, LeasedHops
 from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.pool import ThreadPool
-from djserve.handlers.twins import make_twins
+from djserve.handlers.twins import make_twins, twins_of
 from djserve.instrumentation.spooled import note_refusal
 
 if TYPE_CHECKING:
@@ -176,7 +176,10 @@ class ASGIHandler(OriginalHandler):
         single = [stage for stage in chain.stages if not stage.serves_both_lanes]
         if not single:
             self._sync_handler = SyncHandler(self._stages)
-        elif not all(keeps_nothing(stage.factory) for stage in single):
+            return
+        kept = [stage for stage in single if not keeps_nothing(stage.factory)]
+        self._twins = twins_of(kept)
+        if self._twins is None:
             self._is_only_async = True
 
     def get_response(self, request: HttpRequest) -> HttpResponseBase:

@@ -69,8 +69,8 @@ class SyncHandler(OriginalHandler):
     """Answers as Django's handler does under WSGI, by the synchronous chain.
 
     An ``ASGIHandler`` for what agents replace in that class to take effect here too.
-    Without ``stages``, Django builds the chain, and makes each middleware; ``twins``
-    has the classes that it takes for those that exist already.
+    Without ``stages``, Django builds the chain, and makes each middleware. ``twins``
+    has the classes that stand in for those that exist already.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class SyncHandler(OriginalHandler):
             with standing_in(twins or {}):
                 self.load_middleware(is_async=False)
             return
-        chain = SyncChain(self, stages)
+        chain = SyncChain(self, stages, twins or {})
         hooks: Any = self
         hooks._view_middleware = chain.view_middleware
         hooks._template_response_middleware = chain.template_response_middleware

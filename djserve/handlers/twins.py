@@ -10,9 +10,10 @@ the dictionary of the first as its own, and differs only in what it calls.
 #
 # - What the middleware calls is in its attribute ``get_response`` and nowhere else. The
 #   twin's class has a descriptor of that name, which comes before the dictionary.
-# - Its code does the same in both lanes: it is called in the same mode, or it is
-#   nothing but hooks, which have no mode (``is_coalescible``). Then the marks of a mode
-#   that ``MiddlewareMixin`` leaves in the dictionary are hidden by descriptors, too.
+# - It knows no mode of its own. It is called in the same mode in both lanes, or it is
+#   nothing but hooks (``is_coalescible``), or its dictionary has nothing from which it
+#   could know the mode but what it calls and the usual marks. Those are hidden by
+#   descriptors as well, if the second lane calls it synchronously.
 # - It is found. Agents put their own objects around it; from what the first chain
 #   calls, everything that can be called is followed until each class has its instance.
 #
@@ -23,10 +24,10 @@ the dictionary of the first as its own, and differs only in what it calls.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from django.conf import settings
@@ -34,12 +35,15 @@ from django.core.handlers.base import BaseHandler
 from django.utils import module_loading
 from django.utils.module_loading import import_string
 
-from djserve.handlers.chain import choose_mode
+from djserve.handlers.chain import Stage, choose_mode
 from djserve.handlers.layers import is_coalescible
 from djserve.handlers.state import keeps_nothing
 
 MOST = 10_000
 """Objects that are looked at for the instances of a chain."""
+
+DEPTH = 4
+"""Steps from a middleware's attribute to a handler that it may hold."""
 
 _CALLED = "get_response"
 _MODES = {"async_mode": False, "_is_coroutine": None, "_is_coroutine_marker": None}
@@ -54,16 +58,29 @@ def make_twins(handler: BaseHandler) -> dict[str, type] | None:
     ``handler`` has loaded its middleware, asynchronously. None if there is one of which
     there can be no twin. Raises what importing a middleware raises.
     """
-    wanted = dict(_find_single())
-    if None in wanted.values():
-        return None
-    found = _find_instances(handler, [kind for kind in wanted.values() if kind])
-    twins = {
-        path: _make_twin(found[kind]) if kind in found else None
-        for path, kind in wanted.items()
-    }
-    made = {path: twin for path, twin in twins.items() if twin is not None}
-    return made if len(made) == len(twins) else None
+    wanted = [*_find_single()]
+    found = _find_instances(handler, [kind for _, kind, _ in wanted])
+    return _complete(
+        (path, found.get(kind), is_divided) for path, kind, is_divided in wanted
+    )
+
+
+def twins_of(stages: Iterable[Stage]) -> dict[str, type] | None:
+    """Return the same for stages that the lanes call in different modes."""
+    return _complete((stage.path, stage.instance, True) for stage in stages)
+
+
+def _complete(
+    instances: Iterable[tuple[str, Any, bool]],
+) -> dict[str, type] | None:
+    twins: dict[str, type] = {}
+    for path, instance, is_divided in instances:
+        is_one = settings.MIDDLEWARE.count(path) == 1
+        twin = _make_twin(instance, is_divided) if is_one else None
+        if twin is None:
+            return None
+        twins[path] = twin
+    return twins
 
 
 @contextmanager
@@ -87,30 +104,24 @@ def standing_in(twins: Mapping[str, type]) -> Iterator[None]:
             module.cached_import = original
 
 
-def _find_single() -> Iterator[tuple[str, type | None]]:
+def _find_single() -> Iterator[tuple[str, Any, bool]]:
     """Yield the path and class of each that may exist once only.
 
-    None for what is not a class, or would be called in different modes.
+    With each, whether the two lanes call it in different modes.
     """
     is_async, other = True, False
     for path in reversed(settings.MIDDLEWARE):
         middleware = import_string(path)
         is_async = choose_mode(path, middleware, is_async)
         other = choose_mode(path, middleware, other)
-        if keeps_nothing(middleware):
-            continue
-        is_same = is_async == other or is_coalescible(middleware)
-        is_one = settings.MIDDLEWARE.count(path) == 1
-        yield (
-            path,
-            middleware if type(middleware) is type and is_same and is_one else None,
-        )
+        if not keeps_nothing(middleware):
+            yield path, middleware, is_async != other
 
 
-def _find_instances(handler: BaseHandler, kinds: Iterable[type]) -> dict[type, Any]:
+def _find_instances(handler: BaseHandler, kinds: Iterable[Any]) -> dict[Any, Any]:
     """Return the instances of these classes that a handler's chain calls."""
-    wanted = {*kinds}
-    found: dict[type, Any] = {}
+    wanted = {kind for kind in kinds if isinstance(kind, type)}
+    found: dict[Any, Any] = {}
     hooks: Any = handler
     chain: list[Any] = [hooks._middleware_chain, *hooks._view_middleware]
     waiting = [
@@ -132,7 +143,7 @@ def _find_instances(handler: BaseHandler, kinds: Iterable[type]) -> dict[type, A
 
 def _parts(called: Any) -> Iterator[Any]:
     """Yield what something that can be called may call in turn."""
-    if isinstance(called, type):
+    if isinstance(called, (type, ModuleType)):
         return
     if isinstance(called, MethodType):
         yield called.__self__
@@ -149,16 +160,20 @@ def _parts(called: Any) -> Iterator[Any]:
     yield from getattr(called, "__dict__", {}).values()
 
 
-def _make_twin(instance: Any) -> type | None:
-    """Return a class whose one instance shares all attributes with this one."""
+def _make_twin(instance: Any, is_divided: bool) -> type | None:
+    """Return a class whose one instance shares all attributes with this one.
+
+    None if there can be no such twin. If ``is_divided``, the twin is synchronous.
+    """
     kind = type(instance)
     kept = getattr(instance, "__dict__", None)
-    if not isinstance(kept, dict) or hasattr(kind, _CALLED):
+    if type(kind) is not type or not isinstance(kept, dict) or hasattr(kind, _CALLED):
+        return None
+    if is_divided and not is_coalescible(kind) and kept.keys() - {_CALLED, *_MODES}:
         return None
     called = kept.get(_CALLED)
-    if called is None or any(
-        value is called for name, value in kept.items() if name != _CALLED
-    ):
+    others = [value for name, value in kept.items() if name != _CALLED]
+    if called is None or _leads_to(called, others):
         return None
 
     def make(cls: type, *args: Any, **kwargs: Any) -> Any:
@@ -171,13 +186,24 @@ def _make_twin(instance: Any) -> type | None:
         """It has been initialised: its attributes are those of the first."""
 
     members: dict[str, Any] = {"__new__": make, "__init__": do_nothing}
-    if is_coalescible(kind):
+    # Receivers of its signals may ask for the class.
+    members["__class__"] = _Fixed(kind)
+    if is_divided:
         members |= {name: _Fixed(value) for name, value in _MODES.items()}
     members |= {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
     try:
         return type(kind.__name__, (kind,), members)
     except TypeError:
         return None
+
+
+def _leads_to(called: Any, values: Sequence[Any]) -> bool:
+    """Return whether any of these, or what they are made of, is what is called."""
+    for _ in range(DEPTH):
+        if any(value is called for value in values):
+            return True
+        values = [part for value in values for part in _parts(value)]
+    return False
 
 
 class _Fixed:

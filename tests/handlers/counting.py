@@ -1,6 +1,6 @@
-"""A project with Sentry whose middleware count: its program prints what they know.
+"""A project whose middleware count: its program prints what they know.
 
-Run as a program, since what Sentry replaces stays replaced.
+Run as a program, with Sentry or without: what that replaces stays replaced.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import json
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import django
 import sentry_sdk
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
@@ -66,6 +68,48 @@ class HidesItsHandler(CountingCalls):
         self.also = get_response
 
 
+class HidesItDeeply(CountingCalls):
+    """Calls by a function that another object has."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        super().__init__(get_response)
+        self.retry = partial(lambda request: get_response(request))
+
+
+class KnowsBothModes:
+    """Counts in both modes, which it learns from what it calls, by itself."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+        MADE.append("both")
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if iscoroutinefunction(self):
+            return self.__acall__(request)
+        return self.mark(self.get_response(request))
+
+    async def __acall__(self, request: HttpRequest) -> Any:
+        return self.mark(await self.get_response(request))
+
+    def mark(self, response: Any) -> Any:
+        self.count = getattr(self, "count", 0) + 1
+        response["X-Both"] = f"{self.count} {self.__class__ is KnowsBothModes}"
+        return response
+
+
+class RemembersItsMode(KnowsBothModes):
+    """Keeps its mode where a twin would find that of the other lane."""
+
+    def __init__(self, get_response: Any) -> None:
+        super().__init__(get_response)
+        self.is_async = iscoroutinefunction(get_response)
+
+
 def sync_view(request: HttpRequest) -> HttpResponse:
     is_loop = threading.current_thread() is threading.main_thread()
     return HttpResponse("loop" if is_loop else "thread")
@@ -109,7 +153,7 @@ async def get(application: Any, url: str) -> dict[str, Any]:
     return fields
 
 
-async def main(names: list[str]) -> None:
+async def main() -> None:
     application = ASGIHandler()
     answers = [
         await get(application, url)
@@ -122,13 +166,14 @@ async def main(names: list[str]) -> None:
 if __name__ == "__main__":
     settings.configure(
         ALLOWED_HOSTS=["*"],
-        MIDDLEWARE=[f"tests.handlers.counting.{name}" for name in sys.argv[1:]],
+        MIDDLEWARE=[f"tests.handlers.counting.{name}" for name in sys.argv[2:]],
         ROOT_URLCONF="tests.handlers.counting",
     )
-    sentry_sdk.init(dsn="http://key@127.0.0.1:9/1", traces_sample_rate=1.0)
-    sentry_sdk.get_client().transport = None
+    if sys.argv[1] == "sentry":
+        sentry_sdk.init(dsn="http://key@127.0.0.1:9/1", traces_sample_rate=1.0)
+        sentry_sdk.get_client().transport = None
     # Not __main__, whose list would be another.
     from tests.handlers import counting
 
     django.setup()
-    asyncio.run(counting.main(sys.argv[1:]))
+    asyncio.run(counting.main())

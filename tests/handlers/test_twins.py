@@ -19,10 +19,10 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(*names: str) -> Any:
+def run(*names: str, agent: str = "sentry") -> Any:
     """Return what the program says of two requests of each kind of view."""
     finished = subprocess.run(
-        [sys.executable, "-m", "tests.handlers.counting", *names],
+        [sys.executable, "-m", "tests.handlers.counting", agent, *names],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -51,8 +51,31 @@ def test_table_of_both_lanes_is_one() -> None:
     assert found["lane"] == "both"
 
 
-def test_one_without_a_twin_exists_once_and_has_the_asynchronous_lane() -> None:
-    found = run("HidesItsHandler")
+@pytest.mark.parametrize("agent", ["sentry", "none"])
+def test_one_of_both_modes_counts_the_requests_of_both_lanes(agent: str) -> None:
+    found = run("KnowsBothModes", "CountingHooks", agent=agent)
+
+    fields = [answer["X-Both"] for answer in found["answers"]]
+    assert fields == ["1 True", "2 True", "3 True", "4 True"]
+    assert sorted(found["made"]) == ["both", "hooks"]
+    assert found["lane"] == "both"
+
+
+@pytest.mark.parametrize("agent", ["sentry", "none"])
+def test_one_that_remembers_its_mode_has_no_twin(agent: str) -> None:
+    found = run("RemembersItsMode", agent=agent)
+
+    fields = [answer["X-Both"] for answer in found["answers"]]
+    assert fields == ["1 False", "2 False", "3 False", "4 False"]
+    assert found["made"] == ["both"]
+    assert found["lane"] == "asynchronous"
+
+
+@pytest.mark.parametrize("name", ["HidesItsHandler", "HidesItDeeply"])
+def test_one_without_a_twin_exists_once_and_has_the_asynchronous_lane(
+    name: str,
+) -> None:
+    found = run(name)
 
     tables = [json.loads(answer["X-Calls"]) for answer in found["answers"]]
     assert tables[-1] == {"/async/": 2, "/sync/": 2}
