@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # RFC 8446 section 5.1.
-_HEADER_SIZE = 5
+HEADER_SIZE = 5
 
 EMPTY_LIMIT = 32
 """Records without data that a peer may send; peers update keys every 2^24 records."""
 
-_DATA_PER_EMPTY = 16 * 1024
+DATA_PER_EMPTY = 16 * 1024
 
 
 class TooManyEmptyRecords(ssl.SSLError):
@@ -92,8 +92,8 @@ class RecordGate:
         if not missing:
             if not source.pending:
                 return False
-            header = self._header + source.read(_HEADER_SIZE - len(self._header))
-            if len(header) < _HEADER_SIZE:
+            header = self._header + source.read(HEADER_SIZE - len(self._header))
+            if len(header) < HEADER_SIZE:
                 self._header = header
                 return False
             self._header = b""
@@ -115,5 +115,5 @@ class RecordGate:
     def _note_empty(self) -> None:
         self._is_whole = False
         self._empty += 1
-        if self._empty > EMPTY_LIMIT + self._data_size // _DATA_PER_EMPTY:
+        if self._empty > EMPTY_LIMIT + self._data_size // DATA_PER_EMPTY:
             raise TooManyEmptyRecords

@@ -24,6 +24,7 @@ from djserve.net.address import TCPAddress, UnixAddress
 from djserve.net.sockets import unix_path
 from djserve.net.tls import pyopenssl_extension
 from djserve.net.twisted.proxied import judge_headers
+from djserve.net.twisted.records import bound_records
 from djserve.net.twisted.transport import StreamTransport, host_and_port
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class EndpointConnection(Protocol):
             self._open()
             return
         judge_headers(self.transport)
+        bound_records(self.transport)
         self._deadline = self.factory.reactor.callLater(
             self.factory.handshake_timeout, self.transport.abortConnection
         )

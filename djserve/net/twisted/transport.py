@@ -53,6 +53,7 @@ from zope.interface import (  # type: ignore[import-untyped]
 
 from djserve.net.sockets import get_option, reset_on_close, set_option
 from djserve.net.twisted.producers import ProducerAdapter
+from djserve.net.twisted.records import bound_records
 from djserve.postponed import postponed_call
 
 if TYPE_CHECKING:
@@ -418,6 +419,8 @@ def start_tls(
     )
     directlyProvides(stream, interfaces.ISSLTransport)
     layer.makeConnection(_BelowTLS(stream))
+    if not is_client:
+        bound_records(layer)
     if producer is not None:
         stream.registerProducer(producer, streaming)
 
