@@ -15,6 +15,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+resource: Any
+try:
+    import resource
+except ImportError:  # pragma: no cover - Windows has no such limit
+    resource = None
+
 CAN_FORK = hasattr(os, "fork")
 """Whether processes can be forked, and with that be workers: not on Windows."""
 
@@ -46,6 +52,23 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a block device"),
 )
+
+
+_LEAST_FILES = 8
+
+
+def descriptor_limit() -> int | None:
+    """Return how many descriptors this process may have; None for no limit."""
+    if resource is None:
+        return None
+    soft: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def open_file_limit() -> int | None:
+    """Return how many files may stay open for clients that do not read."""
+    descriptors = descriptor_limit()
+    return None if descriptors is None else max(_LEAST_FILES, descriptors // 40)
 
 
 def _file_kind(mode: int) -> str:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from djserve import system
 from djserve.system import (
     READ,
     WRITE,
     _seek_and_read,
+    open_file_limit,
     open_regular,
     read_at,
     read_regular,
@@ -156,3 +158,14 @@ def test_missing_file_is_made_on_request(tmp_path: Path) -> None:
     os.close(open_regular(path, WRITE | os.O_CREAT, 0o600))
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "files"), [(None, None), (64, 8), (1024, 25), (1_000_000, 25_000)]
+)
+def test_few_files_stay_open_for_clients_that_do_not_read(
+    descriptors: int | None, files: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "descriptor_limit", lambda: descriptors)
+
+    assert open_file_limit() == files

@@ -25,6 +25,7 @@ from django.http import FileResponse, HttpResponseBase
 from django.http.response import ResponseHeaders
 from django.utils.http import parse_http_date_safe
 
+from djserve.asgi.files import NamedFile
 from djserve.files.answers import choose_part
 from djserve.handlers.threads.hops import Hops
 from djserve.handlers.threads.mailbox import Mailbox
@@ -298,18 +299,20 @@ def plan_file(scope: Scope, response: HttpResponseBase) -> Message | None:
         return None
     extensions = scope.get("extensions") or ()
     part = answer_range(scope, response, count)
+    path = _path_of(file, status) if extensions else None
     if part is not None:
         offset += part.start
         count = len(part)
         response.streaming_content = _read_part(file, offset, count, response)
         if not count:
             return None
-    elif PATHSEND in extensions and offset == 0:
-        path = _path_of(file, status)
-        if path is not None:
-            return {"type": PATHSEND, "path": path}
+    elif PATHSEND in extensions and offset == 0 and path is not None:
+        # The server opens it anew: one descriptor for each is enough.
+        file.close()
+        return {"type": PATHSEND, "path": path}
     if ZEROCOPYSEND in extensions:
-        return {"type": ZEROCOPYSEND, "file": file, "offset": offset, "count": count}
+        sent = file if path is None else NamedFile(file, path, status)
+        return {"type": ZEROCOPYSEND, "file": sent, "offset": offset, "count": count}
     return None
 
 

@@ -1,4 +1,4 @@
-"""File descriptors: how many a process may have, and whether any are left."""
+"""File descriptors: as many as the system lets be, and whether any are left."""
 
 from __future__ import annotations
 
@@ -18,25 +18,10 @@ except ImportError:  # pragma: no cover - Windows has no such limit
 logger = logging.getLogger("djserve.net")
 
 _LOG_INTERVAL = 60.0
-_LEAST_FILES = 8
 _SHORTAGES = {
     errno.EMFILE: "the process has as many as it may have (RLIMIT_NOFILE, ulimit -n)",
     errno.ENFILE: "the system has as many as it may have (fs.file-max)",
 }
-
-
-def descriptor_limit() -> int | None:
-    """Return how many descriptors this process may have; None for no limit."""
-    if resource is None:
-        return None
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if soft == resource.RLIM_INFINITY else soft
-
-
-def open_file_limit() -> int | None:
-    """Return how many files may stay open for clients that do not read."""
-    descriptors = descriptor_limit()
-    return None if descriptors is None else max(_LEAST_FILES, descriptors // 40)
 
 
 def raise_descriptor_limit() -> None:

@@ -48,9 +48,9 @@ from djserve.errors import ProtocolError
 from djserve.files.exchange import FileExchange, FileService
 from djserve.files.media_types import guess_content_type
 from djserve.files.table import File, Folder, represent
-from djserve.net.descriptors import open_file_limit
 from djserve.protocols.headers import encode_fields
 from djserve.responses.filter import ResponseFilter
+from djserve.system import open_file_limit
 
 if TYPE_CHECKING:
     import asyncio

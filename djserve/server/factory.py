@@ -50,7 +50,6 @@ from djserve.instrumentation.events import format_client
 from djserve.instrumentation.limits import note_limit
 from djserve.instrumentation.notes import take_notes
 from djserve.instrumentation.request_id import name_request
-from djserve.net.descriptors import descriptor_limit, open_file_limit
 from djserve.net.sockets import has_input, reset_connection, shorten_queues
 from djserve.protocols.http1.connection import HTTP1Connection, HTTP1Service
 from djserve.protocols.http1.response import PartTiming, ResponseDefaults
@@ -63,6 +62,7 @@ from djserve.server.reading import ReadingQueue
 from djserve.server.records import WebSocketEntry, choose_finish, record_refusal
 from djserve.server.redirect import Redirect, RedirectExchange
 from djserve.server.streams import AddedFields, NotedStream
+from djserve.system import descriptor_limit, open_file_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

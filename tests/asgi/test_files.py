@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from djserve.asgi.files import PIECE_SIZE, FileRange
+from djserve.asgi import files as module
+from djserve.asgi.files import PIECE_SIZE, FileRange, NamedFile
 from djserve.errors import ApplicationError
 from tests.support.descriptors import open_descriptors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from djserve.asgi.types import Message
@@ -218,3 +221,110 @@ def test_pieces_are_sent_one_at_a_time_and_the_last_says_so(
 
     asyncio.run(run())
     assert sent == [(PIECE_SIZE, True), (1, more)]
+
+
+Pieces = list[bytes]
+
+
+class SlowClient:
+    """Take pieces, and count at each how often the file is open.
+
+    ``before_second`` comes between the first two.
+    """
+
+    def __init__(
+        self, path: Path, before_second: Callable[[], object] = lambda: None
+    ) -> None:
+        self.pieces: Pieces = []
+        self.open: list[int] = []
+        self._path = path
+        self._before_second = before_second
+
+    async def send(self, message: Message) -> None:
+        self.pieces.append(message["body"])
+        links = [link for _, link in open_descriptors()]
+        self.open.append(links.count(str(self._path)))
+        if len(self.pieces) == 1:
+            self._before_second()
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    path = tmp_path / "large"
+    path.write_bytes(os.urandom(2 * PIECE_SIZE + 1))
+    return path
+
+
+@pytest.fixture
+def few_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_open_limit", lambda: 1)
+
+
+def send_by_path(path: Path, client: SlowClient, beside: int = 1) -> None:
+    """Send a file while others are held open."""
+
+    async def run() -> None:
+        with contextlib.ExitStack() as stack:
+            for _ in range(beside):
+                stack.enter_context(await FileRange.open(str(path)))
+            with await FileRange.open(str(path)) as file:
+                await file.send_pieces(client.send, False)
+
+    asyncio.run(run())
+
+
+def test_file_is_closed_between_pieces_if_many_are_open(
+    large: Path, few_may_be_open: None
+) -> None:
+    alone, third = SlowClient(large), SlowClient(large)
+    send_by_path(large, alone, beside=0)
+    send_by_path(large, third, beside=2)
+
+    assert b"".join(alone.pieces) == b"".join(third.pieces) == large.read_bytes()
+    assert alone.open == [1, 1, 1]
+    # The two beside it are open, and it is not.
+    assert third.open == [2, 2, 2]
+    assert FileRange.open_count == 0
+
+
+@pytest.mark.parametrize("change", ["replaced", "gone"])
+def test_closed_file_is_not_taken_for_another(
+    large: Path, few_may_be_open: None, change: str
+) -> None:
+    def act() -> None:
+        large.rename(large.with_name("elsewhere"))
+        if change == "replaced":
+            large.write_bytes(bytes(3 * PIECE_SIZE))
+
+    client = SlowClient(large, act)
+    expected = large.read_bytes()[:PIECE_SIZE]
+
+    with pytest.raises((ApplicationError, FileNotFoundError)):
+        send_by_path(large, client)
+    assert client.pieces == [expected]
+    assert FileRange.open_count == 0
+
+
+def test_file_of_a_message_is_closed_only_if_it_can_be_found_again(
+    large: Path, few_may_be_open: None
+) -> None:
+    async def run(file: Any) -> bytes:
+        client = SlowClient(large)
+        message = {"file": file, "offset": 5, "count": 2 * PIECE_SIZE}
+        with (
+            await FileRange.open(str(large)),
+            FileRange.of_message(message) as part,
+        ):
+            await part.send_pieces(client.send, False)
+        return b"".join(client.pieces)
+
+    expected = large.read_bytes()[5 : 5 + 2 * PIECE_SIZE]
+    with large.open("rb") as opened:
+        assert asyncio.run(run(opened)) == expected
+        assert not opened.closed
+    with large.open("rb") as opened:
+        named = NamedFile(opened, str(large), os.fstat(opened.fileno()))
+        assert named.tell() == 0
+        assert asyncio.run(run(named)) == expected
+        assert opened.closed
+    assert FileRange.open_count == 0

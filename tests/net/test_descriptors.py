@@ -12,19 +12,15 @@ from typing import Any
 
 import pytest
 
-from djserve.net import descriptors as module
-from djserve.net.descriptors import (
-    DescriptorWatch,
-    descriptor_limit,
-    open_file_limit,
-    raise_descriptor_limit,
-)
+from djserve.net.descriptors import DescriptorWatch, raise_descriptor_limit
+from djserve.system import descriptor_limit
 from tests.support.logs import own_messages
 
 # In a process without a limit to speak of, everything else would be in the way.
 RAISE = """
 import json, logging, resource, sys
-from djserve.net.descriptors import descriptor_limit, raise_descriptor_limit
+from djserve.net.descriptors import raise_descriptor_limit
+from djserve.system import descriptor_limit
 logging.basicConfig(level=logging.DEBUG, format="%(message)s")
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200))
@@ -99,14 +95,3 @@ def test_other_trouble_is_not_a_shortage(
     DescriptorWatch().tick(1.0)
 
     assert own_messages(caplog) == []
-
-
-@pytest.mark.parametrize(
-    ("descriptors", "files"), [(None, None), (64, 8), (1024, 25), (1_000_000, 25_000)]
-)
-def test_few_files_stay_open_for_clients_that_do_not_read(
-    descriptors: int | None, files: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "descriptor_limit", lambda: descriptors)
-
-    assert open_file_limit() == files
