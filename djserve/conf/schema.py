@@ -13,7 +13,6 @@ from dataclasses import field
 from djserve.conf.declaration import setting
 from djserve.conf.schema_files import CompressionConfig as CompressionConfig
 from djserve.conf.schema_files import FilesConfig as FilesConfig
-from djserve.conf.schema_http3 import HTTP3Config as HTTP3Config
 from djserve.conf.schema_https import ACMEConfig as ACMEConfig
 from djserve.conf.schema_https import RedirectConfig as RedirectConfig
 from djserve.conf.schema_process import DrainConfig as DrainConfig
@@ -239,6 +238,20 @@ class HTTP2Config(Values, kw_only=True):
         20.0,
         "Seconds to wait for the answer before the connection is closed.",
         minimum=0.05,
+    )
+
+
+class HTTP3Config(Values, kw_only=True):
+    """HTTP/3"""
+
+    http3: bool = setting(
+        False,
+        "Serve HTTP/3 as well, on the UDP port of each address with TLS; needs the "
+        "package extra http3. The limits of HTTP/2 hold for it.",
+    )
+    webtransport: bool = setting(
+        False,
+        "Offer WebTransport sessions over HTTP/3 to the application (experimental).",
     )
 
 
