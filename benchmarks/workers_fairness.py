@@ -15,7 +15,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from benchmarks.paced import Work, run_paced
 from benchmarks.processes import BenchmarkError
@@ -29,11 +29,13 @@ REQUEST = b"GET /async/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 def held_connections(port: int, count: int) -> Iterator[list[socket.socket]]:
     """Open connections at the same time; each has had an answer when all are there."""
     with ExitStack() as stack:
-        opened = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), TIMEOUT))
-            for _ in range(count)
-        ]
+        opened = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in opened:
+            each.setblocking(False)
+            with suppress(BlockingIOError):
+                each.connect(("127.0.0.1", port))
+        for each in opened:
+            each.settimeout(TIMEOUT)
             each.sendall(REQUEST)
         for each in opened:
             if not each.recv(65536).startswith(b"HTTP/1.1 200"):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
     from weakref import WeakSet
 
+    from djserve.net.courtesy import Courtesy
+
     Opening: TypeAlias = WeakSet[Any]
     """What stands for a connection from its acceptance until it is open or fails."""
 
@@ -35,6 +37,7 @@ def accept_connections(
     ssl_context: ssl.SSLContext | None = None,
     handshake_timeout: float = 10.0,
     opening: Opening | None = None,
+    courtesy: Courtesy | None = None,
 ) -> Callable[[], None]:
     """Accept connections from a listening socket once the loop runs.
 
@@ -43,7 +46,8 @@ def accept_connections(
     connections alone. The loop need not run yet.
 
     ``opening`` gets what is in its TLS handshake. Its protocols are made one for each
-    then, and leave it when they are connected.
+    then, and leave it when they are connected. ``courtesy`` is told of each connection
+    that is accepted.
     """
     options = tls_options(ssl_context, handshake_timeout)
     # An adopted socket may still be blocking.
@@ -52,10 +56,15 @@ def accept_connections(
         sock.listen(backlog)
         opener = Opener(loop, options, opening)
         return AcceptLoop(
-            loop, sock, lambda connection, _: opener.open(connection, build_protocol)
+            loop,
+            sock,
+            lambda connection, _: opener.open(connection, build_protocol),
+            courtesy,
         ).close
     if ssl_context is not None and opening is not None:
         build_protocol = _noting(build_protocol, opening)
+    if courtesy is not None:
+        build_protocol = _sharing(build_protocol, courtesy)
     server: asyncio.Server = _result_of(
         loop.create_server(build_protocol, sock=sock, backlog=backlog, **options)
     )
@@ -88,6 +97,19 @@ def _noting(
     return build
 
 
+def _sharing(
+    build_protocol: Callable[[], asyncio.BaseProtocol], courtesy: Courtesy
+) -> Callable[[], asyncio.BaseProtocol]:
+    """Tell ``courtesy`` of each protocol that is made: uvloop accepts by itself."""
+    connection_accepted = courtesy.connection_accepted
+
+    def build() -> asyncio.BaseProtocol:
+        connection_accepted()
+        return build_protocol()
+
+    return build
+
+
 def _result_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine that waits for nothing, without a task and a running loop.
 
@@ -107,7 +129,8 @@ class AcceptLoop:
 
     It is called with each connection and its peer's address. asyncio's own
     ``create_server`` is not used: out of file descriptors, 3.11 to 3.13 log one error
-    and set one timer for each place in the backlog, every second.
+    and set one timer for each place in the backlog, every second. With ``courtesy``
+    one connection is accepted in a turn, and many without.
     """
 
     def __init__(
@@ -115,8 +138,11 @@ class AcceptLoop:
         loop: AbstractEventLoop,
         sock: socket.socket,
         accepted: Callable[[socket.socket, Any], object],
+        courtesy: Courtesy | None = None,
     ) -> None:
         self._loop = loop
+        self._courtesy = courtesy
+        self._batch = _ACCEPT_BATCH if courtesy is None else 1
         self._sock = sock
         self._accepted = accepted
         self._retry: asyncio.TimerHandle | None = None
@@ -133,7 +159,7 @@ class AcceptLoop:
             self._sock.close()
 
     def _accept(self) -> None:
-        for _ in range(_ACCEPT_BATCH):
+        for _ in range(self._batch):
             try:
                 connection, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
@@ -145,6 +171,8 @@ class AcceptLoop:
                     return
             else:
                 connection.setblocking(False)
+                if self._courtesy is not None:
+                    self._courtesy.connection_accepted()
                 self._accepted(connection, address)
 
     def _pause(self, error: OSError) -> None:

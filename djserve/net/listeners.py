@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from djserve.interfaces import OpenConnection
     from djserve.net.acceptor import Opening
+    from djserve.net.courtesy import Courtesy
     from djserve.net.main_loop import Runner
     from djserve.net.proxy_protocol import ProxyHeader
 
@@ -122,6 +123,7 @@ async def open_listeners(
     alpn: Sequence[str] = ("http/1.1",),
     unix_file: UnixFile = (0o666, (-1, -1)),
     trusts_proxy: TrustsProxy | None = None,
+    courtesy: Courtesy | None = None,
 ) -> list[Listener]:
     """Listen on an address and hand every connection to ``open_connection``.
 
@@ -130,7 +132,8 @@ async def open_listeners(
     these, ``alpn`` is what is offered to TLS clients. ``unix_file`` is the mode and the
     owner's ids of a unix socket's file. With ``trusts_proxy``, connections from the
     hosts that it is true for ("" for a unix socket) begin with the PROXY protocol.
-    Raises ListenError.
+    ``courtesy`` is told of each connection that is accepted, but for those of endpoint
+    strings. Raises ListenError.
 
     ``open_connection`` gets the loop's own transport. Its ``pause_reading`` has effect
     after ``open_connection`` has returned. A true result of ``eof_received`` keeps a
@@ -163,6 +166,7 @@ async def open_listeners(
             unlink=isinstance(address, UnixAddress),
             is_shared=isinstance(address, FDAddress),
             trusts_proxy=trusts_proxy,
+            courtesy=courtesy,
         )
         for sock in open_sockets(
             address, backlog=backlog, mode=unix_file[0], owner=unix_file[1]
@@ -181,6 +185,7 @@ def open_listener_on(
     unlink: bool = False,
     is_shared: bool = True,
     trusts_proxy: TrustsProxy | None = None,
+    courtesy: Courtesy | None = None,
 ) -> Listener:
     """Take over a listening socket that is bound already: a worker's, for example.
 
@@ -202,6 +207,7 @@ def open_listener_on(
             ssl_context=ssl_context,
             handshake_timeout=handshake_timeout,
             opening=opening,
+            courtesy=courtesy,
         )
     else:
         close_socket = ProxiedListener(
@@ -212,6 +218,7 @@ def open_listener_on(
             tls_options(ssl_context, handshake_timeout),
             handshake_timeout,
             opening,
+            courtesy,
         ).close
 
     def close() -> None:

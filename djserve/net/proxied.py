@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djserve.net.acceptor import Opening
+    from djserve.net.courtesy import Courtesy
 
     BuildProtocol = Callable[[ProxyHeader | None], asyncio.BaseProtocol]
 
@@ -36,7 +37,8 @@ class ProxiedListener:
 
     It is called with the peer's address, "" for a unix socket's. ``build_protocol`` is
     called with the header, None for a peer that sends none. ``options`` are for
-    ``connect_accepted_socket``. ``opening`` has those that are not open yet.
+    ``connect_accepted_socket``. ``opening`` has those that are not open yet, and
+    ``courtesy`` is told of all.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class ProxiedListener:
         options: dict[str, Any],
         timeout: float,
         opening: Opening | None = None,
+        courtesy: Courtesy | None = None,
     ) -> None:
         self._loop = loop
         self._build_protocol = build_protocol
@@ -55,7 +58,7 @@ class ProxiedListener:
         self._timeout = timeout
         self._opening: Opening = WeakSet() if opening is None else opening
         self._opener = Opener(loop, options, self._opening)
-        self._accepting = AcceptLoop(loop, sock, self._accepted)
+        self._accepting = AcceptLoop(loop, sock, self._accepted, courtesy)
 
     def close(self) -> None:
         """Accept nothing more; what was accepted goes on."""

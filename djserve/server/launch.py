@@ -118,13 +118,15 @@ class Watch(Values):
 
     ``on_ready`` is called once every address accepts connections. Figures are kept on
     ``board``, if there is one. ``around`` is put around the application. A supervisor
-    gives the server its UDP sockets later.
+    gives the server its UDP sockets later. With siblings, other processes accept from
+    the same sockets.
     """
 
     on_ready: Callable[[Server], None]
     board: Board | None = None
     around: Callable[[Application], Application] = lambda application: application
     is_supervisor: bool = False
+    has_siblings: bool = False
 
 
 def launch(
@@ -315,6 +317,7 @@ def _open_server(
             files=files,
             on_ready=on_ready,
             has_supervisor=watch.is_supervisor,
+            has_siblings=watch.has_siblings,
         )
 
 

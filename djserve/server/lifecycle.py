@@ -44,6 +44,7 @@ from djserve.asgi.outcomes import is_real_interrupt
 from djserve.asgi.scope import ScopeBuilder
 from djserve.errors import ConfigError, LifespanError, ListenError
 from djserve.net.binding import unix_file
+from djserve.net.courtesy import Courtesy
 from djserve.net.descriptors import DescriptorWatch
 from djserve.net.forks import ForkGuard
 from djserve.net.listeners import Listener, open_listeners
@@ -93,6 +94,7 @@ class Server:
     """Serve one application with one configuration, once.
 
     ``on_ready`` is called with this server when every address accepts connections.
+    With siblings, other processes accept from the same sockets.
     """
 
     def __init__(
@@ -106,9 +108,11 @@ class Server:
         files: FileTable | None = None,
         on_ready: Callable[[Server], None] | None = None,
         has_supervisor: bool = False,
+        has_siblings: bool = False,
     ) -> None:
         self._config = config
         self._has_supervisor = has_supervisor
+        self._has_siblings = has_siblings
         self._runner = runner
         self._loop = runner.loop
         self._on_ready = on_ready
@@ -308,6 +312,7 @@ class Server:
             alpn=alpn,
             unix_file=unix_file(config.unix_sockets),
             trusts_proxy=_trusts_proxy(config.proxy),
+            courtesy=Courtesy(self._count_held) if self._has_siblings else None,
         )
         try:
             for address in config.bind.bind:
@@ -365,6 +370,9 @@ class Server:
     async def _drain(self) -> None:
         await self._factory.drain(self._count_opening)
         await self._calls.wait(self._config.lifecycle.shutdown_timeout)
+
+    def _count_held(self) -> int:
+        return self.connection_count + self._count_opening()
 
     def _count_opening(self) -> int:
         listeners = (*self.listeners, *self._redirecting)

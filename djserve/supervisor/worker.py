@@ -23,6 +23,7 @@ from djserve.server.launch import Watch, prepare_loop, serve_application
 from djserve.server.lifecycle import ExitCode
 from djserve.server.monitor import Heartbeat
 from djserve.server.probes import answer_in_front
+from djserve.supervisor.inheritance import count_workers
 from djserve.supervisor.inspection import inspect_calls
 from djserve.supervisor.messages import (
     CallsReported,
@@ -116,7 +117,13 @@ def run_worker(
                     os.close(number)
                 link.server_ready(server)
 
-            watch = Watch(server_ready, board, link.put_around, is_supervisor=True)
+            watch = Watch(
+                server_ready,
+                board,
+                link.put_around,
+                is_supervisor=True,
+                has_siblings=count_workers(config.workers.workers) > 1,
+            )
             signals = (signal.SIGTERM,)
             try:
                 return serve_application(

@@ -8,13 +8,14 @@ import resource
 import socket
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from djserve.net import acceptor
 from djserve.net.acceptor import accept_connections
 from djserve.net.address import TCPAddress
+from djserve.net.courtesy import Courtesy
 from djserve.net.main_loop import new_event_loop
 from djserve.net.sockets import open_sockets
 from djserve.net.twisted.reactor import Reactor
@@ -82,6 +83,49 @@ def test_accepting_begins_before_the_loop_runs(is_uvloop: bool) -> None:
     loop.run_until_complete(settle())
     loop.close()
     assert data == b"hello"
+
+
+class CountingCourtesy(Courtesy):
+    """One that counts, and notes how many connections there were each time."""
+
+    def __init__(self, count_held: Callable[[], int]) -> None:
+        super().__init__(count_held)
+        self.found: list[int] = []
+        self._count = count_held
+
+    def connection_accepted(self) -> None:
+        self.found.append(self._count())
+
+
+@pytest.mark.parametrize("is_uvloop", [True, False], ids=["uvloop", "asyncio"])
+def test_courtesy_is_told_of_connections_one_by_one(is_uvloop: bool) -> None:
+    made: list[object] = []
+
+    class Held(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            made.append(transport)
+
+    async def all_made() -> None:
+        await wait_until(lambda: len(made) == 8)
+        for transport in made:
+            cast("asyncio.Transport", transport).abort()
+        close()
+        await settle()
+
+    loop = new_event_loop(prefer_uvloop=is_uvloop)
+    sock, port = open_socket()
+    courtesy = CountingCourtesy(lambda: len(made))
+    close = accept_connections(loop, sock, Held, backlog=50, courtesy=courtesy)
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            address = ("127.0.0.1", port)
+            stack.enter_context(socket.create_connection(address, 60))
+        loop.run_until_complete(all_made())
+    loop.close()
+
+    assert len(courtesy.found) == 8
+    # Each is known to be there, or nearly so, when the next is accepted.
+    assert all(0 <= i - found <= 3 for i, found in enumerate(courtesy.found))
 
 
 def test_listener_survives_a_shortage_of_descriptors(

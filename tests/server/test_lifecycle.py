@@ -22,8 +22,10 @@ from djserve.conf.schema import (
     ServerConfig,
     TLSConfig,
 )
+from djserve.net.courtesy import Courtesy
 from djserve.net.twisted.reactor import Reactor
 from djserve.protocols.http1.connection import HTTP1Connection
+from djserve.server import lifecycle
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from tests.support.logs import own_records
 from tests.support.waiting import PATIENCE
@@ -76,7 +78,9 @@ class Site:
 class Running:
     """A server that runs in a thread until it is stopped."""
 
-    def __init__(self, application: Application, **groups: Any) -> None:
+    def __init__(
+        self, application: Application, *, has_siblings: bool = False, **groups: Any
+    ) -> None:
         self.reactor = Reactor()
         self.ready = threading.Event()
         self.exit_code: ExitCode | None = None
@@ -86,6 +90,7 @@ class Running:
             ServerConfig(**groups),
             self.reactor,
             on_ready=lambda server: self.ready.set(),
+            has_siblings=has_siblings,
         )
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
@@ -156,6 +161,31 @@ def test_server_serves_and_stops(run: Callable[..., Running], site: Site) -> Non
     running.stop()
     assert running.wait() is ExitCode.OK
     assert site.events == ["startup", "answered", "shutdown"]
+
+
+@pytest.mark.parametrize(("has_siblings", "counted"), [(True, [0, 1, 2]), (False, [])])
+def test_server_counts_what_it_has_if_others_accept_too(
+    run: Callable[..., Running],
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    has_siblings: bool,
+    counted: list[int],
+) -> None:
+    found: list[int] = []
+
+    class Counting(Courtesy):
+        def connection_accepted(self) -> None:
+            found.append(self._count_held())
+
+    monkeypatch.setattr(lifecycle, "Courtesy", Counting)
+    running = run(site, has_siblings=has_siblings)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            client = stack.enter_context(running.connect())
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+
+    assert found == counted
 
 
 def test_server_outlives_a_task_of_the_application(
