@@ -43,6 +43,7 @@ class BindConfig(Values, kw_only=True):
         2048,
         "Connections that the kernel may queue before they are accepted.",
         minimum=1,
+        maximum=2**31 - 1,
     )
 
 
@@ -103,6 +104,7 @@ class HTTPConfig(Values, kw_only=True):
         64 * KIB,
         "Maximum bytes of header fields in a request; more get 431.",
         minimum=256,
+        maximum=2**31 - 1,
         unit="bytes",
     )
     header_count_limit: int = setting(
@@ -184,6 +186,7 @@ class HTTP2Config(Values, kw_only=True):
         100,
         "Streams that a connection may have open; more are refused.",
         minimum=1,
+        maximum=2**31 - 1,
     )
     http2_call_limit: int = setting(
         100,

@@ -69,9 +69,9 @@ def test_path_object_is_refused_where_no_file_is_named() -> None:
         ("HEADER_TIMEOUT", float("inf"), "seconds as a number from 0.05 up"),
         ("HEADER_TIMEOUT", 10**400, "seconds as a number from 0.05 up"),
         ("REQUEST_TIMEOUT", "1", "seconds as a number from 0.05 up or None"),
-        ("BACKLOG", 1.0, "a whole number from 1 up"),
-        ("BACKLOG", True, "a whole number from 1 up"),
-        ("BACKLOG", 0, "a whole number from 1 up"),
+        ("BACKLOG", 1.0, "a whole number from 1 to 2147483647"),
+        ("BACKLOG", True, "a whole number from 1 to 2147483647"),
+        ("BACKLOG", 0, "a whole number from 1 to 2147483647"),
         ("PROXY_HEADERS", 1, "True or False"),
         ("PROXY_HEADERS", None, "True or False"),
         ("SERVER_NAME", None, "printable ASCII text"),
@@ -128,6 +128,15 @@ def test_number_of_workers_has_a_bound(value: object) -> None:
     assert parse({"WORKERS": 1024}).workers.workers == 1024
 
 
+@pytest.mark.parametrize("key", ["BACKLOG", "HEADER_SIZE_LIMIT", "HTTP2_STREAM_LIMIT"])
+def test_number_that_a_system_or_protocol_cannot_write_is_refused(key: str) -> None:
+    (problem,) = problems_of({key: 2**32})
+
+    assert problem.startswith(f"DJSERVE['{key}']: expected ")
+    assert problem.endswith(" to 2147483647, got 4294967296")
+    parse({key: 2**31 - 1})
+
+
 def test_item_that_is_no_string_is_refused() -> None:
     (problem,) = problems_of({"TRUSTED_PROXIES": ["*", 5]})
 
@@ -181,7 +190,7 @@ def test_long_value_is_cut_short() -> None:
     (problem,) = problems_of({"BACKLOG": "x" * 5000})
 
     assert problem.endswith("xxx...")
-    assert len(problem) < 130
+    assert len(problem) < 140
 
 
 def test_key_without_certificate_is_refused(tmp_path: Path) -> None:
@@ -320,7 +329,7 @@ def test_text_of_a_flag_is_converted(key: str, text: str, value: object) -> None
         ("HEADER_TIMEOUT", "abc", "seconds as a number from 0.05 up"),
         ("HEADER_TIMEOUT", "nan", "seconds as a number from 0.05 up"),
         ("REQUEST_TIMEOUT", "none", "seconds as a number from 0.05 up"),
-        ("BACKLOG", "1.5", "a whole number from 1 up"),
+        ("BACKLOG", "1.5", "a whole number from 1 to 2147483647"),
         ("LIFESPAN", "x", "one of 'auto', 'on', 'off'"),
     ],
 )

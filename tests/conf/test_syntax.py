@@ -207,7 +207,7 @@ def test_units_are_understood_in_settings_and_flags() -> None:
 
 
 def test_what_is_no_size_takes_no_unit() -> None:
-    with pytest.raises(ConfigError, match="expected a whole number from 1 up"):
+    with pytest.raises(ConfigError, match="expected a whole number from 1 to "):
         parse({"BACKLOG": Flag("--backlog", "2KiB")})
     with pytest.raises(ConfigError, match="expected a whole number"):
         parse({"BACKLOG": "2048"})
