@@ -68,7 +68,7 @@ def test_servers_take_turns_in_both_orders() -> None:
 
     found = compare(["a", "b"], 2, measure)
 
-    assert measured == ["a", "b", "b", "a"]
+    assert measured == ["a", "b", "a", "b", "b", "a"]
     assert {name: len(starts) for name, starts in found.items()} == {"a": 2, "b": 2}
 
 

@@ -76,7 +76,7 @@ UNNEEDED_WITHOUT_DJANGO = {
     "zipfile",
 }
 
-MODULES_LIMIT = 560
+MODULES_LIMIT = 480
 """How many modules a plain start may import, WebSocket's and Python's own included."""
 
 SETTINGS = """
