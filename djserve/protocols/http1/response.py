@@ -180,6 +180,7 @@ class ResponseWriter:
     """
 
     __slots__ = (
+        "_clock",
         "_defaults",
         "_response",
         "_timing",
@@ -197,6 +198,7 @@ class ResponseWriter:
         self._write = write
         self._defaults = defaults
         self._timing = timing
+        self._clock = timing.clock
         self.request: RequestHead | None = None
         self._response: ResponseHead | None = None
         self.must_close = False
@@ -272,22 +274,20 @@ class ResponseWriter:
         """Send a further part of the content."""
         head = self._response
         assert head is not None
-        if head.framing is _LENGTH:
-            left = head.remaining - len(data)
-            if left < 0:
-                raise _too_much(len(data), head.remaining)
-            if left and not more:
-                raise ApplicationError(
-                    f"The response ends {left} bytes short of its Content-Length"
-                )
-        content = _frame(head, data, more)
+        if more and head.framing is _CHUNKED:
+            # As ``_frame`` would have it: events are of this kind, and small.
+            content = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        else:
+            if head.framing is _LENGTH:
+                _check_room(head, len(data), more)
+            content = _frame(head, data, more)
         if not more:
             self.request = self._response = None
             if head.waiting:
                 content = self._join_waiting(head, content)
         elif content:
-            now = self._timing.clock()
-            if head.waits_from <= now < head.waits_until:
+            now = self._clock()
+            if now < head.waits_until and now >= head.waits_from:
                 self._hold(head, content)
                 return
             head.waits_until = now + _SAME_TURN
@@ -533,6 +533,17 @@ def _take_waiting(head: ResponseHead) -> bytes:
     head.waiting.clear()
     head.waiting_size = 0
     return data
+
+
+def _check_room(head: ResponseHead, size: int, more: bool) -> None:
+    """Raise ApplicationError for content that is not of the promised length."""
+    left = head.remaining - size
+    if left < 0:
+        raise _too_much(size, head.remaining)
+    if left and not more:
+        raise ApplicationError(
+            f"The response ends {left} bytes short of its Content-Length"
+        )
 
 
 def _too_much(size: int, room: int) -> ApplicationError:
