@@ -64,9 +64,9 @@ _JOIN_LIMIT = 64 * 1024
 _PART_LIMIT = 16 * 1024
 
 # A part that comes so soon after another, in seconds, may be of the same turn of the
-# loop. If two were not, the next ones are trusted for as long as the second says.
+# loop. If two were not, so many that come as soon are not suspected.
 _SAME_TURN = 0.001
-_TRUST = 0.02
+_TRUST = 128
 _NEVER, _ALWAYS = float("-inf"), float("inf")
 
 EXTENSIONS = {
@@ -139,9 +139,9 @@ class ResponseHead:
     application or the framing asks for the connection's end.
 
     A response in parts has those in ``waiting`` that leave together at the turn's end,
-    of ``waiting_size`` bytes. A part waits if it comes between ``waits_from`` and
-    ``waits_until``, by the clock of ``PartTiming``. ``was_alone`` says that the last
-    one has waited for no other.
+    of ``waiting_size`` bytes. A part waits if it comes before ``waits_until``, by the
+    clock of ``PartTiming``, unless it is one of the next ``trust``. ``was_alone`` says
+    that the last one has waited for no other.
     """
 
     __slots__ = (
@@ -150,18 +150,18 @@ class ResponseHead:
         "end",
         "framing",
         "remaining",
+        "trust",
         "waiting",
         "waiting_size",
-        "waits_from",
         "waits_until",
         "was_alone",
     )
 
     data: bytes
     end: bytes
+    trust: int
     waiting: list[bytes]
     waiting_size: int
-    waits_from: float
     waits_until: float
     was_alone: bool
 
@@ -260,7 +260,7 @@ class ResponseWriter:
             head.waiting = []
             head.waiting_size = 0
             head.was_alone = False
-            head.waits_from = _NEVER
+            head.trust = 0
             head.waits_until = self._timing.clock() + _SAME_TURN
         else:
             self.request = None
@@ -287,9 +287,11 @@ class ResponseWriter:
                 content = self._join_waiting(head, content)
         elif content:
             now = self._clock()
-            if now < head.waits_until and now >= head.waits_from:
-                self._hold(head, content)
-                return
+            if now < head.waits_until:
+                if not head.trust:
+                    self._hold(head, content)
+                    return
+                head.trust -= 1
             head.waits_until = now + _SAME_TURN
         if content:
             self._write(content)
@@ -320,7 +322,7 @@ class ResponseWriter:
             self._write(content)
             return
         if not head.waiting:
-            head.waits_from, head.waits_until = _NEVER, _ALWAYS
+            head.waits_until = _ALWAYS
             self._timing.call_soon(partial(self._end_turn, head))
         head.waiting.append(content)
         head.waiting_size = size
@@ -339,7 +341,7 @@ class ResponseWriter:
             return
         is_alone = len(head.waiting) == 1
         if is_alone and head.was_alone:
-            head.waits_from = self._timing.clock() + _TRUST
+            head.trust = _TRUST
             head.waits_until = _NEVER
             is_alone = False
         head.was_alone = is_alone

@@ -449,8 +449,8 @@ def test_flood_of_one_part_in_each_turn_is_seldom_held_up(
         wire.now += 0.0001
 
     assert writes == [A] * 1000
-    # Two in twenty milliseconds.
-    assert 1 <= held <= 12
+    # Two of 130, however fast they come.
+    assert 1 <= held <= 16
 
 
 def test_part_that_comes_alone_after_several_ends_the_waiting(
