@@ -71,12 +71,7 @@ demo: $(VENV)/.demo
 	$(python) manage.py demo_setup
 	@$(python) -m demo_project.serve $(ADDR) $(PORT)
 
-# The tests start servers by the hundred, which would each compile the package where
-# PYTHONDONTWRITEBYTECODE is set.
-bytecode := $(python) -m compileall -q djserve demo_project
-
 test: $(VENV)/.test
-	$(bytecode)
 	$(python) -X dev -m pytest $(parallel) $(ARGS)
 
 # It makes .venv-lowest, or LOWEST_VENV.
