@@ -10,8 +10,7 @@ waits is content of the streams, each in its own queue, and never frames:
 - The transport must take more: nothing is made between ``pause`` and ``resume``.
 - One turn of the loop makes ``_TURN_SIZE`` bytes. A client that reads as fast as we
   write would otherwise keep the loop from all other streams and connections. Its turns
-  are twice as long (``_LONG_TURN_SIZE``): it then asks for more at a time, and reading
-  its requests costs as much as sending 64 KiB (h2load, static files over TLS). A
+  are twice as long (``_LONG_TURN_SIZE``), so that it may ask for more at a time. A
   client that has not taken all gets short ones, so that no more waits for it.
 
 A turn that is due takes along what was made for it: the heads of responses whose
