@@ -94,8 +94,10 @@ test-desktop: $(VENV)/.test
 	$(python) -X dev -m pytest $(parallel) tests/protocols tests/asgi \
 	    tests/test_system.py $(ARGS)
 
-# Pytest's own bytecode of the tests is a third of the time.
+# Pytest's own bytecode of the tests is a third of the time. Apart from the sources: what
+# servers of other tests use of memory depends on whether they compile.
 unit: export PYTHONDONTWRITEBYTECODE=
+unit: export PYTHONPYCACHEPREFIX=$(abspath $(VENV))/bytecode
 unit: $(VENV)/.test
 	$(python) -m pytest $(parallel) -m 'not e2e' $(ARGS)
 
