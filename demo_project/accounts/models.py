@@ -1,4 +1,4 @@
-"""Sign-ins that were tried lately, as rows: one limit for all processes."""
+"""What was tried lately, as rows: one limit for all processes."""
 
 from __future__ import annotations
 
@@ -23,3 +23,16 @@ class FailedSignIn(models.Model):
 
     def __str__(self) -> str:
         return f"{self.username} from {self.address}"
+
+
+class SignUp(models.Model):
+    """One account that was made from an address."""
+
+    address = models.CharField(max_length=45)
+    made_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["address", "made_at"])]
+
+    def __str__(self) -> str:
+        return f"an account from {self.address}"

@@ -1,4 +1,7 @@
-"""How often somebody may guess a password: for each name, each address, and both."""
+"""How often somebody may guess a password, and make accounts.
+
+Guesses are counted for each name, each address, and both; accounts for each address.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 from django.utils import timezone
 
-from demo_project.accounts.models import FailedSignIn
+from demo_project.accounts.models import FailedSignIn, SignUp
 from demo_project.realtime.database import writing
 
 WINDOW = timedelta(minutes=5)
@@ -21,6 +24,10 @@ WINDOW = timedelta(minutes=5)
 LIMIT_OF_BOTH = 5
 LIMIT_OF_ADDRESS = 30
 LIMIT_OF_NAME = 100
+
+# A class in its computer room; each account has rates of its own for all it may do.
+SIGN_UP_WINDOW = timedelta(hours=1)
+LIMIT_OF_SIGN_UPS = 20
 
 
 class SignInGate:
@@ -60,6 +67,20 @@ def forget_failures(request: HttpRequest | None, user: Any, **_: Any) -> None:
         FailedSignIn.objects.filter(
             username=_name(user.get_username()), address=_address(request)
         ).delete()
+
+
+@writing()
+def take_sign_up(request: HttpRequest) -> bool:
+    """Count an account that is about to be made; False if it is one too many.
+
+    Before its password is hashed: of many at the same moment each is counted.
+    """
+    now, address = timezone.now(), _address(request)
+    SignUp.objects.filter(made_at__lte=now - SIGN_UP_WINDOW).delete()
+    if SignUp.objects.filter(address=address).count() >= LIMIT_OF_SIGN_UPS:
+        return False
+    SignUp.objects.create(address=address, made_at=now)
+    return True
 
 
 @writing()

@@ -14,7 +14,9 @@ from demo_project.realtime.access import Ended
 from demo_project.realtime.consumer import ACCESS_LOST, CommandConsumer, CommandForm
 from demo_project.realtime.errors import Forbidden, TooMany
 from demo_project.realtime.groups import room_group
-from demo_project.realtime.limits import TokenBucket
+from demo_project.realtime.limits import SharedBuckets, TokenBucket
+
+edits = SharedBuckets(burst=10, rate=1)
 
 
 class RoomConsumer(CommandConsumer):
@@ -32,7 +34,6 @@ class RoomConsumer(CommandConsumer):
         self.room = room
         self.topic = room_topic(room.pk)
         self._typing = TokenBucket(burst=2, rate=0.5)
-        self._edits = TokenBucket(burst=10, rate=1)
         return [room_group(room.pk)]
 
     def check_access(self) -> None:
@@ -135,7 +136,7 @@ class RoomConsumer(CommandConsumer):
 
     def _check_rate_of_changes(self) -> None:
         """Raise TooMany; each change is rendered, and sent to all in the room."""
-        if not self._edits.take():
+        if not edits.take(self.user.pk):
             raise TooMany("You are changing messages too fast. Wait a few seconds.")
 
     @database_sync_to_async

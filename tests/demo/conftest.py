@@ -15,6 +15,7 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.db import SessionStore
 
+from demo_project.chat import consumers
 from demo_project.chat.models import Membership, Room
 from demo_project.routing import websocket_urlpatterns
 
@@ -51,6 +52,12 @@ def channel_layer(settings: Any) -> Iterator[None]:
     channel_layers.backends.clear()
     yield
     channel_layers.backends.clear()
+
+
+@pytest.fixture(autouse=True)
+def unused_limits() -> None:
+    """Users have the same numbers in each test."""
+    consumers.edits.clear()
 
 
 @pytest.fixture

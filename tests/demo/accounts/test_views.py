@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import get_default_password_validators
@@ -9,12 +11,15 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import F
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
+from django.utils import timezone
 from django.utils.html import escape
 
-from demo_project.accounts.models import FailedSignIn
+from demo_project.accounts.models import FailedSignIn, SignUp
 from demo_project.accounts.throttle import (
     LIMIT_OF_ADDRESS,
     LIMIT_OF_BOTH,
+    LIMIT_OF_SIGN_UPS,
+    SIGN_UP_WINDOW,
     WINDOW,
     SignInGate,
 )
@@ -38,6 +43,31 @@ def test_sign_up_shows_the_rules_for_a_password() -> None:
         assert escape(validator.get_help_text()) in page
     assert 'aria-describedby="id_password1_helptext"' in page
     assert 'id="id_password1_helptext"' in page
+
+
+def sign_up(name: str, address: str = "192.0.2.1", **fields: str) -> Any:
+    data = {"username": name, **GOOD, **fields}
+    return Client().post("/accounts/sign-up/", data, REMOTE_ADDR=address)
+
+
+def test_one_address_makes_no_endless_list_of_accounts() -> None:
+    now = timezone.now()
+    SignUp.objects.bulk_create(
+        SignUp(address="192.0.2.1", made_at=now) for _ in range(LIMIT_OF_SIGN_UPS - 1)
+    )
+    # What makes no account does not count.
+    assert sign_up("zoe", password2="another").status_code == 200
+    assert sign_up("zoe").status_code == 302
+    refused = sign_up("yan")
+
+    assert refused.status_code == 429
+    assert refused["Retry-After"] == "3600"
+    assert b"Too many accounts" in refused.content
+    assert "sessionid" not in refused.cookies
+    assert sign_up("yan", address="192.0.2.2").status_code == 302
+    SignUp.objects.update(made_at=F("made_at") - SIGN_UP_WINDOW)
+    assert sign_up("xia").status_code == 302
+    assert {user.username for user in User.objects.all()} == {"zoe", "yan", "xia"}
 
 
 def sign_in(
