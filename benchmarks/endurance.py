@@ -2,7 +2,8 @@
 
 Two workers serve a Django project with a Channels consumer to a mixed load of about a
 third of a core: HTTP/1.1, HTTP/2, WebSockets, queries and uploads, beside clients that
-leave in the middle of everything. Without a restart, so that a leak shows.
+leave in the middle of everything. Without a restart, so that a leak shows. With
+``--http3`` there is HTTP/3 as well. Options of ``runasgi`` may follow after ``--``.
 
 What each worker holds is counted while there is no load, after the warm-up and at the
 end, and once a minute under load. The exit code is 1 where it has grown by more than
@@ -19,7 +20,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,6 @@ from djserve.net.control import ask
 
 WORKERS = 2
 QUIET_TIME = 15.0
-"""Seconds from the last client's end to a count: what it left behind has ended then."""
 TRIES = 200
 PATIENCE = 60.0
 SHOWN = 20
@@ -77,28 +77,56 @@ Holdings = Mapping[int, Holding]
 """By the worker's process."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How long there is load, in seconds, and over what."""
+
+    seconds: float
+    warm_up: float = 60.0
+    interval: float = 60.0
+    """From one count to the next."""
+    tls: bool = True
+    http3: bool = False
+    options: tuple[str, ...] = ()
+    """More of them for ``runasgi``."""
+
+    @property
+    def quiet_time(self) -> float:
+        """Seconds from the last client's end to a count.
+
+        What it left behind has ended then. That a client of QUIC has left without a
+        word shows after a minute.
+        """
+        return 90.0 if self.http3 else QUIET_TIME
+
+    @property
+    def protocols(self) -> list[str]:
+        """What must have been spoken."""
+        http3 = ["HTTP/3"] if self.http3 else []
+        return ["HTTP/1.1", "HTTP/2", "WebSocket message", *http3]
+
+
 async def count(server: SoakServer, control: str) -> Holdings:
     """Ask each worker, the kernel and the supervisor what the workers hold."""
-    status = await asyncio.to_thread(ask, control, {"command": "status"}, PATIENCE)
-    told = await _ask_workers(server.target)
-    workers = {worker["process"]: worker for worker in status["workers"]}
-    if workers.keys() != told.keys():
-        raise BenchmarkError(f"Workers {sorted(workers)}, answers of {sorted(told)}")
+    told = await _ask_workers(server.target, WORKERS)
+    calls = await asyncio.to_thread(_ask_supervisor, control)
+    if calls.keys() != told.keys():
+        raise BenchmarkError(f"Workers {sorted(calls)}, answers of {sorted(told)}")
     return {
         pid: Holding(
-            memory=worker["memory"] / MIB,
+            memory=_resident_size(pid) / MIB,
             descriptors=len(os.listdir(f"/proc/{pid}/fd")),
             threads=len(os.listdir(f"/proc/{pid}/task")),
-            tasks=told[pid]["tasks"],
-            calls=worker["in_flight"],
+            tasks=figures["tasks"],
+            calls=calls[pid],
             databases=_count_databases(pid),
-            objects=told[pid]["objects"],
+            objects=figures["objects"],
         )
-        for pid, worker in workers.items()
+        for pid, figures in told.items()
     }
 
 
-async def _ask_workers(target: Target) -> dict[int, dict[str, Any]]:
+async def _ask_workers(target: Target, count: int) -> dict[int, dict[str, Any]]:
     """Return each worker's own figures; the kernel chooses whom a connection meets."""
     told: dict[int, dict[str, Any]] = {}
     for _ in range(TRIES):
@@ -109,9 +137,20 @@ async def _ask_workers(target: Target) -> dict[int, dict[str, Any]]:
             content = (await reader.read()).partition(b"\r\n\r\n")[2]
         figures = json.loads(content)
         told[figures["process"]] = figures
-        if len(told) == WORKERS:
+        if len(told) == count:
             return told
-    raise BenchmarkError(f"Only {len(told)} of {WORKERS} workers answer")
+    raise BenchmarkError(f"Only {len(told)} of {count} workers answer")
+
+
+def _ask_supervisor(control: str) -> dict[int, int]:
+    """Return how many calls of the application run in each worker."""
+    status = ask(control, {"command": "status"}, PATIENCE)
+    return {worker["process"]: worker["in_flight"] for worker in status["workers"]}
+
+
+def _resident_size(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _count_databases(pid: int) -> int:
@@ -156,33 +195,35 @@ def show(when: str, holdings: Holdings) -> None:
 
 
 async def endure(
-    server: SoakServer, control: str, seconds: float, warm_up: float, interval: float
+    server: SoakServer, control: str, plan: Plan
 ) -> tuple[Tally, list[str]]:
     """Run the load; return what the clients counted and what has grown."""
     await server.wait_for("is ready", WORKERS)
     tally = Tally()
-    async with running(make_clients(server.target, tally)):
-        await asyncio.sleep(warm_up)
-    await asyncio.sleep(QUIET_TIME)
+    async with running(make_clients(server.target, tally, http3=plan.http3)):
+        await asyncio.sleep(plan.warm_up)
+    await asyncio.sleep(plan.quiet_time)
     first = await count(server, control)
     show("start", first)
     started = time.monotonic()
-    async with running(make_clients(server.target, tally)):
-        while (rest := started + seconds - time.monotonic()) > 0:
-            await asyncio.sleep(min(rest, interval))
+    async with running(make_clients(server.target, tally, http3=plan.http3)):
+        while (rest := started + plan.seconds - time.monotonic()) > 0:
+            await asyncio.sleep(min(rest, plan.interval))
             passed = time.monotonic() - started
             show(f"{passed:.0f} s", await count(server, control))
-    await asyncio.sleep(QUIET_TIME)
+    await asyncio.sleep(plan.quiet_time)
     last = await count(server, control)
     show("start", first)
     show("end", last)
     return tally, find_growth(first, last)
 
 
-def find_faults(tally: Tally, log: str, code: int) -> list[str]:
+def find_faults(
+    tally: Tally, log: str, code: int, protocols: Iterable[str]
+) -> list[str]:
     """Return what went wrong beside growth."""
     faults = [str(failure) for failure in tally.failures]
-    for what in ("HTTP/1.1", "HTTP/2", "WebSocket message"):
+    for what in protocols:
         if not tally.requests[what]:
             faults.append(f"{what}: there was no load")
     if tracebacks := log.count("Traceback (most recent call last)"):
@@ -193,17 +234,17 @@ def find_faults(tally: Tally, log: str, code: int) -> list[str]:
     return faults
 
 
-def run(seconds: float, warm_up: float, interval: float, *, tls: bool) -> list[str]:
+def run(plan: Plan) -> list[str]:
     """Run and report; return the demands that are not met."""
     with tempfile.TemporaryDirectory() as folder:
         control = str(Path(folder, "control"))
-        options = ["--control-socket", control]
-        with serve(options, tls=tls, workers=WORKERS) as server:
-            tally, problems = asyncio.run(
-                endure(server, control, seconds, warm_up, interval)
-            )
+        options = ["--control-socket", control, *plan.options]
+        if plan.http3:
+            options.append("--http3")
+        with serve(options, tls=plan.tls, workers=WORKERS) as server:
+            tally, problems = asyncio.run(endure(server, control, plan))
             code = server.stop()
-            problems += find_faults(tally, server.output, code)
+            problems += find_faults(tally, server.output, code, plan.protocols)
     counts = {**tally.requests, **tally.events}
     for what, number in sorted(counts.items()):
         print(f"  {what}: {number}")
@@ -222,16 +263,21 @@ def main() -> int:
     parser.add_argument("--warm-up", type=float, default=60.0)
     parser.add_argument("--interval", type=float, default=60.0)
     parser.add_argument("--cleartext", action="store_true", help="without TLS")
+    parser.add_argument("--http3", action="store_true", help="needs aioquic, and TLS")
+    parser.add_argument("options", nargs="*", help="of runasgi, after --")
     options = parser.parse_args()
+    plan = Plan(
+        options.seconds,
+        options.warm_up,
+        options.interval,
+        tls=not options.cleartext,
+        http3=options.http3,
+        options=tuple(options.options),
+    )
     # So that the server is ended too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        problems = run(
-            options.seconds,
-            options.warm_up,
-            options.interval,
-            tls=not options.cleartext,
-        )
+        problems = run(plan)
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 2

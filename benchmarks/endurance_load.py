@@ -53,13 +53,10 @@ async def connection(target: Target) -> AsyncIterator[Streams]:
     """Open a connection, and break it off with the end of the block."""
     sock = await target.dial()
     tls = target.tls()
-    try:
-        streams = await asyncio.open_connection(
-            sock=sock, ssl=tls, server_hostname="127.0.0.1" if tls else None
-        )
-    except BaseException:
-        sock.close()
-        raise
+    # It closes the socket if it fails.
+    streams = await asyncio.open_connection(
+        sock=sock, ssl=tls, server_hostname="127.0.0.1" if tls else None
+    )
     try:
         yield streams
     finally:
@@ -136,16 +133,12 @@ async def leave_while_accepted(target: Target) -> None:
 async def leave_http2_streams(target: Target) -> None:
     sock = await target.dial()
     tls = target.tls("h2")
-    try:
-        transport, client = await asyncio.get_running_loop().create_connection(
-            Connection,
-            sock=sock,
-            ssl=tls,
-            server_hostname="127.0.0.1" if tls else None,
-        )
-    except BaseException:
-        sock.close()
-        raise
+    transport, client = await asyncio.get_running_loop().create_connection(
+        Connection,
+        sock=sock,
+        ssl=tls,
+        server_hostname="127.0.0.1" if tls else None,
+    )
     paths = ("/events/", "/stream/", "/slow/", "/sync/")
     answers = [client.ask(path) for path in paths]
     await asyncio.sleep(0.3)
@@ -184,9 +177,10 @@ LEAVERS: tuple[tuple[Leave, float], ...] = (
 """Who leaves how, and the mean of the seconds between two times."""
 
 
-def make_clients(target: Target, tally: Tally) -> list[Client]:
+def make_clients(target: Target, tally: Tally, *, http3: bool = False) -> list[Client]:
     """Return the honest clients, whose failures count, and those that leave."""
     chance = random.Random()
+    over_quic = _make_http3_clients(target, tally) if http3 else ()
 
     def pause() -> float:
         return chance.uniform(0, 0.4)
@@ -197,6 +191,17 @@ def make_clients(target: Target, tally: Tally) -> list[Client]:
         HTTP2Client(target, tally, 4, 0.4),
         *(WebSocketClient(target, tally, number, 0.2) for number in range(6)),
         *(Leaver(leave, target, tally, pause) for leave, pause in LEAVERS),
+        *over_quic,
+    ]
+
+
+def _make_http3_clients(target: Target, tally: Tally) -> list[Client]:
+    # aioquic is a package of its own.
+    from benchmarks.soak_http3 import HTTP3Client, leave_http3_streams
+
+    return [
+        HTTP3Client(target, tally, 4, 0.4),
+        Leaver(leave_http3_streams, target, tally, 1),
     ]
 
 

@@ -69,13 +69,10 @@ class HTTP1Client:
         self, sock: socket.socket
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         name = "127.0.0.1" if self._tls else None
-        try:
-            return await asyncio.open_connection(
-                sock=sock, ssl=self._tls, server_hostname=name
-            )
-        except BaseException:
-            sock.close()
-            raise
+        # It closes the socket if it fails; its number may be another's by then.
+        return await asyncio.open_connection(
+            sock=sock, ssl=self._tls, server_hostname=name
+        )
 
     async def _converse(
         self,

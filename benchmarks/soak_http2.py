@@ -203,7 +203,6 @@ class HTTP2Client:
                     server_hostname="127.0.0.1" if self._tls else None,
                 )
         except (OSError, TimeoutError) as error:
-            sock.close()
             raise _Unopened(error, self._port) from error
         return connection
 

@@ -48,7 +48,6 @@ class WebSocketClient:
             except ConnectionClosed as error:
                 self._tally.closed(error.rcvd.code if error.rcvd else 1006, port)
             except (OSError, EOFError, WebSocketException, TimeoutError) as error:
-                sock.close()
                 self._tally.failed(f"{PROTOCOL} handshake", error, port)
 
     async def _echo(self, client: ClientConnection, over: asyncio.Event) -> None:

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.endurance import BOUNDS, Holding, find_faults, find_growth, run
+from benchmarks.endurance import (
+    BOUNDS,
+    Holding,
+    Plan,
+    find_faults,
+    find_growth,
+    run,
+)
 from benchmarks.soak_tally import Tally
 
 HOLDING = Holding(
@@ -49,7 +56,7 @@ def test_failures_tracebacks_and_the_exit_code_are_faults() -> None:
     tally.failed("HTTP/1.1", ConnectionResetError("reset"), 50000)
     log = "before\nTraceback (most recent call last)\nValueError"
 
-    assert find_faults(tally, log, 1) == [
+    assert find_faults(tally, log, 1, Plan(1.0).protocols) == [
         "HTTP/1.1 from port 50000: ConnectionResetError reset",
         "WebSocket message: there was no load",
         "1 tracebacks, the first:\nTraceback (most recent call last)\nValueError",
@@ -61,9 +68,13 @@ def test_failures_tracebacks_and_the_exit_code_are_faults() -> None:
 def test_workers_hold_nothing_after_a_short_run(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    problems = run(5.0, warm_up=5.0, interval=60.0, tls=True)
+    problems = run(Plan(5.0, warm_up=5.0))
 
     output = capfd.readouterr().out
     assert problems == [], output
-    for event in ("leave a stream", "leave http2 streams", "leave a websocket"):
+    for event in (
+        "leave a stream",
+        "leave http2 streams",
+        "leave a websocket",
+    ):
         assert f"  {event}: " in output

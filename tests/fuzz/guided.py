@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 MODULE = "tests.fuzz.targets"
-NAMES = ("head", "grammar", "http1", "http2", "websocket", "forwarded", "proxy")
+NAMES = (
+    *("head", "grammar", "http1", "http2", "websocket", "forwarded", "proxy"),
+    "records",
+)
 
 # Which modules' coverage guides a target, with all below them.
 MODULES = {
     "http2": ["djserve.protocols", "h2", "hpack"],
     "forwarded": ["djserve.asgi.forwarded"],
     "proxy": ["djserve.net.proxy_protocol"],
+    "records": ["djserve.net.tls_records"],
 }
 PROTOCOLS = ["djserve.protocols"]
 

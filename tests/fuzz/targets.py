@@ -8,8 +8,10 @@ bytes do the same again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+import ssl
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +28,13 @@ from djserve.net.proxy_protocol import (
     BadHeader,
     missing_bytes,
     parse_header,
+)
+from djserve.net.tls_records import (
+    DATA_PER_EMPTY,
+    EMPTY_LIMIT,
+    HEADER_SIZE,
+    RecordGate,
+    TooManyEmptyRecords,
 )
 from djserve.protocols.http1.request import HeadParser, HeadReader
 from tests.fuzz import http1_bytes, http2_bytes, websocket_bytes
@@ -260,6 +269,71 @@ def seed_http2() -> Iterator[bytes]:
         )
 
 
+def run_records(data: bytes) -> list[str]:
+    """What the TLS gate lets in is what has come, and no flood goes through it.
+
+    Each record of the input says whether OpenSSL finds data in it: its type's lowest
+    bit. The first byte decides how it is cut.
+    """
+    source, target = ssl.MemoryBIO(), ssl.MemoryBIO()
+    openssl = _OpenSSL(target)
+    gate = RecordGate(source, target)
+    read = gate.connect(openssl.read)
+    stream, came = data[1:], b""
+    try:
+        for piece in split(random.Random(data[:1]), stream):
+            source.write(piece)
+            came += piece
+            with contextlib.suppress(ssl.SSLWantReadError):
+                while True:
+                    read(1024)
+    except TooManyEmptyRecords:
+        allowed = EMPTY_LIMIT + openssl.data_size // DATA_PER_EMPTY
+        return [] if openssl.empty > allowed else ["an honest peer is refused"]
+    faults = []
+    if not came.startswith(openssl.got):
+        faults.append("OpenSSL has got what did not come")
+    if openssl.empty > EMPTY_LIMIT + openssl.data_size // DATA_PER_EMPTY:
+        faults.append(f"{openssl.empty} records without data")
+    if source.pending or len(came) - len(openssl.got) > HEADER_SIZE - 1:
+        faults.append(f"{len(came) - len(openssl.got)} bytes were kept back")
+    return faults
+
+
+class _OpenSSL:
+    """Take whole records, and count those without data."""
+
+    def __init__(self, target: ssl.MemoryBIO) -> None:
+        self._target = target
+        self._position = 0
+        self.got = b""
+        self.data_size = 0
+        self.empty = 0
+
+    def read(self, size: int) -> bytes:
+        self.got += self._target.read()
+        while len(head := self.got[self._position : self._position + 5]) == 5:
+            end = self._position + 5 + int.from_bytes(head[3:])
+            if end > len(self.got):
+                break
+            content = self.got[self._position + 5 : end]
+            self._position = end
+            if head[0] & 1 and content:
+                self.data_size += len(content)
+                return content
+            self.empty += 1
+        raise ssl.SSLWantReadError
+
+
+def seed_records() -> Iterator[bytes]:
+    data, none = b"\x17\3\3\0\3abc", b"\x16\3\3\0\1x"
+    for number in range(4):
+        yield bytes([number]) + data + none + data
+        yield bytes([number]) + none * 40
+        yield bytes([number]) + (data + none) * 40
+        yield bytes([number]) + b"\x17\3\3\0\0" * 40 + data[:6]
+
+
 def run_websocket(data: bytes) -> list[str]:
     """No stream of frames breaks the server, and websockets reads the same in it.
 
@@ -455,6 +529,7 @@ TARGETS = {
     "grammar": Target(run_grammar, seed_grammar),
     "http1": Target(run_http1, seed_http1),
     "http2": Target(run_http2, seed_http2),
+    "records": Target(run_records, seed_records),
     "websocket": Target(run_websocket, seed_websocket),
     "forwarded": Target(run_forwarded, seed_forwarded),
     "proxy": Target(run_proxy, seed_proxy),
