@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -250,6 +251,13 @@ def _can_bind(port: int) -> bool:
     return True
 
 
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+    b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: MDAwMDAwMDAwMDAwMDAwMA==\r\n\r\n"
+)
+
+
 @dataclass
 class ServerProcess:
     """A server in a process of its own, with all that it prints in a file."""
@@ -296,6 +304,21 @@ class ServerProcess:
             self.process.kill()
             self.process.wait()
             pytest.fail(f"Server did not stop in {timeout} s:\n{self.output}")
+
+    def finish_imports(self, *, tls: bool = False) -> None:
+        """Return once nothing is left that the server imports later by itself.
+
+        That is WebSocket, which is not to count as what a test's clients take.
+        """
+        sock = socket.create_connection(("127.0.0.1", self.port), 120)
+        if tls:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            sock = context.wrap_socket(sock)
+        with sock:
+            sock.sendall(HANDSHAKE)
+            assert sock.recv(1)
 
     def _accepts(self) -> bool:
         try:

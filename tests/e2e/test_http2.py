@@ -486,6 +486,7 @@ def test_large_download_beside_small_requests(
 ) -> None:
     server, client = own_server, own_client
     client.fetch("/")
+    server.process.finish_imports(tls=True)
     before = server.memory()
     stream_id = client.request(f"/stream?{UPLOAD_SIZE // 65536}")
     size, waits = 0, []
@@ -519,6 +520,7 @@ def test_large_upload_stays_out_of_memory(
     server = own_server
     curl = [require_program("curl"), "-s", "--http2", "--cacert", str(server.ca)]
     run(*curl, f"{server.url}/")
+    server.process.finish_imports(tls=True)
     before = server.memory()
     out = run(*curl, "-T", str(tmp_path / "file"), f"{server.url}/count")
 

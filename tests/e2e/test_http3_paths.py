@@ -188,6 +188,7 @@ def test_flood_of_handshakes_leaves_room_for_clients(server: Server) -> None:
     async def flood() -> int:
         async with open_client(server.port, server.folder / "ca.pem") as client:
             await client.fetch("/")
+            await asyncio.to_thread(server.process.finish_imports, tls=True)
             before = resident_size(server.process.process.pid)
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 for number in range(FLOOD):
