@@ -13,9 +13,10 @@ from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
     MAX_STREAM_DATA_FRAME_CAPACITY,
     QuicConnection,
+    QuicConnectionError,
     QuicConnectionId,
 )
-from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.stream import QuicStreamReceiver, QuicStreamSender
 from aioquic.tls import Epoch
 
@@ -25,8 +26,9 @@ from djserve.packages import require, require_calls
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from aioquic._buffer import Buffer
     from aioquic.quic.configuration import QuicConfiguration
-    from aioquic.quic.connection import QuicNetworkPath
+    from aioquic.quic.connection import QuicNetworkPath, QuicReceiveContext
     from aioquic.quic.packet_builder import QuicPacketBuilder
     from aioquic.quic.recovery import QuicPacketSpace
     from aioquic.quic.stream import QuicStream
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 require(
     "aioquic",
     QuicConnection,
+    "_crypto_streams",
     "_cryptos",
     "_handshake_confirmed",
     "_host_cid_seq",
@@ -59,6 +62,8 @@ require(
 require_calls(
     "aioquic",
     QuicConnection,
+    "_handle_crypto_frame",
+    "_handle_stream_frame",
     "_replenish_connection_ids",
     "_write_application",
     "_write_connection_limits",
@@ -74,7 +79,7 @@ require(
     "_reset_error_code",
     "highest_offset",
 )
-require("aioquic", QuicStreamReceiver, "highest_offset", "is_finished")
+require("aioquic", QuicStreamReceiver, "_ranges", "highest_offset", "is_finished")
 
 # Control, two of QPACK, and what a client opens to see that it is ignored.
 UNIDIRECTIONAL_LIMIT = 8
@@ -85,6 +90,11 @@ _CONTROL_STREAM = 3
 
 # Datagrams that wait for a packet; of more, the newest are lost.
 DATAGRAM_LIMIT = 64
+
+# Pieces of one stream that may have come ahead of a missing one: aioquic looks through
+# all of them for each that comes, and a datagram has room for a hundred and more. A
+# packet is lost of each two in a window of half a megabyte, until there are so many.
+PIECES_LIMIT = 256
 
 # What a stream has sent beyond this counts as long: shorter ones of its urgency go by.
 LONG_RESPONSE = 128 * 1024
@@ -375,6 +385,23 @@ class Engine(QuicConnection):
             )
             self._host_cid_seq += 1
 
+    def _handle_stream_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        position = buf.tell()
+        stream_id = buf.pull_uint_var()
+        buf.seek(position)
+        super()._handle_stream_frame(context, frame_type, buf)
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            _check_pieces(stream, frame_type)
+
+    def _handle_crypto_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        super()._handle_crypto_frame(context, frame_type, buf)
+        _check_pieces(self._crypto_streams[context.epoch], frame_type)
+
     def _raise_connection_window(self) -> None:
         limit = self._local_max_data
         window = self._connection_window
@@ -413,3 +440,13 @@ class Engine(QuicConnection):
             )
             buffer.push_uint_var(limit.value)
             limit.sent = limit.value
+
+
+def _check_pieces(stream: QuicStream, frame_type: int) -> None:
+    """Raise what ends the connection if a stream is in too many pieces."""
+    if len(stream.receiver._ranges) > PIECES_LIMIT:
+        raise QuicConnectionError(
+            error_code=QuicErrorCode.INTERNAL_ERROR,
+            frame_type=frame_type,
+            reason_phrase="A stream is in too many pieces",
+        )

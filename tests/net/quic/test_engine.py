@@ -6,9 +6,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from aioquic.quic.events import DatagramFrameReceived, StreamDataReceived
+from aioquic import tls
+from aioquic.buffer import encode_uint_var
+from aioquic.quic.connection import QuicReceiveContext
+from aioquic.quic.events import (
+    ConnectionTerminated,
+    DatagramFrameReceived,
+    StreamDataReceived,
+)
+from aioquic.quic.packet import QuicErrorCode
 
-from djserve.net.quic.engine import DATAGRAM_LIMIT, LONG_RESPONSE
+from djserve.net.quic.engine import DATAGRAM_LIMIT, LONG_RESPONSE, PIECES_LIMIT
 from djserve.protocols.http3.sessions import DATAGRAM_SIZE_LIMIT
 
 if TYPE_CHECKING:
@@ -234,3 +242,76 @@ def test_forgotten_priority_is_that_of_all(open_pair: Callable[..., Pair]) -> No
     pair.server.forget_priority(0)
 
     assert find_order(send_all(pair, 2)) == [0, 1]
+
+
+def piece(stream_id: int | None, offset: int) -> bytes:
+    """Return a frame with one byte of a stream, or of the handshake."""
+    kind = b"\x06" if stream_id is None else b"\x0e" + encode_uint_var(stream_id)
+    return kind + encode_uint_var(offset) + b"\1x"
+
+
+def receive_pieces(pair: Pair, epoch: tls.Epoch, frames: list[bytes]) -> None:
+    """Have frames come in one packet. Raises what ends the connection."""
+    context = QuicReceiveContext(
+        epoch=epoch,
+        host_cid=b"",
+        network_path=pair.server._network_paths[0],
+        quic_logger_frames=None,
+        time=pair.now,
+        version=None,
+    )
+    pair.server._payload_received(context, b"".join(frames))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_pieces_in_any_order_become_a_stream(
+    open_pair: Callable[..., Pair], order: int
+) -> None:
+    pair = open_pair()
+    # Each second one is late.
+    late = [piece(0, offset) for offset in range(0, 2 * PIECES_LIMIT, 2)]
+    early = [piece(0, offset) for offset in range(1, 2 * PIECES_LIMIT, 2)]
+    receive_pieces(pair, tls.Epoch.ONE_RTT, early[::order])
+    receive_pieces(pair, tls.Epoch.ONE_RTT, late[::order])
+    got = b""
+    while (event := pair.server.next_event()) is not None:
+        if isinstance(event, StreamDataReceived):
+            got += event.data
+
+    assert got == b"x" * 2 * PIECES_LIMIT
+
+
+@pytest.mark.parametrize("stream_id", [0, 2, None])
+def test_stream_in_too_many_pieces_ends_the_connection(
+    open_pair: Callable[..., Pair], stream_id: int | None
+) -> None:
+    pair = open_pair()
+    epoch = tls.Epoch.INITIAL if stream_id is None else tls.Epoch.ONE_RTT
+    start = 100_000 if stream_id is None else 1
+    frames = [
+        piece(stream_id, start + offset) for offset in range(0, 3 * PIECES_LIMIT, 2)
+    ]
+    receive_pieces(pair, epoch, frames[:PIECES_LIMIT])
+
+    with pytest.raises(Exception, match="too many pieces"):
+        receive_pieces(pair, epoch, frames[PIECES_LIMIT:])
+
+
+def test_client_is_told_that_a_stream_is_in_too_many_pieces(
+    open_pair: Callable[..., Pair],
+) -> None:
+    pair = open_pair()
+    client = pair.client
+    client.send_stream_data(0, b"x" * 20_000)
+    sender = client._streams[0].sender
+    sender._pending.subtract(0, 20_000)
+    for offset in range(1, 4 * PIECES_LIMIT, 2):
+        sender._pending.add(offset, offset + 1)
+    pair.run()
+    client.handle_timer(now=pair.now + 1000)
+    events = []
+    while (event := client.next_event()) is not None:
+        events.append(event)
+
+    (ended,) = [one for one in events if isinstance(one, ConnectionTerminated)]
+    assert ended.error_code == QuicErrorCode.INTERNAL_ERROR
