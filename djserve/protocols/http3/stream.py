@@ -314,6 +314,11 @@ class HTTP3Stream:
             return
         self._content.receive(data, len(data))
 
+    @property
+    def is_handed_on(self) -> bool:
+        """Whether an exchange has the request, or has had it."""
+        return self.head is not None and self._is_started
+
     def request_ended(self) -> None:
         self.may_receive = False
         self.awaits_continue = False

@@ -161,7 +161,7 @@ class StreamTable:
         except HTTP3Error as error:
             if not error.is_of_stream:
                 raise
-            self._owner.request_refused(stream.head, self._info, error)
+            self._record(stream, error)
             self._spend(self._resets)
             self.break_off(stream, error.code)
             return
@@ -236,7 +236,7 @@ class StreamTable:
             stream.tick(now)
             overdue = self._find_overdue(stream, now)
             if isinstance(overdue, HTTP3Error | ResponseStalled):
-                self._owner.request_refused(stream.head, self._info, overdue)
+                self._record(stream, overdue)
                 self.break_off(stream, ErrorCode.EXCESSIVE_LOAD)
             elif overdue is not None:
                 stream.refuse(overdue)
@@ -315,6 +315,13 @@ class StreamTable:
             is_of_stream=True,
             setting="HEADER_TIMEOUT",
         )
+
+    def _record(self, stream: HTTP3Stream, error: ProtocolError) -> None:
+        """Have a request that is broken off logged; an exchange logs it by itself."""
+        if stream.is_handed_on:
+            note_limit(error.setting)
+        else:
+            self._owner.request_refused(stream.head, self._info, error)
 
     def _spend(self, allowance: Allowance) -> None:
         try:

@@ -56,6 +56,19 @@ def test_length_has_to_be_kept(
     assert wire.requests[0].is_lost
 
 
+def test_request_that_an_exchange_has_is_recorded_by_it_alone(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    wire.feed(0, wire.headers((b"content-length", b"2")))
+    wire.feed(0, data(b"abc"))
+    wire.feed(4, wire.headers((b"content-length", b"2")) + data(b"abc"))
+
+    assert list(wire.transport.resets) == [0, 4]
+    # The second has never reached an exchange.
+    assert len(wire.requests) == len(wire.refused) == 1
+
+
 def test_content_beyond_the_limit_is_refused(open_wire: type[Wire]) -> None:
     wire = open_wire(body_size_limit=4)
     wire.feed(0, wire.headers())
