@@ -207,7 +207,7 @@ async def check(
     fields = dict(request.headers)
     target = request.path + ("?" + request.query if request.query else "")
     return (
-        f'{client[0]} "{request.method} {target} HTTP/1.1" 200 {size or "-"} '
+        f'{client[0]} "{request.method} {target} HTTP/1.1" 200 {found[1].decode()} '
         f'"{fields.get("user-agent", "-")}"'
     )
 
