@@ -129,6 +129,8 @@ def test_release_that_does_not_fit_ends_the_start_with_one_line(
 ) -> None:
     project = make_project(tmp_path / "project")
     add_settings(project, 'INSTALLED_APPS = ["djserve", *INSTALLED_APPS]')
+    # Else the checks, which come first, have something to say as well.
+    add_settings(project, 'ASGI_APPLICATION = "mysite.asgi.application"')
     ended = run_without(project, TWISTED + run)
 
     assert ended.stderr.count("\n") == 1
