@@ -128,11 +128,11 @@ class Session:
         if stream_id not in self._sending:
             raise ApplicationError(f"Stream {stream_id} cannot be sent on")
         self._transport.write_stream(stream_id, data, is_last)
+        if not self.is_writable(stream_id):
+            self._waiting.add(stream_id)
         if is_last:
             self._sending.discard(stream_id)
             self._check_ended(stream_id)
-        elif not self.is_writable(stream_id):
-            self._waiting.add(stream_id)
 
     def is_writable(self, stream_id: int) -> bool:
         """Return whether little of a stream waits to be sent."""
@@ -253,9 +253,8 @@ class Session:
         self._table.stream_belongs(stream_id, self)
 
     def _check_ended(self, stream_id: int) -> None:
-        """Forget a stream whose sides have ended."""
+        """Forget a stream whose sides have ended; who waits for it is still told."""
         if stream_id not in self._sending and stream_id not in self._receiving:
-            self._waiting.discard(stream_id)
             self._table.stream_ended(stream_id)
 
     def _abort(self) -> None:

@@ -207,6 +207,20 @@ def test_full_stream_is_writable_again_once(wire: Wire) -> None:
     assert observer.events == [("writable", stream_id)]
 
 
+def test_end_of_a_full_stream_is_waited_for_and_told(wire: Wire) -> None:
+    session, observer = accept(wire)
+    ended, broken = session.open_stream(True), session.open_stream(True)
+    wire.transport.waiting |= {ended: 1 << 20, broken: 1 << 20}
+    session.send(ended, b"x", True)
+    session.send(broken, b"x", False)
+    session.reset_stream(broken, 0)
+    assert not observer.events
+    wire.transport.waiting.clear()
+    wire.connection.bytes_sent()
+
+    assert sorted(observer.events) == [("writable", ended), ("writable", broken)]
+
+
 def test_resets_and_stops_have_the_applications_codes(wire: Wire) -> None:
     session, observer = accept(wire)
     wire.feed(4, BOTH_WAYS + SESSION)
