@@ -125,7 +125,9 @@ class HTTP3Connection:
         if sessions is not None and sessions.stream_stopped(stream_id, code):
             return
         try:
-            if stream_id % 4 == 3:
+            if stream_id == self._control_id:
+                # The server opens no other that the peer may not do without: the rest
+                # of its streams are sessions', which may have ended in the meantime.
                 raise HTTP3Error(
                     "A critical stream is not read", ErrorCode.CLOSED_CRITICAL_STREAM
                 )

@@ -261,6 +261,21 @@ def test_end_takes_all_streams_along(wire: Wire, end: bytes) -> None:
     assert wire.transport.stops[4] == gone
 
 
+@pytest.mark.parametrize("has_session", [True, False])
+def test_our_stream_may_be_stopped_after_its_end(wire: Wire, has_session: bool) -> None:
+    session, _ = accept(wire)
+    ours = session.open_stream(True)
+    session.send(ours, b"x", True)
+    if not has_session:
+        session.close(0, "")
+    # What was sent is on its way, and the peer has seen no end yet.
+    wire.connection.stream_stopped(ours, 0)
+
+    assert wire.transport.closed is None
+    wire.connection.stream_stopped(3, 0)
+    assert wire.transport.closed == ErrorCode.CLOSED_CRITICAL_STREAM
+
+
 def test_our_end_is_said_and_told_once(wire: Wire) -> None:
     session, observer = accept(wire)
     session.close(7, "done")
