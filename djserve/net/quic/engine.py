@@ -7,7 +7,7 @@ is used of it without a public name is used in this module, and in ``bulk``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
@@ -142,6 +142,21 @@ class _RankedStreams(list["QuicStream"]):
         ]
 
 
+class _Streams(dict[int, "QuicStream"]):
+    """The streams that aioquic knows, each with how much of it has been used.
+
+    aioquic takes a stream out when both its sides have ended, by ``pop``.
+    """
+
+    def __init__(self, used: dict[int, int]) -> None:
+        super().__init__()
+        self._used = used
+
+    def pop(self, stream_id: int, *default: Any) -> Any:
+        self._used.pop(stream_id, None)
+        return super().pop(stream_id, *default)
+
+
 class Engine(QuicConnection):
     """One connection of a server; ``stream_limit`` requests may be open at a time."""
 
@@ -182,6 +197,7 @@ class Engine(QuicConnection):
             limit.value = limit.sent = value
         self._used = 0
         self._used_by_stream: dict[int, int] = {}
+        self._streams = _Streams(self._used_by_stream)
 
     # What the transport asks and says.
 
@@ -193,12 +209,14 @@ class Engine(QuicConnection):
 
     def acknowledge(self, stream_id: int, size: int) -> None:
         """Let the peer send as much again on a stream, and on the connection."""
-        used = self._used_by_stream.get(stream_id, 0) + size
-        self._used_by_stream[stream_id] = used
         self._used += size
         self._raise_connection_window()
         stream = self._streams.get(stream_id)
-        if stream is not None and not stream.receiver.is_finished:
+        if stream is None:
+            return
+        used = self._used_by_stream.get(stream_id, 0) + size
+        self._used_by_stream[stream_id] = used
+        if not stream.receiver.is_finished:
             window = self._stream_window
             if stream_id % 4 == 2:
                 window = _UNIDIRECTIONAL_WINDOW
@@ -209,13 +227,11 @@ class Engine(QuicConnection):
         """Count all that has come on a stream as used on the connection."""
         stream = self._streams.get(stream_id)
         if stream is None:
-            self._used_by_stream.pop(stream_id, None)
             return
+        # Kept as long as the stream is: each STOP_SENDING of the peer may come here.
         come = stream.receiver.highest_offset
         self._used += come - self._used_by_stream.get(stream_id, 0)
         self._used_by_stream[stream_id] = come
-        if stream.receiver.is_finished:
-            del self._used_by_stream[stream_id]
         self._raise_connection_window()
 
     def drop_output(self, stream_id: int) -> None:

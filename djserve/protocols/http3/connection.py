@@ -111,6 +111,8 @@ class HTTP3Connection:
             return
         try:
             if stream_id % 4 == 2:
+                # What never came counts against the connection's window too.
+                self._transport.forget_stream(stream_id)
                 self._control.ended(stream_id)
             else:
                 self._streams.stream_reset(stream_id, ErrorCode.REQUEST_CANCELLED)

@@ -73,6 +73,26 @@ def test_stream_that_is_forgotten_twice_counts_once(
     assert pair.server._used == 1000
 
 
+def test_stream_that_has_ended_is_settled_once_and_forgotten(
+    open_pair: Callable[..., Pair],
+) -> None:
+    pair = open_pair()
+    pair.client.send_stream_data(0, b"x" * 1000, end_stream=True)
+    pair.run()
+    pair.server.settle(0)
+    pair.server.settle(0)
+    assert pair.server._used == 1000
+    pair.server.send_stream_data(0, b"", end_stream=True)
+    pair.run()
+    assert 0 not in pair.server._streams
+    # What an application takes later is the connection's to count, and no more.
+    pair.server.acknowledge(0, 10)
+    pair.server.settle(0)
+
+    assert pair.server._used == 1010
+    assert not pair.server._used_by_stream
+
+
 def test_streams_are_limited(open_pair: Callable[..., Pair]) -> None:
     pair = open_pair(http2_stream_limit=2)
     for stream_id in (0, 4, 8):

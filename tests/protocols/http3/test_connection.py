@@ -88,6 +88,15 @@ def test_critical_stream_may_not_end(open_wire: type[Wire], stream_id: int) -> N
     assert wire.transport.closed == ErrorCode.CLOSED_CRITICAL_STREAM
 
 
+def test_stream_without_meaning_gives_its_credit_back(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    wire.feed(6, b"\x21ignored")
+    wire.connection.stream_reset(6, 0)
+
+    assert wire.transport.forgotten == [6]
+    assert wire.transport.closed is None
+
+
 def test_loss_is_told_once(open_wire: type[Wire]) -> None:
     wire = open_wire()
     wire.feed(0, wire.headers(), end=True)
