@@ -510,6 +510,9 @@ class WebTransportObserver(Protocol):
     def stream_writable(self, stream_id: int, /) -> None:
         """Note that a stream that was not writable is again."""
 
+    def stream_ended(self, stream_id: int, /) -> None:
+        """Note that a stream is over: both sides have ended, and all is taken."""
+
     def datagram_received(self, data: bytes, /) -> None: ...
     def closed(self, code: int | None, reason: str, /) -> None:
         """Note the end of the session; None: the connection was lost."""
@@ -523,17 +526,23 @@ class WebTransport(Protocol):
 
     def open_stream(self, is_unidirectional: bool, /) -> int: ...
     def send(self, stream_id: int, data: bytes, is_last: bool, /) -> None:
-        """Send on a stream. Raises ApplicationError if our side has ended."""
+        """Send on a stream. Raises ApplicationError if our side has ended.
+
+        If the peer has ended it, what is sent is dropped.
+        """
 
     def is_writable(self, stream_id: int, /) -> bool: ...
     def reset_stream(self, stream_id: int, code: int, /) -> None:
-        """End our side of a stream at once."""
+        """End our side of a stream at once, if it is open."""
 
     def stop_stream(self, stream_id: int, code: int, /) -> None:
-        """Ask the peer to end its side of a stream."""
+        """Ask the peer to end its side of a stream, if it is open."""
 
-    def consumed(self, stream_id: int, size: int, /) -> None:
-        """Give the peer credit for bytes that the application has taken."""
+    def consumed(self, stream_id: int, size: int, is_last: bool, /) -> None:
+        """Give the peer credit for bytes that the application has taken.
+
+        ``is_last``: it has also taken the end of the stream, or its reset.
+        """
 
     def send_datagram(self, data: bytes, /) -> None:
         """Send a datagram. Raises ApplicationError if it is too large."""

@@ -217,6 +217,9 @@ class WebTransportExchange:
             if incoming.is_queued:
                 self._queue.remove(name)
             if not incoming.was_taken and name is stream_id:
+                # The application cannot end our side of what it has never seen.
+                self._session.reset_stream(stream_id, code)
+                self._session.consumed(stream_id, 0, True)
                 return
         self._put({"type": "webtransport.stream.reset", "stream": name, "code": code})
 
@@ -227,6 +230,12 @@ class WebTransportExchange:
 
     def stream_writable(self, stream_id: int) -> None:
         wake(self._writers)
+
+    def stream_ended(self, stream_id: int) -> None:
+        """Let the application use a name again."""
+        name = self._names.pop(stream_id, None)
+        if name is not None:
+            del self._ids[name]
 
     def datagram_received(self, data: bytes) -> None:
         if self._datagrams < DATAGRAM_LIMIT:
@@ -239,6 +248,10 @@ class WebTransportExchange:
             return
         if self._actions is self._OPEN:
             self._record(200)
+            # The connection outlives the session, and its window is one for all. The
+            # calls that outlive it are bounded by HTTP2_CALL_LIMIT.
+            for name, incoming in self._incoming.items():
+                self._session.consumed(self._number(name), len(incoming.data), False)
         self._actions = self._DISCONNECTED
         self._put({"type": "webtransport.disconnect", "code": code, "reason": reason})
         wake(self._writers)
@@ -259,9 +272,7 @@ class WebTransportExchange:
             item = self._queue.popleft()
             message = item if isinstance(item, dict) else self._take_stream(item)
             if message is not None:
-                if message["type"] == "webtransport.datagram.receive":
-                    self._datagrams -= 1
-                    self._size -= len(message["data"])
+                self._note_taken(message)
                 return message
 
     async def send(self, message: Message) -> None:
@@ -373,7 +384,7 @@ class WebTransportExchange:
         incoming = self._incoming.get(name)
         if incoming is None or not incoming.is_queued:
             return None
-        stream_id = self._ids[name] if isinstance(name, str) else name
+        stream_id = self._number(name)
         data, incoming.data = bytes(incoming.data), bytearray()
         incoming.is_queued = False
         incoming.was_taken = True
@@ -381,7 +392,7 @@ class WebTransportExchange:
             del self._incoming[name]
         self._size -= len(data)
         if not self._has_ended():
-            self._session.consumed(stream_id, len(data))
+            self._session.consumed(stream_id, len(data), incoming.is_last)
         return {
             "type": "webtransport.stream.receive",
             "stream": name,
@@ -389,6 +400,16 @@ class WebTransportExchange:
             "more_data": not incoming.is_last,
             "unidirectional": stream_id % 4 >= 2,
         }
+
+    def _note_taken(self, message: Message) -> None:
+        if message["type"] == "webtransport.datagram.receive":
+            self._datagrams -= 1
+            self._size -= len(message["data"])
+        elif message["type"] == "webtransport.stream.reset" and not self._has_ended():
+            self._session.consumed(self._number(message["stream"]), 0, True)
+
+    def _number(self, name: _Name) -> int:
+        return self._ids[name] if isinstance(name, str) else name
 
     def _find_stream(self, message: Message, *, is_new: bool = False) -> int:
         """Return a stream's number; a name that is new opens one, if it may."""

@@ -43,7 +43,12 @@ class WebTransportConsumer(AsyncConsumer):  # type: ignore[misc]
         """Take a datagram."""
 
     async def stream_reset(self, stream: int | str, code: int) -> None:
-        """The client has broken its side of a stream off."""
+        """The client has broken its side of a stream off.
+
+        Breaks ours off as well, on a stream that the client has opened.
+        """
+        if isinstance(stream, int):
+            await self.reset_stream(stream, code)
 
     async def stream_stopped(self, stream: int | str, code: int) -> None:
         """The client takes no more of a stream."""

@@ -159,7 +159,10 @@ def test_bytes_are_joined_and_credited_when_they_are_taken() -> None:
         gate.set()
         await settle()
         assert exchange.held_size == 0
-        assert stream.session.calls == [("consumed", 4, 6), ("consumed", 6, 5)]
+        assert stream.session.calls == [
+            ("consumed", 4, 6, True),
+            ("consumed", 6, 5, True),
+        ]
         exchange.closed(9, "bye")
 
     statuses = converse(talk, watch)
@@ -190,7 +193,9 @@ def test_reset_takes_back_what_waits() -> None:
         exchange.stream_received(4, b"half", False)
         exchange.stream_reset(4, 7)
         assert exchange.held_size == 0
+        assert ("consumed", 4, 0, True) not in stream.session.calls
         await settle()
+        assert stream.session.calls[-1] == ("consumed", 4, 0, True)
         exchange.closed(None, "")
 
     converse(talk, watch)
@@ -218,6 +223,9 @@ def test_streams_that_were_never_seen_leave_no_trace() -> None:
             assert takes_streams(exchange)
             exchange.stream_received(4 * number, b"half", False)
             exchange.stream_reset(4 * number, 7)
+            # Our side would keep the stream open, and the peer from another.
+            ended = [("reset", 4 * number, 7), ("consumed", 4 * number, 0, True)]
+            assert stream.session.calls[-2:] == ended
         for number in range(QUEUE_LIMIT):
             assert takes_streams(exchange)
             exchange.stream_received(4 * number, b"x", True)
@@ -231,6 +239,52 @@ def test_streams_that_were_never_seen_leave_no_trace() -> None:
 
     assert {message["type"] for message in got[:-1]} == {"webtransport.stream.receive"}
     assert len(got) == QUEUE_LIMIT + 1
+
+
+def test_end_of_the_session_gives_credit_for_what_waits() -> None:
+    got: list[Any] = []
+    gate = asyncio.Event()
+
+    async def talk(receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        await gate.wait()
+        await until_disconnect(receive, got)
+
+    async def watch(exchange: WebTransportExchange, stream: Stream) -> None:
+        exchange.stream_received(4, b"open", False)
+        exchange.stream_received(6, b"ended", True)
+        exchange.closed(0, "")
+        credit = [("consumed", 4, 4, False), ("consumed", 6, 5, False)]
+        assert stream.session.calls == credit
+        gate.set()
+        await settle()
+        assert stream.session.calls == credit
+
+    converse(talk, watch)
+
+    assert [message.get("data") for message in got] == [b"open", b"ended", None]
+
+
+def test_name_of_a_stream_that_is_over_opens_another() -> None:
+    async def talk(receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        message = {"type": "webtransport.stream.send", "stream": "news", "data": b"a"}
+        await send(message)
+        await receive()
+        await send(message)
+        await until_disconnect(receive, [])
+
+    async def watch(exchange: WebTransportExchange, stream: Stream) -> None:
+        exchange.stream_ended(5)
+        exchange.datagram_received(b"")
+        await settle()
+        assert stream.session.calls == [(5, b"a", False), (9, b"a", False)]
+        assert len(exchange._names) == len(exchange._ids) == 1
+        exchange.closed(0, "")
+
+    converse(talk, watch)
 
 
 def test_datagrams_beyond_the_limit_are_lost() -> None:

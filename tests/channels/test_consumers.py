@@ -96,6 +96,20 @@ def test_each_message_has_its_method() -> None:
     ]
 
 
+def test_reset_ends_both_sides_by_default() -> None:
+    reset = {"type": "webtransport.stream.reset", "code": 7}
+    sent = converse(
+        WebTransportConsumer,
+        CONNECT,
+        {**reset, "stream": 8},
+        # The consumer's own: its side is the consumer's to end.
+        {**reset, "stream": "mine"},
+        DISCONNECT,
+    )
+
+    assert sent == [ACCEPT, {**reset, "stream": 8}]
+
+
 @pytest.mark.parametrize(
     ("error", "answer"),
     [

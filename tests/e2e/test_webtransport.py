@@ -54,7 +54,11 @@ class Echo(WebTransportConsumer):
     groups = ["all"]
 
     async def receive_stream(self, stream, data, *, more, unidirectional):
-        if unidirectional:
+        if data == b"big":
+            data = b"x" * 2_000_000
+            await self.send_stream("big", data, more=False, unidirectional=True)
+            await self.tell(b"sent")
+        elif unidirectional:
             await self.send_stream("reply", data, more=more, unidirectional=True)
         else:
             await self.send_stream(stream, data, more=more)
@@ -83,6 +87,11 @@ class Echo(WebTransportConsumer):
         left.append(code)
 
 
+class Quiet(WebTransportConsumer):
+    async def receive_datagram(self, data):
+        await self.send_datagram(data)
+
+
 class Refusing(WebTransportConsumer):
     async def connect(self):
         await self.close()
@@ -109,6 +118,7 @@ app = ProtocolTypeRouter({
     "http": page,
     "webtransport": URLRouter([
         path("echo/", Echo.as_asgi()),
+        path("quiet/", Quiet.as_asgi()),
         path("refused/", Refusing.as_asgi()),
         path("broken/", Broken.as_asgi()),
         path("slow/", Slow.as_asgi()),
@@ -212,6 +222,11 @@ class SessionClient(Client):
         while not is_done():
             self.datagram(session, data)
             await asyncio.sleep(0.05)
+
+    def has_sent(self, stream_id: int) -> bool:
+        """Return whether the server has confirmed all that was written."""
+        stream = self._quic._streams.get(stream_id)
+        return stream is None or not stream.sender._buffer
 
 
 class Server:
@@ -354,6 +369,80 @@ def test_client_that_is_not_read_has_to_wait(server: Server) -> None:
 
     # The window of a stream, beyond what the application has taken once.
     assert server.talk(speak) <= MIB + 100
+
+
+def test_stream_that_ends_with_much_is_sent_whole(server: Server) -> None:
+    async def speak(client: SessionClient) -> list[int]:
+        session = await client.open("/echo/")
+        asking = client.open_stream(session, is_unidirectional=True)
+        client.write(asking, b"big", end=True)
+        await client.until_told(b"sent")
+        await client.wait_until(lambda: len(client.ended) == 2)
+        return sorted(map(len, client.streams.values()))
+
+    assert server.talk(speak) == [len(b"sent"), 2_000_000]
+
+
+def test_connection_outlives_a_stream_that_is_stopped_late(server: Server) -> None:
+    async def speak(client: SessionClient) -> int:
+        session = await client.open("/echo/")
+        asking = client.open_stream(session, is_unidirectional=True)
+        client.write(asking, b"big", end=True)
+        await client.wait_until(lambda: client.streams)
+        (stream_id,) = client.streams
+        client._quic.stop_stream(stream_id, encode_code(1))
+        client.transmit()
+        await client.until_told(b"sent")
+        client.write(client.open_stream(session), b"still here", end=True)
+        await client.until_told(b"still here")
+        return (await client.fetch("/")).status
+
+    assert server.talk(speak) == 200
+
+
+@pytest.mark.parametrize("way", ["reset", "session"])
+def test_credit_comes_back_however_streams_end(server: Server, way: str) -> None:
+    async def speak(client: SessionClient) -> bool:
+        credit = client._quic._remote_max_data
+        session = 0
+        for _ in range(3):
+            if way == "session" or not session:
+                session = await client.open("/slow/")
+                # The application waits with this, and takes none of the others.
+                client.write(client.open_stream(session), b"x")
+            streams = [
+                client.open_stream(session, is_unidirectional=True) for _ in range(10)
+            ]
+            for stream_id in streams:
+                client.write(stream_id, b"x" * 30_000, end=way == "session")
+            await client.wait_until(lambda: all(map(client.has_sent, streams)))
+            if way == "session":
+                client.send(session, b"", end=True)
+                await client.answer(session)
+            else:
+                for stream_id in streams:
+                    client._quic.reset_stream(stream_id, encode_code(1))
+                client.transmit()
+        # Half a window is given back at once.
+        await client.wait_until(lambda: client._quic._remote_max_data > credit)
+        return True
+
+    assert server.talk(speak)
+
+
+@pytest.mark.parametrize("path", ["/quiet/", "/slow/"])
+def test_streams_that_are_reset_make_room_for_others(server: Server, path: str) -> None:
+    async def speak(client: SessionClient) -> bool:
+        session = await client.open(path)
+        blocked = client._quic._streams_blocked_bidi
+        for _ in range(220):
+            stream_id = client.open_stream(session)
+            client.write(stream_id, b"x")
+            await client.wait_until(lambda: not blocked)
+            client._quic.reset_stream(stream_id, encode_code(7))
+        return client.terminated is None
+
+    assert server.talk(speak)
 
 
 @pytest.mark.browser

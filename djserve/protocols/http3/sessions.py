@@ -46,6 +46,9 @@ STREAM_BUFFER_SIZE = 64 * 1024
 DATAGRAM_SIZE_LIMIT = 1100
 """Bytes of a datagram that fit a packet of QUIC's least size, with all around them."""
 
+STOPPED_LIMIT = 1024
+"""Streams that a client has stopped and the application has not ended yet."""
+
 # draft-ietf-webtrans-http3 section 4.3: the codes of applications among HTTP/3's, every
 # thirty-first of which is reserved.
 _FIRST_CODE = 0x52E4A40FA8DB
@@ -77,8 +80,10 @@ class Session:
         "_observer",
         "_receiving",
         "_sending",
+        "_stopped",
         "_table",
         "_transport",
+        "_untaken",
         "_waiting",
         "session_id",
     )
@@ -96,6 +101,11 @@ class Session:
         # The streams by their open sides: those we send on, and those the peer does.
         self._sending: set[int] = set()
         self._receiving: set[int] = set()
+        # Those that the peer has ended or reset, until the application knows of it.
+        self._untaken: set[int] = set()
+        # Those that the peer has stopped, until the application ends them: it cannot
+        # know yet, and what it sends is dropped. The oldest first.
+        self._stopped: dict[int, None] = {}
         self._waiting: set[int] = set()
 
     def attach(self, connect: Transport) -> None:
@@ -124,7 +134,14 @@ class Session:
         return stream_id
 
     def send(self, stream_id: int, data: bytes, is_last: bool) -> None:
-        """Send on a stream. Raises ApplicationError if our side is not open."""
+        """Send on a stream. Raises ApplicationError if our side is not open.
+
+        What is sent on a stream that the peer has stopped is dropped.
+        """
+        if stream_id in self._stopped:
+            if is_last:
+                self._forget_stopped(stream_id)
+            return
         if stream_id not in self._sending:
             raise ApplicationError(f"Stream {stream_id} cannot be sent on")
         self._transport.write_stream(stream_id, data, is_last)
@@ -139,18 +156,33 @@ class Session:
         return self._transport.waiting_size(stream_id) <= STREAM_BUFFER_SIZE
 
     def reset_stream(self, stream_id: int, code: int) -> None:
-        """End our side of a stream at once. Raises ValueError for a bad code."""
-        self._transport.reset_stream(stream_id, encode_code(code))
-        self._sending.discard(stream_id)
-        self._check_ended(stream_id)
+        """End our side of a stream at once, if it is open.
+
+        Raises ValueError for a bad code.
+        """
+        encoded = encode_code(code)
+        if stream_id in self._sending:
+            self._transport.reset_stream(stream_id, encoded)
+            self._sending.discard(stream_id)
+            self._check_ended(stream_id)
+        elif stream_id in self._stopped:
+            self._forget_stopped(stream_id)
 
     def stop_stream(self, stream_id: int, code: int) -> None:
-        """Ask the peer to end its side of a stream. Raises ValueError likewise."""
-        self._transport.stop_stream(stream_id, encode_code(code))
+        """Ask the peer to end its side of a stream, if it is open.
 
-    def consumed(self, stream_id: int, size: int) -> None:
+        Raises ValueError likewise.
+        """
+        encoded = encode_code(code)
+        if stream_id in self._receiving:
+            self._transport.stop_stream(stream_id, encoded)
+
+    def consumed(self, stream_id: int, size: int, is_last: bool) -> None:
         """Give the peer credit for bytes that the application has taken."""
         self._transport.acknowledge(stream_id, size)
+        if is_last and not self._is_ended:
+            self._untaken.discard(stream_id)
+            self._check_ended(stream_id)
 
     def send_datagram(self, data: bytes) -> None:
         """Send a datagram, which may get lost. Raises ApplicationError if too large."""
@@ -213,22 +245,30 @@ class Session:
         """Hand bytes of a stream on."""
         if is_last:
             self._receiving.discard(stream_id)
+            self._untaken.add(stream_id)
         self._observer.stream_received(stream_id, data, is_last)
-        if is_last:
-            self._check_ended(stream_id)
 
     def stream_reset(self, stream_id: int, code: int) -> None:
         """The peer has ended its side of a stream before its end."""
         self._receiving.discard(stream_id)
+        self._untaken.add(stream_id)
+        # The observer drops what has come of it, and the rest never will.
+        self._transport.forget_stream(stream_id)
         self._observer.stream_reset(stream_id, decode_code(code))
-        self._check_ended(stream_id)
 
     def stream_stopped(self, stream_id: int, code: int) -> None:
-        """The peer takes no more of a stream, which has been reset."""
+        """The peer takes no more of a stream, which has been reset.
+
+        It may say so any number of times, and after our end.
+        """
+        if stream_id not in self._sending:
+            return
         self._sending.discard(stream_id)
         self._waiting.discard(stream_id)
+        self._stopped[stream_id] = None
+        if len(self._stopped) > STOPPED_LIMIT:
+            self._forget_stopped(next(iter(self._stopped)))
         self._observer.stream_stopped(stream_id, decode_code(code))
-        self._check_ended(stream_id)
 
     def datagram_received(self, data: bytes) -> None:
         """Hand a datagram on."""
@@ -254,8 +294,18 @@ class Session:
 
     def _check_ended(self, stream_id: int) -> None:
         """Forget a stream whose sides have ended; who waits for it is still told."""
-        if stream_id not in self._sending and stream_id not in self._receiving:
+        if not (
+            stream_id in self._sending
+            or stream_id in self._receiving
+            or stream_id in self._untaken
+            or stream_id in self._stopped
+        ):
             self._table.stream_ended(stream_id)
+            self._observer.stream_ended(stream_id)
+
+    def _forget_stopped(self, stream_id: int) -> None:
+        del self._stopped[stream_id]
+        self._check_ended(stream_id)
 
     def _abort(self) -> None:
         if self._connect is not None:
@@ -273,19 +323,22 @@ class Session:
         if self._is_ended:
             return
         self._is_ended = True
+        # First: it gives credit for what it holds, which is not counted twice then.
+        self._observer.closed(code, reason)
         gone = SESSION_GONE
         for stream_id in self._sending:
             self._transport.reset_stream(stream_id, gone)
         for stream_id in self._receiving:
             self._transport.stop_stream(stream_id, gone)
-        for stream_id in self._sending | self._receiving:
-            self._table.stream_ended(stream_id)
+        open_ids = self._sending | self._receiving
+        for stream_id in open_ids:
             self._transport.forget_stream(stream_id)
-        self._sending.clear()
-        self._receiving.clear()
-        self._waiting.clear()
+        for stream_id in open_ids | self._untaken | self._stopped.keys():
+            self._table.stream_ended(stream_id)
+        for ids in (self._sending, self._receiving, self._untaken, self._waiting):
+            ids.clear()
+        self._stopped.clear()
         self._table.session_ended(self.session_id)
-        self._observer.closed(code, reason)
 
 
 class SessionTable:

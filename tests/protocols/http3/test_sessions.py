@@ -15,6 +15,7 @@ from djserve.protocols.http3.sessions import (
     DATAGRAM_SIZE_LIMIT,
     EARLY_STREAM_LIMIT,
     SESSION_GONE,
+    STOPPED_LIMIT,
     decode_code,
     encode_code,
 )
@@ -32,6 +33,7 @@ class Observer:
 
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
+        self.ended: list[int] = []
         self.takes_streams = True
 
     def stream_received(self, *event: Any) -> None:
@@ -45,6 +47,9 @@ class Observer:
 
     def stream_writable(self, *event: Any) -> None:
         self.events.append(("writable", *event))
+
+    def stream_ended(self, stream_id: int) -> None:
+        self.ended.append(stream_id)
 
     def datagram_received(self, data: bytes) -> None:
         self.events.append((data,))
@@ -219,6 +224,74 @@ def test_end_of_a_full_stream_is_waited_for_and_told(wire: Wire) -> None:
     wire.connection.bytes_sent()
 
     assert sorted(observer.events) == [("writable", ended), ("writable", broken)]
+
+
+def test_stream_is_over_when_all_of_it_is_taken(wire: Wire) -> None:
+    session, observer = accept(wire)
+    wire.feed(4, BOTH_WAYS + SESSION + b"abc", end=True)
+    wire.feed(6, ONE_WAY + SESSION + b"de", end=True)
+    session.send(4, b"answer", True)
+    assert not observer.ended
+    session.consumed(6, 2, True)
+    session.consumed(4, 3, True)
+    session.send(session.open_stream(True), b"x", True)
+    broken = session.open_stream(False)
+    session.reset_stream(broken, 0)
+    wire.connection.stream_reset(broken, 0)
+    assert observer.ended == [6, 4, 7]
+    session.consumed(broken, 0, True)
+
+    assert observer.ended == [6, 4, 7, broken]
+    assert wire.transport.credit[4] == len(BOTH_WAYS + SESSION + b"abc")
+
+
+def test_reset_gives_credit_for_what_is_never_taken(wire: Wire) -> None:
+    _, observer = accept(wire)
+    wire.feed(4, BOTH_WAYS + SESSION + b"unread")
+    wire.connection.stream_reset(4, 0)
+
+    assert wire.transport.forgotten == [4]
+    assert observer.events[-1] == ("reset", 4, 0)
+
+
+def test_what_is_sent_on_a_stopped_stream_is_dropped(wire: Wire) -> None:
+    session, observer = accept(wire)
+    for stream_id in (4, 8):
+        wire.feed(stream_id, BOTH_WAYS + SESSION, end=True)
+        session.consumed(stream_id, 0, True)
+        for _ in range(3):
+            wire.connection.stream_stopped(stream_id, encode_code(1))
+    stops = [event for event in observer.events if event[0] == "stopped"]
+    assert stops == [("stopped", 4, 1), ("stopped", 8, 1)]
+    session.send(4, b"x", False)
+    session.send(4, b"x", True)
+    session.reset_stream(8, 0)
+
+    assert 4 not in wire.transport.written
+    assert observer.ended == [4, 8]
+    with pytest.raises(ApplicationError, match="cannot be sent on"):
+        session.send(4, b"x", False)
+
+
+def test_few_stopped_streams_are_remembered(wire: Wire) -> None:
+    session, observer = accept(wire)
+    for number in range(STOPPED_LIMIT + 1):
+        stream_id = session.open_stream(True)
+        wire.connection.stream_stopped(stream_id, 0)
+        assert len(observer.ended) == max(0, number + 1 - STOPPED_LIMIT)
+
+
+def test_streams_of_others_are_left_alone(wire: Wire) -> None:
+    session, _ = accept(wire)
+    wire.feed(4, wire.headers(), end=True)
+    for stream_id in (0, 3, 4, 100):
+        session.reset_stream(stream_id, 0)
+        session.stop_stream(stream_id, 0)
+        with pytest.raises(ApplicationError, match="cannot be sent on"):
+            session.send(stream_id, b"x", True)
+
+    assert not wire.transport.resets
+    assert not wire.transport.stops
 
 
 def test_resets_and_stops_have_the_applications_codes(wire: Wire) -> None:
