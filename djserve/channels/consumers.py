@@ -27,6 +27,15 @@ class WebTransportConsumer(AsyncConsumer):  # type: ignore[misc]
     """
 
     groups: Iterable[str] = ()
+    _joined: tuple[str, ...] = ()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Channels hands no disconnect on to a consumer that has failed, or that was
+            # cancelled: its groups would go on sending to it for a day.
+            await self._leave()
 
     # To override.
 
@@ -110,6 +119,7 @@ class WebTransportConsumer(AsyncConsumer):  # type: ignore[misc]
     async def webtransport_connect(self, message: dict[str, Any]) -> None:
         for group in self.groups:
             await self._layer.group_add(group, self.channel_name)
+            self._joined += (group,)
         try:
             await self.connect()
         except AcceptConnection:
@@ -135,11 +145,15 @@ class WebTransportConsumer(AsyncConsumer):  # type: ignore[misc]
         await self.receive_datagram(message["data"])
 
     async def webtransport_disconnect(self, message: dict[str, Any]) -> None:
-        for group in self.groups:
-            await self._layer.group_discard(group, self.channel_name)
+        await self._leave()
         await self.disconnect(message["code"])
         await aclose_old_connections()
         raise StopConsumer
+
+    async def _leave(self) -> None:
+        joined, self._joined = self._joined, ()
+        for group in joined:
+            await self._layer.group_discard(group, self.channel_name)
 
     @property
     def _layer(self) -> Any:

@@ -177,6 +177,42 @@ def test_groups_are_joined_and_left() -> None:
         asyncio.run(run())
 
 
+@pytest.mark.parametrize("end", ["fault in connect", "fault", "cancelled"])
+def test_groups_are_left_without_a_disconnect(end: str) -> None:
+    class Failing(Recorder):
+        groups = ("all", "some")
+
+        async def connect(self) -> None:
+            if end == "fault in connect":
+                raise RuntimeError("as planned")
+            await self.accept()
+
+        async def receive_datagram(self, data: bytes) -> None:
+            raise RuntimeError("as planned")
+
+    async def run() -> None:
+        inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        accepted = asyncio.Event()
+
+        async def send(message: dict[str, Any]) -> None:
+            accepted.set()
+
+        inbox.put_nowait(CONNECT)
+        if end == "fault":
+            inbox.put_nowait({"type": "webtransport.datagram.receive", "data": b"x"})
+        call = asyncio.create_task(Failing.as_asgi()(dict(SCOPE), inbox.get, send))
+        if end == "cancelled":
+            await accepted.wait()
+            assert Recorder.last.channel_layer.groups.keys() == {"all", "some"}
+            call.cancel()
+        with pytest.raises((RuntimeError, asyncio.CancelledError)):
+            await call
+        assert not Recorder.last.channel_layer.groups
+
+    with override_settings(CHANNEL_LAYERS=LAYERS):
+        asyncio.run(run())
+
+
 def test_groups_without_a_layer_are_a_clear_error() -> None:
     class Grouped(Recorder):
         groups = ("all",)
