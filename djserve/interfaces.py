@@ -206,6 +206,13 @@ class MultiplexTransport(Protocol):
     ) -> None:
         """Order a stream among those that have something to send (RFC 9218)."""
 
+    def has_begun(self, stream_id: int, /) -> bool:
+        """Return whether a stream of the peer's has given its first bytes, or its end.
+
+        So has one that is over. Bytes of one stream may come before those of another
+        that was opened earlier.
+        """
+
     def waiting_size(self, stream_id: int, /) -> int:
         """Return the bytes of a stream that have not been sent for the first time."""
 

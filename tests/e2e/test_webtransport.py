@@ -228,6 +228,9 @@ class SessionClient(Client):
         stream = self._quic._streams.get(stream_id)
         return stream is None or not stream.sender._buffer
 
+    async def until_sent(self, streams: list[int]) -> None:
+        await self.wait_until(lambda: all(map(self.has_sent, streams)))
+
 
 class Server:
     """A server of sessions in a process of its own."""
@@ -415,7 +418,7 @@ def test_credit_comes_back_however_streams_end(server: Server, way: str) -> None
             ]
             for stream_id in streams:
                 client.write(stream_id, b"x" * 30_000, end=way == "session")
-            await client.wait_until(lambda: all(map(client.has_sent, streams)))
+            await client.until_sent(streams)
             if way == "session":
                 client.send(session, b"", end=True)
                 await client.answer(session)

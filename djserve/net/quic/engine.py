@@ -56,6 +56,7 @@ require(
     "_remote_max_data",
     "_remote_max_data_used",
     "_remote_max_datagram_frame_size",
+    "_stream_is_discarded",
     "_streams_queue",
     "_streams",
 )
@@ -274,6 +275,13 @@ class Engine(QuicConnection):
         """Return whether the peer may still send on a stream."""
         stream = self._streams.get(stream_id)
         return stream is not None and not stream.receiver.is_finished
+
+    def has_begun(self, stream_id: int) -> bool:
+        """Return whether a stream's first bytes, or all that it had, have come."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return self._stream_is_discarded(stream_id)
+        return stream.receiver.is_finished or stream.receiver.starting_offset() > 0
 
     def waiting_size(self, stream_id: int) -> int:
         """Return the bytes of a stream that were never sent."""

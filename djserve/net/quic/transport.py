@@ -174,6 +174,9 @@ class QUICTransport:
     def set_priority(self, stream_id: int, urgency: int, is_incremental: bool) -> None:
         self._engine.set_priority(stream_id, urgency, is_incremental)
 
+    def has_begun(self, stream_id: int) -> bool:
+        return self._engine.has_begun(stream_id)
+
     def waiting_size(self, stream_id: int) -> int:
         return self._engine.waiting_size(stream_id)
 

@@ -9,11 +9,14 @@ draft-ietf-webtrans-http3, in the versions 02 and 07 that browsers speak.
 # stream alone). Three kinds of streams are told apart here:
 #
 # - begun: the first bytes do not say yet. At most fifteen bytes are kept.
-# - early: the session is not open. The parts are kept, without credit for more, for at
-#   most EARLY_STREAM_LIMIT streams of a connection; others are refused by the code that
-#   the draft has for it.
+# - early: the session is not open, but may be. The bytes are kept, without credit for
+#   more, for at most EARLY_STREAM_LIMIT streams of a connection; others are refused by
+#   the code that the draft has for it. So are those of a session that is over, which
+#   were on their way when it ended.
 # - a session's: handed on as they come. Credit is given when the application has taken
 #   the bytes, so what a session holds is bounded by QUIC's windows.
+#
+# STOP_SENDING may come before the first bytes do, and waits for them.
 #
 # All else is a request's or a control stream's, and returned to the connection.
 
@@ -27,6 +30,8 @@ from djserve.protocols.http3.capsules import CapsuleReader, encode_close
 from djserve.protocols.http3.errors import ErrorCode, HTTP3Error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from djserve.interfaces import (
         MultiplexTransport,
         Transport,
@@ -111,6 +116,7 @@ class Session:
     def attach(self, connect: Transport) -> None:
         """Take the upgraded CONNECT stream: the session is open."""
         self._connect = connect
+        self._table.session_began(self)
 
     @property
     def held_size(self) -> int:
@@ -341,38 +347,64 @@ class Session:
         self._table.session_ended(self.session_id)
 
 
+class _Early:
+    """What has come on a stream whose session is not open."""
+
+    __slots__ = ("data", "is_last", "session_id")
+
+    def __init__(self, session_id: int) -> None:
+        self.session_id = session_id
+        # Joined: a part may have one byte, and would take a hundred.
+        self.data = bytearray()
+        self.is_last = False
+
+    def receive(self, data: bytes, is_last: bool) -> None:
+        self.data += data
+        self.is_last = is_last
+
+
 class SessionTable:
-    """Sort a connection's streams and datagrams by session."""
+    """Sort a connection's streams and datagrams by session.
 
-    __slots__ = ("_begun", "_early", "_ordinary", "_sessions", "_streams", "transport")
+    ``is_unanswered``: whether a stream has a request that has no answer yet.
+    """
 
-    def __init__(self, transport: MultiplexTransport) -> None:
+    __slots__ = (
+        "_begun",
+        "_early",
+        "_is_unanswered",
+        "_ordinary",
+        "_sessions",
+        "_stops",
+        "_streams",
+        "transport",
+    )
+
+    def __init__(
+        self, transport: MultiplexTransport, is_unanswered: Callable[[int], bool]
+    ) -> None:
         self.transport = transport
+        self._is_unanswered = is_unanswered
         self._sessions: dict[int, Session] = {}
         self._streams: dict[int, Session] = {}
         self._begun: dict[int, bytes] = {}
         self._ordinary: set[int] = set()
-        # Session and parts of each stream that came before its session was open.
-        self._early: dict[int, tuple[int, list[tuple[bytes, bool]]]] = {}
+        self._early: dict[int, _Early] = {}
+        # Codes of STOP_SENDING for streams that are begun, early, or not even that.
+        self._stops: dict[int, int] = {}
 
     @property
     def held_size(self) -> int:
         """Bytes of streams whose session is not open."""
-        parts = (part for _, parts in self._early.values() for part in parts)
-        return sum(len(data) for data, _ in parts)
-
-    def open(self, session_id: int, observer: WebTransportObserver) -> Session:
-        """Return a new session on a CONNECT stream."""
-        session = self._sessions[session_id] = Session(self, session_id, observer)
-        return session
+        return sum(len(early.data) for early in self._early.values())
 
     def begin(self, session_id: int) -> None:
         """Deliver what came before the session was open."""
-        for stream_id, (owner, parts) in [*self._early.items()]:
-            if owner == session_id:
+        for stream_id, early in [*self._early.items()]:
+            if early.session_id == session_id:
                 del self._early[stream_id]
-                for data, is_last in parts:
-                    self._deliver(stream_id, session_id, data, is_last)
+                data = bytes(early.data)
+                self._deliver(stream_id, session_id, data, early.is_last)
 
     def sort(self, stream_id: int, data: bytes, is_last: bool) -> bytes | None:
         """Take a session's bytes; return those of any other stream.
@@ -383,7 +415,7 @@ class SessionTable:
         if session is not None:
             session.stream_received(stream_id, data, is_last)
         elif stream_id in self._early:
-            self._early[stream_id][1].append((data, is_last))
+            self._early[stream_id].receive(data, is_last)
         elif stream_id in self._ordinary:
             if is_last:
                 self._ordinary.discard(stream_id)
@@ -395,12 +427,16 @@ class SessionTable:
     def stream_reset(self, stream_id: int, code: int) -> bool:
         """Tell a session of a reset; return whether the stream is one's."""
         self._begun.pop(stream_id, None)
+        self._stops.pop(stream_id, None)
         self._ordinary.discard(stream_id)
         session = self._streams.get(stream_id)
         if session is not None:
             session.stream_reset(stream_id, code)
         elif stream_id in self._early:
+            # The application has not seen it: nor does it see its end.
             del self._early[stream_id]
+            if stream_id % 4 == 0:
+                self.transport.reset_stream(stream_id, code)
             self.transport.forget_stream(stream_id)
         else:
             return False
@@ -411,7 +447,15 @@ class SessionTable:
         session = self._streams.get(stream_id)
         if session is not None:
             session.stream_stopped(stream_id, code)
-        return session is not None or stream_id in self._early
+        elif stream_id % 4 == 0 and (
+            stream_id in self._early
+            or stream_id in self._begun
+            or not self.transport.has_begun(stream_id)
+        ):
+            self._stops[stream_id] = code
+        else:
+            return False
+        return True
 
     def datagram_received(self, data: bytes) -> None:
         """Hand a datagram to its session; one of no session is dropped.
@@ -432,12 +476,16 @@ class SessionTable:
 
     def connect_ended(self, stream_id: int) -> None:
         """Refuse what waits for a session that will not be."""
-        for early_id, (owner, _) in [*self._early.items()]:
-            if owner == stream_id:
+        self._ordinary.discard(stream_id)
+        for early_id, early in [*self._early.items()]:
+            if early.session_id == stream_id:
                 del self._early[early_id]
-                self._reject(early_id)
+                self._reject(early_id, BUFFERED_STREAM_REJECTED)
 
     # The sessions call these.
+
+    def session_began(self, session: Session) -> None:
+        self._sessions[session.session_id] = session
 
     def stream_belongs(self, stream_id: int, session: Session) -> None:
         self._streams[stream_id] = session
@@ -461,6 +509,10 @@ class SessionTable:
             else frames.WEBTRANSPORT_BIDIRECTIONAL
         )
         if kind is not None and kind[0] != wanted:
+            if self._stops.pop(stream_id, None) is not None:
+                # A request whose answer is not wanted.
+                self._reject(stream_id, ErrorCode.REQUEST_CANCELLED)
+                return None
             if not is_last:
                 self._ordinary.add(stream_id)
             return data
@@ -479,11 +531,22 @@ class SessionTable:
         self.transport.acknowledge(stream_id, end)
         if number in self._sessions:
             self._deliver(stream_id, number, data[end:], is_last)
+        elif self._is_over(number):
+            self._reject(stream_id, SESSION_GONE)
         elif len(self._early) < EARLY_STREAM_LIMIT:
-            self._early[stream_id] = (number, [(data[end:], is_last)])
+            self._early[stream_id] = early = _Early(number)
+            early.receive(data[end:], is_last)
         else:
-            self._reject(stream_id)
+            self._reject(stream_id, BUFFERED_STREAM_REJECTED)
         return None
+
+    def _is_over(self, session_id: int) -> bool:
+        """Return whether a stream carries no session and cannot come to carry one."""
+        return (
+            self.transport.has_begun(session_id)
+            and session_id not in self._begun
+            and not self._is_unanswered(session_id)
+        )
 
     def _deliver(
         self, stream_id: int, session_id: int, data: bytes, is_last: bool
@@ -494,13 +557,16 @@ class SessionTable:
             if session is None:
                 return
             if not session.takes_streams:
-                self._reject(stream_id)
+                self._reject(stream_id, BUFFERED_STREAM_REJECTED)
                 return
             session.stream_began(stream_id)
         session.stream_received(stream_id, data, is_last)
+        stop = self._stops.pop(stream_id, None)
+        if stop is not None:
+            session.stream_stopped(stream_id, stop)
 
-    def _reject(self, stream_id: int) -> None:
-        code = BUFFERED_STREAM_REJECTED
+    def _reject(self, stream_id: int, code: int) -> None:
+        self._stops.pop(stream_id, None)
         if stream_id % 4 == 0:
             self.transport.reset_stream(stream_id, code)
         self.transport.stop_stream(stream_id, code)

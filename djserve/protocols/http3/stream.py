@@ -28,6 +28,7 @@ from djserve.protocols.http3.response import (
     build_interim,
     build_trailers,
 )
+from djserve.protocols.http3.sessions import Session
 from djserve.protocols.limits import LINGER_TIMEOUT
 from djserve.protocols.multiplexed.content import RequestContent
 from djserve.protocols.multiplexed.streams import build_refusal, count_content
@@ -183,6 +184,11 @@ class HTTP3Stream:
             or self.awaits_continue
             or self._response is _COMPLETE
         )
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether no head of a final response has been given."""
+        return self._response is _AWAITED
 
     @property
     def is_upgraded(self) -> bool:
@@ -429,7 +435,7 @@ class HTTP3Stream:
         """Accept an extended CONNECT that asks for a WebTransport session."""
         sessions = self._owner.sessions
         assert sessions is not None
-        session = sessions.open(self.stream_id, observer)
+        session = Session(sessions, self.stream_id, observer)
         session.attach(self.upgrade([*headers, _DRAFT_02], session))
         self._owner.call_soon(lambda: sessions.begin(self.stream_id))
         return session

@@ -108,7 +108,7 @@ class StreamTable:
         self.sessions: SessionTable | None = None
         self.protocols: Container[bytes] = WITHOUT_SESSIONS
         if service.webtransport:
-            self.sessions = SessionTable(transport)
+            self.sessions = SessionTable(transport, self._is_unanswered)
             self.protocols = WITH_SESSIONS
         self._codec = codec
         self._info = info
@@ -302,6 +302,10 @@ class StreamTable:
         self._forget(stream)
 
     # Private.
+
+    def _is_unanswered(self, stream_id: int) -> bool:
+        stream = self._streams.get(stream_id)
+        return stream is not None and stream.is_unanswered
 
     def _find_overdue(self, stream: HTTP3Stream, now: float) -> ProtocolError | None:
         if not stream.is_in_block:

@@ -93,6 +93,24 @@ def test_stream_that_has_ended_is_settled_once_and_forgotten(
     assert not pair.server._used_by_stream
 
 
+def test_stream_begins_with_its_first_bytes(open_pair: Callable[..., Pair]) -> None:
+    pair = open_pair()
+    pair.client.send_stream_data(0, b"")
+    # Streams of lower numbers are opened by it, and have given nothing.
+    pair.client.send_stream_data(4, b"x")
+    pair.run()
+    begun = [pair.server.has_begun(stream_id) for stream_id in (0, 4, 8)]
+    assert begun == [False, True, False]
+    pair.client.send_stream_data(0, b"", end_stream=True)
+    pair.run()
+    assert pair.server.has_begun(0)
+    pair.server.send_stream_data(0, b"", end_stream=True)
+    pair.run()
+
+    assert 0 not in pair.server._streams
+    assert pair.server.has_begun(0)
+
+
 def test_streams_are_limited(open_pair: Callable[..., Pair]) -> None:
     pair = open_pair(http2_stream_limit=2)
     for stream_id in (0, 4, 8):

@@ -43,12 +43,16 @@ class MemoryStreams:
         self.closed: int | None = None
         self.is_aborted = False
         self.datagrams: list[bytes] = []
+        self.begun: set[int] = set()
         self._opened = {True: 0, False: 0}
 
     def open_stream(self, is_unidirectional: bool = True) -> int:
         count = self._opened[is_unidirectional]
         self._opened[is_unidirectional] += 1
         return 4 * count + (3 if is_unidirectional else 1)
+
+    def has_begun(self, stream_id: int) -> bool:
+        return stream_id in self.begun
 
     def send_datagram(self, data: bytes) -> None:
         self.datagrams.append(data)
@@ -180,6 +184,7 @@ class Wire:
 
     def feed(self, stream_id: int, data: bytes, end: bool = False) -> None:
         """Have a datagram with bytes of one stream read."""
+        self.transport.begun.add(stream_id)
         self.connection.stream_received(stream_id, data, end)
         self.connection.batch_received()
 

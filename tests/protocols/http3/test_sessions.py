@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -122,7 +123,7 @@ def test_early_streams_wait_for_their_session(wire: Wire) -> None:
     wire.feed(4, b"bird", end=True)
     _, observer = accept(wire)
 
-    assert observer.events == [(4, b"early ", False), (4, b"bird", True)]
+    assert observer.events == [(4, b"early bird", True)]
     # Only what says whose it is has been given credit for.
     assert wire.transport.credit[4] == len(BOTH_WAYS + SESSION)
 
@@ -156,6 +157,108 @@ def test_early_streams_of_a_refused_session_are_refused(wire: Wire) -> None:
 
     code = BUFFERED_STREAM_REJECTED
     assert wire.transport.stops == {6: code}
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+@pytest.mark.parametrize("owner", [0, 4, 8])
+def test_streams_of_what_is_no_session_are_refused(
+    wire: Wire, owner: int, has_ended: bool
+) -> None:
+    """A session that is over, a request that is, and the stream itself."""
+    session, _ = accept(wire)
+    session.close(0, "")
+    if has_ended:
+        wire.feed(0, b"", end=True)
+    wire.feed(4, wire.headers(), end=True)
+    wire.requests[1].answer()
+    number = frames.encode_integer(owner)
+    for stream_id in range(8, 8 + 8 * EARLY_STREAM_LIMIT, 4):
+        wire.feed(stream_id, BOTH_WAYS + number + b"x", end=stream_id % 8 == 0)
+        if owner == 8:
+            break
+
+    assert set(wire.transport.stops.values()) == {SESSION_GONE}
+    assert set(wire.transport.resets.values()) == {SESSION_GONE}
+    assert stream_id in wire.transport.forgotten
+    assert wire.connection.held_size == 0
+
+
+def test_streams_wait_for_a_request_that_has_not_come(wire: Wire) -> None:
+    wire.feed(8, BOTH_WAYS + b"\x04early", end=True)
+    assert not wire.transport.stops
+    head = wire.headers(method=b"CONNECT", protocol=b"webtransport")
+    wire.feed(4, head[:1])
+    wire.feed(12, BOTH_WAYS + b"\x04bird", end=True)
+    wire.feed(4, head[1:])
+    observer = Observer()
+    wire.requests[1].stream.open_session([], observer)  # type: ignore[attr-defined]
+    wire.run_soon()
+
+    assert observer.events == [(8, b"early", True), (12, b"bird", True)]
+
+
+def test_many_small_early_parts_take_little(wire: Wire) -> None:
+    wire.feed(4, BOTH_WAYS + SESSION)
+    tracemalloc.start()
+    for _ in range(10_000):
+        wire.feed(4, b"x")
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert wire.connection.held_size == 10_000
+    assert size < 100_000
+
+
+@pytest.mark.parametrize("is_accepted", [True, False])
+@pytest.mark.parametrize("part", [b"", BOTH_WAYS[:1], BOTH_WAYS + SESSION + b"x"])
+def test_stop_that_comes_first_waits(
+    wire: Wire, is_accepted: bool, part: bytes
+) -> None:
+    if is_accepted:
+        session, observer = accept(wire)
+    if part:
+        wire.feed(4, part)
+    wire.connection.stream_stopped(4, encode_code(7))
+    wire.feed(4, (BOTH_WAYS + SESSION + b"xy")[len(part) :], end=True)
+    if not is_accepted:
+        session, observer = accept(wire)
+    session.send(4, b"dropped", False)
+
+    data = b"".join(data for *_, data, _ in observer.events if isinstance(data, bytes))
+    assert data == b"xy"
+    assert ("stopped", 4, 7) in observer.events
+    assert 4 not in wire.transport.written
+
+
+def test_request_that_is_stopped_first_is_not_made(wire: Wire) -> None:
+    wire.connection.stream_stopped(4, 0)
+    wire.feed(4, wire.headers(), end=True)
+
+    assert len(wire.requests) == 1
+    assert wire.transport.resets == {4: ErrorCode.REQUEST_CANCELLED}
+    assert wire.transport.forgotten == [4]
+
+
+def test_early_stream_that_is_reset_ends_on_both_sides(wire: Wire) -> None:
+    wire.feed(4, BOTH_WAYS + SESSION + b"x")
+    wire.connection.stream_stopped(4, 0)
+    wire.connection.stream_reset(4, 9)
+    _, observer = accept(wire)
+
+    assert wire.transport.resets == {4: 9}
+    assert wire.transport.forgotten == [4]
+    assert not observer.events
+
+
+def test_session_that_is_not_accepted_after_all_has_no_streams(wire: Wire) -> None:
+    stream: Any = wire.requests[0].stream
+    with pytest.raises(ApplicationError):
+        stream.open_session([(b"x", b"a\r\nb")], Observer())
+    stream.send_response(500, [], b"", more=False)
+    wire.feed(4, BOTH_WAYS + SESSION + b"x")
+    wire.feed(6, ONE_WAY + SESSION + b"x")
+
+    assert wire.transport.stops == {4: SESSION_GONE, 6: SESSION_GONE}
 
 
 def test_stream_of_no_possible_session_ends_the_connection(wire: Wire) -> None:
