@@ -206,6 +206,9 @@ class MultiplexTransport(Protocol):
     ) -> None:
         """Order a stream among those that have something to send (RFC 9218)."""
 
+    def is_blocked(self, stream_id: int, /) -> bool:
+        """Return whether a stream of ours waits until the peer lets it begin."""
+
     def has_begun(self, stream_id: int, /) -> bool:
         """Return whether a stream of the peer's has given its first bytes, or its end.
 

@@ -97,6 +97,9 @@ DATAGRAM_LIMIT = 64
 # packet is lost of each two in a window of half a megabyte, until there are so many.
 PIECES_LIMIT = 256
 
+# A frame's type and length; RFC 9221 section 3 counts them.
+_DATAGRAM_OVERHEAD = 3
+
 # What a stream has sent beyond this counts as long: shorter ones of its urgency go by.
 LONG_RESPONSE = 128 * 1024
 
@@ -241,11 +244,12 @@ class Engine(QuicConnection):
         if stream is not None and stream.sender._reset_error_code is not None:
             stream.sender._buffer.clear()
 
-    @property
-    def takes_datagrams(self) -> bool:
-        """Whether the peer takes any, and there is room for one more."""
+    def takes_datagram(self, size: int) -> bool:
+        """Return whether the peer takes one of so many bytes, and there is room."""
+        limit = self._remote_max_datagram_frame_size
         return (
-            self._remote_max_datagram_frame_size is not None
+            limit is not None
+            and size + _DATAGRAM_OVERHEAD <= limit
             and len(self._datagrams_pending) < DATAGRAM_LIMIT
         )
 
@@ -265,6 +269,11 @@ class Engine(QuicConnection):
             and stream.sender._buffer_fin is None
             and stream.sender._reset_error_code is None
         )
+
+    def is_blocked(self, stream_id: int) -> bool:
+        """Return whether a stream of ours waits until the peer lets it begin."""
+        stream = self._streams.get(stream_id)
+        return stream is not None and stream.is_blocked
 
     def is_sending(self, stream_id: int) -> bool:
         """Return whether a stream's output is not confirmed to its end."""

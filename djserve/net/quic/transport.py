@@ -167,12 +167,15 @@ class QUICTransport:
         self._engine.forget_priority(stream_id)
 
     def send_datagram(self, data: bytes) -> None:
-        if not self._is_ended and self._engine.takes_datagrams:
+        if not self._is_ended and self._engine.takes_datagram(len(data)):
             self._engine.send_datagram_frame(data)
             self._wake()
 
     def set_priority(self, stream_id: int, urgency: int, is_incremental: bool) -> None:
         self._engine.set_priority(stream_id, urgency, is_incremental)
+
+    def is_blocked(self, stream_id: int) -> bool:
+        return self._engine.is_blocked(stream_id)
 
     def has_begun(self, stream_id: int) -> bool:
         return self._engine.has_begun(stream_id)

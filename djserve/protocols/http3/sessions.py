@@ -158,8 +158,16 @@ class Session:
             self._check_ended(stream_id)
 
     def is_writable(self, stream_id: int) -> bool:
-        """Return whether little of a stream waits to be sent."""
-        return self._transport.waiting_size(stream_id) <= STREAM_BUFFER_SIZE
+        """Return whether the peer takes a stream, and little of it waits to be sent.
+
+        Without the first, an application that opens one for each message would fill
+        the memory for a client that lets none begin.
+        """
+        transport = self._transport
+        return not (
+            transport.waiting_size(stream_id) > STREAM_BUFFER_SIZE
+            or transport.is_blocked(stream_id)
+        )
 
     def reset_stream(self, stream_id: int, code: int) -> None:
         """End our side of a stream at once, if it is open.

@@ -111,6 +111,21 @@ def test_stream_begins_with_its_first_bytes(open_pair: Callable[..., Pair]) -> N
     assert pair.server.has_begun(0)
 
 
+def test_our_streams_wait_for_the_peers_leave(open_pair: Callable[..., Pair]) -> None:
+    pair = open_pair()
+    pair.client._local_max_streams_uni.value = pair.client._local_max_streams_uni.sent
+    blocked = []
+    for _ in range(200):
+        stream_id = pair.server.get_next_available_stream_id(is_unidirectional=True)
+        pair.server.send_stream_data(stream_id, b"x")
+        blocked.append(pair.server.is_blocked(stream_id))
+    assert blocked == [False] * 128 + [True] * 72
+    pair.client._local_max_streams_uni.value = 200
+    pair.run()
+
+    assert not pair.server.is_blocked(stream_id)
+
+
 def test_streams_are_limited(open_pair: Callable[..., Pair]) -> None:
     pair = open_pair(http2_stream_limit=2)
     for stream_id in (0, 4, 8):
@@ -149,7 +164,7 @@ def test_datagrams_go_where_they_are_taken(
     open_pair: Callable[..., Pair], datagrams: bool
 ) -> None:
     pair = open_pair(datagrams=datagrams)
-    assert pair.server.takes_datagrams == datagrams
+    assert pair.server.takes_datagram(1) == datagrams
     if not datagrams:
         return
     pair.server.send_datagram_frame(b"x" * DATAGRAM_SIZE_LIMIT)
@@ -161,15 +176,25 @@ def test_datagrams_go_where_they_are_taken(
     ]
 
 
+def test_datagram_that_the_peer_cannot_take_is_lost(
+    open_pair: Callable[..., Pair],
+) -> None:
+    pair = open_pair(datagrams=True)
+    pair.server._remote_max_datagram_frame_size = 100
+
+    assert pair.server.takes_datagram(97)
+    assert not pair.server.takes_datagram(98)
+
+
 def test_datagrams_that_wait_are_bounded(open_pair: Callable[..., Pair]) -> None:
     pair = open_pair(datagrams=True)
     for _ in range(DATAGRAM_LIMIT):
-        assert pair.server.takes_datagrams
+        assert pair.server.takes_datagram(1)
         pair.server.send_datagram_frame(b"x")
 
-    assert not pair.server.takes_datagrams
+    assert not pair.server.takes_datagram(1)
     pair.run()
-    assert pair.server.takes_datagrams
+    assert pair.server.takes_datagram(1)
 
 
 @pytest.mark.parametrize(("datagrams", "limit"), [(False, 8), (True, 12)])

@@ -44,12 +44,16 @@ class MemoryStreams:
         self.is_aborted = False
         self.datagrams: list[bytes] = []
         self.begun: set[int] = set()
+        self.blocked: set[int] = set()
         self._opened = {True: 0, False: 0}
 
     def open_stream(self, is_unidirectional: bool = True) -> int:
         count = self._opened[is_unidirectional]
         self._opened[is_unidirectional] += 1
         return 4 * count + (3 if is_unidirectional else 1)
+
+    def is_blocked(self, stream_id: int) -> bool:
+        return stream_id in self.blocked
 
     def has_begun(self, stream_id: int) -> bool:
         return stream_id in self.begun

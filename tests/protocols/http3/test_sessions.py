@@ -315,6 +315,19 @@ def test_full_stream_is_writable_again_once(wire: Wire) -> None:
     assert observer.events == [("writable", stream_id)]
 
 
+def test_stream_that_may_not_begin_is_waited_for(wire: Wire) -> None:
+    session, observer = accept(wire)
+    stream_id = session.open_stream(True)
+    wire.transport.blocked.add(stream_id)
+    session.send(stream_id, b"x", True)
+    wire.connection.bytes_sent()
+    assert not session.is_writable(stream_id)
+    wire.transport.blocked.clear()
+    wire.connection.bytes_sent()
+
+    assert observer.events == [("writable", stream_id)]
+
+
 def test_end_of_a_full_stream_is_waited_for_and_told(wire: Wire) -> None:
     session, observer = accept(wire)
     ended, broken = session.open_stream(True), session.open_stream(True)
