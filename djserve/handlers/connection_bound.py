@@ -52,7 +52,7 @@ from typing import Any
 from django.db import OperationalError, connections
 
 from djserve.handlers.cursors import is_connection_in_use
-from djserve.handlers.threads.leases import Pool, PoolThread, current_worker
+from djserve.handlers.threads.leases import Lease, Pool, PoolThread, current_worker
 from djserve.handlers.threads.places import REPORT_PAUSE, Ledger, PlaceError, Places
 from djserve.handlers.threads.pool import ThreadPool
 
@@ -164,6 +164,8 @@ class _Place:
     _gives_up = False
     """Whether the thread closes it for another that waits."""
     _is_closing = False
+    _loser: weakref.ref[Lease] | None = None
+    """What had its session closed for another, and goes on in this thread."""
 
     def __init__(
         self,
@@ -191,7 +193,7 @@ class _Place:
         deadline = time.monotonic() + self._bound.ledger.timeout
         pause = RETRY
         while True:
-            handed = self._take(accepts=True)
+            handed = self._take(accepts=not self._has_lost())
             try:
                 if handed is None or not adopt(connection, handed):
                     type(connection).connect(connection)
@@ -243,6 +245,7 @@ class _Place:
         if connection is None or pool_size(connection.settings_dict) is not None:
             # Django's pool must get its connections back, and leaves none open.
             return None
+        self._note_loss()
         driver, connection.connection = connection.connection, None
         return partial(_close_driver, driver)
 
@@ -265,19 +268,19 @@ class _Place:
                 finally:
                     self._gives_up = False
                 return
+        self._note_loss()
         connection.close()
 
     def part(self) -> _Handed | None:
         """Return the connection for another thread; None if it must be closed."""
         connection: Any = self._connection()
-        lease = self.worker.lease
         if (
             connection is None
             or connection.connection is None
             or connection.errors_occurred
             or connection.autocommit != connection.settings_dict["AUTOCOMMIT"]
             # The request goes on.
-            or (lease is not None and (lease.is_held or lease.is_kept))
+            or self._ongoing() is not None
             # Django's pool hands its connections on by itself.
             or pool_size(connection.settings_dict) is not None
         ):
@@ -309,6 +312,24 @@ class _Place:
         """Whether the connection is in the middle of something."""
         connection = self._connection()
         return connection is not None and is_connection_in_use(connection)
+
+    def _ongoing(self) -> Lease | None:
+        """Return what keeps the thread between its jobs, and may come back to it."""
+        lease = self.worker.lease
+        return lease if lease is not None and (lease.is_held or lease.is_kept) else None
+
+    def _note_loss(self) -> None:
+        lease = self._ongoing()
+        self._loser = None if lease is None else weakref.ref(lease)
+
+    def _has_lost(self) -> bool:
+        """Return whether the request has used a session here that is closed by now.
+
+        What it had set there (a role, a search path, the user for row-level security)
+        is gone. It then needs one that is new, and not what another user has set.
+        """
+        loser = None if self._loser is None else self._loser()
+        return loser is not None and loser is self.worker.lease
 
     def _take(self, *, accepts: bool = False) -> Any:
         if self.used_at == self.worker.turn and self.places.has(self):

@@ -235,13 +235,12 @@ def test_connections_that_are_not_kept_are_not_handed_on(pool_with: MakePool) ->
 def leave_behind() -> None:
     with connections[ALIAS].cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE own (number integer)")
-        cursor.execute("SELECT pg_advisory_lock(7)")
 
 
-def find() -> tuple[Any, ...]:
+def find() -> str | None:
     with connections[ALIAS].cursor() as cursor:
-        cursor.execute("SELECT to_regclass('own'), pg_try_advisory_lock(7)")
-        found: tuple[Any, ...] = cursor.fetchone()
+        cursor.execute("SELECT to_regclass('own')")
+        found: str | None = cursor.fetchone()[0]
         return found
 
 
@@ -256,8 +255,49 @@ def test_session_of_a_request_that_goes_on_is_handed_to_no_other(
 
     found = submit(pool, find).result(60)
 
-    assert found == (None, True)
+    assert found is None
     assert Count.opened == 2
+    lease.release()
+
+
+def set_user(name: str) -> None:
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("SELECT set_config('app.user', %s, false)", [name])
+
+
+def get_user() -> str | None:
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("SELECT current_setting('app.user', true)")
+        found: str | None = cursor.fetchone()[0]
+        return found
+
+
+@pytest.mark.parametrize("is_busy", [False, True], ids=["parked", "busy"])
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_request_that_has_lost_its_session_gets_no_other_user_s(
+    pool_with: MakePool, is_busy: bool
+) -> None:
+    pool = pool_with(4, 1)
+    gate, has_begun = threading.Event(), threading.Event()
+    lease = make_lease(pool, held=True)
+    lease.submit(set_user, "first").result(60)
+
+    def wait_and_get() -> str | None:
+        has_begun.set()
+        assert gate.wait(60)
+        return get_user()
+
+    if is_busy:
+        future = lease.submit(wait_and_get)
+        assert has_begun.wait(60)
+    submit(pool, set_user, "second").result(60)
+    if not is_busy:
+        future = lease.submit(wait_and_get)
+    gate.set()
+
+    # As in a session that is new: what it has set is gone, and no other's is there.
+    assert future.result(60) in {None, ""}
     lease.release()
 
 
