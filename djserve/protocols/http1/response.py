@@ -67,6 +67,12 @@ _PART_LIMIT = 16 * 1024
 # loop. If two were not, so many that come as soon are not suspected.
 _SAME_TURN = 0.001
 _TRUST = 128
+
+# A turn that takes longer, in seconds, makes an event late that waits for its end. The
+# application that has such turns may block the loop again, so for some time no part of
+# any response waits, until turns have been seen that are short.
+_LONG_TURN = 0.02
+_CAUTION = 10.0
 _NEVER, _ALWAYS = float("-inf"), float("inf")
 
 EXTENSIONS = {
@@ -118,9 +124,11 @@ class PartTiming:
     """What responses that come in parts know of the loop's turns.
 
     ``call_soon`` runs a callable in the next one. ``clock`` returns seconds.
+    ``are_short`` says that turns in which several parts have come were short ones
+    lately; none waits for the end of a turn before that is known.
     """
 
-    __slots__ = ("call_soon", "clock")
+    __slots__ = ("_cautious_until", "are_short", "call_soon", "clock")
 
     def __init__(
         self,
@@ -129,6 +137,18 @@ class PartTiming:
     ) -> None:
         self.call_soon = call_soon
         self.clock = clock
+        self.are_short = False
+        self._cautious_until = _NEVER
+
+    def turn_was_short(self, now: float) -> None:
+        """Let parts wait from now on, unless a turn was long a short time ago."""
+        if not self.are_short and now >= self._cautious_until:
+            self.are_short = True
+
+    def turn_is_long(self, now: float) -> None:
+        """Let none wait for some time: the application blocks the loop."""
+        self.are_short = False
+        self._cautious_until = now + _CAUTION
 
 
 class ResponseHead:
@@ -141,7 +161,8 @@ class ResponseHead:
     A response in parts has those in ``waiting`` that leave together at the turn's end,
     of ``waiting_size`` bytes. A part waits if it comes before ``waits_until``, by the
     clock of ``PartTiming``, unless it is one of the next ``trust``. ``was_alone`` says
-    that the last one has waited for no other.
+    that the last one has waited for no other. ``turn_began`` is when the first came of
+    those that are suspected to be of the turn that runs, 0 if none is.
     """
 
     __slots__ = (
@@ -151,6 +172,7 @@ class ResponseHead:
         "framing",
         "remaining",
         "trust",
+        "turn_began",
         "waiting",
         "waiting_size",
         "waits_until",
@@ -160,6 +182,7 @@ class ResponseHead:
     data: bytes
     end: bytes
     trust: int
+    turn_began: float
     waiting: list[bytes]
     waiting_size: int
     waits_until: float
@@ -261,6 +284,7 @@ class ResponseWriter:
             head.waiting_size = 0
             head.was_alone = False
             head.trust = 0
+            head.turn_began = 0.0
             head.waits_until = self._timing.clock() + _SAME_TURN
         else:
             self.request = None
@@ -289,7 +313,7 @@ class ResponseWriter:
             now = self._clock()
             if now < head.waits_until:
                 if not head.trust:
-                    self._hold(head, content)
+                    self._hold(head, content, now)
                     return
                 head.trust -= 1
             head.waits_until = now + _SAME_TURN
@@ -308,22 +332,30 @@ class ResponseWriter:
         if head is not None:
             head.waiting = []
 
-    def _hold(self, head: ResponseHead, content: bytes) -> None:
+    def _hold(self, head: ResponseHead, content: bytes, now: float) -> None:
         """Let a part wait for the turn's end, for others to leave in the same write.
 
         The loop does not tell its turns, and to ask for the end of each would cost a
         client that gets one event at a time a fifth more (benchmark: event_stream). So
         a part is suspected if it comes right after another, or where the one before
-        had company.
+        had company. It is not held if such turns may be long: what computes between
+        two events, without letting the loop run, would have the first one wait.
         """
+        if not head.turn_began:
+            head.turn_began = now
+            head.waits_until = _ALWAYS
+            self._timing.call_soon(partial(self._end_turn, head))
+        elif now - head.turn_began > _LONG_TURN:
+            self._stop_holding(head, now)
         size = head.waiting_size + len(content)
-        if len(content) > _PART_LIMIT or size > _JOIN_LIMIT:
+        if (
+            len(content) > _PART_LIMIT
+            or size > _JOIN_LIMIT
+            or not self._timing.are_short
+        ):
             self.send_waiting()
             self._write(content)
             return
-        if not head.waiting:
-            head.waits_until = _ALWAYS
-            self._timing.call_soon(partial(self._end_turn, head))
         head.waiting.append(content)
         head.waiting_size = size
 
@@ -335,7 +367,17 @@ class ResponseWriter:
         self._write(waiting)
         return content
 
+    def _stop_holding(self, head: ResponseHead, now: float) -> None:
+        self._timing.turn_is_long(now)
+        head.trust, head.waits_until = _TRUST, _NEVER
+
     def _end_turn(self, head: ResponseHead) -> None:
+        now = self._clock()
+        if now - head.turn_began > _LONG_TURN:
+            self._stop_holding(head, now)
+        else:
+            self._timing.turn_was_short(now)
+        head.turn_began = 0.0
         if not head.waiting:
             # They have left with the response's end, or for their size.
             return

@@ -57,7 +57,7 @@ class Wire(RecordingOwner[Request]):
     answered before the test does it.
 
     ``now`` is the time for parts of responses; while it is None each part comes long
-    after the one before.
+    after the one before. Turns of the loop are known to be short.
     """
 
     def __init__(
@@ -77,6 +77,8 @@ class Wire(RecordingOwner[Request]):
         self._readings = 0
         self.transport = _Transport(can_write_eof)
         self.defaults = ResponseDefaults(server_name)
+        self.timing = PartTiming(self.soon.append, self.clock)
+        self.timing.are_short = True
         self.connection = HTTP1Connection(
             self.transport,
             ConnectionInfo(("192.0.2.1", 50000), ("192.0.2.2", 80)),
@@ -84,7 +86,7 @@ class Wire(RecordingOwner[Request]):
                 self,
                 HTTPConfig(**config),
                 self.defaults,
-                PartTiming(self.soon.append, self.clock),
+                self.timing,
             ),
         )
         self.transport.set_protocol(self.connection)

@@ -466,6 +466,64 @@ def test_part_that_comes_alone_after_several_ends_the_waiting(
     assert not wire.soon
 
 
+def test_parts_wait_for_no_turn_before_turns_are_known_to_be_short(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    wire.timing.are_short = False
+    stream, writes = parts_of(wire)
+    for _ in range(2):
+        send_parts(wire, stream, b"a", b"b", b"c")
+
+    assert writes == [A, B, C, A + B + C]
+
+
+def test_application_that_blocks_the_loop_between_events_has_none_held_back(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire()
+    wire.timing.are_short = False
+    stream, writes = parts_of(wire)
+    for _ in range(3):
+        stream.send_data(b"a", more=True)
+        stream.send_data(b"b", more=True)
+        assert writes == [A, B]
+        writes.clear()
+        # It computes, in the same turn.
+        assert wire.now is not None
+        wire.now += 0.5
+    wire.turn()
+    send_parts(wire, stream, b"a", b"b")
+
+    assert writes == [A, B]
+
+
+@pytest.mark.parametrize("ends_turn", [True, False])
+def test_long_turn_lets_no_part_of_any_response_wait_for_a_while(
+    open_wire: type[Wire], ends_turn: bool
+) -> None:
+    wire = open_wire()
+    stream, writes = parts_of(wire)
+    stream.send_data(b"a", more=True)
+    stream.send_data(b"b", more=True)
+    assert writes == [A]
+    wire.now = 1001.5
+    if ends_turn:
+        wire.turn()
+    stream.send_data(b"c", more=True)
+    stream.send_data(b"", more=False)
+    wire.turn()
+    assert b"".join(writes) == A + B + C + b"0\r\n\r\n"
+
+    stream, writes = parts_of(wire)
+    send_parts(wire, stream, b"a", b"b")
+    send_parts(wire, stream, b"a", b"b", later=20)
+    assert writes == [A, B, A, B]
+    for _ in range(2):
+        send_parts(wire, stream, b"a", b"b")
+    assert writes[4:] == [A, B, A + B]
+
+
 def test_waiting_parts_leave_with_the_end(open_wire: type[Wire]) -> None:
     wire = open_wire()
     stream, writes = parts_of(wire)
