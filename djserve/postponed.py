@@ -12,8 +12,9 @@ for a client. None of them has a switch for that.
 
 A stand-in takes such a module's place while the other is imported, and only then: an
 import that follows gets the module itself. The other keeps the stand-in, and gets from
-it all that the module has. Under Django's reloader all is imported as usual: its thread
-looks every name of sys.modules up, and must not meet one that has gone.
+it all that the module has. A thread that imports the module at the same moment, as a
+request may, gets the module, too. Under Django's reloader all is imported as usual: its
+thread looks every name of sys.modules up, and must not meet one that has gone.
 """
 
 from __future__ import annotations
@@ -21,29 +22,73 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, AnyStr, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from importlib.machinery import ModuleSpec
 
 # The variable by which a process knows that Django's reloader has started it.
 _RELOADED = "RUN_MAIN"
 
 
+# Held to find a stand-in in sys.modules and to take it out: another thread may have put
+# the module there in between.
+_removing = threading.Lock()
+
+
 class StandIn(ModuleType):
-    """Has what a module has, which is imported when the first of it is asked for."""
+    """Has what a module has, which is imported when the first of it is asked for.
+
+    Only the thread that has made it finds that it is not the module.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._made_in = threading.get_ident()
+
+    def __getattribute__(self, name: str) -> Any:
+        own = super().__getattribute__
+        if own("_made_in") == threading.get_ident():
+            return own(name)
+        # The import system asks for __spec__ before it lets a thread have a module, and
+        # for __path__ before it imports another one of a package.
+        found = getattr(_import_in_place(own("__name__"), self), name)
+        return _Path(found) if name == "__path__" else found
 
     def __getattr__(self, name: str) -> Any:
+        module = super().__getattribute__("__name__")
         # The import system asks for some of these: a stand-in is no package.
         if name.startswith("__"):
-            raise AttributeError(f"{self.__name__} has not been imported yet")
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        return getattr(import_module(self.__name__), name)
+            raise AttributeError(f"{module} has not been imported yet")
+        return getattr(_import_in_place(module, self), name)
+
+
+def _import_in_place(name: str, stand_in: StandIn) -> ModuleType:
+    """Import the module that something stands in for, after the package that has it."""
+    package = name.rpartition(".")[0]
+    parent = sys.modules.get(package)
+    if type(parent) is StandIn:
+        _import_in_place(package, parent)
+    _remove(name, stand_in)
+    return import_module(name)
+
+
+def _remove(name: str, stand_in: StandIn) -> None:
+    with _removing:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+
+
+class _Path(list[str]):
+    """A package's path, for who has asked a stand-in for it.
+
+    The package's own import may have brought the module that is then looked for.
+    """
 
 
 @contextmanager
@@ -67,13 +112,13 @@ def postponed(*names: str) -> Iterator[None]:
         package, _, last = module.rpartition(".")
         if package in added:
             setattr(added[package], last, stand_in)
+    _put_finder()
     sys.modules.update(added)
     try:
         yield
     finally:
         for module, stand_in in added.items():
-            if sys.modules.get(module) is stand_in:
-                del sys.modules[module]
+            _remove(module, stand_in)
 
 
 def postponed_call(module: str, name: str) -> Callable[..., Any]:
@@ -114,7 +159,7 @@ def after_import(name: str, function: Callable[[], object]) -> None:
     """Call a function once a module has been imported; at once if it has been already.
 
     It is called by the thread that imports the module, before any other sees it whole.
-    What it raises is what the import raises.
+    What it raises is what the import raises, and it is called again with the next one.
     """
     module = sys.modules.get(name)
     spec = getattr(module, "__spec__", None)
@@ -122,6 +167,10 @@ def after_import(name: str, function: Callable[[], object]) -> None:
         function()
         return
     _awaited.setdefault(name, []).append(function)
+    _put_finder()
+
+
+def _put_finder() -> None:
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
 
@@ -132,10 +181,14 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if type(path) is _Path and name in sys.modules:
+            present: Any = _Present(sys.modules[name])
+            return ModuleSpec(name, present)
         if name not in _awaited:
             return None
         for finder in [*sys.meta_path]:
-            if finder is self:
+            # The import system, too, passes those over that are of Python 2's kind.
+            if finder is self or not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None:
@@ -153,6 +206,12 @@ class _Loader:
     def __init__(self, loader: Any) -> None:
         self._loader = loader
 
+    def __getattr__(self, name: str) -> Any:
+        # Who finds the module without importing it may ask for its source or data.
+        if name == "_loader":
+            raise AttributeError(name)
+        return getattr(self._loader, name)
+
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         module: ModuleType | None = self._loader.create_module(spec)
         return module
@@ -166,8 +225,23 @@ class _Loader:
         package, _, last = module.__name__.rpartition(".")
         if package:
             setattr(sys.modules[package], last, module)
-        for function in _awaited.pop(module.__name__, []):
+        for function in _awaited.get(module.__name__, []):
             function()
+        _awaited.pop(module.__name__, None)
+
+
+class _Present:
+    """Loads a module that is there already: it is left as it is."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+        self._spec = module.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec
 
 
 _finder: Any = _Finder()

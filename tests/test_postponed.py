@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 from django.utils.autoreload import DJANGO_AUTORELOAD_ENV
 
+import djserve.postponed as module_under_test
 from djserve.postponed import StandIn, after_import, postponed, postponed_call
 
 HEAVY = """
@@ -64,6 +68,7 @@ def heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "heavy_package" / "inner.py").write_text("VALUE = 2\n")
     (tmp_path / "heavy_user.py").write_text(USER)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(module_under_test, "_awaited", {})
     for name in ("part", "package", "package.inner", "user"):
         # Set, so that what the test imports is taken back.
         monkeypatch.setitem(sys.modules, f"heavy_{name}", None)
@@ -112,6 +117,69 @@ def test_module_that_is_used_at_once_is_imported_at_once() -> None:
         assert type(sys.modules["heavy_part"]) is type(sys)
     assert found == 1
     assert "heavy_part" in sys.modules
+
+
+def import_one() -> Any:
+    import heavy_part  # type: ignore[import-not-found]
+
+    return heavy_part.Made
+
+
+def import_name() -> Any:
+    from heavy_part import Made
+
+    return Made
+
+
+def import_of_package() -> Any:
+    import heavy_package.inner  # type: ignore[import-not-found]
+
+    return heavy_package.inner
+
+
+def import_other_of_package() -> Any:
+    import heavy_package.other  # type: ignore[import-not-found]
+
+    return heavy_package.inner, heavy_package.other
+
+
+def import_two_from_package() -> Any:
+    from heavy_package import inner, other
+
+    return inner, other
+
+
+@pytest.mark.parametrize(
+    "use_it",
+    [
+        import_one,
+        import_name,
+        import_of_package,
+        import_other_of_package,
+        import_two_from_package,
+    ],
+)
+def test_another_thread_gets_the_module_itself(
+    heavy: Path, use_it: Callable[[], Any]
+) -> None:
+    (heavy / "heavy_package" / "__init__.py").write_text(
+        "from heavy_package import inner, other\n"
+    )
+    (heavy / "heavy_package" / "other.py").write_text("VALUES = []\n")
+    with ThreadPoolExecutor(1) as thread:
+        with postponed(*NAMES):
+            user: Any = import_module("heavy_user")
+            found = thread.submit(use_it).result(60)
+        again = use_it()
+
+    # It was imported once.
+    assert found == again
+    assert user.value() == 1
+    assert user.inner.VALUE == 2
+    assert StandIn not in map(type, sys.modules.values())
+    for name in {"heavy_package.other", "heavy_package.inner"} & sys.modules.keys():
+        module: Any = sys.modules.pop(name)
+        assert module.__spec__.loader is module.__loader__
 
 
 @pytest.mark.usefixtures("heavy")
@@ -173,6 +241,50 @@ def test_import_raises_what_the_function_raises() -> None:
         import_module("heavy_part")
 
     assert "heavy_part" not in sys.modules
+
+
+@pytest.mark.usefixtures("heavy")
+def test_function_that_fails_is_called_with_the_next_import() -> None:
+    seen: list[int] = []
+
+    def fail_once() -> None:
+        seen.append(1)
+        if len(seen) == 1:
+            raise ImportError("not yet")
+
+    after_import("heavy_part", fail_once)
+    with pytest.raises(ImportError, match="not yet"):
+        import_module("heavy_part")
+
+    assert import_module("heavy_part").VALUE == 1
+    assert len(seen) == 2
+    del sys.modules["heavy_part"]
+    import_module("heavy_part")
+    assert len(seen) == 2
+
+
+@pytest.mark.usefixtures("heavy")
+def test_awaited_module_can_be_found_without_an_import() -> None:
+    after_import("heavy_part", lambda: None)
+
+    spec: Any = importlib.util.find_spec("heavy_part")
+
+    assert "class Made" in spec.loader.get_source("heavy_part")
+    assert not spec.loader.is_package("heavy_part")
+    assert spec.loader.get_data(spec.origin).startswith(b"\nVALUE")
+    import_module("heavy_part")
+
+
+@pytest.mark.usefixtures("heavy")
+def test_finder_of_the_old_kind_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(sys, "meta_path", [object(), *sys.meta_path])
+    after_import("heavy_part", lambda: seen.append(1))
+    sys.meta_path.sort(key=lambda finder: type(finder).__name__ != "_Finder")
+
+    import_module("heavy_part")
+
+    assert seen == [1]
 
 
 def test_module_that_is_awaited_may_not_exist() -> None:
