@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import threading
 from contextlib import contextmanager
@@ -92,6 +93,7 @@ class MainLoop:
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self.loop = loop
+        self._process = os.getpid()
         self._reactor: Any = None
         self._first: list[Callable[[], object]] = []
         self._is_running = False
@@ -147,6 +149,10 @@ class MainLoop:
         after_import(_REACTOR, self._install)
 
     def _install(self) -> None:
+        if os.getpid() != self._process:
+            # A fork of the application's: the loop is its parent's. Twisted installs a
+            # reactor of its own there, which can run.
+            return
         with self._lock:
             self._reactor = import_module(_REACTOR).install(self.loop)
             is_running = self._is_running

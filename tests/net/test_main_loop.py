@@ -211,6 +211,38 @@ close()
 """)
 
 
+def test_process_that_the_application_forks_runs_twisted_s_own_reactor(
+    running: str,
+) -> None:
+    succeed(f"""{running}
+import os
+
+def fork():
+    number = os.fork()
+    if number:
+        return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+    try:
+        from twisted.internet import reactor
+
+        reactor.callLater(0, reactor.stop)
+        reactor.run(installSignalHandlers=False)
+        assert not type(reactor).__module__.startswith("djserve"), reactor
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+async def main():
+    assert await asyncio.to_thread(fork) == 0
+    assert names("twisted") == set()
+    from twisted.internet import reactor
+    assert reactor.running and reactor.loop is runner.loop
+
+run(main)
+""")
+
+
 def test_loop_of_another_gets_a_reactor_that_is_not_installed() -> None:
     succeed("""
 async def main():
