@@ -200,6 +200,23 @@ def test_reset_of_the_client_reaches_the_application(server: Server) -> None:
     assert server.talk(reset) == (1, ErrorCode.H3_REQUEST_CANCELLED)
 
 
+def test_streams_that_are_reset_at_once_make_room(server: Server) -> None:
+    """Without a byte, as if their first datagrams had been lost."""
+
+    async def speak(client: Client) -> int:
+        quic = client._quic
+        for _ in range(250):
+            stream_id = quic.get_next_available_stream_id()
+            quic.send_stream_data(stream_id, b"")
+            await client.wait_until(lambda: not quic._streams_blocked_bidi)
+            quic.reset_stream(stream_id, 0x10C)
+            quic.stop_stream(stream_id, 0x10C)
+            client.transmit()
+        return (await client.fetch("/")).status
+
+    assert server.talk(speak) == 200
+
+
 def test_failure_after_the_head_resets_the_stream(server: Server) -> None:
     async def fail(client: Client) -> tuple[Any, bytes]:
         failed = await client.fetch("/fail")

@@ -205,7 +205,13 @@ class StreamTable:
         """The peer has given a stream up: so do we."""
         stream = self._streams.get(stream_id)
         if stream is None:
+            # Its first bytes were lost, or never sent. It is open until our side has
+            # ended too, and counts among those that the peer may open.
+            self.transport.reset_stream(stream_id, code)
             self.transport.forget_stream(stream_id)
+            if self.sessions is None:
+                # A session's streams may be reset as often as its client likes.
+                self._spend(self._idle_frames)
             return
         self._spend(self._resets)
         self.break_off(stream, code)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from djserve.protocols.http3 import frames
 from djserve.protocols.http3.errors import ErrorCode
 
@@ -40,6 +42,30 @@ def test_frames_without_effect_are_counted(open_wire: type[Wire]) -> None:
     wire = open_wire(http2_control_frame_limit=20)
     wire.feed(0, wire.headers())
     wire.feed(0, frames.encode_frame(frames.DATA, b"") * 30)
+
+    assert wire.transport.closed == ErrorCode.EXCESSIVE_LOAD
+
+
+@pytest.mark.parametrize("has_sessions", [True, False])
+def test_stream_that_is_reset_before_it_begins_is_over(
+    open_wire: type[Wire], has_sessions: bool
+) -> None:
+    wire = open_wire(has_sessions=has_sessions)
+    wire.connection.stream_reset(0, 0)
+    wire.feed(4, wire.headers()[:1])
+    wire.connection.stream_reset(4, 0)
+
+    code = ErrorCode.REQUEST_CANCELLED
+    assert wire.transport.resets == {0: code, 4: code}
+    assert {0, 4} <= set(wire.transport.forgotten)
+
+
+def test_many_resets_of_nothing_end_the_connection(open_wire: type[Wire]) -> None:
+    # One is for SETTINGS.
+    wire = open_wire(http2_control_frame_limit=4)
+    for stream_id in range(0, 16, 4):
+        assert wire.transport.closed is None
+        wire.connection.stream_reset(stream_id, 0)
 
     assert wire.transport.closed == ErrorCode.EXCESSIVE_LOAD
 
