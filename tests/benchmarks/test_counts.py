@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import counts
-from benchmarks.counted import KINDS, LENGTHS
+from benchmarks.counted import LENGTHS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +59,7 @@ def test_budget_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_committed_budget_has_each_kind() -> None:
     budget = counts.Budget.read(counts.BUDGET)
 
-    assert set(budget.instructions) == set(KINDS)
+    assert set(budget.instructions) == set(counts.KINDS)
     assert set(budget.versions) == set(counts.versions())
 
 
