@@ -45,6 +45,7 @@ class ControlStreams:
     __slots__ = (
         "_buffers",
         "_events",
+        "_goaway",
         "_has_settings",
         "_push_limit",
         "_stop",
@@ -58,6 +59,7 @@ class ControlStreams:
         self._buffers: dict[int, bytearray] = {}
         self._has_settings = False
         self._push_limit = -1
+        self._goaway: int | None = None
 
     @property
     def awaits_settings(self) -> bool:
@@ -143,8 +145,7 @@ class ControlStreams:
             self._has_settings = True
             self._events.settings_received(frames.parse_settings(payload))
         elif kind == frames.GOAWAY:
-            frames.parse_id(payload)
-            self._events.goaway_received()
+            self._take_goaway(frames.parse_id(payload))
         elif kind == frames.MAX_PUSH_ID:
             limit = frames.parse_id(payload)
             if limit < self._push_limit:
@@ -158,6 +159,13 @@ class ControlStreams:
             # Nothing is ever promised here (RFC 9114 section 7.2.3).
             frames.parse_id(payload)
             raise HTTP3Error("No push has that number", ErrorCode.ID_ERROR)
+
+    def _take_goaway(self, push_id: int) -> None:
+        # RFC 9114 section 5.2: each names what the one before has named, or less.
+        if self._goaway is not None and push_id > self._goaway:
+            raise HTTP3Error("GOAWAY names more than before", ErrorCode.ID_ERROR)
+        self._goaway = push_id
+        self._events.goaway_received()
 
     def _update_priority(self, payload: bytes) -> None:
         """Take a PRIORITY_UPDATE of a request (RFC 9218 section 7.2)."""

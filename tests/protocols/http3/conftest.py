@@ -186,6 +186,10 @@ class Wire:
         block = self.encoder.encode(0, [*head.items(), *fields])[1]
         return frames.encode_frame(frames.HEADERS, block)
 
+    def block(self, fields: Headers) -> bytes:
+        """Return a HEADERS frame of any fields."""
+        return frames.encode_frame(frames.HEADERS, self.encoder.encode(0, fields)[1])
+
     def feed(self, stream_id: int, data: bytes, end: bool = False) -> None:
         """Have a datagram with bytes of one stream read."""
         self.transport.begun.add(stream_id)

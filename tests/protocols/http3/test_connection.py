@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
 import pytest
 
 from djserve.protocols.http3 import frames
 from djserve.protocols.http3.errors import ErrorCode
+from tests.protocols.http3.cases import CASES, GREETING, Case, Sent
 
 if TYPE_CHECKING:
     from tests.protocols.http3.conftest import Wire
@@ -121,3 +123,46 @@ def test_abort_drops_it(open_wire: type[Wire]) -> None:
     wire.connection.abort_transport()
 
     assert wire.transport.is_aborted
+
+
+def serve(wire: Wire) -> tuple[str, int]:
+    """Answer what has come whole; return what has become of a case."""
+    for each in wire.requests:
+        if each.is_complete and not each.is_lost:
+            each.answer()
+    wire.run_soon()
+    if wire.transport.closed is not None:
+        return ("connection", wire.transport.closed)
+    for code in wire.transport.resets.values():
+        return ("stream", code)
+    return ("status", int(wire.response(0)[0][b":status"]))
+
+
+def send(wire: Wire, sent: Sent, size: int, *, in_turns: bool) -> None:
+    """Send each stream in pieces: one after the other, or all of them by turns."""
+    pieces = [
+        [
+            (stream_id, data[at : at + size], is_last and at + size >= len(data))
+            for at in range(0, max(1, len(data)), size)
+        ]
+        for stream_id, data, is_last in sent
+    ]
+    if in_turns:
+        turns = zip_longest(*reversed(pieces))
+        pieces = [[piece for piece in turn if piece is not None] for turn in turns]
+    for stream_id, data, is_last in chain(*pieces):
+        if wire.transport.closed is None:
+            wire.feed(stream_id, data, is_last)
+
+
+@pytest.mark.parametrize("in_turns", [False, True], ids=["in order", "by turns"])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_client(case: Case, size: int, in_turns: bool, open_wire: type[Wire]) -> None:
+    wire = open_wire(greet=False, header_size_limit=600)
+    sent = case.sent(wire)
+    if not any(stream_id == 2 for stream_id, *_ in sent):
+        sent = [(2, GREETING, False), *sent]
+    send(wire, sent, size, in_turns=in_turns)
+
+    assert serve(wire) == case.expected
