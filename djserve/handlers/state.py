@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dis
 from inspect import unwrap
-from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
+from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
 from django.utils.deprecation import MiddlewareMixin
@@ -60,7 +60,10 @@ _BESIDE_THE_POINT = frozenset({"EXTENDED_ARG", "NOP", "PUSH_NULL"})
 _READS = frozenset({"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"})
 _CALLS = frozenset({"CALL", "PRECALL"})
 _LOADS = frozenset({"IMPORT_NAME", "LOAD_GLOBAL", *_READS})
+_SETTERS = frozenset({"__dict__", "__setattr__", "setattr", "vars"})
 _MAKES = frozenset({"BUILD_LIST", "BUILD_MAP", "BUILD_SET"})
+
+_SUMS_AND_TABLES = _MAKES | {"BINARY_OP"}
 
 _SHARED = (
     staticmethod,
@@ -86,6 +89,68 @@ def keeps_nothing(factory: Any) -> bool:
         for kind in factory.__mro__
         if kind is not object and not _is_harmless(kind)
         for name, member in vars(kind).items()
+    )
+
+
+def notes_no_mode(kind: type) -> bool:
+    """Return whether the methods of a class set attributes to sums and tables alone.
+
+    Any other could be what the instance calls, or whether that is asynchronous, noted
+    when it is first called (``cached_property``).
+    """
+    return all(
+        _notes_no_mode(member)
+        for base in kind.__mro__
+        if base is not object and base is not MiddlewareMixin
+        for name, member in vars(base).items()
+        if name != "__init__"
+    )
+
+
+def _notes_no_mode(member: Any) -> bool:
+    kind = type(member)
+    if issubclass(kind, property):
+        parts = (member.fget, member.fset, member.fdel)
+        return all(part is None or _notes_no_mode(part) for part in parts)
+    if kind is FunctionType:
+        code = member.__code__
+        # What a decorator has put around a method is not followed.
+        if hasattr(member, "__wrapped__") or not code.co_argcount:
+            return False
+        return _sets_sums_and_tables(code, code.co_varnames[0])
+    return issubclass(kind, _SHARED) or not hasattr(kind, "__get__")
+
+
+def _sets_sums_and_tables(code: CodeType, own: str) -> bool:
+    """Return whether that is all that code sets of what is called ``own`` in it."""
+    if not _SETTERS.isdisjoint(code.co_names):
+        return False
+    steps = [
+        step
+        for step in dis.get_instructions(code)
+        if step.opname not in _BESIDE_THE_POINT
+    ]
+    return all(
+        _is_harmless_store(own, place, steps)
+        for place, step in enumerate(steps)
+        if step.opname.startswith("STORE_")
+    ) and all(
+        _sets_sums_and_tables(inner, own)
+        for inner in code.co_consts
+        if isinstance(inner, CodeType)
+    )
+
+
+def _is_harmless_store(own: str, place: int, steps: list[dis.Instruction]) -> bool:
+    target = steps[place - 1]
+    takes_own = "LOAD_" in target.opname and own in _names(target)
+    if not takes_own:
+        # Of another object, or added to what is there.
+        return True
+    return (
+        steps[place].opname == "STORE_ATTR"
+        and len(_names(target)) == 1
+        and steps[place - 2].opname in _SUMS_AND_TABLES
     )
 
 

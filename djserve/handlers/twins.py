@@ -12,8 +12,9 @@ the dictionary of the first as its own, and differs only in what it calls.
 #   twin's class has a descriptor of that name, which comes before the dictionary.
 # - It knows no mode of its own. It is called in the same mode in both lanes, or it is
 #   nothing but hooks (``is_coalescible``), or its dictionary has nothing from which it
-#   could know the mode but what it calls and the usual marks. Those are hidden by
-#   descriptors as well, if the second lane calls it synchronously.
+#   could know the mode but what it calls and the usual marks, and its methods put
+#   nothing of the kind there (``notes_no_mode``). Those marks are hidden by descriptors
+#   as well, if the second lane calls it synchronously.
 # - It is found. Agents put their own objects around it; from what the first chain
 #   calls, everything that can be called is followed until each class has its instance.
 #
@@ -37,7 +38,7 @@ from django.utils.module_loading import import_string
 
 from djserve.handlers.chain import Stage, choose_mode
 from djserve.handlers.layers import is_coalescible
-from djserve.handlers.state import keeps_nothing
+from djserve.handlers.state import keeps_nothing, notes_no_mode
 
 MOST = 10_000
 """Objects that are looked at for the instances of a chain."""
@@ -169,7 +170,12 @@ def _make_twin(instance: Any, is_divided: bool) -> type | None:
     kept = getattr(instance, "__dict__", None)
     if type(kind) is not type or not isinstance(kept, dict) or hasattr(kind, _CALLED):
         return None
-    if is_divided and not is_coalescible(kind) and kept.keys() - {_CALLED, *_MODES}:
+    if (
+        is_divided
+        and not is_coalescible(kind)
+        # Both lanes would find what the first call has noted.
+        and (kept.keys() - {_CALLED, *_MODES} or not notes_no_mode(kind))
+    ):
         return None
     called = kept.get(_CALLED)
     others = [value for name, value in kept.items() if name != _CALLED]

@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import django
@@ -108,6 +108,32 @@ class RemembersItsMode(KnowsBothModes):
     def __init__(self, get_response: Any) -> None:
         super().__init__(get_response)
         self.is_async = iscoroutinefunction(get_response)
+
+
+class LearnsItsMode(KnowsBothModes):
+    """Asks for its mode once, when it is first called."""
+
+    @cached_property
+    def is_async(self) -> bool:
+        return iscoroutinefunction(self.get_response)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if self.is_async:
+            return self.__acall__(request)
+        return self.mark(self.get_response(request))
+
+
+class NotesItsMode(KnowsBothModes):
+    """Does the same by hand."""
+
+    is_noted = runs_async = False
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if not self.is_noted:
+            self.is_noted, self.runs_async = True, iscoroutinefunction(self)
+        if self.runs_async:
+            return self.__acall__(request)
+        return self.mark(self.get_response(request))
 
 
 def sync_view(request: HttpRequest) -> HttpResponse:

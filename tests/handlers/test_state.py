@@ -15,7 +15,7 @@ from django.middleware.locale import LocaleMiddleware
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject, cached_property
 
-from djserve.handlers.state import keeps_nothing
+from djserve.handlers.state import keeps_nothing, notes_no_mode
 from tests.handlers import middleware
 from tests.handlers.agents import Proxy
 
@@ -308,3 +308,77 @@ def test_what_all_instances_share_does_not_count(package: str) -> None:
 @pytest.mark.parametrize("factory", SOMETHING, ids=name)
 def test_there_must_be_one(factory: Any) -> None:
     assert not keeps_nothing(factory)
+
+
+class Base:
+    total = 0
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+
+class KeepsSums(Base):
+    def note(self, request: Any) -> None:
+        self.total += 1
+        self.last = self.total + 1
+        self.table: dict[str, int] = {}
+        self.table[request.path] = 1
+        request.seen_by = self.total
+
+
+class NotesAnArgument(Base):
+    def note(self, mode: bool) -> None:
+        self.mode = mode
+
+
+class NotesAResult(Base):
+    def note(self) -> None:
+        self.mode = callable(self.get_response)
+
+
+class NotesTwo(Base):
+    def note(self, mode: bool) -> None:
+        self.known, self.mode = True, mode
+
+
+class NotesByAnotherName(Base):
+    def note(self, mode: bool) -> None:
+        other: Any = self
+        other.mode = mode
+
+
+class NotesInside(Base):
+    def note(self, mode: bool) -> None:
+        def inside() -> None:
+            self.mode = mode
+
+        inside()
+
+
+class NotesByName(Base):
+    def note(self, mode: bool) -> None:
+        setattr(self, "mode", mode)  # noqa: B010
+
+
+class NotesWhenAsked(Base):
+    @cached_property
+    def mode(self) -> bool:
+        return callable(self.get_response)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (Base, True),
+        (KeepsSums, True),
+        (NotesAnArgument, False),
+        (NotesAResult, False),
+        (NotesTwo, False),
+        (NotesByAnotherName, False),
+        (NotesInside, False),
+        (NotesByName, False),
+        (NotesWhenAsked, False),
+    ],
+)
+def test_what_could_tell_the_mode_of_an_instance(kind: type, expected: bool) -> None:
+    assert notes_no_mode(kind) is expected

@@ -62,8 +62,9 @@ def test_one_of_both_modes_counts_the_requests_of_both_lanes(agent: str) -> None
 
 
 @pytest.mark.parametrize("agent", ["sentry", "none"])
-def test_one_that_remembers_its_mode_has_no_twin(agent: str) -> None:
-    found = run("RemembersItsMode", agent=agent)
+@pytest.mark.parametrize("name", ["RemembersItsMode", "LearnsItsMode", "NotesItsMode"])
+def test_one_that_remembers_its_mode_has_no_twin(name: str, agent: str) -> None:
+    found = run(name, agent=agent)
 
     fields = [answer["X-Both"] for answer in found["answers"]]
     assert fields == ["1 False", "2 False", "3 False", "4 False"]
