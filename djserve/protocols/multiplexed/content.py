@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from djserve.protocols.multiplexed.tunnel import Tunnel
 
 
+# Parts that wait are joined up to this: a part of two bytes takes thirty times as much,
+# and a client may send a whole window of them.
+_PART_SIZE = 4096
+
+
 class ContentStream(Protocol):
     """What the content asks of its stream."""
 
@@ -88,8 +93,11 @@ class RequestContent:
         """Take the next part, which took ``credit`` of the peer's window."""
         self._unread += credit
         if self._is_paused or self._is_waiting:
-            if data:
-                self._held.append(data)
+            held = self._held
+            if held and len(data) + len(held[-1]) <= _PART_SIZE:
+                held[-1] += data
+            elif data:
+                held.append(data)
         else:
             self._deliver(data)
 

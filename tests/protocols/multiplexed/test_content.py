@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djserve.interfaces import Exchange
+
+
+def traced_size(work: Callable[[], object]) -> int:
+    """Return the memory that is taken, and not given back, while ``work`` runs."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
 
 
 class Receiver(RecordingReceiver):
@@ -181,3 +192,17 @@ def test_receiver_that_stops_the_content_gets_no_end() -> None:
     stream.content.receive(b"a", 1)
 
     assert (receiver.data, receiver.events) == (b"a", [])
+
+
+def test_small_parts_that_wait_take_little() -> None:
+    stream = Stream(is_waiting=True)
+
+    def receive() -> None:
+        for number in range(50_000):
+            stream.receive(number.to_bytes(2, "big"))
+
+    assert traced_size(receive) < 300_000
+    assert stream.content.held_size == 100_000
+    stream.content.start()
+    content = b"".join(number.to_bytes(2, "big") for number in range(50_000))
+    assert stream.receiver.data == content
