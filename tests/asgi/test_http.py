@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import tracemalloc
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -138,6 +139,30 @@ def errors_in(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 # The request's content.
+
+
+@on_loop
+async def test_content_in_small_parts_takes_little() -> None:
+    recorder = Recorder(reads=1)
+    gate = asyncio.Event()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await recorder(scope, receive, send)
+
+    peer = Peer(application)
+    await peer.send(POST % INBOX_LIMIT)
+    parts = [number.to_bytes(2, "big") for number in range(INBOX_LIMIT // 2)]
+    tracemalloc.start()
+    for part in parts:
+        peer.transport.feed(part)
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    gate.set()
+    await peer.finish()
+
+    assert size < 3 * INBOX_LIMIT
+    assert recorder.received[0]["body"] == b"".join(parts)
 
 
 @on_loop
