@@ -153,7 +153,7 @@ class _LastHandler(_FallbackHandler):
 _LATE_WRITES = ("SSL connection is closed", "socket.send() raised exception.")
 
 
-class _LateWrites(logging.Filter):
+class LateWrites(logging.Filter):
     """Drop what event loops say of writes to a connection that has just been lost.
 
     An application that sends several messages before it is told of the loss is no
@@ -168,8 +168,8 @@ class _LateWrites(logging.Filter):
 def _drop_late_writes() -> None:
     # uvloop logs there too.
     logger = logging.getLogger("asyncio")
-    if not any(isinstance(each, _LateWrites) for each in logger.filters):
-        logger.addFilter(_LateWrites())
+    if not any(isinstance(each, LateWrites) for each in logger.filters):
+        logger.addFilter(LateWrites())
 
 
 def _set_level(logger: logging.Logger, level: int) -> None:

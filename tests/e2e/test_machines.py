@@ -1,8 +1,9 @@
 """The demo on two machines behind HAProxy: one is drained, no message is lost.
 
 The machines are network namespaces with an address and a loopback of their own, and
-share a Redis and the database. Where the system grants no namespaces, they are two
-addresses of this machine's loopback.
+share a Redis and the database. Where the system grants no namespaces, and where other
+tests run at the same time, they are two addresses of this machine's loopback: a browser
+drops all its connections when an interface comes or goes (ERR_NETWORK_CHANGED).
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ def machines() -> Iterator[list[Machine]]:
     key = find_free_port()
     with ExitStack() as stack:
         try:
+            if "PYTEST_XDIST_WORKER" in os.environ:
+                raise OSError("a browser may run beside this")
             spaces = [namespace(name, n, key) for n, name in enumerate(("a", "b"))]
             found = [stack.enter_context(space) for space in spaces]
         except (OSError, subprocess.CalledProcessError):
