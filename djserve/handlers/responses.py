@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,6 +28,7 @@ from django.utils.http import parse_http_date_safe
 
 from djserve.asgi.files import NamedFile
 from djserve.files.answers import choose_part
+from djserve.handlers.threads.asgiref_compat import rehome
 from djserve.handlers.threads.hops import Hops
 from djserve.handlers.threads.mailbox import Mailbox
 from djserve.instrumentation.limits import note_unavailable
@@ -168,7 +170,9 @@ class _Source:
     """What a synchronous iterator gives, on its way from its thread to the loop.
 
     ``_draw`` runs in the thread, the rest on the loop. ``_drawn`` is written by the
-    one, ``_sent`` by the other; their difference is what is under way.
+    one, ``_sent`` by the other; their difference is what is under way. The iterator has
+    one context for all its parts, as under WSGI: what it has set (a logger's bound
+    variables) is still there after a pause.
     """
 
     def __init__(self, iterable: Any, hops: Hops, mailbox: Mailbox) -> None:
@@ -176,6 +180,7 @@ class _Source:
         self._iterator: Iterator[bytes] | None = None
         self._hops = hops
         self._mailbox = mailbox
+        self._context = copy_context()
         self._parts: deque[bytes] = deque()
         self._drawn = 0
         self._sent = 0
@@ -249,11 +254,13 @@ class _Source:
     def _draw(self) -> bool:
         """Draw until the window is full; True at the iterator's end."""
         begun = time.monotonic()
+        run = self._context.run
+        run(rehome, self._context)
         while not self._stopped:
             try:
                 if self._iterator is None:
-                    self._iterator = iter(self._iterable)
-                part = next(self._iterator)
+                    self._iterator = run(iter, self._iterable)
+                part = run(next, self._iterator)
             except StopIteration:
                 return True
             except BaseException as error:

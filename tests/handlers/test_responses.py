@@ -7,6 +7,7 @@ import gzip
 import io
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def test_refusal_is_a_complete_response() -> None:
 
 
 CHUNK = 1000
+VARIABLE: ContextVar[str] = ContextVar("variable", default="unbound")
 
 Send = Callable[[Any], Coroutine[Any, Any, None]]
 
@@ -155,6 +157,25 @@ def test_iterator_runs_in_one_thread_only() -> None:
     stream(parts(), collect([]))
     assert len(idents) == 1
     assert threading.get_ident() not in idents
+
+
+def test_iterator_keeps_its_context_variables_over_pauses() -> None:
+    seen: list[str] = []
+
+    def parts() -> Iterator[bytes]:
+        token = VARIABLE.set("bound")
+        # Each fills a window, so the next one is drawn later.
+        for _ in range(3):
+            yield b"x" * WINDOW
+            seen.append(VARIABLE.get())
+        VARIABLE.reset(token)
+        seen.append(VARIABLE.get())
+
+    assert VARIABLE.get() == "unbound"
+    stream(parts(), collect([]))
+
+    assert seen == ["bound"] * 3 + ["unbound"]
+    assert VARIABLE.get() == "unbound"
 
 
 def test_iterator_is_ahead_of_a_slow_client_by_a_window_at_most() -> None:
