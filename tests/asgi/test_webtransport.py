@@ -140,15 +140,21 @@ async def until_disconnect(receive: Any, got: list[Any]) -> None:
             return
 
 
-def test_bytes_are_joined_and_credited_when_they_are_taken() -> None:
-    got: list[Any] = []
-    gate = asyncio.Event()
+def read_behind(gate: asyncio.Event, got: list[Any]) -> Talk:
+    """Return an application that accepts, and reads once the gate is open."""
 
     async def talk(receive: Any, send: Any) -> None:
         await receive()
         await send(ACCEPT)
         await gate.wait()
         await until_disconnect(receive, got)
+
+    return talk
+
+
+def test_bytes_are_joined_and_credited_when_they_are_taken() -> None:
+    got: list[Any] = []
+    gate = asyncio.Event()
 
     async def watch(exchange: WebTransportExchange, stream: Stream) -> None:
         for byte in b"joined":
@@ -165,7 +171,7 @@ def test_bytes_are_joined_and_credited_when_they_are_taken() -> None:
         ]
         exchange.closed(9, "bye")
 
-    statuses = converse(talk, watch)
+    statuses = converse(read_behind(gate, got), watch)
 
     keys = ("type", "stream", "data", "more_data", "unidirectional")
     assert [tuple(message.get(key) for key in keys) for message in got[:2]] == [
@@ -180,12 +186,6 @@ def test_reset_takes_back_what_waits() -> None:
     got: list[Any] = []
     gate = asyncio.Event()
 
-    async def talk(receive: Any, send: Any) -> None:
-        await receive()
-        await send(ACCEPT)
-        await gate.wait()
-        await until_disconnect(receive, got)
-
     async def watch(exchange: WebTransportExchange, stream: Stream) -> None:
         exchange.stream_received(4, b"seen", False)
         gate.set()
@@ -198,7 +198,7 @@ def test_reset_takes_back_what_waits() -> None:
         assert stream.session.calls[-1] == ("consumed", 4, 0, True)
         exchange.closed(None, "")
 
-    converse(talk, watch)
+    converse(read_behind(gate, got), watch)
 
     assert [message["type"].split(".")[-1] for message in got] == [
         "receive",
@@ -211,12 +211,6 @@ def test_reset_takes_back_what_waits() -> None:
 def test_streams_that_were_never_seen_leave_no_trace() -> None:
     got: list[Any] = []
     gate = asyncio.Event()
-
-    async def talk(receive: Any, send: Any) -> None:
-        await receive()
-        await send(ACCEPT)
-        await gate.wait()
-        await until_disconnect(receive, got)
 
     async def watch(exchange: WebTransportExchange, stream: Stream) -> None:
         for number in range(QUEUE_LIMIT + 5):
@@ -235,7 +229,7 @@ def test_streams_that_were_never_seen_leave_no_trace() -> None:
         assert takes_streams(exchange)
         exchange.closed(0, "")
 
-    converse(talk, watch)
+    converse(read_behind(gate, got), watch)
 
     assert {message["type"] for message in got[:-1]} == {"webtransport.stream.receive"}
     assert len(got) == QUEUE_LIMIT + 1
@@ -244,12 +238,6 @@ def test_streams_that_were_never_seen_leave_no_trace() -> None:
 def test_end_of_the_session_gives_credit_for_what_waits() -> None:
     got: list[Any] = []
     gate = asyncio.Event()
-
-    async def talk(receive: Any, send: Any) -> None:
-        await receive()
-        await send(ACCEPT)
-        await gate.wait()
-        await until_disconnect(receive, got)
 
     async def watch(exchange: WebTransportExchange, stream: Stream) -> None:
         exchange.stream_received(4, b"open", False)
@@ -261,7 +249,7 @@ def test_end_of_the_session_gives_credit_for_what_waits() -> None:
         await settle()
         assert stream.session.calls == credit
 
-    converse(talk, watch)
+    converse(read_behind(gate, got), watch)
 
     assert [message.get("data") for message in got] == [b"open", b"ended", None]
 
@@ -291,12 +279,6 @@ def test_datagrams_beyond_the_limit_are_lost() -> None:
     got: list[Any] = []
     gate = asyncio.Event()
 
-    async def talk(receive: Any, send: Any) -> None:
-        await receive()
-        await send(ACCEPT)
-        await gate.wait()
-        await until_disconnect(receive, got)
-
     async def watch(exchange: WebTransportExchange, stream: Stream) -> None:
         for number in range(DATAGRAM_LIMIT + 5):
             exchange.datagram_received(b"%d" % number)
@@ -306,7 +288,7 @@ def test_datagrams_beyond_the_limit_are_lost() -> None:
         exchange.datagram_received(b"again")
         exchange.closed(0, "")
 
-    converse(talk, watch)
+    converse(read_behind(gate, got), watch)
 
     expected = [*(b"%d" % number for number in range(DATAGRAM_LIMIT)), b"again"]
     assert [message["data"] for message in got[:-1]] == expected
