@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from djserve.asgi.application import keep_context, open_direct_lane, takes_websockets
+from djserve.asgi.outcomes import KINDS
 from djserve.asgi.websocket import WebSocketExchange
 from djserve.handlers.chain import may_be_made_twice
 from djserve.handlers.cursors import close_unused_connections
@@ -85,7 +86,7 @@ class _ParallelConsumers(_PassesOn):
         return takes_websockets(self._application)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
+        if scope["type"] in KINDS:
             with _isolate():
                 await self._serve(scope, receive, send)
         elif scope["type"] == "http" and self._isolates_http:
@@ -119,9 +120,9 @@ def _isolate() -> AbstractContextManager[Any]:
     """Keep what Sentry records of one client apart from all others.
 
     Its SDK opens an isolation scope for each HTTP request of Django's, and none for
-    WebSockets and for what else answers HTTP than Django (consumers, a router's other
-    applications): they would share the one of the process, with its user, tags and
-    breadcrumbs.
+    WebSockets, WebTransport sessions and what else answers HTTP than Django (consumers,
+    a router's other applications): they would share the one of the process, with its
+    user, tags and breadcrumbs.
     """
     isolation_scope = getattr(sys.modules.get("sentry_sdk"), "isolation_scope", None)
     return nullcontext() if isolation_scope is None else _Isolation(isolation_scope())

@@ -30,7 +30,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.urls import re_path
 
 from djserve.asgi.application import takes_websockets
-from djserve.asgi.types import Receive, Scope, Send
+from djserve.asgi.types import Message, Receive, Scope, Send
 from djserve.handlers import ASGIHandler, parallel_consumers, replace_handler
 from djserve.handlers import channels as djserve_channels
 from djserve.handlers.channels import (
@@ -114,6 +114,34 @@ def test_sockets_share_no_scope_of_sentry(pool: ThreadPool) -> None:
         )
 
     assert asyncio.run(main()) == [[f"user {number}"] for number in range(SOCKETS)]
+
+
+@opens_a_socket
+def test_webtransport_sessions_share_no_scope_of_sentry(pool: ThreadPool) -> None:
+    heard: dict[str, str] = {}
+
+    async def main() -> None:
+        sentry_sdk.get_isolation_scope().set_tag("who", "the process")
+        together = asyncio.Barrier(SOCKETS)
+
+        async def session(scope: Scope, receive: Receive, send: Send) -> None:
+            sentry_sdk.set_tag("who", scope["path"])
+            await together.wait()
+            heard[scope["path"]] = sentry_sdk.get_isolation_scope()._tags["who"]
+
+        async def receive() -> Message:
+            return {"type": "webtransport.connect"}
+
+        async def send(message: Message) -> None: ...
+
+        application = parallel_consumers(session, pool)
+        paths = [f"/{number}/" for number in range(SOCKETS)]
+        scopes = [{"type": "webtransport", "path": path} for path in paths]
+        await asyncio.gather(*(application(each, receive, send) for each in scopes))
+
+    asyncio.run(main())
+
+    assert heard == {f"/{number}/": f"/{number}/" for number in range(SOCKETS)}
 
 
 @opens_a_socket
