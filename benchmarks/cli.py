@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -104,14 +105,19 @@ def profile_of(options: argparse.Namespace) -> Profile:
 
 
 def choose(options: argparse.Namespace) -> list[Scenario]:
-    """Return what to measure; raises BenchmarkError for a name that nothing has."""
-    chosen = select(options.scenarios)
+    """Return what to measure; raises BenchmarkError for a name that nothing has.
+
+    Each of the rounds that are asked for has all contenders.
+    """
+    plan, chosen = profile_of(options), select(options.scenarios)
     if options.goals:
         names = {each.name for each in chosen}
-        return [each for each in goal_scenarios() if each.name in names]
-    if options.scenarios:
-        return chosen
-    return [each for each in chosen if each.name not in profile_of(options).left_out]
+        chosen = [each for each in goal_scenarios() if each.name in names]
+    elif not options.scenarios:
+        chosen = [each for each in chosen if each.name not in plan.left_out]
+    if options.rounds or plan.is_whole:
+        return [replace(each, is_whole=True) for each in chosen]
+    return chosen
 
 
 def rounds_of(scenario: Scenario, options: argparse.Namespace) -> int:

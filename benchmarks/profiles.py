@@ -19,6 +19,8 @@ class Profile:
     idle_connections: int
     transfer_size: int
     memory_transfer_size: int
+    is_whole: bool = False
+    """Whether every round has all contenders: see rounds.py."""
     left_out: frozenset[str] = frozenset()
     """Scenarios that only run when they are named."""
     minutes: float | None = None
@@ -27,13 +29,14 @@ class Profile:
 
 NORMAL = Profile(
     name="normal",
-    rounds=4,
+    minutes=50,
+    rounds=3,
     steady_rounds=1,
     seconds=3,
     fanout_connections=1000,
     idle_connections=10_000,
     transfer_size=1024 * MIB,
-    memory_transfer_size=1024 * MIB,
+    memory_transfer_size=512 * MIB,
 )
 
 QUICK = Profile(
@@ -57,6 +60,7 @@ QUICK = Profile(
 GOALS_ONLY = Profile(
     name="goals",
     minutes=32,
+    is_whole=True,
     rounds=5,
     steady_rounds=1,
     seconds=3,

@@ -18,6 +18,7 @@ from benchmarks.measures import Conditions
 from benchmarks.model import Cell, Results, Row, Sample
 from benchmarks.processes import BenchmarkError, run
 from benchmarks.profiles import Profile
+from benchmarks.rounds import expected_count, wants_another
 from benchmarks.scenarios import Scenario, seconds_of
 from benchmarks.servers import Unsupported, cores, module
 
@@ -52,6 +53,7 @@ class Progress:
         return self._elapsed() + self._left() > minutes * 60
 
     def leave_out(self, count: int, seconds: float) -> None:
+        """Expect so many measurements less; more, if ``count`` is negative."""
         self._count -= count
         self._seconds -= count * seconds
 
@@ -111,18 +113,35 @@ def run_scenarios(
     for scenario, names in plans:
         row = new_row(scenario, names)
         count, seconds = rounds(scenario), seconds_of(scenario, conditions.seconds)
+        expected = _expected(scenario, names, count)
         if count > 1 and progress.is_late(minutes):
-            progress.leave_out((count - 1) * len(names), seconds)
             count = 1
+        made = 0
         for number in range(count):
-            # Nobody always goes first, when the machine may still be busy with ending
-            # the one before.
-            start = number % len(names) if names else 0
-            for contender in names[start:] + names[:start]:
+            for contender in _in_turn(scenario, names, row, number):
                 outcome = measure_once(scenario, contender, conditions, row)
                 progress.note(row, contender, outcome, seconds)
+                made += 1
+        progress.leave_out(expected - made, seconds)
         results.rows.append(row)
         yield row
+
+
+def _in_turn(scenario: Scenario, names: list[str], row: Row, number: int) -> list[str]:
+    """Return whom the round with this number measures, in this order.
+
+    Nobody always goes first, when the machine may still be busy with ending the one
+    before.
+    """
+    start = number % len(names) if names else 0
+    order = names[start:] + names[:start]
+    if scenario.is_whole or not number:
+        return order
+    return [name for name in order if wants_another(row, name)]
+
+
+def _expected(scenario: Scenario, names: list[str], count: int) -> int:
+    return expected_count(len(names), count, is_whole=scenario.is_whole)
 
 
 def estimate(
@@ -131,8 +150,10 @@ def estimate(
     rounds: Callable[[Scenario], int],
     seconds: int,
 ) -> tuple[int, float]:
-    """Return how many measurements these make, and about how many minutes."""
-    counts = [rounds(each) * len(contenders(each, servers)) for each in scenarios]
+    """Return about how many measurements these make, and how many minutes."""
+    counts = [
+        _expected(each, contenders(each, servers), rounds(each)) for each in scenarios
+    ]
     times = (seconds_of(each, seconds) for each in scenarios)
     total = sum(count * time for count, time in zip(counts, times, strict=True))
     return sum(counts), total / 60

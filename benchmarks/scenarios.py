@@ -55,10 +55,12 @@ class Scenario:
     contenders: tuple[str, ...] = SERVERS
     less_is_better: bool = False
     is_steady: bool = False
-    """Whether rounds differ so little that one is enough for the quick profile."""
+    """Whether rounds differ so little that one is enough."""
+    is_whole: bool = False
+    """Whether every round has all contenders, also those that need no more rounds."""
     loads: int = 1
     """How many times one measurement loads the server for the run's seconds."""
-    overhead: float = 3.0
+    overhead: float = 2.0
     """The seconds that one measurement takes beside its loads, about."""
 
 
@@ -76,7 +78,8 @@ def _idle(count: int) -> Scenario:
     plural = "" if count == 1 else "s"
     title = f"Hello beside {count:,} idle connection{plural}"
     scenario = _http(f"http1_idle_{count}", title, idle=count)
-    return replace(scenario, overhead=3.5 + count / 1000)
+    # How a contender's figures change with the connections is told by all its rounds.
+    return replace(scenario, is_whole=True, overhead=2.5 + count / 1000)
 
 
 def _websocket(
@@ -112,7 +115,7 @@ def _postgresql(name: str, title: str, path: str) -> Scenario:
     title = f"{title} in PostgreSQL"
     scenario = _django(f"{name}_postgresql", title, path, DATABASE_CONTENDERS)
     measure = partial(measure_postgresql, path=path)
-    return replace(scenario, measure=measure, overhead=8)
+    return replace(scenario, measure=measure, overhead=5)
 
 
 def _realistic() -> Iterator[Scenario]:
@@ -130,8 +133,9 @@ def _realistic() -> Iterator[Scenario]:
                 measure=partial(rounds.take, view=view.name, figure=figure),
                 contenders=DATABASE_CONTENDERS,
                 less_is_better=figure == "p99",
+                is_whole=True,
                 loads=len(VIEWS) if is_first else 0,
-                overhead=16 if is_first else 0,
+                overhead=8 if is_first else 0,
             )
 
 
@@ -147,7 +151,7 @@ def _mixed(direction: str, figure: str, title: str, unit: str) -> Scenario:
         less_is_better=figure != "rate",
         is_steady=True,
         loads=0,
-        overhead=15,
+        overhead=6,
     )
 
 
@@ -188,8 +192,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         unit="%",
         measure=measure_access_log,
         less_is_better=True,
+        # It has rounds within: STARTS of both servers, and pairs of seconds in each.
+        is_steady=True,
         loads=STARTS,
-        overhead=6 * STARTS,
+        overhead=3 * STARTS,
     ),
     _idle(1),
     _idle(1000),
@@ -225,6 +231,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         group="Transfers",
         unit="MiB/s",
         measure=measure_download,
+        loads=0,
+        overhead=4,
     ),
     Scenario(
         name="upload",
@@ -232,6 +240,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         group="Transfers",
         unit="MiB/s",
         measure=measure_upload,
+        loads=0,
+        overhead=4,
     ),
     Scenario(
         name="event_stream",
@@ -303,7 +313,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         less_is_better=True,
         is_steady=True,
         loads=0,
-        overhead=20,
+        overhead=12,
     ),
     Scenario(
         name="memory_download",
@@ -314,7 +324,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         less_is_better=True,
         is_steady=True,
         loads=0,
-        overhead=20,
+        overhead=12,
     ),
     Scenario(
         name="start",

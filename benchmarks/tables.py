@@ -25,6 +25,9 @@ BREAKDOWN_BLOCK = "breakdown table"
 LEGEND = (
     "Each cell is the median of the rounds and, after ±, half the distance from the"
     " least to the greatest in per cent.\n"
+    "A figure without ± has been measured once: its rounds are known to differ little,"
+    " or it was less than half of the leader's figure in the first round. Two rounds"
+    " that differ by less than ±5 % are enough, too.\n"
     "`vs four` is how many times better djserve is than the best of Daphne, Uvicorn,"
     " Hypercorn and Granian; 1.00 is as good.\n"
     "`°` marks a figure during which the server's core was less than 85 % busy, so"
@@ -72,7 +75,7 @@ def render_machine(results: Results) -> str:
         f" {machine['system']}, {machine['python']},"
         f" load average {machine['load']} before the run.\n"
         f"{versions}.\n"
-        f"Profile {options['profile']}: {options['rounds']} rounds of"
+        f"Profile {options['profile']}: up to {options['rounds']} rounds of"
         f" {options['seconds']} s, transfers of {options['transfers']},"
         " one server process on one core, the load on another."
     )
