@@ -8,6 +8,7 @@ from __future__ import annotations
 import _thread
 import errno
 import os
+import signal
 import stat
 import sys
 import threading
@@ -188,3 +189,11 @@ def replace_file(
         except OSError:
             pass
         raise
+
+
+def is_real_interrupt() -> bool:
+    """Return whether a Ctrl-C raises KeyboardInterrupt in this thread."""
+    return (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )

@@ -277,15 +277,14 @@ class ApplicationCalls:
     def _fail(
         self, exchange: Conversation, error: BaseException, was_cancelled: bool
     ) -> None:
-        if isinstance(error, asyncio.CancelledError):
-            if not was_cancelled:
-                # Nobody asked for it: the application let one of its own through.
-                log_fault(exchange.scope, error)
-                error = ApplicationError("The application raised CancelledError")
-        elif is_unrouted(exchange.scope, error):
-            error = log_unrouted(exchange.scope)
-        elif not is_disconnect(error):
-            log_fault(exchange.scope, error)
+        try:
+            error = _judge(exchange.scope, error, was_cancelled)
+        except Exception as another:
+            # A class of exceptions may have methods that raise, for who looks at it or
+            # prints it. The client is answered.
+            another.__context__ = None
+            log_fault(exchange.scope, another)
+            error = another
         exchange.application_failed(error)
 
     def _end(self, exchange: Conversation) -> None:
@@ -339,6 +338,21 @@ def _cancel(call: asyncio.Task[None] | DirectCall) -> None:
 def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _judge(scope: Scope, error: BaseException, was_cancelled: bool) -> BaseException:
+    """Log what is a fault; return what the client is to be told."""
+    if isinstance(error, asyncio.CancelledError):
+        if was_cancelled:
+            return error
+        # Nobody asked for it: the application let one of its own through.
+        log_fault(scope, error)
+        return ApplicationError("The application raised CancelledError")
+    if is_unrouted(scope, error):
+        return log_unrouted(scope)
+    if not is_disconnect(error):
+        log_fault(scope, error)
+    return error
 
 
 def log_fault(scope: Scope, error: BaseException) -> None:

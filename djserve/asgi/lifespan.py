@@ -110,7 +110,9 @@ class Lifespan:
 
     def _state_without_lifespan(self) -> dict[str, Any]:
         if self._mode == "on":
-            cause = "returned" if self._error is None else f"raised {self._error!r}"
+            cause = (
+                "returned" if self._error is None else f"raised {_word(self._error)}"
+            )
             message = (
                 f"The application has no lifespan: it {cause} before it had started"
             )
@@ -148,13 +150,17 @@ class Lifespan:
         }
         try:
             await self._application(scope, self._events.get, self._send)
+        except asyncio.CancelledError as exc:
+            if _is_being_cancelled():
+                raise
+            self._error = exc
         except Exception as exc:
             self._error = exc
-        except (SystemExit, KeyboardInterrupt, GeneratorExit) as exc:
-            # A task hands these on to the loop, which would end in the middle.
+        except BaseException as exc:
+            # A task hands some of these on to the loop, which would end in the middle.
             self._error = exc
             if self._phase is Phase.STARTING:
-                self._fail(f"the application raised {exc!r}")
+                self._fail(f"the application raised {_word(exc)}")
         finally:
             self._end_call()
 
@@ -210,3 +216,16 @@ class Lifespan:
         (Phase.STOPPING, "lifespan.shutdown.complete"): _complete_shutdown,
         (Phase.STOPPING, "lifespan.shutdown.failed"): _fail_shutdown,
     }
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _word(error: BaseException) -> str:
+    """Return an exception in words, whatever its own methods do."""
+    try:
+        return repr(error)
+    except BaseException:
+        return f"{type(error).__name__}, whose repr() fails,"

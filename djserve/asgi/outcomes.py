@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-import threading
 from typing import TYPE_CHECKING
 
 from djserve.errors import ClientDisconnected, ProtocolError
 from djserve.instrumentation.events import escape, format_client
+from djserve.system import is_real_interrupt
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -55,16 +54,34 @@ def is_disconnect(error: BaseException) -> bool:
     if the exception was raised by the very function that had caught it: what fails
     in a clean-up is a fault all the same.
     """
-    seen: set[int] = set()
+    return _is_disconnect(error, {})
+
+
+def _is_disconnect(error: BaseException, known: dict[int, bool]) -> bool:
+    """Return the same; ``known`` has what was found, or is being looked for, by id.
+
+    A group may hold an exception that the group itself is the cause of, and groups may
+    share what they hold: each is looked at once.
+    """
+    path: list[int] = []
     current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
+    found = False
+    while current is not None:
+        if id(current) in known:
+            found = known[id(current)]
+            break
+        path.append(id(current))
+        known[id(current)] = False
         if isinstance(current, ClientDisconnected):
-            return True
+            found = True
+            break
         if isinstance(current, BaseExceptionGroup):
-            return all(is_disconnect(inner) for inner in current.exceptions)
-        current = current.__cause__ or _converted(current)
-    return False
+            found = all(_is_disconnect(inner, known) for inner in current.exceptions)
+            break
+        cause = current.__cause__
+        current = _converted(current) if cause is None else cause
+    known |= dict.fromkeys(path, found)
+    return found
 
 
 def _converted(error: BaseException) -> BaseException | None:
@@ -96,17 +113,11 @@ def ends_the_loop(error: BaseException, task: asyncio.Task[None] | None) -> bool
     GeneratorExit while its task does not run. A real Ctrl-C raises KeyboardInterrupt
     if nothing else handles the signal. ``task`` is None while its first step runs.
     """
-    if isinstance(error, GeneratorExit):
+    # By type(): isinstance() asks an exception that may raise, and no one answers yet.
+    kind = type(error)
+    if issubclass(kind, GeneratorExit):
         return task is not None and task is not _running_task()
-    return isinstance(error, KeyboardInterrupt) and is_real_interrupt()
-
-
-def is_real_interrupt() -> bool:
-    """Return whether a Ctrl-C raises KeyboardInterrupt in this thread."""
-    return (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
+    return issubclass(kind, KeyboardInterrupt) and is_real_interrupt()
 
 
 def _running_task() -> asyncio.Task[None] | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from djserve.instrumentation.json_lines import JSONFormatter
+from djserve.instrumentation.logger_guard import guard_loggers
 from djserve.instrumentation.pipes import PatientHandler
 from djserve.instrumentation.request_id import RequestIDFilter
 
@@ -65,6 +66,7 @@ def configure(config: LoggingConfig, *, django: bool) -> None:
     """
     level, others_level = LEVELS[min(config.verbosity, 3)]
     djserve = logging.getLogger("djserve")
+    guard_loggers()
     _drop_late_writes()
     if django:
         _enable_loggers()

@@ -40,7 +40,6 @@ from djserve.acme.challenges import find_tls_challenge
 from djserve.asgi.application import ApplicationCalls
 from djserve.asgi.forwarded import TrustedProxies
 from djserve.asgi.lifespan import Lifespan
-from djserve.asgi.outcomes import is_real_interrupt
 from djserve.asgi.scope import ScopeBuilder
 from djserve.errors import ConfigError, LifespanError, ListenError
 from djserve.net.binding import unix_file
@@ -53,6 +52,7 @@ from djserve.server import first_signals
 from djserve.server.deadlines import Sweep, choose_interval
 from djserve.server.factory import ConnectionFactory, load_protocols
 from djserve.server.stop_guard import StopGuard
+from djserve.system import is_real_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

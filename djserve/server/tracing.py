@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+import logging
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from djserve.asgi.outcomes import is_disconnect, is_unrouted
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from djserve.instrumentation.tracing import ServerSpan
 
     StartSpan = Callable[[Scope], ServerSpan]
+
+logger = logging.getLogger("djserve.error")
 
 ENDED = "djserve.ended"
 """Put in the scope of an exchange that has ended before its application call began."""
@@ -86,8 +89,10 @@ class Tracing:
             try:
                 await application(scope, receive, noting_send)
             except BaseException as error:
-                if not _is_none_of_its_own(error) and not is_unrouted(scope, error):
-                    span.record_fault(error)
+                # A class of exceptions may have methods that raise: str() is one.
+                with suppress(Exception):
+                    if not _is_none_of_its_own(error) and not is_unrouted(scope, error):
+                        span.record_fault(error)
                 raise
             finally:
                 self._release(span)
@@ -146,8 +151,14 @@ class Tracing:
         self._release(span)
 
     def _release(self, span: ServerSpan) -> None:
-        if span.release():
-            del self._spans[id(span.scope)]
+        try:
+            has_ended = span.release()
+        except Exception:
+            # A processor of the project's: the exchange ends all the same.
+            logger.exception("A span could not be ended")
+            has_ended = True
+        if has_ended:
+            self._spans.pop(id(span.scope), None)
 
 
 def _is_last(message: Message) -> bool:

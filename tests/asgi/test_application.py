@@ -186,6 +186,25 @@ def test_every_exception_is_the_applications(
     assert len(own_records(caplog)) == 1
 
 
+class Attributeless(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise LookupError(name)
+
+
+class Kindless(Exception):
+    @property
+    def __class__(self) -> Any:
+        raise LookupError("no class")
+
+
+@pytest.mark.parametrize("kind", [Attributeless, Kindless])
+def test_exception_whose_methods_raise_is_answered(
+    kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(run_one(raising(kind()))) == 1
+    assert len(own_records(caplog)) == 1
+
+
 def test_operators_interrupt_is_passed_on() -> None:
     def run() -> None:
         # As it is where nothing else handles the signal.

@@ -256,8 +256,14 @@ def test_second_startup_answer_is_unexpected(caplog: pytest.LogCaptureFixture) -
 # While it runs
 
 
-ENDS = pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, GeneratorExit])
-"""What asyncio's loop would break off for, if it were not caught."""
+class OwnBase(BaseException):
+    """One that derives from BaseException alone."""
+
+
+ENDS = pytest.mark.parametrize(
+    "end", [SystemExit, KeyboardInterrupt, GeneratorExit, OwnBase]
+)
+"""What asyncio's loop would break off for, if it were not caught, and another one."""
 
 
 @ENDS
@@ -288,6 +294,30 @@ def test_end_of_the_process_asked_for_after_the_start_is_a_failure_like_others(
     start_and_stop(after_start(stop))
 
     assert errors(caplog) == ["The lifespan call failed while stopping"]
+
+
+class Speechless(SystemExit):
+    def __repr__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_exception_without_words_stops_the_start_all_the_same(mode: str) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        raise Speechless
+
+    with pytest.raises(LifespanError, match="raised Speechless, whose"):
+        start(application, mode)
+
+
+def test_cancellation_by_the_application_itself_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def end(receive: Receive, send: Send) -> None:
+        raise asyncio.CancelledError
+
+    assert start(after_start(end)) == {}
+    assert errors(caplog) == ["The lifespan call failed while running"]
 
 
 def test_failure_after_the_start_is_logged_and_the_server_goes_on(

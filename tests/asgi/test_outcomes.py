@@ -19,7 +19,6 @@ from django.urls import path
 from djserve.asgi.outcomes import (
     ends_the_loop,
     is_disconnect,
-    is_real_interrupt,
     is_unrouted,
     log_unrouted,
     refusal_status,
@@ -27,6 +26,7 @@ from djserve.asgi.outcomes import (
 from djserve.asgi.types import Application, Receive, Scope, Send
 from djserve.errors import ApplicationError, ClientDisconnected, ProtocolError
 from djserve.handlers import ASGIHandler
+from djserve.system import is_real_interrupt
 from tests.support.logs import own_records
 
 
@@ -141,6 +141,33 @@ def test_circle_of_causes_ends() -> None:
     first.__cause__, second.__cause__ = second, first
 
     assert not is_disconnect(first)
+
+
+def test_group_that_is_the_cause_of_what_it_holds_ends() -> None:
+    inner = ValueError()
+    group = ExceptionGroup("group", [inner])
+    inner.__cause__ = group
+
+    assert not is_disconnect(group)
+
+
+def test_groups_that_share_what_they_hold_are_looked_at_once() -> None:
+    error: Exception = ClientDisconnected()
+    for _ in range(100):
+        error = ExceptionGroup("group", [error, error])
+
+    assert is_disconnect(error)
+
+
+def test_exception_that_counts_as_false_has_its_cause() -> None:
+    class Empty(Exception):
+        def __len__(self) -> int:
+            return 0
+
+    error, cause = ValueError(), Empty()
+    error.__cause__, cause.__cause__ = cause, ClientDisconnected()
+
+    assert is_disconnect(error)
 
 
 def test_coroutine_that_is_closed_from_outside_is_not_the_applications() -> None:

@@ -409,6 +409,39 @@ def test_websocket_whose_client_went_first_has_a_span(spans: Spans) -> None:
     assert attributes(span)["error.type"] == DISCONNECTED
 
 
+class Breaking(SimpleSpanProcessor):
+    """A processor of a project's, which fails at the end of each span."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        raise ValueError("planned")
+
+
+def test_processor_that_fails_keeps_no_exchange_from_its_end(
+    spans: Spans, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = TracerProvider(shutdown_on_exit=False)
+    broken.add_span_processor(Breaking(spans))
+    tracing, scope = create_tracing(broken.get_tracer("test")), make_scope()
+    call(tracing.put_around(nothing), scope)
+    tracing.request_finished(make_record(scope))
+
+    assert "A span could not be ended" in caplog.text
+    assert tracing._spans == {}
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no words")
+
+
+def test_exception_without_words_is_raised_on_as_it_is(spans: Spans) -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        raise Speechless
+
+    with pytest.raises(Speechless):
+        call(make_tracing(spans).put_around(fail), make_scope())
+
+
 def test_request_that_no_application_has_seen_has_no_span(spans: Spans) -> None:
     tracing = make_tracing(spans)
     for scope in (None, make_scope()):
