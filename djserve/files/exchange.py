@@ -317,12 +317,25 @@ class FileExchange:
         if data is not None:
             self._send_piece(data)
             return
+        try:
+            future = self._service.loop.run_in_executor(
+                None, _read_and_close, os.dup(self._descriptor), size, self._position
+            )
+        except (OSError, RuntimeError):
+            # No descriptor, or no thread, is left: the loop waits for the disk. The
+            # copy is not closed here; the executor may have kept the job for later.
+            self._read_here(size)
+            return
         self._is_reading = True
-        descriptor = os.dup(self._descriptor)
-        future = self._service.loop.run_in_executor(
-            None, _read_and_close, descriptor, size, self._position
-        )
         future.add_done_callback(self._was_read)
+
+    def _read_here(self, size: int) -> None:
+        try:
+            data = read_at(self._descriptor, size, self._position)
+        except OSError as error:
+            self._break_off(error.strerror)
+            return
+        self._send_piece(data)
 
     def _was_read(self, future: asyncio.Future[bytes]) -> None:
         self._is_reading = False

@@ -9,7 +9,6 @@ factory of records, and for a handler that does not catch what it raises.
 from __future__ import annotations
 
 import logging
-from functools import cache
 from typing import Any
 
 from djserve.system import is_real_interrupt
@@ -67,7 +66,6 @@ def guard_loggers() -> None:
             logger.__class__ = _guarded(kind)
 
 
-@cache
 def _guarded(kind: type[logging.Logger]) -> type[logging.Logger]:
     if kind is logging.Logger:
         return GuardedLogger

@@ -16,15 +16,25 @@ from typing import Any, TypeAlias
 Message: TypeAlias = dict[str, Any]
 
 _READ_SIZE = 65536
+_READS = 16
+"""In one call: a peer that writes without an end has others wait no longer."""
 _MOST_DESCRIPTORS = 8
+
+GUEST_LIMIT = 1024 * 1024
+"""Bytes of one message of a guest's, and of answers that it has not read."""
 
 
 class Channel:
-    """One end of a pair, or of a connection to a control socket."""
+    """One end of a pair, or of a connection to a control socket.
 
-    def __init__(self, sock: socket.socket) -> None:
+    The peer is a guest if it is not a process of ours: it is cut off beyond
+    GUEST_LIMIT, and its descriptors are not taken.
+    """
+
+    def __init__(self, sock: socket.socket, *, is_guest: bool = False) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self._is_guest = is_guest
         self._incoming = b""
         self._outgoing: deque[tuple[bytes, list[int]]] = deque()
         self._descriptors: deque[int] = deque()
@@ -49,6 +59,10 @@ class Channel:
         Descriptors are duplicated into the peer's process; ours stay open. A peer that
         is gone raises nothing: ``receive`` tells it.
         """
+        waiting = sum(len(data) for data, _ in self._outgoing)
+        if self._is_guest and waiting > GUEST_LIMIT:
+            self._cut_off()
+            return
         line = json.dumps(message).encode() + b"\n"
         # Kept apart from ours, which may be closed before the message goes out.
         copies = [os.dup(number) for number in descriptors]
@@ -73,9 +87,12 @@ class Channel:
                 self._outgoing.appendleft((data[sent:], []))
 
     def receive(self) -> list[Message]:
-        """Return the messages that have come. Raises EOFError once the peer is gone."""
+        """Return the messages that have come. Raises EOFError once the peer is gone.
+
+        What is left, if it is much, comes with the next call.
+        """
         is_over = False
-        while True:
+        for _ in range(_READS):
             try:
                 data, descriptors, _, _ = socket.recv_fds(
                     self._sock, _READ_SIZE, _MOST_DESCRIPTORS
@@ -84,12 +101,17 @@ class Channel:
                 break
             except OSError:
                 data, descriptors = b"", []
-            self._descriptors += descriptors
+            if self._is_guest:
+                _close_all(descriptors)
+            else:
+                self._descriptors += descriptors
             if not data:
                 is_over = True
                 break
             self._incoming += data
         *lines, self._incoming = self._incoming.split(b"\n")
+        if self._is_guest and len(self._incoming) > GUEST_LIMIT:
+            raise EOFError
         messages = [json.loads(line) for line in lines]
         if is_over and not messages:
             raise EOFError
@@ -111,6 +133,14 @@ class Channel:
             return self._sock.send(data)
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", copies))
         return self._sock.sendmsg([data], [rights])
+
+    def _cut_off(self) -> None:
+        self._drop_output()
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # It has gone by itself.
+            return
 
     def _drop_output(self) -> None:
         for _, copies in self._outgoing:

@@ -36,7 +36,7 @@ class ControlListener:
             connection, _ = self._sock.accept()
         except OSError:
             return None
-        return Channel(connection)
+        return Channel(connection, is_guest=True)
 
     def close(self) -> None:
         """Close the socket and remove its file, unless it is another server's now."""

@@ -230,9 +230,16 @@ class CompressedResponse(ResponseFilter):
         flushes = self._flushes and (self._plan is not None or len(data) > AT_ONCE_SIZE)
         if len(data) > AT_ONCE_SIZE:
             self._is_working = True
-            future = self._loop.run_in_executor(
-                None, _encode, self._encoder, data, is_last, flushes
-            )
+            try:
+                future = self._loop.run_in_executor(
+                    None, _encode, self._encoder, data, is_last, flushes
+                )
+            except RuntimeError as error:
+                # No thread is left. The executor may have kept the job for later, so
+                # the encoder cannot be used here.
+                self._is_working = False
+                self._fail(error)
+                return
             future.add_done_callback(lambda future: self._was_encoded(future, is_last))
             return
         self._send_on(_encode(self._encoder, data, is_last, flushes), is_last)
@@ -247,15 +254,18 @@ class CompressedResponse(ResponseFilter):
             return
         error = future.exception()
         if error is not None:
-            logger.error("Cannot compress a response", exc_info=error)
-            self.abort()
-            self._exchange.connection_lost(None)
+            self._fail(error)
             return
         self._send_on(future.result(), is_last)
         if not self._has_ended:
             self._advance()
             if self.is_writable:
                 self._exchange.resume_writing()
+
+    def _fail(self, error: BaseException) -> None:
+        logger.error("Cannot compress a response", exc_info=error)
+        self.abort()
+        self._exchange.connection_lost(None)
 
     def _flush(self) -> None:
         self._is_flushing = False

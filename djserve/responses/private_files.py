@@ -143,17 +143,19 @@ class PrivateFiles:
             raise OSError(errno.EINVAL, "the path is not safe")
         if not name or name.endswith(b"/"):
             raise OSError(errno.EISDIR, "it is a folder's path")
-        found = os.path.realpath(os.path.join(folder.path, os.fsdecode(name)))
-        if not found.startswith(folder.path.rstrip("/") + "/"):
-            raise OSError(errno.ELOOP, "it is outside of its folder")
+        found = _resolve(folder, os.fsdecode(name))
         file = PrivateFile(os.fsdecode(name), found, folder, kept=kept)
         file.representations = (_describe(file),)
         return file
 
     def refresh(self, file: File) -> bool:
-        """Describe a file that has changed; return whether it is still there."""
+        """Describe a file that has changed; return whether it is still there.
+
+        A link that leads out may have taken its place, or that of a folder around it.
+        """
         assert isinstance(file, PrivateFile)
         try:
+            file.path = _resolve(file.folder, file.name)
             file.representations = (_describe(file),)
         except OSError:
             return False
@@ -357,6 +359,14 @@ def _keep_fields(headers: Headers) -> Headers:
         if lowered not in _NOT_KEPT and (lowered != b"content-type" or value):
             kept.append((lowered, value))
     return kept
+
+
+def _resolve(folder: Folder, name: str) -> str:
+    """Return the path of a folder's file without links. Raises OSError."""
+    found = os.path.realpath(os.path.join(folder.path, name))
+    if not found.startswith(folder.path.rstrip("/") + "/"):
+        raise OSError(errno.ELOOP, "it is outside of its folder")
+    return found
 
 
 def _describe(file: PrivateFile) -> Representation:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from djserve.supervisor.signals import Watcher
 
 
+GUESTS = 32
+"""Connections at a time, of which the oldest make room for new ones."""
+
+
 class ControlServer:
     """Answer requests at a control socket. Raises ListenError."""
 
@@ -41,7 +45,7 @@ class ControlServer:
         self._watcher = watcher
         self._reload = reload
         self._drain = drain
-        self._guests: set[Channel] = set()
+        self._guests: dict[Channel, None] = {}
         watcher.watch(self._listener, self._accept)
 
     def turn(self) -> None:
@@ -59,7 +63,9 @@ class ControlServer:
     def _accept(self) -> None:
         guest = self._listener.accept()
         if guest is not None:
-            self._guests.add(guest)
+            self._guests[guest] = None
+            for oldest in list(self._guests)[:-GUESTS]:
+                self._leave(oldest)
             self._watcher.watch(guest, partial(self._hear, guest))
 
     def _hear(self, guest: Channel) -> None:
@@ -77,7 +83,7 @@ class ControlServer:
 
     def _leave(self, guest: Channel) -> None:
         self._watcher.forget(guest)
-        self._guests.discard(guest)
+        self._guests.pop(guest, None)
         guest.close()
 
     def _answer(self, guest: Channel, request: Message) -> None:

@@ -192,7 +192,7 @@ class Attributeless(Exception):
 
 
 class Kindless(Exception):
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         raise LookupError("no class")
 

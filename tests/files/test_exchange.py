@@ -17,6 +17,7 @@ from djserve.server import factory
 from djserve.testing.transport import MemoryTransport
 from tests.server.sites import Site, on_loop
 from tests.support.descriptors import open_descriptors
+from tests.support.shortage import without_descriptors
 from tests.support.waiting import settle, wait_until
 
 SIZE = 3_000_000
@@ -172,6 +173,36 @@ async def test_what_no_cache_has_is_read_in_a_thread(
 
     data = await read_all(transport, SIZE)
     assert content_of(data) == (root / "big.bin").read_bytes()
+
+
+@on_loop
+async def test_without_a_descriptor_for_the_thread_the_file_is_read_at_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_read_cached", lambda *_: None)
+    site = open_site(root)
+    transport = site.connect()
+    with without_descriptors(spare=1):
+        # The file itself takes the last one.
+        transport.feed(get("/f/big.bin"))
+        await settle(100)
+
+    assert content_of(transport.data) == (root / "big.bin").read_bytes()
+
+
+@on_loop
+async def test_without_a_thread_the_file_is_read_at_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_read_cached", lambda *_: None)
+    loop = asyncio.get_running_loop()
+    # As it is at the end, and where no thread can be started.
+    await loop.shutdown_default_executor()
+    site = open_site(root)
+    transport = await site.send(get("/f/big.bin"))
+    await settle(100)
+
+    assert content_of(transport.data) == (root / "big.bin").read_bytes()
 
 
 @on_loop

@@ -106,14 +106,17 @@ def test_factory_of_records_that_raises_is_replaced(
 
 
 def test_record_names_the_place_that_logged_it(root: logging.Logger) -> None:
-    records: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign]
-    root.addHandler(handler)
+    places = []
+
+    class Noting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            places.append(record.filename)
+
+    root.addHandler(Noting())
     guard_loggers()
     logging.getLogger("djserve").error("A line")
 
-    assert [record.filename for record in records] == ["test_logger_guard.py"]
+    assert places == ["test_logger_guard.py"]
 
 
 def test_operators_interrupt_comes_out(root: logging.Logger) -> None:

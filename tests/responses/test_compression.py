@@ -382,6 +382,22 @@ def test_encoder_that_fails_is_logged_and_breaks_the_response_off(
     assert any("Cannot compress" in record.message for record in caplog.records)
 
 
+@pytest.mark.parametrize("parts", [(TEXT * 50, TEXT), (TEXT, TEXT * 50)])
+@on_loop
+async def test_without_a_thread_the_response_is_broken_off(
+    parts: tuple[bytes, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    # As it is at the end, and where no thread can be started.
+    await asyncio.get_running_loop().shutdown_default_executor()
+    site = open_site(Views(*parts))
+    transport = await site.send(get())
+    await settle()
+
+    assert transport.is_closing
+    assert len(site.calls) == 0
+    assert "Cannot compress" in caplog.text
+
+
 @on_loop
 async def test_compressed_already_is_not_compressed_again() -> None:
     fields = [HTML, (b"Content-Encoding", b"br")]

@@ -351,3 +351,25 @@ def test_file_replaced_while_it_is_opened_is_described_again(root: Path) -> None
         assert not files.refresh(file)
     finally:
         loop.close()
+
+
+@pytest.mark.parametrize("name", ["a.txt", "deep/bill é.pdf"])
+def test_link_that_took_a_files_place_does_not_lead_out(root: Path, name: str) -> None:
+    from djserve.responses.private_files import PrivateFiles
+
+    loop = asyncio.new_event_loop()
+    try:
+        files = PrivateFiles([("/private/", str(root))], loop)
+        file = files.find(b"/private/" + name.encode(), [])
+        outside = root.parent / "outside"
+        outside.mkdir()
+        for each in ("a.txt", "bill é.pdf"):
+            (outside / each).write_bytes(b"secret")
+        # The file itself, or the folder around it.
+        place = root / name.partition("/")[0]
+        place.rename(root / "old")
+        place.symlink_to(outside / place.name if place.name == "a.txt" else outside)
+
+        assert not files.refresh(file)
+    finally:
+        loop.close()

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from djserve.errors import ListenError
+from djserve.net.channel import GUEST_LIMIT
 from djserve.net.control import ask
 from djserve.supervisor import reports
-from djserve.supervisor.control import ControlServer
+from djserve.supervisor.control import GUESTS, ControlServer
+from tests.support.descriptors import open_descriptors
 
 pytestmark = pytest.mark.e2e
 
@@ -140,6 +142,70 @@ def test_guest_that_leaves_at_once_disturbs_nobody(office: Office) -> None:
     office.turn()
 
     assert office.ask(command="reload") == {"ok": True, "attempt": 1}
+
+
+def open_guest(office: Office) -> socket.socket:
+    """Return a connection that the server has accepted."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.connect(office.path)
+    office.turn()
+    return sock
+
+
+def test_oldest_of_many_guests_makes_room(office: Office) -> None:
+    guests = [open_guest(office) for _ in range(GUESTS + 2)]
+    try:
+        ends = []
+        for guest in guests:
+            guest.setblocking(False)
+            try:
+                ends.append(guest.recv(1) == b"")
+            except BlockingIOError:
+                ends.append(False)
+        assert ends == [True, True] + [False] * GUESTS
+    finally:
+        for guest in guests:
+            guest.close()
+    assert office.ask(command="reload") == {"ok": True, "attempt": 1}
+
+
+def test_guest_whose_request_has_no_end_is_shown_out(office: Office) -> None:
+    with open_guest(office) as guest:
+        guest.settimeout(0.01)
+        sent = 0
+        with pytest.raises(OSError, match=r"Broken pipe|Connection reset"):
+            while sent < 100 * GUEST_LIMIT:
+                try:
+                    sent += guest.send(b"x" * 65536)
+                except TimeoutError:
+                    office.turn()
+
+    assert sent < 3 * GUEST_LIMIT
+    assert office.ask(command="reload") == {"ok": True, "attempt": 1}
+
+
+def test_guest_that_reads_no_answers_is_shown_out(office: Office) -> None:
+    request = b'{"command": "%s"}\n' % (b"x" * 60_000)
+    with open_guest(office) as guest:
+        guest.settimeout(0.01)
+        sent = 0
+        with pytest.raises(OSError, match=r"Broken pipe|Connection reset"):
+            while sent < 100 * GUEST_LIMIT:
+                try:
+                    sent += guest.send(request)
+                except TimeoutError:
+                    office.turn()
+
+    assert office.ask(command="reload") == {"ok": True, "attempt": 1}
+
+
+def test_descriptors_of_a_guest_are_not_taken(office: Office) -> None:
+    with open_guest(office) as guest:
+        before = open_descriptors()
+        with open(os.devnull) as file:
+            socket.send_fds(guest, [b"{"], [file.fileno()] * 5)
+            office.turn()
+        assert open_descriptors() <= before
 
 
 def test_closed_desk_removes_its_file_and_hangs_up(office: Office) -> None:
