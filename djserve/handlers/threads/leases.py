@@ -51,7 +51,7 @@ from functools import partial
 from typing import ParamSpec, Protocol, TypeAlias, TypeVar
 
 from djserve.handlers.threads.concurrency import open_clock
-from djserve.handlers.threads.needs import Use
+from djserve.handlers.threads.fairness import Use
 
 logger = logging.getLogger("djserve.handlers")
 

@@ -52,8 +52,8 @@ from collections.abc import Callable, Hashable
 from operator import itemgetter
 from typing import Any, Protocol
 
+from djserve.handlers.threads.fairness import Use, is_within_share
 from djserve.handlers.threads.leases import PoolThread
-from djserve.handlers.threads.needs import Use, is_within_share
 
 logger = logging.getLogger("djserve.handlers")
 

@@ -82,9 +82,8 @@ from djserve.handlers.threads.concurrency import (
     judge,
     read_clock,
 )
-from djserve.handlers.threads.fairness import FairQueue
+from djserve.handlers.threads.fairness import FairQueue, Needs
 from djserve.handlers.threads.leases import Action, Job, Lease, PoolThread, run_safely
-from djserve.handlers.threads.needs import Needs
 
 logger = logging.getLogger("djserve.handlers")
 

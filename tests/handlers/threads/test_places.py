@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from djserve.handlers.threads.needs import Use
+from djserve.handlers.threads.fairness import Use
 from djserve.handlers.threads.places import Ledger, PlaceError
 from tests.support.waiting import PATIENCE
 
