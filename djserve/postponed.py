@@ -3,19 +3,51 @@
 ``postponed`` has others import them later; ``after_import`` has something done when an
 application imports one that djserve itself may do without. ``pattern`` does the same
 for regular expressions.
-
-Twisted's reactor imports pyOpenSSL, which with cryptography is a quarter of its import,
-for TLS that most servers leave to the event loop; and http.cookiejar, which brings
-urllib and the email package, for a name that only Twisted's web client uses. Autobahn
-imports pyOpenSSL to look at errors, click for the colours of what it logs, hyperlink
-for a client. None of them has a switch for that.
-
-A stand-in takes such a module's place while the other is imported, and only then: an
-import that follows gets the module itself. The other keeps the stand-in, and gets from
-it all that the module has. A thread that imports the module at the same moment, as a
-request may, gets the module, too. Under Django's reloader all is imported as usual: its
-thread looks every name of sys.modules up, and must not meet one that has gone.
 """
+
+# What is postponed, and how
+#
+# Twisted's reactor imports pyOpenSSL, which with cryptography is a quarter of its
+# import, for TLS that most servers leave to the event loop; and http.cookiejar, which
+# brings urllib and the email package, for a name that only Twisted's web client uses.
+# Autobahn imports pyOpenSSL to look at errors, click for the colours of what it logs,
+# hyperlink for a client. None of them has a switch for that.
+#
+# A stand-in takes such a module's place in ``sys.modules`` while the other is imported,
+# and only then: an import that follows gets the module itself. The other keeps the
+# stand-in under the name that it has imported, and with the first attribute that it
+# asks for, the module is imported and gives it.
+#
+# The block is not alone. WebSocket is imported in a thread, half a second after the
+# start (``server.launch``), and a request may import one of these modules meanwhile.
+# With plain stand-ins it got "'click' is not a package", in five of nine starts. So
+# there are three ways for a module to come into its place, and each has its part:
+#
+# - The thread that has made the stand-in asks it for an attribute
+#   (``StandIn.__getattr__``). The import system asks for some, too, such as
+#   ``__path__``; to it the stand-in is a module without any.
+# - Another thread imports the module, or looks it up in ``sys.modules``. Whatever it
+#   asks for is the module's own (``StandIn.__getattribute__``). The import system asks
+#   for ``__spec__`` before it hands out what it has found, so that is enough.
+# - Another thread imports a module *of* a package that is stood in for. The import
+#   system takes the package's ``__path__`` from the stand-in, and goes on to look for a
+#   module that the package's own import may just have brought: a second instance of it
+#   would have classes of its own, which no ``isinstance`` of the first knows. The path
+#   is marked therefore (``_Path``), and the finder returns what is there already
+#   (``_Present``).
+#
+# ``_removing`` makes one step of finding a stand-in in ``sys.modules`` and taking it
+# out. Without that, one thread could take out the module that another has just put
+# there.
+#
+# Under Django's reloader all is imported as usual: its thread looks up every name of
+# ``sys.modules``, and must not meet one that has gone.
+#
+# ``after_import`` needs the same finder, first in ``sys.meta_path``. It asks the others
+# in their order and wraps the loader of what they find, but for the execution alone:
+# the module is left with its own loader. What an awaiting function raises is what the
+# import raises, since an application that went on with another reactor than the one
+# that runs would never be called back.
 
 from __future__ import annotations
 
@@ -36,8 +68,6 @@ if TYPE_CHECKING:
 _RELOADED = "RUN_MAIN"
 
 
-# Held to find a stand-in in sys.modules and to take it out: another thread may have put
-# the module there in between.
 _removing = threading.Lock()
 
 

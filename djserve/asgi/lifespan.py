@@ -1,5 +1,26 @@
 """The application's start-up and shutdown as an ASGI conversation (lifespan 2.0)."""
 
+# How an application without a lifespan is told from one that fails
+#
+# The protocol has no way to ask. An application that does not know the scope should
+# raise, and a server then goes on without it; Django's handler and Channels' routers do
+# so. But one that has a lifespan may raise as well, because its database cannot be
+# reached, and to serve it in silence would hide that. What it did before it raised
+# tells the two apart:
+#
+# - It has not taken the event: it has looked at the scope and turned it down. Nothing
+#   is logged.
+# - It has taken the event, and raised instead of answering: it has a lifespan, which is
+#   broken. With "auto" it is served and the error is logged, since servers have always
+#   done so; with "on" the server does not start.
+# - It has answered ``startup.failed``: it asks not to be served, in every mode.
+# - It has not answered within the timeout: as if it had failed. A server that waits for
+#   ever is not restarted by anything.
+#
+# The conversation is one call in one task, from the start to the end of the process, so
+# what an application keeps open around it (``async with``) stays open. A call that ends
+# earlier ends it; what it raises then is logged, and the application is served on.
+
 from __future__ import annotations
 
 import asyncio

@@ -2,10 +2,36 @@
 
 The lanes get a ``RequestContext`` and need nothing of the handler but what
 ``DjangoHandler`` declares. ``Disconnect`` cancels what works for a client when the
-client goes away. It listens only from the moment that the work has to wait for
-something: a request that is answered before that costs no task. The work runs in the
-request's own task, as it would without.
+client goes away.
 """
+
+# How a client that goes away ends the work for it
+#
+# Django's handler for ASGI starts two tasks for each request: one for the view, one
+# that waits in ``receive`` for the disconnect. Most views are through before either
+# could matter. Here the work runs in the request's own task, so context variables,
+# timeouts and ``current_task`` are those of the call, and who listens depends on who
+# serves:
+#
+# - Nothing listens until the work waits for the first time. ``_Interruptible`` drives
+#   the coroutine by hand up to there, so a view that never waits costs no listener.
+# - djserve's own exchange knows of the disconnect, and calls (``on_disconnect``). It
+#   may have come before that was set: ``has_ended`` is asked once, and the answer goes
+#   through the loop, since the work is about to hand its first wait to the task.
+# - Under another server a task has to wait in ``receive``. Any message but the
+#   disconnect is an error there, as in Django's handler.
+#
+# The work is stopped by ``Task.cancel`` of the request's own task, which is also how a
+# server ends a call, and how ``asyncio.timeout`` works. The two must not be mixed up: a
+# cancellation from elsewhere that is swallowed here would leave a server waiting for a
+# call that it has ended. So each of ours is taken back with ``uncancel``, and only if
+# none is left over has the work been stopped for the client's sake alone. If it has
+# caught the cancellation and come to its end, that counts as completed, but ours is
+# taken back as well; otherwise the next timeout in the same task would take it for its
+# own.
+#
+# A thread cannot be cancelled. The synchronous lane sets ``on_happen`` for what can be
+# done instead (``threads.pool``: "Who may cancel").
 
 from __future__ import annotations
 

@@ -5,6 +5,40 @@ has no word for that, so it is read from the code; in doubt it is taken for one.
 What belongs to the class or the module is shared by all instances, and does not count.
 """
 
+# Why the bytecode is read
+#
+# A rate limiter may keep a table of clients in an attribute. If each of two chains had
+# an instance of it, a client would have two budgets, and no test of the project would
+# tell. Nothing that Django offers answers the question, and an instance that could be
+# looked at comes too late: what has been made has been registered, opened, started. So
+# the class is judged before anything is made of it, by what its code could do.
+#
+# The two answers are not equally dangerous. "Keeps something" costs speed: one instance
+# serves both lanes if that is possible, and else every view takes the asynchronous
+# chain, as under Django's handler. "Keeps nothing" costs correctness if it is wrong. So
+# nothing has to be recognised as dangerous; what is not recognised as harmless counts
+# as kept:
+#
+# - ``__init__``, or a factory, may use what ``_PLAIN_NAMES`` has, settings in capitals
+#   and what it has itself stored, and may make no list, dict or set. With these it can
+#   keep what it is to call, its mode and constants (``_makes_nothing``).
+# - A method may load the instance only to read an attribute of it, or to hand it to a
+#   function that looks at its type (``_only_reads``). A store, an item of
+#   ``__dict__``, the instance as an argument, in a closure or in another variable:
+#   each may leave something behind.
+# - Decorated methods, descriptors of other kinds and ``__new__`` run code that is not
+#   looked at.
+#
+# ``notes_no_mode`` asks for less, for a twin (``twins``): state is welcome there, since
+# the two share it, but it must not say in which mode the instance is called. A sum or a
+# new table cannot; anything else that is stored could be a function or a coroutine's
+# mark.
+#
+# Source text would be easier to read but may not be there, and does not show what the
+# compiler made of it. The names of instructions change with Python's versions. One that
+# is not known here makes a middleware count as keeping something; the tests have a
+# class for each way to keep something, and run on each version.
+
 from __future__ import annotations
 
 import dis

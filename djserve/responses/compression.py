@@ -5,6 +5,31 @@ piece is in its thread, or the client does not read, the application's ``send`` 
 it does for a slow client.
 """
 
+# What must hold between an exchange and a stream
+#
+# - Order. An encoder is one stream with a state, and one piece at a time is in it
+#   (``_is_working``); all others wait in ``_waiting``. A small part that comes while a
+#   long one is in its thread waits as well, or it would overtake it.
+# - Back-pressure. Nothing more is writable while something waits here, so ``send``
+#   waits; and of a long part, the first piece is compressed at once and each other only
+#   once the stream takes more. Otherwise a client that reads nothing would have a whole
+#   response compressed into memory.
+# - The loop. To compress a mebibyte takes tens of milliseconds, in which no other
+#   connection is served; a hop to a thread costs more than to compress a few KiB. So
+#   ``AT_ONCE_SIZE`` divides the two, and ``PIECE_SIZE`` bounds what one client can keep
+#   a thread with.
+# - Latency. An encoder keeps what it is given until a block is worth writing: events
+#   and the rows of a slow report would arrive together, much later. What has no length
+#   is therefore flushed: a long part by itself, the short ones of one turn of the loop
+#   together. Content of a known length is not, as no part of it is waited for, and each
+#   flush makes it longer.
+# - Sizes. The length that the application has promised is checked here, on what it
+#   sends; the stream sees the compressed bytes, and the access log gets their number,
+#   which is known at the end. So the record waits for that (``_record``), or for the
+#   loss of the client.
+# - The end. A client that goes while a piece is in its thread cannot stop it; its
+#   result is dropped when it comes (``_is_lost``).
+
 from __future__ import annotations
 
 import logging

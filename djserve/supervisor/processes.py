@@ -1,5 +1,33 @@
 """The supervisor's side of its processes: loaders and workers, as it knows them."""
 
+# What a supervisor shares with a worker, and by which way it reaches it
+#
+# A worker is somebody's grandchild: the loader forks it. The supervisor has made
+# everything that the two share before, and sends it along with the order, as
+# descriptors (``take_descriptors``); the process id comes later, in the loader's
+# answer. Until then the worker is known by its number, and ``send_signal`` does
+# nothing.
+#
+# - The channel carries messages, as long as the worker's loop turns. Its end is the
+#   news of the worker's death. For that our copy of the worker's end must be closed as
+#   soon as the process has its own (``handed_over``); a copy that stays open would keep
+#   a dead worker's channel alive.
+# - The board is memory that the worker writes and the supervisor reads, with heartbeat
+#   and figures. It tells of a worker that is blocked, and its figures outlive it.
+# - The stacks are a file in memory for ``faulthandler``. A signal has it write them
+#   even if the worker holds the interpreter's lock for good; a message would not be
+#   read, and a log line not be written.
+#
+# A signal is for what cannot read: SIGTERM while it starts, SIGKILL past a deadline.
+# SIGCONT comes first, for a process that is stopped hears nothing else. A process id is
+# only good until its parent has waited for it, and the parent is the loader. In the
+# moment between that and ``WorkerExited`` a signal finds no process
+# (``ProcessLookupError``).
+#
+# New processes are started by the words and in the directory that this one was started
+# with, since a deployment has most likely changed what is there; that is the point of a
+# reload.
+
 from __future__ import annotations
 
 import os

@@ -4,6 +4,34 @@
 that follow, nor of the connection's end; it tells whether the framing asks for that.
 """
 
+# Why a part of a response may wait for the end of the loop's turn
+#
+# An application that has ten rows or events at hand sends ten parts without letting the
+# loop run. Each would be a system call, and a segment for the client to wake up for. So
+# parts of one turn are joined, and leave in one write at its end.
+#
+# The loop does not tell where its turns begin and end. A callback can be asked for with
+# ``call_soon``, but to do so for each part costs a client that gets one event at a time
+# a fifth more (benchmark: event_stream), and it is the usual one. So the clock is read,
+# and a part is suspected to share a turn if it comes within ``_SAME_TURN`` of the one
+# before. The first of a turn is never held: an event that is alone leaves at once.
+#
+# A suspicion can be wrong in two ways, and each has its measure:
+#
+# - The parts come fast, but in turns of their own. A part that has waited alone, twice,
+#   has ``trust`` given to the next ``_TRUST`` parts: they are written as they come.
+# - The turn is long. An application that computes between two events, and does not let
+#   the loop run, would have all but the first wait until it is through: progress that
+#   should appear in steps arrives at once, at the end. So nothing is held before turns
+#   were seen to be short, and a turn of more than ``_LONG_TURN`` ends that for
+#   ``_CAUTION`` seconds. The application blocks the loop for all connections alike,
+#   which is why they share one ``PartTiming``.
+#
+# What waits is bounded: a long part is worth a write to itself, and at ``_JOIN_LIMIT``
+# all that waits is written. The response's last part, trailers included, takes along
+# what waits before it, so the order of bytes never changes; a response whose peer has
+# gone forgets it (``drop``).
+
 from __future__ import annotations
 
 import time
@@ -335,11 +363,7 @@ class ResponseWriter:
     def _hold(self, head: ResponseHead, content: bytes, now: float) -> None:
         """Let a part wait for the turn's end, for others to leave in the same write.
 
-        The loop does not tell its turns, and to ask for the end of each would cost a
-        client that gets one event at a time a fifth more (benchmark: event_stream). So
-        a part is suspected if it comes right after another, or where the one before
-        had company. It is not held if such turns may be long: what computes between
-        two events, without letting the loop run, would have the first one wait.
+        It is sent at once if it is long, or if turns may be long at present.
         """
         if not head.turn_began:
             head.turn_began = now
