@@ -44,8 +44,8 @@ exit codes:
   2  the command line, the settings or the application's name are wrong
   3  the application's start-up failed (ASGI lifespan)
 
-This command serves. "djserve-ctl" controls a server that runs with workers:
-status, reload, scale, drain. So does a Django project's "manage.py djserve".
+To control a running server with workers (status, reload, scale, drain), use
+"djserve-ctl", or "manage.py djserve" in a Django project.
 """
 
 
@@ -103,7 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--factory",
         action="store_true",
-        help="The name is that of a factory: call it without arguments.",
+        help="Treat the name as a factory, and call it for the application.",
     )
     add_arguments(parser, exclude=DJANGO_SETTINGS)
     shorten_help(parser, "--app-dir", "--env-file", "--factory")

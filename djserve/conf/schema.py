@@ -63,7 +63,7 @@ class TLSConfig(Values, kw_only=True):
         syntax="file",
     )
     keyfile_password: str | None = setting(
-        None, "Password of the private keys that are encrypted.", metavar="PASSWORD"
+        None, "Password for encrypted private keys.", metavar="PASSWORD"
     )
     sni_certfiles: tuple[str, ...] = setting(
         (),
@@ -129,7 +129,7 @@ class HTTPConfig(Values, kw_only=True):
     )
     headers: tuple[str, ...] = setting(
         (),
-        "Field added to each response that has none of that name: 'Name: value'. In "
+        "Header field to add to each response that does not set it: 'Name: value'. In "
         "settings.py also a mapping; in an environment variable one per line. May be "
         "given several times.",
         aliases=("--header",),
@@ -196,15 +196,15 @@ class HTTP2Config(Values, kw_only=True):
     )
     http2_stream_window_size: int = setting(
         256 * KIB,
-        "Bytes of a request's content that may wait for the application, at first; "
-        "more once it has kept up.",
+        "Bytes of a request's content that may wait for the application initially; the "
+        "window grows once the application has kept up.",
         minimum=1024,
         unit="bytes",
     )
     http2_connection_window_size: int = setting(
         1 * MIB,
-        "Bytes of content that may wait for the application, all requests of a "
-        "connection together.",
+        "Bytes of request content that may wait for the application, over all requests "
+        "of a connection.",
         minimum=65535,
         unit="bytes",
     )
@@ -263,22 +263,22 @@ class BoundsConfig(Values, kw_only=True):
 
     connection_limit: int | None = setting(
         None,
-        "Connections that each worker process may have open. Beyond that the longest "
-        "idle ones are closed, and if there are none, new ones get 503. By default "
-        "nine tenths of the file descriptors that the process may have, less 32.",
+        "Connections that each worker process may have open. Beyond that, those that "
+        "have been idle longest are closed; if none is idle, new ones get 503. By "
+        "default nine tenths of the process's limit of file descriptors, minus 32.",
         minimum=1,
     )
     client_memory_limit: int = setting(
         512 * MIB,
-        "Bytes that may wait in each worker process, for clients or from them, all "
-        "connections together; beyond that the connections that hold most are closed.",
+        "Bytes that each worker process may buffer for clients and from them, over all "
+        "connections; beyond that, the connections that buffer the most are closed.",
         minimum=65_536,
         unit="bytes",
     )
     upload_disk_limit: int = setting(
         8192 * MIB,
         "Bytes of request content that each worker process may hold in temporary "
-        "files, all requests together; more get 503.",
+        "files, over all requests; further uploads get 503.",
         minimum=0,
         unit="bytes",
     )
@@ -295,15 +295,16 @@ class WebSocketConfig(Values, kw_only=True):
 
     websocket_message_size_limit: int = setting(
         1 * MIB,
-        "Maximum bytes in an incoming message, after decompression; more are closed "
-        "with 1009.",
+        "Maximum bytes in an incoming message, after decompression; a larger one "
+        "closes the WebSocket with 1009.",
         aliases=("--websocket-max-message-size",),
         minimum=1,
         unit="bytes",
     )
     websocket_frame_size_limit: int = setting(
         1 * MIB,
-        "Maximum bytes in an incoming frame; more are closed with 1009.",
+        "Maximum bytes in an incoming frame; a larger one closes the WebSocket with "
+        "1009.",
         aliases=("--websocket-max-frame-size",),
         minimum=1,
         unit="bytes",
@@ -316,13 +317,13 @@ class WebSocketConfig(Values, kw_only=True):
     websocket_small_frame_limit: int = setting(
         10_000,
         "Control frames, and fragments of at most one byte, that a client may send in "
-        "a second; more are closed with 1008.",
+        "a second; more close the WebSocket with 1008.",
         minimum=1,
     )
     websocket_frame_rate_limit: int = setting(
         100_000,
-        "Frames per second that are read from all WebSockets of a process together, "
-        "not counting whole messages that are not compressed; more wait.",
+        "Frames per second that are read from all WebSockets of a process together; "
+        "further frames wait. Uncompressed messages of a single frame are not counted.",
         minimum=1,
     )
     websocket_compression: bool = setting(
@@ -377,7 +378,7 @@ class ProxyConfig(Values, kw_only=True):
     )
     trusted_proxies: tuple[str, ...] = setting(
         ("127.0.0.0/8", "::1/128", "unix"),
-        'Proxies whose headers are believed: networks, "unix" for sockets, "private" '
+        'Proxies whose headers are trusted: networks, "unix" for sockets, "private" '
         "for private networks.",
         metavar="NETWORK",
         syntax="network",

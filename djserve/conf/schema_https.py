@@ -40,7 +40,7 @@ class ACMEConfig(Values, kw_only=True):
     )
     acme_folder: str | None = setting(
         None,
-        "Folder that keeps the account's key and the certificate.",
+        "Folder for the account's key and the certificate.",
         metavar="PATH",
         syntax="new-file",
     )

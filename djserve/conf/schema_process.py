@@ -166,7 +166,7 @@ class MetricsConfig(Values, kw_only=True):
     )
     statsd: str | None = setting(
         None,
-        "Receiver of the metrics by StatsD: host:port, or unix:/path.",
+        "Address of the StatsD server that gets the metrics: host:port or unix:/path.",
         metavar="ADDRESS",
         syntax="datagram-address",
     )
@@ -177,7 +177,7 @@ class MetricsConfig(Values, kw_only=True):
         syntax="statsd-name",
     )
     statsd_interval: float = setting(
-        10.0, "Seconds between two reports to StatsD.", minimum=0.1
+        10.0, "Seconds between reports to StatsD.", minimum=0.1
     )
     dogstatsd: bool = setting(
         False,
@@ -223,8 +223,8 @@ class LoggingConfig(Values, kw_only=True):
     )
     access_log_skip: tuple[str, ...] = setting(
         (),
-        'Paths that the access log leaves out: "/healthz", or a prefix with an '
-        'asterisk at its end, "/static/*". May be given several times.',
+        'Paths to leave out of the access log: one path, such as "/healthz", or all '
+        'with a prefix, such as "/static/*". May be given several times.',
         metavar="PATH",
         syntax="path-or-prefix",
     )
@@ -245,7 +245,8 @@ class LoggingConfig(Values, kw_only=True):
     )
     slow_request_time: float | None = setting(
         None,
-        "Log requests that took longer than this many seconds to djserve.slow.",
+        "Log each request that takes longer than this many seconds, under the name "
+        "djserve.slow.",
         minimum=0.001,
     )
     verbosity: int = setting(
