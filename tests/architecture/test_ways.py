@@ -1,4 +1,4 @@
-"""The ways through the code that the architecture page describes: they are walked."""
+"""The architecture page: its layers are the contracts', its ways are walked."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import re
 import sys
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -105,6 +106,27 @@ def definitions() -> dict[str, set[str]]:
 def is_function(name: str) -> bool:
     """Tell a function from a class."""
     return "." in name or not name.lstrip("_")[0].isupper()
+
+
+def test_layers_of_the_page_are_those_of_the_contract() -> None:
+    project = tomllib.loads((PAGE.parents[2] / "pyproject.toml").read_text())
+    contract = project["tool"]["importlinter"]["contracts"][0]
+    block = (
+        PAGE.read_text().split("## Imports go down only\n\n```\n")[1].split("```")[0]
+    )
+    layers = [re.sub(r"[()]", "", layer) for layer in contract["layers"]]
+
+    assert block.splitlines() == layers
+
+
+def test_each_layer_has_its_row() -> None:
+    table = PAGE.read_text().split("## The layers\n")[1].split("\n## ")[0]
+    rows = {name.partition(".")[0] for name in re.findall(r"`([\w.]+)`", table)}
+    modules = {file.stem for file in PACKAGE.glob("[a-z]*.py")}
+    packages = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
+
+    assert len(modules | packages) > 20
+    assert (modules | packages) - rows == set()
 
 
 @pytest.mark.parametrize("way", WAYS)

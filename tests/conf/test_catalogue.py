@@ -11,10 +11,6 @@ from djserve.conf.syntax import RULES
 
 SETTINGS = [setting for group in groups() for setting in group.settings]
 
-each_setting = pytest.mark.parametrize(
-    "setting", SETTINGS, ids=[setting.key for setting in SETTINGS]
-)
-
 
 def test_groups_follow_the_configuration() -> None:
     fields = [field.name for field in dataclasses.fields(ServerConfig)]
@@ -78,19 +74,23 @@ def test_kind_is_read_from_the_annotation(key: str, kind: type, optional: bool) 
     assert (setting.kind, setting.optional) == (kind, optional)
 
 
-@each_setting
-def test_every_setting_has_help(setting: Setting) -> None:
-    assert setting.help.endswith((".", ")"))
+def test_every_setting_has_help() -> None:
+    assert [each.key for each in SETTINGS if not each.help.endswith((".", ")"))] == []
 
 
-@each_setting
-def test_every_rule_named_exists(setting: Setting) -> None:
-    assert setting.syntax in ("", *RULES)
+def test_every_rule_named_exists() -> None:
+    named = {setting.syntax for setting in SETTINGS}
+
+    assert named - {""} <= RULES.keys()
 
 
-@each_setting
-def test_every_default_is_of_its_kind(setting: Setting) -> None:
+def test_every_default_is_of_its_kind() -> None:
+    strange = [each.key for each in SETTINGS if not has_fitting_default(each)]
+
+    assert strange == []
+
+
+def has_fitting_default(setting: Setting) -> bool:
     if setting.default is None:
-        assert setting.optional
-    else:
-        assert type(setting.default) is setting.kind
+        return setting.optional
+    return type(setting.default) is setting.kind

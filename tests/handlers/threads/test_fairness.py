@@ -242,7 +242,9 @@ ENDS_AT_TEN = pytest.mark.usefixtures("_clock")
 @pytest.fixture
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     # All jobs end ten seconds after they have begun.
-    monkeypatch.setattr("djserve.handlers.threads.fairness.time.monotonic", lambda: 10.0)
+    monkeypatch.setattr(
+        "djserve.handlers.threads.fairness.time.monotonic", lambda: 10.0
+    )
 
 
 def known(*views: str, limit: int = 4, share: float = 1.0, alias: str = "a") -> Needs:
