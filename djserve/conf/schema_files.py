@@ -47,6 +47,12 @@ class FilesConfig(Values, kw_only=True):
     files_index: bool = setting(
         False, "Serve index.html for the path of its folder (FILES only)."
     )
+    files_variants: bool = setting(
+        False,
+        "Send name.zst, name.br or name.gz in place of a file called name to clients "
+        "that accept the coding, as for static files (FILES only). Not for folders of "
+        "uploads: users could replace each other's files.",
+    )
 
 
 class CompressionConfig(Values, kw_only=True):

@@ -51,13 +51,13 @@ class Answer(NamedTuple):
     part: range = range(0)
 
 
-def answer(file: File, method: str, headers: Headers) -> Answer:
-    """Return the answer to a request for ``file``."""
+def answer(file: File, method: str, headers: Headers, query: bytes = b"") -> Answer:
+    """Return the answer to a request for ``file``; a redirect keeps its query."""
     if method not in ("GET", "HEAD"):
         return Answer(405, _NOT_ALLOWED)
     if file.location:
-        fields = [(b"location", file.location), (b"content-length", b"0")]
-        return Answer(301, fields)
+        location = file.location + b"?" + query if query else file.location
+        return Answer(301, [(b"location", location), (b"content-length", b"0")])
     asked = _find_fields(headers)
     chosen = file.representations[0]
     if len(file.representations) > 1:

@@ -213,7 +213,9 @@ class FileExchange:
         if self._has_ended:
             return
         head = self._head
-        self._answer = chosen = answer(self._file, self._method, head.headers)
+        self._answer = chosen = answer(
+            self._file, self._method, head.headers, head.query
+        )
         representation = chosen.representation
         if representation is None or not chosen.part:
             self._send_whole(b"")

@@ -65,6 +65,7 @@ def read_folders(config: FilesConfig) -> list[Folder]:
                 path=path,
                 max_age=config.files_max_age,
                 has_indexes=config.files_index,
+                has_variants=config.files_variants,
             )
         )
     return folders

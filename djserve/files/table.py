@@ -52,6 +52,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import time
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -100,6 +101,7 @@ class Folder(Values, kw_only=True):
     ``immutable`` has the names (relative, with slashes) of files that never change; it
     is asked again for a file that comes later.
     ``has_indexes`` serves ``index.html`` for the folder that it is in.
+    ``has_variants`` takes ``a.css.gz`` for a variant of ``a.css``, and not for a file.
     """
 
     prefixes: tuple[str, ...]
@@ -107,6 +109,7 @@ class Folder(Values, kw_only=True):
     max_age: int = 60
     immutable: Container[str] = frozenset()
     has_indexes: bool = False
+    has_variants: bool = True
 
 
 @dataclass(eq=False, slots=True)
@@ -220,7 +223,7 @@ class FileTable:
                 self._cached_size -= len(each.content)
         file.representations = ()
         root = file.path[: -len(file.name)]
-        return self._is_served(root, file.name) and _describe(file)
+        return self._is_served(file.folder, root, file.name) and _describe(file)
 
     def _check(self, file: File) -> None:
         """Describe a file again if it has changed since it was looked at."""
@@ -246,7 +249,7 @@ class FileTable:
             self.closed.append(folder)
         places = ((os.fsencode(prefix), root, folder) for prefix in folder.prefixes)
         self._places.extend(places)
-        for path, name in self._walk(root, root, ""):
+        for path, name in self._walk(folder, root, root, ""):
             self._take(folder, path, name)
 
     def _take(self, folder: Folder, path: str, name: str) -> None:
@@ -274,7 +277,7 @@ class FileTable:
             if folder.has_indexes:
                 names.append(os.path.join(name, "index.html"))
             for each in names:
-                if self._is_served(root, each):
+                if self._is_served(folder, root, each):
                     self._take(folder, os.path.join(root, each), each)
                     return self._files.get(raw_path)
         return None
@@ -286,7 +289,7 @@ class FileTable:
         ):
             self._misses[raw_path] = count
 
-    def _is_served(self, root: str, name: str) -> bool:
+    def _is_served(self, folder: Folder, root: str, name: str) -> bool:
         """Return whether a scan of ``root`` would find a file of this name now.
 
         The name is a client's. Most are of no file, which one call of the system tells.
@@ -305,7 +308,7 @@ class FileTable:
         if self._is_in_hidden(root, parent):
             return False
         base, dot, suffix = last.rpartition(".")
-        is_variant = dot + suffix in ENCODINGS
+        is_variant = folder.has_variants and dot + suffix in ENCODINGS
         return not (is_variant and os.path.lexists(os.path.join(parent, base)))
 
     def _add(self, file: File, name: str) -> None:
@@ -334,7 +337,9 @@ class FileTable:
             path = os.path.dirname(path)
         return False
 
-    def _walk(self, root: str, path: str, name: str) -> Iterator[tuple[str, str]]:
+    def _walk(
+        self, folder: Folder, root: str, path: str, name: str
+    ) -> Iterator[tuple[str, str]]:
         """Yield the path of each file to be served, and its name below the root."""
         try:
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
@@ -344,7 +349,7 @@ class FileTable:
                 text = "Files in %s are served by name only, as it cannot be listed: %s"
             logger.warning(text, path, error.strerror)
             return
-        names = {entry.name for entry in entries}
+        names = {entry.name for entry in entries if folder.has_variants}
         for entry in entries:
             if not _is_visible(entry.name):
                 continue
@@ -362,7 +367,7 @@ class FileTable:
                 if entry.is_symlink():
                     self.skipped.append(entry.path)
                 elif entry.path not in self._hidden:
-                    yield from self._walk(root, entry.path, below)
+                    yield from self._walk(folder, root, entry.path, below)
             elif is_file and not _is_variant(entry.name, names):
                 yield entry.path, below
 
@@ -391,7 +396,7 @@ def _is_variant(name: str, names: set[str]) -> bool:
 
 def _describe(file: File) -> bool:
     """Look at a file and its variants; return whether there is one."""
-    found = list(_find_representations(file.path))
+    found = list(_find_representations(file.path, file.folder.has_variants))
     file.representations = ()
     if not found:
         return False
@@ -404,12 +409,14 @@ def _describe(file: File) -> bool:
     return True
 
 
-def _find_representations(path: str) -> Iterator[tuple[str, bytes, os.stat_result]]:
+def _find_representations(
+    path: str, has_variants: bool
+) -> Iterator[tuple[str, bytes, os.stat_result]]:
     plain = _stat_regular(path)
     if plain is None:
         return
     yield path, b"", plain
-    for suffix, encoding in ENCODINGS.items():
+    for suffix, encoding in ENCODINGS.items() if has_variants else ():
         status = _stat_regular(path + suffix)
         if (
             status is not None
@@ -458,7 +465,8 @@ def represent(
     etag = b'"%x-%x"' % (status.st_mtime_ns, status.st_size)
     if encoding:
         etag = etag[:-1] + b"-" + encoding + b'"'
-    modified = http_date(status.st_mtime)
+    # RFC 9110 8.8.2.1: never later than the response, whatever the file's time is.
+    modified = http_date(min(status.st_mtime, time.time()))
     not_modified = [(b"etag", etag), *shared]
     fields = [
         (b"content-type", content_type),

@@ -16,6 +16,7 @@ def test_no_folder_is_served_unless_asked_for() -> None:
     assert config.files == ()
     assert config.files_internal == ()
     assert not config.files_index
+    assert not config.files_variants
 
 
 def test_internal_folders_are_named_as_public_ones_are(tmp_path: Path) -> None:

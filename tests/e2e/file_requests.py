@@ -182,7 +182,7 @@ def serve(folder: Path) -> Iterator[tuple[int, int]]:
     config.write_text(NGINX.format(folder=folder, port=other))
     nginx = [find_program("nginx"), "-c", str(config), "-p", str(folder)]
     words = ["-m", "djserve", "application:app", "--bind", f"127.0.0.1:{port}"]
-    words += ["--files", f"/s/={folder}/files"]
+    words += ["--files", f"/s/={folder}/files", "--files-variants"]
     with (
         server_starter(folder) as start,
         running(nginx, other, folder / "nginx.log"),

@@ -207,6 +207,8 @@ def test_folder_without_its_slash_leads_to_it(tmp_path: Path) -> None:
     found = ask(file)
     assert found.status == 301
     assert (b"location", b"docs/") in found.fields
+    with_query = answer(file, "GET", [], b"page=2")
+    assert (b"location", b"docs/?page=2") in with_query.fields
 
 
 @given(

@@ -74,6 +74,19 @@ async def test_file_is_answered_without_the_application(root: Path) -> None:
 
 
 @on_loop
+async def test_folder_without_its_slash_keeps_the_query(root: Path) -> None:
+    (root / "deep").mkdir()
+    (root / "deep" / "index.html").write_bytes(b"deep")
+    folder = Folder(prefixes=("/f/",), path=str(root), has_indexes=True)
+    site = Site(files=FileTable([folder]))
+    transport = site.connect()
+    transport.feed(get("/f/deep?page=2"))
+
+    assert b"HTTP/1.1 301 " in transport.data
+    assert b"location: deep/?page=2\r\n" in transport.data
+
+
+@on_loop
 async def test_other_paths_are_the_applications(root: Path) -> None:
     site = open_site(root)
     await site.send(get("/f/none.txt"))

@@ -21,9 +21,24 @@ def test_mapping_and_flags_name_folders(tmp_path: Path) -> None:
     assert table is not None
     assert table.find(b"/media/a.txt") is not None
     assert table.folders == (
-        Folder(prefixes=("/media/",), path=str(tmp_path), max_age=7),
+        Folder(
+            prefixes=("/media/",), path=str(tmp_path), max_age=7, has_variants=False
+        ),
     )
     assert by_flag.files.files == by_key.files.files
+
+
+def test_upload_takes_no_other_files_place_unless_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "contract.pdf").write_bytes(b"x" * 100)
+    (tmp_path / "contract.pdf.gz").write_bytes(b"another's")
+    settings = {"FILES": {"/media/": tmp_path}}
+    for more, count in ({}, 1), ({"FILES_VARIANTS": True}, 2):
+        table = open_table(parse({**settings, **more}).files)
+        assert table is not None
+        file = table.find(b"/media/contract.pdf")
+        assert file is not None
+        assert len(file.representations) == count
+        assert (table.find(b"/media/contract.pdf.gz") is None) == (count == 2)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import time
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -183,6 +185,15 @@ def test_fields_say_how_long_a_file_may_be_used(root: Path) -> None:
     assert css[b"x-content-type-options"] == b"nosniff"
 
 
+@pytest.mark.parametrize("later", [3600, 400_000_000])
+def test_file_from_the_future_was_changed_at_most_now(root: Path, later: int) -> None:
+    now = time.time()
+    os.utime(root / "css" / "site.css", (now + later, now + later))
+    changed = fields_of(scan(root), b"/static/css/site.css")[b"last-modified"]
+
+    assert parsedate_to_datetime(changed.decode()).timestamp() <= time.time()
+
+
 def test_fonts_may_be_used_by_pages_of_other_origins(root: Path) -> None:
     (root / "a.WOFF2").write_bytes(b"font")
     table = scan(root)
@@ -214,6 +225,19 @@ def test_variants_are_codings_of_their_file_and_no_files(root: Path) -> None:
     assert all((b"vary", b"Accept-Encoding") in r.fields for r in file.representations)
     assert table.find(b"/static/css/site.css.gz") is None
     assert table.find(b"/static/data.gz") is not None
+
+
+def test_folder_without_variants_has_files_alone(root: Path) -> None:
+    css = root / "css" / "site.css"
+    table = scan(root, has_variants=False)
+    compress(css)
+
+    # What has come since, and what a scan finds.
+    for each in (table, scan(root, has_variants=False)):
+        for path in (css, css.with_name("site.css.gz")):
+            file = each.find(b"/static/css/" + path.name.encode())
+            assert file is not None
+            assert [found.path for found in file.representations] == [str(path)]
 
 
 def test_variant_of_what_a_file_was_before_is_not_used(root: Path) -> None:
