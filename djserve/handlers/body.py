@@ -295,6 +295,8 @@ def may_be_read(scope: Scope, route: Route | None) -> bool:
         return True
     if route is None:
         return not _is_missing(scope)
+    if route.is_view_alone:
+        return True
     return not (_is_refused(scope["method"], route) and not _reads_token(scope, route))
 
 
@@ -306,7 +308,8 @@ def _is_missing(scope: Scope) -> bool:
     """Return whether the path leads nowhere, in any language, and gets Django's 404."""
     try:
         resolver = get_resolver(settings.ROOT_URLCONF)
-        if lookup_of(resolver).follows_language:
+        lookup = lookup_of(resolver)
+        if lookup.follows_language or not lookup.is_djangos:
             return False
         resolver.resolve(path_info(scope))
     except Resolver404:

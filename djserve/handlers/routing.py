@@ -19,6 +19,12 @@ middleware may change the URL configuration or the path; then Django resolves ag
 # is dropped, Django resolves again, and only time is lost. The lane stays as chosen,
 # and both lanes run either kind of view.
 #
+# The match must have been found at the right time. Converters and kinds of patterns
+# that are the project's may look at anything: a tenant or a user that a middleware has
+# set, the database. So if the URLs have such, Django resolves the path itself, once and
+# after the middleware, and what is looked up here is the view alone, without asking a
+# converter (``Lookup.find_view``).
+#
 # The match must be the request's own. Matches are remembered for each path, but only of
 # URL configurations that consist of Django's own kinds with plain text and Django's own
 # converters (``_is_fixed``): the result then depends on nothing but the path. A view,
@@ -46,7 +52,7 @@ from django.urls import (
     URLResolver,
     get_resolver,
 )
-from django.urls.resolvers import RegexPattern, RoutePattern
+from django.urls.resolvers import LocalePrefixPattern, RegexPattern, RoutePattern
 from django.utils.translation import get_language
 
 from djserve.handlers.patches import is_original_method
@@ -82,7 +88,8 @@ class Route(NamedTuple):
     """What a path was resolved to, and what the resolution depended on.
 
     ``language`` is None if the URLs are the same in all languages. ``is_shared``
-    says that other requests have the same match.
+    says that other requests have the same match; ``is_view_alone`` that the match has
+    the view and nothing else, and that another view may answer in the end.
     """
 
     match: ResolverMatch
@@ -90,6 +97,7 @@ class Route(NamedTuple):
     urlconf: Any
     language: tuple[str | None] | None
     is_shared: bool
+    is_view_alone: bool = False
 
     @property
     def is_async(self) -> bool:
@@ -135,6 +143,11 @@ def resolve_route(scope: Scope) -> Route | None:
     path, urlconf = path_info(scope), read_setting("ROOT_URLCONF")
     try:
         lookup = lookup_of(get_resolver(urlconf))
+        if not lookup.is_djangos:
+            plain = lookup.resolve_plainly(path)
+            if plain is None:
+                return Route(lookup.find_view(path), path, urlconf, None, False, True)
+            return Route(plain, path, urlconf, None, True)
         match = lookup.resolve(path)
         language = (get_language(),) if lookup.follows_language else None
     except Exception:
@@ -185,6 +198,7 @@ def reusable_match(request: HttpRequest) -> ResolverMatch | None:
     route: Route | None = request.__dict__.pop(ATTRIBUTE, None)
     if (
         route is None
+        or route.is_view_alone
         or not _IS_ORIGINAL
         or URLResolver.resolve is not _RESOLVE
         or URLPattern.resolve is not _RESOLVE_PATTERN
@@ -211,11 +225,37 @@ class Lookup:
 
     def __init__(self, resolver: URLResolver) -> None:
         self.is_fixed = _is_fixed(resolver)
+        self.is_djangos = self.is_fixed or _is_djangos(resolver)
+        """Whether a path's match depends on nothing but the language, if on that."""
+        self._resolver = resolver
+        self._converted: set[int] = set()
         self.resolve: Callable[[str], ResolverMatch] = resolver.resolve
         """Returns the match of a path, a remembered one if the URLs are fixed."""
         if self.is_fixed:
             # The patterns are tried one after the other: a path is, once.
             self.resolve = lru_cache(maxsize=MEMORY)(resolver.resolve)
+        self.resolve_plainly = lru_cache(maxsize=MEMORY)(self._resolve_plainly)
+        """Returns the match of a path that nothing of the project's had a say in."""
+
+    def _resolve_plainly(self, path: str) -> ResolverMatch | None:
+        search = _Search()
+        search.find(self._resolver, path)
+        return None if search.met_project else self._resolver.resolve(path)
+
+    def find_view(self, path: str) -> ResolverMatch:
+        """Return a match with the view of a path, without the project's converters.
+
+        With them if it is asynchronous, until they have been seen to work on the loop.
+        One that asks the database does not: the view then has no route, and is called
+        from a thread in which it may be asked. Raises what they raise, and Resolver404.
+        """
+        view = _Search().find(self._resolver, path)
+        if view is None:
+            raise Resolver404({"path": path})
+        if iscoroutinefunction(view) and id(view) not in self._converted:
+            self._resolver.resolve(path)
+            self._converted.add(id(view))
+        return ResolverMatch(view, (), {})
 
     @property
     def follows_language(self) -> bool:
@@ -251,14 +291,80 @@ def _is_fixed(entry: URLPattern | URLResolver) -> bool:
     """Whether an entry, and all below it, are Django's own kinds with plain text."""
     if type(entry) not in (URLPattern, URLResolver):
         return False
-    pattern: Any = entry.pattern
-    text = {RegexPattern: "_regex", RoutePattern: "_route"}.get(type(pattern))
-    if text is None or not isinstance(getattr(pattern, text), str):
-        return False
     # A converter of the project may look at anything.
-    if any(map(_is_foreign, pattern.converters.values())):
+    if _asks_project(entry.pattern) or not _has_plain_text(entry.pattern):
         return False
     return isinstance(entry, URLPattern) or all(map(_is_fixed, entry.url_patterns))
+
+
+def _has_plain_text(pattern: Any) -> bool:
+    """Whether the text of a pattern is the same in all languages."""
+    name = {RegexPattern: "_regex", RoutePattern: "_route"}.get(type(pattern))
+    return name is not None and isinstance(getattr(pattern, name), str)
+
+
+_DJANGOS_PATTERNS = (RegexPattern, RoutePattern, LocalePrefixPattern)
+
+
+def _is_djangos(entry: URLPattern | URLResolver) -> bool:
+    """Whether an entry, and all below it, are Django's own kinds and converters."""
+    if type(entry) not in (URLPattern, URLResolver) or _asks_project(entry.pattern):
+        return False
+    return isinstance(entry, URLPattern) or all(map(_is_djangos, entry.url_patterns))
+
+
+def _asks_project(pattern: Any) -> bool:
+    return type(pattern) not in _DJANGOS_PATTERNS or any(
+        map(_is_foreign, pattern.converters.values())
+    )
+
+
+class _Search:
+    """Looks for a path's view as Django does, without the project's converters.
+
+    ``met_project`` tells whether a kind of pattern or a converter of the project's, or
+    a text that is translated, had a say in what was found.
+    """
+
+    def __init__(self) -> None:
+        self.met_project = False
+
+    def find(self, entry: Any, path: str) -> Callable[..., Any] | None:
+        """Return the view that an entry leads to; None if it does not match."""
+        if type(entry) not in (URLPattern, URLResolver):
+            return self._ask(entry, path)
+        rest = self._match(entry.pattern, path)
+        if rest is None:
+            return None
+        if isinstance(entry, URLPattern):
+            view: Callable[..., Any] = entry.callback
+            return view
+        found = (self.find(child, rest) for child in entry.url_patterns)
+        return next((view for view in found if view is not None), None)
+
+    def _ask(self, entry: Any, path: str) -> Callable[..., Any] | None:
+        self.met_project = True
+        try:
+            match = entry.resolve(path)
+        except Resolver404:
+            return None
+        return match.func if match else None
+
+    def _match(self, pattern: Any, path: str) -> str | None:
+        """Return what of a path is left below a pattern; None if it does not match."""
+        if not _asks_project(pattern):
+            self.met_project = self.met_project or not _has_plain_text(pattern)
+            match = pattern.match(path)
+            return match[0] if match else None
+        if type(pattern) is not RoutePattern:
+            self.met_project = True
+            match = pattern.match(path)
+            return match[0] if match else None
+        found = pattern.regex.search(path)
+        if found is None:
+            return None
+        self.met_project = True
+        return path[found.end() :]
 
 
 def _is_foreign(converter: object) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import SynchronousOnlyOperation
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 from django.urls import (
@@ -21,9 +24,11 @@ from django.urls import (
 )
 from django.urls.resolvers import RoutePattern
 from django.utils import translation
+from django.utils.decorators import sync_and_async_middleware
 from django.utils.translation import gettext_lazy
 from django.views import View
 
+from djserve.handlers import ASGIHandler
 from djserve.handlers.routing import (
     Route,
     attach_route,
@@ -31,6 +36,7 @@ from djserve.handlers.routing import (
     reusable_match,
 )
 from tests.handlers import agents
+from tests.handlers.conversation import Conversation
 
 
 def view(request: HttpRequest, number: int = 0) -> HttpResponse:
@@ -76,6 +82,39 @@ class Year:
 
 register_converter(Year, "year")
 
+tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+class OfTenant:
+    """Gives what a middleware has set by the time at which Django resolves paths."""
+
+    regex = "[a-z]+"
+    calls = 0
+
+    def to_python(self, value: str) -> str:
+        type(self).calls += 1
+        if value == "other":
+            raise ValueError
+        return f"{value} of {tenant.get()}"
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+class FromDatabase:
+    regex = "[a-z]+"
+
+    def to_python(self, value: str) -> str:
+        asyncio.get_running_loop()
+        raise SynchronousOnlyOperation
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+register_converter(OfTenant, "of_tenant")
+register_converter(FromDatabase, "from_database")
+
 
 class Translated:
     urlpatterns = [path("", include([path(gettext_lazy("sync/"), view)]))]
@@ -83,6 +122,40 @@ class Translated:
 
 class Converted:
     urlpatterns = [path("<year:number>/", view)]
+
+
+def named(request: HttpRequest, name: str) -> HttpResponse:
+    return HttpResponse(name)
+
+
+async def async_named(request: HttpRequest, name: str) -> HttpResponse:
+    return HttpResponse(name)
+
+
+@sync_and_async_middleware
+def with_tenant(get_response: Any) -> Any:
+    if iscoroutinefunction(get_response):
+
+        async def asynchronous(request: HttpRequest) -> Any:
+            tenant.set("ann")
+            return await get_response(request)
+
+        return asynchronous
+
+    def synchronous(request: HttpRequest) -> Any:
+        tenant.set("ann")
+        return get_response(request)
+
+    return synchronous
+
+
+class Tenants:
+    urlpatterns = [
+        path("in/", include([path("sync/<of_tenant:name>/", named)])),
+        path("async/<of_tenant:name>/", async_named),
+        path("asked/<from_database:name>/", async_view),
+        path("plain/", view),
+    ]
 
 
 class Callable:
@@ -198,8 +271,8 @@ def test_changed_urls_are_resolved_again() -> None:
 
 @pytest.mark.parametrize(
     ("urls", "url"),
-    [(Translated, "/sync/"), (Converted, "/2024/")],
-    ids=["translated pattern", "the project's converter"],
+    [(Translated, "/sync/")],
+    ids=["translated pattern"],
 )
 def test_changed_language_is_resolved_again_where_it_matters(
     urls: type, url: str
@@ -220,7 +293,7 @@ def test_language_does_not_matter_to_plain_urls() -> None:
 
 @pytest.mark.parametrize(
     ("urls", "url"),
-    [(None, "/number/7/"), (Translated, "/sync/"), (Converted, "/2024/")],
+    [(None, "/number/7/"), (Translated, "/sync/")],
 )
 def test_what_a_view_does_to_its_match_is_its_own(urls: type | None, url: str) -> None:
     with override_settings(ROOT_URLCONF=urls or sys.modules[__name__]):
@@ -263,3 +336,75 @@ def test_view_without_a_hash_is_known_too() -> None:
 
     assert route is not None
     assert not route.is_async
+
+
+@pytest.mark.parametrize(
+    ("url", "is_async", "asked"),
+    [("/in/sync/page/", False, 0), ("/async/page/", True, 1)],
+)
+def test_projects_converters_are_asked_by_django_alone(
+    url: str, is_async: bool, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OfTenant, "calls", 0)
+    with override_settings(ROOT_URLCONF=Tenants):
+        for _ in range(3):
+            route = find(url)
+            request = RequestFactory().get(url)
+            attach_route(request, route)
+
+            assert route is not None
+            assert route.is_async is is_async
+            assert reusable_match(request) is None
+
+    # For an asynchronous view once more, to see whether they work on the loop at all.
+    assert OfTenant.calls == asked
+
+
+def test_path_that_asks_no_converter_is_looked_up_once() -> None:
+    class Urls:
+        urlpatterns = [
+            path("<of_tenant:name>/named/", named),
+            path("number/<int:number>/", view),
+        ]
+
+    with override_settings(ROOT_URLCONF=Urls):
+        assert match_for_view("/number/7/").kwargs == {"number": 7}
+        Urls.urlpatterns.clear()
+        assert match_for_view("/number/7/").kwargs == {"number": 7}
+        clear_url_caches()
+        assert find("/number/7/") is None
+
+
+def test_path_of_a_translated_pattern_is_resolved_again_beside_a_converter() -> None:
+    class Urls:
+        urlpatterns = [
+            path(gettext_lazy("sync/"), view),
+            path("<of_tenant:name>/", named),
+        ]
+
+    with override_settings(ROOT_URLCONF=Urls):
+        request = attach("/sync/", RequestFactory().get("/sync/"))
+
+        assert reusable_match(request) is None
+
+
+@pytest.mark.parametrize("url", ["/asked/page/", "/async/other/", "/nowhere/"])
+def test_path_whose_converters_fail_on_the_loop_has_no_route(url: str) -> None:
+    with override_settings(ROOT_URLCONF=Tenants):
+        assert find(url) is None
+        assert find(url) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "content"),
+    [("/in/sync/page/", b"page of ann"), ("/async/page/", b"page of ann")],
+)
+def test_middleware_comes_before_the_projects_converters(
+    url: str, content: bytes
+) -> None:
+    middleware = [f"{__name__}.with_tenant"]
+    with override_settings(ROOT_URLCONF=Tenants, MIDDLEWARE=middleware):
+        client = Conversation(url)
+        client.run(ASGIHandler())
+
+    assert client.content == content
