@@ -22,13 +22,10 @@ import asyncio
 import time
 from collections import deque
 from contextlib import contextmanager
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from djserve.asgi.application import log_fault
-from djserve.asgi.consumers import attend_consumers
+from djserve.asgi.handshake import HandshakeExchange
 from djserve.asgi.inbox import wait, wake
-from djserve.asgi.outcomes import refusal_status
 from djserve.asgi.websocket_messages import take_type, wrong_type
 from djserve.errors import (
     ApplicationError,
@@ -36,8 +33,6 @@ from djserve.errors import (
     SendAfterClose,
     UnexpectedMessage,
 )
-from djserve.instrumentation.limits import note_unavailable
-from djserve.interfaces import CLOSE_INTERNAL_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,8 +49,6 @@ QUEUE_LIMIT = 1024
 DATAGRAM_LIMIT = 256
 """Datagrams that wait for the application; those that come beyond are lost."""
 
-_ERROR_HEADERS = [(b"content-type", b"text/plain; charset=utf-8")]
-
 _Name = int | str
 
 
@@ -71,7 +64,7 @@ class _Incoming:
         self.was_taken = False
 
 
-class WebTransportExchange:
+class WebTransportExchange(HandshakeExchange):
     """Carry one session to the application (Exchange, WebTransportObserver).
 
     What the application may send is a table for each state, as for WebSocket.
@@ -79,9 +72,6 @@ class WebTransportExchange:
     """
 
     __slots__ = (
-        "_actions",
-        "_calls",
-        "_connect_timeout",
         "_datagrams",
         "_finish",
         "_ids",
@@ -92,13 +82,10 @@ class WebTransportExchange:
         "_session",
         "_size",
         "_started",
-        "_started_at",
-        "_stream",
         "_writers",
-        "head",
-        "scope",
     )
 
+    _stream: SessionStream
     _session: WebTransport  # set by accept
 
     def __init__(
@@ -110,15 +97,9 @@ class WebTransportExchange:
         connect_timeout: float,
         finish: FinishRequest | None = None,
     ) -> None:
-        self.scope = scope
-        self.head = head
-        self._stream = stream
-        self._calls = calls
-        self._connect_timeout = connect_timeout
+        super().__init__(scope, head, stream, calls, connect_timeout)
         self._finish = finish
         self._started = time.perf_counter()
-        self._started_at: float | None = None
-        self._actions = self._CONNECTING
         # Whole messages, and the names of streams of which something has come.
         self._queue: deque[dict[str, Any] | _Name] = deque()
         self._queue.append({"type": "webtransport.connect"})
@@ -131,64 +112,22 @@ class WebTransportExchange:
         self._writers: list[asyncio.Future[None]] = []
 
     @property
-    def is_running(self) -> bool:
-        """Whether the application call has begun and not ended."""
-        return self._calls.is_running(self)
-
-    @property
     def held_size(self) -> int:
         """Bytes that wait for the application."""
         return self._size
 
-    def start(self) -> None:
-        """Run the application."""
-        attend_consumers()
-        self._calls.start(self)
-
     # Upward, before the session is open: the stream calls these (interfaces.Exchange).
-
-    def data_received(self, data: bytes) -> None:
-        """Refuse content: a session's first bytes follow its acceptance."""
-        self._stream.abort()
-        self.connection_lost(None)
 
     def eof_received(self) -> None:
         """The client has given the session up before it was open."""
         self._stream.abort()
         self.connection_lost(None)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone before it was accepted or refused."""
-        if self._actions is self._CONNECTING:
-            self._record(0)
-        self.closed(None, "")
-
     def pause_writing(self) -> None:
         """Do nothing: a refusal is short."""
 
     def resume_writing(self) -> None:
         """Do nothing likewise."""
-
-    def tick(self, now: float) -> None:
-        """Answer 503 if the application has not decided in time."""
-        if self._started_at is None:
-            self._started_at = now
-        elif (
-            now - self._started_at >= self._connect_timeout
-            and self._actions is self._CONNECTING
-        ):
-            note_unavailable(
-                "WEBSOCKET_CONNECT_TIMEOUT",
-                f"neither accepted nor refused in {self._connect_timeout:g} s",
-                self.scope,
-            )
-            self._refuse(503)
-            self._calls.cancel(self)
-
-    def drain(self) -> None:
-        """Refuse what is not accepted yet: the client finds another server at once."""
-        if self._actions is self._CONNECTING:
-            self._refuse(503)
 
     # Upward, after it: the session calls these (interfaces.WebTransportObserver).
 
@@ -296,25 +235,6 @@ class WebTransportExchange:
         while self._actions is self._OPEN and not self._session.is_writable(stream_id):
             await wait(self._writers)
 
-    # The application's end.
-
-    def application_finished(self) -> None:
-        """End the session for an application that has returned."""
-        if self._actions is self._OPEN:
-            self._close(0, "")
-        elif not self._has_ended():
-            error = ApplicationError("The application returned without a decision")
-            log_fault(self.scope, error)
-            self.application_failed(error)
-
-    def application_failed(self, error: BaseException) -> None:
-        """Answer 500, or end the session with 1011."""
-        if self._actions is self._OPEN:
-            is_cancelled = isinstance(error, asyncio.CancelledError)
-            self._close(0 if is_cancelled else CLOSE_INTERNAL_ERROR, "")
-        elif not self._has_ended():
-            self._refuse(refusal_status(error))
-
     # Messages: one method each, by state in the tables below.
 
     def _on_accept(self, message: Message) -> None:
@@ -324,6 +244,7 @@ class WebTransportExchange:
 
     def _on_refuse(self, message: Message) -> None:
         self._refuse(403)
+        self._actions = self._CLOSED
 
     def _on_close(self, message: Message) -> None:
         with _errors_of(message):
@@ -367,10 +288,11 @@ class WebTransportExchange:
     # Equal to _CLOSED in what it allows; told apart by identity.
     _DISCONNECTED: ClassVar[Actions] = {"webtransport.close": _on_late_close}
 
-    # Private.
+    # Codes of applications: none of them has a meaning for the protocol.
+    _CODE_AT_END = 0
+    _CODE_AT_CANCEL = 0
 
-    def _has_ended(self) -> bool:
-        return self._actions is self._CLOSED or self._actions is self._DISCONNECTED
+    # Private.
 
     def _state_name(self) -> str:
         return "CONNECTING" if self._actions is self._CONNECTING else "OPEN"
@@ -434,11 +356,10 @@ class WebTransportExchange:
         self._session.close(code, reason)
         self._actions = self._CLOSED
 
-    def _refuse(self, status: int) -> None:
+    def _give_up(self) -> None:
         self.closed(None, "")
-        self._actions = self._CLOSED
-        body = HTTPStatus(status).phrase.encode()
-        self._stream.send_response(status, _ERROR_HEADERS, body, more=False)
+
+    def _note_refusal(self, status: int) -> None:
         self._record(status)
 
     def _record(self, status: int) -> None:

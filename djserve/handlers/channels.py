@@ -17,8 +17,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from djserve.asgi.application import keep_context, open_direct_lane, takes_websockets
+from djserve.asgi.handshake import HandshakeExchange
 from djserve.asgi.outcomes import KINDS
-from djserve.asgi.websocket import WebSocketExchange
 from djserve.handlers.chain import may_be_made_twice
 from djserve.handlers.cursors import close_unused_connections
 from djserve.handlers.handler import ASGIHandler
@@ -100,7 +100,7 @@ class _ParallelConsumers(_PassesOn):
             await self._application(scope, receive, send)
             return
         pool = shared_pool() if self._pool is None else self._pool
-        lease = _make_lease(pool, own_exchange(receive, WebSocketExchange))
+        lease = _make_lease(pool, own_exchange(receive, HandshakeExchange))
         token = enter_lease(lease)
         try:
             await self._application(scope, receive, send)
@@ -151,7 +151,7 @@ class _SocketLease(Lease):
     However many consumers are slow, those of a handshake are not among them.
     """
 
-    exchange: WebSocketExchange | None = None
+    exchange: HandshakeExchange | None = None
 
     def post(self, job: Job) -> None:
         """Have ``job`` run after the earlier ones; it must not raise."""
@@ -162,7 +162,7 @@ class _SocketLease(Lease):
         super().post(job)
 
 
-def _make_lease(pool: ThreadPool, exchange: WebSocketExchange | None) -> Lease:
+def _make_lease(pool: ThreadPool, exchange: HandshakeExchange | None) -> Lease:
     """Return the lease of a socket, whose server may be djserve itself."""
     lease = make_lease(pool, HANDSHAKE, HANDSHAKE, group=CONSUMERS, kind=_SocketLease)
     assert isinstance(lease, _SocketLease)

@@ -69,7 +69,7 @@ def own_exchange(method: object, kind: type[Exchange]) -> Exchange | None:
     The only place that asks: what a server of ours spares depends on it.
     """
     owner = getattr(method, "__self__", None)
-    return owner if type(owner) is kind else None
+    return owner if isinstance(owner, kind) else None
 
 
 def guard(send: Send) -> Send:

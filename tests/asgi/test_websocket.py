@@ -309,25 +309,6 @@ def test_no_decision_in_time_gets_503_and_cancels_the_application(
     assert "503: neither accepted nor refused in 5 s (setting WEBSOCKET" in lines[0]
 
 
-def test_time_that_the_server_lets_the_application_wait_does_not_count() -> None:
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.Event().wait()
-
-    async def main() -> None:
-        peer = Conversation(application, websocket_connect_timeout=5.0)
-        peer.exchange.start()
-        await asyncio.sleep(0)
-        peer.exchange.waiting_time = lambda: 10.0
-        for now in (100, 114.9):
-            peer.exchange.tick(now)
-        assert peer.stream.responses == []
-        peer.exchange.tick(115)
-        await peer.calls.wait(PATIENCE)
-        assert [response[0] for response in peer.stream.responses] == [503]
-
-    asyncio.run(main())
-
-
 def test_drain_refuses_what_is_not_decided() -> None:
     async def test(peer: Conversation) -> None:
         peer.exchange.drain()

@@ -21,7 +21,6 @@ from djserve.errors import (
     UnexpectedMessage,
 )
 from djserve.interfaces import RequestHead
-from tests.support.logs import own_records
 
 ACCEPT = {"type": "webtransport.accept"}
 
@@ -351,36 +350,6 @@ def test_send_waits_for_its_stream() -> None:
         exchange.closed(0, "")
 
     converse(talk, watch)
-
-
-@pytest.mark.parametrize(
-    ("what", "status"),
-    [("close", 403), ("return", 500), ("raise", 500), ("late", 503), ("drain", 503)],
-)
-def test_session_that_is_not_accepted(
-    what: str, status: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def talk(receive: Any, send: Any) -> None:
-        await receive()
-        if what == "close":
-            await send({"type": "webtransport.close"})
-        elif what == "raise":
-            raise RuntimeError("as planned")
-        elif what != "return":
-            await until_disconnect(receive, [])
-
-    async def watch(exchange: WebTransportExchange, stream: Stream) -> None:
-        if what == "late":
-            exchange.tick(0.0)
-            assert not stream.responses
-            exchange.tick(5.0)
-        elif what == "drain":
-            exchange.drain()
-        assert [answer for answer, _ in stream.responses] == [status]
-
-    assert converse(talk, watch) == [status]
-    faults = [record for record in own_records(caplog) if record.exc_info]
-    assert len(faults) == (what in ("return", "raise"))
 
 
 def test_client_that_leaves_before_it_is_accepted() -> None:

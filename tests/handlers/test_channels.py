@@ -29,8 +29,9 @@ from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.urls import re_path
 
-from djserve.asgi.application import takes_websockets
+from djserve.asgi.application import ApplicationCalls, takes_websockets
 from djserve.asgi.types import Message, Receive, Scope, Send
+from djserve.asgi.webtransport import WebTransportExchange
 from djserve.handlers import ASGIHandler, parallel_consumers, replace_handler
 from djserve.handlers import channels as djserve_channels
 from djserve.handlers.channels import (
@@ -46,6 +47,7 @@ from djserve.handlers.threads.asgiref_compat import (
 )
 from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.pool import ThreadPool
+from djserve.interfaces import RequestHead
 from djserve.testing.live import LiveServer
 from tests.support.waiting import wait_until
 
@@ -232,6 +234,53 @@ def test_only_sockets_are_given_a_lease(
     name = thread_name(lambda app: parallel_consumers(app, pool), kind)
 
     assert name.startswith("djserve-") is ours
+
+
+@opens_a_socket
+def test_session_waits_for_a_thread_at_the_expense_of_the_server(
+    single: ThreadPool,
+) -> None:
+    decided: list[str] = []
+    may_end = threading.Event()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await sync_to_async(decided.append)(scope["path"])
+        await asyncio.Event().wait()
+
+    def take_time() -> None:
+        may_end.wait(60)
+
+    async def main() -> None:
+        make_lease(single, "another", "another").post(take_time)
+        loop = asyncio.get_running_loop()
+        calls = ApplicationCalls(parallel_consumers(application, single), loop, 10.0)
+        stream = Refusals()
+        head = RequestHead("CONNECT", b"/", b"", [], "3")
+        scope = {"type": "webtransport", "path": "/", "client": None}
+        exchange = WebTransportExchange(scope, head, cast(Any, stream), calls, 0.1)
+        exchange.start()
+        # So long as the only thread is another's.
+        await wait_until(lambda: exchange.waiting_time and exchange.waiting_time() > 1)
+        exchange.tick(0.0)
+        exchange.tick(1.0)
+        assert stream.statuses == []
+        may_end.set()
+        await wait_until(lambda: decided)
+        exchange.tick(1000.0)
+        assert stream.statuses == [503]
+        await calls.wait(60)
+
+    asyncio.run(main())
+
+
+class Refusals:
+    """A request's stream: the statuses that it was refused with."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+
+    def send_response(self, status: int, *response: Any, more: bool) -> None:
+        self.statuses.append(status)
 
 
 async def answer_of(kind: str) -> list[Any]:
