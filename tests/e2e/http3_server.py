@@ -13,9 +13,11 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.e2e.applications import HELPERS
 from tests.e2e.http3_client import Client, open_client
 
-APPLICATION = """
+APPLICATION = (
+    """
 import asyncio
 import hashlib
 import random
@@ -29,7 +31,7 @@ async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         raise NotImplementedError
     if scope["type"] == "websocket":
-        return await echo(scope, receive, send)
+        return await echo(receive, send)
     path = scope["path"]
     if path == "/count":
         await respond(send, b"%d" % await count(receive))
@@ -91,35 +93,9 @@ async def app(scope, receive, send):
         raise RuntimeError("as planned")
     else:
         await respond(send, path.encode())
-
-
-async def echo(scope, receive, send):
-    await receive()
-    await send({"type": "websocket.accept"})
-    while (message := await receive())["type"] == "websocket.receive":
-        await send({**message, "type": "websocket.send"})
-
-
-async def read(receive):
-    more = True
-    while more:
-        message = await receive()
-        yield message.get("body", b"")
-        more = message.get("more_body")
-
-
-async def count(receive):
-    return sum([len(data) async for data in read(receive)])
-
-
-async def respond(send, body, status=200):
-    await send({"type": "http.response.start", "status": status})
-    await send_part(send, body, False)
-
-
-async def send_part(send, body, more):
-    await send({"type": "http.response.body", "body": body, "more_body": more})
 """
+    + HELPERS
+)
 
 
 class Server:
@@ -150,8 +126,9 @@ class Server:
         return str(self.process.log.read_text())
 
 
-def fill(folder: Path, authority: trustme.CA) -> Path:
-    (folder / "application.py").write_text(APPLICATION)
+def fill(folder: Path, authority: trustme.CA, application: str = APPLICATION) -> Path:
+    """Put an application and its certificate into a folder."""
+    (folder / "application.py").write_text(application)
     authority.cert_pem.write_to_path(folder / "ca.pem")
     leaf = authority.issue_cert("localhost", "127.0.0.1")
     leaf.private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")

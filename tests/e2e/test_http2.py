@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.conftest import find_free_port, server_starter
+from tests.e2e.applications import HELPERS
 
 pytestmark = pytest.mark.e2e
 
@@ -37,7 +38,8 @@ UPLOAD_SIZE = 128 * MIB
 MEMORY_LIMIT = 16 * MIB
 WAIT_LIMIT = 4 * MIB
 
-APPLICATION = """
+APPLICATION = (
+    """
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         raise NotImplementedError
@@ -68,32 +70,9 @@ async def app(scope, receive, send):
         await respond(send, b"hinted")
     else:
         await respond(send, path.encode())
-
-
-async def echo(receive, send):
-    await receive()
-    await send({"type": "websocket.accept"})
-    while (message := await receive())["type"] == "websocket.receive":
-        await send({**message, "type": "websocket.send"})
-
-
-async def count(receive):
-    size, more = 0, True
-    while more:
-        message = await receive()
-        size += len(message.get("body", b""))
-        more = message.get("more_body")
-    return size
-
-
-async def respond(send, body):
-    await send({"type": "http.response.start", "status": 200})
-    await send_part(send, body, False)
-
-
-async def send_part(send, body, more):
-    await send({"type": "http.response.body", "body": body, "more_body": more})
 """
+    + HELPERS
+)
 
 
 class Server:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,19 +16,20 @@ from aioquic.h3.events import (
     WebTransportStreamDataReceived,
 )
 from aioquic.quic.events import QuicEvent, StreamDataReceived
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from djserve.protocols.http3.frames import encode_frame
 from djserve.protocols.http3.sessions import encode_code
 from tests.conftest import find_free_port, server_starter
-from tests.e2e.http3_client import Client, open_client
+from tests.e2e.applications import HELPERS
+from tests.e2e.http3_client import Client
+from tests.e2e.http3_server import Server, fill, quic_arguments, serve_folder
 
 pytestmark = pytest.mark.e2e
 
 MIB = 1 << 20
 
-APPLICATION = """
+APPLICATION = (
+    """
 import os
 
 import django
@@ -111,9 +109,8 @@ class Slow(WebTransportConsumer):
 
 
 async def page(scope, receive, send):
-    await send({"type": "http.response.start", "status": 200,
-        "headers": [(b"content-type", b"text/html")]})
-    await send({"type": "http.response.body", "body": repr(left).encode()})
+    body = repr(left).encode()
+    await respond(send, body, headers=[(b"content-type", b"text/html")])
 
 
 app = ProtocolTypeRouter({
@@ -127,6 +124,8 @@ app = ProtocolTypeRouter({
     ]),
 })
 """
+    + HELPERS
+)
 
 
 SCRIPT = """async () => {
@@ -234,57 +233,30 @@ class SessionClient(Client):
         await self.wait_until(lambda: all(map(self.has_sent, streams)))
 
 
-class Server:
-    """A server of sessions in a process of its own."""
+class SessionServer(Server):
+    """A server that takes sessions."""
 
-    def __init__(self, process: Any, port: int, folder: Path) -> None:
-        self.process = process
-        self.port = port
-        self.folder = folder
+    def speak(self, conversation: Callable[[SessionClient], Any]) -> Any:
+        """Run a conversation, as ``talk`` does, with a client that opens them."""
 
-    def talk(self, conversation: Callable[[SessionClient], Any]) -> Any:
-        async def run() -> Any:
-            ca = self.folder / "ca.pem"
-            async with open_client(
-                self.port, ca, SessionClient, max_datagram_frame_size=65536
-            ) as client:
-                assert isinstance(client, SessionClient)
-                return await conversation(client)
+        async def converse(client: Client) -> Any:
+            assert isinstance(client, SessionClient)
+            return await conversation(client)
 
-        return asyncio.run(run())
-
-
-def hash_key(folder: Path) -> str:
-    """Return how Chromium is told of a key that it may trust."""
-    pem = (folder / "cert.pem").read_bytes()
-    certificate = x509.load_pem_x509_certificate(pem[pem.index(b"-----BEGIN CERT") :])
-    key = certificate.public_key().public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    )
-    return base64.b64encode(hashlib.sha256(key).digest()).decode()
+        return self.talk(converse, SessionClient, max_datagram_frame_size=65536)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("webtransport")
-    (folder / "application.py").write_text(APPLICATION)
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    leaf = authority.issue_cert("localhost", "127.0.0.1")
-    leaf.private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionServer]:
+    folder = fill(tmp_path_factory.mktemp("sessions"), trustme.CA(), APPLICATION)
     port = find_free_port()
     with server_starter(folder) as start:
-        process = start(
-            *("-m", "djserve", "application:app", "--bind", f"127.0.0.1:{port}"),
-            *("--certfile", str(folder / "cert.pem"), "--http3", "--webtransport"),
-            *("--access-log", "-"),
-            port=port,
-            env={"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": ""},
-        )
-        yield Server(process, port, folder)
+        flags = ["--webtransport", "--access-log", "-"]
+        process = serve_folder(start, folder, port, *flags).process
+        yield SessionServer(process, port, folder)
 
 
-def test_streams_and_datagrams_are_echoed(server: Server) -> None:
+def test_streams_and_datagrams_are_echoed(server: SessionServer) -> None:
     async def speak(client: SessionClient) -> list[Any]:
         session = await client.open("/echo/")
         both = client.open_stream(session)
@@ -300,29 +272,29 @@ def test_streams_and_datagrams_are_echoed(server: Server) -> None:
         content = bytes(client.streams[both]), len(client.streams[reply]), reply % 4
         return [client.responses[session].status, *content]
 
-    assert server.talk(speak) == [200, b"both ways", 300_000, 3]
+    assert server.speak(speak) == [200, b"both ways", 300_000, 3]
 
 
 @pytest.mark.parametrize(
     ("path", "status"), [("/refused/", 403), ("/broken/", 500), ("/nowhere/", 404)]
 )
-def test_session_is_refused(server: Server, path: str, status: int) -> None:
+def test_session_is_refused(server: SessionServer, path: str, status: int) -> None:
     async def speak(client: SessionClient) -> int:
         return client.responses[await client.open(path)].status
 
-    assert server.talk(speak) == status
+    assert server.speak(speak) == status
 
 
-def test_page_of_another_site_opens_none(server: Server) -> None:
+def test_page_of_another_site_opens_none(server: SessionServer) -> None:
     async def speak(client: SessionClient) -> int:
         fields = [(b"origin", b"https://evil.example")]
         session = await client.open("/echo/", fields=fields)
         return client.responses[session].status
 
-    assert server.talk(speak) == 403
+    assert server.speak(speak) == 403
 
 
-def test_resets_stops_and_the_end_are_told(server: Server) -> None:
+def test_resets_stops_and_the_end_are_told(server: SessionServer) -> None:
     async def speak(client: SessionClient) -> bytes:
         session = await client.open("/echo/")
         broken = client.open_stream(session)
@@ -341,7 +313,7 @@ def test_resets_stops_and_the_end_are_told(server: Server) -> None:
         await client.ask(session, b"bye", lambda: response.has_ended)
         return bytes(client.responses[session].content)
 
-    assert server.talk(speak) == b"\x68\x43\x0c\0\0\0\x07as asked"
+    assert server.speak(speak) == b"\x68\x43\x0c\0\0\0\x07as asked"
 
 
 async def ends(client: SessionClient) -> Counter[int | None]:
@@ -349,7 +321,7 @@ async def ends(client: SessionClient) -> Counter[int | None]:
     return Counter(ast.literal_eval((await client.fetch("/")).content.decode()))
 
 
-def test_groups_reach_all_sessions_and_each_end_is_told(server: Server) -> None:
+def test_groups_reach_all_sessions_and_each_end_is_told(server: SessionServer) -> None:
     async def speak(client: SessionClient) -> bool:
         before = await ends(client)
         sessions = [await client.open("/echo/") for _ in range(2)]
@@ -366,10 +338,10 @@ def test_groups_reach_all_sessions_and_each_end_is_told(server: Server) -> None:
             told = await ends(client)
         return True
 
-    assert server.talk(speak)
+    assert server.speak(speak)
 
 
-def test_client_that_is_not_read_has_to_wait(server: Server) -> None:
+def test_client_that_is_not_read_has_to_wait(server: SessionServer) -> None:
     async def speak(client: SessionClient) -> int:
         session = await client.open("/slow/")
         stream_id = client.open_stream(session)
@@ -380,10 +352,10 @@ def test_client_that_is_not_read_has_to_wait(server: Server) -> None:
         return int(sender.highest_offset)
 
     # The window of a stream, beyond what the application has taken once.
-    assert server.talk(speak) <= MIB + 100
+    assert server.speak(speak) <= MIB + 100
 
 
-def test_stream_that_ends_with_much_is_sent_whole(server: Server) -> None:
+def test_stream_that_ends_with_much_is_sent_whole(server: SessionServer) -> None:
     async def speak(client: SessionClient) -> list[int]:
         session = await client.open("/echo/")
         asking = client.open_stream(session, is_unidirectional=True)
@@ -392,10 +364,12 @@ def test_stream_that_ends_with_much_is_sent_whole(server: Server) -> None:
         await client.wait_until(lambda: len(client.ended) == 2)
         return sorted(map(len, client.streams.values()))
 
-    assert server.talk(speak) == [len(b"sent"), 2_000_000]
+    assert server.speak(speak) == [len(b"sent"), 2_000_000]
 
 
-def test_connection_outlives_a_stream_that_is_stopped_late(server: Server) -> None:
+def test_connection_outlives_a_stream_that_is_stopped_late(
+    server: SessionServer,
+) -> None:
     async def speak(client: SessionClient) -> int:
         session = await client.open("/echo/")
         asking = client.open_stream(session, is_unidirectional=True)
@@ -409,11 +383,11 @@ def test_connection_outlives_a_stream_that_is_stopped_late(server: Server) -> No
         await client.until_told(b"still here")
         return (await client.fetch("/")).status
 
-    assert server.talk(speak) == 200
+    assert server.speak(speak) == 200
 
 
 @pytest.mark.parametrize("way", ["reset", "session"])
-def test_credit_comes_back_however_streams_end(server: Server, way: str) -> None:
+def test_credit_comes_back_however_streams_end(server: SessionServer, way: str) -> None:
     async def speak(client: SessionClient) -> bool:
         credit = client._quic._remote_max_data
         session = 0
@@ -439,11 +413,13 @@ def test_credit_comes_back_however_streams_end(server: Server, way: str) -> None
         await client.wait_until(lambda: client._quic._remote_max_data > credit)
         return True
 
-    assert server.talk(speak)
+    assert server.speak(speak)
 
 
 @pytest.mark.parametrize("path", ["/quiet/", "/slow/"])
-def test_streams_that_are_reset_make_room_for_others(server: Server, path: str) -> None:
+def test_streams_that_are_reset_make_room_for_others(
+    server: SessionServer, path: str
+) -> None:
     async def speak(client: SessionClient) -> bool:
         session = await client.open(path)
         blocked = client._quic._streams_blocked_bidi
@@ -454,23 +430,20 @@ def test_streams_that_are_reset_make_room_for_others(server: Server, path: str) 
             client._quic.reset_stream(stream_id, encode_code(7))
         return client.terminated is None
 
-    assert server.talk(speak)
+    assert server.speak(speak)
 
 
 @pytest.mark.browser
-def test_chromium_echoes(server: Server, require_program: Callable[..., str]) -> None:
+def test_chromium_echoes(
+    server: SessionServer, require_program: Callable[..., str]
+) -> None:
     from playwright.sync_api import sync_playwright
 
     origin = f"localhost:{server.port}"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=require_program("chromium", env="CHROMIUM"),
-            args=[
-                "--no-sandbox",
-                f"--origin-to-force-quic-on={origin}",
-                f"--ignore-certificate-errors-spki-list={hash_key(server.folder)}",
-                "--host-resolver-rules=MAP localhost 127.0.0.1",
-            ],
+            args=quic_arguments(origin, server.folder / "cert.pem"),
         )
         page = browser.new_page()
         page.goto(f"https://{origin}/")
