@@ -16,7 +16,7 @@ from typing import Any
 
 MODULE = "tests.fuzz.targets"
 NAMES = (
-    *("head", "grammar", "http1", "http2", "websocket", "forwarded", "proxy"),
+    *("head", "grammar", "http1", "http2", "http3", "websocket", "forwarded", "proxy"),
     "records",
 )
 

@@ -37,9 +37,10 @@ from djserve.net.tls_records import (
     TooManyEmptyRecords,
 )
 from djserve.protocols.http1.request import HeadParser, HeadReader
-from tests.fuzz import http1_bytes, http2_bytes, websocket_bytes
+from tests.fuzz import http1_bytes, http2_bytes, http3_bytes, websocket_bytes
 from tests.fuzz.http1_check import find_smuggled, parse_responses
 from tests.fuzz.http2_check import FrameCheck
+from tests.fuzz.http3_case import HTTP3Case
 from tests.fuzz.mutation import split
 from tests.fuzz.server import Case
 from tests.fuzz.websocket_check import check_frames, find_forged
@@ -267,6 +268,19 @@ def seed_http2() -> Iterator[bytes]:
             + b"\x08\0\0\4\0\0\1\0"
             + b"\x03\0\1\4\0\0\0\x08"
         )
+
+
+def run_http3(data: bytes) -> list[str]:
+    """No bytes on any stream break the server, nor make it break the protocol.
+
+    In every second input (by its first byte) the content is in whole frames.
+    """
+    control, steps = data[:2], data[2:]
+    tame = control[:1] < b"\x80"
+    case = HTTP3Case(_take_loop(), random.Random(control), alpn="h3", is_tame=tame)
+    in_frames = bool(control) and bool(control[0] & http3_bytes.IN_FRAMES)
+    case.run_steps(http3_bytes.read_steps(steps, in_frames=in_frames))
+    return case.faults
 
 
 def run_records(data: bytes) -> list[str]:
@@ -531,6 +545,7 @@ TARGETS = {
     "grammar": Target(run_grammar, seed_grammar),
     "http1": Target(run_http1, seed_http1),
     "http2": Target(run_http2, seed_http2),
+    "http3": Target(run_http3, http3_bytes.build_seeds),
     "records": Target(run_records, seed_records),
     "websocket": Target(run_websocket, seed_websocket),
     "forwarded": Target(run_forwarded, seed_forwarded),
