@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import stat
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("djserve")
 
-# The path of a unix socket has 107 bytes, of which those in the folder need a few.
-_LONGEST_FOLDER = 90
+_PREFIX = "djserve-http3-"
+
+# The path of a unix socket has 107 bytes, of which the folder and what is in it need
+# some 30.
+_LONGEST_PLACE = 70
 
 
 class DatagramSockets:
@@ -64,13 +68,31 @@ class DatagramSockets:
 
 def _make_folder(owner: tuple[int, int]) -> str:
     try:
-        folder = tempfile.mkdtemp(prefix="djserve-http3-")
-        if len(os.fsencode(folder)) > _LONGEST_FOLDER:
-            os.rmdir(folder)
-            folder = tempfile.mkdtemp(prefix="djserve-http3-", dir="/tmp")
+        folder = tempfile.mkdtemp(prefix=_PREFIX, dir=_choose_place(owner[0]))
         os.chown(folder, *owner)
     except OSError as error:
         raise ListenError(
             "The folder of HTTP/3's workers", error.strerror or str(error)
         ) from error
     return folder
+
+
+def _choose_place(user: int) -> str:
+    """Return a folder for temporary ones that a user, -1 for our own, can use."""
+    place = tempfile.gettempdir()
+    is_short = len(os.fsencode(place)) <= _LONGEST_PLACE
+    return place if is_short and _can_enter(place, user) else "/tmp"
+
+
+def _can_enter(folder: str, user: int) -> bool:
+    """Return whether a user may open what is in a folder; groups are left aside."""
+    if user in (-1, os.geteuid()):
+        return True
+    path = os.path.realpath(folder)
+    while True:
+        status = os.stat(path)
+        needed = stat.S_IXUSR if status.st_uid == user else stat.S_IXOTH
+        if not status.st_mode & needed:
+            return False
+        if path == (path := os.path.dirname(path)):
+            return True

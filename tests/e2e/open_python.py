@@ -10,7 +10,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 UNUSED = ("playwright", "mypy", "hypothesis", "matplotlib")
@@ -36,9 +38,40 @@ def open_interpreter(folder: Path, user: str) -> Path:
 
 def open_packages(folder: Path) -> None:
     """Put djserve and what is installed beside it into the folder."""
-    for kind in ("purelib", "platlib"):
-        _link(Path(sysconfig.get_path(kind)), folder)
+    found = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
+    # One environment may read another's packages.
+    found |= {path for path in sys.path if Path(path).name == "site-packages"}
+    for path in sorted(found):
+        _link(Path(path), folder)
     _link(ROOT / "djserve", folder / "djserve")
+
+
+def start_for(
+    user: str,
+    start_server: Callable[..., Any],
+    folder: Path,
+    port: int,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+) -> Any:
+    """Start ``app:application`` of a folder, with two workers of another user."""
+    open_packages(folder / "packages")
+    server = start_server(
+        *("-m", "djserve", "app:application", "--workers", "2", "--user", user),
+        *("--bind", f"127.0.0.1:{port}"),
+        *options,
+        python=str(open_interpreter(folder / "python", user)),
+        port=port,
+        cwd=folder,
+        env={
+            "DJANGO_SETTINGS_MODULE": "",
+            "LD_LIBRARY_PATH": str(folder / "python" / "lib"),
+            "PYTHONPATH": str(folder / "packages"),
+            **(env or {}),
+        },
+    )
+    server.wait_for("Supervisor")
+    return server
 
 
 def _link(source: Path, target: Path, *unused: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import signal
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from aioquic.quic.events import QuicEvent, StreamDataReceived
 
 from tests.e2e.http3_client import Client, open_client
 from tests.e2e.lossy_path import LossyPath
+from tests.e2e.open_python import start_for
 from tests.e2e.workers import DEADLINE, start_workers, wait_for
 
 pytestmark = pytest.mark.e2e
@@ -93,20 +96,39 @@ class Workers:
         return open_client(port or self.port, self.ca, HeedingClient)
 
 
+def fill(folder: Path) -> list[str]:
+    """Put the application and its certificate into a folder; return the options."""
+    (folder / "app.py").write_text(APPLICATION)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    leaf = authority.issue_cert("localhost")
+    leaf.private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")
+    options = ["--http3", "--certfile", str(folder / "cert.pem")]
+    return [*options, "--pid-file", str(folder / "pid")]
+
+
 @pytest.fixture
 def workers(
     start_server: Callable[..., Any], tmp_path: Path, free_port: int
 ) -> Workers:
-    (tmp_path / "app.py").write_text(APPLICATION)
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    leaf = authority.issue_cert("localhost")
-    leaf.private_key_and_cert_chain_pem.write_to_path(tmp_path / "cert.pem")
-    options = ["--http3", "--certfile", str(tmp_path / "cert.pem")]
-    options += ["--pid-file", str(tmp_path / "pid")]
+    options = fill(tmp_path)
     env = {"TMPDIR": str(tmp_path)}
     server = start_workers(start_server, tmp_path, free_port, *options, env=env)
     return Workers(server, tmp_path / "ca.pem", free_port)
+
+
+@pytest.fixture
+def workers_of_nobody(
+    start_server: Callable[..., Any], open_folder: Path, free_port: int
+) -> Workers:
+    """Workers of another user, who cannot use the folder for temporary files."""
+    options = fill(open_folder)
+    own = open_folder / "own"
+    own.mkdir(0o700)
+    env = {"TMPDIR": str(own)}
+    start = partial(start_for, "nobody", start_server, open_folder, free_port)
+    server = start(*options, env=env)
+    return Workers(server, open_folder / "ca.pem", free_port)
 
 
 def test_both_workers_serve(workers: Workers) -> None:
@@ -123,7 +145,9 @@ def test_both_workers_serve(workers: Workers) -> None:
     assert workers.server.process.pid not in asyncio.run(run())
 
 
-def test_client_that_moves_is_found_by_its_worker(workers: Workers) -> None:
+def move(workers: Workers) -> set[bytes]:
+    """Return what a client is answered that changes its address ten times."""
+
     async def run() -> set[bytes]:
         answers: set[bytes] = set()
         async with (
@@ -138,7 +162,11 @@ def test_client_that_moves_is_found_by_its_worker(workers: Workers) -> None:
             assert client.terminated is None
         return answers
 
-    (answer,) = asyncio.run(run())
+    return asyncio.run(run())
+
+
+def test_client_that_moves_is_found_by_its_worker(workers: Workers) -> None:
+    (answer,) = move(workers)
     assert answer.endswith(b" 50000")
 
 
@@ -225,17 +253,30 @@ def change_under_load(
     return asyncio.run(run())
 
 
-def test_reloads_fail_no_request(workers: Workers) -> None:
+def reload(workers: Workers) -> None:
     server = workers.server
+    ended = server.output.count("has ended")
+    os.kill(server.process.pid, signal.SIGHUP)
+    wait_for(lambda: server.output.count("has ended") >= ended + 2)
 
-    def reload() -> None:
-        ended = server.output.count("has ended")
-        os.kill(server.process.pid, signal.SIGHUP)
-        wait_for(lambda: server.output.count("has ended") >= ended + 2)
 
-    seen = change_under_load(workers, reload, RELOADS)
+def test_reloads_fail_no_request(workers: Workers) -> None:
+    seen = change_under_load(workers, partial(reload, workers), RELOADS)
     assert not seen["failed"], seen
     assert seen["connections"] > RELOADS
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
+def test_workers_of_another_user_serve(workers_of_nobody: Workers) -> None:
+    workers = workers_of_nobody
+    (answer,) = move(workers)
+    pid, size = answer.split()
+    assert os.stat(f"/proc/{int(pid)}").st_uid == pwd.getpwnam("nobody").pw_uid
+    assert size == b"50000"
+
+    seen = change_under_load(workers, partial(reload, workers), 2)
+    assert not seen["failed"], seen
+    assert "serves no HTTP/3" not in workers.server.output
 
 
 def test_upgrade_fails_no_request(workers: Workers, tmp_path: Path) -> None:

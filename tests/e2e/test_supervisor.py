@@ -10,10 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.open_python import open_interpreter, open_packages
+from tests.e2e.open_python import start_for
 from tests.e2e.workers import DEADLINE, start_workers, wait_for
 from tests.support.waiting import can_connect
 
@@ -263,34 +262,12 @@ def test_successor_takes_the_sockets_over(start: Start, tmp_path: Path) -> None:
     wait_for(lambda: not is_running(successor))
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user may read; those of pytest are root's own."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 def test_workers_run_as_another_user(
     start_server: StartServer, open_folder: Path, free_port: int
 ) -> None:
     (open_folder / "app.py").write_text(APPLICATION)
-    open_packages(open_folder / "packages")
-    server = start_server(
-        *("-m", "djserve", "app:application", "--workers", "2", "--user", "nobody"),
-        *("--bind", f"127.0.0.1:{free_port}"),
-        python=str(open_interpreter(open_folder / "python", "nobody")),
-        port=free_port,
-        cwd=open_folder,
-        env={
-            "DJANGO_SETTINGS_MODULE": "",
-            "LD_LIBRARY_PATH": str(open_folder / "python" / "lib"),
-            "PYTHONPATH": str(open_folder / "packages"),
-        },
-    )
-    server.wait_for("Supervisor")
+    server = start_for("nobody", start_server, open_folder, free_port)
     nobody = pwd.getpwnam("nobody")
 
     assert int(get(server.url).split()[1]) == nobody.pw_uid != os.geteuid()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
 import socket
 import tempfile
 from pathlib import Path
@@ -68,6 +69,21 @@ def test_folder_with_a_long_name_is_another(
     assert os.path.dirname(sockets.folder) == "/tmp"
     assert list(long.iterdir()) == []
     sockets.remove_folder()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_folder_lies_where_the_workers_may_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = pwd.getpwnam("nobody").pw_uid
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tmp_path.chmod(0o700)
+    sockets = DatagramSockets([], (user, -1))
+    status = os.stat(sockets.folder)
+    sockets.remove_folder()
+
+    assert os.path.dirname(sockets.folder) == "/tmp"
+    assert (status.st_uid, status.st_mode & 0o777) == (user, 0o700)
 
 
 def test_port_of_another_program_ends_the_start() -> None:
