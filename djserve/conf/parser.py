@@ -358,10 +358,16 @@ def _check_http3(values: Mapping[str, Any], places: Mapping[str, str]) -> Iterat
             f"{places['http3']}: expected CLIENT_CERTIFICATES to be 'none' beside it, "
             "since HTTP/3 asks clients for none"
         )
-    if values.get("sni_certfiles"):
+    if values.get("proxy_protocol"):
+        # Clients would seem to come from the proxy, and headers of theirs be believed.
         yield (
-            f"{places['http3']}: expected no SNI_CERTFILES beside it, since HTTP/3 has "
-            "one certificate"
+            f"{places['http3']}: expected PROXY_PROTOCOL to be off beside it, since "
+            "QUIC has no such header"
+        )
+    if all(address.startswith("unix:") for address in values.get("bind", ("",))):
+        yield (
+            f"{places['http3']}: expected an address with a port in BIND as well, got "
+            "unix sockets alone"
         )
 
 
@@ -432,9 +438,10 @@ _RULES_BETWEEN = (
         (
             "http3",
             "acme_domains",
+            "bind",
             "certfile",
             "client_certificates",
-            "sni_certfiles",
+            "proxy_protocol",
         ),
         _check_http3,
     ),

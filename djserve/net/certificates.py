@@ -100,6 +100,11 @@ class Certificates:
         self._shares_protocol = True
         self.context._msg_callback = self._read_message  # type: ignore[attr-defined]
 
+    @property
+    def contexts(self) -> set[ServerContext]:
+        """Those that ``choose`` may return."""
+        return {self._default, *self._by_name.values()}
+
     def reload(self) -> bool:
         """Load all files again; if one is wrong, log it and keep what is in use."""
         self._state = self._read_state()

@@ -104,6 +104,9 @@ class ServerContext(ssl.SSLContext):
     sslobject_class = _Session
     server_cert: str | None = None
     """The server's certificate in PEM."""
+    certfile = ""
+    keyfile: str | None = None
+    """The files that it was loaded from."""
 
     def wrap_bio(
         self,
@@ -157,6 +160,7 @@ def server_context(
             error, certfile, keyfile or certfile, is_encrypted, password
         ) from error
     context.server_cert = match.group().decode("ascii", "replace")
+    context.certfile, context.keyfile = certfile, keyfile
     return context
 
 

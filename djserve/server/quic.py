@@ -115,17 +115,16 @@ def _prepare(
     try:
         # Else the first connection would wait for the import.
         import djserve.protocols.http3.connection  # noqa: F401
-        from djserve.net.quic.certificate import follow_certificates
+        from djserve.net.quic.certificate import QUICCertificates
         from djserve.net.quic.listener import QUICListener
     except ImportError as error:
         package = "pylsqpack" if error.name == "pylsqpack" else "aioquic"
         raise missing_package("HTTP3", package) from error
 
-    configure = follow_certificates(tls, http2, certificates, datagrams=datagrams)
-    configure()
+    served = QUICCertificates(tls, http2, certificates, datagrams=datagrams)
     limit, timeout = http2.http2_stream_limit, http.header_timeout
     return lambda sock, relay: QUICListener(
-        loop, sock, configure, factory.open_streams, limit, timeout, relay
+        loop, sock, served, factory.open_streams, limit, timeout, relay
     )
 
 

@@ -157,18 +157,35 @@ def test_http3_takes_certificates_by_acme() -> None:
     assert config.http3.http3
 
 
-@pytest.mark.parametrize("key", ["CLIENT_CERTIFICATES", "SNI_CERTFILES"])
-def test_http3_needs_what_quic_can_keep(tmp_path: Path, key: str) -> None:
-    path = tmp_path / "cert.pem"
-    path.touch()
-    values: dict[str, Any] = {"HTTP3": True, "CERTFILE": str(path)}
-    if key == "CLIENT_CERTIFICATES":
-        values |= {key: "required", "CLIENT_CA_FILE": str(path)}
-    else:
-        values[key] = [str(path)]
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"CLIENT_CERTIFICATES": "required"}, "asks clients for none"),
+        ({"CLIENT_CERTIFICATES": "optional"}, "asks clients for none"),
+        ({"PROXY_PROTOCOL": True}, "QUIC has no such header"),
+        ({"BIND": ["unix:/run/a", "unix:/run/b"]}, "an address with a port in BIND"),
+    ],
+)
+def test_http3_is_refused_beside_what_it_would_get_around(
+    given: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "cert.pem")
+    Path(path).touch()
+    given = {"CERTFILE": path, **given}
+    if "CLIENT_CERTIFICATES" in given:
+        given["CLIENT_CA_FILE"] = path
+    parse(given)
 
-    with pytest.raises(ConfigError, match="HTTP3"):
-        parse(values)
+    with pytest.raises(ConfigError, match=f"HTTP3.*{expected}"):
+        parse({**given, "HTTP3": True})
+
+
+def test_http3_needs_one_address_with_a_port(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").touch()
+    bind = ["unix:/run/site", "127.0.0.1:8443"]
+    given = {"HTTP3": True, "CERTFILE": str(tmp_path / "cert.pem"), "BIND": bind}
+
+    assert parse(given).http3.http3
 
 
 def test_version_of_aioquic_is_within_the_range_that_is_declared() -> None:

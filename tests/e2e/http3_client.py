@@ -161,7 +161,7 @@ async def open_client(
 ) -> AsyncIterator[Client]:
     """Connect to a server on this machine."""
     configuration = QuicConfiguration(
-        alpn_protocols=["h3"], server_name="localhost", **options
+        alpn_protocols=["h3"], **{"server_name": "localhost", **options}
     )
     configuration.load_verify_locations(str(ca))
     async with (

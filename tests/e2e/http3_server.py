@@ -74,6 +74,8 @@ async def app(scope, receive, send):
         await respond(send, repr((scope["http_version"], scope["scheme"],
             scope["path"], scope["query_string"], tls["tls_version"],
             tls["server_cert"][:10], sorted(scope["extensions"]))).encode())
+    elif path == "/certificate":
+        await respond(send, scope["extensions"]["tls"]["server_cert"].encode())
     elif path == "/server":
         host, port = scope["server"]
         await respond(send, f"{host} {port}".encode())

@@ -79,6 +79,21 @@ def test_application_sees_the_version_and_tls(server: Server) -> None:
     assert re.fullmatch(rb".{3}, .* GMT", response.head[b"date"])
 
 
+def test_name_chooses_the_certificate(
+    serve: Callable[..., Server], tmp_path: Path, authority: trustme.CA
+) -> None:
+    """The client checks that the one it gets is for the name."""
+    other = authority.issue_cert("*.site.example", key_type=trustme.KeyType.RSA)
+    other.private_key_and_cert_chain_pem.write_to_path(tmp_path / "other.pem")
+    server = serve("--sni-certfiles", str(tmp_path / "other.pem"))
+
+    for name, file in (("localhost", "cert.pem"), ("a.site.example", "other.pem")):
+        response = server.talk(
+            lambda client: client.fetch("/certificate"), server_name=name
+        )
+        assert bytes(response.content) in (tmp_path / file).read_bytes()
+
+
 def test_many_requests_share_a_connection(server: Server) -> None:
     async def ask(client: Client) -> list[bytes]:
         # More than may be open at a time: QUIC lets the others wait.

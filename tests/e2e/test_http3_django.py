@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from djserve.net.certificates import development_certificate
@@ -55,8 +57,12 @@ def test_synchronous_view_under_runserver_https(
         )
         return page.status, bytes(answer.content)
 
+    ca = tmp_path / "home" / "djserve" / "ca.pem"
+    context = ssl.create_default_context(cafile=str(ca))
+    page = httpx.get(f"https://127.0.0.1:{free_port}/admin/login/", verify=context)
+    assert page.headers["alt-svc"] == f'h3=":{free_port}"; ma=86400'
+
     async def run() -> tuple[int, bytes]:
-        ca = tmp_path / "home" / "djserve" / "ca.pem"
         async with open_client(free_port, ca) as client:
             return await sign_in(client)
 

@@ -7,6 +7,7 @@ is used of it without a public name is used in this module, and in ``bulk``.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aioquic.quic.connection import (
@@ -18,7 +19,7 @@ from aioquic.quic.connection import (
 )
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.stream import QuicStreamReceiver, QuicStreamSender
-from aioquic.tls import Epoch
+from aioquic.tls import Context, Epoch, pull_client_hello
 
 from djserve.net.quic.bulk import BulkWriter, Pacer
 from djserve.packages import require, require_calls
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from aioquic._buffer import Buffer
-    from aioquic.quic.configuration import QuicConfiguration
     from aioquic.quic.connection import QuicNetworkPath, QuicReceiveContext
     from aioquic.quic.packet_builder import QuicPacketBuilder
     from aioquic.quic.recovery import QuicPacketSpace
     from aioquic.quic.stream import QuicStream
 
+    from djserve.net.quic.certificate import Served
     from djserve.net.quic.ids import ConnectionIds
 
 require(
@@ -65,6 +66,7 @@ require_calls(
     QuicConnection,
     "_handle_crypto_frame",
     "_handle_stream_frame",
+    "_initialize",
     "_replenish_connection_ids",
     "_write_application",
     "_write_connection_limits",
@@ -79,6 +81,14 @@ require(
     "_buffer_stop",
     "_reset_error_code",
     "highest_offset",
+)
+require_calls("aioquic", Context, "_server_handle_hello")
+require(
+    "aioquic",
+    Context,
+    "certificate",
+    "certificate_chain",
+    "certificate_private_key",
 )
 require("aioquic", QuicStreamReceiver, "_ranges", "highest_offset", "is_finished")
 
@@ -162,21 +172,29 @@ class _Streams(dict[int, "QuicStream"]):
 
 
 class Engine(QuicConnection):
-    """One connection of a server; ``stream_limit`` requests may be open at a time."""
+    """One connection of a server; ``stream_limit`` requests may be open at a time.
+
+    ``choose`` returns the certificate for a name that a client asks for (SNI).
+    """
 
     def __init__(
         self,
-        configuration: QuicConfiguration,
+        served: Served,
         stream_limit: int,
         ids: ConnectionIds,
         *,
         original_id: bytes,
         retry_id: bytes | None,
+        choose: Callable[[str | None], Served] | None = None,
     ) -> None:
+        configuration = served.configuration
         # Datagrams come with WebTransport, whose streams may be unidirectional.
         unidirectional_limit = UNIDIRECTIONAL_LIMIT
         if configuration.max_datagram_frame_size is not None:
             unidirectional_limit += stream_limit
+        self.served = served
+        """The certificate of the connection."""
+        self._choose = choose
         # aioquic's own part of this is set up first.
         self._priorities: dict[int, tuple[int, bool]] = {}
         self._turn = self._round = 0
@@ -361,6 +379,30 @@ class Engine(QuicConnection):
         """Return the rank in the turn of those that would come last."""
         urgency, is_long, _ = rank = self._rank(stream)
         return rank if rank == _FIRST else (-urgency, -is_long, 0)
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        if self._choose is not None:
+            handle = self.tls._server_handle_hello
+            answer: Any = partial(self._answer_hello, self._choose, handle)
+            self.tls._server_handle_hello = answer  # type: ignore[method-assign]
+
+    def _answer_hello(
+        self,
+        choose: Callable[[str | None], Served],
+        handle: Callable[..., None],
+        hello: Buffer,
+        *answers: Buffer,
+    ) -> None:
+        """Have a ClientHello answered with the certificate for the name in it."""
+        start = hello.tell()
+        self.served = choose(pull_client_hello(hello).server_name)
+        hello.seek(start)
+        configuration = self.served.configuration
+        self.tls.certificate = configuration.certificate
+        self.tls.certificate_chain = configuration.certificate_chain
+        self.tls.certificate_private_key = configuration.private_key
+        handle(hello, *answers)
 
     def _write_application(
         self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from aioquic.quic.packet import QuicHeader
 
     from djserve.interfaces import MultiplexTransport, StreamReceiver
+    from djserve.net.quic.certificate import QUICCertificates, Served
     from djserve.net.quic.relay import Relay
 
     OpenStreams = Callable[[MultiplexTransport, ConnectionInfo], StreamReceiver]
@@ -68,8 +69,8 @@ _TLS_1_3 = 0x0304
 class QUICListener:
     """Serve the connections of one UDP socket, which it takes over.
 
-    ``configure`` returns what a new connection is configured with, and the server's
-    certificate in PEM. ``handshake_timeout`` is in seconds. With a ``relay``, other
+    ``certificates`` has what new connections are configured with. ``handshake_timeout``
+    is in seconds. With a ``relay``, other
     workers have sockets of the same address, and datagrams are handed on to them.
     """
 
@@ -77,7 +78,7 @@ class QUICListener:
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
-        configure: Callable[[], tuple[QuicConfiguration, str | None]],
+        certificates: QUICCertificates,
         open_streams: OpenStreams,
         stream_limit: int,
         handshake_timeout: float,
@@ -87,12 +88,12 @@ class QUICListener:
         self._relay = relay
         self._sock = sock
         self._datagrams = DatagramSocket(sock)
-        self._configure = configure
+        self._certificates = certificates
         self._open_streams = open_streams
         self._stream_limit = stream_limit
         self._by_id: dict[bytes, QUICTransport] = {}
         self._ids = ConnectionIds.from_configuration(
-            configure()[0], b"" if relay is None else relay.name
+            certificates.choose().configuration, b"" if relay is None else relay.name
         )
         self._handshake_timeout = handshake_timeout
         # Handshakes under way, the oldest first: their hosts, and when to give up.
@@ -146,7 +147,7 @@ class QUICListener:
         """Have the streams of an established connection served."""
         self._handshake_ended(transport)
         tls: dict[str, Any] = {
-            "server_cert": self._configure()[1],
+            "server_cert": transport.engine.served.certificate,
             "client_cert_chain": [],
             "client_cert_name": None,
             "client_cert_error": None,
@@ -244,14 +245,14 @@ class QUICListener:
             if is_own and self._relay is not None:
                 self._relay.forward_new(self.address, data, address)
             return None
-        configuration = self._configure()[0]
-        if header.version not in configuration.supported_versions:
+        served = self._certificates.choose()
+        if header.version not in served.configuration.supported_versions:
             if header.packet_type is not QuicPacketType.VERSION_NEGOTIATION:
-                self._negotiate(header, configuration, address)
+                self._negotiate(header, served.configuration, address)
             return None
         if header.packet_type is not QuicPacketType.INITIAL:
             return None
-        return self._begin(header, configuration, address)
+        return self._begin(header, served, address)
 
     def _hand_on(self, connection_id: bytes, data: bytes, address: Any) -> bool:
         """Give a datagram to the worker that an id names; return whether there is one.
@@ -281,7 +282,7 @@ class QUICListener:
         self.send([(answer, address)])
 
     def _begin(
-        self, header: QuicHeader, configuration: QuicConfiguration, address: Any
+        self, header: QuicHeader, served: Served, address: Any
     ) -> QUICTransport | None:
         original_id, retry_id = header.destination_cid, None
         if header.token:
@@ -305,12 +306,14 @@ class QUICListener:
             return None
         if len(self._opening) >= HANDSHAKE_LIMIT:
             self._give_up(next(iter(self._opening)))
+        certificates = self._certificates
         engine = Engine(
-            configuration,
+            served,
             self._stream_limit,
             self._ids,
             original_id=original_id,
             retry_id=retry_id,
+            choose=certificates.choose if certificates.has_names else None,
         )
         transport = QUICTransport(engine, self)
         self._handshake_begun(transport, host)

@@ -13,7 +13,8 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
 from djserve.conf.schema import HTTP2Config, TLSConfig
-from djserve.net.quic.certificate import quic_configuration
+from djserve.net.certificates import Certificates
+from djserve.net.quic.certificate import QUICCertificates
 from djserve.net.quic.engine import Engine
 from djserve.net.quic.ids import ConnectionIds
 
@@ -25,18 +26,27 @@ class Pair:
     """Carry datagrams between both ends until neither has more to say."""
 
     def __init__(
-        self, certfile: Path, ca: Path, datagrams: bool = False, **limits: Any
+        self,
+        certfile: Path,
+        ca: Path,
+        datagrams: bool = False,
+        is_connected: bool = True,
+        **limits: Any,
     ) -> None:
         settings = HTTP2Config(**limits)
+        tls = TLSConfig(certfile=str(certfile))
         client = QuicConfiguration(alpn_protocols=["h3"], server_name="localhost")
         client.max_datagram_frame_size = 65535 if datagrams else None
         client.load_verify_locations(str(ca))
         self.now = 0.0
-        self.client = QuicConnection(configuration=client)
+        self.tickets: list[Any] = []
+        self.client = QuicConnection(
+            configuration=client, session_ticket_handler=self.tickets.append
+        )
         self.server = Engine(
-            quic_configuration(
-                TLSConfig(certfile=str(certfile)), settings, datagrams=datagrams
-            ),
+            QUICCertificates(
+                tls, settings, Certificates(tls, ("http/1.1",)), datagrams=datagrams
+            ).choose(),
             settings.http2_stream_limit,
             ConnectionIds(b"secret"),
             original_id=self.client.original_destination_connection_id,
@@ -44,7 +54,8 @@ class Pair:
         )
         self._is_lost: Callable[[], bool] = lambda: False
         self.client.connect(SERVER, now=self.now)
-        self.run()
+        if is_connected:
+            self.run()
 
     def run(self) -> None:
         while self.step():

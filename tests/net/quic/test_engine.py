@@ -18,6 +18,7 @@ from aioquic.quic.packet import QuicErrorCode
 
 from djserve.net.quic.engine import DATAGRAM_LIMIT, LONG_RESPONSE, PIECES_LIMIT
 from djserve.protocols.http3.sessions import DATAGRAM_SIZE_LIMIT
+from tests.net.quic.conftest import CLIENT
 
 if TYPE_CHECKING:
     from tests.net.quic.conftest import Pair
@@ -207,6 +208,34 @@ def test_sessions_have_unidirectional_streams(
     pair.run()
 
     assert len([one for one in pair.server._streams if one % 4 == 2]) == limit
+
+
+def test_address_that_is_not_known_gets_three_times_what_it_has_sent(
+    open_pair: Callable[..., Pair],
+) -> None:
+    """RFC 9000 section 8.1, also of what is repeated."""
+    pair = open_pair(is_connected=False)
+    now, came, sent = 0.0, 0, 0
+    for data, _ in pair.client.datagrams_to_send(now=now):
+        came += len(data)
+        pair.server.receive_datagram(data, CLIENT, now=now)
+    timer: float | None = now
+    while timer is not None:
+        now = max(now, timer)
+        pair.server.handle_timer(now=now)
+        sent += sum(len(data) for data, _ in pair.server.datagrams_to_send(now=now))
+        timer = pair.server.get_timer()
+
+    assert came < sent <= 3 * came
+
+
+def test_client_gets_nothing_to_resume_with(open_pair: Callable[..., Pair]) -> None:
+    """Without a ticket there is no early data (0-RTT) that could be sent twice."""
+    pair = open_pair()
+    pair.client.send_stream_data(0, b"x", end_stream=True)
+    pair.run()
+
+    assert pair.tickets == []
 
 
 def test_cipher_is_known(open_pair: Callable[..., Pair]) -> None:

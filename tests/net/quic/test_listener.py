@@ -18,8 +18,9 @@ from aioquic.quic.packet import encode_quic_version_negotiation
 
 from djserve.conf.schema import HTTP2Config, TLSConfig
 from djserve.interfaces import ConnectionInfo, MultiplexTransport
+from djserve.net.certificates import Certificates
 from djserve.net.quic import listener as listener_module
-from djserve.net.quic.certificate import quic_configuration
+from djserve.net.quic.certificate import QUICCertificates
 from djserve.net.quic.listener import QUICListener
 from djserve.net.quic.sockets import open_datagram_socket
 from tests.support.waiting import wait_until
@@ -64,9 +65,7 @@ class Bench:
 
     def __init__(self, certificate: tuple[Path, Path], timeout: float) -> None:
         self.ca = certificate[1]
-        made = quic_configuration(
-            TLSConfig(certfile=str(certificate[0])), HTTP2Config()
-        )
+        tls = TLSConfig(certfile=str(certificate[0]))
         self.sock = open_datagram_socket("127.0.0.1:0")
         self.port = self.sock.getsockname()[1]
         self.opened: list[Echo] = []
@@ -74,7 +73,7 @@ class Bench:
         self.listener = QUICListener(
             asyncio.get_running_loop(),
             self.sock,
-            lambda: (made, "PEM"),
+            QUICCertificates(tls, HTTP2Config(), Certificates(tls, ("http/1.1",))),
             self.open_streams,
             100,
             timeout,
@@ -141,7 +140,8 @@ def test_streams_come_up_with_what_is_known(run: Any) -> None:
         assert info.client is not None
         assert info.alpn == "h3"
         assert info.tls is not None
-        assert (info.tls["server_cert"], info.tls["tls_version"]) == ("PEM", 0x304)
+        assert info.tls["server_cert"].startswith("-----BEGIN CERTIFICATE-----")
+        assert info.tls["tls_version"] == 0x304
         assert bench.listener.opening_count == 0
 
     run(converse)
@@ -242,6 +242,21 @@ def test_datagram_of_an_unknown_connection_is_disowned(run: Any) -> None:
             client.transmit()
             answer = await received.get()
             assert answer[-16:] == token
+
+    run(converse)
+
+
+def test_early_data_begins_no_connection(run: Any) -> None:
+    async def converse(bench: Bench) -> None:
+        head = (
+            b"\xd0" + (1).to_bytes(4, "big") + b"\x08" + b"d" * 8 + b"\x08" + b"s" * 8
+        )
+        early = head + b"\x44\xb0" + bytes(1200)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(early, ("127.0.0.1", bench.port))
+            # Read in order.
+            assert await bench.echo(b"x") == b"x"
+        assert bench.begun_count == 1
 
     run(converse)
 
