@@ -30,7 +30,6 @@ _PART = struct.Struct("!HH")
 
 # The kernel keeps few messages for a unix socket (10), however long they are.
 _MESSAGE_SIZE = 65536
-_BATCH = 16
 
 
 class Relay:
@@ -152,13 +151,13 @@ class Relay:
         return os.path.join(self._folder, file)
 
     def _read(self) -> None:
-        for _ in range(_BATCH):
-            try:
-                message = self._sock.recv(2 * _MESSAGE_SIZE)
-            except OSError:
-                return
-            for server, data, client in _split(message):
-                self._receive(server, data, client)
+        """Take one message, which has as many datagrams as a turn may well have."""
+        try:
+            message = self._sock.recv(2 * _MESSAGE_SIZE)
+        except OSError:
+            return
+        for server, data, client in _split(message):
+            self._receive(server, data, client)
 
 
 def _split(message: bytes) -> Iterator[tuple[str, bytes, Any]]:

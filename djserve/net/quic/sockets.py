@@ -27,7 +27,10 @@ _LONGEST_RUN = 65000
 
 _Datagrams = list[tuple[bytes, Any]]
 
-_LONGEST_DATAGRAM = 65536
+# Longer than any that a path carries whole (1,500 bytes); of what is longer the rest is
+# lost, and so is the packet. One of 64 KB could be full of frames of one byte or three,
+# which cost some microseconds each: 80 ms, and there are many in a turn of the loop.
+LONGEST_DATAGRAM = 2048
 
 # Linux's option (ip(7)): the address that a datagram came to, or is to come from.
 _IP_PKTINFO = 8
@@ -91,7 +94,7 @@ class DatagramSocket:
         self._joins = _can_join(sock)
         self._level, self._kind = _ask_for_addresses(sock)
         self.receive: Callable[[], tuple[bytes, Any]] = partial(
-            sock.recvfrom, _LONGEST_DATAGRAM
+            sock.recvfrom, LONGEST_DATAGRAM
         )
         """Return a datagram, and the peer's address. Raises OSError."""
         if self._kind:
@@ -141,7 +144,7 @@ class DatagramSocket:
         self._sock.sendmsg(parts, options, 0, address)
 
     def _receive_with_address(self) -> tuple[bytes, Any]:
-        data, options, _, address = self._sock.recvmsg(_LONGEST_DATAGRAM, _OPTION_SPACE)
+        data, options, _, address = self._sock.recvmsg(LONGEST_DATAGRAM, _OPTION_SPACE)
         for level, kind, value in options:
             if (level, kind) == (self._level, self._kind):
                 return data, (*address, self._unpack(value).hex())

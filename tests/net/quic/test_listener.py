@@ -246,6 +246,23 @@ def test_datagram_of_an_unknown_connection_is_disowned(run: Any) -> None:
     run(converse)
 
 
+def test_turn_that_takes_long_leaves_the_rest_to_the_next(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def converse(bench: Bench) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for _ in range(3):
+                sock.sendto(begin_handshake(bench), ("127.0.0.1", bench.port))
+            monkeypatch.setattr(listener_module, "_LONGEST_TURN", 0.0)
+            bench.listener._read()
+            assert bench.begun_count == 1
+            monkeypatch.setattr(listener_module, "_LONGEST_TURN", PATIENCE)
+            bench.listener._read()
+            assert bench.begun_count == 3
+
+    run(converse)
+
+
 def test_early_data_begins_no_connection(run: Any) -> None:
     async def converse(bench: Bench) -> None:
         head = (

@@ -10,6 +10,7 @@ import pytest
 
 from djserve.errors import ListenError
 from djserve.net.quic.sockets import (
+    LONGEST_DATAGRAM,
     DatagramSocket,
     adopt_datagram_socket,
     check_address,
@@ -57,6 +58,19 @@ def test_descriptor_is_taken_over() -> None:
             assert not adopted.getblocking()
         with pytest.raises(OSError, match="Bad file"):
             os.fstat(number)
+
+
+def test_rest_of_a_long_datagram_is_lost() -> None:
+    with (
+        open_datagram_socket("127.0.0.1:0") as sock,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer,
+    ):
+        for size in (60_000, 1200):
+            peer.sendto(b"x" * size, sock.getsockname())
+        datagrams = DatagramSocket(sock)
+        sizes = [len(datagrams.receive()[0]) for _ in range(2)]
+
+    assert sizes == [LONGEST_DATAGRAM, 1200]
 
 
 A, B = ("127.0.0.1", 1), ("127.0.0.1", 2)
