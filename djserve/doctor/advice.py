@@ -44,6 +44,8 @@ _START_FILE = re.compile(
     r"(procfile|dockerfile|containerfile|(docker-)?compose\.ya?ml$)", re.IGNORECASE
 )
 
+_SHUTDOWN_TIMEOUT = 30
+
 # What PostgreSQL allows by default, less what it keeps for superusers.
 _POSTGRESQL_CONNECTIONS = 97
 
@@ -119,8 +121,18 @@ def advise_units(files: Files) -> Iterator[Advice]:
             for name, text in _DIRECTIVES.items()
             if name not in directives or (name, directives[name]) in _OTHERS
         ]
-        if lacking:
+        if lacking and path.endswith(".service"):
             yield Advice(path, f"Set {', '.join(lacking)}.")
+        for name in ("TimeoutStopSec", "stopwaitsecs"):
+            value = directives.get(name, "")
+            seconds = re.fullmatch(r"(\d+)s?", value)
+            if seconds and int(seconds[1]) <= _SHUTDOWN_TIMEOUT:
+                yield Advice(
+                    path,
+                    f"{name}={value} may end the server before its requests have: "
+                    "make it longer than --shutdown-timeout "
+                    f"({_SHUTDOWN_TIMEOUT} seconds by default).",
+                )
 
 
 # Values that are right for a server without a supervisor that speaks to systemd.
@@ -187,15 +199,12 @@ def _advise_application(
 ) -> Iterator[Advice]:
     current = getattr(settings, "ASGI_APPLICATION", None)
     served = {
-        each.application.replace(":", ".")
+        _dotted(each.application)
         for each in translations
-        if ":" in each.application and "(" not in each.application
+        if each.application and "(" not in each.application
     }
     if not current:
-        wsgi = str(
-            getattr(settings, "WSGI_APPLICATION", "") or "mysite.wsgi.application"
-        )
-        name = min(served, default=wsgi.replace("wsgi", "asgi"))
+        name = min(served, default=_name_application(settings))
         yield Advice("ASGI_APPLICATION", f'Set it to "{name}".')
         return
     for name in sorted(served - {str(current)}):
@@ -204,6 +213,21 @@ def _advise_application(
             f'It is "{current}", and a command above serves "{name}". runasgi serves '
             "the setting.",
         )
+
+
+def _dotted(application: str) -> str:
+    """Return the setting for what a server was given; Django's modules have one."""
+    module, colon, name = application.partition(":")
+    return f"{module}.{name}" if colon else f"{module}.application"
+
+
+def _name_application(settings: Any) -> str:
+    """Return what a new project's setting would be: next to its URLs."""
+    wsgi = str(getattr(settings, "WSGI_APPLICATION", "") or "")
+    package = str(getattr(settings, "ROOT_URLCONF", "") or "").rpartition(".")[0]
+    if wsgi:
+        return wsgi.replace("wsgi", "asgi")
+    return f"{package or 'mysite'}.asgi.application"
 
 
 def _advise_middleware(settings: Any) -> Iterator[Advice]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -75,7 +76,8 @@ class Variable:
 class Files:
     """What the files of a project say.
 
-    ``units`` are systemd's that start a server: the directives of each.
+    ``units`` are systemd's and supervisord's that start a server: the directives of
+    each.
     """
 
     folder: Path = field(default_factory=Path)
@@ -160,18 +162,25 @@ def _find_reader(path: Path) -> _Reader | None:
         return _read_requirements
     if suffix in (".sh", ".bash") or lowered in ("makefile", "justfile", "entrypoint"):
         return _read_script
-    return None
+    if suffix in (".bat", ".cmd", ".ps1"):
+        return _read_windows_script
+    is_nameless = not suffix and not name.startswith(".")
+    # Sockets, and what only others may read, say nothing and are not missed.
+    is_readable = is_nameless and path.is_file() and os.access(path, os.R_OK)
+    return _read_nameless if is_readable else None
 
 
-def _join_lines(text: str) -> Iterator[tuple[int, str]]:
+def _join_lines(text: str, mark: str = "\\") -> Iterator[tuple[int, str]]:
     """Yield each line with its number; a backslash at its end continues it."""
     number, whole = 0, ""
     for count, line in enumerate(text.splitlines(), 1):
         number = number or count
-        if line.rstrip().endswith("\\"):
-            whole += line.rstrip()[:-1] + " "
+        # What indents a line is no part of the command.
+        line = f"{whole} {line.strip()}" if whole else line
+        if line.rstrip().endswith(mark):
+            whole = line.rstrip()[:-1].rstrip()
             continue
-        yield number, whole + line
+        yield number, line
         number, whole = 0, ""
     if whole:
         yield number, whole
@@ -181,8 +190,10 @@ def _add(files: Files, path: str, line: int, command: object) -> bool:
     """Keep a command if it names a server."""
     if isinstance(command, list):
         words = [str(word) for word in command]
-        # A shell in the list reads its line; else no word is expanded.
-        text, is_list = join(words), True
+        # A shell in the list reads its line; else no word is expanded. A line that is
+        # alone is for the shell of another key, as in Kubernetes.
+        is_line = len(words) == 1 and " " in words[0]
+        text, is_list = words[0] if is_line else join(words), not is_line
     else:
         text, is_list = str(command).strip(), False
     if not _SERVER.search(text) or text.startswith("#"):
@@ -255,9 +266,10 @@ def _read_yaml(files: Files, path: str, text: str) -> None:
         _read_env_files(files, path, service)
         if not service.has_command:
             _keep_variables(files, path, service)
+    used: set[int] = set()
     for index, line in enumerate(lines):
         match = _YAML_KEY.match(line)
-        if match is None:
+        if match is None or index in used:
             continue
         variables = {}
         for service in services:
@@ -266,7 +278,36 @@ def _read_yaml(files: Files, path: str, text: str) -> None:
         value = re.sub(r"\s+#.*$", "", match["value"]).strip()
         below = _indented(lines[index + 1 :], len(match["indent"]))
         for number, command in _read_commands(index + 1, value, below):
+            if match["key"] == "command" and isinstance(command, list):
+                place, arguments = _read_arguments(lines, index, match)
+                if arguments and not _is_shell(command):
+                    command = [*command, *arguments]
+                    used.add(place)
             _add(files, path, number, _with_variables(variables, command))
+
+
+def _is_shell(command: list[object]) -> bool:
+    return bool(command) and re.fullmatch(r"-\w*c", str(command[-1])) is not None
+
+
+def _read_arguments(
+    lines: list[str], index: int, command: re.Match[str]
+) -> tuple[int, list[object]]:
+    """Return the list at the key ``args`` beside a command, and its line."""
+    depth = command.start("key")
+    for number in range(index + 1, len(lines)):
+        line = lines[number]
+        if line.strip() and len(line) - len(line.lstrip()) < depth - 2:
+            break
+        match = _YAML_KEY.match(line)
+        if match is None or match["key"] != "args" or match.start("key") != depth:
+            continue
+        value = re.sub(r"\s+#.*$", "", match["value"]).strip()
+        below = _indented(lines[number + 1 :], len(match["indent"]))
+        for _, found in _read_commands(number, value, below):
+            if isinstance(found, list):
+                return number, found
+    return 0, []
 
 
 def _read_commands(
@@ -386,15 +427,37 @@ def _read_unit(files: Files, path: str, text: str) -> None:
     if re.search(r"^\[uwsgi\]", text, re.M):
         _add(files, path, 1, f"uwsgi --ini {path}")
         return
-    starts, directives = False, {}
-    for number, line in _join_lines(text):
+    starts: list[tuple[int, str]] = []
+    variables: dict[str, str] = {}
+    directives: dict[str, str] = {}
+    for number, line in [*_join_lines(text), (0, "[")]:
         key, equals, value = (part.strip() for part in line.partition("="))
-        if equals and key in ("ExecStart", "command"):
-            starts |= _add(files, path, number, value.lstrip("-@:+!"))
+        if line.startswith("["):
+            # The variables of a section are its commands', wherever they stand in it.
+            found = [
+                _add(files, path, place, _with_variables(variables, command))
+                for place, command in starts
+            ]
+            if any(found):
+                files.units.append((path, directives))
+            starts, variables, directives = [], {}, {}
+        elif equals and key in ("ExecStart", "command"):
+            starts.append((number, value.lstrip("-@:+!")))
+        elif equals and key in ("Environment", "environment"):
+            variables.update(_read_assignments(value))
         elif equals:
             directives[key] = value
-    if starts and path.endswith(".service"):
-        files.units.append((path, directives))
+
+
+def _read_assignments(text: str) -> dict[str, str]:
+    """Return the servers' own variables of a unit's line, with their values."""
+    try:
+        # supervisord has commas between them.
+        words = shlex.split(re.sub(r",\s*(?=\w+=)", " ", text))
+    except ValueError:
+        return {}
+    pairs = (word.partition("=") for word in words)
+    return _servers_own({name: value for name, _, value in pairs})
 
 
 def _read_conf(files: Files, path: str, text: str) -> None:
@@ -419,6 +482,24 @@ def _read_script(files: Files, path: str, text: str) -> None:
         stripped = line.strip().lstrip("@-")
         if not stripped.startswith("#") and _names_a_start(stripped):
             _add(files, path, number, stripped)
+
+
+def _read_windows_script(files: Files, path: str, text: str) -> None:
+    mark = "`" if path.lower().endswith(".ps1") else "^"
+    for number, line in _join_lines(text, mark):
+        # "& program" is PowerShell's call of it, "@" keeps cmd from showing it.
+        stripped = re.sub(r"^\s*(?:[&@]\s*)+", "", line.strip())
+        is_comment = re.match(r"#|::|rem\s", stripped, re.IGNORECASE)
+        if not is_comment and _names_a_start(stripped):
+            _add(files, path, number, stripped)
+
+
+def _read_nameless(files: Files, path: str, text: str) -> None:
+    """Read a file whose name says nothing: a script, or a site of nginx."""
+    if re.match(r"#!.*\b(?:ba|da|a|z|)sh\b", text):
+        _read_script(files, path, text)
+    elif _PROXY.search(text) and "{" in text:
+        files.proxies.append((path, text))
 
 
 def _add_package(files: Files, path: str, requirement: str) -> None:

@@ -94,8 +94,7 @@ def examine(folder: Path, settings: Any, failure: str = "") -> str:
         text = describe_translation(result, with_defaults=is_first)
         lines += ["becomes", textwrap.indent(text, "  ")]
         if start.is_list:
-            words = shlex.split(result.command)
-            lines += ["  As a list, without a shell:", f"  {json.dumps(words)}"]
+            lines += _as_list(result.command)
     if not translations:
         command = f"python {manage} runasgi" if manage else "djserve module:application"
         lines += ["", "No file starts a server that is known. The command is:"]
@@ -114,6 +113,16 @@ def examine(folder: Path, settings: Any, failure: str = "") -> str:
     unreadable = [*files.unreadable, *([failure] if failure else [])]
     lines += _list("Not read", [Advice(*_split(each)) for each in unreadable])
     return hide_secrets("\n".join(lines).strip())
+
+
+def _as_list(command: str) -> list[str]:
+    words = shlex.split(command)
+    if "&&" in words:
+        # As in "cd /app && python ...": the server takes the shell's place.
+        before, _, last = command.rpartition(" && ")
+        line = f"{before} && exec {last}"
+        return ["  As a list:", f"  {json.dumps(['sh', '-c', line])}"]
+    return ["  As a list, without a shell:", f"  {json.dumps(words)}"]
 
 
 def _split(text: str) -> tuple[str, str]:

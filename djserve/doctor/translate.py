@@ -93,6 +93,19 @@ _PYTHON = re.compile(r"(?:python|pypy)w?[\d.]*$|py$")
 _MODULE = re.compile(r"-[bBdEiIOPqRsSuvx]*m$")
 _OPTIONS_WITH_VALUE = re.compile(r"-[bBdEiIOPqRsSuvx]*[WX]$|--check-hash-based-pycs$")
 
+# What a configuration file computes of a variable that djserve reads, too.
+_OF_PLATFORMS = {
+    "bind": (
+        r"['\"]PORT['\"]",
+        "If the variable PORT is set, djserve listens on 0.0.0.0:$PORT by itself; "
+        "otherwise give --bind.",
+    ),
+    "workers": (
+        r"['\"]WEB_CONCURRENCY['\"]",
+        "djserve reads WEB_CONCURRENCY by itself; without it give --workers.",
+    ),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Translation:
@@ -308,7 +321,14 @@ def _take_variables(name: str, before: list[str]) -> tuple[list[str], list[str]]
             arguments += words
         else:
             kept.append(word)
-    return ([] if kept == ["env"] else kept), arguments
+    if kept != before and kept[:1] == ["env"] and not _is_for_env(kept[1:]):
+        kept = kept[1:]
+    return kept, arguments
+
+
+def _is_for_env(words: list[str]) -> bool:
+    """Return whether a word is an option or a variable, and "env" is needed for it."""
+    return bool(words) and bool(words[0][:1] == "-" or _ASSIGNMENT.match(words[0]))
 
 
 def _last_of_each(given: list[Given]) -> list[Given]:
@@ -366,6 +386,9 @@ def _apply_entry(server: KnownServer, draft: Draft, entry: Entry) -> list[Outcom
         given = f"{entry.name} = {entry.source}"
         if entry.name == "workers" and "cpu_count" in entry.source:
             return [replace(_run(rule, draft, entry.source), given=given)]
+        pattern, by_itself = _OF_PLATFORMS.get(entry.name, ("", ""))
+        if pattern and re.search(pattern, entry.source):
+            return [Outcome(Kind.NEEDLESS, given, "", by_itself)]
         if rule.apply is not None:
             target = rule.becomes.replace("`", "")
             note = f"It is computed (line {entry.line}): give its value with {target}."

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from djserve.conf.schema import LifecycleConfig
+from djserve.doctor import advice
 from djserve.doctor.advice import advise_packages, advise_proxies, advise_settings
 from djserve.doctor.files import Files
 from djserve.doctor.translate import translate
@@ -56,6 +58,27 @@ def test_application_that_is_missing_is_written_down() -> None:
     settings = {"ASGI_APPLICATION": None, "WSGI_APPLICATION": "shop.wsgi.application"}
 
     assert advise(**settings)[0][1].endswith('to "shop.asgi.application".')
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "expected"),
+    [
+        ("gunicorn shop.wsgi", {}, "shop.asgi.application"),
+        ("", {"WSGI_APPLICATION": "shop.wsgi.application"}, "shop.asgi.application"),
+        ("", {"ROOT_URLCONF": "shop.config.urls"}, "shop.config.asgi.application"),
+        ("", {}, "mysite.asgi.application"),
+    ],
+)
+def test_application_that_is_missing_is_the_projects(
+    command: str, settings: dict[str, str], expected: str
+) -> None:
+    commands = [command] if command else []
+    found = advise(*commands, ASGI_APPLICATION=None, **settings)
+    assert found == [("ASGI_APPLICATION", f'Set it to "{expected}".')]
+
+
+def test_time_to_stop_is_the_settings_default() -> None:
+    assert LifecycleConfig().shutdown_timeout == advice._SHUTDOWN_TIMEOUT
 
 
 def test_synchronous_middleware_is_named() -> None:

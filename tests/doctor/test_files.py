@@ -39,18 +39,29 @@ LIST = '["gunicorn", "mysite.wsgi", "-w", "2"]'
         ("railway.json", f'{{"deploy":\n {{"startCommand": "{START}"}}}}', 2),
         ("start.sh", f"#!/bin/sh\n# {START}\n{START}\n", 3),
         ("Makefile", f"serve:\n\t@{START}\n", 2),
+        ("compose/django/start", f"#!/bin/bash\nset -e\nexec {START}\n", 3),
+        ("start.bat", f"@echo off\r\nrem {START}\r\n@{START}\r\n", 3),
+        ("start.cmd", "gunicorn ^\r\n  mysite.wsgi -w 2\r\n", 1),
+        ("start.ps1", "# x\n& gunicorn mysite.wsgi `\n  -w 2\n", 2),
+        ("web.yaml", 'command: ["sh", "-c"]\nargs: ["gunicorn mysite.wsgi -w 2"]', 2),
+        ("web.yaml", "- command: [gunicorn]\n  args: [mysite.wsgi, -w, '2']\n", 1),
+        (
+            "web.yaml",
+            "command:\n  - gunicorn\nimage: x\nargs:\n  - mysite.wsgi\n  - -w\n  - '2'",
+            1,
+        ),
     ],
 )
 def test_command_that_starts_a_server_is_found(
     tmp_path: Path, name: str, text: str, line: int
 ) -> None:
     path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_bytes(text.encode())
     (start,) = read_files(tmp_path).starts
 
     assert (start.path, start.line) == (name, line)
-    assert start.text.split() == START.split()
+    assert start.text.removeprefix("exec ").split() == START.split()
 
 
 @pytest.mark.parametrize(
@@ -120,9 +131,48 @@ def test_what_is_not_the_projects_is_left_alone(tmp_path: Path) -> None:
 
 def test_proxies_are_found(tmp_path: Path) -> None:
     (tmp_path / "nginx.conf").write_text("location / { proxy_pass http://app; }")
+    (tmp_path / "site").write_text("server { location / { proxy_pass http://app; } }")
     (tmp_path / "redis.conf").write_text("port 6379")
+    (tmp_path / "README").write_text("It has a proxy_pass in front.")
 
-    assert [path for path, _ in read_files(tmp_path).proxies] == ["nginx.conf"]
+    found = [path for path, _ in read_files(tmp_path).proxies]
+    assert found == ["nginx.conf", "site"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "a.service",
+            "ExecStart=gunicorn a:b\nEnvironment=GUNICORN_CMD_ARGS='-w 3' A=b",
+        ),
+        ("a.service", "Environment='GUNICORN_CMD_ARGS=-w 3'\nExecStart=gunicorn a:b"),
+        ("a.conf", "command=gunicorn a:b\nenvironment=A='b',GUNICORN_CMD_ARGS='-w 3'"),
+    ],
+)
+def test_variables_of_a_unit_are_its_commands(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    other = "[other]\nenvironment=GUNICORN_CMD_ARGS=-w9\nEnvironment=X='\n"
+    (tmp_path / name).write_text(f"{other}[Service]\n{text}\n")
+    (start,) = read_files(tmp_path).starts
+
+    assert start.text == "GUNICORN_CMD_ARGS='-w 3' gunicorn a:b"
+
+
+def test_continued_line_is_shown_without_what_indents_it(tmp_path: Path) -> None:
+    (tmp_path / "a.service").write_text("ExecStart=gunicorn \\\n    -w 2 \\\n\ta:b\n")
+
+    assert read_files(tmp_path).starts[0].text == "gunicorn -w 2 a:b"
+
+
+def test_what_is_no_file_and_has_no_name_is_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / ".env").write_text(f"#!/bin/sh\n{START}\n")
+    files = read_files(tmp_path)
+
+    assert not files.unreadable
+    assert not files.starts
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")

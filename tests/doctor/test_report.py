@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -210,6 +211,68 @@ def test_systemd_unit_is_advised(
         expected
     )
     assert "other.service" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "line", "is_named"),
+    [
+        ("web.service", "Service", "TimeoutStopSec=5", True),
+        ("web.service", "Service", "TimeoutStopSec=30s", True),
+        ("web.service", "Service", "TimeoutStopSec=40", False),
+        ("web.service", "Service", "TimeoutStopSec=2min", False),
+        ("web.conf", "program:web", "stopwaitsecs=10", True),
+        ("web.conf", "program:web", "stopwaitsecs=60", False),
+    ],
+)
+def test_short_time_to_stop_is_named(
+    tmp_path: Path, name: str, section: str, line: str, is_named: bool
+) -> None:
+    key = "ExecStart" if section == "Service" else "command"
+    other = "[program:other]\ncommand=/bin/true\nstopwaitsecs=1\n"
+    text = f"{other}[{section}]\n{key}=gunicorn a:b\n{line}\n"
+    (tmp_path / name).write_text(text)
+    report = examine(tmp_path, None)
+
+    assert (f"{name}: {line} may end the server" in report) == is_named
+    assert "stopwaitsecs=1 " not in report
+    assert ("Type=notify" in report) == (section == "Service")
+
+
+def test_list_that_needs_a_shell_has_one(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").touch()
+    line = 'CMD ["gunicorn", "--chdir", "/app", "-e", "A=b", "shop.asgi"]'
+    (tmp_path / "Dockerfile").write_text(f"FROM x\n{line}\n")
+    report = examine(tmp_path, None)
+
+    command = "cd /app && exec env A=b python manage.py runasgi --proxy-headers"
+    assert f'["sh", "-c", "{command}"]' in report
+
+
+def test_variables_that_became_flags_leave_no_env(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(
+        'FROM x\nENV GRANIAN_WORKERS=2\nCMD ["uv", "run", "granian", "a:b"]\n'
+    )
+
+    assert '["uv", "run", "djserve", "--workers", "2", "a:b"]' in examine(
+        tmp_path, None
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [
+        ("bind = '[::]:%s' % os.environ.get('PORT', 5006)", "listens on 0.0.0.0:$PORT"),
+        ("workers = int(os.getenv('WEB_CONCURRENCY', 2))", "reads WEB_CONCURRENCY"),
+    ],
+)
+def test_variables_of_platforms_need_no_flag(
+    tmp_path: Path, line: str, note: str
+) -> None:
+    (tmp_path / "Procfile").write_text("web: gunicorn shop.asgi\n")
+    (tmp_path / "gunicorn.conf.py").write_text(f"import os\n{line}\n")
+    report = " ".join(examine(tmp_path, None).split())
+
+    assert re.search(rf"not needed: [^.]*{re.escape(note)}", report)
 
 
 def test_uwsgi_by_its_file(tmp_path: Path) -> None:
