@@ -22,7 +22,7 @@ try:
 except ImportError:  # pragma: no cover - Windows has no such limit
     resource = None
 
-CAN_FORK = hasattr(os, "fork")
+CAN_FORK = hasattr(os, "fork") and hasattr(os, "register_at_fork")
 """Whether processes can be forked, and with that be workers: not on Windows."""
 
 SYSTEM = {"win32": "Windows", "darwin": "macOS"}.get(sys.platform, sys.platform)

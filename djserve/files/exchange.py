@@ -58,7 +58,7 @@ AT_ONCE_LIMIT = 32
 """Responses in one turn of the loop: a peer that sends many requests ahead would leave
 none to others."""
 
-_NOWAIT = getattr(os, "RWF_NOWAIT", None)
+_NOWAIT = getattr(os, "RWF_NOWAIT", None) if hasattr(os, "preadv") else None
 
 
 class Source(Protocol):

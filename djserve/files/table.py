@@ -51,6 +51,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 import time
 from collections.abc import Container, Iterator, Sequence
@@ -71,6 +72,10 @@ ENCODINGS = {".zst": b"zstd", ".zstd": b"zstd", ".br": b"br", ".gz": b"gzip"}
 
 The second one is what ServeStatic writes.
 """
+
+# On Windows a file has more names than a scan finds: short ones ("GIT~1" is ".git"),
+# those of a stream, and those with dots and spaces at their end, which it drops.
+_OTHER_NAME = re.compile(r"[\\:]|~[0-9]|[. ](?:/|$)")
 
 CACHED_FILE_SIZE = 256 * 1024
 """Files up to here are kept in memory once they were read."""
@@ -296,7 +301,7 @@ class FileTable:
         """
         if not all(_is_visible(part) for part in name.split("/")) or "\0" in name:
             return False
-        if os.sep != "/" and os.sep in name:
+        if os.sep != "/" and _OTHER_NAME.search(name):
             return False
         path = os.path.normpath(os.path.join(root, name))
         if _stat_regular(path) is None:

@@ -85,7 +85,8 @@ class PatientHandler(logging.StreamHandler[TextIO]):
 def may_be_full(descriptor: int) -> bool:
     """Return whether a write may wait for a reader: to pipes and sockets."""
     mode = os.fstat(descriptor).st_mode
-    return os.name == "posix" and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+    # Without poll() it cannot be seen whether one is (Windows).
+    return hasattr(select, "poll") and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
 
 
 def is_writable(descriptor: int, seconds: float = 0.0) -> bool:

@@ -166,12 +166,27 @@ def _count_native_threads() -> int:
 
 def _has_children() -> bool:
     """Return whether this process has one: what it does would be done once for all."""
+    if not hasattr(os, "waitid"):
+        return _has_running_children()
     try:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return False
     # One that has ended, and was not waited for, does nothing any more.
     return found is None
+
+
+def _has_running_children() -> bool:
+    """Return the same on macOS with a Python before 3.13; reap those that have ended.
+
+    Without waitid() no call tells of a child and leaves it as it is.
+    """
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
 
 
 class _Loader:

@@ -29,7 +29,13 @@ def reap_others(own: Collection[int]) -> Iterator[tuple[int, int]]:
 
 
 def _find_ended() -> int | None:
-    """Return a child that has ended, and leave it to be reaped."""
+    """Return a child that has ended, and leave it to be reaped.
+
+    None on macOS with a Python before 3.13, which has no waitid() there: what no code
+    here started is then left to end with this process.
+    """
+    if not hasattr(os, "waitid"):
+        return None
     try:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

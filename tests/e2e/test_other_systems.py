@@ -236,6 +236,33 @@ def test_server_serves_and_ends_with_a_drain(
     assert "KeyboardInterrupt" not in output
 
 
+def test_workers_serve_on_macos(
+    site: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "runasgi", "--workers=2", "--bind=127.0.0.1:0"],
+        cwd=site,
+        env=environment("macos", site),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    started.append(process)
+    assert process.stdout is not None
+    url = read_until(process.stdout, r"Listening on (\S+)")
+
+    assert httpx.get(url, timeout=PATIENCE).text == "hello"
+    process.send_signal(signal.SIGHUP)
+    read_until(process.stdout, r"(All workers run the new code)")
+    with connect(url.replace("http", "ws", 1), open_timeout=PATIENCE) as websocket:
+        websocket.send("echo")
+        assert websocket.recv(timeout=PATIENCE) == "echo"
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+
+
 def test_https_of_the_development_server(
     system: str, site: Path, started: list[subprocess.Popen[str]]
 ) -> None:

@@ -304,6 +304,23 @@ def test_file_that_comes_later_is_found_without_a_scan(root: Path) -> None:
     assert table.find(b"/static/2026/an%20upload.png") is None
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["GIT~1/config", "ENV~1", "late.txt:stream", "late.txt.", "late.txt ", "late./a"],
+)
+def test_another_name_that_windows_has_for_a_file_is_none(
+    root: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = scan(root)
+    monkeypatch.setattr("djserve.files.table.os.sep", "\\")
+    for each in ("late~all.txt", name):
+        (root / each).parent.mkdir(exist_ok=True)
+        (root / each).write_text("text")
+
+    assert table.find(b"/static/late~all.txt") is not None
+    assert table.find(b"/static/" + name.encode()) is None
+
+
 @pytest.mark.parametrize("name", ["css/site.css", "a b.txt"])
 def test_link_that_takes_a_files_place_is_not_followed_out(
     root: Path, name: str

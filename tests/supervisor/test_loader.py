@@ -56,6 +56,39 @@ def test_obstacle_to_a_fork_is_found(code: str, obstacle: str) -> None:
     assert find_obstacle_after(code) == obstacle
 
 
+# As on macOS with a Python before 3.13.
+WITHOUT_WAITID = "import os; vars(os).pop('waitid', None)"
+CHILD = (
+    "import subprocess, sys\n"
+    "child = subprocess.Popen([sys.executable, '-c', {!r}], stdin=subprocess.PIPE)"
+)
+
+
+@pytest.mark.parametrize("before", ["", WITHOUT_WAITID], ids=["waitid", "without"])
+def test_processes_that_the_application_has_started_are_an_obstacle(
+    before: str,
+) -> None:
+    # It reads until this process has ended.
+    runs = CHILD.format("import sys; sys.stdin.read()")
+    assert find_obstacle_after(f"{before}\n{runs}") == "it has started processes"
+    has_ended = f"{CHILD.format('')}\nchild.wait()"
+    assert find_obstacle_after(f"{before}\n{has_ended}") == ""
+    assert find_obstacle_after(before) == ""
+
+
+def test_child_that_has_ended_and_was_not_waited_for_is_no_obstacle() -> None:
+    # The pipe is at its end when the child has ended.
+    has_ended = (
+        f"{WITHOUT_WAITID}\n"
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', ''], stdout=subprocess.PIPE)\n"
+        "child.stdout.read()\n"
+        "stat = f'/proc/{child.pid}/stat'\n"
+        "while open(stat).read().rpartition(')')[2][1] != 'Z': pass"
+    )
+    assert find_obstacle_after(has_ended) == ""
+
+
 def test_loader_tells_that_it_has_the_application(
     start_loader: StartLoader, hear: Hear
 ) -> None:

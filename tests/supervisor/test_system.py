@@ -96,6 +96,18 @@ print(list(reap_others([process.pid])), process.wait())
     assert output == "[] 7\n"
 
 
+def test_system_without_waitid_reaps_none() -> None:
+    # As macOS with a Python before 3.13.
+    output = run("""
+process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+del os.waitid
+print(list(reap_others([])), process.wait())
+""")
+
+    assert output == "[] 7\n"
+
+
 def test_child_that_runs_is_left_alone() -> None:
     output = run("""
 process = subprocess.Popen(["sleep", "600"])

@@ -51,6 +51,7 @@ class Relay:
         self._waiting: dict[str, bytearray] = {}
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sock.setblocking(False)
+        _make_room(self._sock)
         self.name = b""
         self._file = ""
         try:
@@ -158,6 +159,14 @@ class Relay:
             return
         for server, data, client in _split(message):
             self._receive(server, data, client)
+
+
+def _make_room(sock: socket.socket) -> None:
+    """Let a socket take whole messages; macOS lets it have 2048 bytes by default."""
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        if sock.getsockopt(socket.SOL_SOCKET, option) < 2 * _MESSAGE_SIZE:
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, option, 2 * _MESSAGE_SIZE)
 
 
 def _split(message: bytes) -> Iterator[tuple[str, bytes, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import struct
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,9 @@ def open_datagram_socket(address: str, *, is_shared: bool = False) -> socket.soc
         if is_shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_SIZE)
+            # Linux gives what it allows; macOS refuses what is more (ENOBUFS).
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_SIZE)
         sock.setblocking(False)
         sock.bind((host, int(port)))
     except OSError as error:
@@ -171,7 +174,7 @@ def _ask_for_addresses(sock: socket.socket) -> tuple[int, int]:
     An answer from another address, which the kernel would choose, is not taken.
     """
     host = sock.getsockname()[0]
-    if host not in _WILDCARDS or SYSTEM != "linux":
+    if host not in _WILDCARDS or SYSTEM != "linux" or not hasattr(sock, "recvmsg"):
         return 0, 0
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
@@ -196,6 +199,8 @@ def find_run(datagrams: _Datagrams, start: int) -> int:
 
 
 def _can_join(sock: socket.socket) -> bool:
+    if not hasattr(sock, "sendmsg"):
+        return False
     try:
         sock.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, 0)
     except OSError:

@@ -61,6 +61,32 @@ def test_datagrams_come_with_their_addresses(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_whole_messages_have_room_where_the_system_gives_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(socket.socket):
+        """As macOS makes it: a datagram may have 2048 bytes by default."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+
+    monkeypatch.setattr("djserve.net.quic.relay.socket.socket", Small)
+    sent = [(SERVER, bytes([number]) * 1200, CLIENT) for number in range(40)]
+
+    async def talk() -> None:
+        one, other = Worker(tmp_path), Worker(tmp_path)
+        for each in sent:
+            assert one.relay.forward(other.relay.name, *each)
+        one.relay.flush()
+        await wait_until(lambda: len(other.received) == len(sent))
+        assert other.received == sent
+        for worker in (one, other):
+            worker.relay.close()
+
+    run(talk)
+
+
 def test_names_that_stand_for_no_other_worker(tmp_path: Path) -> None:
     async def talk() -> None:
         one, other = Worker(tmp_path), Worker(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+from typing import NoReturn
 
 import pytest
 
@@ -164,6 +165,30 @@ def test_what_has_no_room_is_lost() -> None:
     DatagramSocket(sock).send([(b"1", A), (b"12", A)])  # type: ignore[arg-type]
 
     assert sock.sent == []
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"])
+def test_system_without_sendmsg_sends_each_by_itself(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def miss(sock: object) -> NoReturn:
+        raise AttributeError("as on Windows")
+
+    for name in ("sendmsg", "recvmsg"):
+        monkeypatch.setattr(socket.socket, name, property(miss))
+    host = "::1" if address.startswith("[") else "127.0.0.1"
+    with (
+        open_datagram_socket(address) as sock,
+        open_datagram_socket(f"[{host}]:0" if ":" in host else f"{host}:0") as peer,
+    ):
+        server = DatagramSocket(sock)
+        peer.sendto(b"to it", (host, sock.getsockname()[1]))
+        sock.settimeout(120)
+        data, client = server.receive()
+        server.send([(b"12", client), (b"34", client)])
+
+        assert data == b"to it"
+        assert receive_all(peer, 2) == [b"12", b"34"]
 
 
 @pytest.mark.parametrize(

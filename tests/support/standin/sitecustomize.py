@@ -42,6 +42,7 @@ PRELOADED = [
     "concurrent.futures.thread",
     "ctypes",
     "email.message",
+    "faulthandler",
     "getpass",
     "glob",
     "http.client",
@@ -113,8 +114,10 @@ WINDOWS_MODULES = frozenset(
 WINDOWS = {
     "asyncio": """
         DefaultEventLoopPolicy FastChildWatcher MultiLoopChildWatcher PidfdChildWatcher
-        SafeChildWatcher ThreadedChildWatcher unix_events
+        SafeChildWatcher ThreadedChildWatcher open_unix_connection start_unix_server
+        unix_events
     """,
+    "faulthandler": "register unregister",
     "mmap": """
         MADV_DONTFORK MADV_DONTNEED MADV_NORMAL MADV_WILLNEED MAP_ANON MAP_ANONYMOUS
         MAP_POPULATE MAP_PRIVATE MAP_SHARED PROT_EXEC PROT_READ PROT_WRITE
@@ -138,10 +141,15 @@ WINDOWS = {
         sched_yield sendfile setegid seteuid setgid setgroups setpgid setpgrp
         setpriority setregid setresgid setresuid setreuid setsid setuid setxattr splice
         statvfs sync sysconf sysconf_names tcgetpgrp tcsetpgrp ttyname uname wait wait3
-        wait4 waitid writev get_blocking set_blocking
+        wait4 waitid writev get_blocking set_blocking EFD_CLOEXEC EFD_NONBLOCK
+        NGROUPS_MAX O_LARGEFILE PRIO_PROCESS RTLD_GLOBAL RTLD_LAZY RTLD_LOCAL RTLD_NOW
+        SEEK_DATA SEEK_HOLE ST_RDONLY WIFCONTINUED WSTOPSIG eventfd_read eventfd_write
+        major makedev minor sched_getscheduler sched_setscheduler spawnlp spawnlpe
+        spawnvp spawnvpe waitid_result
     """,
     "select": """
-        EPOLLERR EPOLLET EPOLLHUP EPOLLIN EPOLLOUT EPOLLPRI EPOLL_CLOEXEC PIPE_BUF
+        EPOLLERR EPOLLET EPOLLEXCLUSIVE EPOLLHUP EPOLLIN EPOLLONESHOT EPOLLOUT EPOLLPRI
+        EPOLLRDHUP EPOLL_CLOEXEC PIPE_BUF
         POLLERR POLLHUP POLLIN POLLNVAL POLLOUT POLLPRI POLLRDHUP epoll poll
     """,
     "selectors": "EpollSelector PollSelector",
@@ -160,7 +168,12 @@ WINDOWS = {
         SO_INCOMING_CPU SO_MARK SO_PASSCRED SO_PEERCRED SO_PRIORITY SO_PROTOCOL
         SO_REUSEPORT TCP_CONGESTION TCP_CORK TCP_DEFER_ACCEPT TCP_INFO TCP_LINGER2
         TCP_NOTSENT_LOWAT TCP_QUICKACK TCP_SYNCNT TCP_USER_TIMEOUT TCP_WINDOW_CLAMP
-        recv_fds send_fds sethostname
+        recv_fds send_fds sethostname EAI_ADDRFAMILY EAI_SYSTEM IPPROTO_MPTCP
+        IPV6_RECVPKTINFO IP_BIND_ADDRESS_NO_PORT IP_TRANSPARENT MSG_ERRQUEUE SO_PEERSEC
+    """,
+    "socketserver": """
+        ForkingMixIn ForkingTCPServer ForkingUDPServer ThreadingUnixDatagramServer
+        ThreadingUnixStreamServer UnixDatagramServer UnixStreamServer
     """,
     "time": """
         CLOCK_BOOTTIME CLOCK_MONOTONIC CLOCK_MONOTONIC_RAW CLOCK_PROCESS_CPUTIME_ID
@@ -219,6 +232,8 @@ def pose_as(system: str) -> None:
             sys.modules[name].__dict__.pop(one, None)
     if system == "windows":
         _become_windows(whole["os"])
+        _restrict_signals(whole["signal"])
+        _refuse_descriptors(whole)
         # Windows makes pairs too, of two TCP sockets.
         pair, family = socket.socketpair, whole["socket"].AF_UNIX
         for module in (socket, whole["socket"]):
@@ -315,6 +330,33 @@ def _become_windows(whole: ModuleType) -> None:
         _refuse_sockets(name, whole)
     _refuse_sockets("set_inheritable", whole)
     _hide_files(whole)
+
+
+def _restrict_signals(whole: ModuleType) -> None:
+    """Let only these be handled, as Windows does."""
+    names = "SIGABRT SIGBREAK SIGFPE SIGILL SIGINT SIGSEGV SIGTERM"
+    handled = {int(getattr(signal, name)) for name in names.split()}
+
+    def handle(number: int, action: Any) -> Any:
+        if int(number) not in handled:
+            raise ValueError("invalid signal value")
+        return whole.signal(number, action)
+
+    signal.signal = handle
+
+
+def _refuse_descriptors(whole: dict[str, ModuleType]) -> None:
+    """Let select() wait for sockets alone."""
+    select = sys.modules["select"]
+
+    def wait(*given: Any) -> Any:
+        for one in (each for group in given[:3] for each in group):
+            number = one if isinstance(one, int) else one.fileno()
+            if not stat.S_ISSOCK(whole["os"].fstat(number).st_mode):
+                raise OSError(10038, "It is not a socket")
+        return whole["select"].select(*given)
+
+    select.select = wait
 
 
 def _refuse_sockets(name: str, whole: ModuleType) -> None:
