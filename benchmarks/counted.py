@@ -98,6 +98,15 @@ def connections(port: int, count: int) -> None:
             exchange(peer, request("/"), b"world!")
 
 
+def last_requests(port: int, count: int) -> None:
+    """Make requests that each ask for the end of their connection, as wrk's do."""
+    for _ in range(count):
+        with connect(port) as peer:
+            exchange(peer, request("/", "Connection: close\r\n"), b"world!")
+            if peer.recv(1):
+                raise SystemExit("The server did not end the connection")
+
+
 def echo(port: int, count: int) -> None:
     mask = b"\x07\x07\x07\x07"
     text = b"Hello, world!"
@@ -152,6 +161,7 @@ KINDS: dict[str, Callable[[], tuple[Any, Client]]] = {
     "hello": lambda: (apps.hello, same_head),
     "hello_heads": lambda: (apps.hello, other_heads),
     "hello_connections": lambda: (apps.hello, connections),
+    "hello_closing": lambda: (apps.hello, last_requests),
     "http2_hello": lambda: (apps.hello, http2),
     "websocket_echo": lambda: (apps.echo, echo),
     "event": lambda: (stream, events),

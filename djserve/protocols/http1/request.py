@@ -127,7 +127,8 @@ class HeadReader:
     An object of httptools costs more than to read a head (benchmark: http1_new).
 
     ``last_fields`` are the field lines that were last judged to be plain, and
-    ``last_headers`` what they are: a new connection may begin with the same ones.
+    ``last_headers`` and ``last_keep_alive`` what they are and ask for: a new connection
+    may begin with the same ones.
     """
 
     __slots__ = (
@@ -141,6 +142,7 @@ class HeadReader:
         "keep_alive",
         "last_fields",
         "last_headers",
+        "last_keep_alive",
         "target",
     )
 
@@ -149,6 +151,7 @@ class HeadReader:
         self._parser: httptools.HttpRequestParser | None = None
         self.last_fields = b""
         self.last_headers: Headers = []
+        self.last_keep_alive = False
         self._reset()
 
     def read(self, block: bytes) -> bytes:
@@ -226,6 +229,7 @@ class HeadParser:
         "_seen_fields",
         "_seen_head",
         "_seen_headers",
+        "_seen_keep_alive",
         "keep_alive",
     )
 
@@ -240,6 +244,7 @@ class HeadParser:
         # http1_new).
         self._seen_fields = reader.last_fields
         self._seen_headers = reader.last_headers
+        self._seen_keep_alive = reader.last_keep_alive
         self._seen_head: RequestHead | None = None
         self.keep_alive = False
 
@@ -310,14 +315,14 @@ class HeadParser:
         head.field_lines = self._seen_fields
         self._seen_block = block
         self._seen_head = head
-        self.keep_alive = True
+        self.keep_alive = self._seen_keep_alive
         return head
 
     def _repeat(self) -> RequestHead:
         """Return the head that stands for all requests of these bytes."""
         head = self._seen_head
         assert head is not None
-        self.keep_alive = True
+        self.keep_alive = self._seen_keep_alive
         if head.repetition is None:
             # The headers of the first one are its application's.
             head = head.copy(self._seen_headers)
@@ -358,11 +363,12 @@ class HeadParser:
         if raw_path[:1] != b"/" or b"#" in target or not target.isascii():
             # llhttp has judged the characters of all others, as the grammar does.
             _apply_target_form(head, target)
-        elif is_plain and version == "1.1" and self.keep_alive:
+        elif is_plain and version == "1.1":
             self._seen_block = b""
             fields = head.field_lines = block[line_end + 2 :]
             self._seen_fields = reader.last_fields = fields
             self._seen_headers = reader.last_headers = headers.copy()
+            self._seen_keep_alive = reader.last_keep_alive = self.keep_alive
         return head
 
     def _apply_fields(self, head: RequestHead) -> bool:

@@ -85,6 +85,8 @@ _CONTENT_LENGTH = Field.CONTENT_LENGTH
 # Where the value begins in a line, which ends with CRLF.
 _LENGTH_START = len(b"content-length: ")
 
+_CLOSE_LINE = b"connection: close\r\n"
+
 # Above this, joining head and content costs more than a second write.
 _JOIN_LIMIT = 64 * 1024
 
@@ -285,7 +287,6 @@ class ResponseWriter:
         start, length, asks_close, own_fields = lines
         if (
             length == len(data) <= _JOIN_LIMIT
-            and keep_alive
             and not (more or asks_close or own_fields)
             and request.method != "HEAD"
             and request.http_version == "1.1"
@@ -293,6 +294,9 @@ class ResponseWriter:
             # Nothing is left to decide below, and most responses are of this kind
             # (benchmark: http1_hello).
             self.request = None
+            if not keep_alive:
+                self.must_close = True
+                start += _CLOSE_LINE
             self._write(b"".join((start, self._defaults.end, data)))
             return
         head = build_response_head(
@@ -302,7 +306,7 @@ class ResponseWriter:
             raise _too_much(len(data), head.remaining)
         if head.close or not keep_alive:
             self.must_close = True
-            head.data += b"connection: close\r\n"
+            head.data += _CLOSE_LINE
         elif request.http_version == "1.0":
             head.data += b"connection: keep-alive\r\n"
         content = _frame(head, data, more)

@@ -491,7 +491,13 @@ def result_of(parser: HeadParser, block: bytes) -> object:
 @pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize(
     "fields",
-    [(), (b"X: 1", b"X_Y: 2"), (b"Connection: keep-alive",)],
+    [
+        (),
+        (b"X: 1", b"X_Y: 2"),
+        (b"Connection: keep-alive",),
+        (b"Connection: close",),
+        (b"Connection: Keep-Alive, Close", b"X: 1"),
+    ],
 )
 def test_repeated_head_gives_what_a_first_one_gives(
     line: bytes, fields: tuple[bytes, ...]
@@ -528,11 +534,12 @@ def test_headers_that_an_application_may_change_are_not_those_of_the_next_head()
 @pytest.mark.parametrize(
     "fields", [(b"X: 1",), (b"X: 1", b"X_Y: 2"), (b"X: 12",), (b"Connection: close",)]
 )
+@pytest.mark.parametrize("last", [b"X: 1", b"Connection: close"])
 def test_first_head_of_a_connection_is_what_it_is_after_any_other(
-    line: bytes, fields: tuple[bytes, ...]
+    line: bytes, fields: tuple[bytes, ...], last: bytes
 ) -> None:
     shared, block = HeadReader(), build(*fields, line=line)
-    HeadParser(HTTPConfig(), shared).parse(build(b"X: 1"))
+    HeadParser(HTTPConfig(), shared).parse(build(last))
     given = HeadParser(HTTPConfig(), shared)
     alone = HeadParser(HTTPConfig(), HeadReader())
 
@@ -597,11 +604,22 @@ FAULTS = [
 ]
 
 
-@given(st.lists(st.sampled_from([*LINES, *FAULTS]), min_size=2, max_size=6))
-def test_shared_reader_mixes_nothing_of_two_connections(lines: list[bytes]) -> None:
+ENDS = [b"X: 1", b"Connection: close", b"Connection: keep-alive", b"Content-Length: 1"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*LINES, *FAULTS]), st.sampled_from(ENDS)),
+        min_size=2,
+        max_size=6,
+    )
+)
+def test_shared_reader_mixes_nothing_of_two_connections(
+    heads: list[tuple[bytes, bytes]],
+) -> None:
     shared = HeadReader()
-    for line in lines:
-        block = build(b"X: 1", line=line)
+    for line, field in heads:
+        block = build(field, line=line)
         alone = HeadParser(HTTPConfig(), HeadReader())
         assert result_of(HeadParser(HTTPConfig(), shared), block) == result_of(
             alone, block

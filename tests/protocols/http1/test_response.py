@@ -348,6 +348,21 @@ def test_whole_response_is_one_write(open_wire: type[Wire]) -> None:
     ]
 
 
+@pytest.mark.parametrize("headers", [[], length(3)])
+def test_last_response_of_a_connection_says_so_in_the_same_write(
+    open_wire: type[Wire], headers: Headers
+) -> None:
+    wire = open_wire(server_name="s")
+    last = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    stream_of(wire, last).send_response(200, headers, b"abc", more=False)
+
+    assert wire.transport.writes == [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n"
+        b"server: s\r\n\r\nabc"
+    ]
+    assert wire.is_closed()
+
+
 def test_large_content_is_not_copied_behind_its_head(open_wire: type[Wire]) -> None:
     wire = open_wire()
     content = b"x" * 100_000
