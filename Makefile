@@ -99,7 +99,7 @@ test-desktop: $(VENV)/.test
 unit: export PYTHONDONTWRITEBYTECODE=
 unit: export PYTHONPYCACHEPREFIX=$(abspath $(VENV))/bytecode
 unit: $(VENV)/.test
-	$(python) -m pytest $(parallel) -m 'not e2e' $(ARGS)
+	JOBS=$(JOBS) $(python) -m tests.unit $(ARGS)
 
 check: $(VENV)/.dev
 	$(bin)/ruff format --check

@@ -26,7 +26,7 @@ from django.conf import settings as django_settings
 from hypothesis import HealthCheck, settings
 
 from djserve.cpus import count_cpus
-from tests.support import isolation
+from tests.support import isolation, parts
 
 if TYPE_CHECKING:
     from djserve.instrumentation.board import Board
@@ -72,11 +72,8 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Answer ``-n auto``: two processes for each processor, or none for one file.
-
-    Each reads all tests first, so those that wait for nothing get one alone.
-    """
-    most = count_cpus() * (1 if config.option.markexpr == "not e2e" else 2)
+    """Answer ``-n auto``: two processes for each processor, or none for one file."""
+    most = 2 * count_cpus()
     files = {argument.partition("::")[0] for argument in config.args}
     if all(map(os.path.isfile, files)):
         return min(len(files), most) if len(files) > 1 else 0
@@ -89,6 +86,13 @@ def pytest_xdist_setupnodes(specs: list[Any]) -> None:
     if sys.flags.dev_mode:
         for spec in specs:
             spec.python = f"{sys.executable} -X dev"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what this process of ``make unit`` need not read."""
+    if config.option.markexpr != "not e2e" or collection_path.is_dir():
+        return None
+    return parts.is_left_out(collection_path) or None
 
 
 @pytest.hookimpl(trylast=True)
