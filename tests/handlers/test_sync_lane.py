@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core.signals import request_finished
 from django.http import (
     FileResponse,
@@ -68,6 +69,38 @@ def stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(parts())
 
 
+async def asked_from_threads() -> list[str]:
+    """Call synchronous code, which calls asynchronous code that does so again."""
+
+    def inner() -> str:
+        return async_to_sync(asked)("inner")
+
+    async def asked(name: str) -> str:
+        return await sync_to_async(str)(name)
+
+    calls = (asked("first"), sync_to_async(inner)(), asked("last"))
+    return list(await asyncio.gather(*calls))
+
+
+def run_by_hand(coroutine: Any) -> Any:
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        loop.close()
+
+
+def runs_a_loop(request: HttpRequest) -> StreamingHttpResponse:
+    run = run_by_hand if "by-hand" in request.GET else asyncio.run
+    made = run(asked_from_threads())
+
+    def parts() -> Iterator[str]:
+        yield ",".join(made)
+        yield "," + ",".join(run(asked_from_threads()))
+
+    return StreamingHttpResponse(parts())
+
+
 def file(request: HttpRequest) -> FileResponse:
     return FileResponse(Path(__file__).open("rb"))
 
@@ -95,6 +128,7 @@ urlpatterns = [
     path("", hello),
     path("waits/", waits),
     path("stream/", stream),
+    path("runs-a-loop/", runs_a_loop),
     path("file/", file),
     path("closes-slowly/", closes_slowly),
 ]
@@ -140,6 +174,16 @@ def test_request_is_one_job_of_one_thread(pool: ThreadPool) -> None:
 
     assert client.content == b"hello"
     assert len(jobs) == 1
+
+
+@pytest.mark.parametrize("query", [b"", b"by-hand"])
+def test_view_that_runs_a_loop_does_not_wait_for_itself(
+    query: bytes, pool: ThreadPool
+) -> None:
+    client = Conversation("/runs-a-loop/", query_string=query)
+    client.run(ASGIHandler(pool))
+
+    assert client.content == b"first,inner,last,first,inner,last"
 
 
 def test_view_of_a_client_that_left_runs_on_and_is_not_answered(

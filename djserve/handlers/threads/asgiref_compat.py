@@ -5,6 +5,7 @@
 | ``local._Storage``, ``local._rehome`` | values of a ``Local`` belong to one thread |
 | ``AsyncToSync.executors`` | which thread waits in ``async_to_sync`` for a task |
 | ``SyncToAsync.thread_handler`` | runs in the thread: agents replace it |
+| ``SyncToAsync.single_thread_executor`` | calls of a loop that a job itself runs |
 | ``SyncToAsync.threadlocal`` | the loop and the tasks of ``async_to_sync`` |
 | ``SyncToAsync.thread_sensitive_context`` | where thread-sensitive calls go |
 | ``SyncToAsync.context_to_thread_executor`` | the executor of such a context |
@@ -31,7 +32,7 @@ from asgiref import local
 from asgiref.current_thread_executor import CurrentThreadExecutor
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 
-from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.leases import Lease, current_worker
 from djserve.packages import require
 
 P = ParamSpec("P")
@@ -47,6 +48,7 @@ require(
     "asgiref",
     SyncToAsync,
     "context_to_thread_executor",
+    "single_thread_executor",
     "thread_handler",
     "thread_sensitive_context",
     "threadlocal",
@@ -150,12 +152,21 @@ def current_lease() -> Lease | None:
 
 
 class _ToLease(Executor):
-    """Passes the calls of each context on to that context's lease."""
+    """Passes the calls of each context on to that context's lease.
+
+    A job that runs a loop itself (``asyncio.run`` in a synchronous view) waits for
+    them in the lease's own thread, where they would wait for it: they go where they go
+    under WSGI.
+    """
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:
-        return _LEASE.get().submit(fn, *args, **kwargs)
+        lease = _LEASE.get()
+        worker = current_worker()
+        if worker is not None and worker.lease is lease:
+            return SyncToAsync.single_thread_executor.submit(fn, *args, **kwargs)
+        return lease.submit(fn, *args, **kwargs)
 
 
 _LEASE: ContextVar[Lease] = ContextVar("djserve.handlers.lease")

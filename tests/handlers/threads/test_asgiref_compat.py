@@ -26,6 +26,7 @@ import djserve.handlers.threads.hops
 UNDOCUMENTED = {
     "executors",
     "context_to_thread_executor",
+    "single_thread_executor",
     "thread_handler",
     "thread_sensitive_context",
     "threadlocal",
