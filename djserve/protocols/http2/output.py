@@ -149,9 +149,10 @@ class Scheduler:
     urgency; here none waits for ever:
 
     - A non-incremental stream goes first in its urgency until it is complete or has
-      had its long turn. From then on it lets all shorter ones by, and shares frame by
-      frame with others like it. Small responses fit in one turn: they are sent whole,
-      in order, and at once, however many downloads run at the same time.
+      had its long turn. From then on it lets all shorter ones by, and shares with
+      others like it: each has a turn of the loop, or what is left of one. Small
+      responses fit in one turn: they are sent whole, in order, and at once, however
+      many downloads run at the same time.
     - An incremental stream's turn is one frame.
     - Every few turns the next lower level (a later urgency, or the long ones of the
       same) with anything to send gets one.
@@ -174,14 +175,20 @@ class Scheduler:
             len(self._queues[levels.bit_length() - 1]) == 1
         )
 
-    def goes_first(self, stream: Sender) -> bool:
-        """Return whether all that a stream has queued goes before that of others."""
-        levels = self.levels
-        return (
-            not levels & (levels - 1)
-            and not stream.priority.incremental
-            and stream.sent_size + stream.queue.size <= LONG_TURN
-        )
+    def share_of(self, stream: Sender, left: int, frame_size: int) -> int:
+        """Return how much a stream may send of the ``left`` bytes of a turn.
+
+        Several frames if no other stream waits for the end of one: if it is alone, or
+        among others that are not incremental either (benchmark: static_files).
+        """
+        run = left + -left % _FRAME_SIZE
+        if self.has_one:
+            return run
+        if self.levels & (self.levels - 1) or stream.priority.incremental:
+            return frame_size
+        if stream.sent_size >= LONG_TURN:
+            return run
+        return min(run, LONG_TURN - stream.sent_size)
 
     def add(self, stream: Sender) -> None:
         """Put a stream last of its level; nothing happens if it is queued."""
@@ -376,10 +383,7 @@ class Output:
             window = min(
                 h2.outbound_flow_control_window,
                 stream.outbound_flow_control_window,
-                # No other stream waits for the end of a frame: several go at once.
-                self._turn_left + -self._turn_left % _FRAME_SIZE
-                if scheduler.has_one or scheduler.goes_first(stream)
-                else h2.max_outbound_frame_size,
+                scheduler.share_of(stream, self._turn_left, h2.max_outbound_frame_size),
             )
             if window > 0:
                 self._turn_left -= self._send_content(stream, window)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import pytest
@@ -363,9 +364,24 @@ def test_short_response_passes_all_long_ones(wire: Wire) -> None:
     assert order(wire).index(7) <= 1
 
 
-def test_long_responses_share_frame_by_frame(wire: Wire) -> None:
-    respond(wire, 3, b"", 4 * LONG_TURN)
-    respond(wire, 5, b"", 4 * LONG_TURN)
+def test_long_responses_share_turn_by_turn(open_wire: type[Wire]) -> None:
+    wire = open_wire(client_settings=open_wire.setting(4, 2**30))
+    for stream_id in (1, 3):
+        wire.feed(wire.headers(stream_id))
+        wire.requests[-1].answer(b"x" * (4 * LONG_TURN))
+    wire.feed(wire.window(0, 2**20))
+    wire.turn()
+    runs = [len(list(run)) for _, run in groupby(order(wire))]
+
+    # The peer takes all that is sent: nothing else waits for its end.
+    assert wire.responses[1].content == wire.responses[3].content
+    assert max(runs) <= LONG_TURN // FRAME_SIZE + 1
+    assert len(runs) < sum(runs) // 3
+
+
+def test_incremental_downloads_share_frame_by_frame(wire: Wire) -> None:
+    respond(wire, 3, b"i", 4 * LONG_TURN)
+    respond(wire, 5, b"i", 4 * LONG_TURN)
     wire.feed(wire.window(0, 3 * LONG_TURN)).log.clear()
     wire.feed(wire.window(0, 6 * FRAME_SIZE))
 
