@@ -15,6 +15,12 @@ waits in memory for its client, and after each the other connections have their 
 # duplicate of the descriptor, because the client may go in the meantime and the
 # descriptor's number may then belong to another file.
 #
+# A long file goes to a cleartext HTTP/1.1 socket without being read at all, if the
+# kernel has the next piece in its cache and can say so (``sendfile``): less than half
+# of the CPU time of 5 MiB (benchmark: static_files). When the socket is full a short
+# piece is read and written, for the transport to tell when it takes more. The last one
+# is written as well, and with it the response ends.
+#
 # One piece a turn. After each the loop serves others, and the peer is asked whether it
 # takes more (``is_writable``): a slow client has one piece in memory and an open file,
 # not the file. The number of responses in one turn is limited as well (``take_turn``):
@@ -37,6 +43,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from djserve.files.answers import answer
+from djserve.files.sendfile import DirectSender, is_cached
 from djserve.files.table import CACHED_FILE_SIZE, is_current_at
 from djserve.instrumentation.notes import RESPONSE
 from djserve.system import READ, read_at
@@ -54,11 +61,15 @@ logger = logging.getLogger("djserve.error")
 PIECE_SIZE = 256 * 1024
 """Bytes that are read, and written, in one turn of the loop."""
 
+SHORT_SIZE = 80 * 1024
+"""Bytes of a piece that waits for a full socket; more than a transport's buffer."""
+
 AT_ONCE_LIMIT = 32
 """Responses in one turn of the loop: a peer that sends many requests ahead would leave
 none to others."""
 
 _NOWAIT = getattr(os, "RWF_NOWAIT", None) if hasattr(os, "preadv") else None
+_HAS_SENDFILE = hasattr(os, "sendfile")
 
 
 class Source(Protocol):
@@ -87,6 +98,13 @@ class FileService:
         self.table = table
         self.loop = loop
         self.open_files = 0
+        self.room = memoryview(bytearray(PIECE_SIZE))
+        """What pieces are read into, before they are copied to bytes of their size.
+
+        A new buffer for each piece would be filled with zeros first, and two blocks of
+        this size make the allocator give memory back to the system after each piece,
+        and fault it in again (5 MiB: 1,900 faults, benchmark: static_files).
+        """
         self._open_limit = float("inf") if open_limit is None else open_limit
         self._at_once = 0
 
@@ -118,11 +136,13 @@ class FileExchange:
         "_answer",
         "_began",
         "_descriptor",
+        "_direct",
         "_file",
         "_finish",
         "_has_ended",
         "_head",
         "_is_reading",
+        "_may_go_directly",
         "_method",
         "_position",
         "_sent",
@@ -151,6 +171,8 @@ class FileExchange:
         self._began = perf_counter() if finish is not None else 0.0
         self._answer: Answer | None = None
         self._descriptor = -1
+        self._direct: DirectSender | None = None
+        self._may_go_directly = _HAS_SENDFILE
         self._position = 0
         self._sent = 0
         self._is_reading = False
@@ -314,8 +336,14 @@ class FileExchange:
         if self._descriptor < 0 and not self._open_again():
             return
         assert self._answer is not None
-        size = min(PIECE_SIZE, self._answer.part.stop - self._position)
-        data = _read_cached(self._descriptor, size, self._position)
+        left = self._answer.part.stop - self._position
+        size = min(PIECE_SIZE, left)
+        if left > PIECE_SIZE and self._goes_directly():
+            if self._send_directly():
+                return
+            size = SHORT_SIZE
+        room = self._service.room[:size]
+        data = _read_cached(self._descriptor, room, self._position)
         if data is not None:
             self._send_piece(data)
             return
@@ -338,6 +366,39 @@ class FileExchange:
             self._break_off(error.strerror)
             return
         self._send_piece(data)
+
+    def _goes_directly(self) -> bool:
+        """Return whether the next piece may go to the socket unread."""
+        if not (self._sent and self._may_go_directly):
+            return False
+        if not is_cached(self._descriptor, self._position, PIECE_SIZE):
+            return False
+        if self._direct is None:
+            # HTTP/1.1 alone has one: what is sent there is the content itself.
+            find = getattr(self._stream, "find_direct_socket", None)
+            sock = None if find is None else find()
+            if sock is not None:
+                # Without a descriptor to spare, the file is read.
+                with suppress(OSError):
+                    self._direct = DirectSender(sock.fileno())
+                    self._service.open_files += 1
+            self._may_go_directly = self._direct is not None
+        return self._may_go_directly
+
+    def _send_directly(self) -> bool:
+        """Send a piece to the socket; return whether it took any of it."""
+        stream: Any = self._stream
+        assert self._direct is not None
+        if stream.get_write_buffer_size():
+            return False
+        count = self._direct.send(self._descriptor, self._position, PIECE_SIZE)
+        if not count:
+            return False
+        stream.skip_content(count)
+        self._position += count
+        self._sent += count
+        self._service.loop.call_soon(self._send_on)
+        return True
 
     def _was_read(self, future: asyncio.Future[bytes]) -> None:
         self._is_reading = False
@@ -392,18 +453,21 @@ class FileExchange:
             os.close(self._descriptor)
             self._descriptor = -1
             self._service.open_files -= 1
+        if self._direct is not None:
+            self._direct.close()
+            self._direct = None
+            self._service.open_files -= 1
 
 
-def _read_cached(descriptor: int, size: int, position: int) -> bytes | None:
+def _read_cached(descriptor: int, room: memoryview, position: int) -> bytes | None:
     """Return what the page cache has there; None if a disk has to be asked."""
     if _NOWAIT is None:
         return None
-    buffer: Any = bytearray(size)
     with suppress(OSError):
-        count = os.preadv(descriptor, [buffer], position, _NOWAIT)
+        count = os.preadv(descriptor, [room], position, _NOWAIT)
         # Nothing may be the end of the file as well, which the thread will find.
         if count:
-            return bytes(buffer) if count == size else bytes(buffer[:count])
+            return bytes(room[:count])
     return None
 
 

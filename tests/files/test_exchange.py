@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
+import itertools
 import os
+import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 
 from djserve.files import FileTable, Folder
 from djserve.files import exchange as module
+from djserve.interfaces import RequestHead
 from djserve.server import factory
 from djserve.testing.transport import MemoryTransport
 from tests.server.sites import Site, on_loop
@@ -349,3 +353,119 @@ async def test_file_that_was_replaced_while_it_was_closed_is_broken_off(
     transports[1].lose()
     await settle()
     assert open_descriptors() <= before
+
+
+class DirectStream(asyncio.Protocol):
+    """A response on a real socket, whose content is sent as it stands.
+
+    ``directly`` counts what was not given to the transport.
+    """
+
+    exchange: module.FileExchange | None = None
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.is_writable = True
+        self.directly = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def pause_writing(self) -> None:
+        self.is_writable = False
+
+    def resume_writing(self) -> None:
+        self.is_writable = True
+        assert self.exchange is not None
+        self.exchange.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.exchange is not None and self.exchange.is_running:
+            self.exchange.connection_lost(exc)
+
+    def find_direct_socket(self) -> Any:
+        return self.transport.get_extra_info("socket")
+
+    def get_write_buffer_size(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def skip_content(self, size: int) -> None:
+        self.directly += size
+
+    def send_response(self, status: int, fields: Any, data: bytes, more: bool) -> None:
+        self.send_data(data, more)
+
+    def send_data(self, data: bytes, more: bool) -> None:
+        self.transport.write(data)
+        if not more:
+            self.transport.close()
+
+
+async def send_over_a_socket(
+    root: Path, read: Callable[[asyncio.StreamReader], Coroutine[Any, Any, bytes]]
+) -> tuple[bytes, int]:
+    """Return what a client reads of the long file, and what went to it directly."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    table = FileTable([Folder(prefixes=("/f/",), path=str(root))])
+    file = table.find(b"/f/big.bin")
+    assert file is not None
+    head = RequestHead("GET", b"/f/big.bin", b"", [], "1.1")
+    _, stream = await loop.create_connection(DirectStream, sock=ours)
+    sent: Any = stream
+    service = module.FileService(table, loop)
+    exchange = stream.exchange = module.FileExchange(service, file, head, sent)
+    exchange.start()
+    reader, writer = await asyncio.open_connection(sock=theirs)
+    data = await read(reader)
+    writer.close()
+    await wait_until(lambda: not exchange.is_running)
+    assert service.open_files == 0
+    return data, stream.directly
+
+
+@pytest.mark.parametrize(
+    "cached", [[True], [False], [True, False], [True, True, False]]
+)
+@in_real_time
+async def test_long_file_goes_to_the_socket_unread_if_it_is_cached(
+    root: Path, monkeypatch: pytest.MonkeyPatch, cached: list[bool]
+) -> None:
+    turns = itertools.cycle(cached)
+    monkeypatch.setattr(module, "is_cached", lambda *_: next(turns))
+    before = open_descriptors()
+    data, directly = await send_over_a_socket(root, lambda reader: reader.read())
+
+    assert data == (root / "big.bin").read_bytes()
+    assert (directly > 0) is (True in cached)
+    await settle()
+    assert open_descriptors() <= before
+
+
+@in_real_time
+async def test_client_that_goes_while_its_socket_is_full_leaves_no_descriptor(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "is_cached", lambda *_: True)
+    before = open_descriptors()
+    data, directly = await send_over_a_socket(root, lambda reader: reader.read(9))
+
+    assert len(data) == 9
+    assert directly < SIZE
+    await settle()
+    assert open_descriptors() <= before
+
+
+@in_real_time
+async def test_without_a_descriptor_for_the_socket_the_file_is_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(module, "is_cached", lambda *_: True)
+    monkeypatch.setattr(module, "DirectSender", refuse)
+    data, directly = await send_over_a_socket(root, lambda reader: reader.read())
+
+    assert data == (root / "big.bin").read_bytes()
+    assert directly == 0

@@ -303,6 +303,21 @@ class HTTP1Connection:
         if not more:
             self._response_ended()
 
+    def find_direct_socket(self) -> Any:
+        """Return the socket, if what is written to it is content, as it stands.
+
+        None with TLS, and for a transport that the loop has not made. Write to it only
+        while ``get_write_buffer_size`` is 0, and pass the size to ``skip_content``.
+        """
+        find = getattr(self._transport, "get_extra_info", None)
+        if find is None or find("sslcontext") is not None:
+            return None
+        return find("socket") if self._writer.sends_length else None
+
+    def skip_content(self, size: int) -> None:
+        """Take content of this size for sent."""
+        self._writer.skip_content(size)
+
     def send_trailers(self, headers: Headers) -> None:
         """End the response with a trailer section."""
         self._writer.send_trailers(headers)

@@ -352,6 +352,19 @@ class ResponseWriter:
         if content:
             self._write(content)
 
+    @property
+    def sends_length(self) -> bool:
+        """Whether the content is sent as it is, until its promised length."""
+        head = self._response
+        return head is not None and head.framing is _LENGTH and not head.waiting
+
+    def skip_content(self, size: int) -> None:
+        """Count a part of the content that was sent past this writer."""
+        head = self._response
+        assert head is not None
+        _check_room(head, size, more=True)
+        head.remaining -= size
+
     def send_waiting(self) -> None:
         """Send the parts that wait for the turn's end."""
         head = self._response

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djserve.errors import ProtocolError
+from djserve.errors import ApplicationError, ProtocolError
 from djserve.interfaces import RequestHead
 from djserve.protocols.http1.connection import HTTP2_PREFACE, PIPELINE_LIMIT
 from djserve.protocols.limits import DISCARD_LIMIT
@@ -47,6 +47,46 @@ def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
 
 def echo(request: Request) -> None:
     request.answer(request.target + b":" + request.content)
+
+
+# Content that is sent past the connection.
+
+
+@pytest.mark.parametrize(
+    ("sslcontext", "fields", "is_direct"),
+    [
+        (None, [(b"content-length", b"10")], True),
+        (object(), [(b"content-length", b"10")], False),
+        (None, [], False),
+    ],
+    ids=["cleartext", "tls", "chunked"],
+)
+def test_socket_is_given_for_content_that_stands_for_itself(
+    open_wire: type[Wire], sslcontext: object, fields: Any, is_direct: bool
+) -> None:
+    wire = open_wire().feed(GET)
+    stream: Any = wire.connection
+    extra = {"socket": "the socket", "sslcontext": sslcontext}
+    assert stream.find_direct_socket() is None
+
+    wire.transport.get_extra_info = extra.get  # type: ignore[attr-defined]
+    assert stream.find_direct_socket() is None
+    stream.send_response(200, fields, b"abc", more=True)
+    assert stream.find_direct_socket() == ("the socket" if is_direct else None)
+
+
+def test_content_that_was_sent_directly_counts(open_wire: type[Wire]) -> None:
+    wire = open_wire().feed(GET)
+    stream: Any = wire.connection
+    stream.send_response(200, [(b"content-length", b"10")], b"abc", more=True)
+    with pytest.raises(ApplicationError, match="leaves room for 7"):
+        stream.skip_content(8)
+    stream.skip_content(5)
+    stream.send_data(b"xy", more=False)
+
+    assert wire.take().endswith(b"\r\n\r\nabcxy")
+    wire.feed(GET)
+    assert len(wire.requests) == 2
 
 
 # Keep-alive and pipelining.
