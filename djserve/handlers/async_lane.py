@@ -13,6 +13,7 @@ from django.http import FileResponse, HttpRequest, HttpResponseBase
 from django.urls import set_script_prefix
 
 from djserve.handlers.body import set_content_length
+from djserve.handlers.cursors import end_forgotten_transactions
 from djserve.handlers.request_context import DjangoHandler, RequestContext
 from djserve.handlers.responses import plan_file, send_content, start_message
 from djserve.handlers.routing import attach_route, script_prefix
@@ -86,9 +87,20 @@ async def _end(
     """Close the response; send the signal for it, if there is none."""
     response = answer.response
     forget_ended_threads()
+    hops = context.hops
     if response is None:
         await signals.request_finished.asend(sender=type(handler))
-    elif not context.hops.was_used and closes_plainly(request, response):
+        if hops.was_used and isinstance(hops, LeasedHops):
+            await hops.run(end_forgotten_transactions)
+    elif not hops.was_used and closes_plainly(request, response):
         response.close()
+    elif isinstance(hops, LeasedHops):
+        await hops.run(_close, response)
     else:
-        await context.hops.run(response.close)
+        await hops.run(response.close)
+
+
+def _close(response: HttpResponseBase) -> None:
+    """Close a response in its request's own thread."""
+    response.close()
+    end_forgotten_transactions()

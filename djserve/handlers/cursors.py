@@ -7,14 +7,17 @@ or while it is inside a transaction.
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-from django.db import close_old_connections, connections
+from django.db import Error, close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+
+logger = logging.getLogger("djserve.handlers")
 
 _CURSORS = "_djserve_cursors"
 """The attribute of a connection that holds its ``OpenCursors``."""
@@ -94,8 +97,48 @@ def reset_debugging() -> None:
             connection.queries_log.clear()
 
 
+def end_forgotten_transactions() -> None:
+    """Roll back in this thread what a request has begun and never ended.
+
+    Called when the request is over. Django closes such a connection and waits for the
+    end of the block before it makes another; that never comes, and every later request
+    of this thread that asks the database would fail.
+    """
+    for connection in _here.__dict__.get("connections", ()):
+        if connection.in_atomic_block and not connection.allow_thread_sharing:
+            logger.error(
+                "A request has left a transaction of the database %r open; it is "
+                "rolled back",
+                connection.alias,
+            )
+            _abandon_transaction(connection)
+
+
+def _abandon_transaction(connection: Any) -> None:
+    was_closed = connection.closed_in_transaction
+    connection.in_atomic_block = connection.needs_rollback = False
+    connection.closed_in_transaction = False
+    connection.savepoint_ids.clear()
+    connection.atomic_blocks.clear()
+    connection.run_on_commit.clear()
+    if was_closed:
+        # Django has, and waits for the end of the block to make another.
+        connection.connection = None
+        return
+    try:
+        connection.rollback()
+    except Error:
+        logger.debug("A connection could not be rolled back", exc_info=True)
+    finally:
+        connection.close()
+    if connection.connection is not None:
+        # A database of SQLite in memory is never closed.
+        connection.set_autocommit(connection.settings_dict["AUTOCOMMIT"])
+
+
 def tidy_connections() -> None:
     """Leave this thread's connections as the next one expects them."""
+    end_forgotten_transactions()
     close_old_connections()
     reset_debugging()
 

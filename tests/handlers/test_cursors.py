@@ -13,7 +13,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.testing import WebsocketCommunicator
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections, transaction
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
 
@@ -169,6 +169,44 @@ async def leave_rows(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(first_row_of_many())
 
 
+def forget_to_end() -> None:
+    transaction.atomic(using=ALIAS).__enter__()
+    ContentType.objects.using(ALIAS).create(model="never committed")
+
+
+def forgets(request: HttpRequest) -> HttpResponse:
+    forget_to_end()
+    return HttpResponse()
+
+
+async def forgets_async(request: HttpRequest) -> HttpResponse:
+    await sync_to_async(forget_to_end)()
+    return HttpResponse()
+
+
+def forgets_in_stream(request: HttpRequest) -> StreamingHttpResponse:
+    def parts() -> Iterator[str]:
+        forget_to_end()
+        yield "forgotten"
+
+    return StreamingHttpResponse(parts())
+
+
+def count_rows() -> str:
+    with transaction.atomic(using=ALIAS):
+        label = str(all_rows().count())
+        ContentType.objects.using(ALIAS).create(app_label=label, model="committed")
+    return f"{connections[ALIAS].in_atomic_block} {all_rows().count()}"
+
+
+def count(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(count_rows())
+
+
+async def count_async(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(await sync_to_async(count_rows)())
+
+
 VIEWS: dict[str, Any] = {
     "async": stream_async,
     "after-query": stream_after_query,
@@ -178,6 +216,11 @@ urlpatterns = [
     *(path(f"{name}/<str:source>/", view) for name, view in VIEWS.items()),
     path("events/", events),
     path("leave-rows/", leave_rows),
+    path("forgets/", forgets),
+    path("forgets-async/", forgets_async),
+    path("forgets-in-stream/", forgets_in_stream),
+    path("count/", count),
+    path("count-async/", count_async),
 ]
 
 
@@ -294,6 +337,36 @@ def test_client_that_leaves_frees_the_thread(
         await wait_until(lambda: not pool.stats().parked)
 
     asyncio.run(main())
+
+
+@AGES
+@pytest.mark.parametrize("url", ["/forgets/", "/forgets-async/", "/forgets-in-stream/"])
+def test_transaction_that_a_request_leaves_open_is_no_other_requests(
+    url: str,
+    application: ASGIHandler,
+    database: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def ask(url: str) -> str:
+        parts: list[bytes] = []
+        await get(application, url, parts)
+        return b"".join(parts).decode()
+
+    async def main() -> list[str]:
+        await ask(url)
+        return [await ask("/count/"), await ask("/count-async/")]
+
+    try:
+        counts = asyncio.run(main())
+    finally:
+        rows: Any = ContentType.objects.using(ALIAS).filter(model="committed")
+        # Without the tables that refer to this one, which are not there.
+        rows._raw_delete(ALIAS)
+
+    assert counts == [f"False {ROWS + 1}", f"False {ROWS + 2}"]
+    assert [
+        record.args for record in caplog.records if record.name == "djserve.handlers"
+    ] == [(ALIAS,)]
 
 
 class Export(AsyncWebsocketConsumer):
