@@ -35,6 +35,9 @@ DIFFERENCES = {
     "a link out of the folder": (404, 200),
 }
 
+# What nginx 1.22 does, and 1.30 no longer.
+OF_OLD_RELEASES = {"gzip with bytes=0-9"}
+
 
 @pytest.fixture(scope="module")
 def clients(
@@ -53,6 +56,8 @@ def test_answer_is_nginxs(clients: tuple[Client, Client], request_: Request) -> 
 
     assert SECRET not in ours.content
     expected = DIFFERENCES.get(request_.name)
+    if request_.name in OF_OLD_RELEASES and theirs.status == ours.status:
+        expected = None
     if expected is None:
         assert ours == theirs
     else:
@@ -64,4 +69,4 @@ def test_every_difference_is_a_request() -> None:
     names = [each.name for each in REQUESTS]
 
     assert len(names) == len(set(names)) >= 40
-    assert set(DIFFERENCES) <= set(names)
+    assert OF_OLD_RELEASES <= set(DIFFERENCES) <= set(names)
