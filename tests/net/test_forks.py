@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,10 @@ OPEN = 11
 
 def run_in_child(look: Callable[[], int]) -> int:
     """Return the exit code of a fork that calls ``look``."""
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # Python 3.15 counts the thread by which pytest's faulthandler_timeout waits.
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded")
+        pid = os.fork()
     if pid == 0:
         code = 99
         try:
