@@ -215,7 +215,10 @@ def test_process_that_the_application_forks_runs_twisted_s_own_reactor(
     running: str,
 ) -> None:
     succeed(f"""{running}
-import os
+import os, warnings
+
+# Python 3.15 warns that this process has threads, as a server's has.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded")
 
 def fork():
     number = os.fork()

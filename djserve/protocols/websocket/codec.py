@@ -20,6 +20,7 @@ from djserve.packages import require, require_calls
 from djserve.postponed import postponed
 
 with postponed("OpenSSL", "OpenSSL.SSL", "click", "hyperlink"):
+    from autobahn.websocket import protocol
     from autobahn.websocket.compress_deflate import PerMessageDeflate
     from autobahn.websocket.protocol import WebSocketServerProtocol
 
@@ -78,6 +79,9 @@ _MEMORY_LEVEL = 5
 # Parsers between two frames hold nothing of a connection, so a few serve all.
 _SPARE_PARSERS_LIMIT = 16
 _spare_parsers: list[Parser] = []
+
+# What Autobahn's module names, for itself alone.
+_names: dict[str, Any] = vars(protocol)
 
 
 # RFC 7692 section 7.2.2: what a sender leaves out at each message's end.
@@ -225,7 +229,14 @@ class Parser(WebSocketServerProtocol):
 
     def __init__(self) -> None:
         # Not the base's, which makes futures by txaio and so needs a framework chosen.
-        self._connectionMade()
+        # It names itself for a line of its log, in colours: for these it would import
+        # click, at the first Close frame and while all other clients wait.
+        colour = _names.get("hltype", str)
+        _names["hltype"] = str
+        try:
+            self._connectionMade()
+        finally:
+            _names["hltype"] = colour
         # As its succeedHandshake() leaves it.
         self.state = self.STATE_OPEN
         self.inside_message = False

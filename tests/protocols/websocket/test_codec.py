@@ -226,3 +226,20 @@ def test_codec_leaves_reactor_and_txaio_alone() -> None:
     )
 
     assert result.stdout == "ab\n"
+
+
+@pytest.mark.e2e
+def test_first_close_frame_imports_nothing_for_the_colours_of_a_log() -> None:
+    # 33 ms, in which no other client of the process was served.
+    code = (
+        "import sys\n"
+        "from djserve.protocols.websocket.codec import Parser\n"
+        "from autobahn.websocket import protocol\n"
+        "colour = protocol.hltype\n"
+        "Parser()\n"
+        "print('click.core' in sys.modules, protocol.hltype is colour)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.split() == ["False", "True"], done.stderr
