@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from djserve.collector import collect_seldom
 from djserve.conf.process import become_worker
 from djserve.errors import ConfigError
 from djserve.server.first_signals import hold
@@ -36,6 +37,7 @@ def act_early() -> None:
 
         is_reloaded = os.environ.get(DJANGO_AUTORELOAD_ENV) == "true"
         if is_reloaded or "--noreload" in arguments:
+            collect_seldom()
             become_worker()
 
 
@@ -65,6 +67,7 @@ def _control(arguments: list[str]) -> None:
 def _serve(arguments: list[str]) -> None:
     """Become the supervisor, if one is needed."""
     hold()
+    collect_seldom()
     try:
         from djserve.management.commands.runasgi import Command
     except ConfigError as error:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from djserve.asgi.application import takes_websockets
 from djserve.asgi.origin import OriginPolicy, create_policy
+from djserve.collector import collect_as_usual
 from djserve.conf.loader import are_settings_loaded, read_host_settings
 from djserve.errors import ConfigError
 from djserve.instrumentation.access_log import open_access_log
@@ -201,6 +202,7 @@ def serve_application(
 
     Raises ConfigError if the access log cannot be opened, or traces be made.
     """
+    collect_as_usual()
     redirect_twisted_log()
     raise_descriptor_limit()
     with (

@@ -47,6 +47,11 @@ if TYPE_CHECKING:
     from djserve.conf.schema import ServerConfig
 
 
+# The parser that ``become_role`` has made, which is the whole command's as well: it has
+# more than a hundred options. By the command and its two names.
+_early_parsers: dict[tuple[type, str, str], CommandParser] = {}
+
+
 class Command(BaseCommand):
     """Serve the project's ASGI application until SIGTERM or SIGINT."""
 
@@ -73,6 +78,16 @@ class Command(BaseCommand):
         add_arguments(parser)
         shorten_help(parser, "--skip-checks", "--dev-https", "--settings")
         suggest_flags(parser)
+
+    def create_parser(
+        self, prog_name: str, subcommand: str, **kwargs: Any
+    ) -> CommandParser:
+        """Return a parser of the command line; ``become_role``'s, the first time."""
+        early = _early_parsers.pop((type(self), prog_name, subcommand), None)
+        if early is None or kwargs:
+            return super().create_parser(prog_name, subcommand, **kwargs)
+        early.called_from_command_line = self._called_from_command_line  # type: ignore[attr-defined]
+        return early
 
     def get_version(self) -> str:
         return djserve.__version__
@@ -113,6 +128,7 @@ class Command(BaseCommand):
                 become_supervisor(self._read_config(options))
         except (CommandError, ConfigError):
             return
+        _early_parsers[type(self), arguments[0], arguments[1]] = parser
         become_worker()
         atexit.register(_end_unserved)
 

@@ -25,6 +25,7 @@ from django.utils.autoreload import autoreload_started
 
 import djserve
 from djserve import handlers
+from djserve.collector import collect_as_usual
 from djserve.conf.catalogue import settings_by_key
 from djserve.conf.options import add_arguments, mapping_from_namespace
 from djserve.conf.suggestions import suggest_flags
@@ -203,8 +204,10 @@ class Command(find_next_command()):  # type: ignore[misc]
     def get_handler(self, *args: Any, **options: Any) -> Any:
         """Return the application that is served, static files in front of it."""
         if not options["use_asgi"]:
+            collect_as_usual()
             return super().get_handler(*args, **options)
         application = self._load_application()
+        collect_as_usual()
         # Without the app there are no such options.
         wants_static = options.get("use_static_handler", False)
         if wants_static and (settings.DEBUG or options["insecure_serving"]):

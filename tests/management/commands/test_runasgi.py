@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable
 from io import StringIO
 from typing import Any
@@ -206,6 +207,29 @@ def test_project_that_cannot_be_loaded_is_told(
         run()
 
     assert caught.value.returncode == ExitCode.CONFIG_WRONG
+
+
+def test_parser_of_the_early_look_is_the_commands_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runasgi, "become_worker", lambda: None)
+    monkeypatch.setattr(atexit, "register", lambda function: None)
+    words = ["manage.py", "runasgi", "--bind", "127.0.0.1:1", "--threads", "2"]
+    runasgi.Command().become_role(words)
+    [made] = runasgi._early_parsers.values()
+
+    class Derived(runasgi.Command):
+        """A project's own command, with options of its own."""
+
+    command = runasgi.Command()
+    command._called_from_command_line = True  # type: ignore[attr-defined]
+    assert Derived().create_parser(*words[:2]) is not made
+    assert command.create_parser(*words[:2]) is made
+    again = command.create_parser(*words[:2])
+
+    assert again is not made
+    assert vars(made.parse_args(words[2:])) == vars(again.parse_args(words[2:]))
+    assert made.called_from_command_line
 
 
 def test_version_is_that_of_djserve() -> None:
