@@ -19,6 +19,7 @@ from django.http import HttpRequest, HttpResponseBase
 
 from djserve.handlers.cursors import reset_debugging
 from djserve.handlers.patches import is_original_method
+from djserve.handlers.threads.hops import forget_closed_loop
 
 _KNOWN_AT_START = {id(reset_queries), id(close_old_connections)}
 _KNOWN_AT_END = {id(close_caches), id(close_old_connections), id(reset_urlconf)}
@@ -46,6 +47,7 @@ def starts_plainly() -> bool:
 
 def prepare_thread() -> None:
     """Do in a thread what Django's receivers of ``request_started`` do there."""
+    forget_closed_loop()
     reset_debugging()
     reset_queries()
     close_old_connections()

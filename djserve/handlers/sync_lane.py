@@ -58,7 +58,12 @@ from djserve.handlers.routing import (
     script_prefix,
 )
 from djserve.handlers.signals import closes_as_django
-from djserve.handlers.threads.hops import Call, Hops, LeasedHops
+from djserve.handlers.threads.hops import (
+    Call,
+    Hops,
+    LeasedHops,
+    forget_closed_loop,
+)
 from djserve.handlers.twins import standing_in
 
 if TYPE_CHECKING:
@@ -219,6 +224,7 @@ class LeasedWork(Work):
         """Make the response; close it, if it is not streamed."""
         # It would keep the lease and this work alive by each other.
         self.lease.on_overdue = None
+        forget_closed_loop()
         super().run()
 
     def deliver(self) -> None:

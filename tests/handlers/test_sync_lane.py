@@ -24,6 +24,7 @@ from django.urls import path
 
 from djserve.handlers import ASGIHandler
 from djserve.handlers.responses import PATHSEND
+from djserve.handlers.runtime import make_pool
 from djserve.handlers.sync_lane import outcome
 from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.pool import ThreadPool
@@ -101,6 +102,25 @@ def runs_a_loop(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(parts())
 
 
+def makes_a_loop_if_there_is_none(request: HttpRequest) -> HttpResponse:
+    try:
+        loop = asyncio.get_event_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+    if "keep" in request.GET:
+        return HttpResponse(str(id(loop)))
+    try:
+        return HttpResponse(loop.run_until_complete(asyncio.sleep(0, b"done")))
+    finally:
+        loop.close()
+
+
+async def makes_a_loop_by_a_hop(request: HttpRequest) -> HttpResponse:
+    response: HttpResponse = await sync_to_async(makes_a_loop_if_there_is_none)(request)
+    return response
+
+
 def file(request: HttpRequest) -> FileResponse:
     return FileResponse(Path(__file__).open("rb"))
 
@@ -129,6 +149,8 @@ urlpatterns = [
     path("waits/", waits),
     path("stream/", stream),
     path("runs-a-loop/", runs_a_loop),
+    path("makes-a-loop/", makes_a_loop_if_there_is_none),
+    path("makes-a-loop-by-a-hop/", makes_a_loop_by_a_hop),
     path("file/", file),
     path("closes-slowly/", closes_slowly),
 ]
@@ -184,6 +206,32 @@ def test_view_that_runs_a_loop_does_not_wait_for_itself(
     client.run(ASGIHandler(pool))
 
     assert client.content == b"first,inner,last,first,inner,last"
+
+
+@pytest.mark.parametrize("url", ["/makes-a-loop/", "/makes-a-loop-by-a-hop/"])
+def test_loop_that_a_view_has_closed_is_not_the_next_views(
+    url: str, pool: ThreadPool
+) -> None:
+    for _ in range(4):
+        client = Conversation(url)
+        client.run(ASGIHandler(pool))
+
+        assert (client.status, client.content) == (200, b"done")
+
+
+def test_loop_that_a_view_leaves_open_is_the_next_views() -> None:
+    pool = make_pool(1)
+    seen = []
+    for _ in range(2):
+        client = Conversation("/makes-a-loop/", query_string=b"keep")
+        client.run(ASGIHandler(pool))
+        seen.append(client.content)
+    client = Conversation("/makes-a-loop/")
+    client.run(ASGIHandler(pool))
+
+    assert seen[0] == seen[1]
+    assert client.content == b"done"
+    assert pool.close(60)
 
 
 def test_view_of_a_client_that_left_runs_on_and_is_not_answered(

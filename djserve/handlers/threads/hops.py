@@ -62,6 +62,19 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def forget_closed_loop() -> None:
+    """Forget the loop that an earlier request has set in this thread, and closed.
+
+    ``asyncio.get_event_loop`` would return it, and code that makes a loop only if there
+    is none, and closes it at its end, would work once in each thread.
+    """
+    # Asked for by its name it would be an exception if there is none, as nearly always.
+    policy: Any = getattr(asyncio.events, "_event_loop_policy", None)
+    loop = getattr(getattr(policy, "_local", None), "_loop", None)
+    if loop is not None and loop.is_closed():
+        asyncio.set_event_loop(None)
+
+
 class Hops(Protocol):
     """The way of one request from the loop into the thread of its synchronous code."""
 
