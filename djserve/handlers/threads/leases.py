@@ -99,6 +99,27 @@ def current_worker() -> PoolThread | None:
     return getattr(_here, "worker", None)
 
 
+class _Thread(threading.Thread):
+    """A daemon to the interpreter, whose end waits for no view, but to nothing else.
+
+    Threads take that over from the one that begins them: what a view begins in the
+    background would be broken off at the server's end. Under other servers views run
+    in threads of executors, which are no daemons.
+    """
+
+    is_begun = False
+
+    @property
+    def daemon(self) -> bool:  # type: ignore[override]
+        """Whether it is one: asked when it starts, and by threads that it makes."""
+        return not self.is_begun
+
+    def run(self) -> None:
+        """Run as a thread that is none to its own."""
+        self.is_begun = True
+        super().run()
+
+
 class PoolThread:
     """One thread: sleeps until it is given a lease, then runs that lease's jobs.
 
@@ -125,9 +146,7 @@ class PoolThread:
         # A bare lock as a semaphore of one: a third of the cost of an Event.
         self._wake = threading.Lock()
         self._wake.acquire()
-        self.thread = threading.Thread(
-            target=self._run, name=f"djserve-{number}", daemon=True
-        )
+        self.thread = _Thread(target=self._run, name=f"djserve-{number}")
         self.thread.start()
 
     def assign(self, lease: Lease | None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -23,6 +25,43 @@ def occupy(pool: ThreadPool) -> threading.Event:
     Lease(pool, held=False).post(wait)
     assert begun.wait(60)
     return gate
+
+
+ENDING = """
+import threading
+from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.pool import ThreadPool
+
+may_end = threading.Event()
+
+def send_mail():
+    may_end.wait(60)
+    print("sent")
+
+def begin():
+    threading.Thread(target=send_mail).start()
+    begun.set()
+
+def hang():
+    hangs.set()
+    threading.Event().wait()
+
+begun, hangs = threading.Event(), threading.Event()
+pool = ThreadPool(2)
+Lease(pool, held=False).post(begin)
+Lease(pool, held=False).post(hang)
+assert begun.wait(60) and hangs.wait(60)
+threading._register_atexit(may_end.set)
+"""
+
+
+@pytest.mark.e2e
+def test_end_of_the_process_waits_for_what_a_job_has_begun_and_for_no_job() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=120
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "sent\n", "")
 
 
 def test_held_lease_runs_all_its_jobs_in_one_thread(pool: ThreadPool) -> None:
