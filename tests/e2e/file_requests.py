@@ -23,6 +23,7 @@ SECRET = b"no one's to read"
 MODIFIED = 1445412480
 DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 EARLIER = "Tue, 20 Oct 2015 07:28:00 GMT"
+RFC_850 = "Wednesday, 21-Oct-15 07:28:00 GMT"
 LATER = "Thu, 22 Oct 2015 07:28:00 GMT"
 
 APPLICATION = """
@@ -151,6 +152,45 @@ REQUESTS = [
     Request("a file's slash", "a.txt/"),
     Request("a dotfile", ".env"),
     Request("a link out of the folder", "link.txt"),
+    Request("OPTIONS", method="OPTIONS"),
+    Request("PUT", method="PUT"),
+    ask("HEAD, If-None-Match: its tag", "HEAD", if_none_match="{etag}"),
+    ask("HEAD, If-Match: another", "HEAD", if_match='"other"'),
+    ask("HEAD with bytes=5000-", "HEAD", range="bytes=5000-"),
+    ask("If-Match: its tag, weak", if_match="W/{etag}"),
+    ask("If-Match: a list", if_match='"other", {etag}'),
+    ask("If-Match: another, with a range", if_match='"other"', range="bytes=0-9"),
+    ask("If-None-Match: its tag, range", if_none_match="{etag}", range="bytes=0-9"),
+    ask("its tag, an earlier date", if_match="{etag}", if_unmodified_since=EARLIER),
+    ask("If-Unmodified-Since: no date", if_unmodified_since="yesterday"),
+    ask("If-Modified-Since: RFC 850", if_modified_since=RFC_850),
+    ask("If-Modified-Since: asctime", if_modified_since="Wed Oct 21 07:28:00 2015"),
+    ask("bytes=0-9, If-Range: its tag, weak", range="bytes=0-9", if_range="W/{etag}"),
+    ask("bytes=0-9, If-Range: a list", range="bytes=0-9", if_range='{etag}, "other"'),
+    ask("bytes=-0", range="bytes=-0"),
+    ask("bytes=0-1,9999-", range="bytes=0-1,9999-"),
+    ask("the whole four times", range="bytes=0-,0-,0-,0-"),
+    ask("a range of 20 digits", range="bytes=99999999999999999999-"),
+    Request("a range of nothing", "empty.txt", {"range": "bytes=0-"}),
+    Request("beyond 4 GiB", "sparse.bin", {"range": "bytes=4294967290-4294967299"}),
+    ask("Accept-Encoding: GZIP", accept_encoding="GZIP"),
+    ask("Accept-Encoding: gzip;q=0.000", accept_encoding="gzip;q=0.000"),
+    ask("Accept-Encoding: identity;q=0", accept_encoding="identity;q=0"),
+    ask("Accept-Encoding: *;q=0", accept_encoding="*;q=0"),
+    Request("a variant of older content", "stale.txt", {"accept-encoding": "gzip"}),
+    Request("a parameter", "a.txt;v=1"),
+    Request("an encoded question mark", "a.txt%3Fv=1"),
+    Request("a long query", "a.txt?" + "x" * 5000),
+    Request("a long name", "x" * 3000),
+    Request("a line break in a name", "two%0Alines.txt"),
+    Request("a name in UTF-8", "caf%C3%A9.txt"),
+    Request("a name in Latin-1", "caf%E9.txt"),
+    Request("broken percent-encoding", "%zz"),
+    Request("overlong UTF-8", "%c0%ae%c0%ae/secret.txt"),
+    Request(".%2e", ".%2e/secret.txt"),
+    Request("..;", "..;/secret.txt"),
+    Request("four dots", "....//secret.txt"),
+    Request("an encoded slash", "deep%2fb"),
 ]
 
 
@@ -162,9 +202,14 @@ def make_files(folder: Path) -> None:
     (files / "link.txt").symlink_to(folder / "secret.txt")
     contents = {"a.txt": TEXT, "two words.txt": TEXT, ".env": SECRET, "deep/b": b"b"}
     contents |= {"a.txt.gz": compress(TEXT), "a.txt.br": b"br", "a.txt.zst": b"zstd"}
+    contents |= {"two\nlines.txt": TEXT, "café.txt": TEXT, "empty.txt": b""}
+    contents |= {"stale.txt": TEXT, "stale.txt.gz": compress(b"old")}
     for name, content in contents.items():
         (files / name).write_bytes(content)
         os.utime(files / name, (MODIFIED, MODIFIED))
+    os.utime(files / "stale.txt.gz", (1, 1))
+    with open(files / "sparse.bin", "wb") as sparse:
+        sparse.truncate(2**32 + 4)
     (folder / "application.py").write_text(APPLICATION)
 
 

@@ -33,6 +33,12 @@ DIFFERENCES = {
     "a folder's slash": (404, 403),
     "a dotfile": (404, 200),
     "a link out of the folder": (404, 200),
+    "HEAD with bytes=5000-": (200, 416),
+    "its tag, an earlier date": (200, 412),
+    "If-Unmodified-Since: no date": (200, 412),
+    "a variant of older content": (200, 200),
+    "broken percent-encoding": (404, 400),
+    "an encoded slash": (404, 200),
 }
 
 # What nginx 1.22 does, and 1.30 no longer.

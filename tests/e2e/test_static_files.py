@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,6 +109,28 @@ def test_media_file_comes_whole_and_in_parts(site: str) -> None:
     part = get(url, headers={"Range": "bytes=300-999999"})
     assert part.status_code == 206
     assert part.content == content[300:1_000_000]
+
+
+def test_long_file_comes_whole_through_a_small_window(site: str, folder: Path) -> None:
+    content = os.urandom(8_000_000)
+    (folder / "media" / "long.bin").write_bytes(content)
+    (folder / "media" / "short.txt").write_bytes(b"short")
+    address = httpx.URL(site)
+    paths = ("long.bin", "short.txt", "long.bin")
+    requests = [
+        f"GET /media/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" for path in paths
+    ]
+    with socket.socket() as sock:
+        # The server's socket is full all the time.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        sock.settimeout(120)
+        sock.connect((address.host, address.port))
+        sock.sendall("".join(requests).encode())
+        with sock.makefile("rb") as stream:
+            for expected in (content, b"short", content):
+                head = b"".join(iter(stream.readline, b"\r\n"))
+                assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+                assert stream.read(len(expected)) == expected
 
 
 def test_upload_is_served_by_each_worker_without_a_reload(
