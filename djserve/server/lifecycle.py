@@ -248,7 +248,8 @@ class Server:
             logger.critical("%s", error)
             return ExitCode.LISTEN_FAILED
         except LifespanError as error:
-            logger.critical("%s", error)
+            # With the traceback of what the application has raised, if it has.
+            logger.critical("%s", error, exc_info=error.__cause__)
             return ExitCode.LIFESPAN_FAILED
         except ConfigError as error:
             logger.critical("%s", error)

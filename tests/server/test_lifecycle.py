@@ -338,6 +338,22 @@ def test_failed_startup_is_one_clear_line(
     assert "No database" in critical[0].getMessage()
 
 
+@pytest.mark.parametrize("kind", [SystemExit, BaseException])
+def test_startup_that_raises_is_logged_with_its_traceback(
+    run: Callable[..., Running],
+    caplog: pytest.LogCaptureFixture,
+    kind: type[BaseException],
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise kind("No database")
+
+    assert run(app).wait() is ExitCode.LIFESPAN_FAILED
+    (critical,) = own_records(caplog, logging.CRITICAL)
+    assert critical.exc_info is not None
+    assert critical.exc_info[0] is kind
+
+
 def test_stop_during_a_slow_startup_ends_it() -> None:
     entered = threading.Event()
     events: list[str] = []
