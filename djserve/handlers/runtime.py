@@ -21,7 +21,11 @@ from djserve.handlers.cursors import (
 )
 from djserve.handlers.patches import is_asgiref_patched
 from djserve.handlers.threads.asgiref_compat import count_blocked
-from djserve.handlers.threads.hops import LeasedHops, PassedHops
+from djserve.handlers.threads.hops import (
+    LeasedHops,
+    PassedHops,
+    forget_closed_loop,
+)
 from djserve.handlers.threads.leases import REQUESTS, Action, Lease
 from djserve.handlers.threads.mailbox import Mailbox
 from djserve.handlers.threads.pool import ThreadPool
@@ -150,12 +154,18 @@ def make_lease(
         pool,
         held=held,
         on_first=on_first,
-        on_idle=tidy_connections,
+        on_idle=_tidy_thread,
         must_keep=is_database_in_use,
         group=group,
         view=view,
         view_name=view_name,
     )
+
+
+def _tidy_thread() -> None:
+    """Leave a thread as the next call in it expects it."""
+    tidy_connections()
+    forget_closed_loop()
 
 
 def make_hops(lease: Lease, mailbox: Mailbox) -> LeasedHops:

@@ -17,6 +17,7 @@ from djserve.conf.schema import DjangoConfig, ServerConfig
 from djserve.errors import ConfigError
 from djserve.handlers import runtime
 from djserve.handlers.runtime import read_setting
+from djserve.handlers.threads.leases import CONSUMERS
 from djserve.handlers.threads.mailbox import Mailbox
 
 
@@ -106,6 +107,21 @@ assert read_setting("ROOT_URLCONF") == "first"
 Settings.values["ROOT_URLCONF"] = "second"
 print(read_setting("ROOT_URLCONF"))
 """
+
+
+def test_lease_leaves_no_closed_loop_in_its_thread() -> None:
+    def make_loop() -> None:
+        with pytest.raises(RuntimeError, match="no current event loop"):
+            asyncio.get_event_loop()
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        loop.close()
+
+    pool = runtime.make_pool(1)
+    for _ in range(3):
+        runtime.make_lease(pool, group=CONSUMERS).submit(make_loop).result(60)
+
+    assert pool.close(60)
 
 
 def test_overridden_setting_is_seen_and_so_is_its_end() -> None:
