@@ -53,10 +53,15 @@ class Pebble:
             "httpPort": self.http_port,
             "tlsPort": self.tls_port,
             "certificateValidityPeriod": 6,
+            # What newer releases read instead.
+            "profiles": {"default": {"description": "short", "validityPeriod": 6}},
         }
         (folder / "config.json").write_text(json.dumps({"pebble": settings}))
         dns = find_free_port()
-        dns_words = [resolver, "-dns01", f"127.0.0.1:{dns}", "-defaultIPv4"]
+        usage = subprocess.run([resolver, "-help"], capture_output=True, text=True)
+        is_new = "-dns01" not in usage.stderr
+        dns_words = [resolver, *(["-doh", "", "-dnsserver"] if is_new else ["-dns01"])]
+        dns_words += [f"127.0.0.1:{dns}", "-defaultIPv4"]
         dns_words += ["127.0.0.1", "-defaultIPv6", "", "-http01", "", "-https01", ""]
         dns_words += ["-tlsalpn01", ""]
         dns_words += ["-management", f"127.0.0.1:{find_free_port()}"]

@@ -349,5 +349,6 @@ def test_abuse_costs_neither_memory_nor_others_time(victim: Victim) -> None:
         costs[abuse.__name__] = growth = victim.memory() - before
         assert growth < GROWTH_LIMIT * SCALE + inherent * SCALE, costs
         victim.close()
-    # What each costs once must not come together to much.
-    assert victim.memory() - start < 2 * GROWTH_LIMIT * SCALE, costs
+    # What each costs once must not come together to much: 15 MB on Python 3.13, 18 on
+    # 3.14, where each keeps a sixth more.
+    assert victim.memory() - start < 2.5 * GROWTH_LIMIT * SCALE, costs
