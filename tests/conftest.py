@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import logging
 import os
@@ -14,7 +15,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -53,6 +54,8 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+# For ``make unit``; all other runs try more.
+settings.register_profile("unit", deadline=None, max_examples=20)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
@@ -60,11 +63,13 @@ def _is_not_about_time(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("Executing %s took")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Leave the demo's tasks out, here and in processes that tests start.
 
     The suite runs with the demo's settings; what is about its tasks asks for them.
     """
+    if config.option.markexpr == "not e2e" and not os.environ.get("CI"):
+        settings.load_profile("unit")
     os.environ.setdefault("DEMO_TASKS", "0")
     django_settings.DEMO_TASKS = False
     django_settings.DJSERVE.pop("PROCESSES", None)
@@ -93,6 +98,22 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr != "not e2e" or collection_path.is_dir():
         return None
     return parts.is_left_out(collection_path) or None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Keep the garbage collector of ``make unit`` from what stays to the end.
+
+    Modules and ten thousand tests: it took an eighth of the time to look at them.
+    """
+    if session.config.option.markexpr != "not e2e":
+        return (yield)
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

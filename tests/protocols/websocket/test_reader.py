@@ -23,6 +23,9 @@ LIMIT = 1000
 KEY = b"\x01\x80\xfe\x7f"
 DEFLATE = create_deflate(DeflateAgreement(12, 12, b""), LIMIT)
 
+MANY = min(300, 6 * settings().max_examples)
+"""Examples for what only a rare combination of frames and cuts would show."""
+
 
 class Sink:
     """A connection's part: notes what it is told, and stops at the end as one does."""
@@ -672,7 +675,7 @@ def run(kind: type[FrameReader], chunks: list[bytes], deflate: bool) -> list[Any
     return sink.events
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=MANY, deadline=None)
 @given(
     st.lists(frames_of_any_kind(), max_size=6),
     st.lists(st.integers(min_value=0, max_value=5000), max_size=5),
@@ -718,7 +721,7 @@ class FromBuffer(FrameReader):
             FromBuffer._is_inner = False
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=MANY, deadline=None)
 @given(
     st.lists(frames_of_any_kind(), max_size=6),
     st.lists(st.integers(min_value=0, max_value=5000), max_size=5),
@@ -788,7 +791,7 @@ def test_discarding_finds_the_close_frame_in_the_buffer() -> None:
     assert sink.events == ["answered"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=MANY, deadline=None)
 @given(st.binary(max_size=60), st.lists(st.integers(min_value=0, max_value=60)))
 def test_garbage_fails_the_same_however_it_is_cut(data: bytes, cuts: list[int]) -> None:
     assert run(FrameReader, split(data, cuts), True) == run(WithoutLane, [data], True)
