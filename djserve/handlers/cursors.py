@@ -23,7 +23,10 @@ _CURSORS = "_djserve_cursors"
 """The attribute of a connection that holds its ``OpenCursors``."""
 
 _here = threading.local()
-"""``connections``: those that this thread has made."""
+"""``connections``: weak references to those that this thread has made.
+
+A project may drop a connection, and Django makes some for a moment (``_nodb_cursor``).
+"""
 
 SWEEP = 16
 """References to cursors that may pile up before those of closed ones are dropped."""
@@ -82,7 +85,18 @@ def _track(connection: Any, **kwargs: Any) -> None:
         connection.__dict__[_CURSORS] = cursors
         # On the instance: the class stays as Django has made it.
         connection._prepare_cursor = cursors
-        _here.__dict__.setdefault("connections", []).append(connection)
+        made = _here.__dict__.setdefault("connections", [])
+        made.append(weakref.ref(connection, made.remove))
+
+
+def _own_connections() -> list[Any]:
+    """Return the connections that this thread has made, without Django's look-ups.
+
+    Those take 2 us for each database.
+    """
+    # A copy: a collection of garbage may take some out at any moment.
+    made = [*_here.__dict__.get("connections", ())]
+    return [found for reference in made if (found := reference()) is not None]
 
 
 def reset_debugging() -> None:
@@ -90,8 +104,7 @@ def reset_debugging() -> None:
 
     What was recorded goes too: the next one here works for another user.
     """
-    # None of Django's own look-ups, which take 2 us for each database.
-    for connection in _here.__dict__.get("connections", ()):
+    for connection in _own_connections():
         if connection.force_debug_cursor:
             connection.force_debug_cursor = False
             connection.queries_log.clear()
@@ -104,7 +117,7 @@ def end_forgotten_transactions() -> None:
     end of the block before it makes another; that never comes, and every later request
     of this thread that asks the database would fail.
     """
-    for connection in _here.__dict__.get("connections", ()):
+    for connection in _own_connections():
         if connection.in_atomic_block and not connection.allow_thread_sharing:
             logger.error(
                 "A request has left a transaction of the database %r open; it is "

@@ -9,7 +9,10 @@ factory of records, and for a handler that does not catch what it raises.
 from __future__ import annotations
 
 import logging
-from typing import Any
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, TypeVar
 
 from djserve.system import is_real_interrupt
 
@@ -30,10 +33,28 @@ NAMES = (
     "asyncio",
 )
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _passed_over(method: _Method) -> _Method:
+    """Have those who look for a line's caller pass over it, as over Python's method.
+
+    Handlers that hand lines on to another package's logger (Loguru) go up the stack to
+    the first frame that is not of logging's own file.
+    """
+    function: Any = method
+    own = getattr(getattr(logging.Logger, function.__name__), "__code__", None)
+    if own is not None:
+        function.__code__ = function.__code__.replace(
+            co_filename=own.co_filename, co_firstlineno=own.co_firstlineno
+        )
+    return method
+
 
 class GuardedLogger(logging.Logger):
     """Let nothing out that a record meets; a class to be put before a logger's own."""
 
+    @_passed_over
     def makeRecord(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         """Make a record, by Python's own class if the project's factory fails."""
         try:
@@ -45,12 +66,13 @@ class GuardedLogger(logging.Logger):
             _report(record)
             return record
 
+    @_passed_over
     def handle(self, record: logging.LogRecord) -> None:
         """Hand a record to the handlers, or to the last resort if one of them fails."""
         try:
             super().handle(record)
         except BaseException as error:
-            if _ends_the_process(error):
+            if _ends_the_process(error) or _is_too_deep(error):
                 raise
             _write_at_last(record)
             _report(record)
@@ -74,6 +96,26 @@ def _guarded(kind: type[logging.Logger]) -> type[logging.Logger]:
 
 def _ends_the_process(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) and is_real_interrupt()
+
+
+def _is_too_deep(error: BaseException) -> bool:
+    """Return whether a handler's own lines, written to a guarded logger, have no end.
+
+    The first line's guard ends it: if each did, a handler that writes two lines for
+    each line would write 2 ** depth.
+    """
+    return isinstance(error, RecursionError) and _count_guards(sys._getframe()) > 1
+
+
+def _count_guards(frame: FrameType | None) -> int:
+    count = 0
+    while frame is not None:
+        count += frame.f_code is _HANDLE
+        frame = frame.f_back
+    return count
+
+
+_HANDLE = GuardedLogger.handle.__code__
 
 
 def _make_plainly(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -422,6 +424,20 @@ def test_references_to_closed_cursors_do_not_pile_up(database: str) -> None:
     cursors = connection._prepare_cursor
     assert isinstance(cursors, OpenCursors)
     assert len(cursors._cursors) <= SWEEP
+
+
+def test_connections_that_a_project_drops_are_not_kept(database: str) -> None:
+    track_cursors()
+    dropped = []
+    for _ in range(3):
+        connection = connections[database]
+        connection.ensure_connection()
+        connection.close()
+        dropped.append(weakref.ref(connection))
+        del connection, connections[database]
+        gc.collect()
+
+    assert [reference() for reference in dropped] == [None] * 3
 
 
 def test_open_transaction_is_seen(database: str) -> None:

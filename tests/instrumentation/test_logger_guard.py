@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import signal
 import sys
@@ -117,6 +118,50 @@ def test_record_names_the_place_that_logged_it(root: logging.Logger) -> None:
     logging.getLogger("djserve").error("A line")
 
     assert places == ["test_logger_guard.py"]
+
+
+def test_handler_that_looks_for_the_caller_finds_it(root: logging.Logger) -> None:
+    places = []
+
+    class Passing(logging.Handler):
+        """As Loguru's documentation has it."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            frame, depth = inspect.currentframe(), 0
+            while frame is not None and (
+                depth == 0 or frame.f_code.co_filename == logging.__file__
+            ):
+                frame, depth = frame.f_back, depth + 1
+            assert frame is not None
+            places.append((frame.f_code.co_name, frame.f_lineno == record.lineno))
+
+    root.addHandler(Passing())
+    guard_loggers()
+    logging.getLogger("djserve").error("A line")
+
+    assert places == [("test_handler_that_looks_for_the_caller_finds_it", True)]
+
+
+@pytest.mark.parametrize("name", ["djserve", "asyncio"])
+def test_handler_that_answers_each_line_with_two_comes_to_an_end(
+    root: logging.Logger, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    class Chatty(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            calls.append(1)
+            # Else a guard that fails would keep the test for ever.
+            if len(calls) < 5000:
+                logging.getLogger(name).error("first")
+                logging.getLogger(name).error("second")
+
+    root.addHandler(Chatty())
+    guard_loggers()
+    logging.getLogger(name).error("An important line")
+
+    assert len(calls) < 5000
+    assert "RecursionError" in capsys.readouterr().err
 
 
 def test_operators_interrupt_comes_out(root: logging.Logger) -> None:
