@@ -10,6 +10,7 @@ one that is blocked, or ends, would wait with it or be lost.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,4 +57,7 @@ class Courtesy:
             self._most = count
         elif count > self._most:
             self._most = count + count // _SHARE
-            self._sleep(_NAP)
+            # libfaketime makes it raise when the clock jumps. It is a courtesy, and the
+            # connection must be served.
+            with suppress(OSError):
+                self._sleep(_NAP)

@@ -68,3 +68,17 @@ def test_burst_after_others_have_ended_is_shared_again(worker: Worker) -> None:
     worker.now += 0.3
 
     assert worker.accept(16) == 15
+
+
+def test_nap_that_the_system_refuses_loses_no_connection() -> None:
+    held = iter((0, 1))
+
+    def refuse(seconds: float) -> None:
+        raise OSError(22, "Invalid argument")
+
+    courtesy = Courtesy(lambda: next(held), lambda: 100.0, refuse)
+
+    courtesy.connection_accepted()
+    courtesy.connection_accepted()
+
+    assert next(held, None) is None
