@@ -58,6 +58,7 @@ import threading
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, AnyStr, cast
 
@@ -134,7 +135,8 @@ def postponed(*names: str) -> Iterator[None]:
     added: dict[str, StandIn] = {}
     for name in names:
         module, _, attribute = name.partition(":")
-        if module in sys.modules:
+        if module in sys.modules or not _is_installed(module):
+            # Of one that is missing, the other has to hear, and does without.
             continue
         added[module] = stand_in = StandIn(module)
         if attribute:
@@ -149,6 +151,11 @@ def postponed(*names: str) -> Iterator[None]:
     finally:
         for module, stand_in in added.items():
             _remove(module, stand_in)
+
+
+def _is_installed(module: str) -> bool:
+    top = module.partition(".")[0]
+    return top in sys.modules or find_spec(top) is not None
 
 
 def postponed_call(module: str, name: str) -> Callable[..., Any]:

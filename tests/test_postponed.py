@@ -297,3 +297,11 @@ def test_module_that_is_awaited_may_not_exist() -> None:
 @pytest.mark.e2e
 def test_twisted_has_all_that_it_has_without_us() -> None:
     subprocess.run([sys.executable, "-c", TWISTED], check=True, timeout=120)
+
+
+def test_module_that_is_not_installed_is_missed_at_its_import() -> None:
+    """As Autobahn does without click: it asks once, when it is imported itself."""
+    with postponed("surely_not_installed", "surely_not_installed.part"):
+        with pytest.raises(ModuleNotFoundError):
+            import_module("surely_not_installed")
+        assert "surely_not_installed.part" not in sys.modules
