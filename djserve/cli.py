@@ -24,6 +24,7 @@ from djserve.errors import ConfigError
 from djserve.files import open_table
 from djserve.files.folders import describe_files
 from djserve.responses import describe_compression
+from djserve.server.banner import describe_webtransport
 from djserve.server.launch import THREADS_TIMEOUT, exit_within, uses_django
 from djserve.server.lifecycle import ExitCode
 from djserve.server.loading import load_application
@@ -126,6 +127,7 @@ def _serve(options: argparse.Namespace) -> int:
         notes = describe_files(files, used.files)
         notes += describe_compression(used.compression)
         notes += describe_redirect(used.redirect)
+        notes += describe_webtransport(used.http3)
         return Loaded(application, notes, late, files)
 
     code = run(config, Program(load=load_program))

@@ -18,6 +18,7 @@ from djserve.errors import ConfigError
 from djserve.files import open_table
 from djserve.files.folders import describe_files
 from djserve.responses import describe_compression
+from djserve.server.banner import describe_webtransport
 from djserve.server.launch import THREADS_TIMEOUT, exit_within, serve_embedded
 from djserve.server.loading import accept_application, load_application
 from djserve.server.redirect import describe_redirect
@@ -52,6 +53,7 @@ def run(application: Callable[..., Any] | str, settings: Mapping[str, Any]) -> i
         notes = describe_files(files, config.files)
         notes += describe_compression(config.compression)
         notes += describe_redirect(config.redirect)
+        notes += describe_webtransport(config.http3)
         return Loaded(found, notes, files=files)
 
     was_child = is_child()

@@ -27,6 +27,7 @@ from djserve.management.static_files import (
     mount,
 )
 from djserve.responses import describe_compression
+from djserve.server.banner import describe_webtransport
 from djserve.server.redirect import describe_redirect
 from djserve.supervisor import Loaded, Program
 
@@ -70,6 +71,7 @@ def load(config: ServerConfig) -> Loaded:
     notes += describe_static_files(config.files)
     notes += describe_compression(config.compression)
     notes += describe_redirect(config.redirect)
+    notes += describe_webtransport(config.http3)
     notes += describe_misfits(
         config.lifecycle,
         config.http,

@@ -10,7 +10,7 @@ import djserve
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from djserve.conf.schema import BoundsConfig
+    from djserve.conf.schema import BoundsConfig, HTTP3Config
 
 
 def start_lines(
@@ -47,6 +47,13 @@ def describe_access_log(path: str | None) -> str:
     if path is None:
         return "off"
     return "standard output" if path == "-" else path
+
+
+def describe_webtransport(config: HTTP3Config) -> list[str]:
+    """Return the line on sessions that are wanted and cannot be offered, if so."""
+    if config.webtransport and not config.http3:
+        return ["WebTransport: not offered, HTTP3 is off"]
+    return []
 
 
 def describe_bounds(config: BoundsConfig, workers: int) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from djserve.conf.process import NAME_VARIABLE
 from djserve.supervisor.guard import Guard
 from djserve.supervisor.parent_death import end_with
-from djserve.supervisor.processes import command_line, working_directory
+from djserve.supervisor.processes import command_line, name_user, working_directory
 from djserve.supervisor.system import resident_memory
 
 if TYPE_CHECKING:
@@ -107,8 +107,9 @@ class CommandLauncher:
             os.close(reader)
             # A user or group that the system does not know.
             raise OSError(error.args[0]) from error
-        except OSError:
+        except OSError as error:
             os.close(reader)
+            name_user(error, workers.user)
             raise
         finally:
             os.close(writer)

@@ -30,6 +30,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -87,6 +88,15 @@ def working_directory() -> str:
     return current
 
 
+def name_user(error: OSError, user: str | None) -> None:
+    """Name the user who may not run a program in the error of its start.
+
+    Root may run it: an interpreter below /root, for example.
+    """
+    if user is not None and error.errno == errno.EACCES:
+        error.strerror = f"{error.strerror} for the user {user}"
+
+
 class Launcher:
     """Start loaders, each in a new interpreter with this program's command line."""
 
@@ -132,8 +142,9 @@ class Launcher:
                 # this needs.
                 preexec_fn=die_with(os.getpid()),
             )
-        except OSError:
+        except OSError as error:
             ours.close()
+            name_user(error, self._config.user)
             raise
         except KeyError as error:
             ours.close()

@@ -14,6 +14,7 @@ from djserve.server.banner import (
     describe_bounds,
     describe_loop,
     describe_size,
+    describe_webtransport,
     start_lines,
 )
 
@@ -51,6 +52,16 @@ def test_tls_and_the_access_log_are_said() -> None:
     assert "speaks HTTP/1.1, HTTP/3, WebSocket" in lines[0]
     assert lines[1] == "Listening on https://127.0.0.1:1/ with TLS"
     assert lines[2] == "Access log: standard output"
+
+
+def test_webtransport_without_http3_is_said() -> None:
+    certificate = {"CERTFILE": "/dev/null"}
+    wanted = parse({"WEBTRANSPORT": True, **certificate}).http3
+    offered = parse({"WEBTRANSPORT": True, "HTTP3": True, **certificate}).http3
+
+    assert describe_webtransport(wanted) == ["WebTransport: not offered, HTTP3 is off"]
+    for config in (offered, parse({}).http3):
+        assert describe_webtransport(config) == []
 
 
 def test_uvloop_is_named() -> None:

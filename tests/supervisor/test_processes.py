@@ -113,6 +113,19 @@ def test_name_that_the_system_does_not_know_is_its_error(setting: str) -> None:
         Launcher(config, [], SLEEPER).start()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_user_who_may_not_run_the_program_is_named(tmp_path: Path) -> None:
+    # The folder has mode 0700, as a home has, so that root alone may enter it.
+    place = tmp_path / "home"
+    place.mkdir(0o700)
+    (place / "python").symlink_to(sys.executable)
+    arguments = [str(place / "python"), "-c", ""]
+    config = parse({"USER": "nobody"}).workers
+
+    with pytest.raises(PermissionError, match=r"denied for the user nobody: .*python"):
+        Launcher(config, [], arguments, "/").start()
+
+
 def test_worker_is_named_by_number_and_process(worker: Worker) -> None:
     assert str(worker) == "Worker 7"
     worker.pid = 123
