@@ -121,18 +121,17 @@ _HANDLE = GuardedLogger.handle.__code__
 def _make_plainly(
     name: str,
     level: int,
-    path: str,
-    line: int,
-    message: object,
+    fn: str,
+    lno: int,
+    msg: object,
     args: Any,
     exc_info: Any,
-    function: str | None = None,
+    func: str | None = None,
     extra: object = None,
     sinfo: str | None = None,
 ) -> logging.LogRecord:
-    return logging.LogRecord(
-        name, level, path, line, message, args, exc_info, function, sinfo
-    )
+    # The parameters have the names of makeRecord's own: callers may use them.
+    return logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
 
 
 def _write_at_last(record: logging.LogRecord) -> None:

@@ -104,6 +104,11 @@ def test_factory_of_records_that_raises_is_replaced(
     told = capsys.readouterr().err
     assert "ValueError: planned" in told
     assert "An important line\n" in told
+    logger = logging.getLogger("djserve")
+    record = logger.makeRecord(
+        "djserve", logging.INFO, fn="a.py", lno=7, msg="Named", args=(), exc_info=None
+    )
+    assert (record.pathname, record.lineno, record.msg) == ("a.py", 7, "Named")
 
 
 def test_record_names_the_place_that_logged_it(root: logging.Logger) -> None:
