@@ -145,10 +145,15 @@ class Fleet:
 
     def stop(self) -> None:
         """Ask every worker to drain; a second time to stop at once."""
+        is_first = not self.is_stopping
         self.is_stopping = True
         self.rollout.stop()
         for worker in list(self.workers):
-            self._stop(worker)
+            if is_first and worker.state is WorkerState.STOPPING:
+                # It drains since a reload, and would take this for the second time.
+                worker.resume()
+            else:
+                self._stop(worker)
         self._spawner.quit()
         self.services.stop()
 

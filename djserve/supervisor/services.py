@@ -161,10 +161,13 @@ class Services:
 
     def stop(self) -> None:
         """Ask every process to end; a second time once more."""
+        is_first = not self._is_stopping
         self._is_stopping = True
         for service in self.services:
             for run in service.runs:
-                self._stop(service, run)
+                # One that ends since a reload would take this for the second time.
+                if not (is_first and run.is_stopping):
+                    self._stop(service, run)
 
     def kill(self) -> None:
         """End every process this moment."""

@@ -15,7 +15,12 @@ import pytest
 
 from djserve.instrumentation.board import Figure
 from djserve.supervisor.fleet import EXIT_TIMEOUT
-from djserve.supervisor.messages import MetricsWanted, time_to_end, time_to_hear
+from djserve.supervisor.messages import (
+    MetricsWanted,
+    WorkerState,
+    time_to_end,
+    time_to_hear,
+)
 from djserve.supervisor.system import describe_end
 from tests.supervisor.fakes import Troop
 
@@ -393,6 +398,29 @@ def test_stop_tells_each_worker_and_then_the_loaders(make_troop: MakeTroop) -> N
         troop.end_worker(worker)
     assert troop.fleet.is_ended()
     assert troop.fleet.restarts == 0
+
+
+def test_stop_leaves_a_worker_that_drains_already_its_time(
+    make_troop: MakeTroop,
+) -> None:
+    troop = make_troop(2).start()
+    troop.fleet.scale(1)
+    troop.turn()
+    (leaving,) = [w for w in troop.workers if w.state is WorkerState.STOPPING]
+    (staying,) = [w for w in troop.workers if w is not leaving]
+    deadline = leaving.deadline
+    troop.fleet.stop()
+    troop.turn()
+
+    assert leaving.orders() == ["stop"]
+    assert staying.orders() == ["stop"]
+    assert leaving.deadline == deadline
+
+    troop.fleet.stop()
+    troop.turn()
+
+    assert leaving.orders() == ["stop"]
+    assert staying.orders() == ["stop"]
 
 
 def test_worker_that_is_asked_to_start_and_stop_gets_a_signal(

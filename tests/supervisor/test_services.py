@@ -211,6 +211,20 @@ def test_stop_kills_what_does_not_end_in_its_time() -> None:
     assert site.services.is_ended()
 
 
+def test_stop_leaves_what_ends_already_its_time() -> None:
+    site = Site(2)
+    site.turn()
+    site.services.scale(site.tasks, 1)
+    site.turn()
+    site.services.stop()
+
+    assert [p.signals for p in site.launcher.started] == [["terminate"]] * 2
+
+    site.services.stop()
+
+    assert [p.signals for p in site.launcher.started] == [["terminate"] * 2] * 2
+
+
 def test_successor_waits_for_the_predecessor() -> None:
     site = Site()
     site.turn(is_alone=False)
