@@ -46,6 +46,9 @@ async def application(scope, receive, send):
 
 VERSION = b"one"
 """
+# Of another length: Python would take what it has compiled of a file of the same length
+# that was written in the same second.
+SECOND = APPLICATION.replace('b"one"', 'b"two and more"')
 
 Start = Callable[..., Any]
 
@@ -251,7 +254,7 @@ def test_broken_code_is_told_and_service_goes_on(start: Start, folder: Path) -> 
     assert "SyntaxError" in server.output
     assert fetch(server.port).startswith("one")
 
-    (folder / "app.py").write_text(APPLICATION.replace('b"one"', 'b"two"'))
+    (folder / "app.py").write_text(SECOND)
     server.process.send_signal(signal.SIGHUP)
     wait_for(lambda: "All workers run the new code" in server.output)
     wait_for(lambda: fetch(server.port).startswith("two"))
@@ -262,7 +265,7 @@ def test_change_of_a_file_reloads(start: Start, folder: Path) -> None:
 
     def save() -> bool:
         # Nothing tells when the folder is watched: a change before is of no effect.
-        (folder / "app.py").write_text(APPLICATION.replace('b"one"', 'b"two"'))
+        (folder / "app.py").write_text(SECOND)
         return "Changed: app.py" in server.output
 
     wait_for(save, interval=0.2)
