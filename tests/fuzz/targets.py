@@ -222,6 +222,7 @@ def seed_http1() -> Iterator[bytes]:
         yield rng.randbytes(2) + http1_bytes.build_requests(rng)
     for number in range(5):
         yield b"\0a" + http1_bytes.build_handshake(random.Random(number))
+    yield b"\0a" + "POST /caf\u00e9?\u00d2 HTTP/1.1\r\nHost: a\r\n\r\n".encode()
 
 
 def run_http2(data: bytes) -> list[str]:
