@@ -248,7 +248,9 @@ def _expected_number(setting: Setting) -> str:
     bounds = "" if setting.minimum is None else f" from {setting.minimum:g} up"
     if setting.maximum is not None:
         bounds = f" from {setting.minimum or 0:g} to {setting.maximum:.15g}"
-    return f"{noun}{bounds}{_or_none(setting)}"
+    example = "64KiB" if setting.unit else "30s"
+    unit = f', or a text such as "{example}"' if _takes_unit(setting) else ""
+    return f"{noun}{bounds}{unit}{_or_none(setting)}"
 
 
 def _read_str(setting: Setting, value: Any) -> str | None:

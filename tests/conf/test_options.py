@@ -209,7 +209,9 @@ def test_wrong_values_are_collected() -> None:
 
 def test_problem_names_the_flag_as_it_was_typed() -> None:
     assert problems_of("-t soon") == [
-        "-t: expected seconds as a number from 0.05 up, got 'soon'"
+        "-t: expected seconds as a number from 0.05 up, or a text such as "
+        '"30s", got '
+        "'soon'"
     ]
 
 

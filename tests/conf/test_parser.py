@@ -58,17 +58,20 @@ def test_path_object_is_refused_where_no_file_is_named() -> None:
     assert problem.startswith("DJSERVE['ROOT_PATH']: expected a path that begins")
 
 
+SECONDS = 'seconds as a number from 0.05 up, or a text such as "30s"'
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("HEADER_TIMEOUT", "10", "seconds as a number from 0.05 up"),
-        ("HEADER_TIMEOUT", True, "seconds as a number from 0.05 up"),
-        ("HEADER_TIMEOUT", None, "seconds as a number from 0.05 up"),
-        ("HEADER_TIMEOUT", 0.01, "seconds as a number from 0.05 up"),
-        ("HEADER_TIMEOUT", float("nan"), "seconds as a number from 0.05 up"),
-        ("HEADER_TIMEOUT", float("inf"), "seconds as a number from 0.05 up"),
-        ("HEADER_TIMEOUT", 10**400, "seconds as a number from 0.05 up"),
-        ("REQUEST_TIMEOUT", "1", "seconds as a number from 0.05 up or None"),
+        ("HEADER_TIMEOUT", "10", SECONDS),
+        ("HEADER_TIMEOUT", True, SECONDS),
+        ("HEADER_TIMEOUT", None, SECONDS),
+        ("HEADER_TIMEOUT", 0.01, SECONDS),
+        ("HEADER_TIMEOUT", float("nan"), SECONDS),
+        ("HEADER_TIMEOUT", float("inf"), SECONDS),
+        ("HEADER_TIMEOUT", 10**400, SECONDS),
+        ("REQUEST_TIMEOUT", "1", f"{SECONDS} or None"),
         ("BACKLOG", 1.0, "a whole number from 1 to 2147483647"),
         ("BACKLOG", True, "a whole number from 1 to 2147483647"),
         ("BACKLOG", 0, "a whole number from 1 to 2147483647"),
@@ -133,7 +136,8 @@ def test_number_that_a_system_or_protocol_cannot_write_is_refused(key: str) -> N
     (problem,) = problems_of({key: 2**32})
 
     assert problem.startswith(f"DJSERVE['{key}']: expected ")
-    assert problem.endswith(" to 2147483647, got 4294967296")
+    assert " to 2147483647" in problem
+    assert problem.endswith(", got 4294967296")
     parse({key: 2**31 - 1})
 
 
@@ -326,9 +330,9 @@ def test_text_of_a_flag_is_converted(key: str, text: str, value: object) -> None
 @pytest.mark.parametrize(
     ("key", "text", "expected"),
     [
-        ("HEADER_TIMEOUT", "abc", "seconds as a number from 0.05 up"),
-        ("HEADER_TIMEOUT", "nan", "seconds as a number from 0.05 up"),
-        ("REQUEST_TIMEOUT", "none", "seconds as a number from 0.05 up"),
+        ("HEADER_TIMEOUT", "abc", SECONDS),
+        ("HEADER_TIMEOUT", "nan", SECONDS),
+        ("REQUEST_TIMEOUT", "none", SECONDS),
         ("BACKLOG", "1.5", "a whole number from 1 to 2147483647"),
         ("LIFESPAN", "x", "one of 'auto', 'on', 'off'"),
     ],
