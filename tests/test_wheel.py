@@ -150,19 +150,24 @@ def test_installed_package_runs_as_a_module(environment: Path) -> None:
     assert "--bind" in run(environment, "python", "-m", "djserve", "--help")
 
 
-def test_installed_command_serves_an_application(
+@pytest.fixture
+def port(
     environment: Path,
     tmp_path: Path,
     free_port: int,
     start_server: Callable[..., object],
-) -> None:
+) -> int:
+    """Serve the application by what is installed."""
     (tmp_path / "hello.py").write_text(APPLICATION)
     python = str(environment / "bin" / "python")
     bind = f"127.0.0.1:{free_port}"
     command = ("-m", "djserve", "hello:application", "--bind", bind)
     start_server(*command, port=free_port, python=python, cwd=tmp_path)
+    return free_port
 
-    connection = http.client.HTTPConnection("127.0.0.1", free_port, timeout=60)
+
+def test_installed_command_serves_an_application(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/from/the/wheel")
     response = connection.getresponse()
     body = response.read()
@@ -171,20 +176,9 @@ def test_installed_command_serves_an_application(
     assert (response.status, body) == (203, b"path /from/the/wheel")
 
 
-def test_installed_command_serves_websockets(
-    environment: Path,
-    tmp_path: Path,
-    free_port: int,
-    start_server: Callable[..., object],
-) -> None:
+def test_installed_command_serves_websockets(port: int) -> None:
     """In messages of one frame and of several, with a ping, to the Close frame."""
-    (tmp_path / "hello.py").write_text(APPLICATION)
-    python = str(environment / "bin" / "python")
-    bind = f"127.0.0.1:{free_port}"
-    command = ("-m", "djserve", "hello:application", "--bind", bind)
-    start_server(*command, port=free_port, python=python, cwd=tmp_path)
-
-    with connect(f"ws://127.0.0.1:{free_port}/", open_timeout=60) as client:
+    with connect(f"ws://127.0.0.1:{port}/", open_timeout=60) as client:
         client.send("whole")
         client.send(["in ", "three ", "parts"])
         echoes = [client.recv(timeout=60) for _ in range(2)]
