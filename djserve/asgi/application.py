@@ -44,6 +44,7 @@ from djserve.asgi.consumers import attend_consumers
 from djserve.asgi.outcomes import (
     KINDS,
     ends_the_loop,
+    is_being_cancelled,
     is_disconnect,
     is_unrouted,
     log_unrouted,
@@ -269,7 +270,7 @@ class ApplicationCalls:
             self._end(exchange)
             if ends_the_loop(error, task):
                 raise
-            self._fail(exchange, error, _is_being_cancelled())
+            self._fail(exchange, error, is_being_cancelled())
         else:
             self._end(exchange)
             exchange.application_finished()
@@ -333,11 +334,6 @@ def _cancel(call: asyncio.Task[None] | DirectCall) -> None:
         call.get_loop().call_soon(call.cancel)
     else:
         call.cancel()
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _judge(scope: Scope, error: BaseException, was_cancelled: bool) -> BaseException:

@@ -28,6 +28,7 @@ import logging
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
+from djserve.asgi.outcomes import is_being_cancelled
 from djserve.errors import LifespanError, UnexpectedMessage
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Lifespan:
         try:
             await self._application(scope, self._events.get, self._send)
         except asyncio.CancelledError as exc:
-            if _is_being_cancelled():
+            if is_being_cancelled():
                 raise
             self._error = exc
         except Exception as exc:
@@ -237,11 +238,6 @@ class Lifespan:
         (Phase.STOPPING, "lifespan.shutdown.complete"): _complete_shutdown,
         (Phase.STOPPING, "lifespan.shutdown.failed"): _fail_shutdown,
     }
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _word(error: BaseException) -> str:

@@ -120,6 +120,15 @@ def ends_the_loop(error: BaseException, task: asyncio.Task[None] | None) -> bool
     return issubclass(kind, KeyboardInterrupt) and is_real_interrupt()
 
 
+def is_being_cancelled() -> bool:
+    """Return whether somebody has asked for the end of the task that runs now.
+
+    A CancelledError is the application's own if no one has.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _running_task() -> asyncio.Task[None] | None:
     try:
         return asyncio.current_task()
