@@ -38,6 +38,19 @@ def run(talk: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(limited())
 
 
+async def hand_on(
+    folder: Path, sent: list[tuple[str, bytes, Any]]
+) -> tuple[Worker, Worker]:
+    """Hand datagrams on from one worker to another, which gets them as they are."""
+    one, other = Worker(folder), Worker(folder)
+    for each in sent:
+        assert one.relay.forward(other.relay.name, *each)
+    one.relay.flush()
+    await wait_until(lambda: len(other.received) == len(sent))
+    assert other.received == sent
+    return one, other
+
+
 def test_datagrams_come_with_their_addresses(tmp_path: Path) -> None:
     sent = [
         (SERVER, b"data\n" * 300, CLIENT),
@@ -46,12 +59,7 @@ def test_datagrams_come_with_their_addresses(tmp_path: Path) -> None:
     ]
 
     async def talk() -> None:
-        one, other = Worker(tmp_path), Worker(tmp_path)
-        for each in sent:
-            assert one.relay.forward(other.relay.name, *each)
-        one.relay.flush()
-        await wait_until(lambda: len(other.received) == len(sent))
-        assert other.received == sent
+        one, other = await hand_on(tmp_path, sent)
         assert not one.received
         for worker in (one, other):
             worker.relay.close()
@@ -75,13 +83,7 @@ def test_whole_messages_have_room_where_the_system_gives_little(
     sent = [(SERVER, bytes([number]) * 1200, CLIENT) for number in range(40)]
 
     async def talk() -> None:
-        one, other = Worker(tmp_path), Worker(tmp_path)
-        for each in sent:
-            assert one.relay.forward(other.relay.name, *each)
-        one.relay.flush()
-        await wait_until(lambda: len(other.received) == len(sent))
-        assert other.received == sent
-        for worker in (one, other):
+        for worker in await hand_on(tmp_path, sent):
             worker.relay.close()
 
     run(talk)
