@@ -27,6 +27,7 @@ def measure_mixed(
         # What the first transfer allocates is not growth.
         load(8 * MIB, "rate")
         if figure == "memory":
+            transfers.wait_until_steady(running.memory)
             with transfers.PeakMeter(running.memory) as meter:
                 load(size, "rate")
             return Sample(meter.growth / MIB)

@@ -180,6 +180,7 @@ def measure_upload_memory(server: str, conditions: Conditions) -> Sample:
     """Return by how many MiB memory grows while the application reads slowly."""
     with started(server, TRANSFER, conditions) as running:
         transfers.upload(running.port, 8 * MIB)
+        transfers.wait_until_steady(running.memory)
         with transfers.PeakMeter(running.memory) as meter:
             transfers.upload(running.port, conditions.memory_transfer_size, "/slow")
     return Sample(meter.growth / MIB)
@@ -190,6 +191,7 @@ def measure_download_memory(server: str, conditions: Conditions) -> Sample:
     size = conditions.memory_transfer_size
     with started(server, TRANSFER, conditions) as running:
         transfers.download(running.port, 8 * MIB)
+        transfers.wait_until_steady(running.memory)
         with transfers.PeakMeter(running.memory) as meter:
             transfers.download(running.port, size, pause=0.001)
     return Sample(meter.growth / MIB)
@@ -206,6 +208,7 @@ def measure_idle_memory(
         started(server, launch, conditions) as running,
         loads.idle_connections(kind, running.port, 100, core),
     ):
+        transfers.wait_until_steady(running.memory)
         before = running.memory()
         after = _memory_with(count, kind, running, core)
     return Sample((after - before) / count / 1024)

@@ -291,7 +291,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         less_is_better=True,
         is_steady=True,
         loads=0,
-        overhead=18,
+        overhead=20,
     ),
     Scenario(
         name="memory_websocket",
@@ -302,7 +302,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         less_is_better=True,
         is_steady=True,
         loads=0,
-        overhead=18,
+        overhead=20,
     ),
     Scenario(
         name="memory_upload",
@@ -313,7 +313,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         less_is_better=True,
         is_steady=True,
         loads=0,
-        overhead=12,
+        overhead=14,
     ),
     Scenario(
         name="memory_download",
@@ -324,7 +324,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         less_is_better=True,
         is_steady=True,
         loads=0,
-        overhead=12,
+        overhead=14,
     ),
     Scenario(
         name="start",

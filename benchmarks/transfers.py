@@ -78,6 +78,22 @@ class PeakMeter:
         return self._peak - self._before
 
 
+def wait_until_steady(
+    size: Callable[[], int], *, seconds: float = 1.0, limit: float = 10.0
+) -> None:
+    """Return once a size has not risen for some seconds, or after the limit.
+
+    What a server does soon after its start, such as importing the rest of itself, is
+    not what a transfer costs.
+    """
+    ends = time.monotonic() + limit
+    greatest, since = size(), time.monotonic()
+    while time.monotonic() - since < seconds and time.monotonic() < ends:
+        time.sleep(0.05)
+        if (now := size()) > greatest:
+            greatest, since = now, time.monotonic()
+
+
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody listened on a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
