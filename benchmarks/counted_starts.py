@@ -1,4 +1,4 @@
-"""The instructions of a start: from the command to the first answer.
+"""What a start takes: instructions and modules, from the command to the first answer.
 
 The command serves a socket that a client has connected to before. The second request,
 which the client sends when it has the answer to the first, ends the process. Modules
@@ -20,6 +20,7 @@ from benchmarks.processes import ROOT, BenchmarkError
 from benchmarks.starts import SITE
 
 COLLECTED = re.compile(r"==\d+== Collected : (\d+)")
+IMPORTED = re.compile(r"(\d+) modules imported")
 CALLGRIND = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
 REQUEST = b"GET %b HTTP/1.1\r\nHost: localhost:8000\r\n\r\n"
 TIME_LIMIT = 600
@@ -45,6 +46,7 @@ async def application(scope, receive, send):
         await send({"type": "lifespan.startup.complete"})
         return
     if scope["path"] == "/end":
+        os.write(2, b"%d modules imported\\n" % len(sys.modules))
         os._exit(0)
     fields = [(b"content-length", b"6")]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
@@ -52,14 +54,18 @@ async def application(scope, receive, send):
 """,
     "start_urls.py": """\
 import os
+import sys
 
 from django.http import HttpResponse
 from django.urls import path
 
-urlpatterns = [
-    path("", lambda request: HttpResponse("world!")),
-    path("end", lambda request: os._exit(0)),
-]
+
+def end(request):
+    os.write(2, b"%d modules imported\\n" % len(sys.modules))
+    os._exit(0)
+
+
+urlpatterns = [path("", lambda request: HttpResponse("world!")), path("end", end)]
 """,
     "start_settings.py": """\
 from site_settings import *
@@ -69,8 +75,8 @@ ROOT_URLCONF = "start_urls"
 }
 
 
-def count_starts(kinds: list[str], folder: Path) -> dict[str, int]:
-    """Return the instructions of each kind of start."""
+def count_starts(kinds: list[str], folder: Path) -> dict[str, tuple[int, int]]:
+    """Return the instructions and the modules of each kind of start."""
     for name, text in FILES.items():
         (folder / name).write_text(text, "utf-8")
     counts = {}
@@ -78,11 +84,20 @@ def count_starts(kinds: list[str], folder: Path) -> dict[str, int]:
         for _ in range(2):
             # What the first run has written is what the second finds.
             start_once((), COMMANDS[kind], folder)
-        found = COLLECTED.findall(start_once(CALLGRIND, COMMANDS[kind], folder))
+        errors = start_once(CALLGRIND, COMMANDS[kind], folder)
+        found = COLLECTED.findall(errors)
         if len(found) != 1:
             raise BenchmarkError(f"valgrind has counted {len(found)} processes")
-        counts[kind] = int(found[0])
+        counts[kind] = int(found[0]), count_modules(errors)
     return counts
+
+
+def count_modules(errors: str) -> int:
+    """Return how many modules a server has imported, from what it has written."""
+    found = IMPORTED.search(errors)
+    if found is None:
+        raise BenchmarkError("The server has not told what it has imported")
+    return int(found[1])
 
 
 def start_once(tool: tuple[str, ...], command: tuple[str, ...], folder: Path) -> str:
