@@ -58,7 +58,9 @@ _LISTS = frozenset(
     }
 )
 
-_LEAST_MEMBERS_LIMIT = 1000
+LEAST_MEMBERS_LIMIT = 1000
+"""How many members of its lists any request may have."""
+
 _MEMBERS_PER_FIELD = 5
 
 
@@ -262,7 +264,7 @@ def split_list(value: bytes) -> list[bytes]:
 
 def members_limit(header_count_limit: int) -> int:
     """Return how many members a request's lists may have, all together."""
-    return max(_LEAST_MEMBERS_LIMIT, _MEMBERS_PER_FIELD * header_count_limit)
+    return max(LEAST_MEMBERS_LIMIT, _MEMBERS_PER_FIELD * header_count_limit)
 
 
 def count_members(fields: Iterable[tuple[bytes, bytes]]) -> int:

@@ -7,6 +7,18 @@ methods and ASCII targets only; any other request line is judged by
 server must know beyond grammar: the target's form, Host, framing and limits.
 """
 
+# Why most heads do not go through llhttp
+#
+# llhttp is quick, and what it finds is told in a call to Python for each field, which
+# is most of what a head costs. So a plain head is cut into its lines here: GET or HEAD
+# in HTTP/1.1 with an ordinary target, and fields that frame nothing, whose names llhttp
+# has passed before (benchmark: hello_heads).
+#
+# What is not known to be plain is left to llhttp, whole: a new name, content, an
+# upgrade, a list in Connection, a control byte, a bare CR or LF, a folded line, a limit
+# that is exceeded. So there is one place that refuses, except for an invalid Host, and
+# a plain head need not be told from a wrong one. Tests compare both on mutated heads.
+
 from __future__ import annotations
 
 import re
@@ -23,6 +35,7 @@ from djserve.protocols.grammar import (
     split_target,
 )
 from djserve.protocols.headers import (
+    LEAST_MEMBERS_LIMIT,
     count_members,
     is_token,
     members_limit,
@@ -30,8 +43,14 @@ from djserve.protocols.headers import (
 )
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from djserve.conf.schema import HTTPConfig
     from djserve.interfaces import Headers
+
+    PlainFields: TypeAlias = tuple[bytes, Headers, bool]
+    """Field lines that frame nothing: as they came with the empty line, what they are,
+    and whether the connection may persist."""
 
 _split_line = re.compile(rb"([^ \r\n]+) ([^ \r\n]+) (HTTP/1\.[01])\r\n").match
 _split_absolute = re.compile(rb"([^:/?#]+)://([^/?#]*)(.*)").fullmatch
@@ -44,7 +63,7 @@ _PLAIN_METHODS = frozenset(
 # The transfer codings of RFC 9112 section 7 beside chunked.
 _CODINGS = frozenset({b"compress", b"deflate", b"gzip", b"x-compress", b"x-gzip"})
 
-# What a repeated head may begin with: no content, origin-form, nothing unusual in it.
+# What a plain head begins with: no content, origin-form, nothing unusual in it.
 _match_plain_line = re.compile(
     rb"(GET|HEAD) (/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*)"
     rb"(?:\?([A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*))? HTTP/1\.1\r\n"
@@ -60,6 +79,15 @@ _SPECIAL_FIELDS = frozenset(
         b"upgrade",
     }
 )
+
+# What a plain head has none of, but for Host and the two values of Connection. The
+# empty name is that of a dropped field; llhttp takes Proxy-Connection for Connection.
+_NOT_ALWAYS_PLAIN = _SPECIAL_FIELDS | {b"", b"proxy-connection"}
+_PERSISTENCE = {b"close": False, b"keep-alive": True}
+
+# RFC 9110 section 5.5: what no value has; a line that is cut has no CR nor LF either.
+_CONTROLS = bytes(set(range(0x20)) - {0x09}) + b"\x7f"
+_mark_controls = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
 
 
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
@@ -77,7 +105,9 @@ def _lower_name(name: bytes) -> bytes:
     # CVE-2015-0219: WSGI-like names fold "_" and "-" together, so that a client could
     # speak in a proxy's name.
     lowered = b"" if b"_" in name else name.lower()
-    if len(_known_names) < _KNOWN_NAMES_LIMIT and len(name) <= _KNOWN_NAME_SIZE_LIMIT:
+    if len(name) <= _KNOWN_NAME_SIZE_LIMIT:
+        if len(_known_names) >= _KNOWN_NAMES_LIMIT:
+            _known_names.clear()
         _known_names[name] = lowered
     return lowered
 
@@ -126,9 +156,7 @@ class HeadReader:
     whether the empty line was reached: a fault that comes after it is of the framing.
     An object of httptools costs more than to read a head (benchmark: http1_new).
 
-    ``last_fields`` are the field lines that were last judged to be plain, and
-    ``last_headers`` and ``last_keep_alive`` what they are and ask for: a new connection
-    may begin with the same ones.
+    ``last`` are the last plain fields: a new connection may begin with the same ones.
     """
 
     __slots__ = (
@@ -140,18 +168,14 @@ class HeadReader:
         "is_complete",
         "is_upgrade",
         "keep_alive",
-        "last_fields",
-        "last_headers",
-        "last_keep_alive",
+        "last",
         "target",
     )
 
     def __init__(self) -> None:
         self._kept: httptools.HttpRequestParser | None = None
         self._parser: httptools.HttpRequestParser | None = None
-        self.last_fields = b""
-        self.last_headers: Headers = []
-        self.last_keep_alive = False
+        self.last: PlainFields = (b"", [], False)
         self._reset()
 
     def read(self, block: bytes) -> bytes:
@@ -223,28 +247,21 @@ class HeadParser:
     __slots__ = (
         "_config",
         "_last_host",
-        "_members_limit",
         "_reader",
+        "_seen",
         "_seen_block",
-        "_seen_fields",
         "_seen_head",
-        "_seen_headers",
-        "_seen_keep_alive",
         "keep_alive",
     )
 
     def __init__(self, config: HTTPConfig, reader: HeadReader) -> None:
         self._config = config
-        # No head has more members than bytes.
-        self._members_limit = members_limit(config.header_count_limit)
         self._reader = reader
         self._last_host: bytes | None = None
-        self._seen_block = b""
         # A client that connects anew for each request: a probe, a script (benchmark:
         # http1_new).
-        self._seen_fields = reader.last_fields
-        self._seen_headers = reader.last_headers
-        self._seen_keep_alive = reader.last_keep_alive
+        self._seen = reader.last
+        self._seen_block = b""
         self._seen_head: RequestHead | None = None
         self.keep_alive = False
 
@@ -258,10 +275,9 @@ class HeadParser:
         # (benchmark: http1_hello).
         if block == self._seen_block:
             return self._repeat()
-        if self._seen_fields and block.endswith(self._seen_fields):
-            head = self._parse_repeated(block)
-            if head is not None:
-                return head
+        head = self._parse_plain(block)
+        if head is not None:
+            return head
         reader = self._reader
         try:
             method = reader.read(block)
@@ -299,33 +315,77 @@ class HeadParser:
             raise ProtocolError("Malformed request head")
         return self._build_head(method, target, block)
 
-    def _parse_repeated(self, block: bytes) -> RequestHead | None:
-        """Parse a head whose field lines are, byte for byte, those of the last one.
+    def _parse_plain(self, block: bytes) -> RequestHead | None:
+        """Parse a plain head without llhttp; return None if that is to decide.
 
-        That is what a client on a kept connection mostly sends, and nothing in the
-        fields has to be looked at twice (benchmark: http1_hello). Returns None if
-        the request line wants llhttp.
+        Field lines that are, byte for byte, the last ones are not looked at twice: a
+        client on a kept connection mostly sends the same (benchmark: http1_hello).
+        Raises ProtocolError for an invalid Host.
         """
         match = _match_plain_line(block)
-        if match is None or match.end() + len(self._seen_fields) != len(block):
+        if match is None:
             return None
+        lines = block[match.end() :]
+        is_repeated = lines == self._seen[0]
+        if not is_repeated:
+            fields = self._cut(lines)
+            if fields is None:
+                return None
+            self._seen = self._reader.last = fields
+            self._seen_block = b""
+        headers = self._seen[1]
+        self.keep_alive = self._seen[2]
         name, path, query = match.groups(b"")
         method = "GET" if name == b"GET" else "HEAD"
-        head = RequestHead(method, path, query, self._seen_headers.copy(), "1.1")
-        head.field_lines = self._seen_fields
-        self._seen_block = block
-        self._seen_head = head
-        self.keep_alive = self._seen_keep_alive
+        head = RequestHead(method, path, query, headers.copy(), "1.1")
+        head.field_lines = lines
+        if is_repeated:
+            self._seen_block = block
+            self._seen_head = head
         return head
+
+    def _cut(self, lines: bytes) -> PlainFields | None:
+        """Cut the field lines of a head; return None if they are not plain ones."""
+        headers: Headers = []
+        host = None
+        keep_alive = True
+        cut = lines[:-4].split(b"\r\n")
+        try:
+            for line in cut:
+                name, value = line.split(b":", 1)
+                name = _known_names[name]
+                value = value.strip(b" \t")
+                if name in _NOT_ALWAYS_PLAIN:
+                    if not name:
+                        continue
+                    if name == b"host" and host is None:
+                        host = value
+                    elif name == b"connection":
+                        keep_alive &= _PERSISTENCE[value.lower()]
+                    else:
+                        return None
+                headers.append((name, value))
+        except (KeyError, ValueError):
+            return None
+        joined = b"".join(cut)
+        if (
+            host is None
+            or joined.translate(_mark_controls) != joined
+            or len(cut) > self._config.header_count_limit
+            or self._has_too_many_members(lines, headers)
+        ):
+            return None
+        self._check_host(host)
+        return lines, headers, keep_alive
 
     def _repeat(self) -> RequestHead:
         """Return the head that stands for all requests of these bytes."""
         head = self._seen_head
         assert head is not None
-        self.keep_alive = self._seen_keep_alive
+        _, headers, self.keep_alive = self._seen
         if head.repetition is None:
             # The headers of the first one are its application's.
-            head = head.copy(self._seen_headers)
+            head = head.copy(headers)
             head.repetition = Repetition()
             self._seen_head = head
         return head
@@ -338,8 +398,7 @@ class HeadParser:
             raise ProtocolError(
                 "Too many header fields", 431, setting="HEADER_COUNT_LIMIT"
             )
-        limit = self._members_limit
-        if len(block) > limit and count_members(headers) > limit:
+        if self._has_too_many_members(block, headers):
             raise ProtocolError(
                 "Too many members in the header fields",
                 431,
@@ -354,7 +413,7 @@ class HeadParser:
             raise ProtocolError("Malformed request line")
         raw_path, _, query = target.partition(b"?")
         head = RequestHead(method.decode("ascii"), raw_path, query, headers, version)
-        is_plain = self._apply_fields(head)
+        self._apply_fields(head)
         if not reader.is_upgrade:
             # RFC 9110 section 7.8: without Connection: Upgrade it is not meant for us.
             head.upgrade = None
@@ -363,22 +422,18 @@ class HeadParser:
         if raw_path[:1] != b"/" or b"#" in target or not target.isascii():
             # llhttp has judged the characters of all others, as the grammar does.
             _apply_target_form(head, target)
-        elif is_plain and version == "1.1":
-            self._seen_block = b""
-            fields = head.field_lines = block[line_end + 2 :]
-            self._seen_fields = reader.last_fields = fields
-            self._seen_headers = reader.last_headers = headers.copy()
-            self._seen_keep_alive = reader.last_keep_alive = self.keep_alive
         return head
 
-    def _apply_fields(self, head: RequestHead) -> bool:
-        """Apply the fields that the server itself obeys.
+    def _has_too_many_members(self, block: bytes, headers: Headers) -> bool:
+        # No head has more members than bytes.
+        if len(block) <= LEAST_MEMBERS_LIMIT:
+            return False
+        return count_members(headers) > members_limit(self._config.header_count_limit)
 
-        Return whether there is none but Host and Connection.
-        """
+    def _apply_fields(self, head: RequestHead) -> None:
+        """Apply the fields that the server itself obeys."""
         version = head.http_version
         hosts = 0
-        is_plain = True
         for name, value in [
             pair for pair in head.headers if pair[0] in _SPECIAL_FIELDS
         ]:
@@ -386,14 +441,12 @@ class HeadParser:
                 hosts += 1
                 self._check_host(value)
             elif name != b"connection":
-                is_plain = False
                 _apply_framing(head, name, value.strip(b" \t"))
             elif version == "1.0" and b"close" in split_list(value):
                 # RFC 9112 section 9.3: close wins; with llhttp keep-alive does.
                 self.keep_alive = False
         if hosts != 1 and (hosts or version == "1.1"):
             raise ProtocolError(f"{hosts} Host fields in the request, expected one")
-        return is_plain
 
     def _check_host(self, value: bytes) -> None:
         if value != self._last_host:
