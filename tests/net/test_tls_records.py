@@ -122,6 +122,23 @@ def cut(data: bytes, sizes: list[int]) -> Iterator[bytes]:
         number += 1
 
 
+def test_end_is_read_as_often_as_it_is_asked_for(certfile: str, tmp_path: Path) -> None:
+    session = Session(certfile, tmp_path)
+    session.incoming.write(session.writer.data(b"last") + session.writer.end())
+    reads = [session.tls.read(1024) for _ in range(4)]
+
+    assert reads == [b"last", b"", b"", b""]
+
+
+def test_session_without_a_record_waits_for_one(session: Session) -> None:
+    for _ in range(2):
+        with pytest.raises(ssl.SSLWantReadError):
+            session.tls.read(1024)
+    assert session.receive(session.writer.data(b"one")) == b"one"
+    with pytest.raises(ssl.SSLWantReadError):
+        session.tls.read(1024)
+
+
 def test_key_updates_of_an_honest_peer_are_taken(session: Session) -> None:
     for _ in range(3):
         assert session.receive(session.writer.key_updates(1)) == b""

@@ -17,7 +17,7 @@ _HASHES = {
     "TLS_AES_128_GCM_SHA256": ("sha256", 16),
     "TLS_AES_256_GCM_SHA384": ("sha384", 32),
 }
-_APPLICATION_DATA, _HANDSHAKE = 23, 22
+_APPLICATION_DATA, _HANDSHAKE, _ALERT = 23, 22, 21
 _KEY_UPDATE = b"\x18\x00\x00\x01\x00"
 
 
@@ -45,6 +45,10 @@ class RecordWriter:
     def data(self, content: bytes, padding: int = 0) -> bytes:
         """Return a record of application data."""
         return self._write(content, _APPLICATION_DATA, padding)
+
+    def end(self) -> bytes:
+        """Return a close_notify."""
+        return self._write(b"\x01\x00", _ALERT)
 
     def key_updates(self, count: int) -> bytes:
         """Return so many key updates, each in a record."""
