@@ -98,7 +98,7 @@ class Certificates:
         # context has the callback: the one chosen for a connection, which serves it
         # from its ClientHello on, calls nothing.
         self._shares_protocol = True
-        self.context._msg_callback = self._read_message  # type: ignore[attr-defined]
+        self.context.watch_messages(self._read_message)
 
     @property
     def contexts(self) -> set[ServerContext]:
