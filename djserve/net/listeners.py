@@ -266,10 +266,12 @@ class _Acceptor(asyncio.Protocol):
 
     def beginning(self, opening: Opening) -> Callable[[], _Acceptor]:
         """Return what makes an acceptor for each handshake; it leaves ``opening``."""
+        facts = {**self.__dict__, "_opening": opening}
 
         def begin() -> _Acceptor:
-            acceptor = copy.copy(self)
-            acceptor._opening = opening
+            # What ``copy`` does, in less time (benchmark: http1_tls_new).
+            acceptor = _Acceptor.__new__(_Acceptor)
+            acceptor.__dict__.update(facts)
             return acceptor
 
         return begin
