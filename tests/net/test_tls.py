@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,39 @@ def test_handshake_by_pyopenssl_is_described(
     assert "O=trustme" in extension["client_cert_name"]
     assert extension["tls_version"] == 0x0304
     assert extension["cipher_suite"] in (0x1301, 0x1302, 0x1303)
+
+
+def shake_hands_in_memory(
+    client: ssl.SSLContext, server: ssl.SSLContext, session: ssl.SSLSession | None
+) -> tuple[ssl.SSLObject, bytes]:
+    """Return the client's end, and what the server sends after the handshake."""
+    incoming, outgoing, back, forth = (ssl.MemoryBIO() for _ in range(4))
+    ends = server.wrap_bio(incoming, outgoing, server_side=True)
+    begins = client.wrap_bio(back, forth, session=session)
+    for side in (begins, ends, begins, ends):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+        rest = outgoing.read()
+        incoming.write(forth.read())
+        back.write(rest)
+    with pytest.raises(ssl.SSLWantReadError):
+        begins.read()
+    return begins, rest
+
+
+def test_client_gets_one_ticket_and_may_begin_with_it(
+    certfile: str, keyfile: str
+) -> None:
+    server = server_context(certfile, keyfile)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    client.minimum_version = ssl.TLSVersion.TLSv1_3
+    first, tickets = shake_hands_in_memory(client, server, None)
+    second, _ = shake_hands_in_memory(client, server, first.session)
+
+    assert len(tickets) == 5 + int.from_bytes(tickets[3:5], "big")
+    assert second.session_reused
 
 
 @pytest.mark.e2e
