@@ -7,7 +7,6 @@ only for what nothing else says.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from djserve.conf.catalogue import Setting, settings_by_key
@@ -40,6 +39,9 @@ def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if setting is not None:
             mapping[key] = _read(setting, name, text)
             continue
+        # Long to import, for a mistake.
+        from difflib import get_close_matches
+
         # Others have the same prefix, djserve's own among them: only what is close.
         close = get_close_matches(key, settings, n=1, cutoff=0.8)
         if close:

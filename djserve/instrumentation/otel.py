@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import djserve
@@ -50,6 +49,9 @@ def _name_otlp(signal: str, environ: Mapping[str, str]) -> str:
 
 
 def _load(signal: str, name: str) -> Any:
+    # Only now: it imports csv, email and zipfile, and the system checks this module.
+    from importlib import metadata
+
     group = f"opentelemetry_{signal}_exporter"
     for entry in metadata.entry_points(group=group, name=name):
         return entry.load()

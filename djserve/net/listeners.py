@@ -21,7 +21,6 @@ from djserve.net.address import (
     UnixAddress,
     parse_address,
 )
-from djserve.net.proxied import ProxiedListener
 from djserve.net.sockets import (
     UNIX,
     open_sockets,
@@ -210,6 +209,9 @@ def open_listener_on(
             courtesy=courtesy,
         )
     else:
+        # Few servers have such a proxy.
+        from djserve.net.proxied import ProxiedListener
+
         close_socket = ProxiedListener(
             runner.loop,
             sock,

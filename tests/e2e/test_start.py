@@ -44,7 +44,8 @@ UNNEEDED = {
     "djserve.net.certificates",
     "djserve.net.twisted.endpoints",
     "twisted.internet.endpoints",
-    # Metrics, traces, reloading, the supervisor
+    # The PROXY protocol, metrics, traces, reloading, the supervisor
+    "djserve.net.proxied",
     "djserve.supervisor.arbiter",
     "djserve.supervisor.loader",
     "http.server",
@@ -60,18 +61,22 @@ UNNEEDED = {
     "service_identity",
     "twisted",
     "zope.interface",
+    # What a system check of Django's would import
+    "django.core.management.commands.makemigrations",
+    "django.db.migrations.autodetector",
     # What only some applications need
     "channels",
     "django",
+    "importlib.metadata",
 }
 
 UNNEEDED_WITHOUT_DJANGO = {
     "asgiref",
     "csv",
+    "difflib",
     "email",
     "http.client",
     "http.cookiejar",
-    "importlib.metadata",
     "urllib.request",
     "zipfile",
 }

@@ -49,7 +49,7 @@ def test_exporter_that_is_not_installed_is_named(
     variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "djserve.instrumentation.otel.metadata.entry_points",
+        "importlib.metadata.entry_points",
         lambda **wanted: [],
     )
     with pytest.raises(ConfigError, match="otlp_proto_grpc"):
