@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from djserve.collector import collect_seldom
 from djserve.errors import ConfigError
 from djserve.server.first_signals import hold
 
@@ -12,6 +13,7 @@ def main() -> int:
     """Run the command and return its exit code."""
     # The rest takes a large part of a second to import.
     hold()
+    collect_seldom()
     try:
         from djserve.cli import main as run
     except KeyboardInterrupt:

@@ -97,6 +97,7 @@ def test_collector_that_is_off_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     "command",
     [
+        pytest.param(("djserve", "site_app:application", "--bind"), id="djserve"),
         pytest.param(("django", "runasgi", "--bind"), id="runasgi"),
         pytest.param(("django", "runasgi", "--workers", "1", "--bind"), id="worker"),
         pytest.param(("django", "runserver", "--noreload"), id="runserver"),

@@ -7,6 +7,7 @@ apart here, while Django reads INSTALLED_APPS and comes to djserve's.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -68,6 +69,8 @@ def _serve(arguments: list[str]) -> None:
     """Become the supervisor, if one is needed."""
     hold()
     collect_seldom()
+    # Django's own modules, which stay: ``keep_loaded`` need not look at them again.
+    gc.freeze()
     try:
         from djserve.management.commands.runasgi import Command
     except ConfigError as error:
