@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from importlib.util import find_spec
 
 from djserve.errors import ConfigError
+from djserve.values import Values
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Values):
     """A package: the module that it brings, its extra, the settings that need it."""
 
     package: str

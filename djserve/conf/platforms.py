@@ -8,10 +8,10 @@ connection. A server that closes first ends requests that the router has just se
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from djserve.conf.syntax import parse_duration
+from djserve.values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,8 +31,7 @@ LOCAL_PROXIES = {"127.0.0.0/8", "::1/128", "unix"}
 """TRUSTED_PROXIES by default: no platform's router is among these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(Values):
     """A platform; ``grace`` and ``keep_alive`` are in seconds.
 
     One of ``variables`` is set there; what ends with an underscore is the beginning of

@@ -45,7 +45,6 @@ import io
 import logging
 import tempfile
 import time
-from dataclasses import dataclass
 from io import SEEK_END, BytesIO
 from typing import IO, TYPE_CHECKING, Any
 
@@ -56,6 +55,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from djserve.handlers.routing import Route, lookup_of, path_info
 from djserve.instrumentation import spooled
+from djserve.values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -94,8 +94,7 @@ class DiskSpaceTaken(ContentRefused):
     status, text = 503, "503 Service Unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class ContentLimits:
+class ContentLimits(Values):
     """How much content is read, where to, and for how long.
 
     More than ``memory`` bytes go to a file on disk. ``is_wanted`` is asked before that

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -53,6 +52,7 @@ from djserve.handlers.layers import (
     is_coalescible,
 )
 from djserve.handlers.state import keeps_nothing
+from djserve.values import Values
 
 # Django's name: what is logged here stands in for Django's own lines.
 logger = logging.getLogger("django.request")
@@ -82,8 +82,7 @@ class AsyncFork(Fork):
         return await super().__call__(request)
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(Values):
     """One middleware as it was made for the asynchronous lane.
 
     ``fork`` is None for one that is nothing but hooks, and for one that the synchronous

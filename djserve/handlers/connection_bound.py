@@ -45,7 +45,6 @@ import logging
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -150,12 +149,14 @@ class ConnectionBound:
     _next_report = 0.0
 
 
-@dataclass(slots=True, frozen=True)
 class _Handed:
     """A driver's connection on its way from one thread to another."""
 
-    driver: Any
-    close_at: float | None
+    __slots__ = ("close_at", "driver")
+
+    def __init__(self, driver: Any, close_at: float | None) -> None:
+        self.driver = driver
+        self.close_at = close_at
 
 
 class _Place:

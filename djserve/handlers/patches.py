@@ -42,7 +42,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from inspect import getattr_static, unwrap
 from operator import attrgetter, is_, itemgetter
@@ -55,6 +55,7 @@ from django.core.handlers import asgi, base, exception
 from django.utils import module_loading
 
 from djserve.handlers.threads.asgiref_compat import CALL_METHODS
+from djserve.values import Values
 
 
 def find_base(found: Any) -> Any:
@@ -160,8 +161,7 @@ class Patch(NamedTuple):
     packages: frozenset[str]
 
 
-@dataclass(frozen=True)
-class Patches:
+class Patches(Values):
     """What has been replaced, and what that leaves to djserve.
 
     ``enters``: the way to ``handle`` leads through ``ASGIHandler.__call__``.

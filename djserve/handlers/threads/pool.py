@@ -72,7 +72,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import TypeAlias
 
@@ -84,6 +83,7 @@ from djserve.handlers.threads.concurrency import (
 )
 from djserve.handlers.threads.fairness import FairQueue, Needs
 from djserve.handlers.threads.leases import Action, Job, Lease, PoolThread, run_safely
+from djserve.values import Values
 
 logger = logging.getLogger("djserve.handlers")
 
@@ -116,16 +116,14 @@ SPARE_TIME = 5.0
 """Seconds that a thread beyond the pool's size is kept, idle, before it ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class ViewStats:
+class ViewStats(Values):
     """How many threads one view has, and how many of its jobs wait for one."""
 
     running: int
     queued: int
 
 
-@dataclass(frozen=True, slots=True)
-class PoolStats:
+class PoolStats(Values):
     """One look at a pool: its threads, its queue, and how long jobs had to wait.
 
     ``size`` is the bound on threads that compute at the same time, ``ceiling`` the one
