@@ -41,10 +41,13 @@ def start(
     stdin: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
     """Start a process on one core; ``end`` or ``end_all`` must follow."""
+    # Else each start would compile the modules of what is installed in place, which pip
+    # has done for all others.
+    own = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environ or {})},
+        env={**os.environ, **own, **(environ or {})},
         stdin=stdin,
         stdout=output,
         stderr=subprocess.STDOUT,

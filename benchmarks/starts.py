@@ -158,8 +158,6 @@ def running(name: str, command: list[str], port: int, folder: Path) -> Iterator[
     """Run one on the first core; it ends with the block."""
     environ = {
         "DJANGO_SETTINGS_MODULE": "site_settings",
-        # Else each start would compile the modules of what is installed in place.
-        "PYTHONDONTWRITEBYTECODE": "",
         "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
         "SITE_APPS": RUNSERVERS.get(name, "djserve" if name == "djserve" else ""),
     }

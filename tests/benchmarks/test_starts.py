@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import processes
+from benchmarks.servers import cores
 from benchmarks.starts import (
     RUNSERVERS,
     UVICORN_RELOAD,
@@ -108,6 +109,17 @@ def test_processor_time_is_that_of_all_threads() -> None:
         process.stdin.close()
 
     assert used > of_main_thread + 0.09
+
+
+@pytest.mark.e2e
+def test_what_is_measured_keeps_compiled_modules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    core, _ = cores()
+    script = "import sys; print(sys.dont_write_bytecode)"
+
+    assert processes.run([sys.executable, "-c", script], core, 60).strip() == "False"
 
 
 @pytest.mark.e2e
