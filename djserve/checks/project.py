@@ -287,6 +287,10 @@ def find_process_problems(processes: Sequence[ProcessConfig]) -> list[CheckMessa
 
 def check_database_pools(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """Report database connection pools that are smaller than what threads may open."""
+    sizes = {alias: pool_size(each) for alias, each in connections.settings.items()}
+    if all(size is None for size in sizes.values()):
+        # The number of threads takes some time to find: it is read from files.
+        return []
     try:
         config = current_config().django
         threads = thread_count(config)
@@ -296,8 +300,7 @@ def check_database_pools(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]
     most = config.database_connections
     wanted = threads if most is None else min(threads, most)
     messages: list[CheckMessage] = []
-    for alias, database in connections.settings.items():
-        size = pool_size(database)
+    for alias, size in sizes.items():
         if size is not None and size < wanted:
             messages.append(
                 Warning(

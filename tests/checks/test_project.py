@@ -283,7 +283,7 @@ def test_other_processes_are_right(given: dict[str, Any]) -> None:
 
 
 def check_pool(
-    pool: Any, threads: int, monkeypatch: pytest.MonkeyPatch, **more: Any
+    pool: Any, threads: Any, monkeypatch: pytest.MonkeyPatch, **more: Any
 ) -> list[Any]:
     database = {**connections.settings["default"], "OPTIONS": {"pool": pool}}
     monkeypatch.setitem(connections.settings, "default", database)
@@ -301,6 +301,7 @@ def check_pool(
         ({"max_size": 8}, 8, []),
         ({"max_size": 7}, 8, ["djserve.W007"]),
         ({"min_size": 9}, 8, []),
+        ({"min_size": 0}, 1, ["djserve.W007"]),
         ({"min_size": 2, "max_size": None}, 3, ["djserve.W007"]),
     ],
 )
@@ -334,6 +335,7 @@ def test_pool_as_large_as_the_bound_on_connections_is_meant(
     assert [message.id for message in found] == ids
 
 
-def test_wrong_settings_are_left_to_their_own_check() -> None:
-    with override_settings(DJSERVE={"THREADS": "many"}):
-        assert check_database_pools(None) == []
+def test_wrong_settings_are_left_to_their_own_check(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert check_pool({"max_size": 2}, "many", monkeypatch) == []
