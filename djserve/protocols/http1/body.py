@@ -208,12 +208,12 @@ def _take_line(data: bytes, position: int, limit: int, what: str) -> tuple[bytes
     end = data.find(b"\n", position, position + limit + 2)
     if end < 0:
         tail = data[position : position + limit + 2]
-        if b"\r" in tail[:-1]:
+        if 13 in tail[:-1]:
             raise ProtocolError(f"Bare CR in the {what}")
         if len(tail) > limit + 1:
             raise ProtocolError(f"The {what} is longer than {limit} bytes")
         return b"", -1
     line = data[position : end - 1] if end > position else b""
-    if end == position or data[end - 1] != 13 or b"\r" in line:
+    if end == position or data[end - 1] != 13 or 13 in line:
         raise ProtocolError(f"Bare CR or LF in the {what}")
     return line, end + 1

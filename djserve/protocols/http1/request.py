@@ -352,9 +352,11 @@ class HeadParser:
         cut = lines[:-4].split(b"\r\n")
         try:
             for line in cut:
-                name, value = line.split(b":", 1)
+                name, colon, value = line.partition(b":")
                 name = _known_names[name]
                 value = value.strip(b" \t")
+                if not colon:
+                    return None
                 if name in _NOT_ALWAYS_PLAIN:
                     if not name:
                         continue
@@ -365,17 +367,18 @@ class HeadParser:
                     else:
                         return None
                 headers.append((name, value))
-        except (KeyError, ValueError):
+        except KeyError:
             return None
         joined = b"".join(cut)
         if (
             host is None
             or joined.translate(_mark_controls) != joined
             or len(cut) > self._config.header_count_limit
-            or self._has_too_many_members(lines, headers)
+            or (len(lines) > LEAST_MEMBERS_LIMIT and self._has_too_many(headers))
         ):
             return None
-        self._check_host(host)
+        if host != self._last_host:
+            self._check_host(host)
         return lines, headers, keep_alive
 
     def _repeat(self) -> RequestHead:
@@ -398,7 +401,8 @@ class HeadParser:
             raise ProtocolError(
                 "Too many header fields", 431, setting="HEADER_COUNT_LIMIT"
             )
-        if self._has_too_many_members(block, headers):
+        # No head has more members than bytes.
+        if len(block) > LEAST_MEMBERS_LIMIT and self._has_too_many(headers):
             raise ProtocolError(
                 "Too many members in the header fields",
                 431,
@@ -424,10 +428,8 @@ class HeadParser:
             _apply_target_form(head, target)
         return head
 
-    def _has_too_many_members(self, block: bytes, headers: Headers) -> bool:
-        # No head has more members than bytes.
-        if len(block) <= LEAST_MEMBERS_LIMIT:
-            return False
+    def _has_too_many(self, headers: Headers) -> bool:
+        """Return whether the lists of a head have too many members."""
         return count_members(headers) > members_limit(self._config.header_count_limit)
 
     def _apply_fields(self, head: RequestHead) -> None:
