@@ -91,16 +91,14 @@ class HTTP1Connection:
     __slots__ = (
         "_body",
         "_buffer",
-        "_config",
         "_discarded",
         "_exchange",
         "_info",
         "_is_draining",
         "_is_processing",
         "_is_waiting",
-        "_limits",
-        "_owner",
         "_parser",
+        "_service",
         "_state",
         "_timeouts",
         "_transport",
@@ -122,13 +120,10 @@ class HTTP1Connection:
         info: ConnectionInfo,
         service: HTTP1Service,
     ) -> None:
-        config = service.config
         self._transport = transport
         self._info = info
-        self._owner = service.owner
-        self._config = config
-        self._parser = HeadParser(config, service.reader)
-        self._limits = service.limits
+        self._service = service
+        self._parser = HeadParser(service.config, service.reader)
         self._writer = ResponseWriter(transport.write, service.defaults, service.timing)
         # Made at the first tick: many connections end before.
         self._timeouts: HTTP1Timeouts | None = None
@@ -192,14 +187,13 @@ class HTTP1Connection:
         if self._state is _CLOSED:
             return
         self._enter(_CLOSED)
-        upgraded, self._upgraded = self._upgraded, None
-        if upgraded is not None:
+        if self._upgraded is not None:
+            upgraded, self._upgraded = self._upgraded, None
             upgraded.receiver.connection_lost(exc)
-        else:
-            if self._exchange is not None:
-                self._writer.drop()
+        elif self._exchange is not None:
+            self._writer.drop()
             self._fail_exchange(exc)
-        self._owner.connection_lost(self)
+        self._service.owner.connection_lost(self)
 
     # The server calls these (interfaces.Connection).
 
@@ -212,7 +206,7 @@ class HTTP1Connection:
             self._exchange.tick(now)
         timeouts = self._timeouts
         if timeouts is None:
-            timeouts = self._timeouts = HTTP1Timeouts(self._config)
+            timeouts = self._timeouts = HTTP1Timeouts(self._service.config)
         overdue = timeouts.check(self._state, self, now)
         if overdue is not None:
             self._ACTIONS[overdue](self)
@@ -265,7 +259,7 @@ class HTTP1Connection:
 
     def abort_transport(self) -> None:
         """Drop the connection, with what is buffered."""
-        self._owner.reset_transport(self._transport)
+        self._service.owner.reset_transport(self._transport)
 
     @property
     def is_upgraded(self) -> bool:
@@ -361,7 +355,7 @@ class HTTP1Connection:
         """Abort the response: the peer sees that it is not complete."""
         if self._writer.ends_by_close:
             # A regular end would look like the content's end (RFC 9112 section 8).
-            self._owner.reset_transport(self._transport)
+            self._service.owner.reset_transport(self._transport)
         else:
             self._writer.send_waiting()
             self._transport.close()
@@ -375,7 +369,7 @@ class HTTP1Connection:
 
     def _has_input(self) -> bool:
         """Return whether the peer has sent what has not come up yet."""
-        return self._owner.has_input(self._transport)
+        return self._service.owner.has_input(self._transport)
 
     # Private: from bytes to exchanges.
 
@@ -410,18 +404,19 @@ class HTTP1Connection:
             self._keep_partial(data)
             return b""
         block, rest = (data, b"") if end == len(data) else (data[:end], data[end:])
-        if end > self._limits.small:
-            self._limits.check(block)
+        service = self._service
+        if end > service.limits.small:
+            service.limits.check(block)
         head = self._parser.parse(block)
         self.request_count += 1
         self._writer.request = head
         self.extensions: Mapping[str, dict[str, Any]] = EXTENSIONS[head.http_version]
         state = _ANSWERING
         if head.has_body:
-            self._body = open_body(head, self._config)
+            self._body = open_body(head, service.config)
             self.body_size = 0
             state = _AWAITING_CONTINUE if head.expects_continue else _RECEIVING
-        exchange = self._owner.open_exchange(head, self._info, self)
+        exchange = service.owner.open_exchange(head, self._info, self)
         self._exchange = exchange
         self._enter(state)
         if self._body is not None:
@@ -441,7 +436,9 @@ class HTTP1Connection:
 
     def _change_to_http2(self, data: bytes) -> bool:
         """Hand the transport and what has come over to HTTP/2, if the owner lets it."""
-        receiver = self._owner.change_to_http2(self, self._transport, self._info)
+        receiver = self._service.owner.change_to_http2(
+            self, self._transport, self._info
+        )
         if receiver is None:
             return False
         self._upgraded = UpgradedConnection(receiver, self.connection_lost)
@@ -453,7 +450,7 @@ class HTTP1Connection:
     def _keep_partial(self, data: bytes) -> None:
         """Keep the beginning of a head. Raises ProtocolError if it cannot be one."""
         if len(data) > 1:
-            self._limits.check_partial(data)
+            self._service.limits.check_partial(data)
             if self._state is _IDLE:
                 self._enter(_READING_HEAD)
         self._buffer = data
@@ -486,7 +483,7 @@ class HTTP1Connection:
         if not self._is_waiting:
             self._is_waiting = True
             self._transport.pause_reading()
-            self._owner.read_later(self._read_on)
+            self._service.owner.read_later(self._read_on)
 
     def _read_on(self) -> None:
         self._is_waiting = False
@@ -553,7 +550,7 @@ class HTTP1Connection:
         if was_answered:
             self._close()
             return
-        self._owner.request_refused(writer.request, self._info, error)
+        self._service.owner.request_refused(writer.request, self._info, error)
         writer.send_refusal(error)
         self._linger()
 

@@ -385,10 +385,10 @@ class HeadParser:
         """Return the head that stands for all requests of these bytes."""
         head = self._seen_head
         assert head is not None
-        _, headers, self.keep_alive = self._seen
+        self.keep_alive = self._seen[2]
         if head.repetition is None:
             # The headers of the first one are its application's.
-            head = head.copy(headers)
+            head = head.copy(self._seen[1])
             head.repetition = Repetition()
             self._seen_head = head
         return head
