@@ -21,8 +21,14 @@ from djserve.handlers.cursors import reset_debugging
 from djserve.handlers.patches import is_original_method
 from djserve.handlers.threads.hops import forget_closed_loop
 
-_KNOWN_AT_START = {id(reset_queries), id(close_old_connections)}
-_KNOWN_AT_END = {id(close_caches), id(close_old_connections), id(reset_urlconf)}
+_KNOWN_AT_START, _KNOWN_AT_END = (
+    # As keys of a signal's entries: of the receiver, and of its sender, which is any.
+    {(id(receiver), id(None)) for receiver in receivers}
+    for receivers in (
+        (reset_queries, close_old_connections),
+        (close_caches, close_old_connections, reset_urlconf),
+    )
+)
 
 
 _plain: dict[Signal, list[Any]] = {}
@@ -78,7 +84,7 @@ def _needs_close(cache: BaseCache) -> bool:
     return type(cache).close is not BaseCache.close
 
 
-def _has_only(signal: Signal, known: set[int]) -> bool:
+def _has_only(signal: Signal, known: set[tuple[int, int]]) -> bool:
     kind: Any = Signal
     return (
         _IS_ORIGINAL
@@ -91,11 +97,13 @@ def _has_only(signal: Signal, known: set[int]) -> bool:
     )
 
 
-def _are_known(signal: Signal, known: set[int]) -> bool:
-    """Whether a signal has these receivers and no others; then they are remembered."""
+def _are_known(signal: Signal, known: set[tuple[int, int]]) -> bool:
+    """Whether a signal has these receivers and no others; then they are remembered.
+
+    All of them: what a project has disconnected must not be done in its place.
+    """
     receivers = [*signal.receivers]
-    # Each entry begins with its key, (id of the receiver or its uid, id of the sender).
-    if not all(entry[0][0] in known for entry in receivers):
+    if {entry[0] for entry in receivers} != known:
         return False
     _plain[signal] = receivers
     return True

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.core.cache import caches
+from django.core.cache import caches, close_caches
 from django.core.cache.backends.dummy import DummyCache
 from django.core.signals import request_finished, request_started
-from django.db import connection
+from django.db import close_old_connections, connection, reset_queries
 from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
@@ -171,3 +171,24 @@ def test_receiver_that_comes_and_goes_later_is_noticed() -> None:
         request_started.disconnect(receiver)
 
     assert starts_plainly()
+
+
+@pytest.mark.parametrize(
+    ("signal", "disconnected", "is_plain"),
+    [
+        (request_started, reset_queries, lambda: starts_plainly()),
+        (request_started, close_old_connections, lambda: starts_plainly()),
+        (request_finished, close_old_connections, lambda: closes_plainly(*make())),
+        (request_finished, close_caches, lambda: closes_plainly(*make())),
+    ],
+)
+def test_what_the_project_has_disconnected_is_not_done_in_its_place(
+    signal: Signal, disconnected: Any, is_plain: Callable[[], bool]
+) -> None:
+    signal.disconnect(disconnected)
+    try:
+        assert not is_plain()
+    finally:
+        signal.connect(disconnected)
+
+    assert is_plain()
