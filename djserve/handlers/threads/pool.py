@@ -94,6 +94,9 @@ CountBlocked: TypeAlias = Callable[[Iterable[int]], int]
 WATCH_INTERVAL = 0.05
 """Seconds that a job waits before the pool asks which of its threads are blocked."""
 
+INQUIRY_PAUSE = 0.02
+"""Seconds between two such questions, each of which asks for all threads' frames."""
+
 PACE = 0.002
 """Seconds between looks at a queue that another thread might be allowed to serve."""
 
@@ -212,8 +215,8 @@ class ThreadPool:
         self._kept: set[Lease] = set()
         self._names: dict[Hashable, str] = {}
         self._named: set[Hashable] = set()
-        self._next_report = 0.0
-        self._waits = 0
+        self._next_report = self._next_inquiry = 0.0
+        self._waits = self._waits_seen = 0
         self._wait_seconds = 0.0
         self._longest_wait = 0.0
         self._limit = ConcurrencyLimit(size)
@@ -566,12 +569,15 @@ class ThreadPool:
             return False
 
     def _look(self, probe: LockProbe) -> None:
-        # No hurry if all threads wait, and no other may start anyway; nor if one
-        # is enough, since each look takes the lock from it (benchmark: django_session).
+        # No hurry if all threads wait, and no other may start anyway; nor if one is
+        # enough, and busy or at another job by now, since each look takes the lock
+        # from it (benchmark: django_session).
+        is_one_enough = self._limit.value == self._limit.least
+        has_moved, self._waits_seen = self._waits != self._waits_seen, self._waits
         if probe.was_held:
-            is_calm = self._limit.value == self._limit.least
+            is_calm = is_one_enough
         else:
-            is_calm = len(self._busy) >= self.ceiling
+            is_calm = len(self._busy) >= self.ceiling or (has_moved and is_one_enough)
         with self.lock:
             is_calm = is_calm or self._queue.is_short
             busy = [*self._busy.items()] if self._may_grow() else []
@@ -621,8 +627,9 @@ class ThreadPool:
                 if not self._closed:
                     self._contended.clear()
                 return
-            if not self._is_overdue():
+            if not self._is_overdue() or now() < self._next_inquiry:
                 return
+            self._next_inquiry = now() + INQUIRY_PAUSE
             late = self._take_late()
             self._report()
             idents = [worker.thread.ident or 0 for worker in self._workers]

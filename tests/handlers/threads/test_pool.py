@@ -245,6 +245,66 @@ def test_one_thread_that_computes_is_looked_at_seldom(
     assert paces == [1, 4, 4, 1]
 
 
+def test_queue_that_moves_is_looked_at_seldom_beside_one_thread(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paces: list[float] = []
+    gates = [threading.Event() for _ in range(3)]
+
+    def nap(probe: LockProbe, seconds: float) -> bool:
+        if threading.current_thread() is not pool._watcher:
+            # A pool that has just been closed may look once more.
+            return False
+        paces.append(seconds / pool_module.PACE)
+        if len(paces) == 1:
+            gates[0].set()
+            wait_for(lambda: pool.stats().waits == 1)
+        if len(paces) == 3:
+            for gate in gates:
+                gate.set()
+            monkeypatch.undo()
+        return False
+
+    monkeypatch.setattr(pool_module, "SLOW", 3600)
+    monkeypatch.setattr(LockProbe, "nap", nap)
+    pool = make_pool(4)
+    narrow(pool)
+    futures = [Lease(pool, held=False).submit(gate.wait, 60) for gate in gates]
+    for future in futures:
+        future.result(60)
+
+    assert paces == [1, 4, 1]
+
+
+def test_blocked_threads_are_asked_about_seldom(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, questions = 0, 0
+
+    def nap(probe: LockProbe, seconds: float) -> bool:
+        nonlocal looks
+        looks += 1
+        return find_held(probe, seconds)
+
+    def count(idents: Iterable[int]) -> int:
+        nonlocal questions
+        questions += 1
+        return 0
+
+    monkeypatch.setattr(pool_module, "WATCH_INTERVAL", 0.0)
+    monkeypatch.setattr(pool_module, "INQUIRY_PAUSE", 3600)
+    monkeypatch.setattr(LockProbe, "nap", nap)
+    pool = make_pool(1, count_blocked=count)
+    gate = threading.Event()
+    Lease(pool, held=False).submit(gate.wait, 60)
+    queued = Lease(pool, held=False).submit(int)
+    wait_for(lambda: looks > 20)
+    gate.set()
+    queued.result(60)
+
+    assert questions == 1
+
+
 def test_jobs_that_wait_widen_the_pool_again(make_pool: MakePool) -> None:
     pool = make_pool(4)
     narrow(pool)
