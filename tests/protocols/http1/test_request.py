@@ -550,6 +550,7 @@ def _known_names() -> Iterator[None]:
     """Have the names of the fields passed by llhttp before; what is plain has them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(request, "_known_names", {})
+        patch.setattr(request, "_known_lines", {})
         for field in [*FIELDS, b"X:", b"X_Y:"]:
             name = field.partition(b":")[0].strip()
             result_of(WholeParser(HTTPConfig(), HeadReader()), build(name + b": 1"))
@@ -558,7 +559,7 @@ def _known_names() -> Iterator[None]:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_plain_head_gives_what_llhttp_gives(field: bytes) -> None:
-    for line in LINES:
+    for line in LINES * 2:
         block = build(b"Accept: b", field, line=line)
         plain = judge(HeadParser(HTTPConfig(), HeadReader()), block)
         assert plain == judge(WholeParser(HTTPConfig(), HeadReader()), block)
@@ -800,6 +801,18 @@ def test_remembered_names_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert b"X-29" in known
     assert max(map(len, known)) < 65
+
+
+def test_remembered_lines_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: dict[bytes, tuple[bytes, bytes]] = {}
+    monkeypatch.setattr(request, "_known_lines", known)
+    monkeypatch.setattr(request, "_KNOWN_LINES_LIMIT", 10)
+    for number in range(30):
+        parse(b"X: %d" % number, b"Accept: " + b"a" * 249)
+        assert len(known) <= 10
+
+    assert known[b"X: 29"] == (b"x", b"29")
+    assert max(map(len, known)) <= 256
 
 
 LIMITS = HeadLimits(HTTPConfig(request_line_limit=64, header_size_limit=256))
