@@ -355,8 +355,8 @@ class HeadParser:
                 return None
             self._seen = self._reader.last = fields
             self._seen_block = b""
-        headers = self._seen[1]
-        self.keep_alive = self._seen[2]
+        # The lines of the last head in place of these, which connections would keep.
+        lines, headers, self.keep_alive = self._seen
         name, path, query = match.groups(b"")
         method = "GET" if name == b"GET" else "HEAD"
         head = RequestHead(method, path, query, headers.copy(), "1.1")

@@ -671,6 +671,16 @@ def test_first_head_of_a_connection_is_what_it_is_after_any_other(
     assert result_of(given, block) == result_of(alone, block)
 
 
+def test_connections_share_the_lines_of_the_same_head() -> None:
+    shared = HeadReader()
+    first, second = (
+        HeadParser(HTTPConfig(), shared).parse(build(b"X: 1")) for _ in range(2)
+    )
+
+    assert first.field_lines
+    assert second.field_lines is first.field_lines
+
+
 def test_connections_share_no_headers_that_an_application_may_change() -> None:
     shared = HeadReader()
     for _ in range(4):
