@@ -439,29 +439,10 @@ class FrameReader:
 
     def block_received(self, stream_id: int, block: bytes, is_complete: bool) -> None:
         self._left -= len(block)
-        if stream_id > self._h2.highest_inbound_stream_id and stream_id % 2:
-            self._request_received(stream_id, block, is_complete)
-            return
-        state = self._h2.streams.get(stream_id)
-        if state is not None:
-            self._trailers_received(state, block, is_complete)
-        elif not stream_id:
-            raise HTTP2Error("HEADERS without a stream")
-        elif stream_id > self._h2.highest_inbound_stream_id:
-            raise HTTP2Error("A client's stream has an odd number")
-        elif stream_id in self._h2.reset_by_us:
-            # What the peer sent before it knew; it belongs to the shared context.
-            self._h2.decoder.decode_fields(block)
-            self._h2.controls.spend()
-        else:
-            raise HTTP2Error(
-                f"HEADERS on the ended stream {stream_id}", ErrorCodes.STREAM_CLOSED
-            )
-
-    def _request_received(
-        self, stream_id: int, block: bytes, is_complete: bool
-    ) -> None:
         h2 = self._h2
+        if stream_id % 2 == 0 or stream_id <= h2.highest_inbound_stream_id:
+            self._later_block_received(stream_id, block, is_complete)
+            return
         if stream_id > h2.last_stream_id:
             # RFC 9113 section 6.8: after GOAWAY they are ignored, but for the context.
             h2.decoder.decode_fields(block)
@@ -484,6 +465,26 @@ class FrameReader:
             self._refuse_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
         else:
             self._events.request_received(stream_id, request, is_complete)
+
+    def _later_block_received(
+        self, stream_id: int, block: bytes, is_complete: bool
+    ) -> None:
+        """Take a block that begins no stream: trailers, or a fault."""
+        state = self._h2.streams.get(stream_id)
+        if state is not None:
+            self._trailers_received(state, block, is_complete)
+        elif not stream_id:
+            raise HTTP2Error("HEADERS without a stream")
+        elif stream_id > self._h2.highest_inbound_stream_id:
+            raise HTTP2Error("A client's stream has an odd number")
+        elif stream_id in self._h2.reset_by_us:
+            # What the peer sent before it knew; it belongs to the shared context.
+            self._h2.decoder.decode_fields(block)
+            self._h2.controls.spend()
+        else:
+            raise HTTP2Error(
+                f"HEADERS on the ended stream {stream_id}", ErrorCodes.STREAM_CLOSED
+            )
 
     def _trailers_received(
         self, state: StreamState, block: bytes, is_complete: bool

@@ -140,14 +140,12 @@ class HTTP2Stream(StreamState):
         request: Request,
         is_complete: bool,
     ) -> None:
-        super().__init__(
-            stream_id,
-            owner.writer.h2.peer_window,
-            request.content_length,
-            is_complete,
-        )
         self._owner = owner
-        self._writer = owner.writer
+        writer = self._writer = owner.writer
+        # Without ``super``, which makes an object (benchmark: http2_hello).
+        StreamState.__init__(
+            self, stream_id, writer.h2.peer_window, request.content_length, is_complete
+        )
         self._output = owner.output
         # What the output knows of it (output.Sender).
         self.priority: Priority = request.priority
@@ -155,9 +153,10 @@ class HTTP2Stream(StreamState):
         self.level: int | None = None
         self.sent_size = 0
         # The request.
-        self.head: RequestHead = request.build_head(is_complete)
+        head: RequestHead = request.build_head(is_complete)
+        self.head = head
         self.exchange: Exchange | None = None
-        self.awaits_continue = self.head.expects_continue
+        self.awaits_continue = head.expects_continue
         self.is_drain_deferred = False
         # What a client sends ahead of an upgrade waits for it.
         self._content: RequestContent | None = None
