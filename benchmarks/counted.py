@@ -33,6 +33,7 @@ LENGTHS = (50, 350)
 CERTIFICATE, KEY, FILES = "certificate.pem", "key.pem", "files"
 BUFFER = 256 * 1024
 REQUEST = "GET {} HTTP/1.1\r\nHost: localhost:8000\r\nAccept: */*\r\n{}\r\n"
+BURST = 10
 UPGRADE = (
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
@@ -125,8 +126,8 @@ def events(port: int, count: int) -> None:
         exchange(peer, request(f"/?{count}"), b"0\r\n\r\n")
 
 
-def http2(port: int, count: int) -> None:
-    """Make requests whose header block repeats, one after the other."""
+def http2(port: int, count: int, burst: int = 1) -> None:
+    """Make requests whose header block repeats, so many at a time."""
     from hpack import Encoder
 
     context = ssl.create_default_context()
@@ -138,13 +139,16 @@ def http2(port: int, count: int) -> None:
     encoder = Encoder()
     with context.wrap_socket(connect(port)) as peer:
         peer.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS + SETTINGS_ACK)
-        for number in range(count):
-            block = encoder.encode(fields)
-            identity = (2 * number + 1).to_bytes(4, "big")
-            head = len(block).to_bytes(3, "big") + b"\x01\x05" + identity
-            peer.sendall(head + block)
+        for first in range(0, count, burst):
+            frames = b""
+            for number in range(first, first + burst):
+                block = encoder.encode(fields)
+                identity = (2 * number + 1).to_bytes(4, "big")
+                frames += len(block).to_bytes(3, "big") + b"\x01\x05" + identity
+                frames += block
+            peer.sendall(frames)
             data = b""
-            while b"Hello, world!" not in data:
+            while data.count(b"Hello, world!") < burst:
                 piece = peer.recv(BUFFER)
                 if not piece:
                     raise SystemExit("The server ended the connection")
@@ -163,6 +167,7 @@ KINDS: dict[str, Callable[[], tuple[Any, Client]]] = {
     "hello_connections": lambda: (apps.hello, connections),
     "hello_closing": lambda: (apps.hello, last_requests),
     "http2_hello": lambda: (apps.hello, http2),
+    "http2_streams": lambda: (apps.hello, partial(http2, burst=BURST)),
     "websocket_echo": lambda: (apps.echo, echo),
     "event": lambda: (stream, events),
     "static_file": lambda: (
@@ -174,6 +179,7 @@ KINDS: dict[str, Callable[[], tuple[Any, Client]]] = {
     "django_query": lambda: django("/query/", b"someone"),
     "django_session": lambda: django("/session/", b"world!"),
 }
+WITH_TLS = ("http2_hello", "http2_streams")
 
 
 def refer(length: int) -> None:
@@ -191,7 +197,7 @@ def settings_for(kind: str, folder: Path, listener: socket.socket) -> dict[str, 
     settings["access_log"] = None
     if kind == "static_file":
         settings["files"] = [f"/static/={folder / FILES}"]
-    if kind == "http2_hello":
+    if kind in WITH_TLS:
         settings["certfile"] = str(folder / CERTIFICATE)
         settings["keyfile"] = str(folder / KEY)
     return settings
