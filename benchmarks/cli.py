@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from benchmarks import counts, processes, realistic_table, servers
+from benchmarks.ahead import unexplained
 from benchmarks.goals import goal_scenarios
 from benchmarks.model import Results, Row
 from benchmarks.options import build_parser
@@ -28,9 +29,12 @@ from benchmarks.runner import (
 )
 from benchmarks.scenarios import Scenario, select
 from benchmarks.tables import (
+    AHEAD_BLOCK,
     GOALS_BLOCK,
+    NONE_AHEAD,
     RESULTS_BLOCK,
     render,
+    render_ahead,
     render_group,
     render_problems,
     render_verdicts,
@@ -212,6 +216,8 @@ def report(results: Results, options: argparse.Namespace) -> None:
         publish(results, pictures)
     say(render_problems(results))
     say(f"Results are in {folder}")
+    if names := unexplained(results):
+        say(f"Not explained yet (benchmarks/reasons.py): {', '.join(names)}")
 
 
 def publish(results: Results, pictures: list[Path]) -> None:
@@ -223,6 +229,7 @@ def publish(results: Results, pictures: list[Path]) -> None:
     if results.options["profile"] == GOALS_ONLY.name:
         return
     rewrite_block(PAGE, RESULTS_BLOCK, render(results))
+    rewrite_block(PAGE, AHEAD_BLOCK, render_ahead(results) or NONE_AHEAD)
     IMAGES.mkdir(exist_ok=True)
     for picture in pictures:
         shutil.copy(picture, IMAGES)

@@ -87,6 +87,11 @@ class Row:
     less_is_better: bool = False
     cells: dict[str, Cell] = field(default_factory=dict)
 
+    @property
+    def is_rate(self) -> bool:
+        """Whether it counts work done, each of which takes so much CPU time."""
+        return self.unit.endswith("/s")
+
     def median(self, contender: str) -> float | None:
         cell = self.cells.get(contender)
         return cell.median if cell else None
@@ -112,6 +117,8 @@ class Row:
 
     def cost_ratio(self) -> float | None:
         """Return ``ratio`` in terms of the server's CPU time."""
+        if not self.is_rate:
+            return None
         costs = {name: cell.cost for name, cell in self.cells.items()}
         ours = costs.get("djserve")
         others = [cost for name in THE_FOUR if (cost := costs.get(name))]

@@ -6,6 +6,7 @@ import re
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks.ahead import Comparison, Lead, find_leads
 from benchmarks.goals import judge
 from benchmarks.idle import Growth, growth_of
 from benchmarks.model import Cell, Results, Row
@@ -20,7 +21,7 @@ TITLES = {
 }
 
 GOALS_BLOCK, RESULTS_BLOCK = "goals table", "benchmark table"
-BREAKDOWN_BLOCK = "breakdown table"
+AHEAD_BLOCK, BREAKDOWN_BLOCK = "ahead table", "breakdown table"
 
 LEGEND = (
     "Each cell is the median of the rounds and, after ±, half the distance from the"
@@ -38,6 +39,15 @@ LEGEND = (
     "`-` stands for what a server does not have or failed at; the reasons are below."
 )
 
+AHEAD_LEGEND = (
+    "Each row in which another server has the better figure, or takes less CPU time:"
+    " gunicorn and its threads count, too.\n"
+    "The ratios say how many times better djserve is, so the peer is ahead where one"
+    " is below 1; *noise* is said of it if the rounds of both overlap.\n"
+    "The reasons are kept in `benchmarks/reasons.py`."
+)
+UNEXPLAINED = "Not explained yet."
+NONE_AHEAD = "None in this run."
 
 MISSED = "[no](#where-the-limits-are)"
 
@@ -51,6 +61,8 @@ def render(results: Results) -> str:
     parts = [f"{render_machine(results)}\n{LEGEND}"]
     for group, rows in groupby(results.rows, key=lambda row: row.group):
         parts.append(render_group(group, [*rows]))
+    if ahead := render_ahead(results):
+        parts.append(f"### Rows where a peer is ahead\n\n{ahead}")
     parts += [render_idle(results), render_goals(results), render_problems(results)]
     return join(parts)
 
@@ -100,7 +112,7 @@ def render_group(group: str, rows: list[Row]) -> str:
 def cost_line(row: Row, contenders: list[str]) -> list[str]:
     """Return a second line for a scenario with load: the server's CPU time."""
     costs = {name: cell.cost for name in contenders if (cell := row.cells.get(name))}
-    if not any(costs.values()):
+    if not row.is_rate or not any(costs.values()):
         return []
     cells = [format_number(cost) if (cost := costs.get(n)) else "-" for n in contenders]
     ratio = row.cost_ratio()
@@ -126,6 +138,38 @@ def format_number(value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 0.01 else "0"
+
+
+def render_ahead(results: Results) -> str:
+    """Return the rows in which a peer is ahead, with the reasons."""
+    leads = find_leads(results)
+    if not leads:
+        return ""
+    lines = [["work", "djserve", "best peer", "ratio", "ratio by CPU", "why"]]
+    lines.append(["---"] + ["---:"] * 4 + ["---"])
+    lines += [ahead_line(lead) for lead in leads]
+    return "\n".join([f"{AHEAD_LEGEND}\n", *(f"| {' | '.join(c)} |" for c in lines)])
+
+
+def ahead_line(lead: Lead) -> list[str]:
+    row, figure, cost = lead.row, lead.figure, lead.cost
+    cost_ratio = "-" if cost is None else render_comparison(cost)
+    if cost and cost.peer != figure.peer:
+        cost_ratio += f" ({title_of(cost.peer)})"
+    return [
+        f"{row.group}: {row.title} (`{row.name}`), {row.unit}",
+        render_cell(row.cells["djserve"]),
+        f"{title_of(figure.peer)} {render_cell(row.cells[figure.peer])}",
+        render_comparison(figure),
+        cost_ratio,
+        lead.reason or ("The rounds overlap." if lead.is_noise else UNEXPLAINED),
+    ]
+
+
+def render_comparison(comparison: Comparison) -> str:
+    ratio = "-" if comparison.ratio is None else f"{comparison.ratio:.2f}"
+    is_noise = comparison.is_behind and comparison.is_noise
+    return f"{ratio}, noise" if is_noise else ratio
 
 
 def render_goals(results: Results) -> str:

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.goals import judge
 from benchmarks.model import Cell, Results, Row, Sample
 from benchmarks.tables import (
+    AHEAD_BLOCK,
     BREAKDOWN_BLOCK,
     GOALS_BLOCK,
     RESULTS_BLOCK,
@@ -76,6 +77,15 @@ def test_cpu_time_is_shown_where_it_was_measured() -> None:
 
     assert lines[2][2:] == ["50,000", "25,000°", "2.00"]
     assert lines[3][1:] == ["µs/request", "20", "20", "1.00"]
+
+
+def test_cpu_time_of_what_is_no_rate_tells_nothing() -> None:
+    row = make_row("work", unit="ms", djserve=[], uvicorn=[])
+    for cell in row.cells.values():
+        cell.add(Sample(50, busy=1.0))
+
+    assert len(parse_table(render(make_results(row=row)))) == 3
+    assert row.cost_ratio() is None
 
 
 @pytest.mark.parametrize(("ours", "is_met"), [(130, True), (129, False)])
@@ -149,7 +159,9 @@ def test_page_without_marks_is_refused(tmp_path: Path) -> None:
         rewrite_block(page, "some", "new")
 
 
-@pytest.mark.parametrize("name", [GOALS_BLOCK, RESULTS_BLOCK, BREAKDOWN_BLOCK])
+@pytest.mark.parametrize(
+    "name", [GOALS_BLOCK, RESULTS_BLOCK, AHEAD_BLOCK, BREAKDOWN_BLOCK]
+)
 def test_page_of_the_documentation_has_its_blocks(tmp_path: Path, name: str) -> None:
     page = tmp_path / "performance.md"
     page.write_text(Path("docs/explanation/performance.md").read_text("utf-8"), "utf-8")
