@@ -20,7 +20,8 @@ from itertools import pairwise
 
 import uvloop
 
-from benchmarks.cli import PAGE, RESULTS
+from benchmarks.cli import RESULTS
+from benchmarks.publishing import PAGE
 from benchmarks.runner import describe_machine, describe_versions
 from benchmarks.stages import (
     ENDED,

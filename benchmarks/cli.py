@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import counts, processes, realistic_table, servers
+from benchmarks import counts, processes, publishing, servers
 from benchmarks.ahead import unexplained
 from benchmarks.goals import goal_scenarios
 from benchmarks.model import Results, Row
@@ -22,29 +21,18 @@ from benchmarks.profiles import GOALS_ONLY, NORMAL, QUICK, Profile
 from benchmarks.profiling import HOT_PATHS, profile
 from benchmarks.runner import (
     conditions_for,
+    contenders,
     describe_machine,
     describe_versions,
     estimate,
+    new_row,
     run_scenarios,
 )
 from benchmarks.scenarios import Scenario, select
-from benchmarks.tables import (
-    AHEAD_BLOCK,
-    GOALS_BLOCK,
-    NONE_AHEAD,
-    RESULTS_BLOCK,
-    render,
-    render_ahead,
-    render_group,
-    render_problems,
-    render_verdicts,
-    rewrite_block,
-)
+from benchmarks.tables import render, render_group, render_problems
 
 RESULTS = ROOT / "benchmarks" / "results"
 PROFILES = RESULTS / "profiles"
-PAGE = ROOT / "docs" / "explanation" / "performance.md"
-IMAGES = ROOT / "docs" / "images"
 LOAD_LIMIT = 0.7
 
 
@@ -71,7 +59,10 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 def perform(options: argparse.Namespace) -> int:
     if options.report:
         make_folder(output_folder(options))
-        report(Results.read(options.report), options)
+        results = read_results(options.report)
+        if options.publish:
+            require_parts(results)
+        report(results, options)
         return 0
     if options.count or options.check_budget or options.write_budget:
         return counts.perform(
@@ -88,6 +79,8 @@ def perform(options: argparse.Namespace) -> int:
     if options.plan:
         return 0
     make_folder(output_folder(options))
+    if options.publish:
+        require_parts(expected_results(chosen, options))
     warn_if_not_alone()
     results = measure(chosen, options)
     report(results, options)
@@ -212,27 +205,35 @@ def report(results: Results, options: argparse.Namespace) -> None:
     except ModuleNotFoundError:
         say("No pictures: matplotlib is not installed")
         pictures = []
-    if options.publish:
-        publish(results, pictures)
     say(render_problems(results))
     say(f"Results are in {folder}")
+    if options.publish:
+        say(f"Published: {', '.join(publishing.publish(results, pictures))}")
     if names := unexplained(results):
         say(f"Not explained yet (benchmarks/reasons.py): {', '.join(names)}")
 
 
-def publish(results: Results, pictures: list[Path]) -> None:
-    """Put the verdicts into the documentation, and all figures of a broader run."""
-    realistic_table.publish(results)
-    if {row.group for row in results.rows} == {realistic_table.GROUP}:
-        return
-    rewrite_block(PAGE, GOALS_BLOCK, render_verdicts(results))
-    if results.options["profile"] == GOALS_ONLY.name:
-        return
-    rewrite_block(PAGE, RESULTS_BLOCK, render(results))
-    rewrite_block(PAGE, AHEAD_BLOCK, render_ahead(results) or NONE_AHEAD)
-    IMAGES.mkdir(exist_ok=True)
-    for picture in pictures:
-        shutil.copy(picture, IMAGES)
+def expected_results(chosen: list[Scenario], options: argparse.Namespace) -> Results:
+    """Return what a run is going to have, without the figures."""
+    rows = [new_row(each, contenders(each, options.servers)) for each in chosen]
+    return Results({}, {}, {"profile": profile_of(options).name}, rows)
+
+
+def read_results(path: Path) -> Results:
+    """Read those of a run before; raises BenchmarkError if there are none."""
+    try:
+        return Results.read(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchmarkError(f"{path} has no results: {error}") from error
+
+
+def require_parts(results: Results) -> None:
+    """Refuse to publish what no part of the documentation is of, before measuring."""
+    if not publishing.parts_of(results):
+        raise BenchmarkError(
+            "--publish needs a whole run, or --goals, or all of realistic_, with all"
+            " servers and not --quick: nothing else is published"
+        )
 
 
 def write_profiles(chosen: list[Scenario], options: argparse.Namespace) -> int:

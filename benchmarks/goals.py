@@ -8,6 +8,7 @@ from benchmarks.model import THE_FOUR, Results
 from benchmarks.scenarios import BY_NAME, Scenario
 from benchmarks.servers import WSGI_IN_PROCESS
 
+NO_FIGURE = "no figure"
 PYTHON_PEERS = ("daphne", "uvicorn", "hypercorn", "gunicorn")
 
 
@@ -85,18 +86,22 @@ def judge(results: Results) -> list[Verdict]:
 
 
 def judge_one(goal: Goal | Limit, results: Results) -> Verdict | None:
+    """Return the verdict; None if the run has not measured whom the goal names.
+
+    A goal is not met where a measurement has failed: it must not vanish from the table.
+    """
     row = results.row(goal.scenario)
-    if row is None:
+    if row is None or "djserve" not in row.cells:
         return None
     title = f"{row.group}: {row.title}"
     if isinstance(goal, Limit):
-        median = row.median("djserve")
-        if median is None:
-            return None
-        wanted, measured = f"<= {goal.most:g} {row.unit}", f"{median:.1f} {row.unit}"
-        return Verdict(title, wanted, measured, median <= goal.most)
-    ratio = row.ratio(goal.over)
-    if ratio is None:
+        wanted, figure = f"<= {goal.most:g} {row.unit}", row.median("djserve")
+        measured = NO_FIGURE if figure is None else f"{figure:.1f} {row.unit}"
+        is_met = figure is not None and figure <= goal.most
+        return Verdict(title, wanted, measured, is_met)
+    if not row.cells.keys() & {*goal.over}:
         return None
+    ratio = row.ratio(goal.over)
+    measured = NO_FIGURE if ratio is None else f"{ratio:.2f} x"
     wanted = f">= {goal.ratio:g} x {goal.over_title}"
-    return Verdict(title, wanted, f"{ratio:.2f} x", ratio >= goal.ratio)
+    return Verdict(title, wanted, measured, ratio is not None and ratio >= goal.ratio)

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from benchmarks.database_measures import VIEWS
 from benchmarks.model import Results
-from benchmarks.tables import join, render_group, render_machine, rewrite_block
+from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.tables import (
+    GOALS_BLOCK,
+    join,
+    published_run,
+    render_group,
+    render_machine,
+    rewrite_block,
+)
 
 GROUP = "Realistic project"
 BLOCK = "realistic table"
@@ -20,14 +28,15 @@ PAGE = ROOT / "docs" / "explanation" / "performance.md"
 README = ROOT / "README.md"
 
 
-def publish(results: Results) -> None:
-    """Put the group's figures into both pages, if the run has all of them."""
+def scenarios() -> list[Scenario]:
+    return [scenario for scenario in SCENARIOS if scenario.group == GROUP]
+
+
+def publish(results: Results, note: str = "") -> None:
+    """Put the group's figures into both pages, with a note in the first."""
     rows = [row for row in results.rows if row.group == GROUP]
-    if not {f"realistic_{name}" for name in VIEWS} <= {row.name for row in rows}:
-        return
-    rewrite_block(
-        PAGE, BLOCK, join([render_machine(results), render_group(GROUP, rows)])
-    )
+    text = join([render_machine(results), render_group(GROUP, rows), note])
+    rewrite_block(PAGE, BLOCK, text)
     rewrite_block(README, BLOCK, summarize(PAGE.read_text("utf-8")))
 
 
@@ -50,7 +59,18 @@ def summarize(page: str) -> str:
             )
         )
         table.append([view.title, *map(_figure, rates, costs)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in table) + "\n"
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    return join([text, _origin(page)])
+
+
+def _origin(page: str) -> str:
+    """Say of which runs the README's figures are: its picture is of the goals."""
+    table, picture = published_run(page, BLOCK), published_run(page, GOALS_BLOCK)
+    if not table:
+        return ""
+    if picture in ("", table):
+        return f"Measured with {table}."
+    return f"Measured with {table}; the picture: {picture}."
 
 
 def _cells(line: str) -> list[str]:

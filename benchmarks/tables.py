@@ -58,19 +58,27 @@ def title_of(contender: str) -> str:
 
 def render(results: Results) -> str:
     """Return the whole report."""
-    parts = [f"{render_machine(results)}\n{LEGEND}"]
-    for group, rows in groupby(results.rows, key=lambda row: row.group):
-        parts.append(render_group(group, [*rows]))
+    parts = figures_of(results)
     if ahead := render_ahead(results):
         parts.append(f"### Rows where a peer is ahead\n\n{ahead}")
     parts += [render_idle(results), render_goals(results), render_problems(results)]
     return join(parts)
 
 
+def render_figures(results: Results) -> str:
+    """Return the figures of all scenarios, and why some are missing."""
+    return join([*figures_of(results), render_problems(results)])
+
+
+def figures_of(results: Results) -> list[str]:
+    groups = groupby(results.rows, key=lambda row: row.group)
+    tables = [render_group(group, [*rows]) for group, rows in groups]
+    return [f"{render_machine(results)}\n{LEGEND}", *tables]
+
+
 def render_verdicts(results: Results) -> str:
     """Return what a run says of the goals, without the figures of the others."""
-    parts = [render_machine(results), render_goals(results), render_idle(results)]
-    return join([*parts, render_problems(results)])
+    return join([render_machine(results), render_goals(results), render_idle(results)])
 
 
 def join(parts: list[str]) -> str:
@@ -220,6 +228,19 @@ def render_problems(results: Results) -> str:
         if cell.problem
     ]
     return "\n".join(["### What did not work\n", *lines]) if lines else ""
+
+
+def run_of(results: Results) -> str:
+    """Name a run: the code that was measured, and the day."""
+    return f"djserve {results.versions.get('djserve', '')}, {results.machine['date']}"
+
+
+def published_run(page: str, name: str) -> str:
+    """Name the run that a page's block is of, as ``run_of`` does; "" without one."""
+    begin, end = marks(name)
+    block = page.partition(begin)[2].partition(end)[0]
+    found = re.search(r"^(\S+), .*\n(djserve [^,]+), ", block, re.MULTILINE)
+    return f"{found[2]}, {found[1]}" if found else ""
 
 
 def marks(name: str) -> tuple[str, str]:

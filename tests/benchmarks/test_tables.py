@@ -14,9 +14,11 @@ from benchmarks.tables import (
     GOALS_BLOCK,
     RESULTS_BLOCK,
     marks,
+    published_run,
     render,
     render_verdicts,
     rewrite_block,
+    run_of,
 )
 
 
@@ -102,6 +104,24 @@ def test_limit_is_met_up_to_its_size(growth: float, is_met: bool) -> None:
     assert [verdict.is_met for verdict in judge(make_results(row=row))] == [is_met]
 
 
+@pytest.mark.parametrize("failed", ["djserve", "granian"])
+def test_goal_whose_measurement_failed_is_not_met(failed: str) -> None:
+    row = make_row("http1_hello", djserve=[130], granian=[1])
+    row.cells[failed].values = []
+
+    [verdict] = judge(make_results(row=row))
+    assert (verdict.measured, verdict.is_met) == ("no figure", False)
+
+
+def test_goal_of_which_nobody_was_measured_has_no_verdict() -> None:
+    rows = {
+        "one": make_row("http1_hello", djserve=[130]),
+        "other": make_row("memory_upload", granian=[1]),
+    }
+
+    assert judge(make_results(**rows)) == []
+
+
 def make_idle(costs: list[float]) -> list[Row]:
     """Return the rows of idle connections, with these microseconds for a request."""
     rows = []
@@ -133,6 +153,17 @@ def test_goal_that_is_missed_leads_to_its_explanation() -> None:
     row = make_row("http1_hello", djserve=[129], granian=[100])
 
     assert parse_table(render_verdicts(make_results(row=row)))[2][-1].startswith("[no]")
+
+
+def test_page_tells_which_run_it_has() -> None:
+    results = make_results()
+    results.versions["granian"] = "2.0"
+    begin, end = marks("some")
+    page = f"{begin}\n\n{render(results)}{end}"
+
+    assert run_of(results) == "djserve 1.0, 2026-01-01"
+    assert published_run(page, "some") == run_of(results)
+    assert published_run(page, "other") == ""
 
 
 def test_results_survive_json(tmp_path: Path) -> None:
