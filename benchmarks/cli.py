@@ -13,6 +13,7 @@ from typing import NoReturn
 from benchmarks import counts, processes, publishing, servers
 from benchmarks.ahead import unexplained
 from benchmarks.goals import goal_scenarios
+from benchmarks.loads import require_tools
 from benchmarks.model import Results, Row
 from benchmarks.options import build_parser
 from benchmarks.plots import plot_all
@@ -28,18 +29,21 @@ from benchmarks.runner import (
     new_row,
     run_scenarios,
 )
-from benchmarks.scenarios import Scenario, select
+from benchmarks.scenarios import Scenario, select, tools_of
 from benchmarks.tables import render, render_group, render_problems
 
 RESULTS = ROOT / "benchmarks" / "results"
 PROFILES = RESULTS / "profiles"
 LOAD_LIMIT = 0.7
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Control-C, the end of the session, and that of the terminal."""
 
 
 def main(arguments: list[str]) -> int:
     """Do what the arguments say; return the exit code."""
     options = build_parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in INTERRUPTS:
+        signal.signal(number, _interrupt)
     try:
         return perform(options)
     except BenchmarkError as error:
@@ -53,6 +57,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
+    # Once is enough: another would end the ending of what has been started.
+    for each in INTERRUPTS:
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -72,8 +79,10 @@ def perform(options: argparse.Namespace) -> int:
         )
     servers.raise_open_file_limit()
     if options.profile:
+        chosen = select(options.scenarios or [*HOT_PATHS])
+        require_tools(tools_of(chosen))
         warn_if_not_alone()
-        return write_profiles(select(options.scenarios or [*HOT_PATHS]), options)
+        return write_profiles(chosen, options)
     chosen = choose(options)
     say(describe_plan(chosen, options))
     if options.plan:
@@ -81,6 +90,7 @@ def perform(options: argparse.Namespace) -> int:
     make_folder(output_folder(options))
     if options.publish:
         require_parts(expected_results(chosen, options))
+    require_tools(tools_of(chosen))
     warn_if_not_alone()
     results = measure(chosen, options)
     report(results, options)
@@ -192,6 +202,8 @@ def make_folder(folder: Path) -> None:
         raise BenchmarkError(
             f"The results cannot go to {folder}: {error.strerror}"
         ) from error
+    if not os.access(folder, os.W_OK):
+        raise BenchmarkError(f"The results cannot go to {folder}: it is read-only")
 
 
 def report(results: Results, options: argparse.Namespace) -> None:

@@ -7,14 +7,31 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import processes
+from benchmarks import postgresql, processes
 from benchmarks.processes import BenchmarkError
 
-PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client"}
+PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client", "initdb": "postgresql"}
 TOLERATED_ERRORS = 0.001
+
+
+def require_tools(users: Mapping[str, Sequence[str]]) -> None:
+    """Raise BenchmarkError if tools are missing; ``users`` are the scenarios of each.
+
+    This is for before a run, of which a part would fail.
+    """
+    lines = []
+    for tool, (first, *others) in users.items():
+        if postgresql.find_program(tool) is None:
+            more = f" and {len(others)} more" if others else ""
+            lines.append(
+                f"{tool} is missing: apt-get install {PACKAGES[tool]}"
+                f" (wanted by {first}{more})"
+            )
+    if lines:
+        raise BenchmarkError("\n".join(lines))
 
 
 def require_tool(name: str) -> str:
@@ -53,7 +70,6 @@ def wrk_script(url: str, seconds: int, core: int, script: Path) -> tuple[float, 
     Each of 32 connections makes its next request when it has an answer.
     """
     command = [*_wrk_command(url, seconds, 32), "--latency", "-s", str(script)]
-    command += ["--timeout", "30s"]
     output = processes.run(command, core, seconds + 30)
     return parse_wrk(output), parse_percentile(output)
 

@@ -60,7 +60,7 @@ def _command_line(pid: str) -> bytes:
 @contextmanager
 def running_postgresql(max_connections: int) -> Iterator[Cluster]:
     """Run one for so many connections; it ends with the block."""
-    initdb, pg_ctl = _find("initdb"), _find("pg_ctl")
+    initdb, pg_ctl = find_program("initdb"), find_program("pg_ctl")
     if initdb is None or pg_ctl is None:
         raise BenchmarkError("initdb and pg_ctl are missing: install PostgreSQL")
     # PostgreSQL refuses to run as the superuser.
@@ -100,9 +100,9 @@ def running_postgresql(max_connections: int) -> Iterator[Cluster]:
 
 def is_installed() -> bool:
     """Return whether there are the programs of a server."""
-    return _find("initdb") is not None
+    return find_program("initdb") is not None
 
 
-def _find(program: str) -> str | None:
+def find_program(program: str) -> str | None:
     places = os.pathsep.join([os.environ.get("PATH", ""), *map(str, _PROGRAMS)])
     return shutil.which(program, path=places)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from benchmarks.servers import RAW_ECHO, SERVERS, WSGI_IN_PROCESS, Launch
 HTTP2_SERVERS = ("djserve", "daphne", "uvicorn", "hypercorn", "granian", "gunicorn")
 MIXED_CONTENDERS = ("djserve", "hypercorn", "granian", "gunicorn")
 DATABASE_CONTENDERS = ("djserve", "daphne", "uvicorn", "granian", "gunicorn gthread")
+DATABASE_TOOLS = ("wrk", "initdb")
 SYNC_CONTENDERS = (*SERVERS, "gunicorn gthread", WSGI_IN_PROCESS)
 
 Measure = Callable[[str, Conditions], Sample]
@@ -62,6 +63,8 @@ class Scenario:
     """How many times one measurement loads the server for the run's seconds."""
     overhead: float = 2.0
     """The seconds that one measurement takes beside its loads, about."""
+    tools: tuple[str, ...] = ()
+    """The programs that it needs, of those in ``loads.PACKAGES``."""
 
 
 def _http(name: str, title: str, **options: object) -> Scenario:
@@ -71,6 +74,7 @@ def _http(name: str, title: str, **options: object) -> Scenario:
         group="HTTP/1.1",
         unit="requests/s",
         measure=partial(measure_http, **options),  # type: ignore[arg-type] # by name
+        tools=("wrk",),
     )
 
 
@@ -108,6 +112,7 @@ def _django(
         unit="requests/s",
         measure=partial(measure_http, launch=DJANGO, path=path),
         contenders=contenders,
+        tools=("wrk",),
     )
 
 
@@ -115,7 +120,7 @@ def _postgresql(name: str, title: str, path: str) -> Scenario:
     title = f"{title} in PostgreSQL"
     scenario = _django(f"{name}_postgresql", title, path, DATABASE_CONTENDERS)
     measure = partial(measure_postgresql, path=path)
-    return replace(scenario, measure=measure, overhead=5)
+    return replace(scenario, measure=measure, overhead=5, tools=DATABASE_TOOLS)
 
 
 def _realistic() -> Iterator[Scenario]:
@@ -136,6 +141,7 @@ def _realistic() -> Iterator[Scenario]:
                 is_whole=True,
                 loads=len(VIEWS) if is_first else 0,
                 overhead=8 if is_first else 0,
+                tools=DATABASE_TOOLS,
             )
 
 
@@ -196,6 +202,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         is_steady=True,
         loads=STARTS,
         overhead=3 * STARTS,
+        tools=("wrk",),
     ),
     _idle(1),
     _idle(1000),
@@ -207,6 +214,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         unit="requests/s",
         measure=measure_http2,
         contenders=HTTP2_SERVERS,
+        tools=("h2load",),
     ),
     Scenario(
         name="http2_django",
@@ -215,6 +223,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         unit="requests/s",
         measure=partial(measure_http2, launch=DJANGO, path="/sync/"),
         contenders=HTTP2_SERVERS,
+        tools=("h2load",),
     ),
     *(
         scenario
@@ -358,6 +367,15 @@ BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 def seconds_of(scenario: Scenario, seconds: int) -> float:
     """Return about how long one measurement takes."""
     return scenario.loads * seconds + scenario.overhead
+
+
+def tools_of(scenarios: Iterable[Scenario]) -> dict[str, list[str]]:
+    """Return the tools that these need, each with the names of those that do."""
+    users: dict[str, list[str]] = {}
+    for scenario in scenarios:
+        for tool in scenario.tools:
+            users.setdefault(tool, []).append(scenario.name)
+    return users
 
 
 def select(names: list[str]) -> list[Scenario]:

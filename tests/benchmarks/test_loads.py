@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks import postgresql
 from benchmarks.loads import (
     parse_h2load,
     parse_percentile,
     parse_wrk,
     require_tool,
+    require_tools,
 )
 from benchmarks.processes import BenchmarkError
 
@@ -82,6 +84,25 @@ def test_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None
 
     with pytest.raises(BenchmarkError, match="apt-get install nghttp2-client"):
         require_tool("h2load")
+
+
+def test_missing_tools_are_named_with_those_that_want_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgresql, "find_program", lambda name: None)
+
+    with pytest.raises(BenchmarkError) as caught:
+        require_tools({"wrk": ["a"], "initdb": ["b", "c", "d"]})
+    assert str(caught.value).splitlines() == [
+        "wrk is missing: apt-get install wrk (wanted by a)",
+        "initdb is missing: apt-get install postgresql (wanted by b and 2 more)",
+    ]
+
+
+def test_tools_that_are_there_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql, "find_program", lambda name: f"/bin/{name}")
+
+    require_tools({"wrk": ["a"], "initdb": ["b"]})
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.model import Results
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -45,7 +48,7 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
         timeout=120,
     )
 
-    assert processes_with(marker) == []
+    assert_none_is_left(marker)
 
 
 @pytest.mark.parametrize("option", ["--list", "--help"])
@@ -76,6 +79,64 @@ def test_unknown_scenario_is_refused() -> None:
     assert "nonsense" in done.stderr
 
 
+def test_missing_tool_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "websocket_echo", "http1_hello", "--output", str(tmp_path)],
+        env={**os.environ, "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 2
+    assert "wrk is missing: apt-get install wrk (wanted by http1_hello)" in done.stderr
+    assert "[   1/" not in done.stdout
+
+
+def test_part_of_a_run_is_not_published(tmp_path: Path) -> None:
+    done = run("websocket_echo", "--publish", "--output", str(tmp_path))
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("--publish needs a whole run")
+    assert "[   1/" not in done.stdout
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", "[]"])
+def test_file_without_results_is_refused(text: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    if text is not None:
+        file.write_text(text)
+    done = run("--report", str(file))
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{file} has no results: ")
+
+
+async def interrupt(arguments: list[str], number: int, folder: Path) -> int:
+    """Begin a run, interrupt it once it has started a process; return its exit code.
+
+    All it starts are known by the folder for temporary files.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        env={**os.environ, "TMPDIR": str(folder), "BENCH_FOLDER": str(folder)},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    await wait_until(lambda: len(processes_with(f"BENCH_FOLDER={folder}")) > 2)
+    process.send_signal(number)
+    return await process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_run_leaves_nothing_running(number: int, tmp_path: Path) -> None:
+    options = ["--servers", "djserve", "--seconds", "600", "--output", str(tmp_path)]
+
+    assert asyncio.run(interrupt(["websocket_echo", *options], number, tmp_path)) == 130
+    assert_none_is_left(f"BENCH_FOLDER={tmp_path}")
+
+
 @pytest.mark.parametrize("inner", ["", "inner"])
 def test_output_that_can_be_no_folder_is_refused_first(
     inner: str, tmp_path: Path
@@ -90,14 +151,19 @@ def test_output_that_can_be_no_folder_is_refused_first(
     assert file.read_text() == "kept"
 
 
+def assert_none_is_left(variable: str) -> None:
+    """Wait for the end of those that have been killed: only their leader is awaited."""
+    asyncio.run(wait_until(lambda: not processes_with(variable)))
+
+
 def processes_with(variable: str) -> list[str]:
-    """Return the ids of processes that have this in their environment."""
+    """Return the ids of processes that have a variable that begins so."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
             environ = (entry / "environ").read_bytes() if entry.name.isdigit() else b""
         except OSError:
             continue
-        if variable.encode() in environ.split(b"\0"):
+        if any(each.startswith(variable.encode()) for each in environ.split(b"\0")):
             found.append(entry.name)
     return found

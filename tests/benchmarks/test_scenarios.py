@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.goals import GOALS, goal_scenarios
+from benchmarks.loads import PACKAGES
 from benchmarks.processes import BenchmarkError
 from benchmarks.profiles import GOALS_ONLY, NORMAL, QUICK, Profile
 from benchmarks.profiling import HOT_PATHS
 from benchmarks.runner import contenders, estimate
-from benchmarks.scenarios import BY_NAME, SCENARIOS, Scenario, select
+from benchmarks.scenarios import BY_NAME, SCENARIOS, Scenario, select, tools_of
 
 
 def test_each_name_is_given_once() -> None:
@@ -38,6 +39,15 @@ def test_goals_and_profiles_name_scenarios_that_exist() -> None:
     assert {goal.scenario for goal in GOALS} <= BY_NAME.keys()
     assert BY_NAME.keys() >= QUICK.left_out
     assert BY_NAME.keys() >= {*HOT_PATHS}
+
+
+def test_tools_are_known_with_the_scenarios_that_need_them() -> None:
+    users = tools_of(SCENARIOS)
+
+    assert users.keys() == PACKAGES.keys()
+    assert users["h2load"] == ["http2_hello", "http2_django"]
+    assert {"django_query_postgresql", "realistic_page"} <= {*users["initdb"]}
+    assert {"http1_hello", "django_sync", "access_log_cost"} <= {*users["wrk"]}
 
 
 def test_only_the_servers_that_are_named_take_part() -> None:
