@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import os
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from benchmarks import counted_starts, counts
 from benchmarks.counted import LENGTHS
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.support.waiting import wait_until
 
 BUDGET = counts.Budget(
     {"python": "3.11"}, 1000, {"hello": 5000, "event": 2000}, {"start": 100}
@@ -53,6 +54,43 @@ def test_start_may_import_three_percent_more_modules() -> None:
     assert BUDGET.judge(counted, {"start": 104}) == [
         "start: 104 modules are imported, and the budget is 100"
     ]
+
+
+def test_problem_names_the_operation_what_it_took_and_the_budget() -> None:
+    [problem] = BUDGET.judge({counts.REFERENCE: 1000, "hello": 5500}, {})
+
+    assert problem == (
+        "hello: 5,500 instructions, 10.0% more than the budget's 5,000;"
+        " up to 2% is allowed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("taken", "code", "output", "errors"),
+    [
+        (5100, 0, "hello                        5,100    +2.0% of 5,000", ""),
+        (5500, 1, "hello                        5,500   +10.0% of 5,000", "hello: 5,"),
+    ],
+)
+def test_check_says_how_far_each_count_is_from_its_budget(
+    taken: int,
+    code: int,
+    output: str,
+    errors: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(counts, "BUDGET", tmp_path / "budget.json")
+    replace(BUDGET, versions=counts.versions()).write(counts.BUDGET)
+    counted = {counts.REFERENCE: 1000, "hello": taken}
+    monkeypatch.setattr(counts, "count", lambda kinds: (counted, {}))
+
+    assert counts.perform(["hello"], check=True, write=False) == code
+    printed = capsys.readouterr()
+    assert output in printed.out.splitlines()
+    assert ("All within the budget" in printed.out) is (code == 0)
+    assert printed.err.startswith(errors)
 
 
 def test_operation_without_a_budget_is_a_problem() -> None:
@@ -104,3 +142,19 @@ def test_budget_of_what_was_not_counted_is_kept_for_the_same_versions(
     assert budget.reference == 1100
     assert budget.instructions == ({"hello": 5500} if is_same else {}) | {"event": 1980}
     assert budget.modules == ({"start": 9} if is_same else {})
+
+
+@pytest.mark.e2e
+def test_what_a_command_has_forked_ends_with_it() -> None:
+    script = "sleep 600 >/dev/null 2>&1 & echo $!"
+    output, _ = counts._run(["sh", "-c", script], {"PATH": os.environ["PATH"]})
+
+    asyncio.run(wait_until(lambda: has_ended(int(output))))
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2]
+    except OSError:
+        return True
+    return state.startswith("Z")
