@@ -16,6 +16,10 @@ from benchmarks import postgresql
 
 KEEP_ALIVE = "75"
 CONNECTION_LIMIT = "20000"
+HEAD_TIMEOUT = "60000"
+"""Milliseconds, as many as Granian takes: it ends idle connections after them, too."""
+HYPERCORN_SETTINGS = Path(__file__).with_name("hypercorn.toml")
+"""What has no option: it ends a connection after a thousand requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,7 @@ def uvicorn(launch: Launch) -> list[str]:
 def hypercorn(launch: Launch) -> list[str]:
     options = ["-b", launch.address, "-w", "1", "-k", "uvloop", "--backlog", "2048"]
     options += ["--keep-alive", KEEP_ALIVE, "--log-level", "warning"]
+    options += ["--config", str(HYPERCORN_SETTINGS)]
     options += tls_options(launch, "--certfile", "--keyfile")
     if launch.access_log:
         options += ["--access-logfile", str(launch.access_log)]
@@ -127,6 +132,7 @@ def granian(launch: Launch) -> list[str]:
     options += ["--interface", "asginl" if launch.django else "asgi"]
     options += ["--loop", "uvloop", "--http", "auto" if launch.http2 else "1"]
     options += ["--backlog", "2048", "--backpressure", CONNECTION_LIMIT]
+    options += ["--http1-header-read-timeout", HEAD_TIMEOUT]
     options += tls_options(launch, "--ssl-certificate", "--ssl-keyfile")
     if launch.access_log:
         options += ["--log-level", "info", "--access-log"]

@@ -69,7 +69,7 @@ def test_h2load_gives_requests_a_second() -> None:
 
 @pytest.mark.parametrize(
     ("protocol", "failed", "errors"),
-    [("http/1.1", 0, 0), ("h2", 61, 0), ("h2", 0, 61)],
+    [("http/1.1", 0, 0), ("h2", 128 + 61, 0), ("h2", 0, 61)],
     ids=["not HTTP/2", "failed", "status"],
 )
 def test_h2load_with_errors_is_no_figure(
@@ -77,6 +77,17 @@ def test_h2load_with_errors_is_no_figure(
 ) -> None:
     with pytest.raises(BenchmarkError):
         parse_h2load(H2LOAD.format(protocol=protocol, failed=failed, errors=errors))
+
+
+def test_requests_that_h2load_cuts_off_at_its_end_are_let_pass() -> None:
+    assert parse_h2load(H2LOAD.format(protocol="h2", failed=128, errors=0)) == 1600
+
+
+def test_h2load_without_an_answer_is_no_figure() -> None:
+    output = H2LOAD.format(protocol="h2", failed=0, errors=0).replace("1600.00", "0.00")
+
+    with pytest.raises(BenchmarkError, match="no request was answered"):
+        parse_h2load(output)
 
 
 def test_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
