@@ -26,8 +26,8 @@ def measure_mixed(
         size = conditions.memory_transfer_size
         # What the first transfer allocates is not growth.
         load(8 * MIB, "rate")
+        transfers.wait_until_steady(running.memory)
         if figure == "memory":
-            transfers.wait_until_steady(running.memory)
             with transfers.PeakMeter(running.memory) as meter:
                 load(size, "rate")
             return Sample(meter.growth / MIB)

@@ -120,6 +120,7 @@ def measure_http2(
     server: str, conditions: Conditions, *, launch: Launch = HELLO, path: str = "/"
 ) -> Sample:
     with started(server, with_tls(launch, http2=True), conditions, path) as running:
+        transfers.wait_until_steady(running.memory)
         return _sample(
             conditions,
             running,
@@ -136,6 +137,7 @@ def measure_load(
     path = "/sync/" if launch.django else "/"
     words = options.format(fanout=conditions.fanout_connections).split()
     with started(server, launch, conditions, path) as running:
+        transfers.wait_until_steady(running.memory)
         words += ["--port", str(running.port)]
         return _sample(
             conditions,
@@ -169,6 +171,7 @@ def _measure_transfer(
     size = conditions.transfer_size
     with started(server, TRANSFER, conditions) as running:
         transfer(running.port, 8 * MIB)
+        transfers.wait_until_steady(running.memory)
         return _sample(
             conditions,
             running,
