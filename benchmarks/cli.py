@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -122,9 +123,15 @@ def choose(options: argparse.Namespace) -> list[Scenario]:
         chosen = [each for each in goal_scenarios() if each.name in names]
     elif not options.scenarios:
         chosen = [each for each in chosen if each.name not in plan.left_out]
-    if options.rounds or plan.is_whole:
-        return [replace(each, is_whole=True) for each in chosen]
-    return chosen
+    is_whole = bool(options.rounds) or plan.is_whole
+    return [
+        replace(
+            each,
+            is_whole=each.is_whole or is_whole,
+            overhead=each.overhead * plan.overhead,
+        )
+        for each in chosen
+    ]
 
 
 def rounds_of(scenario: Scenario, options: argparse.Namespace) -> int:
@@ -166,12 +173,14 @@ def measure(chosen: list[Scenario], options: argparse.Namespace) -> Results:
     def rounds(scenario: Scenario) -> int:
         return rounds_of(scenario, options)
 
+    begun = time.monotonic()
     with conditions_for(plan, seconds) as conditions:
         for row in run_scenarios(
             chosen, options.servers, rounds, conditions, results, say, plan.minutes
         ):
             show(row)
             results.write(output_folder(options) / "results.json")
+    say(f"This took {(time.monotonic() - begun) / 60:.0f} minutes")
     return results
 
 

@@ -25,6 +25,8 @@ class Profile:
     """Scenarios that only run when they are named."""
     minutes: float | None = None
     """A run that would take longer makes one round of what is left."""
+    overhead: float = 1.0
+    """What part measurements take of their seconds beside the loads, about."""
 
 
 NORMAL = Profile(
@@ -41,14 +43,14 @@ NORMAL = Profile(
 
 QUICK = Profile(
     name="quick",
-    minutes=10,
-    rounds=2,
+    rounds=1,
     steady_rounds=1,
     seconds=1,
     fanout_connections=1000,
     idle_connections=2000,
     transfer_size=128 * MIB,
     memory_transfer_size=128 * MIB,
+    overhead=0.4,
     left_out=frozenset(
         {
             *("http1_tls_new", "http1_idle_1", "http1_idle_1000", "http1_idle_10000"),

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.cli import choose, describe_plan, rounds_of
 from benchmarks.goals import GOALS, goal_scenarios
 from benchmarks.loads import PACKAGES
+from benchmarks.options import build_parser
 from benchmarks.processes import BenchmarkError
 from benchmarks.profiles import GOALS_ONLY, NORMAL, QUICK, Profile
 from benchmarks.profiling import HOT_PATHS
@@ -84,6 +86,15 @@ def test_run_fits_into_its_time(
 
     assert count > 100
     assert minutes < limit
+
+
+def test_quick_run_takes_ten_minutes() -> None:
+    options = build_parser().parse_args(["--quick"])
+    chosen = choose(options)
+    _, minutes = estimate(chosen, (), lambda each: rounds_of(each, options), 1)
+
+    assert 8 < minutes < 12
+    assert "do not suffice" not in describe_plan(chosen, options)
 
 
 def test_estimate_counts_loads_and_what_comes_beside_them() -> None:
