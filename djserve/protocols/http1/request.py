@@ -114,7 +114,36 @@ def _lower_name(name: bytes) -> bytes:
 
 # Field lines that peers repeat, each with its field: on a connection of a browser most
 # lines of a head were in the one before (benchmark: hello_heads). Peers make them up,
-# so the store is bounded.
+# so the store is bounded. All connections share it, so it is for fields that tell of a
+# program and not of a user: no cookie, credentials or address is kept in it.
+_REPEATED_FIELDS = frozenset(
+    {
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"cache-control",
+        b"connection",
+        b"dnt",
+        b"host",
+        b"pragma",
+        b"priority",
+        b"sec-ch-ua",
+        b"sec-ch-ua-mobile",
+        b"sec-ch-ua-platform",
+        b"sec-fetch-dest",
+        b"sec-fetch-mode",
+        b"sec-fetch-site",
+        b"sec-fetch-user",
+        b"sec-gpc",
+        b"te",
+        b"upgrade-insecure-requests",
+        b"user-agent",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+        b"x-requested-with",
+    }
+)
 _KNOWN_LINES_LIMIT = 1024
 _KNOWN_LINE_SIZE_LIMIT = 256
 _known_lines: dict[bytes, tuple[bytes, bytes]] = {}
@@ -127,7 +156,7 @@ def _cut_line(line: bytes) -> tuple[bytes, bytes] | None:
     if known is None or not colon or line.translate(_mark_controls) != line:
         return None
     field = (known, value.strip(b" \t"))
-    if len(line) <= _KNOWN_LINE_SIZE_LIMIT:
+    if known in _REPEATED_FIELDS and len(line) <= _KNOWN_LINE_SIZE_LIMIT:
         if len(_known_lines) >= _KNOWN_LINES_LIMIT:
             _known_lines.clear()
         _known_lines[line] = field

@@ -551,7 +551,7 @@ def _known_names() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(request, "_known_names", {})
         patch.setattr(request, "_known_lines", {})
-        for field in [*FIELDS, b"X:", b"X_Y:"]:
+        for field in [*FIELDS, b"ACCEPT:", b"X:", b"X_Y:"]:
             name = field.partition(b":")[0].strip()
             result_of(WholeParser(HTTPConfig(), HeadReader()), build(name + b": 1"))
         yield
@@ -818,11 +818,24 @@ def test_remembered_lines_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request, "_known_lines", known)
     monkeypatch.setattr(request, "_KNOWN_LINES_LIMIT", 10)
     for number in range(30):
-        parse(b"X: %d" % number, b"Accept: " + b"a" * 249)
+        parse(b"ACCEPT: %d" % number, b"Accept: " + b"a" * 249)
         assert len(known) <= 10
 
-    assert known[b"X: 29"] == (b"x", b"29")
+    assert known[b"ACCEPT: 29"] == (b"accept", b"29")
     assert max(map(len, known)) <= 256
+
+
+def test_lines_that_tell_of_a_user_are_not_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known: dict[bytes, tuple[bytes, bytes]] = {}
+    monkeypatch.setattr(request, "_known_lines", known)
+    names = (b"Cookie", b"Authorization", b"X-Forwarded-For", b"Referer", b"X")
+    for name in names:
+        parse(name + b": 1")
+        parse(name + b": 1", b"Accept: a")
+
+    assert {*known} == {b"Host: a", b"Accept: a"}
 
 
 LIMITS = HeadLimits(HTTPConfig(request_line_limit=64, header_size_limit=256))
