@@ -341,6 +341,10 @@ class ResponseWriter:
             self.request = self._response = None
             if head.waiting:
                 content = self._join_waiting(head, content)
+        elif len(content) > _PART_LIMIT:
+            # It shares no write, so it asks neither for the time nor for a turn's end
+            # (benchmark: download).
+            self.send_waiting()
         elif content:
             now = self._clock()
             if now < head.waits_until:
@@ -380,7 +384,7 @@ class ResponseWriter:
     def _hold(self, head: ResponseHead, content: bytes, now: float) -> None:
         """Let a part wait for the turn's end, for others to leave in the same write.
 
-        It is sent at once if it is long, or if turns may be long at present.
+        It is sent at once if turns may be long at present.
         """
         if not head.turn_began:
             head.turn_began = now
@@ -389,11 +393,7 @@ class ResponseWriter:
         elif now - head.turn_began > _LONG_TURN:
             self._stop_holding(head, now)
         size = head.waiting_size + len(content)
-        if (
-            len(content) > _PART_LIMIT
-            or size > _JOIN_LIMIT
-            or not self._timing.are_short
-        ):
+        if size > _JOIN_LIMIT or not self._timing.are_short:
             self.send_waiting()
             self._write(content)
             return

@@ -539,6 +539,16 @@ def test_long_turn_lets_no_part_of_any_response_wait_for_a_while(
     assert writes[4:] == [A, B, A + B]
 
 
+def test_long_parts_ask_for_no_end_of_a_turn(open_wire: type[Wire]) -> None:
+    wire = open_wire()
+    stream, writes = parts_of(wire)
+    for _ in range(3):
+        stream.send_data(bytes(20_000), more=True)
+
+    assert len(writes) == 3
+    assert not wire.soon
+
+
 def test_waiting_parts_leave_with_the_end(open_wire: type[Wire]) -> None:
     wire = open_wire()
     stream, writes = parts_of(wire)
