@@ -9,7 +9,6 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from benchmarks import counts, processes, publishing, servers
 from benchmarks.ahead import unexplained
@@ -36,15 +35,13 @@ from benchmarks.tables import render, render_group, render_problems
 RESULTS = ROOT / "benchmarks" / "results"
 PROFILES = RESULTS / "profiles"
 LOAD_LIMIT = 0.7
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Control-C, the end of the session, and that of the terminal."""
 
 
 def main(arguments: list[str]) -> int:
     """Do what the arguments say; return the exit code."""
     options = build_parser().parse_args(arguments)
-    for number in INTERRUPTS:
-        signal.signal(number, _interrupt)
+    for number in processes.INTERRUPTS:
+        signal.signal(number, processes.interrupt)
     try:
         return perform(options)
     except BenchmarkError as error:
@@ -55,13 +52,6 @@ def main(arguments: list[str]) -> int:
         return 130
     finally:
         processes.end_all()
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    # Once is enough: another would end the ending of what has been started.
-    for each in INTERRUPTS:
-        signal.signal(each, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def perform(options: argparse.Namespace) -> int:

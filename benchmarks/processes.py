@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 ROOT = Path(__file__).resolve().parent.parent
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -25,7 +25,11 @@ START_TIMEOUT = 120.0
 Load: TypeAlias = Callable[[Callable[[], None]], float]
 """Puts a load on a server and returns its figure; calls its argument to begin."""
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Control-C, the end of the session, and that of the terminal."""
+
 _running: list[subprocess.Popen[bytes]] = []
+_interrupts: list[int] = []
 
 
 class BenchmarkError(Exception):
@@ -55,7 +59,21 @@ def start(
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )
     _running.append(process)
+    if _interrupts:
+        raise KeyboardInterrupt
     return process
+
+
+def interrupt(number: int, frame: object) -> NoReturn:
+    """End the run, as the handler of a signal; further ones must not end the ending.
+
+    Where it comes amid a fork Python drops the exception, since it calls the hooks of
+    forks there: ``start`` raises it then.
+    """
+    _interrupts.append(number)
+    for each in INTERRUPTS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
