@@ -38,18 +38,18 @@ REASONS: dict[str, str] = {
         " Without TLS a hello is cheaper here."
     ),
     "http1_tls_new": (
-        "The handshake is most of it. Granian makes it in Rust, outside the"
-        " interpreter; here it is OpenSSL's, called by the loop, and all but a tenth of"
-        " its time is OpenSSL's own."
+        "Four fifths of such a connection are OpenSSL's, and more of that is its"
+        " bookkeeping than cryptography, which is the same work for both. Granian has"
+        " another library, in Rust."
     ),
     "access_log_cost": (
         "It is a share of a hello, which costs Daphne about ten times as much: a line"
         " of the same cost is a smaller part of it."
     ),
     "http2_hello": (
-        "Granian reads and writes frames in Rust, in another thread than Python's."
-        " Here header blocks that come again are looked up, but frames, streams and"
-        " windows are Python's work."
+        "Granian does all in Rust but the scope and the application's task. Here"
+        " frames, streams and windows are Python's work, though header blocks that come"
+        " again are looked up; TLS is a small part."
     ),
     "http2_mixed_download": (
         "Granian cuts the content into frames and encrypts it in Rust. djserve does so"
@@ -61,14 +61,14 @@ REASONS: dict[str, str] = {
     "http2_mixed_upload_p99": _SLOWEST,
     "http2_mixed_upload_memory": _ALLOCATOR,
     "download": (
-        "One connection that takes whatever it gets is a matter of memory, and rounds"
-        " differ much. After each 256 KiB djserve lets other connections on, whom such"
-        " a client would keep waiting."
+        "Each piece of 256 KiB is one write of the application's own bytes under each"
+        " server. After it djserve lets other connections on, so it asks once a piece"
+        " what has come, where others write on."
     ),
     "event_stream": (
-        "Here each event is one call of the system, made at once. Granian hands events"
-        " to another thread, which writes several of them in one call when a client"
-        " gets more than it can be sent."
+        "A `send` of Granian's queues bytes for a thread in Rust, which frames them"
+        " and writes several events in one call when a client gets more than it can be"
+        " sent. Here each is a coroutine, a message and a chunk in Python."
     ),
     "realistic_api": _THREADS,
     "realistic_post": _THREADS,
@@ -83,7 +83,8 @@ REASONS: dict[str, str] = {
         " modules (asyncio, logging, OpenSSL's bindings)."
     ),
     "start_django": (
-        "Django's own import is the greater part under every server. `runasgi` is a"
-        " command of the project, so Django's commands are loaded, too."
+        "`runasgi` makes Django's system checks, which no other server does, and reads"
+        " the options for all settings. The rest is Django's own import, under each"
+        " server."
     ),
 }
