@@ -6,9 +6,9 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from django.core import management
 from django.core.checks import commands
 from django.core.checks.registry import registry
-from django.core.management import get_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _CHECK: Any = getattr(commands, "migrate_and_makemigrations_autodetector", None)
 
 _COMMANDS = ("makemigrations", "migrate")
+
+# This module is imported before the project's apps are.
+_load_command_class = management.load_command_class
 
 
 @contextmanager
@@ -39,9 +42,13 @@ def known_left_out() -> Iterator[None]:
 
 
 def _are_as_released() -> bool:
-    """Return whether both are Django's, and nothing has imported one to change it."""
-    known = get_commands()
-    return all(
+    """Return whether both are Django's, and nothing has imported one to change it.
+
+    An application may also have put functions of its own in place of those by which the
+    check finds the two.
+    """
+    known = management.get_commands()
+    return management.load_command_class is _load_command_class and all(
         known.get(name) == "django.core"
         and f"django.core.management.commands.{name}" not in sys.modules
         for name in _COMMANDS

@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from django.core import management
 from django.core.checks import commands, run_checks
 from django.core.checks.registry import registry
 
-from djserve.management import known_checks
 from djserve.management.known_checks import known_left_out
 
 CHECK: Any = commands.migrate_and_makemigrations_autodetector
@@ -44,7 +44,7 @@ def test_check_runs_if_an_app_has_such_a_command(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = dict.fromkeys(NAMES, "django.core") | {name: "shop"}
-    monkeypatch.setattr(known_checks, "get_commands", lambda: known)
+    monkeypatch.setattr(management, "get_commands", lambda: known)
 
     with known_left_out():
         assert CHECK in registry.registered_checks
@@ -56,6 +56,24 @@ def test_check_runs_if_something_may_have_changed_a_command(
 ) -> None:
     module = import_module(f"django.core.management.commands.{name}")
     monkeypatch.setattr(module.Command, "autodetector", object)
+
+    with known_left_out():
+        found = run_checks(tags=["commands"])
+
+    assert [message.id for message in found] == ["commands.E001"]
+
+
+def test_check_runs_if_commands_are_loaded_in_another_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(app: str, name: str) -> Any:
+        command: Any = original(app, name)
+        if name == "migrate":
+            command.autodetector = object
+        return command
+
+    original = management.load_command_class
+    monkeypatch.setattr(management, "load_command_class", load)
 
     with known_left_out():
         found = run_checks(tags=["commands"])
