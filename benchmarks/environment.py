@@ -35,7 +35,8 @@ def ensure(target: Path, *, upgrade: bool) -> Path:
     """Create the environment if need be, install what changed; return its Python."""
     python = target / "bin" / "python"
     stamp = target / ".installed"
-    if not python.exists():
+    # The program is there before pip is: making one may have been interrupted.
+    if not (python.exists() and (target / "bin" / "pip").exists()):
         print(f"Making {target.name} with Python {sys.version.split()[0]}", flush=True)
         venv.create(target, with_pip=True)
     wanted = requirements_digest()
