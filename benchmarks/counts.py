@@ -78,10 +78,11 @@ class Budget:
                     f" the budget's {budgeted:,.0f}; up to {tolerance:.0%} is allowed"
                 )
         for kind, imported in modules.items():
-            if imported > self.modules[kind] * (1 + START_TOLERANCE):
+            # Where the budget does not have it, that has been said above.
+            most = self.modules.get(kind, imported)
+            if imported > most * (1 + START_TOLERANCE):
                 lines.append(
-                    f"{kind}: {imported} modules are imported, "
-                    f"and the budget is {self.modules[kind]}"
+                    f"{kind}: {imported} modules are imported, and the budget is {most}"
                 )
         return lines
 

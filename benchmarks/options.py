@@ -71,5 +71,6 @@ def contender_names() -> list[str]:
 
 
 def list_scenarios() -> None:
+    width = max(len(scenario.name) for scenario in SCENARIOS)
     for scenario in SCENARIOS:
-        print(f"{scenario.name:22}{scenario.group}: {scenario.title}")
+        print(f"{scenario.name:{width}}  {scenario.group}: {scenario.title}")

@@ -56,6 +56,14 @@ def test_start_may_import_three_percent_more_modules() -> None:
     ]
 
 
+def test_start_that_the_budget_does_not_have_is_named_once() -> None:
+    counted = {counts.REFERENCE: 1000, "start_django": 7000}
+
+    assert BUDGET.judge(counted, {"start_django": 300}) == [
+        "start_django: the budget does not have it"
+    ]
+
+
 def test_problem_names_the_operation_what_it_took_and_the_budget() -> None:
     [problem] = BUDGET.judge({counts.REFERENCE: 1000, "hello": 5500}, {})
 

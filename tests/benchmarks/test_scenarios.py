@@ -9,7 +9,7 @@ import pytest
 from benchmarks.cli import choose, describe_plan, rounds_of
 from benchmarks.goals import GOALS, goal_scenarios
 from benchmarks.loads import PACKAGES
-from benchmarks.options import build_parser
+from benchmarks.options import build_parser, list_scenarios
 from benchmarks.processes import BenchmarkError
 from benchmarks.profiles import GOALS_ONLY, NORMAL, QUICK, Profile
 from benchmarks.profiling import HOT_PATHS
@@ -104,3 +104,12 @@ def test_estimate_counts_loads_and_what_comes_beside_them() -> None:
     assert count == 3
     assert scenario.loads > 1
     assert minutes == 3 * (scenario.loads * 5 + scenario.overhead) / 60
+
+
+def test_names_in_the_list_stand_by_themselves(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    list_scenarios()
+
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == [scenario.name for scenario in SCENARIOS]
