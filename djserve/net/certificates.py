@@ -154,6 +154,10 @@ class Certificates:
     def _choose(
         self, connection: Any, name: str | None, context: ssl.SSLContext
     ) -> int | None:
+        if connection.context is not self.context:
+            # A second ClientHello, after HelloRetryRequest (RFC 8446 section 4.1.4). It
+            # was not seen: what is known is of another client's, come in between.
+            return None
         if self._is_challenge and self._find_challenge is not None:
             answer = _answer_challenge(self._find_challenge(name))
             if answer is None:

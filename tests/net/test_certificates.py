@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,13 +30,13 @@ def issue(authority: trustme.CA, path: Path, *names: str) -> str:
     return str(path)
 
 
-def handshake(
+def begin(
     certificates: Certificates,
     ca: trustme.CA,
     name: str | None,
     alpn: tuple[str, ...] = (),
-) -> str:
-    """Return the names in the certificate that a client gets."""
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """Return a client and a server that are connected."""
     client_context = ssl.create_default_context()
     ca.configure_trust(client_context)
     client_context.check_hostname = False
@@ -44,6 +45,17 @@ def handshake(
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context.wrap_bio(to_client, to_server, server_hostname=name)
     server = certificates.context.wrap_bio(to_server, to_client, server_side=True)
+    return client, server
+
+
+def handshake(
+    certificates: Certificates,
+    ca: trustme.CA,
+    name: str | None,
+    alpn: tuple[str, ...] = (),
+) -> str:
+    """Return the names in the certificate that a client gets."""
+    client, server = begin(certificates, ca, name, alpn)
     for side in (client, server, client, server):
         try:
             side.do_handshake()
@@ -184,6 +196,24 @@ def test_no_protocol_in_common_is_said(
     # The next clients are not its heirs.
     for alpn in ((), ("h3", "http/1.1"), ("h2",)):
         assert "first.example" in handshake(certificates, authority, name, alpn)
+
+
+@pytest.mark.parametrize("between", ["spdy/1", "acme-tls/1"])
+def test_second_hello_is_not_judged_by_what_another_client_offered(
+    tmp_path: Path, certfile: str, authority: trustme.CA, between: str
+) -> None:
+    # RFC 8446 section 4.1.4: clients are asked for a second one for their key share.
+    answer = issue(authority, tmp_path / "answer.pem", "first.example")
+    certificates = Certificates(TLSConfig(certfile=certfile), ["h2"], lambda _: answer)
+    certificates.context.set_ecdh_curve("secp384r1")
+    client, server = begin(certificates, authority, "first.example", ("h2",))
+    other = begin(certificates, authority, "first.example", (between,))
+    for side in (client, server, client, *other, server, client, server):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+
+    assert server.selected_alpn_protocol() == client.selected_alpn_protocol() == "h2"
+    assert server.context is certificates.choose("first.example")
 
 
 def test_authority_alone_sees_the_answer_to_its_challenge(
