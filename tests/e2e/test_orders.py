@@ -193,6 +193,8 @@ def run(
 ) -> Iterator[Run]:
     """Give ``run(kind, cases)``."""
     loop = new_event_loop(prefer_uvloop=request.param == "uvloop")
+    # What a busy machine makes slow is no fault of what runs.
+    loop.slow_callback_duration = 60
     reactor = Reactor(loop)
     # As a server's process has it: Twisted's own endpoints take the clock from there.
     monkeypatch.setitem(sys.modules, "twisted.internet.reactor", reactor)

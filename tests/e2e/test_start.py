@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,9 @@ def serve(
 ) -> Callable[..., Any]:
     """Give ``serve(*options)`` for the command djserve, without Django."""
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    # What may be a setting with a mistake in its name has difflib imported.
+    for name in [name for name in os.environ if name.startswith("DJSERVE_")]:
+        monkeypatch.delenv(name)
     (tmp_path / "site_app.py").write_text(APPLICATION)
 
     def serve(*options: str) -> Any:
