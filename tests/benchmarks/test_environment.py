@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import venv
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     def create(target: Path, *, with_pip: bool) -> None:
         made.append(target)
 
-    monkeypatch.setattr(environment.venv, "create", create)
+    monkeypatch.setattr(venv, "create", create)
     monkeypatch.setattr(environment, "install", lambda python: None)
     return made
 
