@@ -130,6 +130,11 @@ def rounds_of(scenario: Scenario, options: argparse.Namespace) -> int:
     return int(options.rounds or usual)
 
 
+def minutes_of(options: argparse.Namespace) -> float | None:
+    """Return how long the run may take before it makes one round of what is left."""
+    return options.minutes or profile_of(options).minutes
+
+
 def describe_plan(chosen: list[Scenario], options: argparse.Namespace) -> str:
     """Say how much is to be measured, and how long that takes."""
     plan = profile_of(options)
@@ -140,9 +145,10 @@ def describe_plan(chosen: list[Scenario], options: argparse.Namespace) -> str:
         options.seconds or plan.seconds,
     )
     text = f"{len(chosen)} scenarios, {count} measurements: about {minutes:.0f} minutes"
-    if plan.minutes is None:
+    limit = minutes_of(options)
+    if limit is None:
         return text
-    return f"{text}; one round only of what is left if {plan.minutes:g} do not suffice"
+    return f"{text}; one round only of what is left if {limit:g} do not suffice"
 
 
 def measure(chosen: list[Scenario], options: argparse.Namespace) -> Results:
@@ -166,7 +172,13 @@ def measure(chosen: list[Scenario], options: argparse.Namespace) -> Results:
     begun = time.monotonic()
     with conditions_for(plan, seconds) as conditions:
         for row in run_scenarios(
-            chosen, options.servers, rounds, conditions, results, say, plan.minutes
+            chosen,
+            options.servers,
+            rounds,
+            conditions,
+            results,
+            say,
+            minutes_of(options),
         ):
             show(row)
             results.write(output_folder(options) / "results.json")

@@ -27,6 +27,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--plan", action="store_true", help="say how long it would take, and end")
     add("--rounds", type=positive, help="measurements of each server")
     add("--seconds", type=positive, help="seconds of load in each measurement")
+    add(
+        "--minutes",
+        type=positive,
+        help="one round only of what is left, if it would take longer",
+    )
     add("--servers", type=names, default=(), metavar="A,B", help="only these")
     add("--output", type=Path, metavar="FOLDER", help="where the results go")
     add("--report", type=Path, metavar="FILE", help="measure nothing: use this JSON")

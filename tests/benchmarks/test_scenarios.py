@@ -88,6 +88,13 @@ def test_run_fits_into_its_time(
     assert minutes < limit
 
 
+@pytest.mark.parametrize(("words", "limit"), [([], "50"), (["--minutes", "30"], "30")])
+def test_plan_says_when_one_round_is_made(words: list[str], limit: str) -> None:
+    plan = describe_plan([*SCENARIOS], build_parser().parse_args(words))
+
+    assert plan.endswith(f"; one round only of what is left if {limit} do not suffice")
+
+
 def test_quick_run_takes_ten_minutes() -> None:
     options = build_parser().parse_args(["--quick"])
     chosen = choose(options)
