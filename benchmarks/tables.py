@@ -27,15 +27,15 @@ LEGEND = (
     "Each cell is the median of the rounds and, after ±, half the distance from the"
     " least to the greatest in per cent.\n"
     "A figure without ± has been measured once: its rounds are known to differ little,"
-    " or it was less than half of the leader's figure in the first round. Two rounds"
-    " that differ by less than ±5 % are enough, too.\n"
+    " it was less than half of the leader's figure in the first round, or the run had"
+    " no time for more. Two rounds that differ by less than ±5 % are enough, too.\n"
     "`vs four` is how many times better djserve is than the best of Daphne, Uvicorn,"
     " Hypercorn and Granian; 1.00 is as good.\n"
     "`°` marks a figure during which the server's core was less than 85 % busy, so"
     " that the load, the disk or waiting set the pace.\n"
     "The lines below a group's figures are the server's CPU time for one request,"
     " message or MiB; other work on the machine disturbs it less.\n"
-    "`raw bytes` is no server: it bounds what the WebSocket load can measure.\n"
+    "`raw bytes` is not a server: it bounds what the WebSocket load can measure.\n"
     "`-` stands for what a server does not have or failed at; the reasons are below."
 )
 
