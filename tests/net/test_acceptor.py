@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, cast
@@ -106,7 +107,7 @@ def test_courtesy_is_told_of_connections_one_by_one(is_uvloop: bool) -> None:
             made.append(transport)
 
     async def all_made() -> None:
-        await wait_until(lambda: len(made) == 8)
+        await wait_until(lambda: len(made) == 24)
         for transport in made:
             cast("asyncio.Transport", transport).abort()
         close()
@@ -117,15 +118,46 @@ def test_courtesy_is_told_of_connections_one_by_one(is_uvloop: bool) -> None:
     courtesy = CountingCourtesy(lambda: len(made))
     close = accept_connections(loop, sock, Held, backlog=50, courtesy=courtesy)
     with contextlib.ExitStack() as stack:
-        for _ in range(8):
+        for _ in range(24):
             address = ("127.0.0.1", port)
             stack.enter_context(socket.create_connection(address, 60))
         loop.run_until_complete(all_made())
     loop.close()
 
-    assert len(courtesy.found) == 8
-    # Each is known to be there, or nearly so, when the next is accepted.
-    assert all(0 <= i - found <= 3 for i, found in enumerate(courtesy.found))
+    assert len(courtesy.found) == 24
+    # Each is known to be there two turns later, or sooner; four come in a turn.
+    assert all(0 <= i - found < 8 for i, found in enumerate(courtesy.found))
+
+
+@pytest.mark.parametrize("is_uvloop", [True, False], ids=["uvloop", "asyncio"])
+def test_several_are_accepted_in_a_turn_of_the_loop(is_uvloop: bool) -> None:
+    turns = 0
+    accepted: list[int] = []
+
+    class Counted(Courtesy):
+        def connection_accepted(self) -> None:
+            accepted.append(turns)
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while len(accepted) < 12:
+            turns += 1
+            await asyncio.sleep(0)
+        close()
+        await settle()
+
+    loop = new_event_loop(prefer_uvloop=is_uvloop)
+    sock, port = open_socket()
+    courtesy = Counted(lambda: 0)
+    close = accept_connections(loop, sock, Greeter, backlog=50, courtesy=courtesy)
+    with contextlib.ExitStack() as stack:
+        for _ in range(12):
+            address = ("127.0.0.1", port)
+            stack.enter_context(socket.create_connection(address, 60))
+        loop.run_until_complete(asyncio.wait_for(count_turns(), 60))
+    loop.close()
+
+    assert list(Counter(accepted).values()) == [4, 4, 4]
 
 
 def test_listener_survives_a_shortage_of_descriptors(
