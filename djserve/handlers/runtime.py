@@ -8,7 +8,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from django.conf import LazySettings, settings
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from djserve.conf.loader import load
 from djserve.conf.schema import DjangoConfig, ServerConfig
@@ -49,6 +49,13 @@ CEILING = 256
 """Threads that may be at work by default, if all but some of them only wait.
 
 One that waits costs some 100 KiB; database connections are bounded apart from it.
+"""
+
+FULL_WITH_SQLITE = 0.8
+"""Share of the CPUs that a process may use before it runs fewer threads, with SQLite.
+
+Threads that write to its one file wait for each other in naps, and lose more by these
+than the rest of the CPUs would give (benchmark: django_session).
 """
 
 _configured: ServerConfig | None = None
@@ -102,7 +109,13 @@ def make_pool(
         wait_limit=wait_limit,
         count_blocked=count_blocked,
         on_thread_end=connections.close_all,
+        full=FULL_WITH_SQLITE if _is_default_sqlite() else None,
     )
+
+
+def _is_default_sqlite() -> bool:
+    """Whether the default database is SQLite, SpatiaLite, or one in another's shell."""
+    return "lite" in str(connections.settings[DEFAULT_DB_ALIAS].get("ENGINE", ""))
 
 
 def _make_shared_pool(config: DjangoConfig) -> ThreadPool:

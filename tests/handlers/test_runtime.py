@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from django.conf import settings
+from django.db import connections
 from django.test import override_settings
 
 from djserve.conf.schema import DjangoConfig, ServerConfig
@@ -52,6 +53,22 @@ def test_server_configures_the_pool() -> None:
     runtime.configure(ServerConfig(django=DjangoConfig(threads=5)))
 
     assert runtime.shared_pool().size == 5
+
+
+@pytest.mark.parametrize(
+    ("engine", "full"),
+    [
+        ("django.db.backends.sqlite3", runtime.FULL_WITH_SQLITE),
+        ("django.contrib.gis.db.backends.spatialite", runtime.FULL_WITH_SQLITE),
+        ("django.db.backends.postgresql", None),
+    ],
+)
+def test_cpus_bound_the_threads_of_a_project_with_sqlite(
+    engine: str, full: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connections.settings["default"], "ENGINE", engine)
+
+    assert runtime.make_pool(1)._full == full
 
 
 def test_wrong_settings_are_an_error() -> None:

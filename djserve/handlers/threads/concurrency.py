@@ -15,6 +15,7 @@ Knows neither jobs nor queues.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -99,8 +100,8 @@ GRACE = 0.0002
 FULL = 0.8
 """Share of the CPUs that this process may use, from which on it has no more to gain.
 
-What is left would make up for less than what threads lose to each other if they
-write to one SQLite file (benchmark: django_session).
+For Python without its lock. With it, fewer threads would leave the rest of the CPUs
+unused where jobs wait for a database (benchmark: django_session_postgresql).
 """
 
 OFTEN = 0.9
@@ -141,13 +142,15 @@ class ConcurrencyLimit:
 class LockProbe:
     """A thread that naps, and learns when it wakes whether Python has been busy.
 
-    To be used in one thread, and closed.
+    To be used in one thread, and closed. ``full`` is the share of the CPUs from which
+    on one more thread would only wait, even if the lock is free.
     """
 
     def __init__(
         self,
         now: Callable[[], float] = time.monotonic,
         used: Callable[[], float] = time.process_time,
+        full: float | None = None,
     ) -> None:
         self.was_held = False
         """What the last nap found."""
@@ -158,6 +161,9 @@ class LockProbe:
         self._used = used
         self._cpus = measure_cpus().share
         self._has_lock = has_interpreter_lock()
+        if full is None:
+            full = math.inf if self._has_lock else FULL
+        self._full = full
         self._schedule = open_schedule() if self._has_lock else None
 
     @property
@@ -169,15 +175,14 @@ class LockProbe:
         """Sleep; True if there was no use for another thread of this process.
 
         The sleeper needs the interpreter's lock when it wakes: it is as late as it had
-        to wait for that, and for a CPU that other processes use. Code without the lock
-        (SQLite's) may keep all CPUs busy too.
+        to wait for that, and for a CPU.
         """
         begun, waited, used = self._now(), self._waited_for_cpu(), self._used()
         time.sleep(seconds)
         elapsed, used = self._now() - begun, self._used() - used
         self.was_busy = used > elapsed / 2
         wait = elapsed - seconds - (self._waited_for_cpu() - waited)
-        is_full = used > FULL * elapsed * self._cpus
+        is_full = used > self._full * elapsed * self._cpus
         self.was_held = is_full or (self._has_lock and wait > GRACE)
         return self.was_held
 

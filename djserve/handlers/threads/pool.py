@@ -173,8 +173,11 @@ class ThreadPool:
     ceiling each of them lets one more thread run, or the coroutine that they wait for
     might wait for a thread in turn. A lease that has waited for ``wait_limit`` seconds
     with its first job is told so, and waits no more. ``on_thread_end`` runs in each
-    thread before it ends. Everything but ``stats`` and ``close`` is called by leases
-    and workers alone, with ``lock`` taken, save for ``finish``.
+    thread before it ends. Fewer threads run at once while the process uses more than
+    ``full`` of its CPUs, which is a share.
+
+    Everything but ``stats`` and ``close`` is called by leases and workers alone, with
+    ``lock`` taken, save for ``finish``.
     """
 
     def __init__(
@@ -186,6 +189,7 @@ class ThreadPool:
         wait_limit: float | None = None,
         count_blocked: CountBlocked | None = None,
         on_thread_end: Action | None = None,
+        full: float | None = None,
     ) -> None:
         self.size = size
         self.ceiling = max(size, size if ceiling is None else ceiling)
@@ -196,6 +200,7 @@ class ThreadPool:
         """Called in each thread after a job, while there is one."""
         self._wait_limit = wait_limit
         self._count_blocked = count_blocked
+        self._full = full
         # How many threads may be at work: grows with those that wait.
         self._capacity = size
         self._waiting = 0
@@ -535,7 +540,7 @@ class ThreadPool:
             self._watcher.start()
 
     def _watch(self) -> None:
-        probe = LockProbe()
+        probe = LockProbe(full=self._full)
         while self._is_watched():
             if self._contended.wait(self._patience()):
                 self._look(probe)

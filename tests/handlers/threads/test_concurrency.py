@@ -256,13 +256,16 @@ def test_lock_was_held_where_nothing_else_made_the_nap_long(
     probe.close()
 
 
-@pytest.mark.parametrize(("share", "is_full"), [(0.75, False), (0.85, True)])
-def test_cpus_that_this_process_fills_are_seen(
-    share: float, is_full: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("full", "share", "is_full"),
+    [(0.8, 0.75, False), (0.8, 0.85, True), (None, 1.0, False)],
+)
+def test_cpus_count_where_the_pool_says_so(
+    full: float | None, share: float, is_full: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(concurrency, "count_cpus", lambda: 2)
     clock, used = iter((10.0, 10.001)), iter((3.0, 3.0 + 0.002 * share))
-    probe = LockProbe(lambda: next(clock), lambda: next(used))
+    probe = LockProbe(lambda: next(clock), lambda: next(used), full)
 
     assert probe.nap(0.001) is is_full
     probe.close()
