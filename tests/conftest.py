@@ -232,7 +232,8 @@ def _do_without(reason: str) -> NoReturn:
 # Below those that the kernel gives to outgoing connections and to sockets bound to port
 # 0, so that no other program takes such a port by chance before its server does. Each
 # process of each run claims one share of them at a time, for several may run at once.
-_PORT_SHARES = [range(start, start + 200) for start in range(10_000, 32_000, 200)]
+# The last port that browsers refuse to open is 10080.
+_PORT_SHARES = [range(start, start + 200) for start in range(10_200, 32_000, 200)]
 _ports: list[int] = []
 
 
