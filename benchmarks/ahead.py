@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.model import Results, Row
+from benchmarks.model import Results, Row, format_number
 from benchmarks.reasons import REASONS
 from benchmarks.rounds import BOUNDS
 
@@ -99,7 +99,8 @@ def compare(
     return Comparison(
         peer,
         ratio=better / worse if better > 0 and worse > 0 else None,
-        is_behind=better < worse,
+        # Not by less than the tables show: no bytes beside none.
+        is_behind=better < worse and format_number(better) != format_number(worse),
         is_noise=overlap(rounds[OURS], rounds[peer]),
     )
 

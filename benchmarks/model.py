@@ -148,6 +148,13 @@ class Results:
         return cls(**data, rows=rows)
 
 
+def format_number(value: float) -> str:
+    """Return a figure with about three digits that mean something."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 0.01 else "0"
+
+
 def _row_from(data: dict[str, Any]) -> Row:
     cells = {name: Cell(**cell) for name, cell in data.pop("cells").items()}
     return Row(**data, cells=cells)

@@ -7,8 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks.model import Results, Row
-from benchmarks.tables import format_number, render_ratio, title_of
+from benchmarks.model import Results, Row, format_number
+from benchmarks.tables import render_ratio, title_of
 
 OURS = "#0c7a52"
 OTHERS = "#9aa5b1"

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.ahead import Comparison, Lead, find_leads
 from benchmarks.goals import judge
 from benchmarks.idle import Growth, growth_of
-from benchmarks.model import Cell, Results, Row
+from benchmarks.model import Cell, Results, Row, format_number
 from benchmarks.servers import COMMANDS
 
 TITLES = {
@@ -139,13 +139,6 @@ def render_cell(cell: Cell | None) -> str:
 def render_ratio(row: Row) -> str:
     ratio = row.ratio()
     return "-" if ratio is None else f"{ratio:.2f}"
-
-
-def format_number(value: float) -> str:
-    """Return a figure with about three digits that mean something."""
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) >= 0.01 else "0"
 
 
 def render_ahead(results: Results) -> str:

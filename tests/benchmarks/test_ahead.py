@@ -123,6 +123,19 @@ def test_server_without_a_figure_is_behind() -> None:
     assert (comparison.is_behind, comparison.ratio) == (True, None)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "is_behind"),
+    [(0.004, 0.001, False), (0.016, 0.001, True), (1234.4, 1233.6, False)],
+)
+def test_figures_that_look_the_same_are(
+    ours: float, theirs: float, is_behind: bool
+) -> None:
+    comparison = compare({"djserve": [ours], "granian": [theirs]}, less_is_better=True)
+
+    assert comparison is not None
+    assert comparison.is_behind is is_behind
+
+
 def test_nothing_at_all_has_no_ratio() -> None:
     comparison = compare({"djserve": [0.5], "granian": [0.0]}, less_is_better=True)
 
