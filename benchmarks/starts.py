@@ -181,13 +181,15 @@ def measure_start(name: str, application: str, folder: Path) -> Start:
 
 
 def processor_time(pid: int) -> float:
-    """Return the seconds that a process's threads have run for, to the nanosecond."""
+    """Return the seconds that a process has run for; 0 if it has ended.
+
+    Threads that have ended count, too.
+    """
     try:
-        tasks = [*Path(f"/proc/{pid}/task").iterdir()]
-        times = [(task / "schedstat").read_text().split()[0] for task in tasks]
+        # The clock that clock_getcpuclockid(3) names, which Python does not call.
+        return time.clock_gettime(~pid << 3 | 2)
     except OSError:
         return 0.0
-    return sum(map(int, times)) / 1e9
 
 
 def measure_reload(name: str, folder: Path, rounds: int) -> list[float]:
