@@ -24,11 +24,6 @@ _QUEUE = (
     "32 connections that ask again at once are a queue: the percentile follows the"
     " rate, and is later where some of them wait for longer than others."
 )
-_DATABASE = (
-    "Threads that wait for a database's answers take turns with the interpreter's lock,"
-    " and here the loop is one more that wants it, twice a request. The disk sets much"
-    " of the pace of views that write: from run to run either is ahead."
-)
 
 REASONS: dict[str, str] = {
     "http1_new": (
@@ -76,9 +71,6 @@ REASONS: dict[str, str] = {
         " and writes several events in one call when a client gets more than it can be"
         " sent. Here each is a coroutine, a message and a chunk in Python."
     ),
-    "django_session": _DATABASE,
-    "django_query_postgresql": _DATABASE,
-    "django_session_postgresql": _DATABASE,
     "realistic_api": _THREADS,
     "realistic_post": _THREADS,
     "realistic_page_p99": _QUEUE,
