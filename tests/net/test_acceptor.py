@@ -125,8 +125,9 @@ def test_courtesy_is_told_of_connections_one_by_one(is_uvloop: bool) -> None:
     loop.close()
 
     assert len(courtesy.found) == 24
-    # Each is known to be there two turns later, or sooner; four come in a turn.
-    assert all(0 <= i - found < 8 for i, found in enumerate(courtesy.found))
+    # Each is known to be there a turn later, or two by asyncio; four come in a turn.
+    late = 3 if is_uvloop else 7
+    assert all(0 <= i - found <= late for i, found in enumerate(courtesy.found))
 
 
 @pytest.mark.parametrize("is_uvloop", [True, False], ids=["uvloop", "asyncio"])
