@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
@@ -15,7 +15,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connections, transaction
 from django.db.backends.signals import connection_created
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
 
@@ -689,7 +689,42 @@ def asks(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"{query(0.01)}")
 
 
-urlpatterns = [path("once/", asks_once), path("sync/", asks)]
+def exports(request: HttpRequest) -> StreamingHttpResponse:
+    """Stream rows of one cursor."""
+
+    def rows() -> Iterator[bytes]:
+        with connections[ALIAS].cursor() as cursor:
+            for number in range(10):
+                cursor.execute("SELECT %s", [number])
+                time.sleep(0.03)
+                yield b"%d" % cursor.fetchone()[0]
+
+    return StreamingHttpResponse(rows())
+
+
+async def exports_async(request: HttpRequest) -> StreamingHttpResponse:
+    """Stream rows of one cursor, whose thread is parked between them."""
+
+    def select(cursor: Any, number: int) -> Any:
+        cursor.execute("SELECT %s", [number])
+        return cursor.fetchone()[0]
+
+    async def rows() -> AsyncIterator[bytes]:
+        cursor = await sync_to_async(lambda: connections[ALIAS].cursor())()
+        for number in range(10):
+            await asyncio.sleep(0.01)
+            yield b"%d" % await sync_to_async(select)(cursor, number)
+        await sync_to_async(cursor.close)()
+
+    return StreamingHttpResponse(rows())
+
+
+urlpatterns = [
+    path("once/", asks_once),
+    path("sync/", asks),
+    path("export/", exports),
+    path("async/", exports_async),
+]
 
 
 @pytest.mark.usefixtures("database")
@@ -717,6 +752,27 @@ def test_async_views_that_wait_hold_no_connection_that_others_need(
         answers = asyncio.run(main())
 
     assert max(int(b"".join(parts)) for parts in answers) <= MOST
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.parametrize("share", [1.0, 0.8])
+@pytest.mark.parametrize("path_info", ["/export/", "/async/"])
+@pytest.mark.usefixtures("database")
+def test_streams_that_hold_all_connections_get_threads_of_those_who_wait(
+    pool_with: MakePool, path_info: str, share: float
+) -> None:
+    pool = pool_with(4, 4, share=share)
+
+    async def main() -> list[list[bytes]]:
+        answers: list[list[bytes]] = [[] for _ in range(16)]
+        await asyncio.gather(*(get(application, path_info, to) for to in answers))
+        return answers
+
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
+        application = ASGIHandler(pool)
+        answers = asyncio.run(main())
+
+    assert [b"".join(parts) for parts in answers] == [b"0123456789"] * 16
 
 
 @pytest.mark.parametrize("age", [60])

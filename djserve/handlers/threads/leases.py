@@ -252,6 +252,11 @@ class Lease(Executor):
         self.waited += time.monotonic() - since
 
     @property
+    def holds_connection(self) -> bool:
+        """Whether the thread that it holds is connected to a database."""
+        return self.worker is not None and self.worker.places > 0
+
+    @property
     def has_jobs(self) -> bool:
         return bool(self._jobs)
 

@@ -35,9 +35,15 @@ Knows neither Django nor drivers.
 #   transactions would hold their locks until then. One more than the bound is allowed.
 # - The time is over, and the job gets an error.
 #
-# A waiter looks again every PACE seconds by itself. The end of a job changes the shares
-# even if no connection is closed; to report each end here would cost every job a lock,
-# also on sites where nothing ever waits.
+# What holds a place may need a thread before it gives it back: a stream between two of
+# its parts, an async view between two queries. If all threads wait for places, it would
+# get none. So while any thread waits, such jobs begin outside of the pool's bounds
+# (``ThreadPool.hasten``). There are no more of them than places.
+#
+# The first that waits looks again every PACE seconds, for all. The end of a job changes
+# the shares even if no connection is closed; to report each end here would cost every
+# job a lock, also on sites where nothing ever waits. If all looked, a hundred that wait
+# would keep a CPU busy with that.
 #
 # A connection that is in the middle of something never waits for the place that it
 # already has: nothing else could free it.
@@ -95,18 +101,29 @@ class Holder(Protocol):
 
 
 class Waiter:
-    """A job that waits for a place; ``event`` is set once it has got it.
+    """A job that waits for a place.
 
     ``gift`` is the connection that came with it, which only one that ``accepts`` gets.
+    ``event`` is set once it has got it, and when it is the first of those that wait.
     """
 
     gift: object | None = None
+    _has_place = False
 
     def __init__(self, holder: Holder, *, accepts: bool) -> None:
         self.holder = holder
         self.accepts = accepts
         self.since = time.monotonic()
         self.event = threading.Event()
+
+    def has_place(self) -> bool:
+        """Return whether it need not wait any more."""
+        return self._has_place
+
+    def end(self) -> None:
+        """It has got its place."""
+        self._has_place = True
+        self.event.set()
 
 
 class Ledger:
@@ -203,7 +220,7 @@ class Places:
             with self.lock:
                 self._ledger.waiting.pop(worker, None)
                 if waiter in self._waiters:
-                    self._waiters.remove(waiter)
+                    self._remove(waiter)
             waited = time.monotonic() - asked_at
             worker.use = Use(self.alias, self.limit, asked_at, waited)
             if lease is not None:
@@ -219,8 +236,9 @@ class Places:
             if holder not in self._holders:
                 return False
             self._leave(holder)
+            active = self.active()
             for waiter in self._waiters:
-                if waiter.accepts and self._fits(waiter.holder):
+                if waiter.accepts and self._fits(waiter.holder, active):
                     waiter.gift = gift
                     self._grant(waiter)
                     return True
@@ -241,9 +259,11 @@ class Places:
             if len(self._holders) > self.limit:
                 return True
             self._leave(holder)
+            active = self.active()
             try:
                 return any(
-                    waiter.holder not in self._holders and self._fits(waiter.holder)
+                    waiter.holder not in self._holders
+                    and self._fits(waiter.holder, active)
                     for waiter in self._waiters
                 )
             finally:
@@ -273,18 +293,25 @@ class Places:
         worker = holder.worker
         return holder.used_at == worker.turn and self._pool.is_busy(worker)
 
-    def _fits(self, holder: Holder) -> bool:
-        """Whether a place may be taken: there is one, and it is within the share."""
+    def _fits(self, holder: Holder, active: list[Holder] | None = None) -> bool:
+        """Whether a place may be taken: there is one, and it is within the share.
+
+        ``active`` spares who asks for many the same count for each.
+        """
         if len(self._holders) >= self.limit and holder not in self._holders:
             return False
-        return self._is_within_share(holder)
+        return self._is_within_share(holder, active)
 
-    def _is_within_share(self, holder: Holder) -> bool:
+    def _is_within_share(
+        self, holder: Holder, active: list[Holder] | None = None
+    ) -> bool:
         view = holder.worker.view
         share = self._pool.share
         if view is None or share >= 1:
             return True
-        others = [other.worker.view for other in self.active() if other is not holder]
+        if active is None:
+            active = self.active()
+        others = [other.worker.view for other in active if other is not holder]
         count = others.count(view)
         return not count or is_within_share(count, self.limit - len(others), share)
 
@@ -302,35 +329,54 @@ class Places:
         holder.worker.places -= 1
 
     def _dispatch(self) -> None:
+        if not self._waiters:
+            return
+        active = self.active()
         for waiter in [*self._waiters]:
-            if self._fits(waiter.holder):
+            if self._fits(waiter.holder, active):
                 self._grant(waiter)
+                active = self.active()
 
     def _grant(self, waiter: Waiter) -> None:
-        self._waiters.remove(waiter)
+        self._remove(waiter)
         self._ledger.waiting.pop(waiter.holder.worker, None)
         self._enter(waiter.holder)
-        waiter.event.set()
+        waiter.end()
+
+    def _remove(self, waiter: Waiter) -> None:
+        was_first = self._waiters[0] is waiter
+        self._waiters.remove(waiter)
+        if was_first and self._waiters:
+            # It looks for all from now on.
+            self._waiters[0].event.set()
 
     def _wait(self, waiter: Waiter, give_back: Callable[[], object]) -> None:
         deadline = waiter.since + self._ledger.timeout
-        while not waiter.event.is_set():
+        while not waiter.has_place():
             self._pool.on_return = give_back
+            self._pool.hasten()
             self._reclaim(give_back)
             left = deadline - time.monotonic()
-            if waiter.event.wait(max(0.0, min(PACE, left))):
-                return
+            pause = min(PACE, left) if self._is_first(waiter) else left
+            waiter.event.wait(max(0.0, pause))
             with self.lock:
+                if waiter.has_place():
+                    return
+                waiter.event.clear()
                 # Jobs may have ended that have left their connections open.
                 self._dispatch()
                 self._rescue()
-                if waiter.event.is_set():
+                if waiter.has_place():
                     return
                 if left <= 0:
                     # While none can be granted any more.
-                    self._waiters.remove(waiter)
+                    self._remove(waiter)
                     raise PlaceError
                 self._report()
+
+    def _is_first(self, waiter: Waiter) -> bool:
+        with self.lock:
+            return bool(self._waiters) and self._waiters[0] is waiter
 
     def _rescue(self) -> None:
         """Let one more connect if all that are connected wait for each other."""
@@ -340,10 +386,11 @@ class Places:
     def _reclaim(self, give_back: Callable[[], object]) -> None:
         """Ask as many idle threads for their connections as threads wait for one."""
         with self.lock:
+            active = self.active()
             wanted = len(self._holders) - self.limit
             wanted += sum(
                 waiter.holder not in self._holders
-                and self._is_within_share(waiter.holder)
+                and self._is_within_share(waiter.holder, active)
                 for waiter in self._waiters
             )
             holders = [*self._holders]

@@ -59,7 +59,9 @@ What waits for what, and why it comes to an end
    to wait for its turn, both would wait for each other. The bound on connections takes
    its own lock (``places.Ledger``), then the pool's, never the other way round.
 5. A held lease in the queue waits for its turn like any other, since the thread that
-   it holds counts only while it runs.
+   it holds counts only while it runs. If that thread has a connection, and others wait
+   for one, its job begins at once, outside of all bounds (``hasten``): those who wait
+   may have all the room that there is.
 
 What is left are calls that wait for each other by other means (a lock, a request to
 this process) with all threads of the ceiling taken; ``wait_limit`` ends those waits for
@@ -293,7 +295,8 @@ class ThreadPool:
 
     def admit(self, lease: Lease) -> None:
         """Start a lease that has jobs, or queue it."""
-        if not self._queue.length and self._has_room() and self._is_within_share(lease):
+        has_turn = not self._queue.length and self._has_room()
+        if (has_turn and self._is_within_share(lease)) or self._is_urgent(lease):
             self._start(lease)
             return
         lease.queued_at = now()
@@ -364,6 +367,16 @@ class ThreadPool:
             parked.put_first(job)
             self._start(parked)
             return True
+
+    def hasten(self) -> None:
+        """Begin the jobs whose threads have connections, which others wait for now."""
+        with self.lock:
+            for lease in filter(self._is_urgent, [*self._queue]):
+                self._leave_queue(lease)
+                self._start(lease)
+
+    def _is_urgent(self, lease: Lease) -> bool:
+        return self.on_return is not None and lease.holds_connection
 
     def unpark(self, lease: Lease) -> None:
         """Take a parked thread back from its lease."""

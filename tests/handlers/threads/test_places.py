@@ -33,8 +33,11 @@ class Connection:
         self.used_at = 0
         self.in_use = is_in_use
         self.gift: object | None = None
+        self.looks = 0
 
     def is_idle(self) -> bool:
+        """Called at each look for a connection that could be given back."""
+        self.looks += 1
         return not self.in_use
 
     def is_in_use(self) -> bool:
@@ -63,6 +66,9 @@ class Pool:
 
     def interrupt(self, worker: object, job: object) -> bool:
         return False
+
+    def hasten(self) -> None:
+        """Hold none back."""
 
 
 def make(share: float = 1.0, timeout: float = 60.0) -> Ledger:
@@ -190,3 +196,56 @@ def test_worker_knows_how_its_job_came_by_a_connection() -> None:
     assert first.worker.use.limit == 1
     assert first.worker.use.waited == 0
     assert second.worker.use.waited >= 0.05
+
+
+def test_many_that_wait_have_one_look_for_all() -> None:
+    ledger = make(timeout=1.0)
+    places = ledger.places_of("default", 1)
+    at_work = Connection("slow", is_in_use=True)
+    places.take(at_work, do_nothing)
+    failed: list[int] = []
+
+    def wait(number: int) -> None:
+        try:
+            places.take(Connection("slow"), do_nothing)
+        except PlaceError:
+            failed.append(number)
+
+    threads = [threading.Thread(target=wait, args=[number]) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+    assert len(failed) == 40
+    # One of each for its own sake, and one every PACE seconds; 800 if all looked.
+    assert at_work.looks < 200
+
+
+def test_next_that_waits_looks_when_the_first_has_gone() -> None:
+    ledger = make(timeout=60)
+    places = ledger.places_of("default", 2)
+    first, second = Connection("x", is_in_use=True), Connection("y", is_in_use=True)
+    for connection in (first, second):
+        places.take(connection, do_nothing)
+    done: list[str] = []
+
+    def wait(name: str) -> None:
+        connection = Connection(name)
+        places.take(connection, do_nothing)
+        done.append(name)
+
+    threads = [threading.Thread(target=wait, args=[name]) for name in "ab"]
+    for thread in threads:
+        thread.start()
+        wanted = 1 + threads.index(thread)
+        while len(ledger.waiting) < wanted:
+            thread.join(0.001)
+    places.give(first)
+    threads[0].join(PATIENCE)
+    # Told by no one: only a look finds out.
+    second.in_use = False
+    second.worker.turn += 1
+    threads[1].join(PATIENCE)
+
+    assert done == ["a", "b"]

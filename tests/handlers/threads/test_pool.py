@@ -343,6 +343,35 @@ def test_held_lease_in_the_queue_is_served_by_its_own_thread(
     held.release()
 
 
+@pytest.mark.parametrize("is_early", [True, False])
+def test_thread_with_a_connection_that_others_wait_for_runs_beyond_the_bounds(
+    make_pool: MakePool, is_early: bool
+) -> None:
+    pool = make_pool(1)
+    held = Lease(pool, held=True)
+    held.submit(int).result(60)
+    assert held.worker is not None
+    held.worker.places = 1
+    gate = threading.Event()
+    blocker = Lease(pool, held=False).submit(gate.wait, 60)
+    other = Lease(pool, held=False).submit(int)
+    if is_early:
+        again = held.submit(int)
+        assert pool.queued == 2
+        pool.on_return = int
+        pool.hasten()
+    else:
+        pool.on_return = int
+        again = held.submit(int)
+
+    again.result(60)
+    assert not other.done()
+    gate.set()
+    assert blocker.result(60)
+    other.result(60)
+    held.release()
+
+
 def test_watcher_ends_with_the_pool(make_pool: MakePool) -> None:
     pool = make_pool(1)
     gate = threading.Event()
