@@ -489,16 +489,17 @@ class ConnectionFactory:
         """Renew the Date field (RFC 9110 section 6.6.1) and what else may go stale."""
         # For each connection it would be one of the dearer questions.
         self._is_verbose = logger.isEnabledFor(logging.DEBUG)
-        self.admission.tick()
-        self.memory.tick()
-        if self._table is not None:
-            self._table.tick()
+        # First: what fails below would leave every response an old date.
         self._date = http_date(time.time())
         self._defaults.set_date(self._date)
         if self._http2 is not None:
             self._http2.fields.set_date(self._date)
         if self._http3 is not None:
             self._http3.fields.set_date(self._date)
+        self.admission.tick()
+        self.memory.tick()
+        if self._table is not None:
+            self._table.tick()
 
     async def drain(self, count_opening: Callable[[], int] = lambda: 0) -> None:
         """Ask every connection for its end and wait until the last has gone.

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from djserve.interfaces import Connection
 
 logger = logging.getLogger("djserve")
+error_logger = logging.getLogger("djserve.error")
 
 _LOG_INTERVAL = 60.0
 _CLOSE_LOOK_INTERVAL = 0.05
@@ -57,6 +58,7 @@ class ClientMemory:
         self._loop = loop
         self._is_looking = False
         self._next_log = 0.0
+        self._next_failure_log = 0.0
         self.size = 0
         """Bytes that were held at the last look."""
 
@@ -72,18 +74,36 @@ class ClientMemory:
         self.tick()
 
     def _look(self) -> None:
-        self.size = sum(connection.held_size for connection in self._connections)
+        self.size = sum(map(self._measure, self._connections))
         if self.size > self._limit:
             self._close_largest()
 
+    def _measure(self, connection: Connection) -> int:
+        """Return what a connection holds; 0 if it fails at that, as one of many."""
+        try:
+            return connection.held_size
+        except Exception:
+            self._note_failure(connection)
+            return 0
+
+    def _note_failure(self, connection: Connection) -> None:
+        now = self._loop.time()
+        if now >= self._next_failure_log:
+            self._next_failure_log = now + _LOG_INTERVAL
+            error_logger.exception("Looking at the memory failed for %r", connection)
+
     def _close_largest(self) -> None:
         held, count = self.size, 0
-        sizes = [(one.held_size, one) for one in self._connections]
+        sizes = [(self._measure(one), one) for one in self._connections]
         sizes.sort(key=lambda pair: pair[0], reverse=True)
         for size, connection in sizes:
             if held <= self._limit * _ENOUGH:
                 break
-            connection.abort_transport()
+            try:
+                connection.abort_transport()
+            except Exception:
+                self._note_failure(connection)
+                continue
             held -= size
             count += 1
         note_limit("CLIENT_MEMORY_LIMIT", count)

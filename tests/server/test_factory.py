@@ -251,6 +251,23 @@ async def test_date_is_renewed_by_the_tick(monkeypatch: pytest.MonkeyPatch) -> N
     assert abs(first - later) > 80
 
 
+@on_loop
+async def test_date_is_renewed_though_something_else_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> None:
+        raise AttributeError
+
+    site = Site()
+    later = time.time() + 90
+    monkeypatch.setattr(time, "time", lambda: later)
+    monkeypatch.setattr(site.factory.admission, "tick", fail)
+    with pytest.raises(AttributeError):
+        site.factory.tick(0.0)
+
+    assert date_in((await site.send(GET)).data) == int(later)
+
+
 @pytest.mark.parametrize(("name", "expected"), [("me", True), ("", False)])
 @on_loop
 async def test_server_field_is_a_setting(name: str, expected: bool) -> None:

@@ -88,6 +88,43 @@ async def test_large_sizes_are_looked_at_more_often() -> None:
     assert memory.size == 0
 
 
+class Broken(Guest):
+    """A connection that fails at what it is asked, or told."""
+
+    def __init__(self, held_size: int | None) -> None:
+        self._held_size = held_size
+        self.is_aborted = False
+
+    @property
+    def held_size(self) -> int:  # type: ignore[override]
+        if self._held_size is None:
+            raise AttributeError
+        return self._held_size
+
+    def abort_transport(self) -> None:
+        raise AttributeError
+
+
+@pytest.mark.parametrize("held_size", [None, 900])
+def test_one_that_fails_leaves_the_limit_to_the_others(
+    held_size: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = Guest(600)
+
+    @on_loop
+    async def run() -> None:
+        memory = watch(Broken(held_size), guest, limit=500)
+        memory.tick()
+        memory.tick()
+        assert memory.size == 600 + (held_size or 0)
+
+    with caplog.at_level(logging.ERROR, "djserve.error"):
+        run()
+
+    assert guest.is_aborted
+    assert len(own_messages(caplog)) == 1
+
+
 # What each protocol holds.
 
 LONG = b"\x82\xff" + (MIB - 100).to_bytes(8, "big") + bytes(4)

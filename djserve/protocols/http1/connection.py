@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from djserve.errors import ApplicationError, ProtocolError
 from djserve.instrumentation.limits import note_limit
+from djserve.protocols.closing import close_transport
 from djserve.protocols.http1.body import BodyDecoder, open_body
 from djserve.protocols.http1.request import (
     HeadLimits,
@@ -358,7 +359,7 @@ class HTTP1Connection:
             self._service.owner.reset_transport(self._transport)
         else:
             self._writer.send_waiting()
-            self._transport.close()
+            close_transport(self._transport)
 
     # Private: the state.
 
@@ -616,14 +617,14 @@ class HTTP1Connection:
         self._enter(_LINGERING)
         self._body = None
         self._writer.send_waiting()
-        self._transport.close()
+        close_transport(self._transport)
 
     def _abort_stalled(self) -> None:
         note_limit("WRITE_TIMEOUT")
         self.abort_transport()
 
     def _close_lingering(self) -> None:
-        self._transport.close()
+        close_transport(self._transport)
 
     def _fail_exchange(self, exc: Exception | None) -> None:
         exchange, self._exchange = self._exchange, None

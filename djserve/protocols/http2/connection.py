@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 from h2.errors import ErrorCodes
 
 from djserve.instrumentation.limits import note_limit
+from djserve.protocols.closing import close_transport
 from djserve.protocols.http2.codec import WINDOW_LIMIT, FrameWriter, H2State
 from djserve.protocols.http2.errors import HTTP2Error
 from djserve.protocols.http2.output import Output
@@ -362,7 +363,7 @@ class HTTP2Connection:
         """Close after what is buffered."""
         self._end_writing()
         self._output.stop()
-        self._transport.close()
+        close_transport(self._transport)
 
     def _discard(self, size: int) -> None:
         self._discarded += size

@@ -45,6 +45,7 @@ from djserve.interfaces import (
     CLOSE_SERVICE_RESTART,
     CLOSE_TOO_BIG,
 )
+from djserve.protocols.closing import close_transport
 from djserve.protocols.websocket.codec import create_deflate, encode
 from djserve.protocols.websocket.frames import (
     OPCODE_BINARY,
@@ -339,7 +340,7 @@ class WebSocketConnection:
         self._state = ConnectionState.CLOSED
         self._reader.stop()
         if self._transport is not None:
-            self._transport.close()
+            close_transport(self._transport)
         if was_open:
             self._observer.closed(code, reason)
 
