@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from djserve.protocols.http2.codec import FrameWriter
     from djserve.protocols.http2.output import Output
     from djserve.protocols.http2.request import Priority, Request
-    from djserve.protocols.http2.response import ServerFields
+    from djserve.protocols.http2.response import Fields, ServerFields
 
 # Content that may wait for the windows before the application has to wait as well.
 STREAM_BUFFER_SIZE = 16 * 1024
@@ -166,7 +166,7 @@ class HTTP2Stream(StreamState):
         self._has_no_content = False
         self._remaining = -1
         self._takes_trailers = request.takes_trailers
-        self._trailers: bytes | None = None
+        self._trailers: Fields | None = None
         self._is_ending = False
         # The upgrade, and the end.
         self.tunnel: Tunnel | None = None
@@ -386,7 +386,7 @@ class HTTP2Stream(StreamState):
         if self._remaining > 0:
             count_content(self._remaining, 0, more=False)
         if fields.literal and self._takes_trailers and not self._has_no_content:
-            self._trailers = fields.literal
+            self._trailers = fields
         self._queue(b"", more=False)
 
     def push(self, path: str, headers: Headers) -> None:
@@ -484,7 +484,9 @@ class HTTP2Stream(StreamState):
 
     def _end_sent(self) -> None:
         if self._trailers is not None:
-            self._writer.send_block(self, self._trailers, is_last=True)
+            # Only now: the peer may have changed the table's size since the head.
+            block = self._writer.encoder.encode_response(self._trailers, b"")
+            self._writer.send_block(self, block, is_last=True)
         self._owner.response_sent(self)
 
     def _check_linger(self, now: float) -> None:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import socket
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 from h2.errors import ErrorCodes
+from h2.events import (
+    DataReceived,
+    Event,
+    SettingsAcknowledged,
+    StreamEnded,
+    TrailersReceived,
+)
+from h2.settings import SettingCodes
 
 from djserve.errors import ApplicationError
 from djserve.protocols.http2 import frames
+from djserve.testing.live import LiveServer
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from djserve.interfaces import Stream
@@ -186,6 +199,19 @@ def test_trailers_wait_for_content_that_waits(open_wire: type[Wire]) -> None:
     assert wire.responses[1].trailers == [(b"x", b"y")]
 
 
+@pytest.mark.parametrize("size", [0, 100])
+def test_trailers_follow_a_change_of_the_tables_size(
+    wire: Wire, stream: Stream, size: int
+) -> None:
+    stream.send_response(200, [], b"content", more=True)
+    wire.turn().feed(wire.settings(1, size))
+    wire.decoder.max_allowed_table_size = size
+    stream.send_trailers([(b"x", b"y")])
+    wire.turn()
+
+    assert wire.responses[1].trailers == [(b"x", b"y")]
+
+
 def test_client_that_takes_no_trailers_gets_none(open_wire: type[Wire]) -> None:
     wire = open_wire()
     wire.feed(wire.headers(1))
@@ -228,3 +254,49 @@ def test_trailers_do_not_hide_missing_content(wire: Wire, stream: Stream) -> Non
 
     with pytest.raises(ApplicationError, match="short"):
         stream.send_trailers([])
+
+
+# The same through sockets.
+
+
+async def trail(scope: Any, receive: Any, send: Any) -> None:
+    """Send the head, and the rest once the request's content has come."""
+    await send({"type": "http.response.start", "status": 200, "trailers": True})
+    await send({"type": "http.response.body", "body": b"a", "more_body": True})
+    await receive()
+    await send({"type": "http.response.body", "body": b"b"})
+    trailers = [(b"x-sum", b"2")]
+    await send({"type": "http.response.trailers", "headers": trailers})
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("size", [0, 100])
+def test_client_may_change_the_tables_size_within_a_response(size: int) -> None:
+    table_size = SettingCodes.HEADER_TABLE_SIZE
+    client = H2Connection(H2Configuration(client_side=True))
+    client.initiate_connection()
+    fields = [(":method", "POST"), (":scheme", "http"), (":path", "/")]
+    client.send_headers(1, [*fields, (":authority", "a"), ("te", "trailers")])
+    settings = {"HTTP2_CLEARTEXT": "on", "LIFESPAN": "off"}
+    with LiveServer(trail, settings=settings) as server:
+        address = ("127.0.0.1", server.port)
+        with socket.create_connection(address, PATIENCE) as sock:
+            read_until(sock, client, DataReceived)
+            client.update_settings({table_size: size})
+            read_until(sock, client, SettingsAcknowledged)
+            client.end_stream(1)
+            events = read_until(sock, client, StreamEnded)
+
+    (trailers,) = [each for each in events if isinstance(each, TrailersReceived)]
+    assert list(trailers.headers) == [(b"x-sum", b"2")]
+
+
+def read_until(sock: socket.socket, client: H2Connection, kind: type) -> list[Event]:
+    """Return what has come up to an event of this kind."""
+    events: list[Event] = []
+    while not any(isinstance(event, kind) for event in events):
+        sock.sendall(client.data_to_send())
+        data = sock.recv(65536)
+        assert data, "The server has closed the connection"
+        events += client.receive_data(data)
+    return events
