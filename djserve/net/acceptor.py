@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import socket
     import ssl
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
     from typing import TypeAlias
     from weakref import WeakSet
 
@@ -33,6 +33,16 @@ _RETRY_DELAY = 1.0
 _LOG_INTERVAL = 60.0
 
 
+class Accepting(Protocol):
+    """What accepts from one listening socket."""
+
+    def take_waiting(self, most: int) -> None:
+        """Accept at once what the kernel holds: a close would reset it."""
+
+    def close(self) -> None:
+        """Accept nothing more, and close the socket; what was accepted goes on."""
+
+
 def accept_connections(
     loop: AbstractEventLoop,
     sock: socket.socket,
@@ -43,12 +53,11 @@ def accept_connections(
     handshake_timeout: float = 10.0,
     opening: Opening | None = None,
     courtesy: Courtesy | None = None,
-) -> Callable[[], None]:
+) -> Accepting:
     """Accept connections from a listening socket once the loop runs.
 
     Each is served by the loop's own transport on a protocol that ``build_protocol``
-    returns. Takes the socket over and returns what closes it; that leaves the accepted
-    connections alone. The loop need not run yet.
+    returns. Takes the socket over. The loop need not run yet.
 
     ``opening`` gets what is in its TLS handshake. Its protocols are made one for each
     then, and leave it when they are connected. ``courtesy`` is told of each connection
@@ -57,18 +66,20 @@ def accept_connections(
     options = tls_options(ssl_context, handshake_timeout)
     # An adopted socket may still be blocking.
     sock.setblocking(False)
+    opener = Opener(loop, options, opening)
     if isinstance(loop, asyncio.BaseEventLoop):
         sock.listen(backlog)
-        opener = Opener(loop, options, opening)
         return AcceptLoop(
             loop,
             sock,
             lambda connection, _: opener.open(connection, build_protocol),
             courtesy,
-        ).close
+        )
+    build_opened = build_protocol
     if ssl_context is not None and opening is not None:
         build_protocol = _noting(build_protocol, opening)
     if courtesy is not None:
+        build_opened = _sharing(build_opened, courtesy)
         build_protocol = _sharing(build_protocol, courtesy)
     # uvloop accepts one connection of a descriptor in a turn, so it gets several of the
     # socket. One that finds nothing to accept costs some two microseconds.
@@ -79,12 +90,7 @@ def accept_connections(
         )
         for each in (sock, *copies)
     ]
-
-    def close() -> None:
-        for server in servers:
-            server.close()
-
-    return close
+    return _Servers(sock, servers, lambda each: opener.open(each, build_opened))
 
 
 def tls_options(
@@ -140,6 +146,45 @@ def _result_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
     raise RuntimeError("The event loop could not start to listen at once")
 
 
+def _take_waiting(
+    sock: socket.socket, most: int
+) -> Iterator[tuple[socket.socket, Any]]:
+    """Accept what waits for a listening socket, until a shortage at the most."""
+    for _ in range(most):
+        try:
+            connection, address = sock.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in _SHORTAGES:
+                return
+        else:
+            connection.setblocking(False)
+            yield connection, address
+
+
+class _Servers:
+    """uvloop's servers of one listening socket (Accepting)."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        servers: list[asyncio.Server],
+        accepted: Callable[[socket.socket], object],
+    ) -> None:
+        self._sock = sock
+        self._servers = servers
+        self._accepted = accepted
+
+    def take_waiting(self, most: int) -> None:
+        for connection, _ in _take_waiting(self._sock, most):
+            self._accepted(connection)
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
+
+
 class AcceptLoop:
     """Accept from a listening socket on a loop; ``accepted`` gets what comes.
 
@@ -165,6 +210,13 @@ class AcceptLoop:
         self._next_log = 0.0
         sock.setblocking(False)
         loop.add_reader(sock, self._accept)
+
+    def take_waiting(self, most: int) -> None:
+        """Accept at once what the kernel holds, before a close that would reset it."""
+        for connection, address in _take_waiting(self._sock, most):
+            if self._courtesy is not None:
+                self._courtesy.connection_accepted()
+            self._accepted(connection, address)
 
     def close(self) -> None:
         """Accept nothing more; what was accepted goes on."""

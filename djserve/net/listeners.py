@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from djserve.interfaces import OpenConnection
-    from djserve.net.acceptor import Opening
+    from djserve.net.acceptor import Accepting, Opening
     from djserve.net.courtesy import Courtesy
     from djserve.net.main_loop import Runner
     from djserve.net.proxy_protocol import ProxyHeader
@@ -63,10 +63,12 @@ class Listener:
         *,
         tls: bool,
         opening: Opening | None = None,
+        take_waiting: Callable[[], None] | None = None,
     ) -> None:
         self.address = address
         """The address as bound, with the real port: "127.0.0.1:8000", "unix:/path"."""
         self._close = close
+        self._take_waiting = take_waiting
         self._opening: Opening = WeakSet() if opening is None else opening
         self._is_stopped = False
         self._scheme = "https" if tls else "http"
@@ -104,11 +106,18 @@ class Listener:
         """How many connections are accepted, and in a handshake or a proxy's header."""
         return len(self._opening)
 
-    def stop(self) -> None:
-        """Stop accepting at once; accepted connections live on. May be called again."""
-        if not self._is_stopped:
-            self._is_stopped = True
-            self._close()
+    def stop(self, *, take_waiting: bool = False) -> None:
+        """Stop accepting at once; accepted connections live on. May be called again.
+
+        To its client, a connection that the kernel holds is open, and its request sent.
+        With ``take_waiting`` it is accepted before the end, which would reset it.
+        """
+        if self._is_stopped:
+            return
+        self._is_stopped = True
+        if take_waiting and self._take_waiting is not None:
+            self._take_waiting()
+        self._close()
 
 
 async def open_listeners(
@@ -198,7 +207,7 @@ def open_listener_on(
     acceptor = _Acceptor(open_connection, path, ssl_context, _only_address(sock))
     opening: Opening = WeakSet()
     if trusts_proxy is None:
-        close_socket = accept_connections(
+        accepting: Accepting = accept_connections(
             runner.loop,
             sock,
             acceptor.itself if ssl_context is None else acceptor.beginning(opening),
@@ -212,7 +221,7 @@ def open_listener_on(
         # Few servers have such a proxy.
         from djserve.net.proxied import ProxiedListener
 
-        close_socket = ProxiedListener(
+        accepting = ProxiedListener(
             runner.loop,
             sock,
             lambda header: acceptor.behind(header),
@@ -221,16 +230,23 @@ def open_listener_on(
             handshake_timeout,
             opening,
             courtesy,
-        ).close
+        )
 
     def close() -> None:
         if not is_shared:
             stop_listening(sock)
-        close_socket()
+        accepting.close()
         if path is not None and inode is not None:
             unlink_socket(path, inode)
 
-    return Listener(address, close, tls=ssl_context is not None, opening=opening)
+    return Listener(
+        address,
+        close,
+        tls=ssl_context is not None,
+        opening=opening,
+        # The kernel holds one more than it is told to.
+        take_waiting=lambda: accepting.take_waiting(backlog + 1),
+    )
 
 
 class _Acceptor(asyncio.Protocol):

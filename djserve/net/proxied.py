@@ -60,6 +60,10 @@ class ProxiedListener:
         self._opener = Opener(loop, options, self._opening)
         self._accepting = AcceptLoop(loop, sock, self._accepted, courtesy)
 
+    def take_waiting(self, most: int) -> None:
+        """Accept at once what the kernel holds, before a close that would reset it."""
+        self._accepting.take_waiting(most)
+
     def close(self) -> None:
         """Accept nothing more; what was accepted goes on."""
         self._accepting.close()

@@ -12,8 +12,9 @@
 # At the end, in this order:
 #
 # 1. The listeners stop. Until then a connection that is drained would be followed by a
-#    new one. QUIC's sockets stay open, since all connections share them; they take no
-#    new ones.
+#    new one. What waits in the kernel's queue is accepted first: its clients have
+#    connected, and would be reset. At a stop at once it is left to other workers.
+#    QUIC's sockets stay open, since all connections share them; they take no new ones.
 # 2. Connections are drained, and after them calls, which may outlive their connection.
 #    A second signal or the deadline cuts both short.
 # 3. What is left is cancelled and gets ``CANCEL_TIMEOUT`` to clean up, then the
@@ -31,7 +32,7 @@ import asyncio
 import logging
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING
@@ -79,6 +80,10 @@ logger = logging.getLogger("djserve")
 
 # Seconds for cancelled application calls to clean up after the deadline.
 CANCEL_TIMEOUT = 5.0
+
+# Seconds for which a worker that stops still accepts. The kernel's queue is lost with
+# the last copy of a socket: by then the supervisor and its loader have closed theirs.
+COPIES_TIME = 0.1
 
 
 class ExitCode(IntEnum):
@@ -344,7 +349,10 @@ class Server:
 
     async def _end(self) -> None:
         """Drain within the deadline, cancel what is left, shut the application down."""
-        self._stop_listening()
+        if self._has_supervisor:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop_now.wait(), COPIES_TIME)
+        self._stop_listening(take_waiting=not self._stop_now.is_set())
         timeout = self._config.lifecycle.shutdown_timeout
         if self.connection_count and self._says_how_it_stops():
             logger.info(
@@ -394,9 +402,9 @@ class Server:
         # A shorter deadline is a development server's, which stops at each change.
         return self._config.lifecycle.shutdown_timeout >= 1
 
-    def _stop_listening(self) -> None:
+    def _stop_listening(self, *, take_waiting: bool = False) -> None:
         for listener in (*self.listeners, *self._redirecting):
-            listener.stop()
+            listener.stop(take_waiting=take_waiting)
         if self._quic is not None:
             self._quic.stop()
 

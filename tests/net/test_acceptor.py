@@ -73,7 +73,7 @@ class WatchedSocket(socket.socket):
 def test_accepting_begins_before_the_loop_runs(is_uvloop: bool) -> None:
     loop = new_event_loop(prefer_uvloop=is_uvloop)
     sock, port = open_socket()
-    close = accept_connections(loop, sock, Greeter, backlog=50)
+    close = accept_connections(loop, sock, Greeter, backlog=50).close
 
     with socket.create_connection(("127.0.0.1", port), 60) as client:
         client.setblocking(False)
@@ -116,7 +116,7 @@ def test_courtesy_is_told_of_connections_one_by_one(is_uvloop: bool) -> None:
     loop = new_event_loop(prefer_uvloop=is_uvloop)
     sock, port = open_socket()
     courtesy = CountingCourtesy(lambda: len(made))
-    close = accept_connections(loop, sock, Held, backlog=50, courtesy=courtesy)
+    close = accept_connections(loop, sock, Held, backlog=50, courtesy=courtesy).close
     with contextlib.ExitStack() as stack:
         for _ in range(24):
             address = ("127.0.0.1", port)
@@ -150,7 +150,7 @@ def test_several_are_accepted_in_a_turn_of_the_loop(is_uvloop: bool) -> None:
     loop = new_event_loop(prefer_uvloop=is_uvloop)
     sock, port = open_socket()
     courtesy = Counted(lambda: 0)
-    close = accept_connections(loop, sock, Greeter, backlog=50, courtesy=courtesy)
+    close = accept_connections(loop, sock, Greeter, backlog=50, courtesy=courtesy).close
     with contextlib.ExitStack() as stack:
         for _ in range(12):
             address = ("127.0.0.1", port)
@@ -170,7 +170,7 @@ def test_listener_survives_a_shortage_of_descriptors(
 
     async def scenario(reactor: Reactor) -> None:
         sock, port = open_socket()
-        close = accept_connections(reactor.loop, sock, Greeter, backlog=50)
+        close = accept_connections(reactor.loop, sock, Greeter, backlog=50).close
         waiting = [socket.socket() for _ in range(5)]
         with no_free_descriptors():
             for client in waiting:
@@ -194,7 +194,7 @@ def test_uvloop_turns_away_whom_it_cannot_accept() -> None:
     async def scenario() -> list[bytes]:
         loop = asyncio.get_running_loop()
         sock, port = open_socket()
-        close = accept_connections(loop, sock, Greeter, backlog=50)
+        close = accept_connections(loop, sock, Greeter, backlog=50).close
         with contextlib.ExitStack() as opened:
             waiting = [opened.enter_context(socket.socket()) for _ in range(5)]
             with no_free_descriptors():
@@ -217,7 +217,7 @@ def test_accepting_rests_in_a_shortage_and_says_so_once(
     loop = new_event_loop(prefer_uvloop=False)
     sock, port = open_socket()
     watched = WatchedSocket(sock, loop.time)
-    close = accept_connections(loop, watched, Greeter, backlog=50)
+    close = accept_connections(loop, watched, Greeter, backlog=50).close
     with socket.socket() as client, no_free_descriptors():
         client.connect(("127.0.0.1", port))
         loop.run_until_complete(wait_until(lambda: len(watched.tries) >= 4))
@@ -238,7 +238,7 @@ def test_closing_in_a_shortage_ends_the_retries(
     loop.set_exception_handler(lambda loop, context: faults.append(context))
     sock, port = open_socket()
     watched = WatchedSocket(sock, loop.time)
-    close = accept_connections(loop, watched, Greeter, backlog=50)
+    close = accept_connections(loop, watched, Greeter, backlog=50).close
     with socket.socket() as client, no_free_descriptors():
         client.connect(("127.0.0.1", port))
         loop.run_until_complete(wait_until(lambda: watched.tries))
@@ -264,7 +264,7 @@ def test_accepted_connection_sends_without_delay(run_on_reactor: Run) -> None:
 
     async def scenario(reactor: Reactor) -> None:
         sock, port = open_socket()
-        close = accept_connections(reactor.loop, sock, Probe, backlog=50)
+        close = accept_connections(reactor.loop, sock, Probe, backlog=50).close
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         await reader.read()
         writer.close()

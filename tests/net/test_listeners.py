@@ -86,6 +86,16 @@ async def connect(address: str, **options: Any) -> Any:
     return await asyncio.open_connection(host.strip("[]"), int(port), **options)
 
 
+def connected(address: str) -> socket.socket:
+    """Return a connected socket, without a turn of the loop."""
+    if not address.startswith("unix:"):
+        host, _, port = address.rpartition(":")
+        return socket.create_connection((host, int(port)), 60)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(address.removeprefix("unix:"))
+    return sock
+
+
 ADDRESSES = ["127.0.0.1:0", "[::1]:0", "tcp:0:interface=127.0.0.1"]
 
 
@@ -327,6 +337,43 @@ def test_stop_refuses_new_connections_and_keeps_the_old(run_on_reactor: Run) -> 
         writer.write(b"still")
         assert await reader.readexactly(5) == b"still"
         writer.close()
+
+    run_on_reactor(scenario)
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "unix", "tls", "proxy"])
+def test_stop_accepts_first_what_the_kernel_holds(
+    run_on_reactor: Run,
+    authority: trustme.CA,
+    certificate: Path,
+    tmp_path: Path,
+    scheme: str,
+) -> None:
+    text = f"unix:{tmp_path}/s" if scheme == "unix" else "127.0.0.1:0"
+    options: dict[str, Any] = {}
+    client: dict[str, Any] = {}
+    if scheme == "tls":
+        options["ssl_context"] = server_context(str(certificate))
+        client = {"ssl": client_context(authority), "server_hostname": "localhost"}
+    elif scheme == "proxy":
+        options["trusts_proxy"] = lambda host: True
+
+    async def scenario(reactor: Reactor) -> None:
+        server = Server()
+        address = await server.listen(reactor, text, **options)
+        # The loop gets no turn to accept until the stop.
+        waiting = [connected(address) for _ in range(10)]
+        for listener in server.listeners:
+            listener.stop(take_waiting=True)
+        assert server.listeners[0].opening_count == len(waiting)
+        for sock in waiting:
+            if scheme == "proxy":
+                sock.sendall(b"PROXY TCP4 203.0.113.9 192.0.2.1 5555 443\r\n")
+            reader, writer = await asyncio.open_connection(sock=sock, **client)
+            writer.write(b"hello")
+            assert await reader.readexactly(5) == b"hello"
+            writer.close()
+        assert server.listeners[0].opening_count == 0
 
     run_on_reactor(scenario)
 

@@ -285,7 +285,7 @@ def test_client_of_a_failed_handshake_is_told_why(
             backlog=1,
             ssl_context=context,
             handshake_timeout=600,
-        )
+        ).close
         with pytest.raises(ssl.SSLError) as caught:
             await asyncio.to_thread(connect, sock.getsockname()[1])
         assert reason in str(caught.value)
@@ -319,7 +319,7 @@ def test_failed_handshake_ends_with_its_client(
             backlog=1,
             ssl_context=context,
             handshake_timeout=600,
-        )
+        ).close
         reader, writer = await asyncio.open_connection(*sock.getsockname())
         writer.write(hello)
         # An alert record: fatal, handshake_failure.

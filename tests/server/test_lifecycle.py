@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import logging
+import os
 import socket
 import sys
 import threading
@@ -23,12 +24,13 @@ from djserve.conf.schema import (
     TLSConfig,
 )
 from djserve.net.courtesy import Courtesy
+from djserve.net.main_loop import new_event_loop
 from djserve.net.twisted.reactor import Reactor
 from djserve.protocols.http1.connection import HTTP1Connection
 from djserve.server import lifecycle
 from djserve.server.lifecycle import ExitCode, Server, run_until_stopped
 from tests.support.logs import own_records
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,9 +81,15 @@ class Running:
     """A server that runs in a thread until it is stopped."""
 
     def __init__(
-        self, application: Application, *, has_siblings: bool = False, **groups: Any
+        self,
+        application: Application,
+        *,
+        is_uvloop: bool = True,
+        has_supervisor: bool = False,
+        has_siblings: bool = False,
+        **groups: Any,
     ) -> None:
-        self.reactor = Reactor()
+        self.reactor = Reactor(new_event_loop(prefer_uvloop=is_uvloop))
         self.ready = threading.Event()
         self.exit_code: ExitCode | None = None
         groups.setdefault("bind", BindConfig(bind=("127.0.0.1:0",)))
@@ -90,6 +98,7 @@ class Running:
             ServerConfig(**groups),
             self.reactor,
             on_ready=lambda server: self.ready.set(),
+            has_supervisor=has_supervisor,
             has_siblings=has_siblings,
         )
         self.thread = threading.Thread(target=self._run)
@@ -118,6 +127,23 @@ class Running:
         assert not self.thread.is_alive()
         assert self.exit_code is not None
         return self.exit_code
+
+
+@contextlib.contextmanager
+def held_loop(running: Running) -> Iterator[None]:
+    """Keep the server's loop from any turn."""
+    entered, released = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        released.wait(PATIENCE)
+
+    running.reactor.loop.call_soon_threadsafe(hold)
+    assert entered.wait(PATIENCE)
+    try:
+        yield
+    finally:
+        released.set()
 
 
 @pytest.fixture
@@ -209,6 +235,64 @@ def test_server_outlives_a_task_of_the_application(
     assert running.wait() is ExitCode.OK
     said = "A task or a callback of the application raised SystemExit(3)"
     assert sum(r.getMessage().startswith(said) for r in caplog.records) == 2
+
+
+@pytest.mark.parametrize("is_uvloop", [True, False], ids=["uvloop", "asyncio"])
+def test_requests_that_wait_to_be_accepted_are_answered_at_the_stop(
+    run: Callable[..., Running], site: Site, is_uvloop: bool
+) -> None:
+    # With siblings, few are accepted in a turn of the loop.
+    running = run(site, is_uvloop=is_uvloop, has_siblings=True)
+    answers: list[bytes] = []
+    with contextlib.ExitStack() as stack:
+        with held_loop(running):
+            clients = [stack.enter_context(running.connect()) for _ in range(40)]
+            for client in clients:
+                client.sendall(GET)
+            running.stop()
+        answers += [client.recv(15) for client in clients]
+    assert running.wait() == ExitCode.OK
+    assert answers == [b"HTTP/1.1 200 OK"] * 40
+
+
+def test_stop_at_once_leaves_what_waits_to_other_workers(
+    run: Callable[..., Running], site: Site
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as shared:
+        bind = BindConfig(bind=(f"fd://{os.dup(shared.fileno())}",))
+        running = run(site, has_siblings=True, bind=bind)
+        with contextlib.ExitStack() as stack:
+            with held_loop(running):
+                for _ in range(40):
+                    stack.enter_context(running.connect())
+                running.stop()
+                running.stop()
+            assert running.wait() == ExitCode.OK
+            shared.settimeout(60)
+            shared.accept()[0].close()
+
+
+def test_worker_accepts_until_other_copies_of_its_socket_are_closed(
+    run: Callable[..., Running], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "COPIES_TIME", 2.0)
+    shared = socket.create_server(("127.0.0.1", 0))
+    bind = BindConfig(bind=(f"fd://{os.dup(shared.fileno())}",))
+    running = run(site, has_supervisor=True, bind=bind)
+
+    async def stop_and_connect() -> socket.socket:
+        running.server.stop()
+        await settle()
+        client = running.connect()
+        client.sendall(GET)
+        shared.close()
+        return client
+
+    loop = running.reactor.loop
+    client = asyncio.run_coroutine_threadsafe(stop_and_connect(), loop).result(60)
+    with client:
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+    assert running.wait() == ExitCode.OK
 
 
 def test_idle_connection_is_closed_at_the_stop(

@@ -289,7 +289,7 @@ class _NativePort:
                 self.socket.dup(),
                 self._build_transport,
                 backlog=self.backlog or socket.SOMAXCONN,
-            )
+            ).close
             self.reactor.ports.add(self)
 
     def stopReading(self) -> None:
