@@ -109,14 +109,17 @@ class _HeaderReader:
             while missing := missing_bytes(self._data):
                 data = self._connection.recv(missing)
                 if not data:
-                    self._fail("the peer has gone")
+                    self._fail("the peer has gone", logging.DEBUG)
                     return
                 self._data += data
             header = parse_header(self._data)
         except BlockingIOError:
             return
-        except (BadHeader, OSError) as error:
+        except BadHeader as error:
             self._fail(str(error))
+            return
+        except OSError as error:
+            self._fail(str(error), logging.DEBUG)
             return
         self._stop()
         self._done(self._connection, header)
@@ -126,7 +129,8 @@ class _HeaderReader:
         self._loop.remove_reader(self._connection)
         self._opening.discard(self)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, level: int = logging.INFO) -> None:
+        """Close the connection. A balancer's checks go without a header: DEBUG."""
         self._stop()
         self._connection.close()
-        logger.info("Refused a connection without a PROXY header: %s", reason)
+        logger.log(level, "Refused a connection without a PROXY header: %s", reason)

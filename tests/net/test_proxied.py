@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import WeakSet
@@ -13,6 +14,7 @@ import pytest
 
 from djserve.net.proxied import ProxiedListener
 from djserve.net.proxy_protocol import ProxyHeader
+from tests.support.logs import own_records
 from tests.support.waiting import settle, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -127,6 +129,27 @@ def test_connection_without_a_header_is_closed(
     assert bench.send(b"GET / HTTP/1.1\r\n\r\n") == b""
     assert bench.made == []
     assert "without a PROXY header" in caplog.text
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_peer_that_goes_before_its_header_is_no_news(
+    bench: Bench, caplog: pytest.LogCaptureFixture, is_reset: bool
+) -> None:
+    caplog.set_level("DEBUG", "djserve.net")
+
+    async def check() -> None:
+        # As a balancer looks whether a port is open.
+        client = socket.create_connection(bench.address, 60)
+        await wait_until(lambda: len(bench.opening) == 1)
+        if is_reset:
+            linger = struct.pack("ii", 1, 0)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        client.close()
+        await wait_until(lambda: not bench.opening)
+
+    bench.loop.run_until_complete(check())
+
+    assert [record.levelname for record in own_records(caplog)] == ["DEBUG"]
 
 
 def test_header_that_does_not_come_in_time_closes(
