@@ -203,7 +203,8 @@ class AcceptLoop:
     ) -> None:
         self._loop = loop
         self._courtesy = courtesy
-        self._batch = _BATCH if courtesy is None else _SHARED_BATCH
+        self._usual_batch = _BATCH if courtesy is None else _SHARED_BATCH
+        self._batch = self._usual_batch
         self._sock = sock
         self._accepted = accepted
         self._retry: asyncio.TimerHandle | None = None
@@ -231,6 +232,7 @@ class AcceptLoop:
             try:
                 connection, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
+                self._batch = self._usual_batch
                 return
             except OSError as error:
                 # The rest (ECONNABORTED, EPERM by a firewall) is that peer's loss.
@@ -244,7 +246,12 @@ class AcceptLoop:
                 self._accepted(connection, address)
 
     def _pause(self, error: OSError) -> None:
-        """Leave the waiting connections in the kernel's queue for a moment."""
+        """Leave the waiting connections in the kernel's queue for a moment.
+
+        Then few are accepted in a turn, until none waits: the others may end by then,
+        and leave their descriptors, where many would need a pause again.
+        """
+        self._batch = _SHARED_BATCH
         self._loop.remove_reader(self._sock)
         self._retry = self._loop.call_later(_RETRY_DELAY, self._resume)
         if self._loop.time() >= self._next_log:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from djserve.net import acceptor
-from djserve.net.acceptor import accept_connections
+from djserve.net.acceptor import AcceptLoop, accept_connections
 from djserve.net.address import TCPAddress
 from djserve.net.courtesy import Courtesy
 from djserve.net.main_loop import new_event_loop
@@ -227,6 +227,44 @@ def test_accepting_rests_in_a_shortage_and_says_so_once(
     rests = [after - before for before, after in pairwise(watched.tries)]
     assert min(rests) > 0.049
     assert len(own_records(caplog)) == 1
+
+
+def test_few_are_accepted_in_a_turn_after_a_shortage_until_none_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(acceptor, "_RETRY_DELAY", 0.05)
+    turns = 0
+    accepted: list[int] = []
+
+    def count(connection: socket.socket, address: object) -> None:
+        connection.close()
+        accepted.append(turns)
+
+    async def count_turns(total: int) -> None:
+        nonlocal turns
+        async with asyncio.timeout(60):
+            while len(accepted) < total:
+                turns += 1
+                await asyncio.sleep(0)
+
+    loop = new_event_loop(prefer_uvloop=False)
+    sock, port = open_socket()
+    watched = WatchedSocket(sock, loop.time)
+    accepting = AcceptLoop(loop, watched, count)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket()) for _ in range(25)]
+        with no_free_descriptors():
+            for client in clients[:13]:
+                client.connect(("127.0.0.1", port))
+            loop.run_until_complete(wait_until(lambda: watched.tries))
+        loop.run_until_complete(count_turns(13))
+        for client in clients[13:]:
+            client.connect(("127.0.0.1", port))
+        loop.run_until_complete(count_turns(25))
+    accepting.close()
+    loop.close()
+
+    assert list(Counter(accepted).values()) == [4, 4, 4, 1, 12]
 
 
 def test_closing_in_a_shortage_ends_the_retries(
