@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from weakref import WeakSet
 
     from djserve.net.courtesy import Courtesy
+    from djserve.net.descriptors import DescriptorWatch
 
     Opening: TypeAlias = WeakSet[Any]
     """What stands for a connection from its acceptance until it is open or fails."""
@@ -53,6 +54,7 @@ def accept_connections(
     handshake_timeout: float = 10.0,
     opening: Opening | None = None,
     courtesy: Courtesy | None = None,
+    descriptors: DescriptorWatch | None = None,
 ) -> Accepting:
     """Accept connections from a listening socket once the loop runs.
 
@@ -61,36 +63,41 @@ def accept_connections(
 
     ``opening`` gets what is in its TLS handshake. Its protocols are made one for each
     then, and leave it when they are connected. ``courtesy`` is told of each connection
-    that is accepted.
+    that is accepted. ``descriptors`` tells of shortages.
     """
     options = tls_options(ssl_context, handshake_timeout)
     # An adopted socket may still be blocking.
     sock.setblocking(False)
     opener = Opener(loop, options, opening)
-    if isinstance(loop, asyncio.BaseEventLoop):
-        sock.listen(backlog)
+
+    def accept_by_loop(*, logs: bool = True) -> AcceptLoop:
         return AcceptLoop(
             loop,
             sock,
             lambda connection, _: opener.open(connection, build_protocol),
             courtesy,
+            logs=logs,
         )
-    build_opened = build_protocol
+
+    if isinstance(loop, asyncio.BaseEventLoop):
+        sock.listen(backlog)
+        return accept_by_loop()
+    build_counted = build_protocol
     if ssl_context is not None and opening is not None:
-        build_protocol = _noting(build_protocol, opening)
+        build_counted = _noting(build_counted, opening)
     if courtesy is not None:
-        build_opened = _sharing(build_opened, courtesy)
-        build_protocol = _sharing(build_protocol, courtesy)
-    # uvloop accepts one connection of a descriptor in a turn, so it gets several of the
-    # socket. One that finds nothing to accept costs some two microseconds.
-    copies = [sock.dup() for _ in range(_SHARED_BATCH - 1)]
-    servers: list[asyncio.Server] = [
-        _result_of(
-            loop.create_server(build_protocol, sock=each, backlog=backlog, **options)
+        build_counted = _sharing(build_counted, courtesy)
+
+    def listen(copy: socket.socket) -> asyncio.Server:
+        server: asyncio.Server = _result_of(
+            loop.create_server(build_counted, sock=copy, backlog=backlog, **options)
         )
-        for each in (sock, *copies)
-    ]
-    return _Servers(sock, servers, lambda each: opener.open(each, build_opened))
+        return server
+
+    servers = _Servers(sock, listen, lambda: accept_by_loop(logs=False))
+    if descriptors is not None:
+        descriptors.accepting.add(servers)
+    return servers
 
 
 def tls_options(
@@ -164,25 +171,66 @@ def _take_waiting(
 
 
 class _Servers:
-    """uvloop's servers of one listening socket (Accepting)."""
+    """uvloop's servers of one listening socket (Accepting).
+
+    uvloop accepts one connection of a descriptor in a turn, so it gets several of the
+    socket. One that finds nothing to accept costs some two microseconds.
+
+    Out of descriptors, libuv accepts with a spare one what it then resets. If another
+    thread takes that in the moment between, libuv has none until it makes a stream:
+    each turn tries to accept, and all CPU time is used. So ``accept_by_loop``, which
+    waits, returns what replaces the servers in a shortage.
+    """
 
     def __init__(
         self,
         sock: socket.socket,
-        servers: list[asyncio.Server],
-        accepted: Callable[[socket.socket], object],
+        listen: Callable[[socket.socket], asyncio.Server],
+        accept_by_loop: Callable[[], AcceptLoop],
     ) -> None:
         self._sock = sock
-        self._servers = servers
-        self._accepted = accepted
+        self._listen = listen
+        self._accept_by_loop = accept_by_loop
+        self._substitute: AcceptLoop | None = None
+        self._servers: list[asyncio.Server] = []
+        self._open()
+
+    def set_short(self, is_short: bool) -> None:
+        """Accept without uvloop's servers while there is a shortage, or has been."""
+        if self._sock.fileno() < 0:
+            return
+        if is_short and self._substitute is None:
+            self._close_servers()
+            self._substitute = self._accept_by_loop()
+        elif not is_short and self._substitute is not None:
+            try:
+                self._open()
+            except OSError:
+                self._close_servers()
+                return
+            self._substitute.stop()
+            self._substitute = None
 
     def take_waiting(self, most: int) -> None:
-        for connection, _ in _take_waiting(self._sock, most):
-            self._accepted(connection)
+        self._close_servers()
+        if self._substitute is None:
+            self._substitute = self._accept_by_loop()
+        self._substitute.take_waiting(most)
 
     def close(self) -> None:
+        self._close_servers()
+        if self._substitute is not None:
+            self._substitute.stop()
+        self._sock.close()
+
+    def _open(self) -> None:
+        for _ in range(_SHARED_BATCH):
+            self._servers.append(self._listen(self._sock.dup()))
+
+    def _close_servers(self) -> None:
         for server in self._servers:
             server.close()
+        self._servers.clear()
 
 
 class AcceptLoop:
@@ -191,7 +239,8 @@ class AcceptLoop:
     It is called with each connection and its peer's address. asyncio's own
     ``create_server`` is not used: out of file descriptors, 3.11 to 3.13 log one error
     and set one timer for each place in the backlog, every second. With ``courtesy``
-    few connections are accepted in a turn, and many without.
+    few connections are accepted in a turn, and many without. ``logs`` is false if a
+    shortage is logged elsewhere.
     """
 
     def __init__(
@@ -200,6 +249,8 @@ class AcceptLoop:
         sock: socket.socket,
         accepted: Callable[[socket.socket, Any], object],
         courtesy: Courtesy | None = None,
+        *,
+        logs: bool = True,
     ) -> None:
         self._loop = loop
         self._courtesy = courtesy
@@ -208,7 +259,7 @@ class AcceptLoop:
         self._sock = sock
         self._accepted = accepted
         self._retry: asyncio.TimerHandle | None = None
-        self._next_log = 0.0
+        self._next_log = 0.0 if logs else float("inf")
         sock.setblocking(False)
         loop.add_reader(sock, self._accept)
 
@@ -219,13 +270,17 @@ class AcceptLoop:
                 self._courtesy.connection_accepted()
             self._accepted(connection, address)
 
-    def close(self) -> None:
-        """Accept nothing more; what was accepted goes on."""
+    def stop(self) -> None:
+        """Accept nothing more, and leave the socket open."""
         if self._retry is not None:
             self._retry.cancel()
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock)
-            self._sock.close()
+
+    def close(self) -> None:
+        """Accept nothing more; what was accepted goes on."""
+        self.stop()
+        self._sock.close()
 
     def _accept(self) -> None:
         for _ in range(self._batch):

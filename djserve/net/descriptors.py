@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakSet
 
 from djserve.system import READ
 
@@ -43,27 +44,47 @@ def raise_descriptor_limit() -> None:
         logger.debug("Raised the limit of file descriptors from %d to %d", soft, hard)
 
 
+class ToldOfShortages(Protocol):
+    """What accepts in another manner while descriptors are short."""
+
+    def set_short(self, is_short: bool) -> None: ...
+
+
 class DescriptorWatch:
     """Look once a second whether a descriptor is left (interfaces.Ticking).
 
-    uvloop says nothing when there is none: libuv accepts and closes what waits.
+    uvloop says nothing when there is none: libuv accepts and closes what waits. Those
+    in ``accepting`` are told that there is a shortage until none was seen for a while.
     """
 
     def __init__(self) -> None:
+        self.accepting: WeakSet[ToldOfShortages] = WeakSet()
         self._next_log = 0.0
+        self._short_until = 0.0
 
     def tick(self, now: float) -> None:
-        """Warn of a shortage, once in a while."""
-        if now < self._next_log:
-            return
-        try:
-            os.close(os.open(os.devnull, READ))
-        except OSError as error:
-            reason = _SHORTAGES.get(error.errno or 0)
-            if reason is None:
-                return
+        """Look, and warn of a shortage once in a while."""
+        reason = _find_shortage()
+        if reason:
+            self._short_until = now + _LOG_INTERVAL
+            self._log(reason, now)
+        for one in self.accepting:
+            one.set_short(now < self._short_until)
+
+    def _log(self, reason: str, now: float) -> None:
+        if now >= self._next_log:
             self._next_log = now + _LOG_INTERVAL
             logger.warning(
-                "No file descriptors are left, and new connections are reset: %s",
+                "No file descriptors are left, and new connections wait or are "
+                "reset: %s",
                 reason,
             )
+
+
+def _find_shortage() -> str:
+    """Return why no descriptor is left, "" if one is."""
+    try:
+        os.close(os.open(os.devnull, READ))
+    except OSError as error:
+        return _SHORTAGES.get(error.errno or 0, "")
+    return ""

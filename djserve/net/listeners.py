@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from djserve.interfaces import OpenConnection
     from djserve.net.acceptor import Accepting, Opening
     from djserve.net.courtesy import Courtesy
+    from djserve.net.descriptors import DescriptorWatch
     from djserve.net.main_loop import Runner
     from djserve.net.proxy_protocol import ProxyHeader
 
@@ -132,6 +133,7 @@ async def open_listeners(
     unix_file: UnixFile = (0o666, (-1, -1)),
     trusts_proxy: TrustsProxy | None = None,
     courtesy: Courtesy | None = None,
+    descriptors: DescriptorWatch | None = None,
 ) -> list[Listener]:
     """Listen on an address and hand every connection to ``open_connection``.
 
@@ -141,7 +143,7 @@ async def open_listeners(
     owner's ids of a unix socket's file. With ``trusts_proxy``, connections from the
     hosts that it is true for ("" for a unix socket) begin with the PROXY protocol.
     ``courtesy`` is told of each connection that is accepted, but for those of endpoint
-    strings. Raises ListenError.
+    strings, and ``descriptors`` tells of shortages. Raises ListenError.
 
     ``open_connection`` gets the loop's own transport. Its ``pause_reading`` has effect
     after ``open_connection`` has returned. A true result of ``eof_received`` keeps a
@@ -175,6 +177,7 @@ async def open_listeners(
             is_shared=isinstance(address, FDAddress),
             trusts_proxy=trusts_proxy,
             courtesy=courtesy,
+            descriptors=descriptors,
         )
         for sock in open_sockets(
             address, backlog=backlog, mode=unix_file[0], owner=unix_file[1]
@@ -194,6 +197,7 @@ def open_listener_on(
     is_shared: bool = True,
     trusts_proxy: TrustsProxy | None = None,
     courtesy: Courtesy | None = None,
+    descriptors: DescriptorWatch | None = None,
 ) -> Listener:
     """Take over a listening socket that is bound already: a worker's, for example.
 
@@ -216,6 +220,7 @@ def open_listener_on(
             handshake_timeout=handshake_timeout,
             opening=opening,
             courtesy=courtesy,
+            descriptors=descriptors,
         )
     else:
         # Few servers have such a proxy.

@@ -319,6 +319,7 @@ class Server:
             unix_file=unix_file(config.unix_sockets),
             trusts_proxy=_trusts_proxy(config.proxy),
             courtesy=Courtesy(self._count_held) if self._has_siblings else None,
+            descriptors=self._descriptors,
         )
         try:
             for address in config.bind.bind:

@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -17,6 +18,7 @@ from djserve.net import acceptor
 from djserve.net.acceptor import AcceptLoop, accept_connections
 from djserve.net.address import TCPAddress
 from djserve.net.courtesy import Courtesy
+from djserve.net.descriptors import DescriptorWatch
 from djserve.net.main_loop import new_event_loop
 from djserve.net.sockets import open_sockets
 from djserve.net.twisted.reactor import Reactor
@@ -208,6 +210,80 @@ def test_uvloop_turns_away_whom_it_cannot_accept() -> None:
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         assert runner.run(scenario()) == [b""] * 5
+
+
+def test_uvloop_leaves_them_in_the_queue_until_the_shortage_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(acceptor, "_RETRY_DELAY", 0.05)
+
+    async def scenario() -> list[list[bytes]]:
+        loop = asyncio.get_running_loop()
+        sock, port = open_socket()
+        watch = DescriptorWatch()
+        accepting = accept_connections(
+            loop, sock, Greeter, backlog=50, descriptors=watch
+        )
+
+        async def ask(*, is_told: bool) -> list[bytes]:
+            with contextlib.ExitStack() as opened:
+                waiting = [opened.enter_context(socket.socket()) for _ in range(9)]
+                with no_free_descriptors():
+                    if is_told:
+                        watch.tick(100.0)
+                    for client in waiting:
+                        client.connect(("127.0.0.1", port))
+                        client.setblocking(False)
+                    await settle(100)
+                return [await loop.sock_recv(client, 10) for client in waiting]
+
+        answers = [await ask(is_told=True)]
+        watch.tick(161.0)
+        answers.append(await ask(is_told=False))
+        accepting.close()
+        accepting.close()
+        return answers
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        assert runner.run(scenario()) == [[b"hello"] * 9, [b""] * 9]
+
+
+def test_uvloop_rests_in_a_shortage_that_has_taken_its_spare_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(acceptor, "_RETRY_DELAY", 0.05)
+
+    async def scenario() -> tuple[float, bytes]:
+        loop = asyncio.get_running_loop()
+        sock, port = open_socket()
+        watch = DescriptorWatch()
+        accepting = accept_connections(
+            loop, sock, Greeter, backlog=50, descriptors=watch
+        )
+        with socket.socket() as client:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            # The spare is closed, and its own number cannot be used again.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+            try:
+                client.connect(("127.0.0.1", port))
+                client.setblocking(False)
+                await settle(100)
+                watch.tick(100.0)
+                before = time.thread_time()
+                await asyncio.sleep(0.5)
+                spent = time.thread_time() - before
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            answer = await loop.sock_recv(client, 10)
+        accepting.close()
+        return spent, answer
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        spent, answer = runner.run(scenario())
+
+    assert answer == b"hello"
+    # Without the rest, all of the time.
+    assert spent < 0.1
 
 
 def test_accepting_rests_in_a_shortage_and_says_so_once(

@@ -62,6 +62,16 @@ def test_limit_that_cannot_be_raised_stays(
     assert descriptor_limit() == before
 
 
+class Told:
+    """Keeps whether it was told of a shortage."""
+
+    def __init__(self) -> None:
+        self.answers: list[bool] = []
+
+    def set_short(self, is_short: bool) -> None:
+        self.answers.append(is_short)
+
+
 @pytest.mark.parametrize(
     ("number", "name"), [(errno.EMFILE, "RLIMIT_NOFILE"), (errno.ENFILE, "file-max")]
 )
@@ -74,13 +84,19 @@ def test_shortage_is_said_once_in_a_while(
     def refuse(*args: Any) -> int:
         raise OSError(number, os.strerror(number))
 
+    told = Told()
     watch = DescriptorWatch()
+    watch.accepting.add(told)
     with caplog.at_level(logging.WARNING, "djserve.net"):
         watch.tick(99.0)
         monkeypatch.setattr(os, "open", refuse)
         for now in (100.0, 101.0, 159.0, 160.0):
             watch.tick(now)
+        monkeypatch.undo()
+        for now in (161.0, 219.0, 220.0):
+            watch.tick(now)
 
+    assert told.answers == [False, *[True] * 6, False]
     assert len(own_messages(caplog)) == 2
     assert name in own_messages(caplog)[0]
 

@@ -13,6 +13,7 @@ import trustme
 from djserve.errors import ListenError
 from djserve.interfaces import ConnectionInfo
 from djserve.net.address import TCPAddress
+from djserve.net.descriptors import DescriptorWatch
 from djserve.net.listeners import Listener, open_listener_on, open_listeners
 from djserve.net.sockets import open_sockets
 from djserve.net.tls import server_context
@@ -374,6 +375,18 @@ def test_stop_accepts_first_what_the_kernel_holds(
             assert await reader.readexactly(5) == b"hello"
             writer.close()
         assert server.listeners[0].opening_count == 0
+
+    run_on_reactor(scenario)
+
+
+def test_listeners_of_uvloop_are_told_of_shortages(run_on_reactor: Run) -> None:
+    async def scenario(reactor: Reactor) -> None:
+        server = Server()
+        watch = DescriptorWatch()
+        await server.listen(reactor, "127.0.0.1:0", descriptors=watch)
+        is_asyncio = isinstance(reactor.loop, asyncio.BaseEventLoop)
+        assert len(watch.accepting) == (0 if is_asyncio else 1)
+        server.stop()
 
     run_on_reactor(scenario)
 
