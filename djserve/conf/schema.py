@@ -472,6 +472,7 @@ class DjangoConfig(Values, kw_only=True):
         "Percent of the threads that one view may have; its further calls wait behind "
         "those of other views. 100 sets no bound.",
         minimum=1,
+        maximum=100,
     )
     thread_wait_timeout: float | None = setting(
         30.0,

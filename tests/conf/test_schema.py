@@ -63,6 +63,12 @@ def test_bound_that_lets_nothing_through_is_an_error(key: str, value: int) -> No
         parse({key: value})
 
 
+@pytest.mark.parametrize("value", [0, 101])
+def test_share_of_a_view_is_a_percentage(value: int) -> None:
+    with pytest.raises(ConfigError, match=r"THREAD_SHARE.* from 1 to 100"):
+        parse({"THREAD_SHARE": value})
+
+
 def test_folders_are_given_as_a_mapping_or_a_list(tmp_path: Path) -> None:
     mapping = parse({"FILES": {"/media/": tmp_path}})
     listed = parse({"FILES": [f"/media/={tmp_path}"]})
