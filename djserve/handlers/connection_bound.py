@@ -50,7 +50,7 @@ from typing import Any
 
 from django.db import OperationalError, connections
 
-from djserve.handlers.cursors import is_connection_in_use
+from djserve.handlers.cursors import close_cursors, is_connection_in_use
 from djserve.handlers.threads.leases import Lease, Pool, PoolThread, current_worker
 from djserve.handlers.threads.places import REPORT_PAUSE, Ledger, PlaceError, Places
 from djserve.handlers.threads.pool import ThreadPool
@@ -232,6 +232,7 @@ class _Place:
         with self.places.lock:
             # From now on it is not taken away.
             self._is_closing = True
+        close_cursors(connection)
         try:
             handed = self.part() if self._gives_up else None
             if handed is None or not self.places.hand_on(self, handed):

@@ -63,6 +63,16 @@ class OpenCursors:
         # Another thread may ask: what the connection's own adds must not be lost.
         return any(_is_open(reference()) for reference in [*self._cursors])
 
+    def close(self) -> None:
+        """Close those that are open."""
+        for reference in [*self._cursors]:
+            cursor = reference()
+            if cursor is not None and _is_open(cursor):
+                try:
+                    cursor.close()
+                except Exception:
+                    logger.debug("A cursor could not be closed", exc_info=True)
+
     def _sweep(self) -> None:
         self._cursors = [
             reference for reference in self._cursors if _is_open(reference())
@@ -166,6 +176,19 @@ def close_unused_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if not is_connection_in_use(connection):
             connection.close_if_unusable_or_obsolete()
+
+
+def close_cursors(connection: Any) -> None:
+    """Close a connection's open cursors; to be called before it is closed itself.
+
+    The event loop may be about to close one of them: of an asynchronous generator that
+    a client has left, Python ends the synchronous one inside there. psycopg has a lock
+    for that, which its ``Connection.close`` does not take. The loop would then wait for
+    an answer on a descriptor that is closed, or another connection's by now.
+    """
+    cursors = connection.__dict__.get(_CURSORS)
+    if cursors is not None:
+        cursors.close()
 
 
 def is_connection_in_use(connection: Any) -> bool:

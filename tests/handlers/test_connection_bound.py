@@ -754,6 +754,22 @@ def test_async_views_that_wait_hold_no_connection_that_others_need(
     assert max(int(b"".join(parts)) for parts in answers) <= MOST
 
 
+@pytest.mark.parametrize("age", [0])
+@pytest.mark.usefixtures("database")
+def test_cursors_are_closed_before_their_connection(pool_with: MakePool) -> None:
+    def leave_open() -> tuple[bool, bool]:
+        with transaction.atomic(using=ALIAS):
+            cursor = connections[ALIAS].chunked_cursor()
+            cursor.execute("SELECT generate_series(1, 1000)")
+            cursor.fetchone()
+            was_closed = cursor.cursor.closed
+            connections[ALIAS].set_rollback(True)
+        connections[ALIAS].close()
+        return was_closed, cursor.cursor.closed
+
+    assert submit(pool_with(1), leave_open).result(60) == (False, True)
+
+
 @pytest.mark.parametrize("age", [60])
 @pytest.mark.parametrize("share", [1.0, 0.8])
 @pytest.mark.parametrize("path_info", ["/export/", "/async/"])

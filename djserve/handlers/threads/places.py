@@ -333,7 +333,8 @@ class Places:
             return
         active = self.active()
         for waiter in [*self._waiters]:
-            if self._fits(waiter.holder, active):
+            # One may have got it meanwhile: the garbage collector gives places back.
+            if not waiter.has_place() and self._fits(waiter.holder, active):
                 self._grant(waiter)
                 active = self.active()
 
