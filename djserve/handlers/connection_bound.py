@@ -232,8 +232,8 @@ class _Place:
         with self.places.lock:
             # From now on it is not taken away.
             self._is_closing = True
-        close_cursors(connection)
         try:
+            close_cursors(connection)
             handed = self.part() if self._gives_up else None
             if handed is None or not self.places.hand_on(self, handed):
                 type(connection)._close(connection)
