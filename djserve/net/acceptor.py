@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import socket
     import ssl
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
     from typing import TypeAlias
     from weakref import WeakSet
 
@@ -153,23 +153,6 @@ def _result_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
     raise RuntimeError("The event loop could not start to listen at once")
 
 
-def _take_waiting(
-    sock: socket.socket, most: int
-) -> Iterator[tuple[socket.socket, Any]]:
-    """Accept what waits for a listening socket, until a shortage at the most."""
-    for _ in range(most):
-        try:
-            connection, address = sock.accept()
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno in _SHORTAGES:
-                return
-        else:
-            connection.setblocking(False)
-            yield connection, address
-
-
 class _Servers:
     """uvloop's servers of one listening socket (Accepting).
 
@@ -263,13 +246,6 @@ class AcceptLoop:
         sock.setblocking(False)
         loop.add_reader(sock, self._accept)
 
-    def take_waiting(self, most: int) -> None:
-        """Accept at once what the kernel holds, before a close that would reset it."""
-        for connection, address in _take_waiting(self._sock, most):
-            if self._courtesy is not None:
-                self._courtesy.connection_accepted()
-            self._accepted(connection, address)
-
     def stop(self) -> None:
         """Accept nothing more, and leave the socket open."""
         if self._retry is not None:
@@ -283,7 +259,11 @@ class AcceptLoop:
         self._sock.close()
 
     def _accept(self) -> None:
-        for _ in range(self._batch):
+        self.take_waiting(self._batch)
+
+    def take_waiting(self, most: int) -> None:
+        """Accept at once what the kernel holds: a close would reset it."""
+        for _ in range(most):
             try:
                 connection, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
@@ -307,6 +287,8 @@ class AcceptLoop:
         and leave their descriptors, where many would need a pause again.
         """
         self._batch = _SHARED_BATCH
+        if self._retry is not None:
+            self._retry.cancel()
         self._loop.remove_reader(self._sock)
         self._retry = self._loop.call_later(_RETRY_DELAY, self._resume)
         if self._loop.time() >= self._next_log:

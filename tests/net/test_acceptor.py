@@ -343,8 +343,9 @@ def test_few_are_accepted_in_a_turn_after_a_shortage_until_none_waits(
     assert list(Counter(accepted).values()) == [4, 4, 4, 1, 12]
 
 
+@pytest.mark.parametrize("takes_waiting", [False, True])
 def test_closing_in_a_shortage_ends_the_retries(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, takes_waiting: bool
 ) -> None:
     monkeypatch.setattr(acceptor, "_RETRY_DELAY", 0.05)
     faults: list[object] = []
@@ -352,11 +353,13 @@ def test_closing_in_a_shortage_ends_the_retries(
     loop.set_exception_handler(lambda loop, context: faults.append(context))
     sock, port = open_socket()
     watched = WatchedSocket(sock, loop.time)
-    close = accept_connections(loop, watched, Greeter, backlog=50).close
+    accepting = accept_connections(loop, watched, Greeter, backlog=50)
     with socket.socket() as client, no_free_descriptors():
         client.connect(("127.0.0.1", port))
         loop.run_until_complete(wait_until(lambda: watched.tries))
-        close()
+        if takes_waiting:
+            accepting.take_waiting(50)
+        accepting.close()
     tries = len(watched.tries)
     # A timer that were left would be due before this one.
     loop.run_until_complete(asyncio.sleep(0.1))
