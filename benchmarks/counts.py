@@ -11,7 +11,9 @@ differ by less than 0.1 % for most kinds, and by up to 1.5 % for new connections
 
 Another processor or C library may have other instructions for the same work. So each
 run counts a loop of pure Python too, and the budget holds for the ratio of the two. It
-holds for the versions that it was taken with: with others nothing is judged.
+holds for the versions that it was taken with. If other packages are installed, the
+check goes on in an environment that has these (``.venv-counts``, or ``COUNTS_VENV``);
+with another Python or kind of machine nothing is judged, and the check fails.
 """
 
 from __future__ import annotations
@@ -24,13 +26,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import NoReturn
 
 import django
 
-from benchmarks import counted_starts
+from benchmarks import counted_starts, environment
 from benchmarks.certificates import write_certificate
 from benchmarks.counted import FILES, LENGTHS
 from benchmarks.counted import KINDS as OPERATIONS
@@ -44,6 +48,9 @@ START_TOLERANCE = 0.03
 """Of a start, whose count depends on what else is installed, too."""
 TIME_LIMIT = 1800
 COLLECTED = re.compile(r"==(\d+)== Collected : (\d+)")
+EXACT = ("h2", "httptools", "uvloop")
+"""Packages whose every release may change what is counted."""
+PACKAGES = ("django", *EXACT)
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Budget:
         path.write_text(json.dumps(vars(self), indent=2) + "\n", "utf-8")
 
     def judge(self, counts: dict[str, int], modules: dict[str, int]) -> list[str]:
-        """Return a line for each operation that takes too much."""
+        """Return a line for each operation that takes too much, or has no budget."""
         lines = []
         for kind, budgeted in self.scaled(counts).items():
             if budgeted is None:
@@ -77,14 +84,35 @@ class Budget:
                     f"{kind}: {counts[kind]:,} instructions, {growth:.1%} more than"
                     f" the budget's {budgeted:,.0f}; up to {tolerance:.0%} is allowed"
                 )
+            if is_start and not (kind in modules and kind in self.modules):
+                lines.append(f"{kind}: its modules are not counted, or have no budget")
         for kind, imported in modules.items():
-            # Where the budget does not have it, that has been said above.
+            # If the budget does not have it, that has been said above.
             most = self.modules.get(kind, imported)
             if imported > most * (1 + START_TOLERANCE):
                 lines.append(
                     f"{kind}: {imported} modules are imported, and the budget is {most}"
                 )
         return lines
+
+    def differences(self) -> dict[str, str]:
+        """Return what is another version here than the budget's, in words."""
+        here, budgeted = versions(), self.versions
+        return {
+            name: f"{name} is {here.get(name)} and the budget's {budgeted.get(name)}"
+            for name in sorted(here.keys() | budgeted.keys())
+            if here.get(name) != budgeted.get(name)
+        }
+
+    def requirements(self) -> list[str]:
+        """Return what pip installs to have the budget's packages beneath djserve."""
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+        pins = [
+            f"{name}=={self.versions[name]}{'' if name in EXACT else '.*'}"
+            for name in PACKAGES
+            if name in self.versions
+        ]
+        return [*project["dependencies"], *pins]
 
     def scaled(self, counts: dict[str, int]) -> dict[str, float | None]:
         """Return the budget of what was counted, for the machine that has counted."""
@@ -98,7 +126,7 @@ class Budget:
 
 def versions() -> dict[str, str]:
     """Return what figures other than the budget's may come from."""
-    exact = {name: metadata.version(name) for name in ("h2", "httptools", "uvloop")}
+    exact = {name: metadata.version(name) for name in EXACT}
     python = ".".join(platform.python_version_tuple()[:2])
     return {
         "django": ".".join(map(str, django.VERSION[:2])),
@@ -191,11 +219,37 @@ def _write_budget(counts: dict[str, int], modules: dict[str, int]) -> None:
         old = {kind: round(one * scale) for kind, one in kept.instructions.items()}
         counts, modules = old | counts, kept.modules | modules
     figures = {kind: counts[kind] for kind in KINDS if kind in counts}
-    Budget(versions(), reference, figures, modules).write(BUDGET)
+    imported = {kind: modules[kind] for kind in KINDS if kind in modules}
+    Budget(versions(), reference, figures, imported).write(BUDGET)
+
+
+def enter_environment(budget: Budget, kinds: list[str]) -> NoReturn:
+    """Check in an environment with the budget's versions.
+
+    Raises BenchmarkError if there can be none.
+    """
+    differences = budget.differences()
+    problem = (
+        f"Not judged: {', '.join(differences.values())}."
+        " `make bench ARGS=--write-budget` counts and writes the budget anew, for the"
+        " versions that it finds (PYTHON selects the interpreter)."
+    )
+    target = Path(os.environ.get("COUNTS_VENV", ROOT / ".venv-counts")).absolute()
+    if differences.keys() - PACKAGES or Path(sys.prefix).resolve() == target.resolve():
+        raise BenchmarkError(problem)
+    print(f"Counting in {target}: {', '.join(differences.values())}", flush=True)
+    try:
+        python = environment.ensure(target, budget.requirements())
+    except SystemExit as error:
+        raise BenchmarkError(f"{error}\n{problem}") from None
+    environment.restart(python, ["--here", "--check-budget", *kinds])
 
 
 def perform(kinds: list[str], *, check: bool, write: bool) -> int:
-    """Count and print; return the exit code, which is 1 where a budget is exceeded."""
+    """Count and print; return the exit code, which is 1 if a row is not as it must be.
+
+    Where no kinds are named, all that the budget has must be counted.
+    """
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise BenchmarkError(
@@ -204,8 +258,7 @@ def perform(kinds: list[str], *, check: bool, write: bool) -> int:
     budget = Budget.read(BUDGET)
     is_comparable = budget.versions == versions()
     if check and not is_comparable:
-        print(f"Not judged: the budget is for {budget.versions}, here are {versions()}")
-        return 0
+        enter_environment(budget, kinds)
     counts, modules = count(kinds or [*KINDS])
     budgeted = budget.scaled(counts) if is_comparable else {}
     for kind, instructions in counts.items():
@@ -213,7 +266,11 @@ def perform(kinds: list[str], *, check: bool, write: bool) -> int:
         print(render_count(kind, instructions, budgeted.get(kind)) + imported)
     if write:
         _write_budget(counts, modules)
-    problems = budget.judge(counts, modules) if check else []
+    problems = []
+    if check:
+        rows = kinds or [*(budget.instructions | budget.modules)]
+        problems += [f"{kind}: not counted" for kind in rows if kind not in counts]
+        problems += budget.judge(counts, modules)
     for problem in problems:
         print(problem, file=sys.stderr)
     if check and not problems:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from benchmarks import counted_starts, counts
+from benchmarks import counted_starts, counts, environment
 from benchmarks.counted import LENGTHS
+from benchmarks.processes import BenchmarkError
 from tests.support.waiting import wait_until
 
 BUDGET = counts.Budget(
@@ -121,14 +125,154 @@ def test_committed_budget_has_each_kind() -> None:
     assert set(budget.versions) == set(counts.versions())
 
 
-def test_other_versions_are_not_judged(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(counts, "BUDGET", tmp_path / "budget.json")
-    BUDGET.write(counts.BUDGET)
+COUNTED = {counts.REFERENCE: 1000, "hello": 5000, "start": 9000}
 
-    assert counts.perform(["hello"], check=True, write=False) == 0
-    assert capsys.readouterr().out.startswith("Not judged: ")
+
+@pytest.mark.parametrize(
+    ("budgeted", "counted", "problem"),
+    [
+        (({}, {}), ({"hello": 0}, {}), "hello: not counted"),
+        (({}, {}), ({"start": 0}, {}), "start: not counted"),
+        (({}, {}), ({}, {"start": 0}), "start: its modules are not counted"),
+        (({"hello": 0}, {}), ({}, {}), "hello: the budget does not have it"),
+        (({"start": 0}, {}), ({}, {}), "start: the budget does not have it"),
+        (({}, {"start": 0}), ({}, {}), "start: its modules are not counted"),
+        # What is left out of all of them is not seen by a comparison of two.
+        (({}, {"start": 0}), ({}, {"start": 0}), "start: its modules are not counted"),
+    ],
+)
+def test_row_that_either_side_lacks_is_a_problem(
+    budgeted: tuple[dict[str, int], dict[str, int]],
+    counted: tuple[dict[str, int], dict[str, int]],
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The tables have all rows but those that are named here."""
+
+    def without(
+        lacking: tuple[dict[str, int], dict[str, int]],
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        instructions, modules = lacking
+        return (
+            {kind: COUNTED[kind] for kind in COUNTED if kind not in instructions},
+            {} if modules else {"start": 100},
+        )
+
+    monkeypatch.setattr(counts, "BUDGET", tmp_path / "budget.json")
+    instructions, modules = without(budgeted)
+    counts.Budget(counts.versions(), 1000, instructions, modules).write(counts.BUDGET)
+    monkeypatch.setattr(counts, "count", lambda kinds: without(counted))
+
+    assert counts.perform([], check=True, write=False) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith(problem)
+    assert "All within the budget" not in printed.out
+
+
+@pytest.fixture
+def restarts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """Return a list of the restarts, none of which takes place."""
+    restarts: list[list[str]] = []
+
+    def ensure(target: Path, requirements: list[str]) -> Path:
+        return target / "bin" / "python"
+
+    def restart(python: Path, arguments: list[str]) -> NoReturn:
+        restarts.append([str(python), *arguments])
+        raise SystemExit
+
+    monkeypatch.setenv("COUNTS_VENV", str(tmp_path / "counts"))
+    monkeypatch.setattr(counts, "BUDGET", tmp_path / "budget.json")
+    monkeypatch.setattr(environment, "ensure", ensure)
+    monkeypatch.setattr(environment, "restart", restart)
+    return restarts
+
+
+def write_budget(**others: str) -> None:
+    replace(BUDGET, versions=counts.versions() | others).write(counts.BUDGET)
+
+
+def test_check_goes_on_where_the_packages_are_those_of_the_budget(
+    restarts: list[list[str]], tmp_path: Path
+) -> None:
+    write_budget(h2="4.0.1", django="5.0")
+
+    with pytest.raises(SystemExit):
+        counts.perform(["hello"], check=True, write=False)
+
+    python = str(tmp_path / "counts" / "bin" / "python")
+    assert restarts == [[python, "--here", "--check-budget", "hello"]]
+
+
+def test_environment_gets_the_versions_of_the_budget() -> None:
+    versions = {"django": "5.2", "h2": "4.3.0", "uvloop": "0.23.0", "python": "3.11"}
+
+    requirements = replace(BUDGET, versions=versions).requirements()
+
+    assert requirements[-3:] == ["django==5.2.*", "h2==4.3.0", "uvloop==0.23.0"]
+    assert any(each.startswith("twisted") for each in requirements)
+
+
+@pytest.mark.parametrize("name", ["python", "machine"])
+def test_what_no_installation_changes_is_not_judged(
+    name: str, restarts: list[list[str]]
+) -> None:
+    write_budget(**{name: "other", "h2": "4.0.1"})
+    here = counts.versions()
+
+    with pytest.raises(BenchmarkError) as caught:
+        counts.perform([], check=True, write=False)
+
+    assert restarts == []
+    message = str(caught.value)
+    assert message.startswith("Not judged: ")
+    assert f"{name} is {here[name]} and the budget's other" in message
+    assert f"h2 is {here['h2']} and the budget's 4.0.1" in message
+    assert "make bench ARGS=--write-budget" in message
+
+
+def test_environment_that_has_other_versions_is_not_made_again(
+    restarts: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COUNTS_VENV", sys.prefix)
+    write_budget(h2="4.0.1")
+
+    with pytest.raises(BenchmarkError, match="Not judged: h2 is"):
+        counts.perform([], check=True, write=False)
+
+    assert restarts == []
+
+
+def test_versions_that_cannot_be_installed_are_told(
+    restarts: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ensure(target: Path, requirements: list[str]) -> Path:
+        sys.exit("Could not be installed: h2==4.0.1")
+
+    monkeypatch.setattr(environment, "ensure", ensure)
+    write_budget(h2="4.0.1")
+
+    with pytest.raises(BenchmarkError, match=r"h2==4\.0\.1\nNot judged: h2 is"):
+        counts.perform([], check=True, write=False)
+
+
+@pytest.mark.e2e
+def test_check_that_is_not_judged_fails(tmp_path: Path) -> None:
+    copy = tmp_path / "budget.json"
+    replace(BUDGET, versions=counts.versions() | {"python": "2.7"}).write(copy)
+    script = (
+        "import sys; from pathlib import Path; from benchmarks import cli, counts;"
+        f" counts.BUDGET = Path({str(copy)!r}); sys.exit(cli.main(['--check-budget']))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("Not judged: python is ")
 
 
 @pytest.mark.parametrize("is_same", [True, False])

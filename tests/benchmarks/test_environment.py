@@ -19,7 +19,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         made.append(target)
 
     monkeypatch.setattr(venv, "create", create)
-    monkeypatch.setattr(environment, "install", lambda python: None)
+    monkeypatch.setattr(environment, "install", lambda python, requirements: None)
     return made
 
 
