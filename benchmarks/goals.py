@@ -32,8 +32,9 @@ class Limit:
 
 GOALS: tuple[Goal | Limit, ...] = (
     Goal("http1_hello", 1.3),
+    Goal("http1_new", 0.8, ("granian",), "Granian"),
     Goal("http2_hello", 2.0, ("gunicorn",), "gunicorn"),
-    Goal("http2_hello", 0.25, ("granian",), "Granian"),
+    Goal("http2_hello", 0.8, ("granian",), "Granian"),
     Goal("http2_django", 5, ("granian",), "Granian"),
     Goal("http2_mixed_download_p99", 1.0, ("hypercorn",), "Hypercorn"),
     Limit("http2_mixed_download_memory", 16),
