@@ -15,6 +15,7 @@ from benchmarks import processes
 from benchmarks.measures import Conditions
 from benchmarks.model import Sample
 from benchmarks.processes import BenchmarkError, Server
+from benchmarks.runner import describe_machine, describe_versions
 from benchmarks.scenarios import Scenario
 
 LINES = 40
@@ -22,6 +23,7 @@ LINES = 40
 HOT_PATHS = (
     *("http1_hello", "http2_hello", "websocket_echo", "websocket_echo_16k"),
     *("channels_echo", "django_sync", "django_query", "django_async"),
+    *("django_session", "http1_access_log"),
 )
 """What is sampled where no scenario is named."""
 
@@ -85,7 +87,7 @@ def render(
     stacks: Counter[tuple[str, ...]],
     seconds: int,
 ) -> str:
-    total = stacks.total() or 1
+    total, machine = stacks.total() or 1, describe_machine()
     own: Counter[str] = Counter()
     inclusive: Counter[str] = Counter()
     for stack, count in stacks.items():
@@ -95,6 +97,9 @@ def render(
     return "\n".join(
         [
             f"{scenario.name}: {scenario.title}",
+            f"{machine['date']}, {machine['processor']}, {machine['python']}, djserve"
+            f" {describe_versions().get('djserve', '')}, load average"
+            f" {machine['load']};",
             f"{total} samples in {seconds} s, {measured.value:.0f} {scenario.unit}"
             " while being sampled;",
             "only what ran Python or held its lock is counted.",
