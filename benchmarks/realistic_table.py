@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from benchmarks.database_measures import VIEWS
-from benchmarks.model import Results
+from benchmarks.model import Results, Row
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.tables import (
     GOALS_BLOCK,
@@ -35,9 +35,26 @@ def scenarios() -> list[Scenario]:
 def publish(results: Results, note: str = "") -> None:
     """Put the group's figures into both pages, with a note in the first."""
     rows = [row for row in results.rows if row.group == GROUP]
-    text = join([render_machine(results), render_group(GROUP, rows), note])
+    table = render_group(GROUP, rows)
+    text = join([render_machine(results), table, compare(rows), note])
     rewrite_block(PAGE, BLOCK, text)
     rewrite_block(README, BLOCK, summarize(PAGE.read_text("utf-8")))
+
+
+def compare(rows: list[Row]) -> str:
+    """Say how many times better djserve is: from the least to the most of the views."""
+    rates = [row for row in rows if row.is_rate]
+    ratios = {
+        "best of the four": [row.ratio() for row in rates],
+        "best of the four by CPU time": [row.cost_ratio() for row in rates],
+        "threads of gunicorn": [row.ratio(("gunicorn gthread",)) for row in rates],
+    }
+    told = [
+        f"{min(found):.2f} to {max(found):.2f} times as good as the {others}"
+        for others, each in ratios.items()
+        if (found := [ratio for ratio in each if ratio is not None])
+    ]
+    return f"djserve is {', '.join(told)}." if told else ""
 
 
 def summarize(page: str) -> str:

@@ -9,7 +9,14 @@ import pytest
 from benchmarks import realistic_table
 from benchmarks.database_measures import VIEWS
 from benchmarks.model import Cell, Results, Row, Sample
-from benchmarks.realistic_table import BLOCK, GROUP, PAGE, README, publish, summarize
+from benchmarks.realistic_table import (
+    BLOCK,
+    GROUP,
+    PAGE,
+    README,
+    publish,
+    summarize,
+)
 from benchmarks.tables import marks
 
 
@@ -64,3 +71,34 @@ def test_figures_of_a_run_go_into_both_pages(pages: tuple[Path, Path]) -> None:
     assert "| requests/s (CPU time of each) | djserve | Daphne |" in readme
     assert f"| {VIEWS['page'].title} | 1,250 (0.8 ms) | 100 (10.0 ms) |" in readme
     assert "old" not in page + readme
+
+
+def test_page_compares_by_what_was_measured(pages: tuple[Path, Path]) -> None:
+    results = make_results([*VIEWS])
+    for rate, row in zip((50, 100, 125, 200), results.rows, strict=True):
+        row.cells["gunicorn gthread"] = Cell()
+        row.cells["gunicorn gthread"].add(Sample(1000, 1.0))
+        row.cells["daphne"] = Cell()
+        row.cells["daphne"].add(Sample(rate, 0.5))
+
+    publish(results)
+
+    assert (
+        "djserve is 6.25 to 25.00 times as good as the best of the four, 3.12 to 12.50"
+        " times as good as the best of the four by CPU time, 1.25 to 1.25 times as good"
+        " as the threads of gunicorn."
+    ) in pages[0].read_text("utf-8")
+
+
+def test_published_comparison_is_that_of_its_table() -> None:
+    begin, end = marks(BLOCK)
+    block = PAGE.read_text("utf-8").partition(begin)[2].partition(end)[0]
+    rows = [line.strip("| ").split(" | ") for line in block.splitlines()]
+    rates = [float(row[-1]) for row in rows if row[1:2] == ["requests/s"]]
+    costs = [float(row[-1]) for row in rows if row[1:2] == ["µs/request"]]
+
+    assert (
+        f"djserve is {min(rates):.2f} to {max(rates):.2f} times as good as the best of"
+        f" the four, {min(costs):.2f} to {max(costs):.2f} times as good as the best of"
+        " the four by CPU time, "
+    ) in block
