@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
-import random
 import sys
 import tempfile
 import time
@@ -198,12 +197,16 @@ def measure_reload(name: str, folder: Path, rounds: int) -> list[float]:
     port = free_port()
     with running(name, reload_command(name, folder, port), port, folder) as server:
         server.wait_until_it_answers("/")
-        return [_reload_once(port, folder, number + 1) for number in range(rounds)]
+        return [
+            _reload_once(port, folder, number + 1, pause=1.5 + (number + 0.5) / rounds)
+            for number in range(rounds)
+        ]
 
 
-def _reload_once(port: int, folder: Path, version: int) -> float:
-    # At any time of a watcher's pause between two looks.
-    time.sleep(1.5 + random.random())
+def _reload_once(port: int, folder: Path, version: int, *, pause: float) -> float:
+    # A watcher looks once a second or oftener, and begins when its process does: pauses
+    # that are spread over a second meet each part of its own equally often.
+    time.sleep(pause)
     begun = time.perf_counter()
     save_version(folder, version)
     while (answer := ask(port)) is None or answer[0] != version:
