@@ -64,9 +64,11 @@ class ConnectionInfo:
     sockets ``None`` and ``(path, None)``. ``tls`` is the scope's TLS extension (ASGI
     TLS 0.2) or None on a cleartext connection. ``is_unix`` marks a unix-socket peer.
     ``alpn`` is the protocol negotiated by TLS (RFC 7301), "" if there is none.
+    ``is_proxied`` marks one whose peer, a trusted proxy, has named the client by the
+    PROXY protocol.
     """
 
-    __slots__ = ("alpn", "client", "is_unix", "server", "tls")
+    __slots__ = ("alpn", "client", "is_proxied", "is_unix", "server", "tls")
 
     def __init__(
         self,
@@ -75,9 +77,11 @@ class ConnectionInfo:
         tls: dict[str, Any] | None = None,
         is_unix: bool = False,
         alpn: str = "",
+        is_proxied: bool = False,
     ) -> None:
         self.alpn = alpn
         self.client = client
+        self.is_proxied = is_proxied
         self.server = server
         self.tls = tls
         self.is_unix = is_unix

@@ -322,7 +322,7 @@ class _Acceptor(asyncio.Protocol):
             alpn = ssl_object.selected_alpn_protocol() or ""
         if self._header is not None:
             client, server = self._header.client, self._header.server
-            return ConnectionInfo(client, server, tls, False, alpn)
+            return ConnectionInfo(client, server, tls, False, alpn, is_proxied=True)
         if self._path is not None:
             return ConnectionInfo(None, (self._path, None), tls, True, alpn)
         # Either is None if the peer has reset the connection in the meantime.

@@ -391,7 +391,9 @@ class ConnectionFactory:
     ) -> WireProtocol | None:
         """Have HTTP/2 take a cleartext connection over from HTTP/1.1."""
         trusted = self._prior_knowledge
-        if trusted is None or info.tls is not None or not trusted.trusts_peer(info):
+        if trusted is None or info.tls is not None:
+            return None
+        if not info.is_proxied and not trusted.trusts_peer(info):
             return None
         self.connections.discard(connection)
         successor = self._open_http2(transport, info)

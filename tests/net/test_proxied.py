@@ -11,11 +11,15 @@ from typing import Any
 from weakref import WeakSet
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, Event, StreamEnded
 
 from djserve.net.proxied import ProxiedListener
 from djserve.net.proxy_protocol import ProxyHeader
+from djserve.testing.live import LiveServer
 from tests.support.logs import own_records
-from tests.support.waiting import settle, wait_until
+from tests.support.waiting import PATIENCE, settle, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -172,3 +176,31 @@ def test_untrusted_peer_needs_no_header_and_can_send_none() -> None:
         assert bench.made[0].data == V1
     finally:
         bench.close()
+
+
+async def tell_the_client(
+    scope: dict[str, Any], receive: Callable[[], Any], send: Callable[[Any], Any]
+) -> None:
+    host = scope["client"][0].encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": host})
+
+
+def test_trusted_proxy_may_begin_with_http2_whichever_client_it_names() -> None:
+    client = H2Connection(H2Configuration(client_side=True))
+    client.initiate_connection()
+    fields = [(":method", "GET"), (":scheme", "http"), (":path", "/")]
+    client.send_headers(1, [*fields, (":authority", "a")], end_stream=True)
+    settings = {"PROXY_PROTOCOL": True, "LIFESPAN": "off"}
+    events: list[Event] = []
+    with LiveServer(tell_the_client, settings=settings) as server:
+        address = ("127.0.0.1", server.port)
+        with socket.create_connection(address, PATIENCE) as sock:
+            sock.sendall(V1 + client.data_to_send())
+            while not any(isinstance(event, StreamEnded) for event in events):
+                data = sock.recv(65536)
+                assert data, "The server has closed the connection"
+                events += client.receive_data(data)
+
+    answer = [event.data for event in events if isinstance(event, DataReceived)]
+    assert b"".join(answer) == b"203.0.113.9"
