@@ -98,7 +98,7 @@ class ScopeBuilder:
         scope["headers"] = head.headers.copy()
         extensions = scope["extensions"] = {**stream.extensions}
         if info.tls is not None:
-            extensions["tls"] = info.tls.copy()
+            extensions["tls"] = _copy_tls(info.tls)
         if self.state is not None:
             scope["state"] = self.state.copy()
         return scope
@@ -159,7 +159,7 @@ class ScopeBuilder:
             "extensions": extensions,
         }
         if info.tls is not None:
-            extensions["tls"] = info.tls.copy()
+            extensions["tls"] = _copy_tls(info.tls)
         if self.state is not None:
             scope["state"] = self.state.copy()
         if forwarded is not None:
@@ -183,6 +183,15 @@ class ScopeBuilder:
                 path,
             )
         return root_path + path
+
+
+def _copy_tls(tls: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a connection's TLS extension, with a chain of its own."""
+    own = tls.copy()
+    chain = tls.get("client_cert_chain")
+    if chain is not None:
+        own["client_cert_chain"] = chain.copy()
+    return own
 
 
 def _apply_forwarded(

@@ -180,12 +180,14 @@ def test_unix_socket_has_no_client() -> None:
 
 
 def test_tls_gives_scheme_and_extension() -> None:
-    tls = {"tls_version": 0x0304, "client_cert_chain": []}
+    chain: list[str] = []
+    tls = {"tls_version": 0x0304, "client_cert_chain": chain}
     scope = build(info=ConnectionInfo(None, None, tls))
 
     assert scope["scheme"] == "https"
     assert scope["extensions"]["tls"] == tls
     assert scope["extensions"]["tls"] is not tls
+    assert scope["extensions"]["tls"]["client_cert_chain"] is not chain
 
 
 def test_scopes_share_nothing_but_the_states_values() -> None:
@@ -229,12 +231,14 @@ def test_scopes_of_a_repeated_head_are_equal_and_share_nothing(
 
 
 def test_tls_of_a_repeated_heads_scopes_is_copied() -> None:
-    info = ConnectionInfo(None, None, {"tls_version": 0x0304})
+    extension = {"tls_version": 0x0304, "client_cert_chain": ["a certificate"]}
+    info = ConnectionInfo(None, None, extension)
     head = RequestHead("GET", b"/", b"", [], "1.1")
     head.repetition = Repetition()
     for _ in range(3):
         tls = ScopeBuilder().build_http(head, info, STREAM)["extensions"]["tls"]
-        assert tls == {"tls_version": 0x0304}
+        assert tls == {"tls_version": 0x0304, "client_cert_chain": ["a certificate"]}
+        tls["client_cert_chain"].clear()
         tls.clear()
 
 
