@@ -14,7 +14,9 @@ that follow, nor of the connection's end; it tells whether the framing asks for 
 # ``call_soon``, but to do so for each part costs a client that gets one event at a time
 # a fifth more (benchmark: event_stream), and it is the usual one. So the clock is read,
 # and a part is suspected to share a turn if it comes within ``_SAME_TURN`` of the one
-# before. The first of a turn is never held: an event that is alone leaves at once.
+# before. Of a response none of whose parts has waited for another, the first of a turn
+# is never held: an event that is alone leaves at once. Once some have left together,
+# the first waits, too, until one has been alone twice.
 #
 # A suspicion can be wrong in two ways, and each has its measure:
 #
@@ -23,8 +25,8 @@ that follow, nor of the connection's end; it tells whether the framing asks for 
 # - The turn is long. An application that computes between two events, and does not let
 #   the loop run, would have all but the first wait until it is through: progress that
 #   should appear in steps arrives at once, at the end. So nothing is held before turns
-#   were seen to be short, and a turn of more than ``_LONG_TURN`` ends that for
-#   ``_CAUTION`` seconds. The application blocks the loop for all connections alike,
+#   were seen to be short, and a turn of more than ``_LONG_TURN``, whose parts are late,
+#   ends that for ``_CAUTION`` seconds. The application blocks the loop for all connections alike,
 #   which is why they share one ``PartTiming``.
 #
 # What waits is bounded: a long part is worth a write to itself, and at ``_JOIN_LIMIT``
