@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 import djserve
 from djserve.asgi.types import Receive, Scope, Send
@@ -74,12 +76,12 @@ class Serving:
             self._ready.set_exception(task.exception() or RuntimeError("It ended"))
 
 
-def run_on(main: Callable[[], Any], *, uvloop: bool) -> None:
+def run_on(main: Callable[[], Any], *, uvloop: bool) -> Any:
     # The runner cancels what a test that fails has left.
     with asyncio.Runner(
         loop_factory=lambda: new_event_loop(prefer_uvloop=uvloop)
     ) as runner:
-        runner.run(main())
+        return runner.run(main())
 
 
 on_each_loop = pytest.mark.parametrize("uvloop", [True, False])
@@ -175,6 +177,53 @@ def test_twisted_endpoint_is_served_on_a_running_loop() -> None:
         await serving.task
 
     run_on(main, uvloop=True)
+
+
+@on_each_loop
+@pytest.mark.parametrize("begins_with", ["PROXY", "TLS"])
+def test_connection_that_opens_after_the_end_is_dropped(
+    begins_with: str, tmp_path: Path, uvloop: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(scope["type"])
+        await hello(scope, receive, send)
+
+    async def main() -> bytes:
+        settings: dict[str, Any] = {"proxy_protocol": True}
+        if begins_with == "TLS":
+            path = tmp_path / "both.pem"
+            issued = authority.issue_cert("127.0.0.1")
+            issued.private_key_and_cert_chain_pem.write_to_path(path)
+            settings = {"certfile": str(path)}
+        serving = Serving(application, shutdown_timeout=1, lifespan="off", **settings)
+        port = httpx.URL(await serving.url()).port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        if begins_with == "PROXY":
+            writer.write(b"PROXY ")
+        await asyncio.sleep(0.1)
+        serving.stop.set()
+        await serving.task
+        try:
+            if begins_with == "PROXY":
+                writer.write(b"TCP4 203.0.113.9 192.0.2.1 5555 80\r\n")
+            else:
+                await writer.start_tls(context, server_hostname="127.0.0.1")
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            return await reader.read()
+        except OSError:
+            return b""
+        finally:
+            writer.close()
+
+    authority = trustme.CA()
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    assert run_on(main, uvloop=uvloop) == b""
+    assert asked == []
+    assert "and 1 connections still open" in caplog.text
 
 
 def test_folder_is_served_without_the_application(tmp_path: Path) -> None:

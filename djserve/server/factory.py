@@ -151,6 +151,7 @@ class ConnectionFactory:
         self._names_requests = config.logging.request_id
         self._request_timeout = config.http.request_timeout
         self._drain: Drain | None = None
+        self._is_over = False
         self.connections: set[Connection] = set()
         limit = config.bounds.connection_limit
         if limit is None:
@@ -183,6 +184,8 @@ class ConnectionFactory:
         if self._drain is not None:
             # Accepted before the listener stopped: its request may be on its way.
             self._drain.retire(connection)
+            if self._is_over:
+                connection.abort_transport()
         return connection
 
     def open_streams(
@@ -517,7 +520,8 @@ class ConnectionFactory:
         await self._drain.run(count_opening)
 
     def abort(self) -> int:
-        """Drop every connection; return how many there were."""
+        """Drop every connection, and those to come; return how many there were."""
+        self._is_over = True
         connections = list(self.connections)
         for connection in connections:
             connection.abort_transport()

@@ -391,7 +391,7 @@ class Server:
 
     async def _force(self) -> None:
         calls = await self._calls.cancel_all(CANCEL_TIMEOUT)
-        connections = self._factory.abort()
+        connections = self._factory.abort() + self._count_opening()
         logger.log(
             logging.WARNING if self._says_how_it_stops() else logging.DEBUG,
             "Stopped with %d application calls and %d connections still open",
