@@ -200,6 +200,9 @@ def leave_lease(tokens: LeaseTokens) -> None:
 def count_blocked(idents: Iterable[int]) -> int:
     """Count the threads that do nothing but wait in ``async_to_sync`` for the loop."""
     frames = sys._current_frames()
+    # Together with this one, the dictionary would be a cycle, and keep all that the
+    # calls of all threads had in their variables until it is collected.
+    del frames[threading.get_ident()]
     return sum(_is_waiting(frames.get(ident)) for ident in idents)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -280,6 +282,32 @@ def test_thread_that_waits_in_async_to_sync_is_counted(run: Run) -> None:
         return waiting, count_blocked([ident, threading.get_ident()])
 
     assert run(work) == (1, 0)
+
+
+def test_count_of_those_that_wait_keeps_nothing_of_other_calls() -> None:
+    class Value:
+        """What a call has in a variable."""
+
+    begun, gate = threading.Event(), threading.Event()
+    values = []
+
+    def call() -> None:
+        value = Value()
+        values.append(weakref.ref(value))
+        begun.set()
+        gate.wait(60)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    begun.wait(60)
+    gc.disable()
+    try:
+        count_blocked([thread.ident or 0])
+        gate.set()
+        thread.join(60)
+        assert values[0]() is None
+    finally:
+        gc.enable()
 
 
 class LateThread:
