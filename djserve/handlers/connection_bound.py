@@ -122,6 +122,7 @@ class ConnectionBound:
         connection.set_autocommit = place.set_autocommit
         connection._close = place.close
         connection._cursor = place.cursor
+        connection.ensure_connection = place.ensure_connection
 
     def _limit(self, connection: Any) -> int | None:
         if connection.vendor == "sqlite":
@@ -209,6 +210,16 @@ class _Place:
             self._pause(pause)
             pause = min(2 * pause, LONGEST_RETRY)
 
+    def ensure_connection(self) -> None:
+        """Connect as the connection's class does, if need be, once the job may use it.
+
+        After it, a job may go on by the driver's own connection.
+        """
+        connection: Any = self._connection()
+        if connection.connection is not None:
+            self._take()
+        type(connection).ensure_connection(connection)
+
     def cursor(self, name: str | None = None) -> Any:
         """Make a cursor as the connection's class does, once the job may use it."""
         connection: Any = self._connection()
@@ -233,7 +244,8 @@ class _Place:
             # From now on it is not taken away.
             self._is_closing = True
         try:
-            close_cursors(connection)
+            if pool_size(connection.settings_dict) is None:
+                close_cursors(connection)
             handed = self.part() if self._gives_up else None
             if handed is None or not self.places.hand_on(self, handed):
                 type(connection)._close(connection)

@@ -36,7 +36,8 @@ class OpenCursors:
     """The cursors of one connection that may still have rows to give.
 
     A cursor counts while something refers to it: Django drops its own as soon as the
-    rows are fetched, and a suspended generator keeps the one that it draws from.
+    rows are fetched, and a suspended generator keeps the one that it draws from. At the
+    end of a request it may also be garbage that is still to be collected (``forget``).
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
@@ -63,11 +64,20 @@ class OpenCursors:
         # Another thread may ask: what the connection's own adds must not be lost.
         return any(_is_open(reference()) for reference in [*self._cursors])
 
+    def forget(self) -> None:
+        """Count those no more that have all their rows already."""
+        if self._cursors:
+            self._cursors = [
+                reference
+                for reference in self._cursors
+                if _is_in_database(cursor := reference()) and _is_open(cursor)
+            ]
+
     def close(self) -> None:
-        """Close those that are open."""
+        """Close those that the database keeps."""
         for reference in [*self._cursors]:
             cursor = reference()
-            if cursor is not None and _is_open(cursor):
+            if cursor is not None and _is_in_database(cursor) and _is_open(cursor):
                 try:
                     cursor.close()
                 except Exception:
@@ -80,8 +90,18 @@ class OpenCursors:
 
 
 def _is_open(cursor: Any) -> bool:
-    # SQLite's cursors do not say whether they are closed.
-    return cursor is not None and not getattr(cursor, "closed", False)
+    # SQLite's cursors do not say whether they are closed. MySQL's have no connection
+    # then, and psycopg's say so.
+    return (
+        cursor is not None
+        and not getattr(cursor, "closed", False)
+        and getattr(cursor, "connection", cursor) is not None
+    )
+
+
+def _is_in_database(cursor: Any) -> bool:
+    """Whether a cursor is one of PostgreSQL's, which is asked for each row."""
+    return getattr(cursor, "name", None) is not None
 
 
 def track_cursors() -> None:
@@ -125,9 +145,13 @@ def end_forgotten_transactions() -> None:
 
     Called when the request is over. Django closes such a connection and waits for the
     end of the block before it makes another; that never comes, and every later request
-    of this thread that asks the database would fail.
+    of this thread that asks the database would fail. Cursors that the request has left
+    open do not keep the connection from others any more.
     """
     for connection in _own_connections():
+        cursors = connection.__dict__.get(_CURSORS)
+        if cursors is not None:
+            cursors.forget()
         if connection.in_atomic_block and not connection.allow_thread_sharing:
             logger.error(
                 "A request has left a transaction of the database %r open; it is "
@@ -179,12 +203,13 @@ def close_unused_connections() -> None:
 
 
 def close_cursors(connection: Any) -> None:
-    """Close a connection's open cursors; to be called before it is closed itself.
+    """Close what the database keeps of a connection that is to be closed itself.
 
-    The event loop may be about to close one of them: of an asynchronous generator that
-    a client has left, Python ends the synchronous one inside there. psycopg has a lock
-    for that, which its ``Connection.close`` does not take. The loop would then wait for
-    an answer on a descriptor that is closed, or another connection's by now.
+    The event loop may be about to close such a cursor: of an asynchronous generator
+    that a client has left, Python ends the synchronous one inside there. psycopg has a
+    lock for that, which its ``Connection.close`` does not take. The loop would then
+    wait for an answer on a descriptor that is closed, or another connection's by now.
+    Other cursors still give the rows that they have, as under other servers.
     """
     cursors = connection.__dict__.get(_CURSORS)
     if cursors is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -719,7 +720,101 @@ async def exports_async(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(rows())
 
 
+def forgets(request: HttpRequest) -> HttpResponse:
+    """Leave an open cursor in a cycle of a frame and the exception that it has kept."""
+    cursor = connections[ALIAS].cursor()
+    cursor.execute("SELECT 1")
+    try:
+        raise ValueError
+    except ValueError as error:
+        kept = error
+    assert kept.__traceback__ is not None
+    return HttpResponse(b"%d" % cursor.fetchone()[0])
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_cursors_that_a_request_forgets_keep_no_connection_from_others(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(4, 1)
+
+    async def main() -> list[list[bytes]]:
+        answers: list[list[bytes]] = [[] for _ in range(12)]
+        await asyncio.gather(*(get(application, "/forgets/", to) for to in answers))
+        return answers
+
+    gc.disable()
+    try:
+        with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
+            application = ASGIHandler(pool)
+            answers = asyncio.run(main())
+    finally:
+        gc.enable()
+
+    assert answers == [[b"1"]] * 12
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_drivers_connection_is_not_taken_from_a_job_that_has_asked_for_it(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(2, 1)
+    begun, asked = threading.Event(), threading.Event()
+
+    def work() -> tuple[bool, Any]:
+        connection = connections[ALIAS]
+        was_open = connection.connection is not None
+        connection.ensure_connection()
+        driver = connection.connection
+        begun.set()
+        asked.wait(60)
+        # For as long as others look for a connection to take away.
+        time.sleep(0.3)
+        return was_open, (
+            connection.connection is driver and driver.execute("SELECT 7").fetchone()
+        )
+
+    def ask() -> int:
+        asked.set()
+        return query()
+
+    submit(pool, query).result(60)
+    working = submit(pool, work)
+    begun.wait(60)
+    asking = submit(pool, ask)
+
+    assert working.result(60) == (True, (7,))
+    assert asking.result(60) == 1
+
+
+@pytest.mark.parametrize("age", [0])
+@pytest.mark.parametrize(
+    ("options", "make"),
+    [({}, "cursor"), ({"pool": {"min_size": 1, "max_size": 2}}, "chunked_cursor")],
+)
+@pytest.mark.usefixtures("database")
+def test_cursor_gives_its_rows_after_its_connection_is_closed(
+    pool_with: MakePool, make: str
+) -> None:
+    def read() -> list[Any]:
+        connection = connections[ALIAS]
+        cursor = getattr(connection, make)()
+        cursor.execute("SELECT generate_series(1, 5)")
+        rows = [cursor.fetchone()]
+        connection.close()
+        rows += cursor.fetchall()
+        cursor.close()
+        return rows
+
+    rows = submit(pool_with(1), read).result(60)
+
+    assert rows == [(number,) for number in range(1, 6)]
+
+
 urlpatterns = [
+    path("forgets/", forgets),
     path("once/", asks_once),
     path("sync/", asks),
     path("export/", exports),
