@@ -186,7 +186,7 @@ class ScopeBuilder:
 
 
 def _copy_tls(tls: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of a connection's TLS extension, with a chain of its own."""
+    """Return a copy of a connection's TLS extension, the client's chain included."""
     own = tls.copy()
     chain = tls.get("client_cert_chain")
     if chain is not None:

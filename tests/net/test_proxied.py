@@ -178,9 +178,7 @@ def test_untrusted_peer_needs_no_header_and_can_send_none() -> None:
         bench.close()
 
 
-async def tell_the_client(
-    scope: dict[str, Any], receive: Callable[[], Any], send: Callable[[Any], Any]
-) -> None:
+async def tell_the_client(scope: Any, receive: Any, send: Any) -> None:
     host = scope["client"][0].encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": host})

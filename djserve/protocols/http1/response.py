@@ -26,8 +26,8 @@ that follow, nor of the connection's end; it tells whether the framing asks for 
 #   the loop run, would have all but the first wait until it is through: progress that
 #   should appear in steps arrives at once, at the end. So nothing is held before turns
 #   were seen to be short, and a turn of more than ``_LONG_TURN``, whose parts are late,
-#   ends that for ``_CAUTION`` seconds. The application blocks the loop for all connections alike,
-#   which is why they share one ``PartTiming``.
+#   ends that for ``_CAUTION`` seconds. The application blocks the loop for all
+#   connections alike, which is why they share one ``PartTiming``.
 #
 # What waits is bounded: a long part is worth a write to itself, and at ``_JOIN_LIMIT``
 # all that waits is written. The response's last part, trailers included, takes along
