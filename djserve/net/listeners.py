@@ -157,14 +157,16 @@ async def open_listeners(
         # Few servers have one, and all of Twisted's endpoints come with it.
         from djserve.net.twisted.endpoints import listen_on_endpoint
 
+        opening: Opening = WeakSet()
         bound, close = await listen_on_endpoint(
             runner.as_reactor(),
             address.description,
             open_connection,
             handshake_timeout,
             alpn,
+            opening,
         )
-        return [Listener(bound, close, tls=address.is_tls)]
+        return [Listener(bound, close, tls=address.is_tls, opening=opening)]
     return [
         open_listener_on(
             runner,

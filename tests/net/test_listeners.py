@@ -342,7 +342,10 @@ def test_stop_refuses_new_connections_and_keeps_the_old(run_on_reactor: Run) -> 
     run_on_reactor(scenario)
 
 
-@pytest.mark.parametrize("scheme", ["tcp", "unix", "tls", "proxy"])
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+@pytest.mark.parametrize(
+    "scheme", ["tcp", "unix", "tls", "proxy", "endpoint", "ssl endpoint"]
+)
 def test_stop_accepts_first_what_the_kernel_holds(
     run_on_reactor: Run,
     authority: trustme.CA,
@@ -355,8 +358,13 @@ def test_stop_accepts_first_what_the_kernel_holds(
     client: dict[str, Any] = {}
     if scheme == "tls":
         options["ssl_context"] = server_context(str(certificate))
+    elif scheme == "endpoint":
+        text = "tcp:0:interface=127.0.0.1"
+    elif scheme == "ssl endpoint":
+        text = f"ssl:0:interface=127.0.0.1:privateKey={certificate}"
+    if scheme in ("tls", "ssl endpoint"):
         client = {"ssl": client_context(authority), "server_hostname": "localhost"}
-    elif scheme == "proxy":
+    if scheme == "proxy":
         options["trusts_proxy"] = lambda host: True
 
     async def scenario(reactor: Reactor) -> None:

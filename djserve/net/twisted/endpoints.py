@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from twisted.internet import endpoints, error, interfaces
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from djserve.interfaces import OpenConnection, Receiver
+    from djserve.net.acceptor import Opening
 
 logger = logging.getLogger("djserve.net")
 
@@ -58,12 +60,17 @@ async def listen_on_endpoint(
     open_connection: OpenConnection,
     handshake_timeout: float,
     alpn: Sequence[str],
+    opening: Opening | None = None,
 ) -> tuple[str, Callable[[], None]]:
     """Listen on an endpoint string; return the bound address and what stops it.
 
-    Raises ListenError.
+    ``opening`` gets what is in a handshake, or in the header of a wrapper, and at the
+    stop what the kernel still held. Raises ListenError.
     """
-    factory = _ConnectionFactory(reactor, open_connection, handshake_timeout, alpn)
+    all_opening: Opening = WeakSet() if opening is None else opening
+    factory = _ConnectionFactory(
+        reactor, open_connection, handshake_timeout, alpn, all_opening
+    )
     try:
         endpoint = _server_from_string(reactor, description)
         deferred = endpoint.listen(factory)
@@ -78,6 +85,10 @@ async def listen_on_endpoint(
         raise ListenError(description, f"it is not usable: {failure}") from failure
 
     def close() -> None:
+        # Ports of a plugin's own accept by themselves.
+        take_waiting = getattr(port, "take_waiting", None)
+        if take_waiting is not None:
+            all_opening.update(take_waiting())
         stopped = port.stopListening()
         if stopped is not None:
             stopped.addErrback(_log_failure)
@@ -110,14 +121,18 @@ class _ConnectionFactory(Factory):
         open_connection: OpenConnection,
         handshake_timeout: float,
         alpn: Sequence[str],
+        opening: Opening,
     ) -> None:
         self.reactor = reactor
         self.open_connection = open_connection
         self.handshake_timeout = handshake_timeout
+        self.opening = opening
         self._alpn = [protocol.encode("ascii") for protocol in alpn]
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        return EndpointConnection(self)
+        connection = EndpointConnection(self)
+        self.opening.add(connection)
+        return connection
 
     def acceptableProtocols(self) -> list[bytes]:
         return self._alpn
@@ -174,6 +189,7 @@ class EndpointConnection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_deadline()
+        self.factory.opening.discard(self)
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.connection_lost(_exception_of(reason))
@@ -226,6 +242,7 @@ class EndpointConnection(Protocol):
 
     def _open(self) -> None:
         self._stop_deadline()
+        self.factory.opening.discard(self)
         # Not before: what is between may have begun TLS by startTLS.
         self._is_tls = interfaces.INegotiated.providedBy(self.transport) or bool(
             getattr(self.transport, "TLS", False)
@@ -240,6 +257,7 @@ class EndpointConnection(Protocol):
 
     def _open_native(self, transport: StreamTransport) -> None:
         """Put the receiver on the loop's transport itself: nothing is between."""
+        self.factory.opening.discard(self)
         info = self._connection_info()
         native = transport.release()
         try:

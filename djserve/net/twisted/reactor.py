@@ -13,11 +13,12 @@ import socket
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from djserve.errors import ConfigError
 from djserve.net.acceptor import accept_connections
 from djserve.net.main_loop import is_running_here, new_event_loop, run_on
-from djserve.net.sockets import UNIX
+from djserve.net.sockets import UNIX, stop_listening
 from djserve.packages import require
 from djserve.postponed import postponed, postponed_call
 
@@ -41,10 +42,12 @@ except ImportError:
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from collections.abc import Iterable
 
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
 
+    from djserve.net.acceptor import Accepting, Opening
     from djserve.net.main_loop import Outlives
 
 require(
@@ -55,6 +58,7 @@ require(
     "_uninstallHandler",
 )
 require("twisted", tcp.Port, "_fromListeningDescriptor", "_type", "startReading")
+require("twisted", tcp.Port, "_shouldShutdown")
 require("twisted", tcp.Client, "_collectSocketDetails", "_connectDone")
 require("twisted", tcp.Connector, "_makeTransport")
 if unix is not None:
@@ -279,24 +283,46 @@ class _NativePort:
     factory: Any
     socket: Any
     backlog: int
-    _stop_accepting: Callable[[], None] | None = None
+    _shouldShutdown: bool
+    _accepting: Accepting | None = None
+    _opening: Opening
 
     def startReading(self) -> None:
-        if self._stop_accepting is None:
+        if self._accepting is None:
+            self._opening = WeakSet()
             # A duplicate: the port can stop to accept, and start again, still bound.
-            self._stop_accepting = accept_connections(
+            self._accepting = accept_connections(
                 self.reactor.loop,
                 self.socket.dup(),
                 self._build_transport,
-                backlog=self.backlog or socket.SOMAXCONN,
-            ).close
+                backlog=self._most_waiting,
+                opening=self._opening,
+            )
             self.reactor.ports.add(self)
 
     def stopReading(self) -> None:
         self.reactor.ports.discard(self)
-        stop, self._stop_accepting = self._stop_accepting, None
-        if stop is not None:
-            stop()
+        accepting, self._accepting = self._accepting, None
+        if accepting is not None:
+            accepting.close()
+
+    def take_waiting(self) -> Iterable[Any]:
+        """Accept the last of what the kernel holds, before the port stops for good.
+
+        Returns what stands for connections until they are open.
+        """
+        if self._accepting is None:
+            return ()
+        # The kernel holds one more than it is told to.
+        self._accepting.take_waiting(self._most_waiting + 1)
+        if self._shouldShutdown:
+            # Twisted closes its socket a turn of the loop later.
+            stop_listening(self.socket)
+        return self._opening
+
+    @property
+    def _most_waiting(self) -> int:
+        return self.backlog or socket.SOMAXCONN
 
     def _build_transport(self) -> Any:
         return StreamTransport(self.reactor, self.factory.buildProtocol)
