@@ -216,6 +216,12 @@ def close_cursors(connection: Any) -> None:
         cursors.close()
 
 
+def close_own_cursors() -> None:
+    """Close what the database keeps of this thread's connections."""
+    for connection in _own_connections():
+        close_cursors(connection)
+
+
 def is_connection_in_use(connection: Any) -> bool:
     """Whether a connection has open cursors, or is inside a transaction.
 

@@ -45,11 +45,16 @@ Knows neither Django nor drivers.
 # job a lock, also on sites where nothing ever waits. If all looked, a hundred that wait
 # would keep a CPU busy with that.
 #
+# A request may leave a cursor open that is garbage, but in a cycle: its thread is idle
+# or kept then, with a connection that is in use. While any thread waits, garbage is
+# collected for that (``_collect_garbage``), for at most a fiftieth of the time.
+#
 # A connection that is in the middle of something never waits for the place that it
 # already has: nothing else could free it.
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -71,6 +76,9 @@ LONG = 1.0
 
 REPORT_PAUSE = 60.0
 """Seconds between two such lines."""
+
+COLLECTION_PAUSE = 50.0
+"""Between two collections of garbage, as so many times what the first has taken."""
 
 
 class PlaceError(Exception):
@@ -180,7 +188,7 @@ class Places:
         self.limit = limit
         self._waiters: list[Waiter] = []
         self._holders: dict[Holder, None] = {}
-        self._next_report = 0.0
+        self._next_report = self._next_collection = 0.0
 
     def has(self, holder: Holder) -> bool:
         """Return whether this connection has a place."""
@@ -357,6 +365,7 @@ class Places:
             self._pool.on_return = give_back
             self._pool.hasten()
             self._reclaim(give_back)
+            self._collect_garbage()
             left = deadline - time.monotonic()
             pause = min(PACE, left) if self._is_first(waiter) else left
             waiter.event.wait(max(0.0, pause))
@@ -403,6 +412,23 @@ class Places:
                 or self._take_away(holder)
             ):
                 wanted -= 1
+
+    def _collect_garbage(self) -> None:
+        """Collect garbage if that alone may keep a connection in use, but seldom."""
+        now = time.monotonic()
+        if now >= self._next_collection and any(map(self._is_left, [*self._holders])):
+            gc.collect()
+            took = time.monotonic() - now
+            self._next_collection = now + took * COLLECTION_PAUSE
+
+    def _is_left(self, holder: Holder) -> bool:
+        """Return whether a connection is in use without a job that is known to be."""
+        worker, lease = holder.worker, holder.worker.lease
+        return (
+            not self._pool.is_busy(worker)
+            and (lease is None or lease.worker is not worker or lease.is_kept)
+            and holder.is_in_use()
+        )
 
     def _take_away(self, holder: Holder) -> bool:
         """Take a connection that the thread's job has not used so far."""
