@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from djserve.asgi.types import Receive, Scope, Send
 from djserve.conf.parser import parse
 from djserve.conf.schema_https import ACMEConfig
 from djserve.interfaces import RequestHead
-from djserve.server.redirect import Redirect, describe_redirect
+from djserve.protocols.http1.connection import AT_ONCE_LIMIT
+from djserve.server.redirect import Redirect, RedirectExchange, describe_redirect
 from djserve.testing.live import LiveServer
 from tests.conftest import find_free_port
 
@@ -249,6 +251,27 @@ def test_content_of_a_request_is_passed_over(plain: Plain) -> None:
     plain.send(head + b"12345" + head + b"12345")
 
     assert [plain.receive()[0] for _ in range(2)] == [308, 308]
+
+
+@pytest.mark.e2e
+def test_requests_sent_ahead_leave_turns_to_others(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = [0]
+    start = RedirectExchange.start
+
+    def start_counted(exchange: RedirectExchange) -> None:
+        if not turns[-1]:
+            asyncio.get_running_loop().call_soon(turns.append, 0)
+        turns[-1] += 1
+        start(exchange)
+
+    monkeypatch.setattr(RedirectExchange, "start", start_counted)
+    plain.send(b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n" * 1000)
+
+    assert {plain.receive()[0] for _ in range(1000)} == {301}
+    assert sum(turns) == 1000
+    assert max(turns) == AT_ONCE_LIMIT
 
 
 @pytest.mark.e2e

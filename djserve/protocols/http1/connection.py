@@ -46,6 +46,12 @@ HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 # Bytes that a peer may send ahead of its turn; nginx keeps about as much.
 PIPELINE_LIMIT = 64 * 1024
 
+AT_ONCE_LIMIT = 32
+"""Requests sent ahead that are answered within their start, in one turn of the loop.
+
+Applications and files have such a bound as well, for all connections together.
+"""
+
 # An enum's members cost a descriptor each time (Python 3.11), and every request
 # compares some (benchmark: http1_hello).
 _IDLE = ConnectionState.IDLE
@@ -236,6 +242,8 @@ class HTTP1Connection:
         """Whether a request was ever made, and since when none is under way."""
         if self._timeouts is None or self._state is not _IDLE or not self.is_writable:
             return None
+        if self._is_waiting:
+            return None  # A request has come, and has its turn later.
         since = self._timeouts.quiet_since(self.mark)
         return None if since is None else (self.request_count > 0, since)
 
@@ -381,11 +389,16 @@ class HTTP1Connection:
         yet together they would have no bound.
         """
         if self._buffer:
+            if self._is_waiting:
+                self._hold(data)
+                return
             data, self._buffer = self._buffer + data, b""
         self._is_processing = True
         try:
-            while data and self.is_writable and self._state in _TAKING_REQUESTS:
+            if self.is_writable and self._state in _TAKING_REQUESTS:
                 data = self._take_request(data)
+            if data:
+                data = self._take_ahead(data)
         except ProtocolError as error:
             # No request of HTTP/1.1 begins so: who speaks it pays nothing for this.
             if not self._begins_http2(data) or not self._change_to_http2(data):
@@ -395,6 +408,20 @@ class HTTP1Connection:
             self._is_processing = False
         if data and self._state not in _ENDED:
             self._hold(data)
+
+    def _take_ahead(self, data: bytes) -> bytes:
+        """Take what was sent ahead: so many requests now, others in a later turn.
+
+        An exchange that answers at once gives the loop no turn in between.
+        """
+        left = AT_ONCE_LIMIT - 1
+        while data and self.is_writable and self._state in _TAKING_REQUESTS:
+            if not left:
+                self._wait_for_turn()
+                break
+            left -= 1
+            data = self._take_request(data)
+        return data
 
     def _take_request(self, data: bytes) -> bytes:
         """Start the request at the beginning of ``data``; return what follows it."""
@@ -490,6 +517,8 @@ class HTTP1Connection:
         self._is_waiting = False
         if self._body is not None and self._state not in _ENDED:
             self._feed_body(b"")
+        elif self._state in _TAKING_REQUESTS:
+            self._continue()
         if not (self._is_waiting or self.is_reading_paused or self._state is _CLOSED):
             self._transport.resume_reading()
 
@@ -518,7 +547,7 @@ class HTTP1Connection:
 
     def _continue(self) -> None:
         """Take the next request from what was sent ahead, unless a loop below does."""
-        if not self._is_processing and self._buffer:
+        if self._buffer and not (self._is_processing or self._is_waiting):
             data, self._buffer = self._buffer, b""
             self._process(data)
 
@@ -571,6 +600,8 @@ class HTTP1Connection:
         To a peer, a close that meets its request looks like a failure. The response to
         that is the last one; bytes that are not a request put off the end only once.
         """
+        if self._is_waiting:
+            return
         self.retire()
         if self.is_put_off or not self._has_input():
             self._end()

@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from djserve.errors import ApplicationError, ProtocolError
 from djserve.interfaces import RequestHead
-from djserve.protocols.http1.connection import HTTP2_PREFACE, PIPELINE_LIMIT
+from djserve.protocols.http1.connection import (
+    AT_ONCE_LIMIT,
+    HTTP2_PREFACE,
+    PIPELINE_LIMIT,
+)
 from djserve.protocols.limits import DISCARD_LIMIT
 from djserve.testing.transport import MemoryTransport
 from tests.support.recorders import RecordingReceiver
@@ -185,8 +189,69 @@ def test_reading_resumes_after_the_response(open_wire: type[Wire]) -> None:
 
     wire.on_start = echo
     wire.requests[0].answer()
+    wire.feed()
     assert not wire.is_paused()
     assert len(wire.requests) == 1 + PIPELINE_LIMIT // 20
+
+
+def test_requests_that_are_answered_at_once_are_taken_in_several_turns(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(on_complete=echo)
+    wire.transport.feed(b"".join(get(b"/%d" % n) for n in range(70)) + get(b"/70")[:9])
+    counts = [len(wire.requests)]
+    wire.transport.feed(get(b"/70")[9:] + post(b"71"))
+    while wire.soon:
+        assert wire.is_paused()
+        wire.turn()
+        counts.append(len(wire.requests))
+
+    assert counts == [AT_ONCE_LIMIT, 2 * AT_ONCE_LIMIT, 72]
+    assert [request.target for request in wire.requests[:71]] == [
+        b"/%d" % number for number in range(71)
+    ]
+    assert wire.requests[71].content == b"71"
+    assert wire.statuses == [200] * 72
+    assert not wire.is_paused()
+
+
+def test_request_that_waits_for_its_turn_keeps_the_connection(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(on_complete=echo, keep_alive_timeout=5)
+    wire.transport.feed(GET * 2 * AT_ONCE_LIMIT)
+    wire.tick(0, 10, 20)
+    assert wire.connection.idle_since is None
+    assert not wire.connection.give_way()
+    wire.connection.drain()
+    assert not wire.is_closed()
+
+    wire.feed()
+    assert wire.statuses == [200] * (AT_ONCE_LIMIT + 1)
+    assert wire.take().count(b"connection: close\r\n") == 1
+    assert wire.is_closed()
+
+
+def test_requests_that_wait_for_their_turn_end_with_the_connection(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(on_complete=echo)
+    wire.transport.feed(GET * 2 * AT_ONCE_LIMIT)
+    wire.connection.connection_lost(None)
+    wire.feed()
+
+    assert len(wire.requests) == AT_ONCE_LIMIT
+
+
+def test_room_in_the_transport_gives_no_turn(open_wire: type[Wire]) -> None:
+    wire = open_wire(on_complete=echo)
+    wire.transport.feed(GET * 2 * AT_ONCE_LIMIT)
+    wire.transport.fill()
+    wire.transport.drain()
+    assert len(wire.requests) == AT_ONCE_LIMIT
+
+    wire.feed()
+    assert len(wire.requests) == 2 * AT_ONCE_LIMIT
 
 
 def test_peer_that_reads_nothing_gets_no_further_responses(
@@ -224,6 +289,7 @@ def test_peer_that_reads_nothing_cannot_send_without_bound(
     assert wire.is_paused()
 
     wire.transport.drain()
+    wire.feed()
     assert not wire.is_paused()
 
 
