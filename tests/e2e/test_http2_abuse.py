@@ -18,9 +18,13 @@ from typing import Any, NamedTuple
 import pytest
 from hpack import Encoder
 
+from djserve.asgi.types import Receive, Scope, Send
 from djserve.protocols.http2 import frames
 from djserve.protocols.http2.frames import pack_header
+from djserve.server.factory import ConnectionFactory
+from djserve.testing.live import LiveServer
 from tests.conftest import processor_seconds
+from tests.support.turns import TurnCounts
 
 pytestmark = pytest.mark.e2e
 
@@ -343,3 +347,26 @@ def test_attack(
         assert set(answer.codes) & set(plan.codes), report
     assert growth < GROWTH_LIMIT, report
     assert delay < 1.0, report
+
+
+async def unasked(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError("No request that is refused may come here")
+
+
+def test_refused_requests_leave_turns_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns = TurnCounts()
+    turns.count_calls(monkeypatch, ConnectionFactory, "request_refused")
+    fields = [(":method", "GET"), (":scheme", "http"), (":path", "/")]
+    block = Encoder().encode([*fields, (":authority", "a b")])
+    heads = [frame(frames.HEADERS, 0x5, 2 * n + 1, block) for n in range(500)]
+    with (
+        LiveServer(unasked, settings={"LIFESPAN": "off"}) as server,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock,
+    ):
+        sock.sendall(OPENING + b"".join(heads))
+        while turns.total < 500:
+            assert sock.recv(65536)
+
+    assert turns.most <= 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from djserve.protocols.http1.connection import AT_ONCE_LIMIT
 from djserve.server.redirect import Redirect, RedirectExchange, describe_redirect
 from djserve.testing.live import LiveServer
 from tests.conftest import find_free_port
+from tests.support.turns import TurnCounts
 
 HOSTS = ("example.com", ".example.org", "[::1]")
 
@@ -257,21 +257,13 @@ def test_content_of_a_request_is_passed_over(plain: Plain) -> None:
 def test_requests_sent_ahead_leave_turns_to_others(
     plain: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns = [0]
-    start = RedirectExchange.start
-
-    def start_counted(exchange: RedirectExchange) -> None:
-        if not turns[-1]:
-            asyncio.get_running_loop().call_soon(turns.append, 0)
-        turns[-1] += 1
-        start(exchange)
-
-    monkeypatch.setattr(RedirectExchange, "start", start_counted)
+    turns = TurnCounts()
+    turns.count_calls(monkeypatch, RedirectExchange, "start")
     plain.send(b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n" * 1000)
 
     assert {plain.receive()[0] for _ in range(1000)} == {301}
-    assert sum(turns) == 1000
-    assert max(turns) == AT_ONCE_LIMIT
+    assert turns.total == 1000
+    assert turns.most == AT_ONCE_LIMIT
 
 
 @pytest.mark.e2e

@@ -77,6 +77,7 @@ class HTTP2Connection:
             service,
             self._stream_ended,
             self._ping_answered,
+            self._request_refused,
         )
         self._reader = FrameReader(
             self._h2, self._writer, self._streams, service.http, service.http2
@@ -250,6 +251,9 @@ class HTTP2Connection:
             self._is_waiting = True
             self._transport.pause_reading()
             self._owner.read_later(self._read_on)
+
+    def _request_refused(self) -> None:
+        self._reader.charge_refusal()
 
     def _read_on(self) -> None:
         self._is_waiting = False

@@ -65,6 +65,8 @@ _SETTINGS_SIZE_LIMIT = 64 * frames.SETTING_SIZE
 _TURN_COST = 16 * 1024
 _FRAME_COST = 10
 _H2_FRAME_COST = 100
+# A refusal costs fifty microseconds, and no application or stream limit slows it.
+_REFUSAL_COST = 256
 
 # Globals of the module are quicker to find (benchmark: http2_hello).
 _HEADER_SIZE = frames.HEADER_SIZE
@@ -190,6 +192,10 @@ class FrameReader:
                 position = 0
         self._take_frames(data, position)
         return self._left <= 0 and bool(self._rest)
+
+    def charge_refusal(self) -> None:
+        """Count that what has just been read was refused."""
+        self._left -= _REFUSAL_COST
 
     def _missing_size(self) -> int:
         """Return what a frame that was cut still needs, 0 if its header is cut."""
@@ -568,12 +574,14 @@ class FrameReader:
         CVE-2025-8671: resets that the server is made to send count like the peer's.
         """
         self._h2.resets.spend()
+        self.charge_refusal()
         self._writer.reset(state, code)
         self._events.stream_reset(state.stream_id, code)
 
     def _refuse_stream(self, stream_id: int, code: ErrorCodes) -> None:
         """Reset a stream that has just begun; it counts like any other."""
         self._h2.resets.spend()
+        self.charge_refusal()
         self._writer.refuse(stream_id, code)
 
 

@@ -67,7 +67,8 @@ class StreamTable:
     """Carry a connection's streams (stream.StreamOwner, reader.StreamEvents).
 
     It is handed the connection's ``writer`` and ``output``. ``on_end`` is called when a
-    stream has ended, ``on_ping`` with what the peer answers to a PING.
+    stream has ended, ``on_ping`` with what the peer answers to a PING, ``on_refusal``
+    when a request that is being read is answered without an exchange.
     """
 
     __slots__ = (
@@ -81,6 +82,7 @@ class StreamTable:
         "_is_peer_going",
         "_on_end",
         "_on_ping",
+        "_on_refusal",
         "_owner",
         "_starting",
         "_streams",
@@ -104,6 +106,7 @@ class StreamTable:
         service: HTTP2Service,
         on_end: Callable[[], None],
         on_ping: Callable[[bytes], None],
+        on_refusal: Callable[[], None],
     ) -> None:
         self._info = info
         self._owner = service.owner
@@ -111,6 +114,7 @@ class StreamTable:
         self._call_limit = service.http2.http2_call_limit
         self._on_end = on_end
         self._on_ping = on_ping
+        self._on_refusal = on_refusal
         self.fields = service.fields
         self.call_soon = service.call_soon
         self._h2 = writer.h2
@@ -202,6 +206,7 @@ class StreamTable:
             # application call may run on.
             note_limit("HTTP2_CALL_LIMIT")
             self._h2.resets.spend()
+            self._on_refusal()
             self.writer.refuse(stream_id, ErrorCodes.REFUSED_STREAM)
             return
         stream = HTTP2Stream(self, stream_id, request, is_complete)
@@ -218,7 +223,7 @@ class StreamTable:
         stream = self._streams[stream_id]
         if stream.received_size > self._http.body_size_limit and stream.is_refusable:
             self.writer.acknowledge(credit)
-            stream.refuse(content_too_large())
+            self._refuse(stream, content_too_large())
             return
         stream.content_received(data, credit)
         if stream.is_closed:
@@ -347,17 +352,21 @@ class StreamTable:
         length = request.content_length
         if request.refusal is not None:
             # Not raised: it may be kept, and would gather tracebacks.
-            stream.refuse(request.refusal)
+            self._refuse(stream, request.refusal)
             return
         try:
             if length is not None and length > self._http.body_size_limit:
                 raise content_too_large()
             exchange = self._owner.open_exchange(stream.head, self._info, stream)
         except ProtocolError as error:
-            stream.refuse(error)
+            self._refuse(stream, error)
             return
         stream.start(exchange)
         self._starting.append(stream)
+
+    def _refuse(self, stream: HTTP2Stream, error: ProtocolError) -> None:
+        self._on_refusal()
+        stream.refuse(error)
 
     def _count_calls(self) -> int:
         """Return how many application calls run for this connection."""

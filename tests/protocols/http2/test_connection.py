@@ -717,6 +717,56 @@ def test_large_header_blocks_are_read_in_several_turns(open_wire: type[Wire]) ->
     assert len(wire.requests) == 50
 
 
+@pytest.mark.parametrize(
+    ("host", "has_content"),
+    [(b"a b", False), (b"a b", True), (b"a", False), (b"a", True)],
+    ids=["malformed", "malformed upload", "forbidden", "forbidden upload"],
+)
+def test_refused_requests_are_read_in_several_turns(
+    open_wire: type[Wire], host: bytes, has_content: bool
+) -> None:
+    def refuse(head: RequestHead) -> None:
+        raise ProtocolError("Not here", 403)
+
+    wire = open_wire(refuse=refuse)
+    wire.transport.feed(
+        b"".join(
+            wire.headers(number, end=not has_content, authority=host)
+            + (wire.data(number, b"x", end=True) if has_content else b"")
+            for number in range(1, 1001, 2)
+        )
+    )
+    counts = [0, len(wire.refused)]
+    while len(wire.refused) < 500:
+        assert wire.transport.reading_paused
+        soon, wire.soon[:] = list(wire.soon), []
+        for callback in soon:
+            callback()
+        counts.append(len(wire.refused))
+    wire.turn()
+
+    assert max(after - before for before, after in pairwise(counts)) <= 64
+    assert {error.status for error in wire.refused} == {403 if host == b"a" else 400}
+    assert len(wire.responses) == 500
+    assert not wire.transport.reading_paused
+    assert not wire.goaways
+
+
+def test_uploads_that_are_too_large_are_refused_in_several_turns(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(body_size_limit=10, http2_stream_limit=200)
+    heads = [wire.headers(number, end=False) for number in range(1, 201, 2)]
+    wire.feed(*heads)
+    wire.transport.feed(
+        b"".join(wire.data(number, b"x" * 11) for number in range(1, 201, 2))
+    )
+    assert 0 < len(wire.refused) <= 64
+
+    wire.turn()
+    assert [error.status for error in wire.refused] == [413] * 100
+
+
 def test_frames_that_wait_for_their_turn_end_with_the_connection(
     open_wire: type[Wire],
 ) -> None:
