@@ -493,8 +493,12 @@ class WebSocket(WireProtocol, Protocol):
     def attach(self, transport: Transport) -> None:
         """Begin on the transport that ``Stream.upgrade`` returned."""
 
-    def send_text(self, text: str) -> None: ...
-    def send_binary(self, data: bytes) -> None: ...
+    def send_text(self, text: str) -> int:
+        """Send a text message; return how many bytes were compressed for that."""
+
+    def send_binary(self, data: bytes) -> int:
+        """Send a binary message; return how many bytes were compressed for that."""
+
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; nothing happens if it has been started.
 

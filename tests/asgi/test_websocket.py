@@ -2,19 +2,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from djserve.asgi.application import ApplicationCalls
-from djserve.asgi.websocket import SENDS_IN_A_TURN, WebSocketExchange
+from djserve.asgi.websocket import (
+    COMPRESSED_IN_A_TURN,
+    SENDS_IN_A_TURN,
+    WebSocketExchange,
+)
 from djserve.conf.schema import WebSocketConfig
 from djserve.errors import ApplicationError, ClientDisconnected, UnexpectedMessage
 from djserve.instrumentation import limits
 from djserve.interfaces import Headers, RequestHead, WireProtocol
+from djserve.protocols.websocket import connection as websocket_connection
 from djserve.protocols.websocket.handshake import Handshake
+from djserve.testing.live import LiveServer
 from djserve.testing.transport import MemoryTransport
 from tests.support.logs import own_records
+from tests.support.turns import TurnCounts
 from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -485,6 +493,43 @@ def test_messages_that_are_taken_at_once_leave_turns_to_others() -> None:
                 await peer.exchange.send(message)
 
     converse_open(test)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("letter", ["a", "\u20ac"], ids=["ASCII", "other"])
+def test_compressed_messages_leave_turns_to_others(
+    letter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        for _ in range(100):
+            await send({"type": "websocket.send", "text": letter * size})
+        await send(CLOSE)
+
+    size = 10_000
+    turns = TurnCounts()
+    turns.count_calls(
+        monkeypatch, websocket_connection, "encode", lambda data, *rest: len(data)
+    )
+    with (
+        LiveServer(application, settings={"LIFESPAN": "off"}) as server,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock,
+    ):
+        sock.sendall(
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n"
+            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+        )
+        data = b""
+        while not data.endswith(b"\x88\x02\x03\xe8"):
+            data += sock.recv(65536)
+
+    length = len(letter.encode()) * size
+    assert b"permessage-deflate" in data
+    assert turns.total == 100 * length
+    assert turns.most < COMPRESSED_IN_A_TURN + length
 
 
 # The end.

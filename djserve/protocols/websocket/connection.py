@@ -182,18 +182,25 @@ class WebSocketConnection:
 
     # The application's side.
 
-    def send_text(self, text: str) -> None:
+    def send_text(self, text: str) -> int:
         """Send a text message; dropped once the connection is closing.
 
-        Raises UnicodeEncodeError for text that UTF-8 cannot carry (lone surrogates).
+        Return its bytes if compression was agreed on, or 0: what the loop had to
+        compress. Raises UnicodeEncodeError for text that UTF-8 cannot carry (lone
+        surrogates).
         """
-        if self._state is ConnectionState.OPEN:
-            self.write(encode(text.encode(), OPCODE_TEXT, self._deflate))
+        if self._state is not ConnectionState.OPEN:
+            return 0
+        data = text.encode()
+        self.write(encode(data, OPCODE_TEXT, self._deflate))
+        return 0 if self._deflate is None else len(data)
 
-    def send_binary(self, data: bytes) -> None:
-        """Send a binary message; dropped once the connection is closing."""
-        if self._state is ConnectionState.OPEN:
-            self.write(encode(data, OPCODE_BINARY, self._deflate))
+    def send_binary(self, data: bytes) -> int:
+        """Send a binary message, as ``send_text`` does."""
+        if self._state is not ConnectionState.OPEN:
+            return 0
+        self.write(encode(data, OPCODE_BINARY, self._deflate))
+        return 0 if self._deflate is None else len(data)
 
     def close(self, code: int = CLOSE_NORMAL, reason: str = "") -> None:
         """Start the closing handshake; nothing happens if it has been started.
