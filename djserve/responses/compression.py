@@ -17,7 +17,9 @@ it does for a slow client.
 # - The loop. To compress a mebibyte takes tens of milliseconds, in which no other
 #   connection is served; a hop to a thread costs more than to compress a few KiB. So
 #   ``AT_ONCE_SIZE`` divides the two, and ``PIECE_SIZE`` bounds what one client can keep
-#   a thread with.
+#   a thread with. One connection of HTTP/2 can have a hundred responses made in one
+#   turn, so ``TURN_SIZE`` bounds what all of them have compressed there; a thread
+#   takes those beyond.
 # - Latency. An encoder keeps what it is given until a block is worth writing: events
 #   and the rows of a slow report would arrive together, much later. What has no length
 #   is therefore flushed: a long part by itself, the short ones of one turn of the loop
@@ -52,8 +54,33 @@ logger = logging.getLogger("djserve.error")
 AT_ONCE_SIZE = 64 * 1024
 """Bytes that are compressed on the event loop: a millisecond or two."""
 
+TURN_SIZE = 256 * 1024
+"""Bytes of all responses that are compressed in one turn of the event loop."""
+
 PIECE_SIZE = 1024 * 1024
 """Bytes that a thread compresses before the client is looked at again."""
+
+
+class LoopShare:
+    """What the responses of one event loop may have compressed on it."""
+
+    __slots__ = ("_left", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._left = TURN_SIZE
+
+    def take(self, size: int) -> bool:
+        """Return whether so many bytes are to be compressed in this turn."""
+        if size > AT_ONCE_SIZE or size > self._left:
+            return False
+        if self._left == TURN_SIZE:
+            self.loop.call_soon(self._begin_turn)
+        self._left -= size
+        return True
+
+    def _begin_turn(self) -> None:
+        self._left = TURN_SIZE
 
 
 class CompressedResponse(ResponseFilter):
@@ -68,12 +95,12 @@ class CompressedResponse(ResponseFilter):
         "_is_flushing",
         "_is_lost",
         "_is_working",
-        "_loop",
         "_negotiation",
         "_plan",
         "_record",
         "_remaining",
         "_sent",
+        "_share",
         "_status",
         "_trailers",
         "_waiting",
@@ -98,7 +125,7 @@ class CompressedResponse(ResponseFilter):
         self,
         negotiation: Negotiation,
         head: RequestHead,
-        loop: asyncio.AbstractEventLoop,
+        share: LoopShare,
         stream: Stream,
         log: FinishRequest | None,
     ) -> None:
@@ -106,7 +133,7 @@ class CompressedResponse(ResponseFilter):
         self._negotiation = negotiation
         self._coding = negotiation.choose(head)
         self._head = head
-        self._loop = loop
+        self._share = share
         self._encoder: Encoder | None = None
         self._is_working = False
 
@@ -158,7 +185,7 @@ class CompressedResponse(ResponseFilter):
         if plan is None or not self._coding:
             fields = headers if plan is None else plan.plain
             self._stream.send_response(status, fields, data, more)
-        elif not more and len(data) <= AT_ONCE_SIZE:
+        elif not more and self._share.take(len(data)):
             self._send_at_once(status, plan, data)
         else:
             self._remaining = plan.length
@@ -251,12 +278,13 @@ class CompressedResponse(ResponseFilter):
         data, is_last = self._waiting.popleft()
         self._waiting_size -= len(data)
         assert self._encoder is not None
+        in_thread = not self._share.take(len(data))
         # The head goes out with the first part of a stream, whatever follows.
-        flushes = self._flushes and (self._plan is not None or len(data) > AT_ONCE_SIZE)
-        if len(data) > AT_ONCE_SIZE:
+        flushes = self._flushes and (self._plan is not None or in_thread)
+        if in_thread:
             self._is_working = True
             try:
-                future = self._loop.run_in_executor(
+                future = self._share.loop.run_in_executor(
                     None, _encode, self._encoder, data, is_last, flushes
                 )
             except RuntimeError as error:
@@ -271,7 +299,7 @@ class CompressedResponse(ResponseFilter):
         if self._flushes and not flushes and not is_last and not self._is_flushing:
             # Parts of one turn of the loop become one block.
             self._is_flushing = True
-            self._loop.call_soon(self._flush)
+            self._share.loop.call_soon(self._flush)
 
     def _was_encoded(self, future: asyncio.Future[bytes], is_last: bool) -> None:
         self._is_working = False

@@ -36,7 +36,10 @@ class ResponseFilters:
     ) -> None:
         self._private = private
         self._negotiation = negotiation
-        self._loop = loop
+        if negotiation is not None:
+            from djserve.responses.compression import LoopShare
+
+            self._share = LoopShare(loop)
 
     def check_request(self, head: RequestHead) -> None:
         """Raise ProtocolError for a request that no client may make."""
@@ -68,7 +71,7 @@ class ResponseFilters:
         from djserve.responses.compression import CompressedResponse
 
         assert self._negotiation is not None
-        return CompressedResponse(self._negotiation, head, self._loop, stream, log)
+        return CompressedResponse(self._negotiation, head, self._share, stream, log)
 
 
 def open_filters(

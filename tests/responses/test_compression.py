@@ -7,23 +7,28 @@ import gc
 import logging
 import os
 import random
+import socket
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import h2.connection
+import h2.events
 import pytest
 
 from djserve.conf.parser import parse
 from djserve.responses import codecs
 from djserve.responses import compression as module
 from djserve.responses.filters import describe_compression
+from djserve.testing.live import LiveServer
 from djserve.testing.transport import MemoryTransport
 from tests.files.test_exchange import in_real_time
 from tests.server.sites import Site, on_loop
 from tests.support.decoding import CODINGS, open_decoder
-from tests.support.waiting import settle, wait_until
+from tests.support.turns import TurnCounts
+from tests.support.waiting import PATIENCE, settle, wait_until
 
 HTML = (b"Content-Type", b"text/html")
 EVENTS = (b"Content-Type", b"text/event-stream")
@@ -275,6 +280,59 @@ def test_long_content_is_compressed_in_a_thread(
 
     run()
     assert threading.main_thread() not in threads
+
+
+@pytest.mark.e2e
+def test_responses_of_one_turn_are_compressed_in_threads_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await Views(content)(scope, receive, send)
+
+    content = b"<p>some text</p>\n" * 3000
+    turns = TurnCounts()
+    threads = set()
+    encode = module._encode
+
+    def note(*args: Any) -> bytes:
+        threads.add(threading.current_thread().name)
+        return encode(*args)
+
+    monkeypatch.setattr(module, "_encode", note)
+    turns.count_calls(
+        monkeypatch,
+        module.CompressedResponse,
+        "_send_at_once",
+        lambda response, status, plan, data: len(data),
+    )
+    client = h2.connection.H2Connection()
+    client.initiate_connection()
+    fields = [(":method", "GET"), (":scheme", "http"), (":path", "/")]
+    fields += [(":authority", "a"), ("accept-encoding", "gzip")]
+    for number in range(100):
+        client.send_headers(2 * number + 1, fields, end_stream=True)
+    contents: dict[int, bytes] = {}
+    ended = 0
+    with (
+        LiveServer(
+            application, settings={"LIFESPAN": "off", "COMPRESSION": True}
+        ) as server,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock,
+    ):
+        while ended < 100:
+            sock.sendall(client.data_to_send())
+            for event in client.receive_data(sock.recv(65536)):
+                if isinstance(event, h2.events.DataReceived):
+                    data = contents.get(event.stream_id, b"") + event.data
+                    contents[event.stream_id] = data
+                ended += isinstance(event, h2.events.StreamEnded)
+
+    assert all(open_decoder("gzip")(data) == content for data in contents.values())
+    assert len(contents) == 100
+    assert 0 < turns.most <= module.TURN_SIZE
+    assert turns.total < 100 * len(content)
+    assert threads
+    assert "djserve-live-server" not in threads
 
 
 def test_client_that_does_not_read_holds_the_application_up() -> None:
