@@ -36,13 +36,16 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from djserve.cpus import count_cpus
 from djserve.errors import ApplicationError
 from djserve.responses.filter import ResponseFilter
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from djserve.asgi.types import FinishRequest, Scope
     from djserve.interfaces import Headers, RequestHead, Stream
@@ -62,13 +65,20 @@ PIECE_SIZE = 1024 * 1024
 
 
 class LoopShare:
-    """What the responses of one event loop may have compressed on it."""
+    """What the responses of one event loop may have compressed on it, and beside it.
 
-    __slots__ = ("_left", "loop")
+    One CPU is left to the loop: beside as many busy threads as there are CPUs it would
+    wait for its time, and files that are read in threads for theirs.
+    """
+
+    __slots__ = ("_left", "_thread_limit", "_threads", "_waiting", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._left = TURN_SIZE
+        self._thread_limit = max(1, count_cpus() - 1)
+        self._threads = 0
+        self._waiting: deque[Callable[[], asyncio.Future[bytes] | None]] = deque()
 
     def take(self, size: int) -> bool:
         """Return whether so many bytes are to be compressed in this turn."""
@@ -79,8 +89,24 @@ class LoopShare:
         self._left -= size
         return True
 
+    def use_thread(self, begin: Callable[[], asyncio.Future[bytes] | None]) -> None:
+        """Call ``begin`` once a thread may be used; it returns None if it uses none."""
+        self._waiting.append(begin)
+        self._begin_next()
+
     def _begin_turn(self) -> None:
         self._left = TURN_SIZE
+
+    def _begin_next(self) -> None:
+        while self._waiting and self._threads < self._thread_limit:
+            future = self._waiting.popleft()()
+            if future is not None:
+                self._threads += 1
+                future.add_done_callback(self._thread_ended)
+
+    def _thread_ended(self, future: asyncio.Future[bytes]) -> None:
+        self._threads -= 1
+        self._begin_next()
 
 
 class CompressedResponse(ResponseFilter):
@@ -283,23 +309,34 @@ class CompressedResponse(ResponseFilter):
         flushes = self._flushes and (self._plan is not None or in_thread)
         if in_thread:
             self._is_working = True
-            try:
-                future = self._share.loop.run_in_executor(
-                    None, _encode, self._encoder, data, is_last, flushes
-                )
-            except RuntimeError as error:
-                # No thread is left. The executor may have kept the job for later, so
-                # the encoder cannot be used here.
-                self._is_working = False
-                self._fail(error)
-                return
-            future.add_done_callback(lambda future: self._was_encoded(future, is_last))
+            self._share.use_thread(
+                partial(self._encode_in_thread, data, is_last, flushes)
+            )
             return
         self._send_on(_encode(self._encoder, data, is_last, flushes), is_last)
         if self._flushes and not flushes and not is_last and not self._is_flushing:
             # Parts of one turn of the loop become one block.
             self._is_flushing = True
             self._share.loop.call_soon(self._flush)
+
+    def _encode_in_thread(
+        self, data: bytes | memoryview, is_last: bool, flushes: bool
+    ) -> asyncio.Future[bytes] | None:
+        if self._is_lost:
+            return None
+        assert self._encoder is not None
+        try:
+            future = self._share.loop.run_in_executor(
+                None, _encode, self._encoder, data, is_last, flushes
+            )
+        except RuntimeError as error:
+            # No thread is left. The executor may have kept the job for later, so the
+            # encoder cannot be used here.
+            self._is_working = False
+            self._fail(error)
+            return None
+        future.add_done_callback(lambda future: self._was_encoded(future, is_last))
+        return future
 
     def _was_encoded(self, future: asyncio.Future[bytes], is_last: bool) -> None:
         self._is_working = False

@@ -292,13 +292,22 @@ def test_responses_of_one_turn_are_compressed_in_threads_too(
     content = b"<p>some text</p>\n" * 3000
     turns = TurnCounts()
     threads = set()
+    working: list[int] = [0]
+    lock = threading.Lock()
     encode = module._encode
 
     def note(*args: Any) -> bytes:
-        threads.add(threading.current_thread().name)
-        return encode(*args)
+        with lock:
+            threads.add(threading.current_thread().name)
+            working.append(working[-1] + 1)
+        try:
+            return encode(*args)
+        finally:
+            with lock:
+                working.append(working[-1] - 1)
 
     monkeypatch.setattr(module, "_encode", note)
+    monkeypatch.setattr(module, "count_cpus", lambda: 2)
     turns.count_calls(
         monkeypatch,
         module.CompressedResponse,
@@ -333,6 +342,42 @@ def test_responses_of_one_turn_are_compressed_in_threads_too(
     assert turns.total < 100 * len(content)
     assert threads
     assert "djserve-live-server" not in threads
+    assert max(working) == 1
+
+
+def test_client_that_goes_while_it_waits_for_a_thread_leaves_it_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = random.Random(4).randbytes(1500) * 200
+    began, may_go_on = threading.Event(), threading.Event()
+    encode = module._encode
+    sizes = []
+
+    def encode_later(*args: Any) -> bytes:
+        began.set()
+        assert may_go_on.wait(PATIENCE)
+        sizes.append(len(args[1]))
+        return encode(*args)
+
+    monkeypatch.setattr(module, "_encode", encode_later)
+    monkeypatch.setattr(module, "count_cpus", lambda: 1)
+
+    @in_real_time
+    async def run() -> None:
+        site = open_site(Views(content))
+        first, second, third = (site.connect() for _ in range(3))
+        for transport in (first, second, third):
+            transport.feed(get())
+        await wait_until(began.is_set)
+        await settle()
+        second.lose()
+        may_go_on.set()
+        await wait_until(lambda: len(lines_of(site)) == 3)
+        for transport in (first, third):
+            assert open_decoder("gzip")(split(transport.data)[1]) == content
+
+    run()
+    assert sizes == [len(content)] * 2
 
 
 def test_client_that_does_not_read_holds_the_application_up() -> None:
