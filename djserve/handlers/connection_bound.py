@@ -123,6 +123,7 @@ class ConnectionBound:
         connection._close = place.close
         connection._cursor = place.cursor
         connection.ensure_connection = place.ensure_connection
+        connection.get_autocommit = place.get_autocommit
 
     def _limit(self, connection: Any) -> int | None:
         if connection.vendor == "sqlite":
@@ -211,14 +212,27 @@ class _Place:
             pause = min(2 * pause, LONGEST_RETRY)
 
     def ensure_connection(self) -> None:
-        """Connect as the connection's class does, if need be, once the job may use it.
+        """Connect as the connection's class does; the job has its connection then.
 
-        After it, a job may go on by the driver's own connection.
+        It may go on by the driver's own. One that is open is not waited for: Django
+        comes here in the midst of transactions, too.
+        """
+        connection: Any = self._connection()
+        if self.used_at != self.worker.turn:
+            with self.places.lock:
+                if connection.connection is not None:
+                    self.used_at = self.worker.turn
+        type(connection).ensure_connection(connection)
+
+    def get_autocommit(self) -> bool:
+        """Return the state of a connection; that alone does not use one that is open.
+
+        Django asks for it before each request, to close what is old.
         """
         connection: Any = self._connection()
         if connection.connection is not None:
-            self._take()
-        type(connection).ensure_connection(connection)
+            return bool(connection.autocommit)
+        return bool(type(connection).get_autocommit(connection))
 
     def cursor(self, name: str | None = None) -> Any:
         """Make a cursor as the connection's class does, once the job may use it."""

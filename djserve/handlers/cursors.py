@@ -75,9 +75,16 @@ class OpenCursors:
 
     def close(self) -> None:
         """Close those that the database keeps."""
+        connection: Any = self._connection()
         for reference in [*self._cursors]:
             cursor = reference()
-            if cursor is not None and _is_in_database(cursor) and _is_open(cursor):
+            if (
+                cursor is not None
+                and _is_in_database(cursor)
+                and _is_open(cursor)
+                # Otherwise its connection is another's by now, or closed.
+                and cursor.connection is connection.connection
+            ):
                 try:
                     cursor.close()
                 except Exception:

@@ -14,7 +14,12 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import OperationalError, connections, transaction
+from django.db import (
+    OperationalError,
+    close_old_connections,
+    connections,
+    transaction,
+)
 from django.db.backends.signals import connection_created
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
@@ -26,8 +31,10 @@ from djserve.handlers.connection_bound import (
     is_refusal,
     pool_size,
 )
+from djserve.handlers.cursors import close_own_cursors
 from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.runtime import make_lease, make_pool
+from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.pool import ThreadPool
 from tests.handlers.test_cursors import get
 from tests.support.logs import own_messages
@@ -796,6 +803,113 @@ def test_drivers_connection_is_not_taken_from_a_job_that_has_asked_for_it(
 
     assert working.result(60) == (True, (7,))
     assert asking.result(60) == 1
+
+
+@pytest.mark.parametrize("age", [60, None])
+@pytest.mark.usefixtures("database")
+def test_look_at_old_connections_is_no_use_of_them(pool_with: MakePool) -> None:
+    pool = pool_with(8, 2)
+    barrier = threading.Barrier(2)
+    begun, gate = threading.Semaphore(0), threading.Event()
+
+    def meet() -> None:
+        query()
+        barrier.wait(60)
+
+    def wait() -> None:
+        # As Django does at the begin of each request.
+        close_old_connections()
+        begun.release()
+        gate.wait(60)
+
+    for future in [submit(pool, meet) for _ in range(2)]:
+        future.result(60)
+    blockers = [submit(pool, wait) for _ in range(2)]
+    for _ in blockers:
+        begun.acquire(timeout=60)
+    future = submit(pool, query)
+
+    assert future.result(60) <= 2
+    gate.set()
+    for blocker in blockers:
+        blocker.result(60)
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_transaction_ends_in_a_view_that_is_over_its_share(pool_with: MakePool) -> None:
+    pool = pool_with(10, 4, timeout=5, share=0.5)
+    atomics: dict[Lease, Any] = {}
+
+    def begin(lease: Lease) -> None:
+        atomics[lease] = transaction.atomic(ALIAS)
+        atomics[lease].__enter__()
+        query()
+
+    def end(lease: Lease) -> bool:
+        atomics[lease].__exit__(None, None, None)
+        return connections[ALIAS].autocommit
+
+    def work() -> None:
+        query()
+        begun.release()
+        gate.wait(60)
+
+    begun, gate = threading.Semaphore(0), threading.Event()
+    held = [make_lease(pool, "view", "view", held=True) for _ in range(2)]
+    for lease in held:
+        lease.submit(begin, lease).result(60)
+    others = [make_lease(pool, name, name).submit(work) for name in ("one", "two")]
+    for _ in others:
+        begun.acquire(timeout=60)
+    ended = [lease.submit(end, lease).result(60) for lease in held]
+    gate.set()
+    for lease in held:
+        lease.release()
+    for other in others:
+        other.result(60)
+
+    assert ended == [True, True]
+
+
+@pytest.mark.filterwarnings("ignore:.* was deleted while still open:ResourceWarning")
+@pytest.mark.parametrize("age", [0])
+@pytest.mark.parametrize("options", [{"pool": {"min_size": 1, "max_size": 1}}])
+@pytest.mark.usefixtures("database")
+def test_cursor_of_a_connection_that_is_anothers_by_now_is_let_alone(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(2, 1)
+    returned, begun, closed = (threading.Event() for _ in range(3))
+
+    def leave() -> Any:
+        connection = connections[ALIAS]
+        with transaction.atomic(using=ALIAS):
+            cursor = connection.chunked_cursor()
+            cursor.execute("SELECT generate_series(1, 1000)")
+        connection.close()
+        returned.set()
+        begun.wait(60)
+        close_own_cursors()
+        closed.set()
+        return cursor
+
+    def work() -> Any:
+        returned.wait(60)
+        with (
+            transaction.atomic(using=ALIAS),
+            connections[ALIAS].cursor() as cursor,
+        ):
+            cursor.execute("SELECT 1")
+            begun.set()
+            closed.wait(60)
+            cursor.execute("SELECT 42")
+            return cursor.fetchone()
+
+    leaving, working = submit(pool, leave), submit(pool, work)
+
+    assert working.result(60) == (42,)
+    assert leaving.result(60)
 
 
 @pytest.mark.parametrize("age", [0])
