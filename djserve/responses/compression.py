@@ -99,7 +99,13 @@ class LoopShare:
 
     def _begin_next(self) -> None:
         while self._waiting and self._threads < self._thread_limit:
-            future = self._waiting.popleft()()
+            begin = self._waiting.popleft()
+            try:
+                future = begin()
+            except Exception:
+                # One response's fault is not to keep the others waiting.
+                logger.exception("A response could not be compressed")
+                continue
             if future is not None:
                 self._threads += 1
                 future.add_done_callback(self._thread_ended)

@@ -556,3 +556,26 @@ def test_encoder_is_freed_at_the_end_without_the_garbage_collector(
             gc.enable()
 
     run()
+
+
+@on_loop
+async def test_response_that_fails_leaves_the_thread_to_others() -> None:
+    loop = asyncio.get_running_loop()
+    share = module.LoopShare(loop)
+    began = []
+
+    def begin(number: int) -> asyncio.Future[bytes]:
+        began.append(number)
+        if number == 1:
+            raise RuntimeError("can't start new thread")
+        return loop.create_future()
+
+    share._thread_limit = 1
+    running: asyncio.Future[bytes] = loop.create_future()
+    share.use_thread(lambda: running)
+    for number in range(1, 3):
+        share.use_thread(partial(begin, number))
+    running.set_result(b"")
+    await settle()
+
+    assert began == [1, 2]

@@ -600,10 +600,9 @@ class HTTP1Connection:
         To a peer, a close that meets its request looks like a failure. The response to
         that is the last one; bytes that are not a request put off the end only once.
         """
-        if self._is_waiting:
-            return
         self.retire()
-        if self.is_put_off or not self._has_input():
+        # What waits for its turn has come, too.
+        if not self._is_waiting and (self.is_put_off or not self._has_input()):
             self._end()
         self.is_put_off = True
 

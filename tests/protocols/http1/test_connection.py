@@ -232,6 +232,20 @@ def test_request_that_waits_for_its_turn_keeps_the_connection(
     assert wire.is_closed()
 
 
+def test_drain_is_not_forgotten_while_requests_wait_for_their_turn(
+    open_wire: type[Wire],
+) -> None:
+    wire = open_wire(on_complete=echo)
+    # A blank line may come before a request, and this one is cut.
+    wire.transport.feed(GET * AT_ONCE_LIMIT + b"\r")
+    wire.connection.drain()
+    wire.feed()
+    wire.tick(0, 1)
+
+    assert wire.statuses == [200] * AT_ONCE_LIMIT
+    assert wire.is_closed()
+
+
 def test_requests_that_wait_for_their_turn_end_with_the_connection(
     open_wire: type[Wire],
 ) -> None:
