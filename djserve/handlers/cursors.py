@@ -83,7 +83,7 @@ class OpenCursors:
                 and _is_in_database(cursor)
                 and _is_open(cursor)
                 # Otherwise its connection is another's by now, or closed.
-                and cursor.connection is connection.connection
+                and getattr(cursor, "connection", None) is connection.connection
             ):
                 try:
                     cursor.close()
