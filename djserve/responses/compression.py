@@ -67,8 +67,9 @@ PIECE_SIZE = 1024 * 1024
 class LoopShare:
     """What the responses of one event loop may have compressed on it, and beside it.
 
-    One CPU is left to the loop: beside as many busy threads as there are CPUs it would
-    wait for its time, and files that are read in threads for theirs.
+    As many threads work as there are CPUs: beside more of them the loop would wait for
+    its time, and files that are read in threads for theirs. With fewer, a server of few
+    workers would leave CPUs idle.
     """
 
     __slots__ = ("_left", "_thread_limit", "_threads", "_waiting", "loop")
@@ -76,7 +77,7 @@ class LoopShare:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._left = TURN_SIZE
-        self._thread_limit = max(1, count_cpus() - 1)
+        self._thread_limit = count_cpus()
         self._threads = 0
         self._waiting: deque[Callable[[], asyncio.Future[bytes] | None]] = deque()
 

@@ -307,7 +307,7 @@ def test_responses_of_one_turn_are_compressed_in_threads_too(
                 working.append(working[-1] - 1)
 
     monkeypatch.setattr(module, "_encode", note)
-    monkeypatch.setattr(module, "count_cpus", lambda: 2)
+    monkeypatch.setattr(module, "count_cpus", lambda: 1)
     turns.count_calls(
         monkeypatch,
         module.CompressedResponse,
