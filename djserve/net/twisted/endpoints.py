@@ -188,8 +188,7 @@ class EndpointConnection(Protocol):
         """Our own sending side is closed, as asked for."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._stop_deadline()
-        self.factory.opening.discard(self)
+        self._leave_opening()
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.connection_lost(_exception_of(reason))
@@ -241,8 +240,7 @@ class EndpointConnection(Protocol):
         self._receiver = receiver
 
     def _open(self) -> None:
-        self._stop_deadline()
-        self.factory.opening.discard(self)
+        self._leave_opening()
         # Not before: what is between may have begun TLS by startTLS.
         self._is_tls = interfaces.INegotiated.providedBy(self.transport) or bool(
             getattr(self.transport, "TLS", False)
@@ -257,7 +255,7 @@ class EndpointConnection(Protocol):
 
     def _open_native(self, transport: StreamTransport) -> None:
         """Put the receiver on the loop's transport itself: nothing is between."""
-        self.factory.opening.discard(self)
+        self._leave_opening()
         info = self._connection_info()
         native = transport.release()
         try:
@@ -267,7 +265,8 @@ class EndpointConnection(Protocol):
             raise
         native.set_protocol(receiver)
 
-    def _stop_deadline(self) -> None:
+    def _leave_opening(self) -> None:
+        self.factory.opening.discard(self)
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
 
