@@ -147,17 +147,20 @@ def reset_debugging() -> None:
             connection.queries_log.clear()
 
 
-def end_forgotten_transactions() -> None:
+def end_forgotten_transactions(*, closes_cursors: bool = False) -> None:
     """Roll back in this thread what a request has begun and never ended.
 
     Called when the request is over. Django closes such a connection and waits for the
     end of the block before it makes another; that never comes, and every later request
     of this thread that asks the database would fail. Cursors that the request has left
-    open do not keep the connection from others any more.
+    open do not keep the connection from others any more. ``closes_cursors`` is for a
+    request of which nothing can run on that draws from one.
     """
     for connection in _own_connections():
         cursors = connection.__dict__.get(_CURSORS)
         if cursors is not None:
+            if closes_cursors:
+                cursors.close()
             cursors.forget()
         if connection.in_atomic_block and not connection.allow_thread_sharing:
             logger.error(
@@ -221,12 +224,6 @@ def close_cursors(connection: Any) -> None:
     cursors = connection.__dict__.get(_CURSORS)
     if cursors is not None:
         cursors.close()
-
-
-def close_own_cursors() -> None:
-    """Close what the database keeps of this thread's connections."""
-    for connection in _own_connections():
-        close_cursors(connection)
 
 
 def is_connection_in_use(connection: Any) -> bool:

@@ -47,11 +47,7 @@ from django.urls import ResolverMatch, set_script_prefix
 
 from djserve.handlers.body import set_content_length
 from djserve.handlers.chain import Stage, SyncChain
-from djserve.handlers.cursors import (
-    close_own_cursors,
-    end_forgotten_transactions,
-    reset_debugging,
-)
+from djserve.handlers.cursors import end_forgotten_transactions, reset_debugging
 from djserve.handlers.patches import OriginalBase, OriginalHandler, resolves_as_django
 from djserve.handlers.request_context import DjangoHandler, RequestContext
 from djserve.handlers.responses import plan_file, send_busy, send_content, start_message
@@ -158,8 +154,7 @@ class Work:
         if response is not None:
             response.close()
             if isinstance(self.hops, LeasedHops):
-                close_own_cursors()
-                end_forgotten_transactions()
+                end_forgotten_transactions(closes_cursors=True)
             if closes_as_django(response):
                 self.hops.leave_tidy()
         self.body.close()

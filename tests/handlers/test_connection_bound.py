@@ -31,7 +31,7 @@ from djserve.handlers.connection_bound import (
     is_refusal,
     pool_size,
 )
-from djserve.handlers.cursors import close_own_cursors
+from djserve.handlers.cursors import end_forgotten_transactions
 from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.runtime import make_lease, make_pool
 from djserve.handlers.threads.leases import Lease
@@ -174,23 +174,33 @@ def test_no_more_threads_are_connected_than_the_bound_says(pool_with: MakePool) 
     assert max(future.result(60) for future in counts) <= MOST
 
 
-@pytest.mark.parametrize("age", [60])
+@pytest.mark.parametrize("age", [60, None])
+@pytest.mark.parametrize("looks", [False, True])
 @pytest.mark.usefixtures("database")
 def test_threads_that_do_without_lose_what_an_earlier_job_has_left(
-    pool_with: MakePool,
+    pool_with: MakePool, looks: bool
 ) -> None:
     pool = pool_with(8, 2)
     barrier = threading.Barrier(2)
+    begun, gate = threading.Semaphore(0), threading.Event()
 
     def meet() -> None:
         query()
         barrier.wait(60)
 
+    def wait() -> bool:
+        if looks:
+            # As Django does at the begin of each request.
+            close_old_connections()
+        begun.release()
+        return gate.wait(60)
+
     for future in [submit(pool, meet) for _ in range(2)]:
         future.result(60)
     # Both connections are kept, by threads whose next jobs ask for none.
-    gate = threading.Event()
-    blockers = [submit(pool, gate.wait, 60) for _ in range(2)]
+    blockers = [submit(pool, wait) for _ in range(2)]
+    for _ in blockers:
+        begun.acquire(timeout=60)
     future = submit(pool, query)
 
     assert future.result(60) <= 2
@@ -805,36 +815,6 @@ def test_drivers_connection_is_not_taken_from_a_job_that_has_asked_for_it(
     assert asking.result(60) == 1
 
 
-@pytest.mark.parametrize("age", [60, None])
-@pytest.mark.usefixtures("database")
-def test_look_at_old_connections_is_no_use_of_them(pool_with: MakePool) -> None:
-    pool = pool_with(8, 2)
-    barrier = threading.Barrier(2)
-    begun, gate = threading.Semaphore(0), threading.Event()
-
-    def meet() -> None:
-        query()
-        barrier.wait(60)
-
-    def wait() -> None:
-        # As Django does at the begin of each request.
-        close_old_connections()
-        begun.release()
-        gate.wait(60)
-
-    for future in [submit(pool, meet) for _ in range(2)]:
-        future.result(60)
-    blockers = [submit(pool, wait) for _ in range(2)]
-    for _ in blockers:
-        begun.acquire(timeout=60)
-    future = submit(pool, query)
-
-    assert future.result(60) <= 2
-    gate.set()
-    for blocker in blockers:
-        blocker.result(60)
-
-
 @pytest.mark.parametrize("age", [60])
 @pytest.mark.usefixtures("database")
 def test_transaction_ends_in_a_view_that_is_over_its_share(pool_with: MakePool) -> None:
@@ -890,7 +870,7 @@ def test_cursor_of_a_connection_that_is_anothers_by_now_is_let_alone(
         connection.close()
         returned.set()
         begun.wait(60)
-        close_own_cursors()
+        end_forgotten_transactions(closes_cursors=True)
         closed.set()
         return cursor
 
