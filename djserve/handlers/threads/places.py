@@ -47,7 +47,9 @@ Knows neither Django nor drivers.
 #
 # A request may leave a cursor open that is garbage, but in a cycle: its thread is idle
 # or kept then, with a connection that is in use. While any thread waits, garbage is
-# collected for that (``_collect_garbage``), for at most a fiftieth of the time.
+# collected for that (``_collect_garbage``): first what has been made lately, where most
+# such cursors are, then all, which a large process takes a second for. Each of the two
+# gets at most a fiftieth of the time.
 #
 # A connection that is in the middle of something never waits for the place that it
 # already has: nothing else could free it.
@@ -78,7 +80,7 @@ REPORT_PAUSE = 60.0
 """Seconds between two such lines."""
 
 COLLECTION_PAUSE = 50.0
-"""Between two collections of garbage, as so many times what the first has taken."""
+"""Between two collections of a generation, as so many times what one has taken."""
 
 
 class PlaceError(Exception):
@@ -188,7 +190,9 @@ class Places:
         self.limit = limit
         self._waiters: list[Waiter] = []
         self._holders: dict[Holder, None] = {}
-        self._next_report = self._next_collection = 0.0
+        self._next_report = 0.0
+        # By what they collect: the generations of young objects, or all objects.
+        self._next_collections = {1: 0.0, 2: 0.0}
 
     def has(self, holder: Holder) -> bool:
         """Return whether this connection has a place."""
@@ -415,11 +419,12 @@ class Places:
 
     def _collect_garbage(self) -> None:
         """Collect garbage if that alone may keep a connection in use, but seldom."""
-        now = time.monotonic()
-        if now >= self._next_collection and any(map(self._is_left, [*self._holders])):
-            gc.collect()
-            took = time.monotonic() - now
-            self._next_collection = now + took * COLLECTION_PAUSE
+        for generation, due in [*self._next_collections.items()]:
+            now = time.monotonic()
+            if now >= due and any(map(self._is_left, [*self._holders])):
+                gc.collect(generation)
+                took = time.monotonic() - now
+                self._next_collections[generation] = now + took * COLLECTION_PAUSE
 
     def _is_left(self, holder: Holder) -> bool:
         """Return whether a connection is in use without a job that is known to be."""
