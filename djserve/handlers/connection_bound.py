@@ -44,13 +44,19 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from django.db import OperationalError, connections
 
-from djserve.handlers.cursors import close_cursors, is_connection_in_use
+from djserve.handlers.cursors import (
+    close_cursors,
+    give_up_cursors,
+    has_left_cursors,
+    is_connection_in_use,
+)
 from djserve.handlers.threads.leases import Lease, Pool, PoolThread, current_worker
 from djserve.handlers.threads.places import REPORT_PAUSE, Ledger, PlaceError, Places
 from djserve.handlers.threads.pool import ThreadPool
@@ -199,7 +205,7 @@ class _Place:
             handed = self._take(accepts=not self._has_lost())
             try:
                 if handed is None or not adopt(connection, handed):
-                    type(connection).connect(connection)
+                    self._open(connection)
             except BaseException as error:
                 self._free()
                 if not is_refusal(error) or time.monotonic() >= deadline:
@@ -210,6 +216,13 @@ class _Place:
                 return
             self._pause(pause)
             pause = min(2 * pause, LONGEST_RETRY)
+
+    def _open(self, connection: Any) -> None:
+        if self._has_lost() and pool_size(connection.settings_dict) is not None:
+            with _opens(connection, partial(_get_reset, connection)):
+                type(connection).connect(connection)
+        else:
+            type(connection).connect(connection)
 
     def ensure_connection(self) -> None:
         """Connect as the connection's class does; the job has its connection then.
@@ -222,6 +235,7 @@ class _Place:
             with self.places.lock:
                 if connection.connection is not None:
                     self.used_at = self.worker.turn
+            close_cursors(connection, only_left=True)
         type(connection).ensure_connection(connection)
 
     def get_autocommit(self) -> bool:
@@ -258,8 +272,8 @@ class _Place:
             # From now on it is not taken away.
             self._is_closing = True
         try:
-            if pool_size(connection.settings_dict) is None:
-                close_cursors(connection)
+            is_pooled = pool_size(connection.settings_dict) is not None
+            close_cursors(connection, only_left=is_pooled)
             handed = self.part() if self._gives_up else None
             if handed is None or not self.places.hand_on(self, handed):
                 type(connection)._close(connection)
@@ -273,6 +287,8 @@ class _Place:
         if connection is None or pool_size(connection.settings_dict) is not None:
             # Django's pool must get its connections back, and leaves none open.
             return None
+        if not give_up_cursors(connection):
+            return None
         self._note_loss()
         driver, connection.connection = connection.connection, None
         return partial(_close_driver, driver)
@@ -283,6 +299,7 @@ class _Place:
         Called in its own thread.
         """
         connection: Any = self._connection()
+        close_cursors(connection, only_left=True)
         with self.places.lock:
             if not self.places.has_use_for(self):
                 # But perhaps for its view's share.
@@ -297,6 +314,17 @@ class _Place:
                     self._gives_up = False
                 return
         self._note_loss()
+        if (
+            connection.connection is not None
+            and self._ongoing() is not None
+            and pool_size(connection.settings_dict) is not None
+        ):
+            # Django's pool gives it to another as it is.
+            try:
+                reset_session(connection, connection.connection)
+            except Exception:
+                logger.debug("A session could not be reset", exc_info=True)
+                _close_driver(connection.connection)
         connection.close()
 
     def part(self) -> _Handed | None:
@@ -309,6 +337,7 @@ class _Place:
             or connection.autocommit != connection.settings_dict["AUTOCOMMIT"]
             # The request goes on.
             or self._ongoing() is not None
+            or has_left_cursors(connection)
             # Django's pool hands its connections on by itself.
             or pool_size(connection.settings_dict) is not None
         ):
@@ -362,6 +391,9 @@ class _Place:
     def _take(self, *, accepts: bool = False) -> Any:
         if self.used_at == self.worker.turn and self.places.has(self):
             return None
+        connection = self._connection()
+        if connection is not None:
+            close_cursors(connection, only_left=True)
         try:
             return self.places.take(self, _give_back, accepts=accepts)
         except PlaceError:
@@ -392,24 +424,55 @@ def adopt(connection: Any, handed: Any) -> bool:
 
     Django sets it up as one that is new. False if it is not usable any more.
     """
-    own = vars(connection)
-    before = own.get("get_new_connection")
-    connection.get_new_connection = lambda _: handed.driver
     try:
-        type(connection).connect(connection)
+        with _opens(connection, lambda _: handed.driver):
+            type(connection).connect(connection)
         if not connection.health_check_enabled or connection.is_usable():
             connection.close_at = handed.close_at
             return True
     except Exception:
         logger.debug("A connection could not be handed on", exc_info=True)
+    connection.connection = None
+    _close_driver(handed.driver)
+    return False
+
+
+@contextmanager
+def _opens(connection: Any, make: Callable[[Any], Any]) -> Iterator[None]:
+    """Have a connection object get its driver's connection from ``make``."""
+    own = vars(connection)
+    before = own.get("get_new_connection")
+    connection.get_new_connection = make
+    try:
+        yield
     finally:
         if before is None:
             del own["get_new_connection"]
         else:
             connection.get_new_connection = before
-    connection.connection = None
-    _close_driver(handed.driver)
-    return False
+
+
+def _get_reset(connection: Any, parameters: Any) -> Any:
+    driver = type(connection).get_new_connection(connection, parameters)
+    try:
+        reset_session(connection, driver)
+    except BaseException:
+        _close_driver(driver)
+        connection.pool.putconn(driver)
+        raise
+    return driver
+
+
+def reset_session(connection: Any, driver: Any) -> None:
+    """Undo all that requests have set in a session of PostgreSQL.
+
+    Django then sets it up as each one of its pool's (time zone, role). Prepared
+    statements stay, since psycopg keeps a list of them.
+    """
+    driver.rollback()
+    driver.execute(RESET)
+    connection._configure_connection(driver)
+    driver.commit()
 
 
 def _close_driver(driver: Any) -> None:
@@ -417,6 +480,13 @@ def _close_driver(driver: Any) -> None:
         driver.close()
     except Exception:
         logger.exception("A database connection could not be closed")
+
+
+# DISCARD ALL without the prepared statements.
+RESET = (
+    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; "
+    "SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
+)
 
 
 def _give_back() -> None:

@@ -32,6 +32,76 @@ SWEEP = 16
 """References to cursors that may pile up before those of closed ones are dropped."""
 
 
+class ServerCursor:
+    """A cursor that PostgreSQL keeps and is asked for each row, and who may close it.
+
+    psycopg closes it under its connection's lock, which a thread cannot take twice. One
+    that a request has left in a cycle is closed by the garbage collector, at any moment
+    in any thread: in the midst of another query on the connection, the thread would
+    wait for itself, and the event loop for the query. So it is closed later then, by
+    its connection's own thread. And the first to claim it closes it: what is closed by
+    that thread already, the collector leaves alone.
+    """
+
+    def __init__(self, cursor: Any, wrapper: Any) -> None:
+        self._cursor = cursor
+        # The collector clears this before it ends a generator that draws rows.
+        self._wrapper = weakref.ref(wrapper)
+        self._claimed = threading.Lock()
+        self._is_postponed = False
+        self._is_over = False
+        wrapper.close = self.close
+
+    def close(self) -> None:
+        """Close it, for who has made it; later, if its connection is busy."""
+        if not self.claim():
+            return
+        lock = getattr(self._cursor.connection, "lock", None)
+        if lock is not None and lock.locked():
+            self._is_postponed = True
+            self._claimed.release()
+            return
+        try:
+            self._cursor.close()
+        finally:
+            self._is_over = True
+
+    def claim(self) -> bool:
+        """Return True to the first who asks, who alone may close it."""
+        return self._claimed.acquire(blocking=False)
+
+    def end(self, driver: Any) -> None:
+        """Close what has been claimed, if it is still one of this connection's."""
+        try:
+            if self._cursor.connection is driver:
+                self._cursor.close()
+        except Exception:
+            logger.debug("A cursor could not be closed", exc_info=True)
+        finally:
+            self._is_over = True
+
+    def give_up(self) -> bool:
+        """Have it closed with its connection; False if it is just being closed."""
+        if self.claim():
+            self._is_over = True
+        return self.is_over()
+
+    def is_open(self) -> bool:
+        """Return whether somebody may draw from it, or is just closing it."""
+        if self.is_over():
+            return False
+        has_user = self._wrapper() is not None and not self._is_postponed
+        return has_user or self._claimed.locked()
+
+    def is_left(self) -> bool:
+        """Return whether no one draws from it any more, nor has begun to close it."""
+        return not (self.is_over() or self.is_open())
+
+    def is_over(self) -> bool:
+        """Return whether it has been closed."""
+        return self._is_over or not _is_open(self._cursor)
+
+
 class OpenCursors:
     """The cursors of one connection that may still have rows to give.
 
@@ -45,12 +115,16 @@ class OpenCursors:
         self._connection = weakref.ref(connection)
         self._prepare: Callable[..., Any] = type(connection)._prepare_cursor  # type: ignore[attr-defined]
         self._cursors: list[weakref.ref[Any]] = []
+        self._of_server: list[ServerCursor] = []
 
     def __call__(self, cursor: Any) -> Any:
         """Take the place of the connection's ``_prepare_cursor``."""
-        if len(self._cursors) >= SWEEP:
+        if len(self._cursors) + len(self._of_server) >= SWEEP:
             self._sweep()
         wrapper = self._prepare(self._connection(), cursor)
+        if getattr(cursor, "name", None) is not None:
+            self._of_server.append(ServerCursor(cursor, wrapper))
+            return wrapper
         try:
             reference = weakref.ref(cursor)
         except TypeError:
@@ -62,38 +136,48 @@ class OpenCursors:
     def __bool__(self) -> bool:
         """Return whether any is open."""
         # Another thread may ask: what the connection's own adds must not be lost.
-        return any(_is_open(reference()) for reference in [*self._cursors])
+        return any(_is_open(reference()) for reference in [*self._cursors]) or any(
+            cursor.is_open() for cursor in [*self._of_server]
+        )
 
     def forget(self) -> None:
         """Count those no more that have all their rows already."""
-        if self._cursors:
-            self._cursors = [
-                reference
-                for reference in self._cursors
-                if _is_in_database(cursor := reference()) and _is_open(cursor)
-            ]
+        self._cursors = []
 
-    def close(self) -> None:
-        """Close those that the database keeps."""
+    def end(self, *, only_left: bool = False) -> None:
+        """Close those that the database keeps: all, or those that are garbage.
+
+        Called in the connection's own thread, while it has nothing else to do.
+        """
+        if not self._of_server:
+            return
+        # All are claimed before one is closed: while that has the connection's lock,
+        # the collector may come to another.
+        claimed = [
+            cursor
+            for cursor in self._of_server
+            if (cursor.is_left() if only_left else not cursor.is_over())
+            and cursor.claim()
+        ]
         connection: Any = self._connection()
-        for reference in [*self._cursors]:
-            cursor = reference()
-            if (
-                cursor is not None
-                and _is_in_database(cursor)
-                and _is_open(cursor)
-                # Otherwise its connection is another's by now, or closed.
-                and getattr(cursor, "connection", None) is connection.connection
-            ):
-                try:
-                    cursor.close()
-                except Exception:
-                    logger.debug("A cursor could not be closed", exc_info=True)
+        for cursor in claimed:
+            cursor.end(connection.connection)
+        self._of_server = [each for each in self._of_server if not each.is_over()]
+
+    def has_left(self) -> bool:
+        """Return whether the database keeps any that are garbage."""
+        return any(cursor.is_left() for cursor in [*self._of_server])
+
+    def give_up(self) -> bool:
+        """Have all closed with the connection; False if one is just being closed."""
+        given_up = [cursor.give_up() for cursor in [*self._of_server]]
+        return all(given_up)
 
     def _sweep(self) -> None:
         self._cursors = [
             reference for reference in self._cursors if _is_open(reference())
         ]
+        self._of_server = [each for each in self._of_server if not each.is_over()]
 
 
 def _is_open(cursor: Any) -> bool:
@@ -104,11 +188,6 @@ def _is_open(cursor: Any) -> bool:
         and not getattr(cursor, "closed", False)
         and getattr(cursor, "connection", cursor) is not None
     )
-
-
-def _is_in_database(cursor: Any) -> bool:
-    """Whether a cursor is one of PostgreSQL's, which is asked for each row."""
-    return getattr(cursor, "name", None) is not None
 
 
 def track_cursors() -> None:
@@ -159,8 +238,7 @@ def end_forgotten_transactions(*, closes_cursors: bool = False) -> None:
     for connection in _own_connections():
         cursors = connection.__dict__.get(_CURSORS)
         if cursors is not None:
-            if closes_cursors:
-                cursors.close()
+            cursors.end(only_left=not closes_cursors)
             cursors.forget()
         if connection.in_atomic_block and not connection.allow_thread_sharing:
             logger.error(
@@ -212,7 +290,7 @@ def close_unused_connections() -> None:
             connection.close_if_unusable_or_obsolete()
 
 
-def close_cursors(connection: Any) -> None:
+def close_cursors(connection: Any, *, only_left: bool = False) -> None:
     """Close what the database keeps of a connection that is to be closed itself.
 
     The event loop may be about to close such a cursor: of an asynchronous generator
@@ -220,10 +298,26 @@ def close_cursors(connection: Any) -> None:
     lock for that, which its ``Connection.close`` does not take. The loop would then
     wait for an answer on a descriptor that is closed, or another connection's by now.
     Other cursors still give the rows that they have, as under other servers.
+    ``only_left``: those that are garbage, since the connection goes on.
     """
     cursors = connection.__dict__.get(_CURSORS)
     if cursors is not None:
-        cursors.close()
+        cursors.end(only_left=only_left)
+
+
+def has_left_cursors(connection: Any) -> bool:
+    """Whether cursors that are garbage are open, to be closed in its own thread."""
+    cursors = connection.__dict__.get(_CURSORS)
+    return cursors is not None and cursors.has_left()
+
+
+def give_up_cursors(connection: Any) -> bool:
+    """Have none closed any more of a connection that is closed, in any thread.
+
+    Return False if one is being closed now.
+    """
+    cursors = connection.__dict__.get(_CURSORS)
+    return cursors is None or cursors.give_up()
 
 
 def is_connection_in_use(connection: Any) -> bool:

@@ -11,6 +11,7 @@ from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
 from django.core.handlers.base import BaseHandler
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.postgresql import base as postgresql
 from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import ResponseHeaders
@@ -30,6 +31,7 @@ def names_in(function: Callable[..., object]) -> dict[str, object]:
 
 PRIVATE_NAMES: dict[str, Owner] = {
     "_close": lambda: BaseDatabaseWrapper,
+    "_configure_connection": lambda: postgresql.DatabaseWrapper,
     "_cursor": lambda: BaseDatabaseWrapper,
     "_exception_middleware": lambda: BaseHandler,
     "_files": lambda: names_in(HttpRequest._load_post_and_files),

@@ -31,7 +31,10 @@ from djserve.handlers.connection_bound import (
     is_refusal,
     pool_size,
 )
-from djserve.handlers.cursors import end_forgotten_transactions
+from djserve.handlers.cursors import (
+    end_forgotten_transactions,
+    is_connection_in_use,
+)
 from djserve.handlers.handler import ASGIHandler
 from djserve.handlers.runtime import make_lease, make_pool
 from djserve.handlers.threads.leases import Lease
@@ -262,7 +265,12 @@ def find() -> str | None:
         return found
 
 
-@pytest.mark.parametrize("age", [60])
+POOL_OF_ONE = {"pool": {"min_size": 1, "max_size": 1}}
+
+
+@pytest.mark.parametrize(
+    ("age", "options"), [(60, {}), (0, POOL_OF_ONE)], ids=["plain", "pool"]
+)
 @pytest.mark.usefixtures("database")
 def test_session_of_a_request_that_goes_on_is_handed_to_no_other(
     pool_with: MakePool,
@@ -290,8 +298,12 @@ def get_user() -> str | None:
         return found
 
 
-@pytest.mark.parametrize("is_busy", [False, True], ids=["parked", "busy"])
-@pytest.mark.parametrize("age", [60])
+@pytest.mark.parametrize(
+    ("age", "options", "is_busy"),
+    # A pool's connection is not taken from a job that runs.
+    [(60, {}, False), (60, {}, True), (0, POOL_OF_ONE, False)],
+    ids=["parked", "busy", "parked-pool"],
+)
 @pytest.mark.usefixtures("database")
 def test_request_that_has_lost_its_session_gets_no_other_user_s(
     pool_with: MakePool, is_busy: bool
@@ -786,6 +798,163 @@ def test_cursors_that_a_request_forgets_keep_no_connection_from_others(
         gc.enable()
 
     assert answers == [[b"1"]] * 5
+
+
+def draw(cursor: Any) -> Iterator[Any]:
+    """Yield rows, and close the cursor in the end, as a queryset's iterator does."""
+    try:
+        yield cursor.fetchone()
+        yield cursor.fetchone()
+    finally:
+        cursor.close()
+
+
+class Forgotten:
+    """A generator that has begun to draw rows, in a cycle: garbage at once."""
+
+    revived: list[Any] = []
+
+    def __init__(self, *, is_revived: bool = False) -> None:
+        cursor = connections[ALIAS].chunked_cursor()
+        cursor.execute("SELECT generate_series(1, 1000)")
+        self.rows = draw(cursor)
+        next(self.rows)
+        self.itself = self
+        self.is_revived = is_revived
+
+    def __del__(self) -> None:
+        # As Python has asynchronous generators ended by their loop, somewhat later.
+        if self.is_revived:
+            self.revived.append(self.rows)
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    Forgotten.revived.clear()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def count_cursors() -> int:
+    """Return how many the database keeps, but that of the question."""
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_cursors WHERE name <> ''")
+        number: int = cursor.fetchone()[0]
+        return number
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database", "no_collections")
+def test_forgotten_cursor_may_be_collected_in_the_midst_of_anothers_query(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(1, 1)
+
+    def forget() -> int:
+        Forgotten()
+        driver = id(connections[ALIAS].connection)
+        end_forgotten_transactions(closes_cursors=True)
+        return driver
+
+    def work() -> tuple[int, int, int]:
+        number = count_cursors()
+        driver = connections[ALIAS].connection
+        # Psycopg has it while it waits for the database.
+        with driver.lock:
+            collected = gc.collect()
+        return id(driver), number, collected
+
+    driver = submit(pool, forget).result(60)
+    same, number, collected = submit(pool, work).result(60)
+
+    assert (same, number) == (driver, 0)
+    assert collected > 0
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database", "no_collections")
+def test_forgotten_cursor_may_be_collected_in_the_midst_of_its_own_requests_query(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(1, 1)
+
+    def forget_and_ask() -> int:
+        Forgotten()
+        driver = connections[ALIAS].connection
+        with driver.lock:
+            gc.collect()
+        return id(driver)
+
+    def work() -> tuple[int, int]:
+        number = count_cursors()
+        return id(connections[ALIAS].connection), number
+
+    driver = submit(pool, forget_and_ask).result(60)
+
+    assert submit(pool, work).result(60) == (driver, 0)
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database", "no_collections")
+def test_cursor_that_is_ended_late_waits_for_no_other_query(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(2, 1)
+    lease = make_lease(pool, held=True)
+
+    def forget() -> int:
+        Forgotten(is_revived=True)
+        gc.collect()
+        return id(connections[ALIAS].connection)
+
+    def work() -> tuple[int, int, bool]:
+        number = count_cursors()
+        driver = connections[ALIAS].connection
+        with driver.lock:
+            has_lock.set()
+            return id(driver), number, has_ended.wait(20)
+
+    has_lock, has_ended = threading.Event(), threading.Event()
+    driver = lease.submit(forget).result(60)
+    lease.release()
+    working = submit(pool, work)
+    assert has_lock.wait(60)
+    [rows] = Forgotten.revived
+    rows.close()
+    has_ended.set()
+
+    assert working.result(60) == (driver, 0, True)
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database", "no_collections")
+def test_cursor_that_is_being_closed_keeps_its_connection(pool_with: MakePool) -> None:
+    is_closing, may_close = threading.Event(), threading.Event()
+
+    def forget() -> list[bool]:
+        def close_slowly() -> None:
+            is_closing.set()
+            may_close.wait(60)
+            close()
+
+        connection = connections[ALIAS]
+        cursor = connection.chunked_cursor()
+        cursor.execute("SELECT generate_series(1, 1000)")
+        driver, close = cursor.cursor, cursor.cursor.close
+        driver.close = close_slowly
+        closing = threading.Thread(target=cursor.close)
+        del cursor
+        closing.start()
+        is_closing.wait(60)
+        seen = [is_connection_in_use(connection)]
+        end_forgotten_transactions(closes_cursors=True)
+        seen.append(is_connection_in_use(connection))
+        may_close.set()
+        closing.join()
+        return [*seen, is_connection_in_use(connection)]
+
+    assert submit(pool_with(1, 1), forget).result(60) == [True, True, False]
 
 
 @pytest.mark.parametrize("age", [60])
