@@ -288,6 +288,19 @@ def reload(server: Any, file: Path) -> None:
     wait_for(server, "Quit the server", start=save(server, file))
 
 
+LOOK_NEVER_AGAIN = LOOK_OFTEN.replace("0.1", "3600")
+
+
+def test_saved_file_is_seen_without_djangos_next_look(
+    project: Path, run_server: Any
+) -> None:
+    add_settings(project, LOOK_NEVER_AGAIN)
+    server = run_server()
+    wait_for(server, "Quit the server")
+    reload(server, project / "mysite" / "urls.py")
+    assert server.output.count("Quit the server") == 2
+
+
 def test_reload_does_not_wait_for_open_connections(
     project: Path, run_server: Any, children: list[subprocess.Popen[bytes]]
 ) -> None:

@@ -78,17 +78,24 @@ def answers(url: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "told", "options"),
     [
-        ("def (", "SyntaxError"),
-        ("import nothing_there", "ModuleNotFoundError"),
+        ("def (", "SyntaxError", []),
+        ("import nothing_there", "ModuleNotFoundError", []),
         (
             "from django.core.exceptions import ImproperlyConfigured as Wrong\n"
             "raise Wrong('no key')",
             "ImproperlyConfigured: no key",
+            [],
+        ),
+        # Django's own command, which is found then, has no such option.
+        (
+            "import nothing_there",
+            "unrecognized arguments: --noasgi",
+            ["--noasgi"],
         ),
     ],
-    ids=["syntax", "import", "configuration"],
+    ids=["syntax", "import", "configuration", "option"],
 )
 def test_error_in_the_settings_is_shown_and_the_next_save_recovers(
     settings: Path,
@@ -96,8 +103,9 @@ def test_error_in_the_settings_is_shown_and_the_next_save_recovers(
     free_port: int,
     line: str,
     told: str,
+    options: list[str],
 ) -> None:
-    command = ("manage.py", "runserver", str(free_port))
+    command = ("manage.py", "runserver", *options, str(free_port))
     folder = settings.parent.parent
     server = start_server(*command, port=free_port, cwd=folder, env=ENVIRONMENT)
     wait_for(lambda: answers(server.url), server)

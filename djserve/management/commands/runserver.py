@@ -44,6 +44,7 @@ from djserve.management.development_processes import (
     watch_code,
 )
 from djserve.management.options import find_development_certificate, trust_line
+from djserve.management.reloader import look_often
 from djserve.management.settings_errors import (
     SettingsWatch,
     are_settings_broken,
@@ -147,6 +148,7 @@ class Command(find_next_command()):  # type: ignore[misc]
             protect_sockets()
             follow_parent()
             autoreload_started.connect(watch_code)
+            look_often()
             yield
         else:
             with await_processes(), self._hold_sockets(options):
@@ -172,7 +174,8 @@ class Command(find_next_command()):  # type: ignore[misc]
             try:
                 super().run(**options)
             except SystemExit as end:
-                if end.code != 1:
+                # 2: without the settings Django's own command reads the options.
+                if end.code not in {1, 2}:
                     raise
                 watch = SettingsWatch()
                 if not are_settings_broken():
