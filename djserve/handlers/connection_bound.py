@@ -53,8 +53,7 @@ from django.db import OperationalError, connections
 
 from djserve.handlers.cursors import (
     close_cursors,
-    give_up_cursors,
-    has_left_cursors,
+    has_postponed_cursors,
     is_connection_in_use,
 )
 from djserve.handlers.threads.leases import Lease, Pool, PoolThread, current_worker
@@ -235,7 +234,7 @@ class _Place:
             with self.places.lock:
                 if connection.connection is not None:
                     self.used_at = self.worker.turn
-            close_cursors(connection, only_left=True)
+            close_cursors(connection, only_postponed=True)
         type(connection).ensure_connection(connection)
 
     def get_autocommit(self) -> bool:
@@ -273,7 +272,7 @@ class _Place:
             self._is_closing = True
         try:
             is_pooled = pool_size(connection.settings_dict) is not None
-            close_cursors(connection, only_left=is_pooled)
+            close_cursors(connection, only_postponed=is_pooled)
             handed = self.part() if self._gives_up else None
             if handed is None or not self.places.hand_on(self, handed):
                 type(connection)._close(connection)
@@ -287,8 +286,6 @@ class _Place:
         if connection is None or pool_size(connection.settings_dict) is not None:
             # Django's pool must get its connections back, and leaves none open.
             return None
-        if not give_up_cursors(connection):
-            return None
         self._note_loss()
         driver, connection.connection = connection.connection, None
         return partial(_close_driver, driver)
@@ -299,7 +296,7 @@ class _Place:
         Called in its own thread.
         """
         connection: Any = self._connection()
-        close_cursors(connection, only_left=True)
+        close_cursors(connection, only_postponed=True)
         with self.places.lock:
             if not self.places.has_use_for(self):
                 # But perhaps for its view's share.
@@ -337,7 +334,7 @@ class _Place:
             or connection.autocommit != connection.settings_dict["AUTOCOMMIT"]
             # The request goes on.
             or self._ongoing() is not None
-            or has_left_cursors(connection)
+            or has_postponed_cursors(connection)
             # Django's pool hands its connections on by itself.
             or pool_size(connection.settings_dict) is not None
         ):
@@ -393,7 +390,7 @@ class _Place:
             return None
         connection = self._connection()
         if connection is not None:
-            close_cursors(connection, only_left=True)
+            close_cursors(connection, only_postponed=True)
         try:
             return self.places.take(self, _give_back, accepts=accepts)
         except PlaceError:

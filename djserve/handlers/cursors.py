@@ -11,6 +11,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.db import Error, close_old_connections, connections
@@ -39,30 +40,30 @@ class ServerCursor:
     that a request has left in a cycle is closed by the garbage collector, at any moment
     in any thread: in the midst of another query on the connection, the thread would
     wait for itself, and the event loop for the query. So it is closed later then, by
-    its connection's own thread. And the first to claim it closes it: what is closed by
-    that thread already, the collector leaves alone.
+    its connection's own thread. And the first to claim it closes it: what that thread
+    closes at the end of a request, the collector leaves alone.
     """
 
     def __init__(self, cursor: Any, wrapper: Any) -> None:
-        self._cursor = cursor
-        # The collector clears this before it ends a generator that draws rows.
-        self._wrapper = weakref.ref(wrapper)
+        self._cursor = weakref.ref(cursor)
+        self._postponed: Any = None
         self._claimed = threading.Lock()
-        self._is_postponed = False
         self._is_over = False
-        wrapper.close = self.close
+        # A backend may have its own way to close.
+        if not hasattr(type(wrapper), "close"):
+            wrapper.close = partial(self.close, cursor)
 
-    def close(self) -> None:
+    def close(self, cursor: Any) -> None:
         """Close it, for who has made it; later, if its connection is busy."""
         if not self.claim():
             return
-        lock = getattr(self._cursor.connection, "lock", None)
+        lock = getattr(cursor.connection, "lock", None)
         if lock is not None and lock.locked():
-            self._is_postponed = True
+            self._postponed = cursor
             self._claimed.release()
             return
         try:
-            self._cursor.close()
+            cursor.close()
         finally:
             self._is_over = True
 
@@ -72,34 +73,25 @@ class ServerCursor:
 
     def end(self, driver: Any) -> None:
         """Close what has been claimed, if it is still one of this connection's."""
+        cursor: Any = self._postponed or self._cursor()
         try:
-            if self._cursor.connection is driver:
-                self._cursor.close()
+            if _is_open(cursor) and cursor.connection is driver:
+                cursor.close()
         except Exception:
             logger.debug("A cursor could not be closed", exc_info=True)
         finally:
+            self._postponed = None
             self._is_over = True
-
-    def give_up(self) -> bool:
-        """Have it closed with its connection; False if it is just being closed."""
-        if self.claim():
-            self._is_over = True
-        return self.is_over()
 
     def is_open(self) -> bool:
         """Return whether somebody may draw from it, or is just closing it."""
-        if self.is_over():
+        if self._is_over or self._postponed is not None:
             return False
-        has_user = self._wrapper() is not None and not self._is_postponed
-        return has_user or self._claimed.locked()
+        return self._claimed.locked() or _is_open(self._cursor())
 
-    def is_left(self) -> bool:
-        """Return whether no one draws from it any more, nor has begun to close it."""
-        return not (self.is_over() or self.is_open())
-
-    def is_over(self) -> bool:
-        """Return whether it has been closed."""
-        return self._is_over or not _is_open(self._cursor)
+    def is_postponed(self) -> bool:
+        """Return whether it is to be closed by its connection's own thread."""
+        return self._postponed is not None
 
 
 class OpenCursors:
@@ -144,40 +136,42 @@ class OpenCursors:
         """Count those no more that have all their rows already."""
         self._cursors = []
 
-    def end(self, *, only_left: bool = False) -> None:
-        """Close those that the database keeps: all, or those that are garbage.
+    def end(self, *, only_postponed: bool = False) -> None:
+        """Close those that the database keeps: all, or those that are to be closed.
 
         Called in the connection's own thread, while it has nothing else to do.
         """
-        if not self._of_server:
+        connection: Any = self._connection()
+        # An error would end a transaction, with which they end themselves.
+        if not self._of_server or (only_postponed and connection.in_atomic_block):
             return
         # All are claimed before one is closed: while that has the connection's lock,
         # the collector may come to another.
         claimed = [
             cursor
             for cursor in self._of_server
-            if (cursor.is_left() if only_left else not cursor.is_over())
-            and cursor.claim()
+            if (cursor.is_postponed() or not only_postponed) and cursor.claim()
         ]
-        connection: Any = self._connection()
         for cursor in claimed:
             cursor.end(connection.connection)
-        self._of_server = [each for each in self._of_server if not each.is_over()]
+        self._drop_closed()
 
-    def has_left(self) -> bool:
-        """Return whether the database keeps any that are garbage."""
-        return any(cursor.is_left() for cursor in [*self._of_server])
-
-    def give_up(self) -> bool:
-        """Have all closed with the connection; False if one is just being closed."""
-        given_up = [cursor.give_up() for cursor in [*self._of_server]]
-        return all(given_up)
+    def has_postponed(self) -> bool:
+        """Return whether any are still to be closed."""
+        return any(cursor.is_postponed() for cursor in [*self._of_server])
 
     def _sweep(self) -> None:
         self._cursors = [
             reference for reference in self._cursors if _is_open(reference())
         ]
-        self._of_server = [each for each in self._of_server if not each.is_over()]
+        self._drop_closed()
+
+    def _drop_closed(self) -> None:
+        self._of_server = [
+            cursor
+            for cursor in self._of_server
+            if cursor.is_open() or cursor.is_postponed()
+        ]
 
 
 def _is_open(cursor: Any) -> bool:
@@ -238,7 +232,7 @@ def end_forgotten_transactions(*, closes_cursors: bool = False) -> None:
     for connection in _own_connections():
         cursors = connection.__dict__.get(_CURSORS)
         if cursors is not None:
-            cursors.end(only_left=not closes_cursors)
+            cursors.end(only_postponed=not closes_cursors)
             cursors.forget()
         if connection.in_atomic_block and not connection.allow_thread_sharing:
             logger.error(
@@ -290,7 +284,7 @@ def close_unused_connections() -> None:
             connection.close_if_unusable_or_obsolete()
 
 
-def close_cursors(connection: Any, *, only_left: bool = False) -> None:
+def close_cursors(connection: Any, *, only_postponed: bool = False) -> None:
     """Close what the database keeps of a connection that is to be closed itself.
 
     The event loop may be about to close such a cursor: of an asynchronous generator
@@ -298,26 +292,17 @@ def close_cursors(connection: Any, *, only_left: bool = False) -> None:
     lock for that, which its ``Connection.close`` does not take. The loop would then
     wait for an answer on a descriptor that is closed, or another connection's by now.
     Other cursors still give the rows that they have, as under other servers.
-    ``only_left``: those that are garbage, since the connection goes on.
+    ``only_postponed``: those that could not be closed when they should.
     """
     cursors = connection.__dict__.get(_CURSORS)
     if cursors is not None:
-        cursors.end(only_left=only_left)
+        cursors.end(only_postponed=only_postponed)
 
 
-def has_left_cursors(connection: Any) -> bool:
-    """Whether cursors that are garbage are open, to be closed in its own thread."""
+def has_postponed_cursors(connection: Any) -> bool:
+    """Whether cursors are still to be closed, by the connection's own thread."""
     cursors = connection.__dict__.get(_CURSORS)
-    return cursors is not None and cursors.has_left()
-
-
-def give_up_cursors(connection: Any) -> bool:
-    """Have none closed any more of a connection that is closed, in any thread.
-
-    Return False if one is being closed now.
-    """
-    cursors = connection.__dict__.get(_CURSORS)
-    return cursors is None or cursors.give_up()
+    return cursors is not None and cursors.has_postponed()
 
 
 def is_connection_in_use(connection: Any) -> bool:
