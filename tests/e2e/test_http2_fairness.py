@@ -149,9 +149,10 @@ def test_downloads_share_their_connection(
 ) -> None:
     client = open_client()
     larges = [client.ask("/endless") for _ in range(4)]
-    client.read_mebibytes(larges[0], 8)
+    # Far more than the first may get before the last of them begins.
+    client.read_mebibytes(larges[0], 40)
 
-    assert min(client.received[large] for large in larges) > 4 * MIB
+    assert min(client.received[large] for large in larges) > 20 * MIB
 
 
 def test_download_that_is_read_fast_leaves_other_connections_their_turn(
