@@ -464,10 +464,10 @@ def reset_session(connection: Any, driver: Any) -> None:
     """Undo all that requests have set in a session of PostgreSQL.
 
     Django then sets it up as each one of its pool's (time zone, role). Prepared
-    statements stay, since psycopg keeps a list of them.
+    statements stay, since psycopg keeps a list of them, and cursors.
     """
     driver.rollback()
-    driver.execute(RESET)
+    driver.execute(RESET, prepare=False)
     connection._configure_connection(driver)
     driver.commit()
 
@@ -479,9 +479,10 @@ def _close_driver(driver: Any) -> None:
         logger.exception("A database connection could not be closed")
 
 
-# DISCARD ALL without the prepared statements.
+# DISCARD ALL without the prepared statements, and the cursors: who has one may still
+# close it, and an error would end another's transaction.
 RESET = (
-    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; "
+    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; UNLISTEN *; "
     "SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
 )
 

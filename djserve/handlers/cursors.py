@@ -48,6 +48,8 @@ class ServerCursor:
         self._cursor = weakref.ref(cursor)
         self._postponed: Any = None
         self._claimed = threading.Lock()
+        # A finalizer in the midst of a close may come here again, in the same thread.
+        self._closing = threading.RLock()
         self._is_over = False
         # A backend may have its own way to close.
         if not hasattr(type(wrapper), "close"):
@@ -55,8 +57,15 @@ class ServerCursor:
 
     def close(self, cursor: Any) -> None:
         """Close it, for who has made it; later, if its connection is busy."""
-        if not self.claim():
+        if not self._closing.acquire(blocking=False):
             return
+        try:
+            if self.claim():
+                self._close(cursor)
+        finally:
+            self._closing.release()
+
+    def _close(self, cursor: Any) -> None:
         lock = getattr(cursor.connection, "lock", None)
         if lock is not None and lock.locked():
             self._postponed = cursor
@@ -66,6 +75,11 @@ class ServerCursor:
             cursor.close()
         finally:
             self._is_over = True
+
+    def wait(self) -> None:
+        """Return when no other thread is closing it."""
+        with self._closing:
+            pass
 
     def claim(self) -> bool:
         """Return True to the first who asks, who alone may close it."""
@@ -139,7 +153,8 @@ class OpenCursors:
     def end(self, *, only_postponed: bool = False) -> None:
         """Close those that the database keeps: all, or those that are to be closed.
 
-        Called in the connection's own thread, while it has nothing else to do.
+        Called in the connection's own thread, while it has nothing else to do. Those
+        that another thread is closing are waited for.
         """
         connection: Any = self._connection()
         # An error would end a transaction, with which they end themselves.
@@ -154,6 +169,8 @@ class OpenCursors:
         ]
         for cursor in claimed:
             cursor.end(connection.connection)
+        for cursor in self._of_server:
+            cursor.wait()
         self._drop_closed()
 
     def has_postponed(self) -> bool:

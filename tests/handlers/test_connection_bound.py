@@ -30,6 +30,7 @@ from djserve.handlers.connection_bound import (
     bound_connections,
     is_refusal,
     pool_size,
+    reset_session,
 )
 from djserve.handlers.cursors import (
     end_forgotten_transactions,
@@ -266,10 +267,13 @@ def find() -> str | None:
 
 
 POOL_OF_ONE = {"pool": {"min_size": 1, "max_size": 1}}
+PREPARING = {**POOL_OF_ONE, "prepare_threshold": 0, "server_side_binding": True}
 
 
 @pytest.mark.parametrize(
-    ("age", "options"), [(60, {}), (0, POOL_OF_ONE)], ids=["plain", "pool"]
+    ("age", "options"),
+    [(60, {}), (0, POOL_OF_ONE), (0, PREPARING)],
+    ids=["plain", "pool", "preparing"],
 )
 @pytest.mark.usefixtures("database")
 def test_session_of_a_request_that_goes_on_is_handed_to_no_other(
@@ -284,6 +288,20 @@ def test_session_of_a_request_that_goes_on_is_handed_to_no_other(
     assert found is None
     assert Count.opened == 2
     lease.release()
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_cursors_outlive_the_reset_of_their_session(pool_with: MakePool) -> None:
+    def read() -> list[Any]:
+        connection = connections[ALIAS]
+        set_user("first")
+        with connection.chunked_cursor() as cursor:
+            cursor.execute("SELECT generate_series(1, 1000)")
+            reset_session(connection, connection.connection)
+            return [cursor.fetchone(), get_user()]
+
+    assert submit(pool_with(1), read).result(60) == [(1,), ""]
 
 
 def set_user(name: str) -> None:
@@ -931,17 +949,23 @@ def test_cursor_that_is_ended_late_waits_for_no_other_query(
     assert submit(pool, count_cursors).result(60) == 0
 
 
-@pytest.mark.parametrize("age", [60])
+@pytest.mark.parametrize(
+    ("age", "options"), [(60, {}), (0, POOL_OF_ONE)], ids=["plain", "pool"]
+)
 @pytest.mark.usefixtures("database", "no_collections")
-def test_cursor_that_is_being_closed_keeps_its_connection(pool_with: MakePool) -> None:
+def test_connection_is_closed_after_a_cursor_that_is_being_closed(
+    pool_with: MakePool,
+) -> None:
     is_closing, may_close = threading.Event(), threading.Event()
 
-    def forget() -> list[bool]:
+    def forget() -> tuple[bool, bool, bool]:
         def close_slowly() -> None:
             is_closing.set()
             may_close.wait(60)
+            was_open.append(not driver.connection.closed)
             close()
 
+        was_open: list[bool] = []
         connection = connections[ALIAS]
         cursor = connection.chunked_cursor()
         cursor.execute("SELECT generate_series(1, 1000)")
@@ -951,14 +975,13 @@ def test_cursor_that_is_being_closed_keeps_its_connection(pool_with: MakePool) -
         del cursor
         closing.start()
         is_closing.wait(60)
-        seen = [is_connection_in_use(connection)]
-        end_forgotten_transactions(closes_cursors=True)
-        seen.append(is_connection_in_use(connection))
-        may_close.set()
+        is_in_use = is_connection_in_use(connection)
+        threading.Timer(0.2, may_close.set).start()
+        connection.close()
         closing.join()
-        return [*seen, is_connection_in_use(connection)]
+        return is_in_use, *was_open, driver.closed
 
-    assert submit(pool_with(1, 1), forget).result(60) == [True, True, False]
+    assert submit(pool_with(1, 1), forget).result(60) == (True, True, True)
 
 
 @pytest.mark.parametrize("age", [60])
