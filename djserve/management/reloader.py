@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from django.utils.autoreload import StatReloader, autoreload_started
+from django.utils.autoreload import StatReloader
 
 from djserve.management.development_processes import INSTALLED
 
@@ -37,7 +37,7 @@ QUIET = 0.05
 """Seconds without another change after which a change is reported."""
 
 LONGEST = 1.0
-"""Seconds after which it is reported in any case."""
+"""Seconds after which it is reported in any case, unless git is still writing."""
 
 GIT_LIMIT = 10.0
 """Seconds after which git is no longer believed to be writing."""
@@ -45,16 +45,11 @@ GIT_LIMIT = 10.0
 STANDARD_LIBRARY = os.path.dirname(os.path.realpath(os.__file__)) + os.sep
 
 
-def look_often() -> None:
-    """Have this process's reloader see changes of the project's files soon.
+def look_often(sender: BaseReloader, **kwargs: object) -> None:
+    """Have a reloader that starts see changes of the project's files soon.
 
-    Called before the reloader has started. Other reloaders than the one that looks at
-    files, such as watchman's, are left alone.
+    Others than the one that looks at files, such as watchman's, are left alone.
     """
-    autoreload_started.connect(_prepare)
-
-
-def _prepare(sender: BaseReloader, **kwargs: object) -> None:
     if type(sender) is StatReloader:
         files = ProjectFiles(sender.snapshot_files, sender.SLEEP_TIME)
         sender.snapshot_files = files.snapshot  # type: ignore[method-assign]
@@ -96,9 +91,8 @@ class ProjectFiles:
         while (left := end - time.monotonic()) > self._pause:
             time.sleep(self._pause)
             begun = time.monotonic()
-            seen = look_at(known)
-            if seen != known:
-                _await_quiet(seen)
+            if look_at(known) != known:
+                _await_quiet(known)
                 return True
             self._rest(time.monotonic() - begun)
         time.sleep(max(0.0, left))
@@ -108,18 +102,18 @@ class ProjectFiles:
         self._pause = max(PACE, took * SHARE)
 
 
-def _await_quiet(seen: Snapshot) -> None:
+def _await_quiet(files: Iterable[str]) -> None:
     """Return when all is written: an editor saves several files, git hundreds."""
-    folders = {os.path.dirname(path) for path in seen}
-    locks = [*filter(None, map(_find_git_lock, folders))]
+    folders = {*map(os.path.dirname, files)}
+    locks = {*filter(None, map(_find_git_lock, folders))}
     # New files change the folder that they are in.
-    seen = look_at([*seen, *folders])
+    seen = look_at([*files, *folders])
     end = time.monotonic() + LONGEST
     while True:
         time.sleep(QUIET)
         before, seen = seen, look_at(seen)
         is_over = before == seen or time.monotonic() >= end
-        if is_over and not any(map(_is_held, {*locks})):
+        if is_over and not any(map(_is_held, locks)):
             return
 
 

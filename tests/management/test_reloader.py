@@ -1,4 +1,4 @@
-"""The reloader sees soon what is saved, and what was saved while it started."""
+"""The reloader sees soon what is saved, and waits until all is."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def files_of(project: Path, interval: float = NEVER) -> ProjectFiles:
+def files_of(project: Path) -> ProjectFiles:
     """Return what looks at the project alone, and by itself never looks again."""
     reloader = StatReloader()
     reloader.watch_dir(project, "**/*.py")
-    return ProjectFiles(partial(_look, reloader, project), interval)
+    return ProjectFiles(partial(_look, reloader, project), NEVER)
 
 
 def _look(reloader: StatReloader, project: Path) -> Iterator[tuple[Path, float]]:
@@ -277,7 +277,7 @@ def test_django_reports_a_change_without_its_own_pause(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StatReloader, "SLEEP_TIME", NEVER)
-    look_often()
+    autoreload_started.connect(look_often)
     reloader = StatReloader()
     reloader.watch_dir(project, "**/*.py")
     autoreload_started.send(sender=reloader)
@@ -300,7 +300,7 @@ def test_django_reports_a_change_without_its_own_pause(
 
 @pytest.mark.parametrize("base", [BaseReloader, StatReloader])
 def test_other_reloaders_are_left_alone(base: type[BaseReloader]) -> None:
-    look_often()
+    autoreload_started.connect(look_often)
     reloader = type("OtherReloader", (base,), {})()
     before = dict(vars(reloader))
     autoreload_started.send(sender=reloader)

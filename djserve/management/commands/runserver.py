@@ -148,7 +148,7 @@ class Command(find_next_command()):  # type: ignore[misc]
             protect_sockets()
             follow_parent()
             autoreload_started.connect(watch_code)
-            look_often()
+            autoreload_started.connect(look_often)
             yield
         else:
             with await_processes(), self._hold_sockets(options):
