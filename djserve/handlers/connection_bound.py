@@ -217,7 +217,7 @@ class _Place:
             pause = min(2 * pause, LONGEST_RETRY)
 
     def _open(self, connection: Any) -> None:
-        if self._has_lost() and pool_size(connection.settings_dict) is not None:
+        if self._has_lost() and is_pooled(connection):
             with _opens(connection, partial(_get_reset, connection)):
                 type(connection).connect(connection)
         else:
@@ -271,8 +271,7 @@ class _Place:
             # From now on it is not taken away.
             self._is_closing = True
         try:
-            is_pooled = pool_size(connection.settings_dict) is not None
-            close_cursors(connection, only_postponed=is_pooled)
+            close_cursors(connection, only_postponed=is_pooled(connection))
             handed = self.part() if self._gives_up else None
             if handed is None or not self.places.hand_on(self, handed):
                 type(connection)._close(connection)
@@ -283,7 +282,7 @@ class _Place:
     def detach(self) -> Callable[[], object] | None:
         """Give the connection up, in any thread; return what closes it."""
         connection: Any = self._connection()
-        if connection is None or pool_size(connection.settings_dict) is not None:
+        if connection is None or is_pooled(connection):
             # Django's pool must get its connections back, and leaves none open.
             return None
         self._note_loss()
@@ -314,7 +313,7 @@ class _Place:
         if (
             connection.connection is not None
             and self._ongoing() is not None
-            and pool_size(connection.settings_dict) is not None
+            and is_pooled(connection)
         ):
             # Django's pool gives it to another as it is.
             try:
@@ -336,7 +335,7 @@ class _Place:
             or self._ongoing() is not None
             or has_postponed_cursors(connection)
             # Django's pool hands its connections on by itself.
-            or pool_size(connection.settings_dict) is not None
+            or is_pooled(connection)
         ):
             return None
         close_at = connection.close_at
@@ -512,6 +511,11 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, Exception) and any(
         text in str(error) for text in POSTGRESQL_TEXTS
     )
+
+
+def is_pooled(connection: Any) -> bool:
+    """Return whether Django has a pool for the connection's database."""
+    return pool_size(connection.settings_dict) is not None
 
 
 def pool_size(database: dict[str, Any]) -> int | None:
