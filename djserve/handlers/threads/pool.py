@@ -73,7 +73,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from operator import itemgetter
 from typing import TypeAlias
 
@@ -85,7 +85,7 @@ from djserve.handlers.threads.concurrency import (
 )
 from djserve.handlers.threads.fairness import FairQueue, Needs
 from djserve.handlers.threads.leases import Action, Job, Lease, PoolThread, run_safely
-from djserve.values import Values
+from djserve.handlers.threads.stats import PoolStats, ViewStats
 
 logger = logging.getLogger("djserve.handlers")
 
@@ -119,47 +119,6 @@ What it is kept for may be dropped without another job, by the garbage collector
 
 SPARE_TIME = 5.0
 """Seconds that a thread beyond the pool's size is kept, idle, before it ends."""
-
-
-class ViewStats(Values):
-    """How many threads one view has, and how many of its jobs wait for one."""
-
-    running: int
-    queued: int
-
-
-class PoolStats(Values):
-    """One look at a pool: its threads, its queue, and how long jobs had to wait.
-
-    ``size`` is the bound on threads that compute at the same time, ``ceiling`` the one
-    on those at work, ``threads`` those that exist. Of the ``running`` ones ``waiting``
-    only wait for something; ``parked`` ones are held for their next job. ``waits``
-    counts the jobs that had to queue, ``wait_seconds`` is the sum of their waits,
-    ``longest_wait`` the worst and ``oldest_wait`` that of who waits now.
-    """
-
-    size: int
-    ceiling: int
-    threads: int
-    running: int
-    waiting: int
-    parked: int
-    queued: int
-    waits: int
-    wait_seconds: float
-    longest_wait: float
-    oldest_wait: float
-    views: Mapping[str, ViewStats]
-
-    @property
-    def by_view(self) -> Mapping[str, tuple[int, int]]:
-        """Threads of each view, and its calls that wait."""
-        return {name: (view.running, view.queued) for name, view in self.views.items()}
-
-    @property
-    def computing(self) -> int:
-        """How many threads run and do not wait."""
-        return self.running - self.waiting
 
 
 class ThreadPool:
