@@ -37,11 +37,13 @@ is not emptied by idle threads.
 #
 # All of this is put on instances, in the pool's threads only. A connection that is made
 # elsewhere, in a management command or by asynchronous code in another executor, is
-# Django's own, without a bound.
+# Django's own, without a bound. So are those of a process that a view forks: the books
+# there are a copy, in which the parent's threads would never give a place back.
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -55,10 +57,12 @@ from djserve.handlers.cursors import (
     close_cursors,
     has_postponed_cursors,
     is_connection_in_use,
+    untrack,
 )
 from djserve.handlers.threads.leases import Lease, Pool, PoolThread, current_worker
 from djserve.handlers.threads.places import REPORT_PAUSE, Ledger, PlaceError, Places
 from djserve.handlers.threads.pool import ThreadPool
+from djserve.system import CAN_FORK
 
 logger = logging.getLogger("djserve.handlers")
 
@@ -76,6 +80,16 @@ POSTGRESQL_TEXTS = (
 )
 """Of all, of a role or database, save those that are reserved."""
 
+_ASKING = (
+    "connect",
+    "set_autocommit",
+    "_close",
+    "_cursor",
+    "ensure_connection",
+    "get_autocommit",
+)
+"""The methods of a connection that ask for its place, or give it back."""
+
 _bounds: weakref.WeakKeyDictionary[Pool, ConnectionBound] = weakref.WeakKeyDictionary()
 
 
@@ -90,6 +104,19 @@ def bound_connections(pool: ThreadPool, most: int | None, timeout: float) -> Non
         connections.create_connection = _Creation(  # type: ignore[method-assign]
             connections.create_connection
         )
+        if CAN_FORK:
+            os.register_at_fork(after_in_child=_unbind)
+
+
+def _unbind() -> None:
+    """Leave this thread's connections to Django: this is a forked child."""
+    _bounds.clear()
+    for connection in connections.all(initialized_only=True):
+        untrack(connection)
+        place: _Place | None = connection.__dict__.pop("_djserve_place", None)
+        if place is not None:
+            for name in _ASKING:
+                delattr(connection, name)
 
 
 class _Creation:
@@ -111,6 +138,7 @@ class ConnectionBound:
     """What the threads of one pool may open."""
 
     def __init__(self, pool: ThreadPool, most: int | None, timeout: float) -> None:
+        self.pid = os.getpid()
         self._default = pool.size
         self._most = most
         self.ledger = Ledger(weakref.proxy(pool), timeout)
@@ -120,15 +148,10 @@ class ConnectionBound:
         limit = self._limit(connection)
         if limit is None:
             return
-        place = _Place(
-            connection, worker, self.ledger.places_of(connection.alias, limit), self
-        )
-        connection.connect = place.connect
-        connection.set_autocommit = place.set_autocommit
-        connection._close = place.close
-        connection._cursor = place.cursor
-        connection.ensure_connection = place.ensure_connection
-        connection.get_autocommit = place.get_autocommit
+        places = self.ledger.places_of(connection.alias, limit)
+        place = _Place(connection, worker, places, self)
+        for name in _ASKING:
+            setattr(connection, name, getattr(place, name.lstrip("_")))
 
     def _limit(self, connection: Any) -> int | None:
         if connection.vendor == "sqlite":
@@ -411,7 +434,9 @@ class _Place:
             lease.end_waiting()
 
     def _free(self) -> None:
-        if self.places.has(self):
+        # A forked child drops what other threads had, as soon as it begins. One of them
+        # may have had the lock.
+        if os.getpid() == self._bound.pid and self.places.has(self):
             self.places.give(self)
 
 

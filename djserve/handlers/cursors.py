@@ -216,6 +216,15 @@ def _track(connection: Any, **kwargs: Any) -> None:
         made.append(weakref.ref(connection, made.remove))
 
 
+def untrack(connection: Any) -> None:
+    """Leave a connection's cursors to Django: this is a forked child.
+
+    A thread that does not exist there may have been closing one.
+    """
+    if connection.__dict__.pop(_CURSORS, None) is not None:
+        del connection._prepare_cursor
+
+
 def _own_connections() -> list[Any]:
     """Return the connections that this thread has made, without Django's look-ups.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,6 +27,7 @@ from django.test import override_settings
 from django.urls import path
 
 from djserve.handlers.connection_bound import (
+    _bounds,
     _Place,
     bound_connections,
     is_refusal,
@@ -41,6 +43,7 @@ from djserve.handlers.runtime import make_lease, make_pool
 from djserve.handlers.threads.leases import Lease
 from djserve.handlers.threads.pool import ThreadPool
 from tests.handlers.test_cursors import get
+from tests.support.children import exit_code_of, held_elsewhere
 from tests.support.logs import own_messages
 from tests.support.postgresql import running_postgresql
 from tests.support.waiting import wait_until
@@ -458,6 +461,40 @@ def test_transaction_keeps_its_connection_and_others_fail_in_time(
     )
     # Who has given up waits no more, and the place is free again.
     assert submit(pool, query).result(60) == 1
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+@pytest.mark.usefixtures("database")
+def test_process_that_a_view_forks_is_not_bound(pool_with: MakePool) -> None:
+    pool = pool_with(4, 1, 0.2)
+    lease = make_lease(pool, held=True)
+    atomic = transaction.atomic(using=ALIAS)
+
+    def begin() -> None:
+        atomic.__enter__()
+        query()
+
+    def fork() -> int:
+        # As Django does at the begin of each request.
+        close_old_connections()
+        assert not connections[ALIAS].connection
+        with held_elsewhere(_bounds[pool].ledger.lock):
+            pid = os.fork()
+            if pid == 0:
+                code = 2
+                try:
+                    connections.close_all()
+                    code = 10 + query()
+                finally:
+                    os._exit(code)
+        return pid
+
+    lease.submit(begin).result(60)
+
+    assert exit_code_of(submit(pool, fork).result(60)) == 12
+    lease.submit(atomic.__exit__, None, None, None).result(60)
+    lease.release()
 
 
 @pytest.mark.parametrize("age", [0])

@@ -42,16 +42,20 @@ has no job. Knows neither Django nor the event loop.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
 from functools import partial
-from typing import ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from djserve.handlers.threads.concurrency import open_clock
 from djserve.handlers.threads.fairness import Use
+from djserve.net.forks import end_stray_child
+from djserve.system import CAN_FORK
 
 logger = logging.getLogger("djserve.handlers")
 
@@ -92,6 +96,9 @@ class Pool(Protocol):
 
 
 _here = threading.local()
+
+pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+"""Those of this process, each of which puts itself in."""
 
 
 def current_worker() -> PoolThread | None:
@@ -170,6 +177,8 @@ class PoolThread:
         """Run a lease's next job; return the lease to go on with, if any."""
         self.turn += 1
         then = run_safely(lease.next_job())
+        # Before what it does next, which it would do with the parent's connections.
+        end_stray_child()
         if self.pool.on_return is not None and not lease.has_jobs:
             run_safely(self.pool.on_return)
         if not lease.is_held and not lease.has_jobs:
@@ -398,6 +407,34 @@ def _call(action: Action) -> None:
 
 def _do_nothing() -> None:
     """Have the worker ask whether its thread must be kept."""
+
+
+class _ParentsLock:
+    """What a forked child has of a pool's lock.
+
+    None of the pool's threads is there, and one of them may have held the lock.
+    """
+
+    def __enter__(self) -> NoReturn:
+        end_stray_child()
+        raise RuntimeError(
+            "This process was forked from a server, and the threads for synchronous "
+            "code are its parent's"
+        )
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def _leave_pools() -> None:
+    """Be a forked child, which can have nothing run in the pools' threads."""
+    lock: Any = _ParentsLock()
+    for pool in [*pools]:
+        pool.lock = lock
+
+
+if CAN_FORK:
+    os.register_at_fork(after_in_child=_leave_pools)
 
 
 def as_runtime_error(error: StopIteration) -> RuntimeError:

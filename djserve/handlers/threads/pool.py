@@ -84,7 +84,14 @@ from djserve.handlers.threads.concurrency import (
     read_clock,
 )
 from djserve.handlers.threads.fairness import FairQueue, Needs
-from djserve.handlers.threads.leases import Action, Job, Lease, PoolThread, run_safely
+from djserve.handlers.threads.leases import (
+    Action,
+    Job,
+    Lease,
+    PoolThread,
+    pools,
+    run_safely,
+)
 from djserve.handlers.threads.stats import PoolStats, ViewStats
 
 logger = logging.getLogger("djserve.handlers")
@@ -188,6 +195,7 @@ class ThreadPool:
         self._limit = ConcurrencyLimit(size)
         self._contended = threading.Event()
         self._watcher: threading.Thread | None = None
+        pools.add(self)
 
     @property
     def queued(self) -> int:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from djserve.handlers.threads.leases import Lease, run_safely
+from djserve.handlers.threads.mailbox import Mailbox
 from djserve.handlers.threads.pool import ThreadPool
+from djserve.net.forks import ForkGuard
+from tests.support.children import exit_code_of, held_elsewhere
+from tests.support.waiting import wait_until
 
 
 def occupy(pool: ThreadPool) -> threading.Event:
@@ -234,3 +240,62 @@ def test_job_that_leaves_its_thread_tidy_saves_the_idle_action(
         lease.submit(job, is_tidy).result(60)
 
     assert calls == ["job", "job", "idle"]
+
+
+@pytest.mark.e2e
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_child_of_a_job_that_returns_ends_whoever_had_the_lock(
+    pool: ThreadPool,
+) -> None:
+    pids: list[int] = []
+
+    def fork() -> None:
+        with held_elsewhere(pool.lock):
+            pids.append(os.fork())
+
+    async def main() -> int:
+        with ForkGuard(tuple, loop=asyncio.get_running_loop()):
+            Mailbox(asyncio.get_running_loop()).post(Lease(pool, held=False), fork)
+            await wait_until(lambda: pids)
+            return await asyncio.to_thread(exit_code_of, pids[0])
+
+    assert asyncio.run(main()) == 1
+
+
+@pytest.mark.e2e
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_child_of_the_loop_that_returns_runs_no_job_of_its_parent(
+    pool: ThreadPool, tmp_path: Path
+) -> None:
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        with ForkGuard(tuple, loop=loop):
+            # As another request of the same turn of the loop.
+            Mailbox(loop).post(
+                Lease(pool, held=False), lambda: (tmp_path / str(os.getpid())).touch()
+            )
+            with held_elsewhere(pool.lock):
+                pid = os.fork()
+            return await asyncio.to_thread(exit_code_of, pid)
+
+    assert asyncio.run(main()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [str(os.getpid())]
+
+
+@pytest.mark.e2e
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_child_that_lives_on_is_told_that_it_has_no_pool(pool: ThreadPool) -> None:
+    Lease(pool, held=False).submit(lambda: None).result(60)
+
+    with held_elsewhere(pool.lock):
+        pid = os.fork()
+        if pid == 0:
+            code = 2
+            try:
+                Lease(pool, held=False).submit(lambda: None)
+            except RuntimeError as error:
+                code = 3 if "are its parent's" in str(error) else 2
+            finally:
+                os._exit(code)
+
+    assert exit_code_of(pid) == 3
