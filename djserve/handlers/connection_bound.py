@@ -224,7 +224,7 @@ class _Place:
         deadline = time.monotonic() + self._bound.ledger.timeout
         pause = RETRY
         while True:
-            handed = self._take(accepts=not self._has_lost())
+            handed = self._take()
             try:
                 if handed is None or not adopt(connection, handed):
                     self._open(connection)
@@ -274,14 +274,14 @@ class _Place:
         """Make a cursor as the connection's class does, once the job may use it."""
         connection: Any = self._connection()
         if connection.connection is not None:
-            self._take()
+            self._take_open(connection)
         return type(connection)._cursor(connection, name)
 
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> Any:
         """Begin or end a transaction, as the connection's class does."""
         connection: Any = self._connection()
         if not autocommit and connection.connection is not None:
-            self._take()
+            self._take_open(connection)
         return type(connection).set_autocommit(connection, autocommit, *args, **kwargs)
 
     def close(self) -> None:
@@ -389,6 +389,15 @@ class _Place:
         connection = self._connection()
         return connection is not None and is_connection_in_use(connection)
 
+    def accepts(self) -> bool:
+        """Return whether a connection of another thread is of use to it."""
+        connection: Any = self._connection()
+        return (
+            connection is not None
+            and connection.connection is None
+            and not self._has_lost()
+        )
+
     def _ongoing(self) -> Lease | None:
         """Return what keeps the thread between its jobs, and may come back to it."""
         lease = self.worker.lease
@@ -407,14 +416,23 @@ class _Place:
         loser = None if self._loser is None else self._loser()
         return loser is not None and loser is self.worker.lease
 
-    def _take(self, *, accepts: bool = False) -> Any:
+    def _take_open(self, connection: Any) -> None:
+        """Return once the job may use the connection that the thread has.
+
+        If it has lost that by then, it gets another's, or Django opens one.
+        """
+        handed = self._take()
+        if handed is not None:
+            adopt(connection, handed)
+
+    def _take(self) -> Any:
         if self.used_at == self.worker.turn and self.places.has(self):
             return None
         connection = self._connection()
         if connection is not None:
             close_cursors(connection, only_postponed=True)
         try:
-            return self.places.take(self, _give_back, accepts=accepts)
+            return self.places.take(self, _give_back)
         except PlaceError:
             raise OperationalError(
                 f"No connection to the database {self.places.alias!r} has come free in "

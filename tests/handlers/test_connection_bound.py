@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import Any
 
@@ -244,6 +244,32 @@ def test_connections_that_are_kept_pass_from_job_to_job(
 
     assert Count.opened <= MOST
     assert Count.now == Count.opened
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.parametrize("is_atomic", [False, True])
+@pytest.mark.usefixtures("database")
+def test_job_that_loses_its_connection_before_it_can_use_it_gets_another(
+    pool_with: MakePool, monkeypatch: pytest.MonkeyPatch, is_atomic: bool
+) -> None:
+    pool = pool_with(4, 1)
+    lease = make_lease(pool)
+    take = _Place._take
+
+    def take_late(self: Any) -> Any:
+        monkeypatch.setattr(_Place, "_take", take)
+        submit(pool, query).result(60)
+        return take(self)
+
+    def use() -> None:
+        with transaction.atomic(using=ALIAS) if is_atomic else nullcontext():
+            query()
+
+    lease.submit(use).result(60)
+    monkeypatch.setattr(_Place, "_take", take_late)
+    lease.submit(use).result(60)
+
+    assert (Count.opened, Count.now) == (1, 1)
 
 
 @pytest.mark.parametrize("age", [0])

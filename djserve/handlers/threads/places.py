@@ -100,6 +100,9 @@ class Holder(Protocol):
     def is_in_use(self) -> bool:
         """Return whether the connection is in the middle of something."""
 
+    def accepts(self) -> bool:
+        """Return whether a connection of another thread is of use to it."""
+
     def detach(self) -> Callable[[], object] | None:
         """Give the connection up, in any thread; return what closes it."""
 
@@ -113,16 +116,15 @@ class Holder(Protocol):
 class Waiter:
     """A job that waits for a place.
 
-    ``gift`` is the connection that came with it, which only one that ``accepts`` gets.
+    ``gift`` is the connection that came with it, if its holder accepts one.
     ``event`` is set once it has got it, and when it is the first of those that wait.
     """
 
     gift: object | None = None
     _has_place = False
 
-    def __init__(self, holder: Holder, *, accepts: bool) -> None:
+    def __init__(self, holder: Holder) -> None:
         self.holder = holder
-        self.accepts = accepts
         self.since = time.monotonic()
         self.event = threading.Event()
 
@@ -198,14 +200,12 @@ class Places:
         """Return whether this connection has a place."""
         return holder in self._holders
 
-    def take(
-        self, holder: Holder, give_back: Callable[[], object], *, accepts: bool = False
-    ) -> object | None:
+    def take(self, holder: Holder, give_back: Callable[[], object]) -> object | None:
         """Return once there is a place for what a job does with a connection.
 
         Raises PlaceError if none comes free in time. ``give_back`` is called, in
         threads that have ended a job or do nothing, for them to give theirs up. What
-        another has given up is returned if ``accepts`` says that it is of use.
+        another has given up is returned if the holder accepts it.
         """
         worker = holder.worker
         asked_at = time.monotonic()
@@ -219,7 +219,7 @@ class Places:
                 # It is in the middle of something, and would wait for itself.
                 self._enter(holder)
                 return None
-            waiter = Waiter(holder, accepts=accepts)
+            waiter = Waiter(holder)
             self._waiters.append(waiter)
             self._ledger.waiting[worker] = self
             self._dispatch()
@@ -250,7 +250,7 @@ class Places:
             self._leave(holder)
             active = self.active()
             for waiter in self._waiters:
-                if waiter.accepts and self._fits(waiter.holder, active):
+                if waiter.holder.accepts() and self._fits(waiter.holder, active):
                     waiter.gift = gift
                     self._grant(waiter)
                     return True

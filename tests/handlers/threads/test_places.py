@@ -33,6 +33,7 @@ class Connection:
         self.used_at = 0
         self.in_use = is_in_use
         self.gift: object | None = None
+        self.is_closed = False
         self.looks = 0
 
     def is_idle(self) -> bool:
@@ -42,6 +43,9 @@ class Connection:
 
     def is_in_use(self) -> bool:
         return self.in_use
+
+    def accepts(self) -> bool:
+        return self.is_closed
 
     def detach(self) -> Callable[[], object] | None:
         return lambda: None
@@ -162,10 +166,11 @@ def test_connection_is_handed_on_to_one_that_has_none(accepts: bool) -> None:
     places = make().places_of("default", 1)
     left, taking = Connection("earlier"), Connection("later")
     left.gift = "a connection"
+    taking.is_closed = accepts
     places.take(left, do_nothing)
     left.worker.turn = 2
 
-    gift = places.take(taking, do_nothing, accepts=accepts)
+    gift = places.take(taking, do_nothing)
 
     assert gift == ("a connection" if accepts else None)
     assert left.gift == (None if accepts else "a connection")
