@@ -29,6 +29,12 @@ is not emptied by idle threads.
 # clock, as of any other wait, and lets another run in its stead. ``begin_waiting`` has
 # the time counted as a wait of the job.
 #
+# A session may hold what a request has set in it: a role, a search path, the user for
+# row-level security. A request that begins finds what the last one has left, as with
+# Django's persistent connections, and its middleware sets what is its own. One that
+# goes on in another session does not set it again, so that must be new, or renewed
+# (``_has_lost``).
+#
 # The database may still refuse, because someone else uses it as well. That is no error
 # of the request: it is tried again until DATABASE_CONNECTION_TIMEOUT, as the old
 # workers of a rollout may be about to give theirs up. A refusal is told from other
@@ -59,7 +65,13 @@ from djserve.handlers.cursors import (
     is_connection_in_use,
     untrack,
 )
-from djserve.handlers.threads.leases import Lease, Pool, PoolThread, current_worker
+from djserve.handlers.threads.leases import (
+    REQUESTS,
+    Lease,
+    Pool,
+    PoolThread,
+    current_worker,
+)
 from djserve.handlers.threads.places import REPORT_PAUSE, Ledger, PlaceError, Places
 from djserve.handlers.threads.pool import ThreadPool
 from djserve.system import CAN_FORK
@@ -88,7 +100,7 @@ _ASKING = (
     "ensure_connection",
     "get_autocommit",
 )
-"""The methods of a connection that ask for its place, or give it back."""
+"""The methods of a connection that are replaced by those of its ``_Place``."""
 
 _bounds: weakref.WeakKeyDictionary[Pool, ConnectionBound] = weakref.WeakKeyDictionary()
 
@@ -195,8 +207,8 @@ class _Place:
     _gives_up = False
     """Whether the thread closes it for another that waits."""
     _is_closing = False
-    _loser: weakref.ref[Lease] | None = None
-    """What had its session closed for another, and goes on in this thread."""
+    _user: weakref.ref[Lease] | None = None
+    """What has used the session last, and may have set something in it."""
 
     def __init__(
         self,
@@ -235,6 +247,7 @@ class _Place:
                 assert isinstance(error, Exception)
                 self._bound.report_refusal(self.places.alias, self.places.limit, error)
             else:
+                self._note_use()
                 return
             self._pause(pause)
             pause = min(2 * pause, LONGEST_RETRY)
@@ -258,6 +271,7 @@ class _Place:
                 if connection.connection is not None:
                     self.used_at = self.worker.turn
             close_cursors(connection, only_postponed=True)
+            self._make_own(connection)
         type(connection).ensure_connection(connection)
 
     def get_autocommit(self) -> bool:
@@ -300,6 +314,7 @@ class _Place:
                 type(connection)._close(connection)
         finally:
             self._is_closing = False
+            self._user = None
             self._free()
 
     def detach(self) -> Callable[[], object] | None:
@@ -308,7 +323,7 @@ class _Place:
         if connection is None or is_pooled(connection):
             # Django's pool must get its connections back, and leaves none open.
             return None
-        self._note_loss()
+        self._user = None
         driver, connection.connection = connection.connection, None
         return partial(_close_driver, driver)
 
@@ -332,7 +347,6 @@ class _Place:
                 finally:
                     self._gives_up = False
                 return
-        self._note_loss()
         if (
             connection.connection is not None
             and self._ongoing() is not None
@@ -403,30 +417,56 @@ class _Place:
         lease = self.worker.lease
         return lease if lease is not None and (lease.is_held or lease.is_kept) else None
 
-    def _note_loss(self) -> None:
-        lease = self._ongoing()
-        self._loser = None if lease is None else weakref.ref(lease)
-
     def _has_lost(self) -> bool:
-        """Return whether the request has used a session here that is closed by now.
+        """Return whether the request has used another session, and not this one.
 
         What it had set there (a role, a search path, the user for row-level security)
-        is gone. It then needs one that is new, and not what another user has set.
+        is not here. It then needs one that is new, and not what another user has set.
         """
-        loser = None if self._loser is None else self._loser()
-        return loser is not None and loser is self.worker.lease
+        lease = self.worker.lease
+        return (
+            lease is not None
+            and self.places.alias in lease.databases
+            and (self._user is None or self._user() is not lease)
+        )
+
+    def _note_use(self) -> None:
+        lease = self.worker.lease
+        # Calls of consumers share sessions, as they share a thread under Daphne.
+        if lease is not None and lease.group == REQUESTS:
+            self._user = weakref.ref(lease)
+            lease.databases |= {self.places.alias}
+
+    def _make_own(self, connection: Any) -> None:
+        """Undo in an open session what another request may have set.
+
+        That is for one that goes on in another thread. What an earlier request has set
+        is there for one that begins, as with Django's persistent connections.
+        """
+        if connection.connection is None:
+            return
+        has_lost = self._has_lost()
+        self._note_use()
+        if has_lost:
+            renew(connection)
 
     def _take_open(self, connection: Any) -> None:
         """Return once the job may use the connection that the thread has.
 
         If it has lost that by then, it gets another's, or Django opens one.
         """
+        if self._is_taken():
+            return
         handed = self._take()
         if handed is not None:
             adopt(connection, handed)
+        self._make_own(connection)
+
+    def _is_taken(self) -> bool:
+        return self.used_at == self.worker.turn and self.places.has(self)
 
     def _take(self) -> Any:
-        if self.used_at == self.worker.turn and self.places.has(self):
+        if self._is_taken():
             return None
         connection = self._connection()
         if connection is not None:
@@ -474,6 +514,20 @@ def adopt(connection: Any, handed: Any) -> bool:
     connection.connection = None
     _close_driver(handed.driver)
     return False
+
+
+def renew(connection: Any) -> None:
+    """Have a connection object forget what was set in its session."""
+    driver, close_at = connection.connection, connection.close_at
+    try:
+        reset_session(connection, driver)
+    except Exception:
+        # Not all databases can; or this one is not there any more.
+        logger.debug("A session could not be reset", exc_info=True)
+        connection.close()
+    else:
+        connection.connection = None
+        adopt(connection, _Handed(driver, close_at))
 
 
 @contextmanager

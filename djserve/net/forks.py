@@ -61,6 +61,9 @@ SIGNALS = tuple(
 )
 """What servers and workers handle; a child has the default action again."""
 
+LOG_TIMEOUT = 1.0
+"""Seconds that a child's last line in the log may take."""
+
 MADV_DONTFORK = 10
 
 _FOLDERS = ("/proc/self/fd", "/dev/fd")
@@ -158,12 +161,19 @@ def end_stray_child() -> None:
     It would never end: neither the loop nor the other threads exist in it.
     """
     if _is_stray:
-        logger.error(
-            "Process %d, which the application forked, returned to the server and is "
-            "ended; it should end by os._exit()",
-            os.getpid(),
-        )
+        # A handler may wait for a lock that a thread of the parent had.
+        thread = threading.Thread(target=_log_stray_child, daemon=True)
+        thread.start()
+        thread.join(LOG_TIMEOUT)
         os._exit(1)
+
+
+def _log_stray_child() -> None:
+    logger.error(
+        "Process %d, which the application forked, returned to the server and is "
+        "ended; it should end by os._exit()",
+        os.getpid(),
+    )
 
 
 def _refuse_call(*args: object, **options: object) -> NoReturn:

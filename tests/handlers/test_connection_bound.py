@@ -378,6 +378,83 @@ def test_request_that_has_lost_its_session_gets_no_other_user_s(
     lease.release()
 
 
+def get_user_raw() -> str | None:
+    """Ask by the driver's own means, of a connection that Django may have open."""
+    connections[ALIAS].ensure_connection()
+    driver = connections[ALIAS].connection
+    found: str | None = driver.execute(
+        "SELECT current_setting('app.user', true)"
+    ).fetchone()[0]
+    return found
+
+
+@transaction.atomic(using=ALIAS)
+def get_user_atomically() -> str | None:
+    return get_user()
+
+
+@pytest.mark.parametrize("look", [get_user, get_user_raw, get_user_atomically])
+@pytest.mark.parametrize(
+    ("age", "options"), [(60, {}), (0, {}), (0, POOL_OF_ONE)], ids=str
+)
+@pytest.mark.usefixtures("database")
+def test_stream_that_goes_on_sees_no_other_user_s_session(
+    pool_with: MakePool, look: Callable[[], str | None], age: int
+) -> None:
+    created: list[str] = []
+
+    def note(connection: Any, **kwargs: object) -> None:
+        created.append(connection.alias)
+
+    pool = pool_with(1)
+    lease = make_lease(pool, held=True)
+    lease.submit(set_user, "first").result(60)
+    # The response has begun, and its parts come from an asynchronous generator.
+    lease.relax()
+    own = lease.submit(look).result(60)
+    submit(pool, set_user, "second").result(60)
+    connection_created.connect(note)
+    try:
+        found = lease.submit(look).result(60)
+    finally:
+        connection_created.disconnect(note)
+
+    # With CONN_MAX_AGE = 0 each part has a session of its own.
+    assert own == ("first" if age else own)
+    assert own in {"first", None, ""}
+    assert found in {None, ""}
+    # A project may set up what is new.
+    assert created == [ALIAS]
+    assert Count.now <= 1
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_request_that_begins_has_the_session_as_it_was_left(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(1)
+    submit(pool, set_user, "first").result(60)
+
+    # As with Django's persistent connections; no query is spent on a reset.
+    assert submit(pool, get_user).result(60) == "first"
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_session_that_cannot_be_reset_is_closed(
+    pool_with: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_with(1)
+    lease = make_lease(pool)
+    lease.submit(set_user, "first").result(60)
+    submit(pool, set_user, "second").result(60)
+    monkeypatch.setattr("djserve.handlers.connection_bound.RESET", "NOT POSTGRESQL")
+
+    assert lease.submit(get_user).result(60) in {None, ""}
+    assert (Count.opened, Count.now) == (2, 1)
+
+
 @pytest.mark.parametrize("age", [60])
 @pytest.mark.usefixtures("database")
 def test_connection_that_is_handed_on_is_set_up_like_a_new_one(

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -189,6 +191,25 @@ def test_only_a_stray_child_is_ended() -> None:
     try:
         with ForkGuard(tuple):
             assert run_in_child(go_on) == OPEN
+        with ForkGuard(tuple, loop=loop):
+            assert run_in_child(go_on) == 1
+    finally:
+        loop.close()
+
+
+def test_stray_child_is_ended_though_its_line_in_the_log_cannot_be_written() -> None:
+    loop = asyncio.SelectorEventLoop()
+
+    class Waiting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            threading.Event().wait()
+
+    def go_on() -> int:
+        logging.getLogger("djserve").addHandler(Waiting())
+        end_stray_child()
+        return OPEN
+
+    try:
         with ForkGuard(tuple, loop=loop):
             assert run_in_child(go_on) == 1
     finally:

@@ -156,7 +156,7 @@ class _ToLease(Executor):
 
     A job that runs a loop itself (``asyncio.run`` in a synchronous view) waits for
     them in the lease's own thread, where they would wait for it: they go where they go
-    under WSGI.
+    under WSGI. So do those of a process that a view has forked.
     """
 
     def submit(
@@ -164,7 +164,8 @@ class _ToLease(Executor):
     ) -> Future[T]:
         lease = _LEASE.get()
         worker = current_worker()
-        if worker is not None and worker.lease is lease:
+        is_own = worker is not None and worker.lease is lease
+        if is_own or lease.pool.is_parents:
             return SyncToAsync.single_thread_executor.submit(fn, *args, **kwargs)
         return lease.submit(fn, *args, **kwargs)
 

@@ -77,6 +77,8 @@ class Pool(Protocol):
 
     lock: threading.Lock
     """Guards all below, and the jobs of each lease."""
+    is_parents: bool
+    """Whether this is a forked child, and the threads are in its parent."""
     arriving: int
     on_thread_end: Action | None
     on_return: Action | None
@@ -177,8 +179,9 @@ class PoolThread:
         """Run a lease's next job; return the lease to go on with, if any."""
         self.turn += 1
         then = run_safely(lease.next_job())
-        # Before what it does next, which it would do with the parent's connections.
-        end_stray_child()
+        if self.pool.is_parents:
+            # Before what it does next, which it would do with the parent's connections.
+            end_stray_child()
         if self.pool.on_return is not None and not lease.has_jobs:
             run_safely(self.pool.on_return)
         if not lease.is_held and not lease.has_jobs:
@@ -209,6 +212,8 @@ class Lease(Executor):
     worker: PoolThread | None = None
     last_worker: PoolThread | None = None
     queued_at = 0.0
+    databases: frozenset[str] = frozenset()
+    """Those in which its jobs have used a session."""
     waited = 0.0
     """Seconds that it has stood in the queue so far, or waited for a database."""
     on_overdue: Action | None = None
@@ -430,7 +435,7 @@ def _leave_pools() -> None:
     """Be a forked child, which can have nothing run in the pools' threads."""
     lock: Any = _ParentsLock()
     for pool in [*pools]:
-        pool.lock = lock
+        pool.is_parents, pool.lock = True, lock
 
 
 if CAN_FORK:

@@ -148,6 +148,8 @@ class ThreadPool:
     ``lock`` taken, save for ``finish``.
     """
 
+    is_parents = False
+
     def __init__(
         self,
         size: int,

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asgiref.sync import ThreadSensitiveContext, async_to_sync
+from asgiref.sync import (
+    SyncToAsync,
+    ThreadSensitiveContext,
+    async_to_sync,
+    sync_to_async,
+)
 
 import djserve
 from djserve.handlers.threads import asgiref_compat
-from djserve.handlers.threads.asgiref_compat import OLDEST, inherits_threads
+from djserve.handlers.threads.asgiref_compat import (
+    OLDEST,
+    enter_lease,
+    inherits_threads,
+    leave_lease,
+)
+from djserve.handlers.threads.leases import Lease
+from djserve.handlers.threads.pool import ThreadPool
+from djserve.net.forks import ForkGuard
+from tests.support.children import exit_code_of
 
 LACKS = """
 import asgiref.local, asgiref.sync
@@ -108,3 +124,30 @@ def test_parent_that_waits_for_the_task_is_found(
     assert not asyncio.run(look())
     assert async_to_sync(look)()
     assert not asyncio.run(look())
+
+
+@pytest.mark.e2e
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_child_of_a_view_may_run_a_loop_with_synchronous_code(
+    pool: ThreadPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One that is new has no thread that the child would miss.
+    executor = ThreadPoolExecutor(1)
+    monkeypatch.setattr(SyncToAsync, "single_thread_executor", executor)
+
+    async def main() -> int:
+        with ForkGuard(tuple, loop=asyncio.get_running_loop()):
+            lease = Lease(pool, held=False)
+            await asyncio.wrap_future(lease.submit(lambda: None))
+            tokens = enter_lease(lease)
+            pid = os.fork()
+            if pid == 0:
+                code = 2
+                try:
+                    code = asyncio.run(sync_to_async(lambda: 3)())
+                finally:
+                    os._exit(code)
+            leave_lease(tokens)
+            return await asyncio.to_thread(exit_code_of, pid)
+
+    assert asyncio.run(main()) == 3

@@ -245,9 +245,12 @@ def test_job_that_leaves_its_thread_tidy_saves_the_idle_action(
 @pytest.mark.e2e
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_child_of_a_job_that_returns_ends_whoever_had_the_lock(
-    pool: ThreadPool,
+    pool: ThreadPool, tmp_path: Path
 ) -> None:
     pids: list[int] = []
+
+    def tidy() -> None:
+        (tmp_path / str(os.getpid())).touch()
 
     def fork() -> None:
         with held_elsewhere(pool.lock):
@@ -255,11 +258,14 @@ def test_child_of_a_job_that_returns_ends_whoever_had_the_lock(
 
     async def main() -> int:
         with ForkGuard(tuple, loop=asyncio.get_running_loop()):
-            Mailbox(asyncio.get_running_loop()).post(Lease(pool, held=False), fork)
+            lease = Lease(pool, held=False, on_idle=tidy)
+            Mailbox(asyncio.get_running_loop()).post(lease, fork)
             await wait_until(lambda: pids)
             return await asyncio.to_thread(exit_code_of, pids[0])
 
     assert asyncio.run(main()) == 1
+    # What would close the parent's connections.
+    assert [path.name for path in tmp_path.iterdir()] == [str(os.getpid())]
 
 
 @pytest.mark.e2e
@@ -299,3 +305,22 @@ def test_child_that_lives_on_is_told_that_it_has_no_pool(pool: ThreadPool) -> No
                 os._exit(code)
 
     assert exit_code_of(pid) == 3
+
+
+@pytest.mark.e2e
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_child_that_lives_on_may_have_a_pool_of_its_own() -> None:
+    async def main() -> int:
+        with ForkGuard(tuple, loop=asyncio.get_running_loop()):
+            pid = os.fork()
+            if pid == 0:
+                code = 2
+                try:
+                    own = Lease(ThreadPool(1), held=False)
+                    code = own.submit(lambda: 3).result(60)
+                    code += own.submit(lambda: 1).result(60)
+                finally:
+                    os._exit(code)
+            return await asyncio.to_thread(exit_code_of, pid)
+
+    assert asyncio.run(main()) == 4
