@@ -52,7 +52,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -382,6 +382,7 @@ class _Place:
 
     def forget(self) -> None:
         """Leave the connection to the thread that has got it."""
+        self._user = None
         connection: Any = self._connection()
         if connection is not None:
             connection.connection = None
@@ -607,6 +608,18 @@ def is_refusal(error: BaseException) -> bool:
         return True
     return isinstance(error, Exception) and any(
         text in str(error) for text in POSTGRESQL_TEXTS
+    )
+
+
+def keep_state(aliases: Iterable[str]) -> bool:
+    """Return whether connection objects of some databases may know whose request it is.
+
+    Those of a backend that is not Django's may: django-tenants notes the schema there,
+    which no reset of the session changes.
+    """
+    return any(
+        not connections.settings[alias]["ENGINE"].startswith("django.")
+        for alias in aliases
     )
 
 

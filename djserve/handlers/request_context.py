@@ -45,6 +45,7 @@ from django.http import HttpRequest, HttpResponseBase
 from djserve.asgi.http import HTTPExchange
 from djserve.conf.schema import ServerConfig
 from djserve.errors import ClientDisconnected
+from djserve.handlers.connection_bound import keep_state
 from djserve.handlers.responses import (
     send_async_stream,
     send_sync_stream,
@@ -151,7 +152,8 @@ class RequestContext:
             await self.send(file_message)
         elif getattr(response, "is_async", True):
             # It may last for hours, and wait for most of them.
-            self.hops.relax()
+            if not keep_state(self.hops.databases):
+                self.hops.relax()
             await send_async_stream(self.send, response, self.chunk_size)
         else:
             await send_sync_stream(

@@ -430,6 +430,48 @@ def test_stream_that_goes_on_sees_no_other_user_s_session(
 
 @pytest.mark.parametrize("age", [60])
 @pytest.mark.usefixtures("database")
+def test_stream_whose_session_was_handed_on_gets_none_with_another_user(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(2, 1)
+    lease = make_lease(pool)
+    gate = threading.Event()
+    lease.submit(set_user, "first").result(60)
+    # In the same thread, from which its connection is taken.
+    blocker = submit(pool, gate.wait, 60)
+    submit(pool, set_user, "second").result(60)
+    gate.set()
+    blocker.result(60)
+
+    assert lease.submit(get_user).result(60) in {None, ""}
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_stream_keeps_its_thread_if_a_backend_may_know_its_user_there(
+    pool_with: MakePool,
+) -> None:
+    connections.settings[ALIAS]["ENGINE"] = "tests.support.tenants"
+    pool = pool_with(4)
+
+    async def main() -> list[bytes]:
+        parts: list[bytes] = []
+        first = asyncio.create_task(get(application, "/streams/first/", parts))
+        while not first.done():
+            # In whatever thread is free.
+            await get(application, "/tenant/second/", [])
+        await first
+        return parts
+
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
+        application = ASGIHandler(pool)
+        parts = asyncio.run(main())
+
+    assert parts == [b"first"] * 3
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
 def test_request_that_begins_has_the_session_as_it_was_left(
     pool_with: MakePool,
 ) -> None:
@@ -907,6 +949,28 @@ async def exports_async(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(rows())
 
 
+def tenant(request: HttpRequest, tenant: str) -> HttpResponse:
+    connection: Any = connections[ALIAS]
+    connection.tenant = tenant
+    return HttpResponse(f"{query()}")
+
+
+def streams(request: HttpRequest, name: str) -> StreamingHttpResponse:
+    tenant(request, name)
+
+    def read() -> bytes:
+        query()
+        connection: Any = connections[ALIAS]
+        return bytes(connection.tenant, "ascii")
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            await asyncio.sleep(0.05)
+            yield await sync_to_async(read)()
+
+    return StreamingHttpResponse(parts())
+
+
 def forgets(request: HttpRequest, make: str) -> HttpResponse:
     """Leave an open cursor in a cycle of a frame and the exception that it has kept."""
     cursor = getattr(connections[ALIAS], make)()
@@ -1263,6 +1327,8 @@ urlpatterns = [
     path("forgets/<str:make>/", forgets),
     path("forgets-async/<str:make>/", forgets_async),
     path("once/", asks_once),
+    path("streams/<str:name>/", streams),
+    path("tenant/<str:tenant>/", tenant),
     path("sync/", asks),
     path("export/", exports),
     path("async/", exports_async),
