@@ -52,7 +52,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -91,6 +91,15 @@ POSTGRESQL_TEXTS = (
     "remaining connection slots are reserved",
 )
 """Of all, of a role or database, save those that are reserved."""
+
+STATELESS_BACKENDS = (
+    "dj_db_conn_pool.",
+    "django_cockroachdb",
+    "django_prometheus.",
+    "mssql",
+    "psqlextra.",
+)
+"""Backends beside Django's that keep nothing of a request in a connection object."""
 
 _ASKING = (
     "connect",
@@ -253,7 +262,7 @@ class _Place:
             pause = min(2 * pause, LONGEST_RETRY)
 
     def _open(self, connection: Any) -> None:
-        if self._has_lost() and is_pooled(connection):
+        if self._has_lost() and is_pooled(connection) and can_reset(connection):
             with _opens(connection, partial(_get_reset, connection)):
                 type(connection).connect(connection)
         else:
@@ -280,6 +289,13 @@ class _Place:
         Django asks for it before each request, to close what is old.
         """
         connection: Any = self._connection()
+        if (
+            connection.connection is not None
+            and not connection.autocommit
+            and self._has_lost()
+        ):
+            # A block begins, and does so by no other call.
+            self._take_open(connection)
         if connection.connection is not None:
             return bool(connection.autocommit)
         return bool(type(connection).get_autocommit(connection))
@@ -351,6 +367,7 @@ class _Place:
             connection.connection is not None
             and self._ongoing() is not None
             and is_pooled(connection)
+            and can_reset(connection)
         ):
             # Django's pool gives it to another as it is.
             try:
@@ -433,7 +450,7 @@ class _Place:
 
     def _note_use(self) -> None:
         lease = self.worker.lease
-        # Calls of consumers share sessions, as they share a thread under Daphne.
+        # Consumers share sessions with each other, as they share a thread under Daphne.
         if lease is not None and lease.group == REQUESTS:
             self._user = weakref.ref(lease)
             lease.databases |= {self.places.alias}
@@ -446,17 +463,19 @@ class _Place:
         """
         if connection.connection is None:
             return
-        has_lost = self._has_lost()
+        has_lost = self._has_lost() and not connection.in_atomic_block
         self._note_use()
         if has_lost:
             renew(connection)
+            if connection.connection is None:
+                self._user = None
 
     def _take_open(self, connection: Any) -> None:
         """Return once the job may use the connection that the thread has.
 
         If it has lost that by then, it gets another's, or Django opens one.
         """
-        if self._is_taken():
+        if self._is_taken() or connection.closed_in_transaction:
             return
         handed = self._take()
         if handed is not None:
@@ -518,17 +537,30 @@ def adopt(connection: Any, handed: Any) -> bool:
 
 
 def renew(connection: Any) -> None:
-    """Have a connection object forget what was set in its session."""
+    """Have a connection object forget what was set in its session, or close it."""
     driver, close_at = connection.connection, connection.close_at
     try:
+        if not can_reset(connection):
+            connection.close()
+            return
         reset_session(connection, driver)
     except Exception:
-        # Not all databases can; or this one is not there any more.
+        # The database may not be there any more.
         logger.debug("A session could not be reset", exc_info=True)
         connection.close()
     else:
         connection.connection = None
         adopt(connection, _Handed(driver, close_at))
+
+
+def can_reset(connection: Any) -> bool:
+    """Return whether ``reset_session`` can be called: PostgreSQL's, by psycopg 3.
+
+    A backend that is not Django's may have to be told that its session is another.
+    """
+    return hasattr(connection, "_configure_connection") and not is_stateful(
+        connection.settings_dict["ENGINE"]
+    )
 
 
 @contextmanager
@@ -611,16 +643,20 @@ def is_refusal(error: BaseException) -> bool:
     )
 
 
-def keep_state(aliases: Iterable[str]) -> bool:
-    """Return whether connection objects of some databases may know whose request it is.
+def has_stateful_backend() -> bool:
+    """Return whether connection objects of a database may know whose request it is.
 
     Those of a backend that is not Django's may: django-tenants notes the schema there,
-    which no reset of the session changes.
+    perhaps without a query, and no reset of a session changes it.
     """
     return any(
-        not connections.settings[alias]["ENGINE"].startswith("django.")
-        for alias in aliases
+        is_stateful(database.get("ENGINE", ""))
+        for database in connections.settings.values()
     )
+
+
+def is_stateful(engine: str) -> bool:
+    return not engine.startswith(("django.", *STATELESS_BACKENDS))
 
 
 def is_pooled(connection: Any) -> bool:

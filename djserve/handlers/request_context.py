@@ -45,7 +45,7 @@ from django.http import HttpRequest, HttpResponseBase
 from djserve.asgi.http import HTTPExchange
 from djserve.conf.schema import ServerConfig
 from djserve.errors import ClientDisconnected
-from djserve.handlers.connection_bound import keep_state
+from djserve.handlers.connection_bound import has_stateful_backend
 from djserve.handlers.responses import (
     send_async_stream,
     send_sync_stream,
@@ -152,7 +152,7 @@ class RequestContext:
             await self.send(file_message)
         elif getattr(response, "is_async", True):
             # It may last for hours, and wait for most of them.
-            if not keep_state(self.hops.databases):
+            if not has_stateful_backend():
                 self.hops.relax()
             await send_async_stream(self.send, response, self.chunk_size)
         else:

@@ -163,9 +163,11 @@ def end_stray_child() -> None:
     if _is_stray:
         # A handler may wait for a lock that a thread of the parent had.
         thread = threading.Thread(target=_log_stray_child, daemon=True)
-        thread.start()
-        thread.join(LOG_TIMEOUT)
-        os._exit(1)
+        try:
+            thread.start()
+            thread.join(LOG_TIMEOUT)
+        finally:
+            os._exit(1)
 
 
 def _log_stray_child() -> None:

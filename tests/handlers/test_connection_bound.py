@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -253,7 +253,6 @@ def test_job_that_loses_its_connection_before_it_can_use_it_gets_another(
     pool_with: MakePool, monkeypatch: pytest.MonkeyPatch, is_atomic: bool
 ) -> None:
     pool = pool_with(4, 1)
-    lease = make_lease(pool)
     take = _Place._take
 
     def take_late(self: Any) -> Any:
@@ -265,9 +264,10 @@ def test_job_that_loses_its_connection_before_it_can_use_it_gets_another(
         with transaction.atomic(using=ALIAS) if is_atomic else nullcontext():
             query()
 
-    lease.submit(use).result(60)
+    submit(pool, use).result(60)
     monkeypatch.setattr(_Place, "_take", take_late)
-    lease.submit(use).result(60)
+    # In the same thread, which is idle.
+    submit(pool, use).result(60)
 
     assert (Count.opened, Count.now) == (1, 1)
 
@@ -444,6 +444,53 @@ def test_stream_whose_session_was_handed_on_gets_none_with_another_user(
     blocker.result(60)
 
     assert lease.submit(get_user).result(60) in {None, ""}
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_session_is_renewed_before_a_transaction_without_autocommit(
+    pool_with: MakePool,
+) -> None:
+    connections.settings[ALIAS]["AUTOCOMMIT"] = False
+    pool = pool_with(1)
+    lease = make_lease(pool)
+
+    def set_and_commit(name: str) -> None:
+        set_user(name)
+        transaction.commit(using=ALIAS)
+
+    def look() -> tuple[str | None, bool]:
+        with transaction.atomic(using=ALIAS):
+            return get_user(), connections[ALIAS].in_atomic_block
+
+    lease.submit(set_and_commit, "first").result(60)
+    submit(pool, set_and_commit, "second").result(60)
+    found, is_atomic = lease.submit(look).result(60)
+
+    assert found in {None, ""}
+    assert is_atomic
+    assert not lease.submit(lambda: connections[ALIAS].get_autocommit()).result(60)
+
+
+@pytest.mark.parametrize("age", [60])
+@pytest.mark.usefixtures("database")
+def test_query_after_a_close_within_a_block_takes_no_place_for_good(
+    pool_with: MakePool,
+) -> None:
+    pool = pool_with(2, 1, 5)
+    lease = make_lease(pool, held=True)
+
+    def close() -> None:
+        with transaction.atomic(using=ALIAS):
+            query()
+            connections[ALIAS].close()
+            with suppress(Exception):
+                query()
+
+    lease.submit(close).result(60)
+
+    assert submit(pool, query).result(60) == 1
+    lease.release()
 
 
 @pytest.mark.parametrize("age", [60])
@@ -952,7 +999,7 @@ async def exports_async(request: HttpRequest) -> StreamingHttpResponse:
 def tenant(request: HttpRequest, tenant: str) -> HttpResponse:
     connection: Any = connections[ALIAS]
     connection.tenant = tenant
-    return HttpResponse(f"{query()}")
+    return HttpResponse(b"set")
 
 
 def streams(request: HttpRequest, name: str) -> StreamingHttpResponse:

@@ -90,10 +90,6 @@ class Hops(Protocol):
     def is_thread_wanted(self) -> bool:
         """Whether others wait for a thread."""
 
-    @property
-    def databases(self) -> frozenset[str]:
-        """Those in which the calls have used a session."""
-
     def hold(self) -> None:
         """Keep the thread for the next call; called in it."""
 
@@ -119,7 +115,6 @@ class InheritedHops:
     was_used = True
     is_held = False
     is_thread_wanted = False
-    databases: frozenset[str] = frozenset()
 
     def hold(self) -> None:
         """The thread is not ours to hold."""
@@ -160,10 +155,6 @@ class LeasedHops:
     @property
     def is_thread_wanted(self) -> bool:
         return self.lease.pool.queued > 0
-
-    @property
-    def databases(self) -> frozenset[str]:
-        return self.lease.databases
 
     def hold(self) -> None:
         self.lease.is_held = True

@@ -250,7 +250,12 @@ class Places:
             self._leave(holder)
             active = self.active()
             for waiter in self._waiters:
-                if waiter.holder.accepts() and self._fits(waiter.holder, active):
+                if (
+                    # No consumer gets what a request has set.
+                    waiter.holder.worker.group == holder.worker.group
+                    and waiter.holder.accepts()
+                    and self._fits(waiter.holder, active)
+                ):
                     waiter.gift = gift
                     self._grant(waiter)
                     return True

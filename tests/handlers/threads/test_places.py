@@ -16,6 +16,7 @@ from tests.support.waiting import PATIENCE
 class Thread:
     """A thread at work."""
 
+    group = "requests"
     lease = None
     use: Use | None = None
     turn = 1
@@ -161,19 +162,25 @@ def test_job_that_waits_for_one_at_work_is_not_stuck() -> None:
         first.take(again, do_nothing)
 
 
-@pytest.mark.parametrize("accepts", [True, False])
-def test_connection_is_handed_on_to_one_that_has_none(accepts: bool) -> None:
+@pytest.mark.parametrize(
+    ("accepts", "group"),
+    [(True, "requests"), (False, "requests"), (True, "consumers")],
+)
+def test_connection_is_handed_on_to_one_of_its_group_that_has_none(
+    accepts: bool, group: str
+) -> None:
     places = make().places_of("default", 1)
     left, taking = Connection("earlier"), Connection("later")
     left.gift = "a connection"
-    taking.is_closed = accepts
+    taking.is_closed, taking.worker.group = accepts, group
     places.take(left, do_nothing)
     left.worker.turn = 2
 
     gift = places.take(taking, do_nothing)
 
-    assert gift == ("a connection" if accepts else None)
-    assert left.gift == (None if accepts else "a connection")
+    is_handed_on = accepts and group == "requests"
+    assert gift == ("a connection" if is_handed_on else None)
+    assert left.gift == (None if is_handed_on else "a connection")
     assert places.active() == [taking]
     assert (left.worker.places, taking.worker.places) == (0, 1)
 
