@@ -101,7 +101,7 @@ STATELESS_BACKENDS = (
 )
 """Backends beside Django's that keep nothing of a request in a connection object."""
 
-_ASKING = (
+_REPLACED = (
     "connect",
     "set_autocommit",
     "_close",
@@ -136,8 +136,8 @@ def _unbind() -> None:
         untrack(connection)
         place: _Place | None = connection.__dict__.pop("_djserve_place", None)
         if place is not None:
-            for name in _ASKING:
-                delattr(connection, name)
+            for name in _REPLACED:
+                vars(connection).pop(name, None)
 
 
 class _Creation:
@@ -171,7 +171,7 @@ class ConnectionBound:
             return
         places = self.ledger.places_of(connection.alias, limit)
         place = _Place(connection, worker, places, self)
-        for name in _ASKING:
+        for name in _REPLACED:
             setattr(connection, name, getattr(place, name.lstrip("_")))
 
     def _limit(self, connection: Any) -> int | None:
@@ -463,6 +463,7 @@ class _Place:
         """
         if connection.connection is None:
             return
+        # Django would not know its block again.
         has_lost = self._has_lost() and not connection.in_atomic_block
         self._note_use()
         if has_lost:
